@@ -1,0 +1,150 @@
+"""Everything that dfz_ray raises on purpose.
+
+DfzError
+├── InvalidInput        what the user gave can't be run: every problem at once
+├── MissingExtra        a domain's libraries are not installed
+├── RunFolderRefused    the folder can't hold this run
+├── TasksFailed         Results.values() was asked for, but some tasks did not complete
+├── InfrastructureLost  Ray, or the manager of the run, is gone
+├── ClusterUnusable     no Ray to be had at the address, or not one for this run
+├── JournalDamaged      a run folder that does not say what happened
+├── EpochSuperseded     another manager has taken over the run
+├── Unserializable      a value that can't be stored or sent
+└── IllegalTransition   an event that the lifecycle does not know: a defect of dfz_ray
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class DfzError(Exception):
+    """The root: `except DfzError` catches what dfz_ray raises on purpose, and nothing else."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with what the user gave."""
+
+    where: str
+    """Path of the field, e.g. `tasks[3].parameters.num_qubits`."""
+    found: str
+    """What was found there, as a short text."""
+    expected: str
+    """What would have been right there."""
+    hint: str = ""
+    """The nearest known name, or how to mend it."""
+
+    def __str__(self) -> str:
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.where}: found {self.found}; expected {self.expected}{hint}"
+
+
+class InvalidInput(DfzError):
+    """What the user gave can't be run; nothing was started.
+
+    Args:
+        problems: all that is wrong, in the order of the input.
+        source: the file or the argument it came from.
+    """
+
+    def __init__(self, problems: Sequence[Problem], source: str = "input") -> None:
+        super().__init__(tuple(problems), source)
+        self.problems = tuple(problems)
+        self.source = source
+
+    SHOWN = 20
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return f"{self.source}: {self.problems[0]}"
+        lines = [
+            f"{self.source}: {len(self.problems)} problems",
+            *(f"  {p}" for p in self.problems[: self.SHOWN]),
+        ]
+        if len(self.problems) > self.SHOWN:
+            lines.append(f"  ... and {len(self.problems) - self.SHOWN} more")
+        return "\n".join(lines)
+
+
+class MissingExtra(DfzError):
+    """A domain's libraries are not installed; the message says what to install."""
+
+    def __init__(self, what: str, module: str, extra: str) -> None:
+        super().__init__(what, module, extra)
+        self.what = what
+        self.module = module
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.what} needs the module {self.module!r}: pip install 'dfz_ray[{self.extra}]'"
+
+
+class RunFolderRefused(DfzError):
+    """The folder can't hold this run."""
+
+
+class InfrastructureLost(DfzError):
+    """Ray, or the manager of the run, is gone; what was committed is in the run folder."""
+
+
+class ClusterUnusable(DfzError):
+    """No Ray at the address, or one that can't be used for a run."""
+
+
+class JournalDamaged(DfzError):
+    """A run folder whose journal can't be read."""
+
+
+class EpochSuperseded(DfzError):
+    """Another manager has opened the run since: this one may commit no more."""
+
+
+class Unserializable(DfzError):
+    """A value that can't be stored or sent as MessagePack."""
+
+
+class TasksFailed(DfzError):
+    """Some tasks of the run did not complete.
+
+    Args:
+        counts: tasks per state.
+        example: id and error text of the first one that failed.
+        run_dir: where the rest is to be read.
+    """
+
+    def __init__(self, counts: dict[str, int], example: tuple[str, str] | None = None, run_dir: str = "") -> None:
+        super().__init__(counts, example, run_dir)
+        self.counts = counts
+        self.example = example
+        self.run_dir = run_dir
+
+    def __str__(self) -> str:
+        total = sum(self.counts.values())
+        failed = total - self.counts.get("completed", 0)
+        first = f"; {self.example[0]}: {self.example[1]}" if self.example else ""
+        where = f" (all of them: dfz results {self.run_dir})" if self.run_dir else ""
+        return f"{failed} of {total} tasks did not complete{first}{where}"
+
+
+class IllegalTransition(DfzError):
+    """An event that is not in the lifecycle's table for the task's state: a defect of dfz_ray, not of its user.
+
+    Args:
+        task: number of the task.
+        state: the state that it is in, and stays in.
+        happening: what is said to have happened.
+        history: what is known of the task so far.
+    """
+
+    def __init__(self, task: int, state: str, happening: str, history: Any = ()) -> None:
+        super().__init__(task, state, happening, history)
+        self.task = task
+        self.state = state
+        self.happening = happening
+        self.history = history
+
+    def __str__(self) -> str:
+        return f"task {self.task} is {self.state}: {self.happening!r} can't happen to it; history: {self.history!r}"

@@ -1,0 +1,1 @@
+"""WHAT is asked: frozen data, and its checking."""

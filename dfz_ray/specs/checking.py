@@ -1,0 +1,256 @@
+"""From a file, a dict or a list to a checked batch; all problems at once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from dfz_ray.errors import InvalidInput, MissingExtra, Problem
+from dfz_ray.specs.batch import Batch, KnownDomain, KnownDomains
+from dfz_ray.specs.encoding import encode, plain
+from dfz_ray.specs.input_file import FileShelf
+from dfz_ray.specs.problems import describe_names, find_problems, nearest, show
+from dfz_ray.specs.reading import read_data
+from dfz_ray.specs.resources import Resources
+from dfz_ray.specs.task import SEED_LIMIT, Task, derive_seed
+
+ID_LIMIT = 1000
+COUNT_LIMIT = 10_000_000
+BATCH_KEYS = ("name", "seed", "defaults", "tasks", "generate")
+DEFAULTS_KEYS = ("resources",)
+TASK_KEYS = ("id", "domain", "description", "parameters", "seed", "resources")
+GENERATE_KEYS = ("domain", "count", "description", "parameters", "resources")
+
+
+def read_batch(
+    source: str | Path | Mapping[str, Any] | Iterable[Any],
+    domains: KnownDomains,
+    default_resources: Resources | None = None,
+) -> Batch:
+    """Check a batch: the path of a YAML or JSON file, the same as a dict, or a list of tasks.
+
+    Args:
+        source: where the batch is. Paths in it are relative to the file, or to the working directory.
+        domains: the domains that it may name.
+        default_resources: what a task needs where neither it, nor the batch, nor its domain says so.
+
+    Raises:
+        InvalidInput: with every problem of the batch.
+    """
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        checker = _Checker(domains, FileShelf(path.absolute().parent), default_resources)
+        name, label, data = path.stem, str(path), read_data(path)
+    else:
+        checker = _Checker(domains, FileShelf(), default_resources)
+        name, label = "batch", "batch"
+        data = source if isinstance(source, Mapping) else {"tasks": list(source)}
+    if isinstance(data, list):
+        data = {"tasks": data}
+    batch = checker.check_batch(data, name)
+    if checker.problems or batch is None:
+        raise InvalidInput(checker.problems, label)
+    return batch
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What the tasks of a batch share."""
+
+    seed: int
+    resources: Mapping[str, Any]
+
+
+class _Checker:
+    """Goes once through a batch and collects all that is wrong with it."""
+
+    def __init__(self, domains: KnownDomains, shelf: FileShelf, default_resources: Resources | None) -> None:
+        self.problems: list[Problem] = []
+        self._domains = domains
+        self._shelf = shelf
+        self._floor = _given(default_resources) if default_resources else {}
+        self._ids: dict[str, str] = {}
+        self._shapes: dict[tuple[Any, ...], Resources] = {}
+        self._missing: set[str] = set()
+
+    def check_batch(self, data: Any, name: str) -> Batch | None:
+        if not isinstance(data, Mapping):
+            self._refuse("batch", show(data), "a mapping with `tasks` or `generate`, or a list of tasks")
+            return None
+        self._check_keys(data, BATCH_KEYS, "")
+        name = self._text(data.get("name", name), "name") or name
+        seed = self._integer(data.get("seed", 0), "seed", 0, SEED_LIMIT - 1)
+        defaults = self._mapping(data.get("defaults"), "defaults")
+        self._check_keys(defaults, DEFAULTS_KEYS, "defaults")
+        common = _Common(seed or 0, self._mapping(defaults.get("resources"), "defaults.resources"))
+        self._shape(common.resources, "defaults.resources")
+        tasks = [
+            self._check_task(task, f"tasks[{position}]", f"task-{position}", common)
+            for position, task in enumerate(self._list(data.get("tasks"), "tasks"))
+        ]
+        for number, block in enumerate(self._list(data.get("generate"), "generate")):
+            tasks.extend(self._generate(block, f"generate[{number}]", f"gen-{number}", common))
+        if not tasks and not self.problems:
+            self._refuse("batch", "no tasks", "at least one under `tasks` or `generate`")
+        return Batch(name, common.seed, tuple(task for task in tasks if task is not None), self._shelf.contents)
+
+    def _check_task(self, data: Any, where: str, missing_id: str, common: _Common) -> Task | None:
+        if not isinstance(data, Mapping):
+            self._refuse(where, show(data), "a mapping with `domain` and `parameters`")
+            return None
+        before = len(self.problems)
+        self._check_keys(data, TASK_KEYS, where)
+        task_id = self._id(data.get("id"), missing_id, where)
+        description = self._text(data.get("description", ""), f"{where}.description")
+        parameters = plain(self._mapping(data.get("parameters"), f"{where}.parameters"))
+        domain = self._domain(data.get("domain"), f"{where}.domain")
+        own = self._mapping(data.get("resources"), f"{where}.resources")
+        seed = data.get("seed")
+        if seed is not None:
+            seed = self._integer(plain(seed), f"{where}.seed", 0, SEED_LIMIT - 1)
+        if domain is None:
+            self._shape(own, f"{where}.resources")
+            return None
+        shape = self._shape(
+            {**self._floor, **_given(domain.resources), **common.resources, **own}, f"{where}.resources"
+        )
+        checked = self._parameters(domain, parameters, f"{where}.parameters")
+        if checked is None or shape is None or len(self.problems) > before:
+            return None
+        try:
+            domain.check(checked, shape)
+            encoded = encode(checked.model_dump())
+        except ValueError as error:
+            self._refuse(f"{where}.parameters", show(parameters), str(error))
+            return None
+        if seed is None:
+            seed = derive_seed(common.seed, task_id)
+        return Task(task_id, domain.name, domain.kind(checked), seed, shape, encoded, description or "")
+
+    def _generate(self, data: Any, where: str, prefix: str, common: _Common) -> list[Task | None]:
+        """Tasks whose parameters are drawn from the batch's seed, each from its own id, so that a larger count
+        only adds tasks.
+        """
+        block = self._mapping(data, where)
+        self._check_keys(block, GENERATE_KEYS, where)
+        count = self._integer(block.get("count"), f"{where}.count", 1, COUNT_LIMIT)
+        domain = self._domain(block.get("domain"), f"{where}.domain")
+        given = plain(self._mapping(block.get("parameters"), f"{where}.parameters"))
+        if count is None or domain is None:
+            return []
+        shared = {key: block[key] for key in ("domain", "description", "resources") if key in block}
+        tasks: list[Task | None] = []
+        for position in range(count):
+            before = len(self.problems)
+            task_id = f"{prefix}-{position}"
+            rng = random.Random(derive_seed(common.seed, f"draw:{task_id}"))  # noqa: S311 - no secret is drawn
+            try:
+                drawn = {**domain.draw(rng, given), **given} if domain.draw else given
+            except (ValueError, TypeError, KeyError):
+                drawn = given  # what is given is wrong: checking it says how
+            tasks.append(self._check_task({**shared, "parameters": drawn}, where, task_id, common))
+            if len(self.problems) > before:
+                break  # the block's other tasks would repeat it
+        return tasks
+
+    def _domain(self, name: Any, where: str) -> KnownDomain | None:
+        names = self._domains.names()
+        found = self._domains.find(name) if isinstance(name, str) else None
+        if found is None:
+            shown = "nothing" if name is None else show(name)
+            self._refuse(where, shown, f"the name of a domain, {describe_names(names)}", nearest(name, names))
+            return None
+        try:
+            if found.name not in self._missing:
+                found.require_libraries()
+        except MissingExtra as error:
+            self._missing.add(found.name)
+            self._refuse(where, show(name), f"a domain whose libraries are installed: {error}")
+        return found if found.name not in self._missing else None
+
+    def _parameters(self, domain: KnownDomain, given: dict[str, Any], where: str) -> BaseModel | None:
+        try:
+            return domain.parameters.model_validate(given, context=self._shelf)
+        except ValidationError as error:
+            self.problems.extend(find_problems(error, domain.parameters, where))
+            return None
+
+    def _shape(self, given: Mapping[str, Any], where: str) -> Resources | None:
+        given = plain(given)
+        key = tuple(sorted((name, repr(value)) for name, value in given.items()))
+        if key not in self._shapes:
+            try:
+                self._shapes[key] = Resources.model_validate(given)
+            except ValidationError as error:
+                self.problems.extend(find_problems(error, Resources, where))
+                return None
+        return self._shapes[key]
+
+    def _id(self, given: Any, missing: str, where: str) -> str:
+        task_id = missing if given is None else plain(given)
+        if not isinstance(task_id, str) or not task_id or len(task_id) > ID_LIMIT or not _is_clean(task_id):
+            self._refuse(f"{where}.id", show(task_id), f"a text of 1 to {ID_LIMIT} printable characters")
+            return missing
+        if task_id in self._ids:
+            self._refuse(f"{where}.id", show(task_id), f"an id of its own; {self._ids[task_id]} has this one")
+        self._ids.setdefault(task_id, where)
+        return task_id
+
+    def _check_keys(self, data: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+        for key in data:
+            if key not in known:
+                place = f"{where}.{show(key)[1:-1] if isinstance(key, str) else show(key)}".lstrip(".")
+                self._refuse(place, "an unknown key", describe_names(known), nearest(key, known))
+
+    def _mapping(self, value: Any, where: str) -> Mapping[str, Any]:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            self._refuse(where, show(value), "a mapping of names to values")
+            return {}
+        return value
+
+    def _list(self, value: Any, where: str) -> list[Any]:
+        if value is None:
+            return []
+        if not isinstance(value, (list, tuple)):
+            self._refuse(where, show(value), "a list")
+            return []
+        return list(value)
+
+    def _text(self, value: Any, where: str) -> str | None:
+        if value is None or isinstance(value, str):
+            return value
+        self._refuse(where, show(value), "a text", "put it in quotes")
+        return None
+
+    def _integer(self, value: Any, where: str, low: int, high: int) -> int | None:
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        self._refuse(where, "nothing" if value is None else show(value), f"a whole number from {low} to {high}")
+        return None
+
+    def _refuse(self, where: str, found: str, expected: str, hint: str = "") -> None:
+        self.problems.append(Problem(where, found, expected, hint))
+
+
+def _given(resources: Resources) -> dict[str, Any]:
+    """Only what was said: what was left out must not win over a weaker source that says it."""
+    return resources.model_dump(exclude_unset=True)
+
+
+def _is_clean(text: str) -> bool:
+    return (text.isascii() and text.isprintable()) or (text.isprintable() and _encodes(text))
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,115 @@
+"""Files that parameters name: read once when the batch is checked, and kept by their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+LIMIT_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file that a parameter names, with its content.
+
+    As the type of a field of a `Parameters` model: it is given as a path, relative to the batch file; it travels as
+    name and hash, and its content travels once, however many tasks name it.
+    """
+
+    name: str
+    sha256: str
+    content: bytes = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The content as UTF-8.
+
+        Raises:
+            ValueError: it is no UTF-8.
+        """
+        try:
+            return self.content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{self.name} is not a UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}"
+            ) from None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(
+            cls._validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda file: {"name": file.name, "sha256": file.sha256}
+            ),
+        )
+
+    @classmethod
+    def _validate(cls, value: Any, info: core_schema.ValidationInfo) -> InputFile:
+        shelf = info.context if isinstance(info.context, FileShelf) else FileShelf()
+        if isinstance(value, InputFile):
+            return value
+        if isinstance(value, str):
+            return shelf.read(value)
+        if isinstance(value, dict) and value.keys() == {"name", "sha256"} and value["sha256"] in shelf.contents:
+            return cls(value["name"], value["sha256"], shelf.contents[value["sha256"]])
+        raise ValueError("the path of a file")
+
+
+@dataclass
+class FileShelf:
+    """The files of a batch.
+
+    It is the validation context of a `Parameters` model: `Model.model_validate(parameters, context=shelf)`.
+    """
+
+    folder: Path = field(default_factory=Path.cwd)
+    """What relative paths are relative to."""
+    contents: dict[str, bytes] = field(default_factory=dict)
+    """SHA-256 in hex: content."""
+    _read: dict[Path, InputFile] = field(default_factory=dict)
+
+    def resolve(self, path: str) -> Path:
+        """The absolute path that a user's path means.
+
+        Raises:
+            ValueError: it can't be a path.
+        """
+        if not path or "\0" in path:
+            raise ValueError("the path of a file")
+        return (self.folder / Path(path).expanduser()).absolute()
+
+    def read(self, path: str) -> InputFile:
+        """Read a file, once.
+
+        Raises:
+            ValueError: there is no such file, it is no regular file, or it is too large.
+        """
+        full = self.resolve(path)
+        if full not in self._read:
+            content = read_regular(full)
+            digest = hashlib.sha256(content).hexdigest()
+            self._read[full] = InputFile(full.name, digest, self.contents.setdefault(digest, content))
+        return self._read[full]
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a regular file (no FIFO, no device, not too large).
+
+    Raises:
+        ValueError: with what was expected.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"a regular file; {path} is none")
+        if status.st_size > LIMIT_BYTES:
+            raise ValueError(f"a file of at most {LIMIT_BYTES} bytes; {path} has {status.st_size}")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"a file that can be read; {path}: {error.strerror or error}") from None

@@ -1,0 +1,99 @@
+"""What pydantic found wrong, in words for the person who wrote the input."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from dfz_ray.errors import Problem
+
+SHOWN_CHARACTERS = 80
+
+
+def show(value: Any) -> str:
+    """A value as a short, printable, single-line text."""
+    try:
+        text = ascii(value) if not isinstance(value, str) else _printable(value)
+    except Exception as error:  # a user's __repr__ may do anything
+        text = f"a {type(value).__name__} whose repr raises {type(error).__name__}"
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... ({len(text)} characters)"
+
+
+def _printable(text: str) -> str:
+    shown = repr(text)
+    return shown if shown.isprintable() else ascii(text)
+
+
+def nearest(word: Any, names: Iterable[str]) -> str:
+    """The hint that names the most similar of the known names; empty where none is similar."""
+    found = difflib.get_close_matches(str(word), list(names), n=1, cutoff=0.5)
+    return f"did you mean {found[0]!r}?" if found else ""
+
+
+def describe_names(names: Iterable[str]) -> str:
+    """The known names as a list for an error message."""
+    return "one of " + ", ".join(sorted(names))
+
+
+def find_problems(error: ValidationError, model: type[BaseModel], where: str) -> list[Problem]:
+    """One problem for each of pydantic's errors.
+
+    Args:
+        error: what validating `model` raised.
+        model: the type that the value should have had.
+        where: path of the value that was validated.
+    """
+    return [_problem(item, model, where) for item in error.errors(include_url=False)]
+
+
+def _problem(item: Any, model: type[BaseModel], where: str) -> Problem:
+    location: tuple[Any, ...] = item["loc"]
+    owner, field = _find_field(model, location)
+    path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    kind = item["type"]
+    if kind == "extra_forbidden":
+        names = list(owner.model_fields)
+        expected = describe_names(names) if names else "no keys"
+        return Problem(path, "an unknown key", expected, nearest(location[-1], names))
+    if kind == "missing":
+        return Problem(path, "nothing", (field.description if field else None) or "a value")
+    found = show(item["input"]) if location else "what is given"
+    return Problem(path, found, _expected(item, field), _hint(item))
+
+
+def _find_field(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[type[BaseModel], FieldInfo | None]:
+    """The model that the end of a path belongs to, and the field there, where it is one."""
+    field = None
+    for depth, part in enumerate(location):
+        field = model.model_fields.get(str(part))
+        last = depth == len(location) - 1
+        if field is None or last:
+            return model, field if last else None
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            model = field.annotation
+    return model, field
+
+
+def _expected(item: Any, field: FieldInfo | None) -> str:
+    if item["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal") and field:
+        bounds = {
+            name: getattr(entry, name) for entry in field.metadata for name in ("ge", "le") if hasattr(entry, name)
+        }
+        if len(bounds) == 2:
+            return f"{bounds['ge']} to {bounds['le']}"
+    message: str = item["msg"]
+    for start in ("Value error, ", "Assertion failed, ", "Input should be "):
+        message = message.removeprefix(start)
+    return message
+
+
+def _hint(item: Any) -> str:
+    if item["type"] != "literal_error" or not isinstance(item["input"], str):
+        return ""
+    return nearest(
+        item["input"], [name.strip("' ") for name in item["ctx"]["expected"].replace(" or ", ",").split(",")]
+    )

@@ -1,0 +1,137 @@
+"""Files with data, YAML or JSON, read so that nothing in them can surprise."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.specs.input_file import read_regular
+
+DEPTH_LIMIT = 50
+"""No batch nests deeper; a file that does is a mistake or an attack."""
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read_data(path: Path) -> Any:
+    """The content of a YAML or (by its suffix) JSON file.
+
+    YAML is read without tags, anchors, aliases and merge keys, and no mapping may name a key twice.
+
+    Raises:
+        InvalidInput: with the line, where there is one.
+    """
+    try:
+        text = read_regular(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _invalid(path, f"byte {error.object[error.start]:#04x} at {error.start}", "a UTF-8 text") from None
+    except ValueError as error:
+        raise InvalidInput([Problem(str(path), "no readable file", str(error))], str(path)) from None
+    if not text.strip():
+        raise _invalid(path, "an empty file", "a mapping with `tasks` or `generate`, or a list of tasks")
+    data = _read_json(path, text) if path.suffix.lower() == ".json" else _read_yaml(path, text)
+    _refuse_infinite(path, data)
+    return data
+
+
+def _invalid(path: Path, found: str, expected: str, hint: str = "") -> InvalidInput:
+    return InvalidInput([Problem(path.name, found, expected, hint)], str(path))
+
+
+def _read_json(path: Path, text: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in mapping:
+                raise _invalid(path, f"the key {key!r} twice in one object", "each key once")
+            mapping[key] = value
+        return mapping
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise _invalid(path, f"no JSON at line {error.lineno}: {error.msg}", "a JSON text") from None
+    except (RecursionError, ValueError) as error:
+        raise _invalid(path, f"what can't be read ({error})", f"at most {DEPTH_LIMIT} levels, and numbers") from None
+
+
+def _read_yaml(path: Path, text: str) -> Any:
+    try:
+        _check_events(path, text)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            _check_keys(path, node)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise _invalid(path, f"no YAML{where}: {what}", "a YAML text") from None
+    except (ValueError, RecursionError) as error:
+        raise _invalid(
+            path, f"a value that can't be read ({error})", "plain numbers, texts, lists and mappings"
+        ) from None
+
+
+def _check_events(path: Path, text: str) -> None:
+    """Refuse what grows or recurses, before anything is built from it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        if anchor := getattr(event, "anchor", None):
+            sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
+            found = f"the anchor {sign}{anchor} at line {line}"
+            raise _invalid(path, found, "no anchors and aliases", "write the value out, or use `defaults`")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEPTH_LIMIT:
+            raise _invalid(path, f"nesting deeper than {DEPTH_LIMIT} at line {line}", "a batch")
+
+
+def _check_keys(path: Path, root: yaml.Node | None) -> None:
+    for node in _mappings(root):
+        seen: set[str] = set()
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise _invalid(path, f"a key at line {line} that is no text", "text keys")
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise _invalid(path, f"a merge key << at line {line}", "no merge keys", "use `defaults`")
+            if key.value in seen:
+                raise _invalid(path, f"the key {key.value!r} a second time at line {line}", "each key once")
+            seen.add(key.value)
+
+
+def _mappings(root: yaml.Node | None) -> Iterator[yaml.MappingNode]:
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.MappingNode):
+            yield node
+            waiting.extend(value for _, value in node.value)
+        elif isinstance(node, yaml.SequenceNode):
+            waiting.extend(node.value)
+
+
+def _refuse_infinite(path: Path, data: Any, where: str = "") -> None:
+    """A file that says 1e999 means no infinity; one that says .inf or NaN is mistaken too."""
+    waiting = [(data, where)]
+    while waiting:
+        value, place = waiting.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _invalid(path, f"{value} at {place or 'the top'}", "a finite number")
+        if isinstance(value, dict):
+            waiting.extend((item, f"{place}.{key}".lstrip(".")) for key, item in value.items())
+        elif isinstance(value, list):
+            waiting.extend((item, f"{place}[{index}]") for index, item in enumerate(value))

@@ -1,0 +1,123 @@
+"""The settings of a run and of a study, and the file that explains them.
+
+`python -m dfz_ray.specs.settings > configs/default.yaml` writes that file anew.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.specs.encoding import plain
+from dfz_ray.specs.problems import find_problems, show
+from dfz_ray.specs.reading import read_data
+from dfz_ray.specs.resources import Resources
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ChunkingSettings(_Section):
+    """How many tasks a worker is handed at once. The defaults suit tasks of microseconds to hours."""
+
+    target_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        0.1,
+        description="A chunk aims at this much work, in seconds (at more where the manager would be too busy).",
+    )
+    lease_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        2.0,
+        description="After this long a worker is given back to Ray, which may then serve others, in seconds.",
+    )
+
+
+class JournalSettings(_Section):
+    """How a run is written down."""
+
+    runs_folder: str = Field("runs", description="Where the command line puts run folders that it names itself.")
+    inline_result_bytes: Annotated[int, Field(ge=0, le=2**30)] = Field(
+        262_144, description="Larger results become files beside the journal, in bytes."
+    )
+
+
+class StudySettings(_Section):
+    """How a scaling study measures."""
+
+    repeats: Annotated[int, Field(ge=1, le=1000)] = Field(
+        5, description="How often the baseline and every worker count are measured."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        0, description="Seed of the study's batch and of the order of its trials."
+    )
+
+
+class Settings(_Section):
+    """Everything that can be set in a configuration file."""
+
+    max_workers: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None, description="How many tasks may execute at once; null means as many as the cluster holds."
+    )
+    address: str | None = Field(
+        None,
+        description="Which Ray: an address, auto, or local (an embedded one); null looks for one and else embeds it.",
+    )
+    resources: Resources = Field(
+        Resources(), description="What a task needs where neither it, its batch nor its domain says so."
+    )
+    chunking: ChunkingSettings = Field(ChunkingSettings(), description="How tasks are handed to workers.")
+    journal: JournalSettings = Field(JournalSettings(), description="How a run is written down.")
+    study: StudySettings = Field(StudySettings(), description="How a scaling study measures.")
+
+
+def read_settings(source: str | Path | Mapping[str, Any] | None) -> Settings:
+    """The settings of a configuration file, or of a dict; None: the defaults.
+
+    Raises:
+        InvalidInput: with every problem of the file.
+    """
+    if source is None:
+        return Settings()
+    label = "settings" if isinstance(source, Mapping) else str(source)
+    data = plain(source) if isinstance(source, Mapping) else read_data(Path(source))
+    if not isinstance(data, dict):
+        raise InvalidInput([Problem("settings", show(data), "a mapping")], label)
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        raise InvalidInput(find_problems(error, Settings, "settings"), label) from None
+
+
+def render_settings() -> str:
+    """The text of configs/default.yaml: every key with its default and what it means."""
+    lines = [
+        "# The settings of dfz_ray, with their defaults. Give a file like this one, or a part of it, with --config.",
+        "# An argument wins over a task, a task over its batch's `defaults`, those over the domain, and this file",
+        "# comes last. Written by: python -m dfz_ray.specs.settings",
+    ]
+    _render(Settings(), lines, "")
+    return "\n".join(lines) + "\n"
+
+
+def _render(section: BaseModel, lines: list[str], indent: str) -> None:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        comment = field.description or ""
+        if not indent:
+            lines.append("")
+        lines.extend(textwrap.wrap(comment, 110, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "))
+        if isinstance(value, BaseModel):
+            lines.append(f"{indent}{name}:")
+            _render(value, lines, indent + "  ")
+        else:
+            shown = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+            lines.append(f"{indent}{name}: {shown}")
+
+
+if __name__ == "__main__":
+    print(render_settings(), end="")
