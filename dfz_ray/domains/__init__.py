@@ -1,0 +1,1 @@
+"""WHAT the work is: pure functions of parameters, seed and thread budget."""
