@@ -1,0 +1,97 @@
+"""How many tasks a chunk takes: from what is known of their run times, and from what is left."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+TASKS_LIMIT = 5_000
+"""More tasks than this in one message gain nothing, and delay the commit of the first."""
+MEMORY_TASKS = 500
+"""After so many tasks a kind's older run times fade: a kind may change its pace during a run."""
+MANAGER_SHARE = 0.5
+"""The manager may be busy for this share of the time at most."""
+
+
+@dataclass(slots=True)
+class RunTimes:
+    """Mean and spread of the run times of a kind, in seconds, learned while it runs."""
+
+    mean_s: float = 0.0
+    variance: float = 0.0
+    weight: float = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Whether any task of the kind has ended."""
+        return self.weight > 0
+
+    @property
+    def spread_s(self) -> float:
+        """Standard deviation."""
+        return math.sqrt(self.variance)
+
+    def learn(self, count: int, total_s: float, total_squares: float) -> None:
+        """Take in the run times of `count` tasks, given their sum and the sum of their squares.
+
+        The merge of two samples' means and variances is that of Chan, Golub and LeVeque (1979); the older sample's
+        weight is capped, so that it fades.
+        """
+        mean = total_s / count
+        variance = max(0.0, total_squares / count - mean * mean)
+        older = min(self.weight, MEMORY_TASKS)
+        weight = older + count
+        delta = mean - self.mean_s
+        self.variance = (older * self.variance + count * variance + delta * delta * older * count / weight) / weight
+        self.mean_s += delta * count / weight
+        self.weight = weight
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What sets the size of every chunk of a run."""
+
+    slots: int
+    target_s: float
+    manager_s: float = 0.0
+    """The manager's own time per chunk."""
+
+    @property
+    def aim_s(self) -> float:
+        """The work that a chunk aims at: enough for the manager to keep up with all slots."""
+        return max(self.target_s, self.slots * self.manager_s / MANAGER_SHARE)
+
+    def share_s(self, left_s: float) -> float:
+        """The work that the next chunk may take of what is left.
+
+        Half of a fair share (factoring: Hummel, Schonberg and Flynn, 1992), so that the last chunks are small enough
+        for all slots to end together.
+        """
+        return min(self.aim_s, left_s / (2 * self.slots))
+
+    def is_tail(self, left_s: float, longest_s: float) -> bool:
+        """Whether so little is left that a chunk handed out ahead could keep a slot waiting at the end."""
+        return left_s / (2 * self.slots) < max(self.aim_s, longest_s)
+
+
+def chunk_size(times: RunTimes, waiting: int, last_size: int, share_s: float) -> int:
+    """How many tasks of one kind to take.
+
+    Args:
+        times: what is known of the kind.
+        waiting: how many of it are waiting, at least one.
+        last_size: the size of the kind's last chunk; a chunk grows at most twofold.
+        share_s: the work that the chunk may take.
+
+    Returns:
+        At least 1; exactly 1 until the kind is known.
+    """
+    if not times.known:
+        return 1
+    fitting = int(share_s / times.mean_s) if times.mean_s > 0 else TASKS_LIMIT
+    return max(1, min(fitting, 2 * last_size, waiting, TASKS_LIMIT))
+
+
+def overrun_budget_s(expected_s: float, count: int, spread_s: float, aim_s: float) -> float:
+    """When a chunk has clearly taken longer than what its kinds let expect, in seconds."""
+    return expected_s + max(aim_s, 3 * spread_s * math.sqrt(count))

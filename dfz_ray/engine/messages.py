@@ -1,0 +1,199 @@
+"""What the engine is told (events, named by what happened) and what it asks for (commands, named by what to do)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+# --- data in both ---------------------------------------------------------------------------------------------------
+
+
+class KindEntry(NamedTuple):
+    """A kind of tasks that a run has not seen before; kinds are numbered from 0."""
+
+    name: str
+    lane: int
+    """Number of its lane: tasks of one domain and one shape, which may share a lease."""
+
+
+class TaskEnd(NamedTuple):
+    """How one task's execution ended on a worker."""
+
+    number: int
+    succeeded: bool
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The tasks handed to a worker at once."""
+
+    id: int
+    numbers: Sequence[int]
+    budget_s: float
+    """A worker that has used up so much starts no further task of the chunk, and hands the rest back."""
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TasksSubmitted:
+    """New tasks, numbered on from those that are known."""
+
+    kinds: Sequence[KindEntry]
+    """The kinds that are new, numbered on from those that are known."""
+    kind_of: Sequence[int]
+    """For each new task, in order, the number of its kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkBegan:
+    """A worker began a chunk."""
+
+    lease: int
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkEnded:
+    """A worker ended a chunk; what it does not name of it was not executed, and is handed back."""
+
+    lease: int
+    chunk: int
+    ends: Sequence[TaskEnd]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkAsked:
+    """A lease asks for a chunk: for now, or, while it holds one, for later."""
+
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEnded:
+    """The call of a lease returned."""
+
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """The worker of a lease died."""
+
+    lease: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomesCommitted:
+    """Outcomes are in the journal, on disk."""
+
+    completed: Sequence[int]
+    failed: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSized:
+    """How many leases of a lane's shape the cluster can run at once."""
+
+    lane: int
+    capacity: float
+    why_none: str = ""
+    """Where the capacity is 0: what was asked, and what the nearest node has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerMeasured:
+    """How long the manager itself takes for one chunk."""
+
+    per_chunk_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """No further chunk is to be handed out; what is held may end."""
+
+
+Event = (
+    TasksSubmitted
+    | ChunkBegan
+    | ChunkEnded
+    | WorkAsked
+    | LeaseEnded
+    | LeaseLost
+    | OutcomesCommitted
+    | LaneSized
+    | ManagerMeasured
+    | StopAsked
+)
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartLease:
+    """Call the remote function of a lane; it will ask for work when Ray has placed it."""
+
+    lease: int
+    lane: int
+    kind: str
+    """The kind that it will probably begin with: it names the call in the Ray dashboard."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveChunk:
+    """Answer a lease with a chunk."""
+
+    lease: int
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWait:
+    """Answer a lease, which holds a chunk: ask again when it has ended."""
+
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerEnd:
+    """Answer a lease: after what it holds it gets nothing more."""
+
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitEnds:
+    """Write down how these executions of a chunk ended; each is its task's outcome."""
+
+    lease: int
+    chunk: int
+    completed: Sequence[int]
+    failed: Sequence[int]
+    superseded: Sequence[int] = field(default=())
+    """Ends that came too late: the task has another outcome, or is in other hands. They change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitLosses:
+    """Write down that these tasks failed without a worker saying so."""
+
+    reason: str
+    messages: Mapping[int, str]
+    """Task number: message."""
+    chunk: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteAttemptsLost:
+    """Write down that a chunk's worker died, and that these of its tasks run again without being charged."""
+
+    chunk: int
+    numbers: Sequence[int]
+    message: str
+
+
+Command = StartLease | GiveChunk | AnswerWait | AnswerEnd | CommitEnds | CommitLosses | NoteAttemptsLost

@@ -1,0 +1,1 @@
+"""WHAT happened: one SQLite file in the run folder."""

@@ -1,0 +1,68 @@
+"""The run folder: where its files are."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from dfz_ray.errors import RunFolderRefused
+
+NETWORK_FILE_SYSTEMS = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "glusterfs",
+    "9p",
+    "afs",
+}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder, mode 0700."""
+
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        """The journal."""
+        return self.path / "run.sqlite"
+
+    @property
+    def results(self) -> Path:
+        """Where results lie that are too large for the journal; each is named by its hash."""
+        return self.path / "results"
+
+    def make(self) -> None:
+        """Make the folder for a new run.
+
+        Raises:
+            RunFolderRefused: it holds a run already, or something else, or can't be made.
+        """
+        if self.database.exists():
+            raise RunFolderRefused(f"{self.path} holds a run already; name a new folder")
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if any(self.path.iterdir()):
+                raise RunFolderRefused(f"{self.path} is neither empty nor a run; name a new folder")
+        except OSError as error:
+            raise RunFolderRefused(f"{self.path} can't be a run folder: {error.strerror or error}") from None
+
+    def is_on_network(self) -> bool:
+        """Whether a network file system holds the folder: there SQLite can't use its write-ahead log."""
+        path = os.path.realpath(self.path)
+        best = ("", "")
+        for part in psutil.disk_partitions(all=True):
+            inside = path == part.mountpoint or path.startswith(part.mountpoint.rstrip("/") + "/")
+            if inside and len(part.mountpoint) >= len(best[0]):
+                best = (part.mountpoint, part.fstype)
+        return best[1] in NETWORK_FILE_SYSTEMS or best[1].startswith("fuse.")

@@ -1,0 +1,74 @@
+"""What a run's executions say about its speed: the metrics, computed from the workers' own times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def measure(spans: Sequence[tuple[float, float]], counts: Mapping[str, int], slots: int | None) -> dict[str, Any]:
+    """The metrics of a run.
+
+    Args:
+        spans: start and end of every execution that ended, in seconds of one clock.
+        counts: tasks per state.
+        slots: how many tasks could execute at once, where that is known.
+
+    Returns:
+        Rates as fractions, times in seconds, throughput in completed tasks per second. `total_duration` is the
+        makespan: from the first start to the last end. `concurrent_executions` is the number of tasks executing
+        right after each start. What nothing was measured for is None.
+    """
+    total = sum(counts.values())
+    completed, failed = counts["completed"], counts["failed"]
+    metrics: dict[str, Any] = {
+        "total_tasks": total,
+        "successful_tasks": completed,
+        "failed_tasks": failed,
+        "success_rate": completed / total if total else None,
+        "failure_rate": failed / total if total else None,
+        **dict.fromkeys(("avg_duration", "min_duration", "max_duration", "avg_concurrency", "total_duration")),
+        "max_concurrency": 0,
+        "throughput": None,
+        "utilization": None,
+        "task_durations": [],
+        "concurrent_executions": [],
+    }
+    if not spans:
+        return metrics
+    times = np.asarray(spans, dtype=float)
+    durations = times[:, 1] - times[:, 0]
+    makespan = float(times[:, 1].max() - times[:, 0].min())
+    levels = concurrency(times)
+    metrics |= {
+        "avg_duration": float(durations.mean()),
+        "min_duration": float(durations.min()),
+        "max_duration": float(durations.max()),
+        "max_concurrency": int(levels.max()),
+        "total_duration": makespan,
+        "task_durations": durations.tolist(),
+        "concurrent_executions": levels.tolist(),
+    }
+    if makespan > 0:
+        busy = float(durations.sum())
+        metrics["avg_concurrency"] = busy / makespan
+        metrics["throughput"] = completed / makespan
+        metrics["utilization"] = busy / (makespan * slots) if slots else None
+    return metrics
+
+
+def concurrency(times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """How many executions were under way right after each one's start.
+
+    Args:
+        times: shape (executions, 2), start and end. One that starts at the very moment at which another ends does
+            not overlap it.
+
+    Returns:
+        Shape (executions,), in the order of the starts.
+    """
+    starts, ends = np.sort(times[:, 0]), np.sort(times[:, 1])
+    started: np.ndarray[Any, Any] = np.arange(1, len(starts) + 1)
+    return started - np.searchsorted(ends, starts, side="right")

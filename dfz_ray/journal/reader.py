@@ -1,0 +1,112 @@
+"""Reading a run's journal, also while it is being written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import sqlite3
+import struct
+from collections.abc import Iterator
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from dfz_ray.errors import JournalDamaged
+from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.record import Record, TaskError
+from dfz_ray.journal.statements import STATEMENTS, VERSION
+
+STATES = ("pending", "running", "completed", "failed", "cancelled")
+"""As they are written outside the engine, in the order of the journal's numbers."""
+
+
+class JournalReader:
+    """A read-only view of a run folder; a context manager.
+
+    Raises:
+        JournalDamaged: there is no journal, or it can't be read, or it is of another schema.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = RunFolder(folder)
+        if not self._folder.database.is_file():
+            raise JournalDamaged(f"{folder} is no run folder: it has no run.sqlite")
+        try:
+            self._connection = sqlite3.connect(f"{self._folder.database.absolute().as_uri()}?mode=ro", uri=True)
+            self.meta: dict[str, str] = dict(self._connection.execute(STATEMENTS["get_meta"]))
+        except sqlite3.Error as error:
+            raise JournalDamaged(f"{self._folder.database} can't be read: {error}") from error
+        version = self.meta.get("schema_version")
+        if version != str(VERSION):
+            raise JournalDamaged(f"{folder} has schema {version}; this dfz_ray reads schema {VERSION}")
+
+    def __enter__(self) -> JournalReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def counts(self) -> dict[str, int]:
+        """Tasks per state; what is not final counts as pending, for only the manager knows what runs."""
+        found = dict(self._rows("count_states"))
+        return {state: found.get(number, 0) for number, state in enumerate(STATES)}
+
+    def records(self) -> Iterator[Record]:
+        """Every task, in the order of submission."""
+        attempts = itertools.groupby(self._rows("read_attempts"), key=itemgetter(0))
+        current: tuple[int, list[Any]] | None = None
+        for number, *row in self._rows("read_records"):
+            while current is None or current[0] < number:
+                group = next(attempts, None)
+                current = (group[0], list(group[1])) if group else (2**63, [])
+            yield self._record(row, current[1] if current[0] == number else [])
+
+    def _record(self, row: list[Any], attempts: list[Any]) -> Record:
+        task_id, domain, kind, state, result, file, reason, message, traceback = row
+        began, ended, node = attempts[-1][2:] if attempts else (None, None, None)
+        return Record(
+            task_id=task_id,
+            domain=domain,
+            kind=kind,
+            status=STATES[state or 0],
+            encoded_result=self._read_result(file) if file else result,
+            error=TaskError(reason, message, traceback) if reason else None,
+            attempts=len(attempts),
+            start_time=began,
+            end_time=ended,
+            node=node,
+        )
+
+    def _read_result(self, name: str) -> bytes:
+        path = self._folder.results / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise JournalDamaged(f"a result's file is gone: {path}: {error.strerror}") from None
+        if hashlib.sha256(content).hexdigest() != name:
+            raise JournalDamaged(f"a result's file has changed: {path}")
+        return content
+
+    def digest(self) -> str:
+        """The digest of the run, in hex; schema.sql says over what."""
+        whole = hashlib.sha256()
+        pairs = ((task_id.encode("utf-8", "surrogatepass"), digest) for task_id, digest in self._rows("read_digests"))
+        for task_id, digest in sorted(pairs):
+            whole.update(struct.pack("<Q", len(task_id)) + task_id + digest)
+        return whole.hexdigest()
+
+    def spans(self) -> list[tuple[float, float]]:
+        """Start and end of every execution that ended, in the order of their start, in Unix seconds."""
+        return list(self._rows("read_spans"))
+
+    def _rows(self, statement: str) -> Iterator[Any]:
+        with contextlib.closing(self._connection.cursor()) as cursor:
+            try:
+                yield from cursor.execute(STATEMENTS[statement])
+            except sqlite3.Error as error:
+                raise JournalDamaged(f"{self._folder.database} can't be read: {error}") from error
