@@ -1,1 +1,46 @@
-"""x"""
+"""Thousands of independent tasks on Ray: nothing lost, every state known.
+
+    from dfz_ray import domain, run
+
+    results = run("configs/demo.yaml")
+
+The public names are loaded when they are first used: `import dfz_ray` imports neither ray nor torch nor qiskit.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dfz_ray.client import Results as Results
+    from dfz_ray.client import run as run
+    from dfz_ray.domains.user_domain import domain as domain
+    from dfz_ray.dropin import ConcurrentDFZAdapter as ConcurrentDFZAdapter
+    from dfz_ray.errors import DfzError as DfzError
+    from dfz_ray.errors import InvalidInput as InvalidInput
+    from dfz_ray.errors import TasksFailed as TasksFailed
+
+_HOMES = {
+    "ConcurrentDFZAdapter": "dfz_ray.dropin",
+    "DfzError": "dfz_ray.errors",
+    "InvalidInput": "dfz_ray.errors",
+    "Results": "dfz_ray.client",
+    "TasksFailed": "dfz_ray.errors",
+    "domain": "dfz_ray.domains.user_domain",
+    "run": "dfz_ray.client",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - the names stand once
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dfz_ray' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,207 @@
+"""`run`: a batch goes in, Results come out."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfz_ray.domains.domain import Domain
+from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.errors import InvalidInput, Problem, TasksFailed
+from dfz_ray.journal.reader import STATES, JournalReader
+from dfz_ray.journal.record import Record
+from dfz_ray.specs.batch import Batch
+from dfz_ray.specs.checking import read_batch
+from dfz_ray.specs.problems import show
+from dfz_ray.specs.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    import pandas
+
+    from dfz_ray.runtime.run_handle import RunHandle
+
+POLL_S = 0.5
+INTERRUPT_GRACE_S = 2.0
+"""After an interrupt, how long running chunks may take to end before their workers are killed."""
+
+Source = str | Path | Mapping[str, Any] | Iterable[Any]
+Progress = Callable[[dict[str, int]], None]
+
+
+class Results(Sequence[Record]):
+    """What came of a run: records in the order of submission, also by task id.
+
+    Args:
+        records: all of the run's.
+        metrics: see `dfz_ray.journal.measures.measure`.
+        digest: SHA-256 over the completed results, in hex; equal digests mean equal results.
+        run_dir: the run folder, or None where a temporary one was used and everything completed.
+    """
+
+    def __init__(self, records: Sequence[Record], metrics: dict[str, Any], digest: str, run_dir: str | None) -> None:
+        self._records = records
+        self._positions = {record.task_id: position for position, record in enumerate(records)}
+        self.metrics = metrics
+        self.digest = digest
+        self.run_dir = run_dir
+        self.counts = dict.fromkeys(STATES, 0)
+        for record in records:
+            self.counts[record.status] += 1
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    def __getitem__(self, key: Any) -> Any:
+        """A record by its task's id (KeyError where there is none) or by position; a slice of records."""
+        if isinstance(key, str):
+            return self._records[self._positions[key]]
+        return self._records[key]
+
+    def values(self) -> list[Any]:
+        """The results alone, in the order of submission.
+
+        Raises:
+            TasksFailed: a task did not complete.
+        """
+        for record in self._records:
+            if record.status != "completed":
+                raise TasksFailed(self.counts, (record.task_id, str(record.error or record.status)), self.run_dir or "")
+        return [record.result for record in self._records]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A table with a row for each task, and a column `result.<key>` for each key of a result."""
+        import pandas
+
+        rows = []
+        for record in self._records:
+            row = record.to_dict()
+            result = record.result
+            row["error"] = str(record.error) if record.error else None
+            row |= {f"result.{key}": value for key, value in result.items()} if isinstance(result, dict) else {}
+            if isinstance(result, dict):
+                del row["result"]
+            rows.append(row)
+        return pandas.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
+        seconds = self.metrics["total_duration"]
+        took = f" in {seconds:.2f} s" if seconds is not None else ""
+        return f"<Results: {told or 'no tasks'}{took}>"
+
+
+def run(
+    batch: Source,
+    *,
+    max_workers: int | None = None,
+    run_dir: str | Path | None = None,
+    address: str | None = None,
+    progress: bool | Progress | None = None,
+    config: str | Path | Mapping[str, Any] | Settings | None = None,
+) -> Results:
+    """Run a batch to its end.
+
+    Args:
+        batch: the path of a YAML or JSON file, the same as a dict, or a list of tasks.
+        max_workers: how many tasks may execute at once; None: as many as the cluster holds.
+        run_dir: a new folder for the run; None: a temporary one, which is kept only if a task does not complete.
+        address: which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one.
+        progress: None shows a bar where stderr is a terminal, True and False say so; a callable receives the counts.
+        config: a configuration file, the same as a dict, or Settings.
+
+    Returns:
+        Results. A task that fails is a record with an error, never an exception.
+
+    Raises:
+        InvalidInput: with all that is wrong; nothing was started.
+        RunFolderRefused: the folder can't hold a new run.
+        ClusterUnusable: there is no Ray at the address.
+        InfrastructureLost: the run could not go on.
+        KeyboardInterrupt: what had ended is committed, and in the run folder.
+    """
+    settings = config if isinstance(config, Settings) else read_settings(config)
+    slots = check_max_workers(max_workers if max_workers is not None else settings.max_workers)
+    checked = read_batch(batch, REGISTRY, settings.resources)
+    return run_checked(checked, settings, slots=slots, run_dir=run_dir, address=address, progress=progress)
+
+
+def run_checked(
+    batch: Batch,
+    settings: Settings,
+    *,
+    slots: int | None = None,
+    run_dir: str | Path | None = None,
+    address: str | None = None,
+    progress: bool | Progress | None = None,
+) -> Results:
+    """`run`, with a batch that has been checked."""
+    from dfz_ray.progress import show_progress
+    from dfz_ray.runtime.connection import connect
+    from dfz_ray.runtime.run_handle import RunHandle, count_slots
+
+    temporary = run_dir is None
+    folder = Path(tempfile.mkdtemp(prefix="dfz-run-")) if run_dir is None else Path(run_dir)
+    try:
+        connect(address or settings.address)
+        handle = RunHandle(folder, batch.name, slots or count_slots(batch.tasks), settings)
+    except BaseException:
+        if temporary:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    try:
+        with show_progress(progress, len(batch.tasks)) as tell:
+            handle.submit(batch, used_domains(batch))
+            wait_for_end(handle, len(batch.tasks), tell)
+    except KeyboardInterrupt:
+        handle.close(INTERRUPT_GRACE_S)
+        print(f"interrupted; what had ended is in {folder}", file=sys.stderr)
+        raise
+    handle.close()
+    return read_results(folder, handle.slots, temporary)
+
+
+def check_max_workers(value: Any) -> int | None:
+    """The number of slots that was asked for.
+
+    Raises:
+        InvalidInput: it is no positive whole number.
+    """
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise InvalidInput([Problem("max_workers", show(value), "a whole number of at least 1")], "max_workers")
+    return value
+
+
+def used_domains(batch: Batch) -> dict[str, Domain]:
+    """The domains that a batch names."""
+    return {name: REGISTRY.get(name) for name in {task.domain for task in batch.tasks}}
+
+
+def wait_for_end(handle: RunHandle, total: int, tell: Progress) -> None:
+    """Wait until so many tasks of a run are in a final state."""
+    counts: list[int] = []
+    while sum(counts[2:]) < total:
+        counts = handle.progress(counts, POLL_S)
+        tell(dict(zip(STATES, counts, strict=True)))
+
+
+def read_results(folder: Path, slots: int | None = None, temporary: bool = False) -> Results:
+    """The results of a run that has ended, from its folder; a temporary one is removed if all tasks completed."""
+    from dfz_ray.journal.measures import measure
+
+    with JournalReader(folder) as journal:
+        counts = journal.counts()
+        metrics = measure(journal.spans(), counts, slots or int(journal.meta["slots"]))
+        keep = not temporary or counts["completed"] < sum(counts.values())
+        results = Results(list(journal.records()), metrics, journal.digest(), str(folder) if keep else None)
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    elif temporary:
+        print(f"not all tasks completed; the run is kept in {folder}", file=sys.stderr)
+    return results

@@ -1,0 +1,136 @@
+"""Executing tasks, one after the other, in this process: the same code on a Ray worker and in a sequential baseline."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
+
+from dfz_ray.domains.domain import Domain
+from dfz_ray.errors import Unserializable
+from dfz_ray.specs.encoding import decode, digest, encode
+from dfz_ray.specs.input_file import FileShelf
+
+TRACEBACK_CHARACTERS = 20_000
+
+
+class Work(NamedTuple):
+    """What a worker is handed of a task."""
+
+    number: int
+    seed: int
+    parameters: bytes
+
+
+class Failure(NamedTuple):
+    """Why a task failed, as plain text that can be stored anywhere."""
+
+    reason: str
+    message: str
+    traceback: str | None = None
+
+
+class Execution(NamedTuple):
+    """What came of executing a task; times are Unix seconds, of one steady clock within a chunk."""
+
+    number: int
+    began_at: float
+    ended_at: float
+    cpu_s: float
+    result: bytes | None
+    """MessagePack, of a task that succeeded."""
+    digest: bytes | None
+    failure: Failure | None
+
+
+def thread_budget(threads: int) -> AbstractContextManager[object]:
+    """Hold the native thread pools that are loaded (OpenMP, BLAS) to so many threads."""
+    limits: AbstractContextManager[object] = threadpool_limits(limits=threads)
+    return limits
+
+
+def execute_chunk(
+    domain: Domain,
+    works: Iterable[Work],
+    threads: int,
+    shelf: FileShelf,
+    budget_s: float = float("inf"),
+) -> list[Execution]:
+    """Execute tasks in order, until they are done or the budget is used up.
+
+    No exception of a task leaves this function: every one becomes the task's failure, as text.
+
+    Args:
+        domain: what they are tasks of.
+        works: the tasks.
+        threads: how many threads each may use.
+        shelf: the files that their parameters name.
+        budget_s: after so many seconds no further task is begun.
+
+    Returns:
+        One entry for each task that was executed, in order.
+    """
+    offset = time.time() - time.perf_counter()
+    begun = time.perf_counter()
+    executions: list[Execution] = []
+    for work in works:
+        start, cpu = time.perf_counter(), time.process_time()
+        if executions and start - begun > budget_s:
+            break
+        result, fingerprint, failure = _execute(domain, work, threads, shelf)
+        end = time.perf_counter()
+        executions.append(
+            Execution(
+                work.number, offset + start, offset + end, time.process_time() - cpu, result, fingerprint, failure
+            )
+        )
+    return executions
+
+
+def _execute(
+    domain: Domain, work: Work, threads: int, shelf: FileShelf
+) -> tuple[bytes | None, bytes | None, Failure | None]:
+    try:
+        parameters = domain.parameters.model_validate(decode(work.parameters), context=shelf)
+    except ValidationError as error:
+        return None, None, Failure("invalid", clean(str(error)))
+    try:
+        value = domain.compute(parameters, work.seed, threads)
+    except BaseException as error:  # also SystemExit: a task ends itself, not its worker
+        return None, None, describe_exception(error, skip_frames=1)
+    try:
+        return encode(value), digest(value, domain.volatile), None
+    except Unserializable as error:
+        return None, None, Failure("unserializable", f"the result {clean(str(error))}")
+    except Exception as error:  # a value's own methods may do anything
+        return None, None, describe_exception(error)
+
+
+def describe_exception(error: BaseException, skip_frames: int = 0) -> Failure:
+    """An exception as plain text; whatever its class does in `__str__` or `__repr__`."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except BaseException as worse:
+        text = f"(its __str__ raises {type(worse).__name__})"
+    frames = error.__traceback__
+    for _ in range(skip_frames):
+        frames = frames.tb_next if frames else None
+    try:
+        lines = "".join(traceback.format_exception(type(error), error, frames))
+    except BaseException as worse:
+        lines = f"(its traceback can't be formatted: {type(worse).__name__})"
+    if len(lines) > TRACEBACK_CHARACTERS:
+        half = TRACEBACK_CHARACTERS // 2
+        lines = f"{lines[:half]}\n  ... {len(lines) - 2 * half} characters left out ...\n{lines[-half:]}"
+    return Failure("exception", clean(f"{name}: {text}" if text else name), clean(lines))
+
+
+def clean(text: str) -> str:
+    """The text with lone surrogates escaped, which no database and no terminal takes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,1 @@
+"""WHERE it runs: the only floor that imports ray."""

@@ -1,0 +1,373 @@
+"""One run at work: it tells the engine what happens, and does what the engine asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
+
+from dfz_ray.domains.execution import Execution, Work
+from dfz_ray.engine.engine import Engine
+from dfz_ray.engine.lifecycle import State
+from dfz_ray.engine.messages import (
+    AnswerEnd,
+    AnswerWait,
+    ChunkBegan,
+    ChunkEnded,
+    CommitEnds,
+    CommitLosses,
+    Event,
+    GiveChunk,
+    KindEntry,
+    LaneSized,
+    LeaseEnded,
+    LeaseLost,
+    ManagerMeasured,
+    NoteAttemptsLost,
+    OutcomesCommitted,
+    StartLease,
+    StopAsked,
+    TaskEnd,
+    TasksSubmitted,
+    WorkAsked,
+)
+from dfz_ray.errors import DfzError, InfrastructureLost
+from dfz_ray.journal.writer import (
+    ATTEMPT_COMPLETED,
+    ATTEMPT_FAILED,
+    ATTEMPT_LOST,
+    ATTEMPT_SUPERSEDED,
+    Group,
+    JournalWriter,
+)
+from dfz_ray.runtime.nodes import capacity, live_nodes, remote_options, request_of, why_none
+from dfz_ray.runtime.submission import RunOptions, Submission
+from dfz_ray.runtime.worker import END, WAIT, Order, Report, make_lease_function
+from dfz_ray.specs.encoding import encode
+from dfz_ray.specs.resources import Resources
+
+logger = logging.getLogger("dfz_ray")
+
+LOOK_AT_NODES_S = 5.0
+"""How often the run looks for nodes that came or went."""
+KILL_S = 5.0
+"""How long workers that are killed may take to be gone."""
+MEASURED_CHUNKS = 20
+"""Over so many chunks the manager's own time per chunk is averaged before the engine is told."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """Tasks of one domain and one shape: the remote function that runs them, and how it is called."""
+
+    domain: str
+    resources: Resources
+    function: Any
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What is to be committed next, and who waits for it."""
+
+    group: Group = field(default_factory=Group)
+    completed: list[int] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+
+
+class ActiveRun:
+    """A run that this manager works on.
+
+    Args:
+        run_id: its name for workers.
+        folder: the run folder, which must be new.
+        options: how it runs.
+        meta: what the journal notes about it.
+        manager: the handle of the actor that this object lives in; workers report to it.
+    """
+
+    def __init__(self, run_id: str, folder: Path, options: RunOptions, meta: dict[str, str], manager: Any) -> None:
+        self._id = run_id
+        self._manager = manager
+        self._writer = JournalWriter.create(folder, meta, options.inline_result_bytes)
+        self._journal_thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._engine = Engine(options.slots, options.chunk_target_s, options.lease_s)
+        self._lanes: list[_Lane] = []
+        self._functions: dict[str, Any] = {}
+        self._files: dict[str, bytes] = {}
+        self._works: dict[int, Work] = {}
+        self._calls: dict[int, ray.ObjectRef[Any]] = {}
+        self._placed: set[int] = set()
+        self._orders: dict[int, Order] = {}
+        self._ended: dict[int, Sequence[Execution]] = {}
+        self._pending = _Pending()
+        self._dirty = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self._failure: BaseException | None = None
+        self._spent_s, self._spent_chunks = 0.0, 0
+        self._lease_watchers: set[asyncio.Task[None]] = set()
+        self._loops = [asyncio.create_task(self._commit_groups()), asyncio.create_task(self._watch_nodes())]
+        self._executors: dict[type, Callable[[Any], None]] = {
+            StartLease: self._start_lease,
+            GiveChunk: self._give_chunk,
+            AnswerWait: self._answer_wait,
+            AnswerEnd: self._answer_end,
+            CommitEnds: self._commit_ends,
+            CommitLosses: self._commit_losses,
+            NoteAttemptsLost: self._note_attempts_lost,
+        }
+
+    # --- what the driver asks ---------------------------------------------------------------------------------------
+
+    async def submit(self, submission: Submission) -> None:
+        """Take in new tasks; returns when they are on disk."""
+        self._raise_failure()
+        first, first_kind = len(self._engine.tasks), submission.first_kind
+        group = self._pending.group
+        group.batches.extend(submission.batches)
+        group.files.extend(submission.files.items())
+        self._files.update(submission.files)
+        for domain in submission.domains:
+            self._functions[domain.name] = make_lease_function(domain.name, domain.pickled)
+            group.domains.append((domain.name, domain.volatile))
+        for name, resources in submission.lanes:
+            self._lanes.append(_Lane(name, resources, self._functions[name]))
+        for number, (name, lane) in enumerate(submission.kinds, first_kind):
+            shape = self._lanes[lane].resources.model_dump_json()
+            group.kinds.append((number, self._lanes[lane].domain, name, shape))
+        batch = submission.batch
+        for number, (task_id, kind, seed, parameters, description) in enumerate(submission.tasks, first):
+            group.tasks.append((number, task_id, batch, kind, seed, parameters, description))
+            self._works[number] = Work(number, seed, parameters)
+        if submission.lanes:
+            self._size_lanes(range(len(self._lanes) - len(submission.lanes), len(self._lanes)))
+        await self._committed()
+        kinds = [KindEntry(name, lane) for name, lane in submission.kinds]
+        self._handle(TasksSubmitted(kinds, [task[1] for task in submission.tasks]))
+
+    async def progress(self, seen: Sequence[int], timeout_s: float) -> list[int]:
+        """Tasks per state, in the order of State, as soon as it differs from what the caller has seen.
+
+        Raises:
+            DfzError: the run can't go on.
+        """
+        async with self._changed:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._changed.wait_for(lambda: self._failure or list(seen) != self._engine.tasks.counts)
+            except TimeoutError:
+                pass
+        self._raise_failure()
+        return list(self._engine.tasks.counts)
+
+    async def close(self, grace_s: float) -> None:
+        """Stop handing out work, let what runs end for a while, commit what ended, and close the journal."""
+        self._handle(StopAsked())
+        for lease, call in self._calls.items():
+            if lease not in self._placed:
+                ray.cancel(call, force=False)  # Ray has not begun it, and need not any more
+        if self._lease_watchers:
+            await asyncio.wait(self._lease_watchers, timeout=grace_s)
+        for call in self._calls.values():
+            ray.cancel(call, force=True)
+        if self._lease_watchers:
+            await asyncio.wait(self._lease_watchers, timeout=KILL_S)
+        with contextlib.suppress(DfzError):
+            await self._committed()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.get_running_loop().run_in_executor(self._journal_thread, self._writer.close)
+        self._journal_thread.shutdown(wait=False)
+
+    # --- what workers report ----------------------------------------------------------------------------------------
+
+    def exchange(self, report: Report) -> Order:
+        """Take in what a lease reports, and answer what it does next.
+
+        Raises:
+            DfzError: the run can't go on; the lease ends with it.
+        """
+        self._raise_failure()
+        begun = time.thread_time()
+        if report.worker:
+            self._placed.add(report.lease)
+            row = (self._writer.epoch, report.lease, report.node, report.worker, time.time())
+            self._pending.group.leases.append(row)
+        if report.ended is not None:
+            self._ended[report.ended] = report.executions
+            ends = [TaskEnd(e.number, e.failure is None, e.ended_at - e.began_at) for e in report.executions]
+            self._handle(ChunkEnded(report.lease, report.ended, ends))
+        if report.began is not None:
+            self._handle(ChunkBegan(report.lease, report.began))
+        self._orders.pop(report.lease, None)
+        self._handle(WorkAsked(report.lease))
+        order = self._orders.pop(report.lease)
+        self._measure_manager(time.thread_time() - begun, report.ended is not None)
+        return order
+
+    def get_file(self, sha256: str) -> bytes | None:
+        """The content of a file that parameters name."""
+        return self._files.get(sha256)
+
+    # --- what the engine asks for -----------------------------------------------------------------------------------
+
+    def _handle(self, event: Event) -> None:
+        try:
+            for command in self._engine.handle(event, time.monotonic()):
+                self._executors[type(command)](command)
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def _start_lease(self, command: StartLease) -> None:
+        lane = self._lanes[command.lane]
+        name = lane.domain if command.kind == lane.domain else f"{lane.domain}: {command.kind}"
+        call = lane.function.options(name=name, **remote_options(lane.resources)).remote(
+            self._manager, self._id, command.lease, lane.resources.threads
+        )
+        self._calls[command.lease] = call
+        watcher = asyncio.create_task(self._watch_lease(command.lease, call))
+        self._lease_watchers.add(watcher)
+        watcher.add_done_callback(self._lease_watchers.discard)
+
+    def _give_chunk(self, command: GiveChunk) -> None:
+        chunk = command.chunk
+        works = [self._works[number] for number in chunk.numbers]
+        row = (chunk.id, self._writer.epoch, command.lease, time.time(), encode(list(chunk.numbers)))
+        self._pending.group.chunks.append(row)
+        self._dirty.set()
+        self._orders[command.lease] = Order(chunk.id, works, chunk.budget_s)
+
+    def _answer_wait(self, command: AnswerWait) -> None:
+        self._orders[command.lease] = WAIT
+
+    def _answer_end(self, command: AnswerEnd) -> None:
+        self._orders[command.lease] = END
+
+    def _commit_ends(self, command: CommitEnds) -> None:
+        executions = self._ended.pop(command.chunk)
+        superseded = set(command.superseded)
+        attempts, outcomes, epoch = self._pending.group.attempts, self._pending.group.outcomes, self._writer.epoch
+        for number, began, ended, cpu, result, digest, failure in executions:
+            times = (began or None, ended or None, cpu)
+            if number in superseded:
+                attempts.append((number, command.chunk, ATTEMPT_SUPERSEDED, *times, None))
+            elif failure is None:
+                attempts.append((number, command.chunk, ATTEMPT_COMPLETED, *times, None))
+                outcomes.append((number, State.COMPLETED, epoch, result, None, digest, None, None, None))
+            else:
+                attempts.append((number, command.chunk, ATTEMPT_FAILED, *times, None))
+                outcomes.append((number, State.FAILED, epoch, None, None, None, *failure))
+        self._pending.completed.extend(command.completed)
+        self._pending.failed.extend(command.failed)
+        self._dirty.set()
+
+    def _commit_losses(self, command: CommitLosses) -> None:
+        group, epoch = self._pending.group, self._writer.epoch
+        for number, message in command.messages.items():
+            if command.chunk is not None:
+                group.attempts.append((number, command.chunk, ATTEMPT_FAILED, None, None, None, message))
+            group.outcomes.append((number, State.FAILED, epoch, None, None, None, command.reason, message, None))
+        self._pending.failed.extend(command.messages)
+        self._dirty.set()
+
+    def _note_attempts_lost(self, command: NoteAttemptsLost) -> None:
+        rows = ((n, command.chunk, ATTEMPT_LOST, None, None, None, command.message) for n in command.numbers)
+        self._pending.group.attempts.extend(rows)
+        self._dirty.set()
+
+    # --- what goes on beside ----------------------------------------------------------------------------------------
+
+    async def _watch_lease(self, lease: int, call: Any) -> None:
+        """Wait for the end of a lease's call, and tell the engine how it came."""
+        lost = None
+        try:
+            await call
+        except RayTaskError as error:
+            if self._failure is None:
+                self._fail(InfrastructureLost(f"a lease failed, which is a defect of dfz_ray: {error}"))
+        except RayError as error:
+            lost = LeaseLost(lease, describe_loss(error))
+        del self._calls[lease]
+        self._placed.discard(lease)
+        if self._failure is None:
+            self._handle(lost or LeaseEnded(lease))
+
+    async def _commit_groups(self) -> None:
+        """Commit what has come together while the last commit was on its way to the disk."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            pending, self._pending = self._pending, _Pending()
+            try:
+                await loop.run_in_executor(self._journal_thread, self._writer.commit, pending.group)
+            except Exception as error:
+                self._fail(error)
+                for waiter in pending.waiters:
+                    waiter.set_exception(error)
+                return
+            if pending.completed or pending.failed:
+                self._handle(OutcomesCommitted(pending.completed, pending.failed))
+                for number in itertools.chain(pending.completed, pending.failed):
+                    self._works.pop(number, None)
+            for waiter in pending.waiters:
+                waiter.set_result(None)
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _committed(self) -> None:
+        """Wait until everything up to now is on disk."""
+        self._raise_failure()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending.waiters.append(waiter)
+        self._dirty.set()
+        await waiter
+
+    async def _watch_nodes(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AT_NODES_S)
+            self._size_lanes(range(len(self._lanes)))
+
+    def _size_lanes(self, numbers: Iterable[int]) -> None:
+        """Tell the engine how many leases of each lane the cluster can run at once."""
+        nodes = live_nodes()
+        for number in numbers:
+            shape = self._lanes[number].resources
+            holds = capacity(request_of(shape), nodes)
+            self._handle(LaneSized(number, holds, "" if holds else why_none(shape, nodes)))
+
+    def _measure_manager(self, spent_s: float, ended: bool) -> None:
+        self._spent_s += spent_s
+        self._spent_chunks += ended
+        if self._spent_chunks >= MEASURED_CHUNKS:
+            self._handle(ManagerMeasured(self._spent_s / self._spent_chunks))
+            self._spent_s, self._spent_chunks = 0.0, 0
+
+    def _fail(self, error: BaseException) -> None:
+        """Remember the first thing that makes it impossible to go on; whoever asks next is told."""
+        if self._failure is None:
+            self._failure = error
+            logger.error("run %s stops: %s", self._id, error)
+            self._dirty.set()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise InfrastructureLost(f"the run can't go on: {self._failure}") from None
+
+
+def describe_loss(error: RayError) -> str:
+    """Why a lease's worker died, in a line."""
+    if isinstance(error, WorkerCrashedError):
+        return "the worker process died while it ran the task (a crash in native code, os._exit, or a signal)"
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"

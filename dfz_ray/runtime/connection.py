@@ -1,0 +1,118 @@
+"""Which Ray a run uses, and how it is reached or started."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import grpc
+import ray
+
+from dfz_ray.errors import ClusterUnusable
+
+logger = logging.getLogger("dfz_ray")
+
+ANSWER_S = 2.0
+"""How long a cluster that was left on this machine may take to answer before it is passed over."""
+_CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 - where `ray start` writes its address
+
+
+def connect(address: str | None = None, *, logical_cpus: int | None = None, dashboard: bool = False) -> None:
+    """Connect this process to a Ray, or start one in it; a process that is connected stays as it is.
+
+    In this order: the address; a Ray that this process has initialised; RAY_ADDRESS; a cluster that `ray start` left
+    on this machine and that answers; an embedded one, which lives as long as the process.
+
+    Args:
+        address: `local` for an embedded Ray, `auto` for the one on this machine, or host:port; None looks for one.
+        logical_cpus: how many CPUs an embedded Ray offers; None: as many as this process may use.
+        dashboard: whether an embedded Ray serves its dashboard.
+
+    Raises:
+        ClusterUnusable: there is none at the address, or it is a Ray Client address.
+    """
+    if ray.is_initialized():
+        _check_client_mode()
+        return
+    wanted = address or os.environ.get("RAY_ADDRESS") or None
+    if wanted is None and (left := _find_left_cluster()):
+        wanted = left
+    if wanted is None or wanted == "local":
+        _start_embedded(logical_cpus, dashboard)
+        return
+    if wanted.startswith("ray://"):
+        raise ClusterUnusable(
+            f"{wanted} is a Ray Client address: the driver must run in the cluster; use `ray job submit -- dfz ...`"
+        )
+    if wanted != "auto":
+        _check_answers(wanted)
+    try:
+        _init(address=wanted)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterUnusable(f"no Ray can be used at {wanted!r}: {str(error).splitlines()[0]}") from None
+
+
+def usable_cores() -> int:
+    """How many cores this process may use: its affinity, and what Slurm has given it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    slurm = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return max(1, min(cores, int(slurm)) if slurm.isdigit() else cores)
+
+
+def _check_client_mode() -> None:
+    if ray.util.client.ray.is_connected():
+        raise ClusterUnusable("this process is connected with Ray Client; use `ray job submit` for dfz_ray")
+
+
+def _start_embedded(logical_cpus: int | None, dashboard: bool) -> None:
+    _init(address="local", num_cpus=logical_cpus or usable_cores(), include_dashboard=dashboard)
+
+
+def _init(**options: object) -> None:
+    # ray.init replaces the SIGTERM handler: ours, or the user's, comes back afterwards.
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if in_main else None
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future default; else a warning each time
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    if before is not None:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _find_left_cluster() -> str | None:
+    """The address of a cluster that `ray start` left on this machine, if it answers."""
+    try:
+        address = _CURRENT_CLUSTER.read_text().strip()
+    except OSError:
+        return None
+    if not address or not _answers(address):
+        logger.warning("passed over the Ray at %s, which %s names: it does not answer", address, _CURRENT_CLUSTER)
+        return None
+    return address
+
+
+def _check_answers(address: str) -> None:
+    if not _answers(address):
+        raise ClusterUnusable(f"no Ray answers at {address!r} within {ANSWER_S:g} s; start one with `ray start --head`")
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ClusterUnusable(f"{address!r} is no address: give host:port, auto or local")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, OverflowError):
+        return False
+    if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
+        return True
+    # A head that is stopped still accepts connections; one that lives answers the handshake.
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=ANSWER_S)
+        except grpc.FutureTimeoutError:
+            return False
+    return True

@@ -1,0 +1,77 @@
+"""The TaskManager: the Ray actor that tracks the state of every task. One per driver process serves all its runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import ray
+
+from dfz_ray.errors import InfrastructureLost
+from dfz_ray.runtime.active_run import ActiveRun
+from dfz_ray.runtime.submission import RunOptions, Submission
+from dfz_ray.runtime.worker import END, Order, Report
+
+
+class TaskManager:
+    """Passes messages on to the run that they are for; it decides nothing itself.
+
+    It is an asyncio actor: every method runs in one thread, and a run's journal is written in another.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[str, ActiveRun] = {}
+        self._gates: dict[int, asyncio.Barrier] = {}
+
+    async def open_run(self, run_id: str, folder: str, options: RunOptions, meta: dict[str, str]) -> None:
+        """Make a run folder and begin to work on it.
+
+        Raises:
+            RunFolderRefused: the folder can't hold a new run.
+        """
+        myself = ray.get_runtime_context().current_actor
+        self._runs[run_id] = ActiveRun(run_id, Path(folder), options, meta, myself)
+
+    async def submit(self, run_id: str, submission: Submission) -> None:
+        """Take in new tasks; returns when they are on disk."""
+        await self._get_run(run_id).submit(submission)
+
+    async def progress(self, run_id: str, seen: Sequence[int], timeout_s: float) -> list[int]:
+        """Tasks per state, as soon as it differs from what the caller has seen."""
+        return await self._get_run(run_id).progress(seen, timeout_s)
+
+    async def exchange(self, run_id: str, report: Report) -> Order:
+        """Take in what a lease reports, and answer what it does next."""
+        run = self._runs.get(run_id)
+        return run.exchange(report) if run else END
+
+    async def get_file(self, run_id: str, sha256: str) -> bytes | None:
+        """The content of a file that parameters name."""
+        run = self._runs.get(run_id)
+        return run.get_file(sha256) if run else None
+
+    async def close_run(self, run_id: str, grace_s: float) -> None:
+        """Stop handing out work, let what runs end for a while, and close the journal."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            await run.close(grace_s)
+            self._runs.pop(run_id, None)
+
+    async def arrive(self, gate: int, count: int, timeout_s: float) -> int:
+        """Wait at a gate until so many are there, or the time is up; returns how many came."""
+        waiting = self._gates.setdefault(gate, asyncio.Barrier(count))
+        arrived = waiting.n_waiting + 1
+        try:
+            async with asyncio.timeout(timeout_s):
+                await waiting.wait()
+                return count
+        except (TimeoutError, asyncio.BrokenBarrierError):
+            await waiting.abort()
+            return arrived
+
+    def _get_run(self, run_id: str) -> ActiveRun:
+        try:
+            return self._runs[run_id]
+        except KeyError:
+            raise InfrastructureLost(f"the manager does not work on run {run_id}") from None

@@ -1,0 +1,141 @@
+"""What runs in a Ray worker: a lease, which holds one slot and runs chunk after chunk through it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import ray
+from ray import cloudpickle
+
+from dfz_ray.domains.domain import Domain
+from dfz_ray.domains.execution import Execution, Failure, Work, describe_exception, execute_chunk, thread_budget
+from dfz_ray.specs.input_file import FileShelf
+
+
+class Report(NamedTuple):
+    """What a lease tells the manager: which chunk ended and how, which one begins, and that it asks for work."""
+
+    lease: int
+    ended: int | None = None
+    executions: Sequence[Execution] = ()
+    began: int | None = None
+    node: str = ""
+    worker: int = 0
+
+
+class Order(NamedTuple):
+    """What the manager answers: a chunk, or, with none, whether the lease is over."""
+
+    chunk: int | None = None
+    works: Sequence[Work] = ()
+    budget_s: float = 0.0
+    end: bool = False
+
+
+WAIT = Order()
+"""Ask again when the chunk in hand has ended."""
+END = Order(end=True)
+"""Nothing more for this lease, after what it holds."""
+
+
+def make_lease_function(name: str, pickled_domain: bytes) -> Any:
+    """The Ray remote function of a domain.
+
+    The domain travels inside it, by value where it has to; Ray loads it once per worker process. Retries are ours, and
+    a worker that has loaded a GPU library is kept (Ray's default would replace it after every call).
+    """
+
+    def lease(manager: Any, run_id: str, lease_id: int, threads: int) -> None:
+        run_lease(pickled_domain, manager, run_id, lease_id, threads)
+
+    lease.__name__ = lease.__qualname__ = name  # the dashboard groups calls by it
+    return ray.remote(max_retries=0, max_calls=0)(lease)
+
+
+def run_lease(pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, threads: int) -> None:
+    """Ask for chunks and run them, one always in hand, until the manager says that the lease is over."""
+
+    def exchange(report: Report) -> Any:
+        return manager.exchange.remote(run_id, report)
+
+    shelf = FileShelf(contents=_FetchedFiles(manager, run_id))
+    order = _answer(exchange(Report(lease_id, node=socket.gethostname(), worker=os.getpid())))
+    ended: int | None = None
+    executions: Sequence[Execution] = ()
+    with thread_budget(threads):
+        while order.chunk is not None:
+            # The answer arrives while the chunk runs. The reference is kept, and looked at only afterwards: a future
+            # that waits on it while native code holds the GIL would delay a forced cancellation by seconds.
+            ahead = exchange(Report(lease_id, ended, executions, began=order.chunk))
+            ended, executions = order.chunk, _run_chunk(pickled_domain, order, threads, shelf)
+            order = _answer(ahead)
+            if order.chunk is None:
+                over = order.end
+                order = _answer(exchange(Report(lease_id, ended, executions)))
+                ended, executions = None, ()
+                if over:
+                    break
+    _release_gpu()
+
+
+def _run_chunk(pickled_domain: bytes, order: Order, threads: int, shelf: FileShelf) -> Sequence[Execution]:
+    try:
+        domain = load_domain(pickled_domain)
+    except Exception as error:  # a module of the user's that this node lacks, say: its tasks can't run here
+        name, message, lines = describe_exception(error)
+        failure = Failure(name, f"the domain can't be loaded on this worker: {message}", lines)
+        return [Execution(work.number, 0.0, 0.0, 0.0, None, None, failure) for work in order.works]
+    return execute_chunk(domain, order.works, threads, shelf, order.budget_s)
+
+
+_loaded: dict[bytes, Domain] = {}
+
+
+def load_domain(pickled: bytes) -> Domain:
+    """The domain, unpickled once per process."""
+    if pickled not in _loaded:
+        _loaded[pickled] = cloudpickle.loads(pickled)
+    return _loaded[pickled]
+
+
+def _answer(reference: Any) -> Order:
+    # Not ray.get: that would tell Ray that this worker is blocked, and its CPUs would be given away.
+    order: Order = reference.future().result()
+    return order
+
+
+class _FetchedFiles(dict[str, bytes]):
+    """The files of a run by hash; one that this process has not seen is asked of the manager."""
+
+    def __init__(self, manager: Any, run_id: str) -> None:
+        super().__init__(_seen)
+        self._manager = manager
+        self._run_id = run_id
+
+    def __contains__(self, sha256: object) -> bool:
+        if not super().__contains__(sha256):
+            content = self._manager.get_file.remote(self._run_id, sha256).future().result()
+            if content is None:
+                return False
+            _seen[str(sha256)] = self[str(sha256)] = content
+        return True
+
+
+_seen: dict[str, bytes] = {}
+
+
+def _release_gpu() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def hold_until_all_are_here(pickled_domains: Sequence[bytes], gate: Any, count: int) -> None:
+    """Load domains and wait at a gate: so that as many workers as a trial needs are up, each with its imports done."""
+    for pickled in pickled_domains:
+        load_domain(pickled).load()
+    gate.arrive.remote(count).future().result()
