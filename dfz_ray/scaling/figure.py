@@ -1,0 +1,210 @@
+"""The picture of a study: what more workers bring, with every repeat in sight."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dfz_ray.scaling.measurement import Measurement
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Colours that colour-blind readers can tell apart (Okabe & Ito); shapes and dashes differ as well, for print.
+BLUE, ORANGE, GREY, SHADE = "#0072B2", "#D55E00", "#5c5c5c", "#ececec"
+MANY_POINTS = 8
+"""With more points than this only powers of two are named, and efficiencies are left to the table."""
+BESIDE = 2**-0.08
+"""Single repeats are drawn a little to the left of their median, which would hide them."""
+
+
+def draw_figure(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> bytes:
+    """Draw speedup and throughput against workers, side by side.
+
+    Args:
+        summary: as `build_summary` made it.
+        measurements: all trials of the study.
+
+    Returns:
+        A PNG of 1600 x 700 pixels.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(wspace=0.06)
+    figure = Figure(figsize=(16 / 1.5, 7 / 1.5), dpi=150, facecolor="white", layout=layout)
+    FigureCanvasAgg(figure)  # pyplot would keep global state, and might look for a screen
+    left, right = figure.subplots(1, 2)
+    _title(figure, summary)
+    for axes in (left, right):
+        _workers_axis(axes, summary)
+    _draw_speedup(left, summary)
+    _draw_throughput(right, summary, measurements)
+    # Both panels draw alike, so that one legend, outside of them, explains both.
+    explained = {
+        label: handle for axes in (left, right) for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if explained:
+        figure.legend(
+            explained.values(), explained.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False
+        )
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()
+
+
+def _title(figure: Figure, summary: Mapping[str, Any]) -> None:
+    batch, host = summary["batch"], summary["host"]
+    what = f"{batch.get('count', '?')} tasks: {', '.join(map(str, batch.get('domains') or ['?']))}"
+    cores = f"{summary['physical_cores']} physical core{'s' if summary['physical_cores'] != 1 else ''}"
+    where = f"{host.get('hostname', 'unknown host')}, {host.get('cpu_model') or 'unknown CPU'}, {cores}"
+    repeats = f"median of {summary['repeats']} repeats" if summary["repeats"] != 1 else "one repeat"
+    title = figure.suptitle(
+        f"{_shorten(what, 90)}\n{_shorten(where, 90)}; {_shorten(summary['mode'], 20)}, {repeats}", fontsize=11
+    )
+    title.set_parse_math(False)  # a name may hold a dollar sign
+
+
+def _workers_axis(axes: Axes, summary: Mapping[str, Any]) -> None:
+    workers = [point["workers"] for point in summary["points"]] or [1]
+    margin = 1.3 if len(workers) > 1 else 2
+    low, high = min(workers) / margin, max(workers) * margin
+    powers = [2**power for power in range(11) if low <= 2**power <= high]
+    _log_axis(axes.xaxis, powers if len(workers) > MANY_POINTS else workers)
+    axes.set_xlim(low, high)
+    too_many = [point["workers"] for point in summary["points"] if point["oversubscribed"]]
+    if too_many:
+        fitting = [point["workers"] for point in summary["points"] if not point["oversubscribed"]]
+        # In the middle, on this axis, between the last number that fits the cores and the first that does not.
+        last_fitting = max([summary["physical_cores"] / summary["cpus_per_task"], *fitting])
+        edge = (last_fitting * min(too_many)) ** 0.5
+        axes.axvspan(edge, high, color=SHADE, lw=0, zorder=0, label="more than the physical cores")
+    axes.set_xlabel("workers N (log scale)")
+    axes.grid(axis="both", color="#d9d9d9", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_speedup(axes: Axes, summary: Mapping[str, Any]) -> None:
+    axes.set_ylabel("sequential time / time with N workers")
+    points = [point for point in summary["points"] if point["speedup"] is not None]
+    few = 0 < len(points) <= MANY_POINTS
+    axes.set_title(f"Speedup{' (and efficiency)' if few else ''}", fontsize=11, loc="left", weight="bold")
+    if not points:
+        why = "no number of workers completed a task"
+        if summary["baseline"]["wall_s"] is None:
+            why = "the sequential program was not measured"
+        box = {"facecolor": "white", "edgecolor": "none"}
+        axes.text(0.5, 0.5, f"no speedup: {why}", transform=axes.transAxes, ha="center", color=GREY, bbox=box)
+        axes.set_yticks([])
+        return
+    ends = [summary["points"][0]["workers"], summary["points"][-1]["workers"]]
+    axes.plot(ends, ends, color=GREY, ls="--", lw=1.2, label="ideal")
+    axes.axhline(1, color=ORANGE, ls=":", lw=1.8, label="sequential program")
+    _draw_points(axes, points, "speedup")
+    for point in points if few else ():
+        axes.annotate(
+            f"{100 * point['efficiency']:.0f} %",
+            (point["workers"], (point["speedup_ci95"] or [point["speedup"]])[0]),
+            xytext=(0, -17),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+            color=BLUE,
+        )
+    values = [value for point in points for value in (point["speedup_ci95"] or [point["speedup"]])]
+    _log_axis(axes.yaxis, [2.0**power for power in range(-10, 11)])
+    axes.set_ylim(min(*values, 1) / 1.6, max(*values, *ends) * 1.25)
+
+
+def _draw_throughput(axes: Axes, summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> None:
+    axes.set_title("Throughput", fontsize=11, loc="left", weight="bold")
+    axes.set_ylabel("completed tasks per second")
+    baseline = summary["baseline"]
+    if baseline["tasks_per_s"] is not None:
+        axes.axhline(baseline["tasks_per_s"], color=ORANGE, ls=":", lw=1.8, label="sequential program")
+    if baseline["tasks_per_s_ci95"]:
+        axes.axhspan(*baseline["tasks_per_s_ci95"], color=ORANGE, alpha=0.15, lw=0)
+    edge = axes.get_xlim()[0]
+    trials = [trial for trial in measurements if trial.timed]
+    rates = [trial.completed / trial.wall_s for trial in trials]
+    axes.scatter(
+        [trial.workers * BESIDE if trial.workers else edge / BESIDE**0.5 for trial in trials],
+        rates,
+        s=20,
+        c=[BLUE if trial.workers else ORANGE for trial in trials],
+        alpha=0.4,
+        linewidths=0,
+        zorder=2,
+    )
+    axes.plot([], [], "o", ms=4.5, color=BLUE, alpha=0.4, mew=0, label="every single repeat")
+    points = [point for point in summary["points"] if point["tasks_per_s"] is not None]
+    _draw_points(axes, points, "tasks_per_s")
+    for point in points:
+        if point["workers"] == summary["recommendation"]["workers"]:
+            at = (point["workers"], point["tasks_per_s"])
+            axes.plot(*at, "o", ms=15, mfc="none", mec="black", mew=1.3, ls="none", label="recommended", zorder=6)
+    failed = [point["workers"] for point in summary["points"] if point["wall_s"] is None]
+    if failed:
+        zero = [0] * len(failed)
+        axes.plot(
+            failed, zero, "X", ms=10, color="black", ls="none", clip_on=False, label="every trial failed", zorder=7
+        )
+    axes.set_ylim(0, (max(rates, default=0) or 1) * 1.12)
+
+
+def _draw_points(axes: Axes, points: Sequence[Mapping[str, Any]], key: str) -> None:
+    """Medians with their intervals and a line through them; hollow where the cluster served fewer slots."""
+    axes.plot([point["workers"] for point in points], [point[key] for point in points], color=BLUE, lw=1.6, zorder=3)
+    known = [point for point in points if point[f"{key}_ci95"]]
+    if known:
+        axes.errorbar(
+            [point["workers"] for point in known],
+            [point[key] for point in known],
+            yerr=[
+                [max(0.0, point[key] - point[f"{key}_ci95"][0]) for point in known],
+                [max(0.0, point[f"{key}_ci95"][1] - point[key]) for point in known],
+            ],
+            fmt="none",
+            ecolor=BLUE,
+            elinewidth=1.6,
+            capsize=4,
+            zorder=4,
+        )
+    median = "median, with 95 % interval" if known else "median, too few repeats for an interval"
+    for served, fill, label in ((True, BLUE, median), (False, "white", "the cluster served fewer slots")):
+        shown = [point for point in points if served == _fully_served(point)]
+        if shown:
+            axes.plot(
+                [point["workers"] for point in shown],
+                [point[key] for point in shown],
+                "o",
+                ms=6.5,
+                mfc=fill,
+                mec=BLUE,
+                mew=1.8,
+                ls="none",
+                label=label,
+                zorder=5,
+            )
+
+
+def _log_axis(axis: Any, ticks: Sequence[float]) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(FixedLocator(list(ticks)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _fully_served(point: Mapping[str, Any]) -> bool:
+    return point["served"] is None or point["served"] >= point["workers"]
+
+
+def _shorten(text: str, length: int) -> str:
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return printable if len(printable) <= length else printable[: length - 1] + "…"

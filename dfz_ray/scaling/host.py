@@ -1,0 +1,131 @@
+"""Where a study was measured: the facts without which its numbers mean nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("dfz_ray", "ray", "numpy", "scipy", "qiskit", "qiskit-aer", "torch", "torchvision")
+THREAD_SETTINGS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "QISKIT_PARALLEL",
+)
+_TOPOLOGY = Path("/sys/devices/system/cpu")
+
+
+def host_facts(folder: Path | None = None) -> dict[str, Any]:
+    """Describe this host, as it goes into `summary.json`.
+
+    Args:
+        folder: whose git commit to tell; None: the working directory.
+
+    Returns:
+        Plain values only. Core counts are those that this process may use (affinity and the container's CPU quota);
+        what can't be found out is None.
+    """
+    import psutil
+
+    quota = _cpu_quota()
+    return {
+        "hostname": platform.node(),
+        "platform": platform.platform(),
+        "cpu_model": _cpu_model(),
+        "physical_cores": _within(quota, _physical_cores()),
+        "logical_cores": _within(quota, len(_usable_cpus())),
+        "cpu_quota": quota,
+        "memory_bytes": psutil.virtual_memory().total,
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(folder or Path.cwd()),
+        "thread_settings": {name: os.environ.get(name) for name in THREAD_SETTINGS},
+        "niceness": os.nice(0) if hasattr(os, "nice") else None,
+    }
+
+
+def _usable_cpus() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _physical_cores() -> int:
+    """Different cores behind the logical CPUs that this process may use."""
+    usable = _usable_cpus()
+    try:
+        return len(
+            {
+                tuple(
+                    (_TOPOLOGY / f"cpu{cpu}/topology" / name).read_text() for name in ("physical_package_id", "core_id")
+                )
+                for cpu in usable
+            }
+        )
+    except OSError:
+        import psutil
+
+        return min(psutil.cpu_count(logical=False) or len(usable), len(usable))
+
+
+def _cpu_quota() -> float | None:
+    """CPUs that the container's cgroup grants, None without a limit."""
+    cgroup = Path("/sys/fs/cgroup")
+    try:
+        if (cgroup / "cpu.max").exists():
+            quota, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text()
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text()
+        granted = int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # no cgroup, or "max"
+        return None
+    return granted if granted > 0 else None
+
+
+def _within(quota: float | None, cores: int) -> int:
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def _cpu_model() -> str | None:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit(folder: Path) -> str | None:
+    """The git commit of a folder, with `-dirty` after it if files were changed since."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    try:
+        described = subprocess.run(  # noqa: S603  fixed arguments
+            [git, "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None if described.returncode == 0 else None

@@ -1,0 +1,133 @@
+"""`summary.json`: a whole study as one dict that scripts rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from dfz_ray.scaling.estimate import Estimate
+from dfz_ray.scaling.measurement import Measurement
+from dfz_ray.scaling.point import Point, estimate_points
+from dfz_ray.scaling.recommendation import recommend
+
+SCHEMA_VERSION = 1
+
+
+def build_summary(
+    *,
+    host: Mapping[str, Any],
+    batch: Mapping[str, Any],
+    mode: str,
+    measurements: Sequence[Measurement],
+    physical_cores: int,
+    cpus_per_task: float,
+    seed: int = 0,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Sum up a study; what was not measured is None.
+
+    Args:
+        host: the facts of `host_facts`.
+        batch: `domains` and `count` of the batch; other keys are kept.
+        mode: `processes` or `threads`.
+        measurements: all trials, in any order.
+        physical_cores: of the cluster, as far as this study may use them.
+        cpus_per_task: the most that one task of the batch declares.
+        seed: of the bootstrap.
+        command: the command line that repeats the study.
+
+    Returns:
+        Plain values only, with the keys in the order of the file.
+    """
+    baseline, points = estimate_points(
+        measurements, physical_cores=physical_cores, cpus_per_task=cpus_per_task, seed=seed
+    )
+    started_at = min((measurement.started_at for measurement in measurements), default=None)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "host": dict(host),
+        "batch": {**batch, "digest": _batch_digest(baseline, points)},
+        "mode": mode,
+        "baseline": _baseline_entry(baseline),
+        "points": [_point_entry(point) for point in points],
+        "fits": {"amdahl": None, "usl": None},
+        "recommendation": asdict(recommend(points, baseline, physical_cores=physical_cores)),
+        "digests_equal": _digests_equal(baseline, points),
+        "physical_cores": physical_cores,
+        "cpus_per_task": cpus_per_task,
+        "repeats": max((point.repeats for point in points), default=0),
+        "seed": seed,
+        "command": command,
+        "created": datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds")
+        if started_at is not None
+        else None,
+    }
+
+
+def _baseline_entry(baseline: Point | None) -> dict[str, Any]:
+    return {
+        "wall_s": _value(baseline.wall_s if baseline else None),
+        "wall_s_ci95": _interval(baseline.wall_s if baseline else None),
+        "repeats": baseline.repeats if baseline else 0,
+        "tasks_per_s": _value(baseline.tasks_per_s if baseline else None),
+        "tasks_per_s_ci95": _interval(baseline.tasks_per_s if baseline else None),
+        "success_rate": baseline.success_rate if baseline else None,
+        "digest": baseline.digest if baseline else None,
+        "warm_up_s": baseline.warm_up_s if baseline else None,
+        "errors": list(baseline.errors) if baseline else [],
+    }
+
+
+def _point_entry(point: Point) -> dict[str, Any]:
+    return {
+        "workers": point.workers,
+        "wall_s": _value(point.wall_s),
+        "wall_s_ci95": _interval(point.wall_s),
+        "speedup": _value(point.speedup),
+        "speedup_ci95": _interval(point.speedup),
+        "efficiency": _value(point.efficiency),
+        "tasks_per_s": _value(point.tasks_per_s),
+        "avg_concurrency": point.avg_concurrency,
+        "max_concurrency": point.max_concurrency,
+        "success_rate": point.success_rate,
+        "digest": point.digest,
+        "served": point.served,
+        "oversubscribed": point.oversubscribed,
+        "losses": None,
+        "efficiency_ci95": _interval(point.efficiency),
+        "tasks_per_s_ci95": _interval(point.tasks_per_s),
+        "warm_up_s": point.warm_up_s,
+        "repeats": point.repeats,
+        "errors": list(point.errors),
+    }
+
+
+def _value(estimate: Estimate | None) -> float | None:
+    return estimate.value if estimate else None
+
+
+def _interval(estimate: Estimate | None) -> list[float] | None:
+    return list(estimate.ci95) if estimate and estimate.ci95 else None
+
+
+def _batch_digest(baseline: Point | None, points: Sequence[Point]) -> str | None:
+    """The baseline's digest, without one that of all points; None if repeats of one point disagree."""
+    everyone = [*([baseline] if baseline else []), *points]
+    if any(len(point.digests) > 1 for point in everyone):
+        return None
+    if baseline and baseline.digest:
+        return baseline.digest
+    digests = {point.digest for point in points if point.digest is not None}
+    return digests.pop() if len(digests) == 1 else None
+
+
+def _digests_equal(baseline: Point | None, points: Sequence[Point]) -> bool | None:
+    """Whether every trial gave the same answers; None if there are not two digests to compare."""
+    everyone = [*([baseline] if baseline else []), *points]
+    compared = [point for point in everyone if point.digests]
+    trials = sum(point.repeats for point in compared)
+    if trials < 2:
+        return None
+    return len({digest for point in compared for digest in point.digests}) == 1

@@ -1,0 +1,114 @@
+"""Trials and the file that keeps them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dfz_ray.errors import InvalidInput
+from dfz_ray.scaling.measurement import Measurement, append_measurement, read_measurements
+
+
+def trial(**changes: Any) -> Measurement:
+    values: dict[str, Any] = {
+        "kind": "point",
+        "workers": 2,
+        "repeat": 0,
+        "order": 3,
+        "wall_s": 1.25,
+        "warm_up_s": 0.5,
+        "tasks": 10,
+        "completed": 10,
+        "failed": 0,
+        "cancelled": 0,
+        "digest": "ab" * 32,
+        "avg_concurrency": 1.9,
+        "max_concurrency": 2,
+        "busy_s": 2.4,
+        "served": 2,
+        "started_at": 1.75e9,
+        "load": 0.25,
+    }
+    return Measurement(**(values | changes))
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        trial(),
+        trial(kind="baseline", workers=0, served=None, warm_up_s=None),
+        trial(digest=None, avg_concurrency=None, error="the cluster 'Ünï' was lost\nwithin \u2028 30 s"),
+    ],
+)
+def test_one_line_brings_back_the_same_trial(measured: Measurement) -> None:
+    """A trial is one line of JSON, whatever its texts hold, and reads back equal."""
+    line = measured.to_json()
+    assert "\n" not in line
+    assert Measurement.from_json(line) == measured
+
+
+def test_trials_are_on_disk_as_they_end(tmp_path: Path) -> None:
+    """Every trial is in the file as soon as it was added, in the order in which they ended."""
+    path = tmp_path / "measurements.jsonl"
+    trials = [trial(order=order) for order in (2, 0, 1)]
+    for count, measured in enumerate(trials, start=1):
+        append_measurement(path, measured)
+        assert read_measurements(path) == trials[:count]
+
+
+def test_a_line_cut_off_at_the_end_is_left_out(tmp_path: Path) -> None:
+    """A study killed while it wrote its last trial keeps all the others, wherever the cut fell."""
+    path = tmp_path / "measurements.jsonl"
+    append_measurement(path, trial(order=0))
+    kept = path.stat().st_size
+    append_measurement(path, trial(order=1))
+    whole = path.read_bytes()
+    for length in range(kept, len(whole)):
+        path.write_bytes(whole[:length])
+        assert [measured.order for measured in read_measurements(path)] == [0]
+
+
+def test_damage_in_the_middle_is_not_passed_over(tmp_path: Path) -> None:
+    """A damaged line before the last is refused, and the message tells its number."""
+    path = tmp_path / "measurements.jsonl"
+    for order in range(3):
+        append_measurement(path, trial(order=order))
+    lines = path.read_text().splitlines()
+    lines[1] = lines[1][:40]
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InvalidInput, match="line 2"):
+        read_measurements(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"wall_s": "1.25"}, "wall_s"),
+        ({"wall_s": float("nan")}, "wall_s"),
+        ({"completed": -1}, "completed"),
+        ({"kind": "warm-up"}, "kind"),
+        ({"workers": 0}, "workers"),
+        ({"unknown": 1}, "unknown"),
+    ],
+)
+def test_a_line_that_is_no_trial_is_refused(changes: dict[str, Any], where: str) -> None:
+    """Wrong types, impossible values and unknown keys are refused with the name of the field."""
+    line = json.dumps(json.loads(trial().to_json()) | changes)
+    with pytest.raises(InvalidInput, match=where):
+        Measurement.from_json(line)
+
+
+def test_numbers_that_are_not_finite_are_no_measurement() -> None:
+    """A time that is infinite or no number can't become a trial."""
+    for value in (float("inf"), float("nan"), -1.0):
+        with pytest.raises(ValueError, match="wall_s"):
+            trial(wall_s=value)
+
+
+def test_a_failed_trial_has_no_time_that_counts() -> None:
+    """The wall time of a trial that failed as a whole is kept, but does not count."""
+    assert trial().timed
+    assert not trial(error="lost").timed

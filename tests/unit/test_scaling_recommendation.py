@@ -1,0 +1,193 @@
+"""The sentence that says how many workers to use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dfz_ray.scaling.estimate import Estimate
+from dfz_ray.scaling.point import Point
+from dfz_ray.scaling.recommendation import Recommendation, recommend
+
+SEQUENTIAL_S = 100.0
+TASKS = 1000
+
+
+def around(value: float, spread: float | None) -> Estimate:
+    return Estimate(value, None if spread is None else (value * (1 - spread), value * (1 + spread)))
+
+
+def point(workers: int, ratio: float = 1.0, spread: float | None = 0.02, **changes: Any) -> Point:
+    """A point of a batch that takes 100 s sequentially; with 0 workers the baseline."""
+    values: dict[str, Any] = {
+        "workers": workers,
+        "repeats": 1 if spread is None else 5,
+        "errors": (),
+        "wall_s": around(SEQUENTIAL_S / ratio, spread),
+        "speedup": around(ratio, spread) if workers else None,
+        "efficiency": around(ratio / workers, spread) if workers else None,
+        "tasks_per_s": around(TASKS * ratio / SEQUENTIAL_S, spread),
+        "success_rate": 1.0,
+        "warm_up_s": 1.0,
+        "avg_concurrency": float(workers),
+        "max_concurrency": workers,
+        "digests": ("same",),
+        "served": workers,
+        "oversubscribed": False,
+    }
+    return Point(**(values | changes))
+
+
+def failed(workers: int) -> Point:
+    nothing: dict[str, Any] = dict.fromkeys(("wall_s", "speedup", "efficiency", "tasks_per_s", "success_rate"))
+    return point(workers, repeats=0, errors=("lost",) * 5, digests=(), **nothing)
+
+
+def advise(*points: Point, baseline: Point | None = point(0)) -> Recommendation:  # noqa: B008  it is frozen
+    return recommend(points, baseline, physical_cores=2)
+
+
+def test_the_smallest_number_close_to_the_peak_is_recommended() -> None:
+    """More workers that bring less than 5 % are not recommended, and the sentence says what they would bring."""
+    assert advise(point(1, 0.95), point(2, 1.86), point(4, 1.92)) == Recommendation(
+        2, "use 2 workers: 97 % of the peak throughput (1.86x the sequential program); doubling to 4 buys 3 %"
+    )
+
+
+def test_more_workers_than_the_peak_cost() -> None:
+    """Where throughput falls again the peak is recommended, with what the next step would lose."""
+    assert advise(point(1, 0.95), point(4, 3.4), point(6, 3.06)) == Recommendation(
+        4, "use 4 workers: the highest throughput measured (3.40x the sequential program); going to 6 loses 10 %"
+    )
+
+
+def test_work_that_does_not_get_faster_is_not_parallelised() -> None:
+    """Where no point is faster than the sequential program the answer is 0 workers."""
+    assert advise(point(1, 0.5), point(2, 0.8)) == Recommendation(
+        0,
+        "don't parallelise this: the best point, 2 workers, reaches 0.80x the sequential program "
+        "(95 % interval 0.78 to 0.82)",
+    )
+
+
+def test_a_gain_within_the_noise_is_no_gain() -> None:
+    """A point whose interval reaches down to 1 is not reliably faster, and the answer is 0 workers."""
+    advice = advise(point(1, 0.9), point(2, 1.05, spread=0.1))
+    assert advice.workers == 0
+    assert "leaves open whether it is faster" in advice.reason
+
+
+def test_a_throughput_that_still_climbs_has_not_reached_its_peak() -> None:
+    """Where the largest number measured is clearly the best, the sentence says that the peak lies beyond."""
+    advice = advise(point(1, 0.98), point(2, 1.9), point(4, 3.8))
+    assert advice.workers == 4
+    assert "still climbs at 4 workers (100 % above 2), so the peak was not reached" in advice.reason
+
+
+def test_a_climb_within_the_noise_is_only_possible() -> None:
+    """Where the intervals of the last points overlap the sentence says that throughput may still climb."""
+    assert "may still climb at 4 workers" in advise(point(2, 1.9, spread=0.2), point(4, 2.3, spread=0.2)).reason
+
+
+def test_a_climb_in_small_steps_is_still_a_climb() -> None:
+    """Small steps between the last points don't pass for a plateau."""
+    advice = advise(point(16, 15.5), point(31, 29.0), point(32, 30.0))
+    assert advice.workers == 31
+    assert "still climbs at 32 workers (94 % above 16)" in advice.reason
+
+
+def test_one_point_says_nothing_of_the_peak() -> None:
+    """With a single point the sentence says that where the peak lies is unknown."""
+    assert advise(point(4, 3.0)) == Recommendation(
+        4,
+        "use 4 workers: the only point measured, so where the peak lies is unknown (3.00x the sequential program)",
+    )
+
+
+def test_a_point_alone_without_a_baseline_gives_no_advice() -> None:
+    """One point and no sequential program can't be compared with anything, and nothing is recommended."""
+    advice = advise(point(4, 3.0, speedup=None, efficiency=None), baseline=None)
+    assert advice.workers is None
+    assert "nothing to compare 4 workers (30 tasks/s) with" in advice.reason
+
+
+def test_without_a_baseline_points_are_compared_with_each_other() -> None:
+    """Without the sequential program the peak is known, but not whether workers pay at all; both are said."""
+    points = [point(n, s, speedup=None, efficiency=None) for n, s in ((1, 1.0), (2, 1.9), (4, 1.95))]
+    advice = advise(*points, baseline=None)
+    assert advice.workers == 2
+    assert "97 % of the peak throughput (19 tasks/s)" in advice.reason
+    assert "whether workers pay at all is unknown" in advice.reason
+
+
+def test_a_single_repeat_is_called_one() -> None:
+    """What was measured once is recommended only with the remark that it may be chance."""
+    advice = advise(point(1, 0.9, None), point(2, 1.8, None), baseline=point(0, spread=None))
+    assert advice.workers == 2
+    assert "measured once, so chance is not ruled out" in advice.reason
+
+
+def test_oversubscribed_and_unserved_points_are_recommended_only_with_a_remark() -> None:
+    """Whoever is sent beyond the cores, or beyond what the cluster could run, is told so."""
+    advice = advise(point(1, 1.0), point(4, 2.3, oversubscribed=True, served=3))
+    assert advice.workers == 4
+    assert "oversubscribed: 4 workers share 2 physical cores" in advice.reason
+    assert "the cluster could run only 3 of the 4 at once" in advice.reason
+
+
+def test_changed_answers_come_first() -> None:
+    """A study whose digests differ opens with a warning that names the points."""
+    advice = advise(point(1, 0.9), point(2, 1.9, digests=("other",)), point(4, 2.0, digests=("same", "third")))
+    assert advice.workers == 2
+    assert advice.reason.startswith(
+        "WARNING, the answers changed: the digest at 2 workers is not that of the baseline "
+        "and the digest changed between repeats of 4 workers. Apart from that: use 2 workers: "
+    )
+
+
+def test_a_point_that_loses_tasks_takes_no_part() -> None:
+    """A point that is fast because tasks fail there is left out, and the sentence says why."""
+    advice = advise(point(1, 0.9), point(2, 1.9), point(4, 9.0, success_rate=0.97))
+    assert advice.workers == 2
+    assert "left out: 4 workers (3 % of the tasks did not complete, 0 % in the sequential program)" in advice.reason
+
+
+def test_tasks_that_fail_everywhere_alike_are_no_obstacle() -> None:
+    """Tasks that fail in the sequential program too don't keep a point from being recommended."""
+    advice = advise(point(2, 1.9, success_rate=0.9), baseline=point(0, success_rate=0.9))
+    assert advice.workers == 2
+
+
+def test_points_at_which_every_trial_failed_are_named() -> None:
+    """A point without any trial that ended is left out by name."""
+    advice = advise(point(2, 1.9), failed(4))
+    assert advice.workers == 2
+    assert "left out: 4 workers (every trial failed)" in advice.reason
+
+
+@pytest.mark.parametrize("points", [(), (failed(2), failed(4))])
+def test_nothing_measured_is_nothing_recommended(points: tuple[Point, ...]) -> None:
+    """Without any trial that ended there is no recommendation."""
+    advice = advise(*points)
+    assert advice.workers is None
+    assert advice.reason.startswith("nothing to recommend")
+
+
+def test_tasks_that_only_fail_with_workers_stay_sequential() -> None:
+    """Where every number of workers loses tasks that the sequential program completes, the answer is 0 workers."""
+    advice = advise(point(2, 1.9, success_rate=0.5), point(4, 3.0, success_rate=0.0, tasks_per_s=Estimate(0.0, None)))
+    assert advice.workers == 0
+    assert "50 % of the tasks did not complete" in advice.reason
+    assert "4 workers (no task completed)" in advice.reason
+
+
+def test_noise_excuses_only_a_little() -> None:
+    """A wide interval makes a point as good as the peak only if the point itself is within 10 % of it."""
+    assert advise(point(2, 1.85, spread=0.2), point(4, 2.0)).workers == 2
+    assert advise(point(2, 1.7, spread=0.2), point(4, 2.0)).workers == 4
+
+
+def test_trials_that_failed_at_the_recommended_point_are_told() -> None:
+    """Failed trials of the recommended point are in the sentence."""
+    assert "2 of 7 trials with 2 workers failed" in advise(point(2, 1.9, errors=("lost", "lost"))).reason
