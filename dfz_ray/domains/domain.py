@@ -58,7 +58,7 @@ class Domain:
             MissingExtra: with the line that installs it.
         """
         for module in self.libraries:
-            if importlib.util.find_spec(module) is None:
+            if importlib.util.find_spec(module.partition(".")[0]) is None:  # of a submodule it would import the parent
                 raise MissingExtra(f"domain {self.name!r}", module, self.extra)
 
     def load(self) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import itertools
 import sqlite3
-import struct
 from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
@@ -16,6 +15,7 @@ from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.record import Record, TaskError
 from dfz_ray.journal.statements import STATEMENTS, VERSION
+from dfz_ray.specs.encoding import run_digest
 
 STATES = ("pending", "running", "completed", "failed", "cancelled")
 """As they are written outside the engine, in the order of the journal's numbers."""
@@ -94,11 +94,7 @@ class JournalReader:
 
     def digest(self) -> str:
         """The digest of the run, in hex; schema.sql says over what."""
-        whole = hashlib.sha256()
-        pairs = ((task_id.encode("utf-8", "surrogatepass"), digest) for task_id, digest in self._rows("read_digests"))
-        for task_id, digest in sorted(pairs):
-            whole.update(struct.pack("<Q", len(task_id)) + task_id + digest)
-        return whole.hexdigest()
+        return run_digest(self._rows("read_digests"))
 
     def spans(self) -> list[tuple[float, float]]:
         """Start and end of every execution that ended, in the order of their start, in Unix seconds."""

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import grpc
@@ -73,13 +75,38 @@ def _start_embedded(logical_cpus: int | None, dashboard: bool) -> None:
 
 
 def _init(**options: object) -> None:
-    # ray.init replaces the SIGTERM handler: ours, or the user's, comes back afterwards.
-    in_main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM) if in_main else None
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future default; else a warning each time
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    if before is not None:
-        signal.signal(signal.SIGTERM, before)
+
+    def init() -> None:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+
+    if threading.current_thread() is not threading.main_thread():
+        _in_lasting_thread(init)
+        return
+    # ray.init replaces the SIGTERM handler: the user's comes back afterwards.
+    before = signal.getsignal(signal.SIGTERM)
+    init()
+    signal.signal(signal.SIGTERM, before)
+
+
+def _in_lasting_thread(function: Callable[[], None]) -> None:
+    """Call a function in a thread that lives as long as the process.
+
+    The processes of an embedded Ray die with the thread that started them (Linux sends PR_SET_PDEATHSIG when the
+    parent's thread ends), and the threads of an asyncio loop's executor end with the loop.
+    """
+    done: Future[None] = Future()
+
+    def call_and_stay() -> None:
+        try:
+            done.set_result(function())
+        except BaseException as error:
+            done.set_exception(error)
+            return
+        threading.Event().wait()
+
+    threading.Thread(target=call_and_stay, name="dfz_ray-holds-ray", daemon=True).start()
+    done.result()
 
 
 def _find_left_cluster() -> str | None:

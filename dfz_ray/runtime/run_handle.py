@@ -162,7 +162,7 @@ def ship(domain: Domain) -> ShippedDomain:
 
 
 def count_slots(tasks: Sequence[Task]) -> int:
-    """How many slots a run gets that names no number: as many of its smallest shape as the cluster holds, at least 1."""
+    """The slots of a run that names no number: as many of its smallest shape as the cluster holds, at least 1."""
     shapes = {task.resources.key(): task.resources for task in tasks}.values()
     nodes = live_nodes()
     most = max((capacity(request_of(shape), nodes) for shape in shapes), default=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class TaskManager:
 
     def __init__(self) -> None:
         self._runs: dict[str, ActiveRun] = {}
-        self._gates: dict[int, asyncio.Barrier] = {}
+        self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
 
     async def open_run(self, run_id: str, folder: str, options: RunOptions, meta: dict[str, str]) -> None:
         """Make a run folder and begin to work on it.
@@ -58,17 +59,18 @@ class TaskManager:
             await run.close(grace_s)
             self._runs.pop(run_id, None)
 
-    async def arrive(self, gate: int, count: int, timeout_s: float) -> int:
+    async def arrive(self, gate: str, count: int, timeout_s: float) -> int:
         """Wait at a gate until so many are there, or the time is up; returns how many came."""
-        waiting = self._gates.setdefault(gate, asyncio.Barrier(count))
-        arrived = waiting.n_waiting + 1
-        try:
+        arrived, opened = self._gates.setdefault(gate, ([], asyncio.Event()))
+        arrived.append(None)
+        if len(arrived) >= count:
+            opened.set()
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await waiting.wait()
-                return count
-        except (TimeoutError, asyncio.BrokenBarrierError):
-            await waiting.abort()
-            return arrived
+                await opened.wait()
+        opened.set()  # who waits longer waits in vain: all go on with those who are here
+        self._gates.pop(gate, None)
+        return len(arrived)
 
     def _get_run(self, run_id: str) -> ActiveRun:
         try:

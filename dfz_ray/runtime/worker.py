@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -63,6 +64,9 @@ def run_lease(pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, t
         return manager.exchange.remote(run_id, report)
 
     shelf = FileShelf(contents=_FetchedFiles(manager, run_id))
+    # Importing is nobody's task: it is done before the first is asked for, so that workers that are warm take more.
+    with contextlib.suppress(Exception):  # what can't be imported is told by each task that needs it
+        load_domain(pickled_domain).load()
     order = _answer(exchange(Report(lease_id, node=socket.gethostname(), worker=os.getpid())))
     ended: int | None = None
     executions: Sequence[Execution] = ()
@@ -134,8 +138,6 @@ def _release_gpu() -> None:
         torch.cuda.empty_cache()
 
 
-def hold_until_all_are_here(pickled_domains: Sequence[bytes], gate: Any, count: int) -> None:
-    """Load domains and wait at a gate: so that as many workers as a trial needs are up, each with its imports done."""
-    for pickled in pickled_domains:
-        load_domain(pickled).load()
-    gate.arrive.remote(count).future().result()
+def ship_by_value(module: Any) -> None:
+    """Let what a module defines travel to the workers by value: they need not have it."""
+    cloudpickle.register_pickle_by_value(module)

@@ -7,7 +7,7 @@ become numbers and lists.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgpack
@@ -56,6 +56,18 @@ def digest(result: Any, volatile: frozenset[str] = frozenset()) -> bytes:
     if volatile and isinstance(result, Mapping):
         result = {key: value for key, value in result.items() if key not in volatile}
     return hashlib.sha256(encode(_ordered(result))).digest()
+
+
+def run_digest(digests: Iterable[tuple[str, bytes]]) -> str:
+    """The digest of a run, in hex, from the id and the digest of every completed task, in any order.
+
+    SHA-256 over, in the order of the ids' UTF-8 bytes: the length of the id in bytes (8 bytes, little-endian), the id,
+    and the task's digest.
+    """
+    whole = hashlib.sha256()
+    for name, own in sorted((task_id.encode(), own) for task_id, own in digests):
+        whole.update(len(name).to_bytes(8, "little") + name + own)
+    return whole.hexdigest()
 
 
 def _ordered(value: Any) -> Any:

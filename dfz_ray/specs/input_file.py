@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 LIMIT_BYTES = 64 * 2**20
@@ -48,6 +48,10 @@ class InputFile:
                 lambda file: {"name": file.name, "sha256": file.sha256}
             ),
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, str]:
+        return {"type": "string", "format": "path"}
 
     @classmethod
     def _validate(cls, value: Any, info: core_schema.ValidationInfo) -> InputFile:

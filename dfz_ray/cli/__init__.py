@@ -1,0 +1,89 @@
+"""The command line, `dfz`; each command is imported when it is called, so that `dfz --help` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "run": "dfz_ray.cli.run:run_batch",
+    "scale": "dfz_ray.cli.study:scale",
+    "domains": "dfz_ray.cli.inspect:domains",
+    "results": "dfz_ray.cli.inspect:results",
+}
+SUMMARIES = {
+    "run": "Run a batch of tasks to its end.",
+    "scale": "Measure how a batch scales with the number of workers.",
+    "domains": "Show the kinds of work that are known, and their parameters.",
+    "results": "Show the results of a run.",
+}
+
+EXIT_SOME_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_CAN_NEVER_RUN = 3
+EXIT_INTERRUPTED = 130
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from dfz_ray.specs.problems import nearest
+
+            hint = nearest(args[0], COMMANDS)
+            ctx.fail(f"No such command {args[0]!r}." + (f" {hint.capitalize()}" if hint else ""))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 all completed; 1 some failed; 2 bad usage or input, nothing started; "
+    "3 some can never run here (the others ran); 130 interrupted.",
+)
+@click.version_option(package_name="dfz_ray")
+def group() -> None:
+    """Run thousands of independent tasks on Ray, lose none, and know how many workers are worth paying for."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point: run a command, and end with its exit code."""
+    sys.exit(call(group, arguments))
+
+
+def call(command: click.Command, arguments: list[str] | None = None, name: str | None = None) -> int:
+    """Run a command; what the user did wrong becomes one clear message on stderr, and an exit code."""
+    from dfz_ray.errors import DfzError
+
+    try:
+        code = command.main(arguments, prog_name=name or "dfz", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except DfzError as error:
+        click.echo(f"error: {error}", err=True)
+        return EXIT_BAD_INPUT
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone: no one is left to tell
+        return EXIT_SOME_FAILED
+    return code if isinstance(code, int) else 0

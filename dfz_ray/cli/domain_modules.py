@@ -1,0 +1,46 @@
+"""`--import`: modules of the user's that define domains."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from dfz_ray.errors import InvalidInput, Problem
+
+
+def import_domain_modules(names: Iterable[str]) -> None:
+    """Import modules, or files `NAME.py`, for the domains that they define; they travel to the workers by value.
+
+    Raises:
+        InvalidInput: one can't be imported.
+    """
+    for name in names:
+        try:
+            module = _import_file(Path(name)) if name.endswith(".py") else _import_module(name)
+        except Exception as error:
+            problem = Problem(
+                "--import", f"{name!r}, which raises {type(error).__name__}: {error}", "a module or FILE.py"
+            )
+            raise InvalidInput([problem], "command line") from None
+        from dfz_ray.runtime.worker import ship_by_value
+
+        ship_by_value(module)
+
+
+def _import_module(name: str) -> object:
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # `dfz` is a script: unlike `python -m`, it does not look into the working directory
+    return importlib.import_module(name)
+
+
+def _import_file(path: Path) -> object:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError("there is no such file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module

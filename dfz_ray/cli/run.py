@@ -1,0 +1,115 @@
+"""`dfz run`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dfz_ray.cli import EXIT_CAN_NEVER_RUN, EXIT_SOME_FAILED
+from dfz_ray.cli.run_folder import remember_run
+from dfz_ray.specs.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from dfz_ray.client import Results
+
+
+@click.command("run")
+@click.argument("batch")
+@click.option("--run-dir", metavar="DIR", help="A new folder for the run; else one is made under runs/.")
+@click.option("--max-workers", type=click.IntRange(min=1), metavar="N", help="How many tasks may execute at once.")
+@click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one).")
+@click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
+@click.option("--config", metavar="FILE", help="Settings; configs/default.yaml explains them.")
+@click.option("--json", "as_json", is_flag=True, help="Print counts, metrics and digest as JSON on stdout.")
+def run_batch(
+    batch: str,
+    run_dir: str | None,
+    max_workers: int | None,
+    address: str | None,
+    modules: tuple[str, ...],
+    config: str | None,
+    as_json: bool,
+) -> int:
+    """Run the tasks of BATCH, a YAML or JSON file, to their end.
+
+    The run is written to a folder, which `dfz results last` reads. Examples:
+
+    \b
+        dfz run configs/demo.yaml
+        dfz run my_batch.yaml --max-workers 8 --run-dir runs/first
+        dfz run coins.yaml --import coins.py --json
+    """
+    from dfz_ray.cli.domain_modules import import_domain_modules
+    from dfz_ray.client import run_checked
+    from dfz_ray.domains.registry import REGISTRY
+    from dfz_ray.specs.checking import read_batch
+
+    import_domain_modules(modules)
+    settings = read_settings(config)
+    checked = read_batch(batch, REGISTRY, settings.resources)
+    folder = Path(run_dir) if run_dir else _new_folder(settings, checked.name)
+    remember_run(folder, settings)
+    slots = max_workers or settings.max_workers
+    results = run_checked(checked, settings, slots=slots, run_dir=folder, address=address)
+    if as_json:
+        from dfz_ray.journal.record import json_value
+
+        told = {
+            "run_dir": results.run_dir,
+            "counts": results.counts,
+            "metrics": json_value(results.metrics),
+            "digest": results.digest,
+        }
+        click.echo(json.dumps(told))
+    else:
+        _tell(results)
+    return tell_failures(results)
+
+
+def _new_folder(settings: Settings, name: str) -> Path:
+    stem = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "-" for letter in name)[:40]
+    base = Path(settings.journal.runs_folder) / f"{time.strftime('%Y%m%d-%H%M%S')}-{stem}"
+    candidates = [base, *(base.with_name(f"{base.name}-{number}") for number in range(2, 1000))]
+    return next(path for path in candidates if not path.exists())
+
+
+def _tell(results: Results) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    counts, metrics = results.counts, results.metrics
+    table = Table.grid(padding=(0, 2))
+    table.add_row("tasks", ", ".join(f"{count} {state}" for state, count in counts.items() if count))
+    if metrics["total_duration"] is not None:
+        table.add_row("makespan", f"{metrics['total_duration']:.3f} s, {metrics['throughput'] or 0:.1f} tasks/s")
+        table.add_row(
+            "concurrency",
+            f"{metrics['avg_concurrency'] or 0:.2f} on average, {metrics['max_concurrency']} at most; "
+            f"slots {100 * (metrics['utilization'] or 0):.0f} % busy",
+        )
+        table.add_row(
+            "a task takes", f"{metrics['avg_duration']:.4f} s on average, {metrics['max_duration']:.4f} s at most"
+        )
+    table.add_row("digest", results.digest)
+    table.add_row("run folder", str(results.run_dir))
+    Console(soft_wrap=True).print(table)
+
+
+def tell_failures(results: Results) -> int:
+    """Tell failures in one line on stderr, grouped; returns the exit code."""
+    failures = [record for record in results if record.status in ("failed", "cancelled")]
+    if not failures:
+        return 0
+    groups = Counter(record.error.reason if record.error else record.status for record in failures)
+    told = ", ".join(f"{count} {reason}" for reason, count in groups.most_common())
+    first = failures[0]
+    message = first.error.message.splitlines()[0][:200] if first.error and first.error.message else first.status
+    noun = "task" if len(failures) == 1 else "tasks"
+    print(f"{len(failures)} {noun} did not complete: {told}; first {first.task_id}: {message}", file=sys.stderr)
+    return EXIT_CAN_NEVER_RUN if groups["infeasible"] else EXIT_SOME_FAILED

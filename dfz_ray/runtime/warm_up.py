@@ -1,0 +1,78 @@
+"""Workers that are up, with their imports done, before anything is timed."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from dfz_ray.domains.execution import Work, execute_chunk, thread_budget
+from dfz_ray.runtime.nodes import capacity, live_nodes, remote_options, request_of
+from dfz_ray.runtime.run_handle import get_manager, ship
+from dfz_ray.runtime.worker import load_domain
+from dfz_ray.specs.input_file import FileShelf
+from dfz_ray.specs.resources import Resources
+
+GATE_S = 120.0
+"""How long workers wait for each other, in seconds; a cluster that is busy with others may never serve them all."""
+SAMPLES_S = 10.0
+"""For so long a worker tries tasks, one of each kind: what the first task of a process pays is over then."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One task of each kind of a domain and shape."""
+
+    domain: Any
+    resources: Resources
+    works: Sequence[Work]
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """What warming the workers showed."""
+
+    served: int
+    """How many slots the cluster could run at once, of those that were asked for."""
+    wall_s: float
+    niceness: int
+    """Of the worker processes: what is compared with them must be as nice."""
+
+
+def warm_workers(samples: Sequence[Sample], slots: int, files: Mapping[str, bytes]) -> WarmUp:
+    """Hold as many leases as will run, of each shape in turn, until all of them have begun and tried the samples."""
+    begun = time.perf_counter()
+    manager, nodes = get_manager(), live_nodes()
+    shipped = [(ship(sample.domain).pickled, sample.resources.threads, list(sample.works)) for sample in samples]
+    served, niceness = slots, 0
+    for shape in {sample.resources.key(): sample.resources for sample in samples}.values():
+        count = int(min(slots, capacity(request_of(shape), nodes)))
+        if count == 0:
+            served = 0
+            continue
+        function = ray.remote(max_retries=0, max_calls=0)(hold).options(name="warm-up", **remote_options(shape))
+        gate = uuid.uuid4().hex
+        calls = [function.remote(shipped, dict(files), manager, gate, count) for _ in range(count)]
+        answers = ray.get(calls)
+        served = min(served, max(arrived for arrived, _ in answers))
+        niceness = answers[0][1]
+    return WarmUp(served, time.perf_counter() - begun, niceness)
+
+
+def hold(
+    shipped: Sequence[tuple[bytes, int, list[Work]]], files: dict[str, bytes], manager: Any, gate: str, count: int
+) -> tuple[int, int]:
+    """Import, try a task of each kind, and wait for the others; returns how many came, and the process's niceness."""
+    shelf = FileShelf(contents=files)
+    for pickled, threads, works in shipped:
+        domain = load_domain(pickled)
+        domain.load()
+        with thread_budget(threads):
+            execute_chunk(domain, works, threads, shelf, SAMPLES_S)
+    arrived: int = manager.arrive.remote(gate, count, GATE_S).future().result()
+    return arrived, os.nice(0)

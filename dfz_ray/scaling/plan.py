@@ -1,0 +1,102 @@
+"""What a study will measure, and in which order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dfz_ray.domains.domain import Domain
+from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.errors import InvalidInput, MissingExtra, Problem
+from dfz_ray.specs.batch import Batch
+from dfz_ray.specs.problems import show
+
+BASELINE = 0
+"""The number of workers that stands for the sequential program."""
+
+DEFAULT_STUDY: dict[str, dict[str, Any]] = {
+    "quantum": {"domain": "quantum", "count": 24},
+    "maze": {"domain": "maze", "count": 60},
+    "image_classification": {"domain": "image_classification", "count": 5, "parameters": {"epochs": 3}},
+}
+"""All three domains, about five seconds of work on one core."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One measurement that is to be made."""
+
+    workers: int
+    """Slots, or BASELINE."""
+    repeat: int
+    order: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole study."""
+
+    batch: Batch
+    trials: tuple[Trial, ...]
+    seed: int
+
+    @property
+    def cpus_per_task(self) -> float:
+        """The most CPUs that a task of the batch declares."""
+        return max(task.resources.cpus for task in self.batch.tasks)
+
+
+def make_plan(batch: Batch, worker_counts: Sequence[int], repeats: int, seed: int) -> Plan:
+    """Plan a study: in each repeat the baseline and every worker count once, in a random order of its own.
+
+    So a machine that becomes slower or faster meanwhile does so for all of them (Hoefler and Belli, SC'15).
+    """
+    rng = random.Random(seed)  # noqa: S311 - no secret is drawn
+    trials: list[Trial] = []
+    for repeat in range(repeats):
+        points = [BASELINE, *worker_counts]
+        rng.shuffle(points)
+        trials.extend(Trial(workers, repeat, order) for order, workers in enumerate(points, len(trials)))
+    return Plan(batch, tuple(trials), seed)
+
+
+def default_worker_counts(cores: int) -> list[int]:
+    """1, 2, 4 ... up to twice the cores: beyond them it must be seen that nothing more is gained."""
+    counts = [1]
+    while counts[-1] < 2 * cores and len(counts) < 8:
+        counts.append(counts[-1] * 2)
+    return counts
+
+
+def parse_worker_counts(text: str) -> list[int]:
+    """The worker counts of `--max-workers 1,2,4`, in order.
+
+    Raises:
+        InvalidInput: something between the commas is no positive whole number, or stands there twice.
+    """
+    counts = []
+    for part in text.split(","):
+        number = part.strip()
+        if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= 1_000_000:
+            problem = Problem("--max-workers", show(part), "whole numbers of at least 1 with commas, such as 1,2,4,8")
+            raise InvalidInput([problem], "command line")
+        counts.append(int(number))
+    if len(set(counts)) < len(counts):
+        raise InvalidInput([Problem("--max-workers", show(text), "each number once")], "command line")
+    return sorted(counts)
+
+
+def default_batch(seed: int) -> tuple[dict[str, Any], list[str]]:
+    """The default study's batch, of the domains whose libraries are installed, and what was left out, in words."""
+    blocks, left_out = [], []
+    for name, block in DEFAULT_STUDY.items():
+        domain: Domain = REGISTRY.get(name)
+        try:
+            domain.require_libraries()
+        except MissingExtra as error:
+            left_out.append(str(error))
+        else:
+            blocks.append(block)
+    return {"name": "default study", "seed": seed, "generate": blocks}, left_out
