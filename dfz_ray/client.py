@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dfz_ray.runtime.run_handle import RunHandle
 
-POLL_S = 0.5
+POLL_S = 0.2
 INTERRUPT_GRACE_S = 2.0
 """After an interrupt, how long running chunks may take to end before their workers are killed."""
 
@@ -187,7 +187,7 @@ def wait_for_end(handle: RunHandle, total: int, tell: Progress) -> None:
     """Wait until so many tasks of a run are in a final state."""
     counts: list[int] = []
     while sum(counts[2:]) < total:
-        counts = handle.progress(counts, POLL_S)
+        counts = handle.progress(POLL_S)
         tell(dict(zip(STATES, counts, strict=True)))
 
 

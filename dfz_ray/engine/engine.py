@@ -282,7 +282,11 @@ class Engine:
 
     def _is_tail(self, lane: Lane) -> bool:
         kind = self._queue.find_first(lane)
-        return kind is None or not kind.times.known or self._pace.is_tail(lane.left_s, kind.times.mean_s)
+        if kind is None:
+            return True
+        if not kind.times.known:
+            return lane.waiting < 2 * self._pace.slots
+        return self._pace.is_tail(lane.left_s, kind.times.mean_s)
 
     def _holds_suspect(self, lease: _Lease) -> bool:
         return any(held.is_suspect for held in lease.held.values())

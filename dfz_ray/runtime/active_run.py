@@ -62,6 +62,8 @@ LOOK_AT_NODES_S = 5.0
 """How often the run looks for nodes that came or went."""
 KILL_S = 5.0
 """How long workers that are killed may take to be gone."""
+CHUNK_ROW_DELAY_S = 0.05
+"""How long the row of a chunk that was handed out may wait for a commit."""
 MEASURED_CHUNKS = 20
 """Over so many chunks the manager's own time per chunk is averaged before the engine is told."""
 
@@ -155,18 +157,16 @@ class ActiveRun:
         kinds = [KindEntry(name, lane) for name, lane in submission.kinds]
         self._handle(TasksSubmitted(kinds, [task[1] for task in submission.tasks]))
 
-    async def progress(self, seen: Sequence[int], timeout_s: float) -> list[int]:
-        """Tasks per state, in the order of State, as soon as it differs from what the caller has seen.
+    async def progress(self, timeout_s: float) -> list[int]:
+        """Tasks per state, in the order of State: after a while, or as soon as all are in a final state.
 
         Raises:
             DfzError: the run can't go on.
         """
         async with self._changed:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
-                    await self._changed.wait_for(lambda: self._failure or list(seen) != self._engine.tasks.counts)
-            except TimeoutError:
-                pass
+                    await self._changed.wait_for(lambda: self._failure is not None or not self._engine.tasks.open)
         self._raise_failure()
         return list(self._engine.tasks.counts)
 
@@ -245,7 +245,8 @@ class ActiveRun:
         works = [self._works[number] for number in chunk.numbers]
         row = (chunk.id, self._writer.epoch, command.lease, time.time(), encode(list(chunk.numbers)))
         self._pending.group.chunks.append(row)
-        self._dirty.set()
+        # What is handed out may be written with what ends soon; a result may not wait.
+        asyncio.get_running_loop().call_later(CHUNK_ROW_DELAY_S, self._dirty.set)
         self._orders[command.lease] = Order(chunk.id, works, chunk.budget_s)
 
     def _answer_wait(self, command: AnswerWait) -> None:
@@ -310,6 +311,8 @@ class ActiveRun:
             await self._dirty.wait()
             self._dirty.clear()
             pending, self._pending = self._pending, _Pending()
+            if not pending.group and not pending.waiters:
+                continue
             try:
                 await loop.run_in_executor(self._journal_thread, self._writer.commit, pending.group)
             except Exception as error:

@@ -102,13 +102,13 @@ class RunHandle:
             on_its_way = self._manager.submit.remote(self.id, submission)
         _get(on_its_way)
 
-    def progress(self, seen: Sequence[int], timeout_s: float) -> list[int]:
-        """Tasks per state, in the order of the lifecycle's states, as soon as it differs from what was seen.
+    def progress(self, timeout_s: float) -> list[int]:
+        """Tasks per state, in the order of the lifecycle's states: after a while, or as soon as all are final.
 
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        counts: list[int] = _get(self._manager.progress.remote(self.id, list(seen), timeout_s))
+        counts: list[int] = _get(self._manager.progress.remote(self.id, timeout_s))
         return counts
 
     def close(self, grace_s: float = 1.0) -> None:

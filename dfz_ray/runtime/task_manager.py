@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import ray
@@ -38,9 +37,9 @@ class TaskManager:
         """Take in new tasks; returns when they are on disk."""
         await self._get_run(run_id).submit(submission)
 
-    async def progress(self, run_id: str, seen: Sequence[int], timeout_s: float) -> list[int]:
-        """Tasks per state, as soon as it differs from what the caller has seen."""
-        return await self._get_run(run_id).progress(seen, timeout_s)
+    async def progress(self, run_id: str, timeout_s: float) -> list[int]:
+        """Tasks per state: after a while, or as soon as all are in a final state."""
+        return await self._get_run(run_id).progress(timeout_s)
 
     async def exchange(self, run_id: str, report: Report) -> Order:
         """Take in what a lease reports, and answer what it does next."""

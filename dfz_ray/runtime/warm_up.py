@@ -44,14 +44,21 @@ class WarmUp:
     """Of the worker processes: what is compared with them must be as nice."""
 
 
-def warm_workers(samples: Sequence[Sample], slots: int, files: Mapping[str, bytes]) -> WarmUp:
-    """Hold as many leases as will run, of each shape in turn, until all of them have begun and tried the samples."""
+def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Mapping[str, bytes]) -> WarmUp:
+    """Hold as many leases as will run, of each shape in turn, until all of them have begun and tried the samples.
+
+    Args:
+        samples: what the workers try.
+        slots: how many leases will run.
+        at_least: how many are held even so: Ray keeps idle workers, and may place a lease on any of them.
+        files: what the samples' parameters name, by hash.
+    """
     begun = time.perf_counter()
     manager, nodes = get_manager(), live_nodes()
     shipped = [(ship(sample.domain).pickled, sample.resources.threads, list(sample.works)) for sample in samples]
     served, niceness = slots, 0
     for shape in {sample.resources.key(): sample.resources for sample in samples}.values():
-        count = int(min(slots, capacity(request_of(shape), nodes)))
+        count = int(min(max(slots, at_least), capacity(request_of(shape), nodes)))
         if count == 0:
             served = 0
             continue

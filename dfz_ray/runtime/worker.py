@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import sys
@@ -43,8 +44,9 @@ END = Order(end=True)
 """Nothing more for this lease, after what it holds."""
 
 
+@functools.lru_cache(maxsize=256)
 def make_lease_function(name: str, pickled_domain: bytes) -> Any:
-    """The Ray remote function of a domain.
+    """The Ray remote function of a domain; the same one for all runs, for Ray would ship another one anew.
 
     The domain travels inside it, by value where it has to; Ray loads it once per worker process. Retries are ours, and
     a worker that has loaded a GPU library is kept (Ray's default would replace it after every call).

@@ -17,9 +17,9 @@ BASELINE = 0
 """The number of workers that stands for the sequential program."""
 
 DEFAULT_STUDY: dict[str, dict[str, Any]] = {
-    "quantum": {"domain": "quantum", "count": 24},
-    "maze": {"domain": "maze", "count": 60},
-    "image_classification": {"domain": "image_classification", "count": 5, "parameters": {"epochs": 3}},
+    "quantum": {"domain": "quantum", "count": 48},
+    "maze": {"domain": "maze", "count": 100},
+    "image_classification": {"domain": "image_classification", "count": 8, "parameters": {"epochs": 3}},
 }
 """All three domains, about five seconds of work on one core."""
 

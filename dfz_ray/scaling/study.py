@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -39,7 +40,8 @@ class Study:
         self._plan = plan
         self._settings = settings
         most = max(trial.workers for trial in plan.trials)
-        connect(address or settings.address, logical_cpus=max(usable_cores(), round(most * plan.cpus_per_task)))
+        self._idle_workers = max(usable_cores(), math.ceil(most * plan.cpus_per_task))
+        connect(address or settings.address, logical_cpus=self._idle_workers)
         self._domains = used_domains(plan.batch)
         self._samples, self._parts = self._take_samples()
         self._program: SequentialProgram | None = None
@@ -63,12 +65,15 @@ class Study:
         nodes = live_nodes()
         return of_this_host if len(nodes) <= 1 else int(sum(node.get("CPU", 0) for node in nodes))
 
+    def _warm(self, workers: int) -> WarmUp:
+        return warm_workers(self._samples, workers, self._idle_workers, self._plan.batch.files)
+
     def _baseline(self, trial: Trial) -> Measurement:
         started_at, load = time.time(), os.getloadavg()[0]
         warm_up_s = None
         try:
             if self._program is None:
-                warm = warm_workers(self._samples, 1, self._plan.batch.files)
+                warm = self._warm(1)
                 self._program = SequentialProgram(self._job(warm.niceness))
                 warm_up_s = self._program.warm_up_s
             made = self._program.run()
@@ -98,7 +103,7 @@ class Study:
     def _point(self, trial: Trial) -> Measurement:
         started_at, load = time.time(), os.getloadavg()[0]
         try:
-            warm = warm_workers(self._samples, trial.workers, self._plan.batch.files)
+            warm = self._warm(trial.workers)
             with _scratch_folder() as folder:
                 handle = RunHandle(folder, self._plan.batch.name, trial.workers, self._settings)
                 try:
