@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import sqlite3
@@ -101,8 +100,7 @@ class JournalReader:
         return list(self._rows("read_spans"))
 
     def _rows(self, statement: str) -> Iterator[Any]:
-        with contextlib.closing(self._connection.cursor()) as cursor:
-            try:
-                yield from cursor.execute(STATEMENTS[statement])
-            except sqlite3.Error as error:
-                raise JournalDamaged(f"{self._folder.database} can't be read: {error}") from error
+        try:
+            yield from self._connection.execute(STATEMENTS[statement])
+        except sqlite3.Error as error:
+            raise JournalDamaged(f"{self._folder.database} can't be read: {error}") from error

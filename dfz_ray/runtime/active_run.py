@@ -117,7 +117,7 @@ class ActiveRun:
         self._changed = asyncio.Condition()
         self._failure: BaseException | None = None
         self._spent_s, self._spent_chunks = 0.0, 0
-        self._lease_watchers: set[asyncio.Task[None]] = set()
+        self._lease_watchers: dict[int, asyncio.Task[None]] = {}
         self._loops = [asyncio.create_task(self._commit_groups()), asyncio.create_task(self._watch_nodes())]
         self._executors: dict[type, Callable[[Any], None]] = {
             StartLease: self._start_lease,
@@ -173,21 +173,23 @@ class ActiveRun:
     async def close(self, grace_s: float) -> None:
         """Stop handing out work, let what runs end for a while, commit what ended, and close the journal."""
         self._handle(StopAsked())
-        for lease, call in self._calls.items():
-            if lease not in self._placed:
-                ray.cancel(call, force=False)  # Ray has not begun it, and need not any more
-        if self._lease_watchers:
-            await asyncio.wait(self._lease_watchers, timeout=grace_s)
-        for call in self._calls.values():
-            ray.cancel(call, force=True)
-        if self._lease_watchers:
-            await asyncio.wait(self._lease_watchers, timeout=KILL_S)
+        # Leases that Ray has not placed yet are left alone: when they come they find the run closed, and return. To
+        # cancel one could hit a worker in the middle of an import, which spoils the process for everyone after it.
+        await self._placed_leases_ended(grace_s)
+        for lease in self._placed:
+            ray.cancel(self._calls[lease], force=True)
+        await self._placed_leases_ended(KILL_S)
         with contextlib.suppress(DfzError):
             await self._committed()
         for task in self._loops:
             task.cancel()
         await asyncio.get_running_loop().run_in_executor(self._journal_thread, self._writer.close)
         self._journal_thread.shutdown(wait=False)
+
+    async def _placed_leases_ended(self, timeout_s: float) -> None:
+        watchers = [self._lease_watchers[lease] for lease in self._placed]
+        if watchers:
+            await asyncio.wait(watchers, timeout=timeout_s)
 
     # --- what workers report ----------------------------------------------------------------------------------------
 
@@ -236,9 +238,7 @@ class ActiveRun:
             self._manager, self._id, command.lease, lane.resources.threads
         )
         self._calls[command.lease] = call
-        watcher = asyncio.create_task(self._watch_lease(command.lease, call))
-        self._lease_watchers.add(watcher)
-        watcher.add_done_callback(self._lease_watchers.discard)
+        self._lease_watchers[command.lease] = asyncio.create_task(self._watch_lease(command.lease, call))
 
     def _give_chunk(self, command: GiveChunk) -> None:
         chunk = command.chunk
@@ -299,7 +299,7 @@ class ActiveRun:
                 self._fail(InfrastructureLost(f"a lease failed, which is a defect of dfz_ray: {error}"))
         except RayError as error:
             lost = LeaseLost(lease, describe_loss(error))
-        del self._calls[lease]
+        del self._calls[lease], self._lease_watchers[lease]
         self._placed.discard(lease)
         if self._failure is None:
             self._handle(lost or LeaseEnded(lease))

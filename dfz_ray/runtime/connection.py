@@ -99,7 +99,8 @@ def _in_lasting_thread(function: Callable[[], None]) -> None:
 
     def call_and_stay() -> None:
         try:
-            done.set_result(function())
+            function()
+            done.set_result(None)
         except BaseException as error:
             done.set_exception(error)
             return

@@ -41,6 +41,10 @@ class TaskManager:
         """Tasks per state: after a while, or as soon as all are in a final state."""
         return await self._get_run(run_id).progress(timeout_s)
 
+    async def is_open(self, run_id: str) -> bool:
+        """Whether the run is still worked on."""
+        return run_id in self._runs
+
     async def exchange(self, run_id: str, report: Report) -> Order:
         """Take in what a lease reports, and answer what it does next."""
         run = self._runs.get(run_id)

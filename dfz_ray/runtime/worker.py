@@ -67,6 +67,8 @@ def run_lease(pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, t
 
     shelf = FileShelf(contents=_FetchedFiles(manager, run_id))
     # Importing is nobody's task: it is done before the first is asked for, so that workers that are warm take more.
+    if pickled_domain not in _loaded and not manager.is_open.remote(run_id).future().result():
+        return  # Ray has placed this lease too late
     with contextlib.suppress(Exception):  # what can't be imported is told by each task that needs it
         load_domain(pickled_domain).load()
     order = _answer(exchange(Report(lease_id, node=socket.gethostname(), worker=os.getpid())))

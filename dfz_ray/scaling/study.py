@@ -18,7 +18,7 @@ from dfz_ray.errors import DfzError
 from dfz_ray.runtime.connection import connect, usable_cores
 from dfz_ray.runtime.nodes import live_nodes
 from dfz_ray.runtime.run_handle import RunHandle, ship
-from dfz_ray.runtime.warm_up import Sample, warm_workers
+from dfz_ray.runtime.warm_up import Sample, WarmUp, warm_workers
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.plan import BASELINE, Plan, Trial
 from dfz_ray.scaling.sequential import Job, Part, SequentialProgram

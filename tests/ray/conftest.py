@@ -1,0 +1,17 @@
+"""One embedded Ray of four logical CPUs for each module of tests, whatever the machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import ray
+
+from dfz_ray.runtime.connection import connect
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    connect("local", logical_cpus=4)
+    yield
+    ray.shutdown()
