@@ -71,6 +71,10 @@ def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Ma
     return WarmUp(served, time.perf_counter() - begun, niceness)
 
 
+_tried: set[tuple[bytes, Work]] = set()
+"""What this worker process has tried already: it is warm."""
+
+
 def hold(
     shipped: Sequence[tuple[bytes, int, list[Work]]], files: dict[str, bytes], manager: Any, gate: str, count: int
 ) -> tuple[int, int]:
@@ -79,7 +83,9 @@ def hold(
     for pickled, threads, works in shipped:
         domain = load_domain(pickled)
         domain.load()
+        fresh = [work for work in works if (pickled, work) not in _tried]
         with thread_budget(threads):
-            execute_chunk(domain, works, threads, shelf, SAMPLES_S)
+            execute_chunk(domain, fresh, threads, shelf, SAMPLES_S)
+        _tried.update((pickled, work) for work in fresh)
     arrived: int = manager.arrive.remote(gate, count, GATE_S).future().result()
     return arrived, os.nice(0)

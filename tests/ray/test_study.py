@@ -1,0 +1,160 @@
+"""A scaling study from its command line to its files, and a cluster that `ray start` made."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+def scale(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "benchmarks/scale.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return summary
+
+
+def test_a_study_measures_every_point_and_writes_its_files(tmp_path: Path) -> None:
+    """A study leaves four files; every point has the digest of the sequential program; no losses are invented."""
+    done = scale(
+        *("--domain", "maze", "--count", "60", "--scaling-test", "--max-workers", "1,2", "--repeats", "2"),
+        *("--address", "local", "--output", "study"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "study"
+    assert {path.name for path in folder.iterdir()} == {
+        "summary.json",
+        "measurements.jsonl",
+        "scaling.png",
+        "report.html",
+    }
+    summary = read_summary(folder)
+    assert summary["batch"]["domains"] == ["maze"]
+    assert [point["workers"] for point in summary["points"]] == [1, 2]
+    assert {point["digest"] for point in summary["points"]} == {summary["batch"]["digest"]}
+    for point in summary["points"]:
+        assert point["success_rate"] == 1
+        assert point["served"] == point["workers"]
+        assert point["max_concurrency"] <= point["workers"]
+        assert point["losses"] is None
+        low, high = point["speedup_ci95"]
+        assert low <= point["speedup"] <= high
+    assert summary["recommendation"]["reason"].replace("\n", " ")[:20] in done.stdout.replace("\n", " ")
+    lines = [json.loads(line) for line in (folder / "measurements.jsonl").read_text().splitlines()]
+    assert sorted(line["order"] for line in lines) == list(range(6))
+    assert sorted(line["workers"] for line in lines) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_study_of_users_own_domain_whose_tasks_fail(tmp_path: Path) -> None:
+    """A domain from --import is measured in both programs; where tasks fail the study says so with exit code 1."""
+    (tmp_path / "mine.py").write_text(
+        "from dfz_ray import domain\n\n"
+        "@domain('mine')\n"
+        "def mine(n: int = 1, *, seed: int):\n"
+        "    print('a word on stdout')\n"
+        "    if seed % 4 == 0:\n"
+        "        raise RuntimeError('no')\n"
+        "    return {'n': n, 'seed': seed}\n"
+    )
+    done = scale(
+        *("--domain", "mine", "--import", "mine.py", "--count", "40", "--workers", "2", "--repeats", "1"),
+        *("--address", "local", "--output", "study"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1, done.stderr
+    (point,) = read_summary(tmp_path / "study")["points"]
+    assert 0 < point["success_rate"] < 1
+    assert point["digest"] == read_summary(tmp_path / "study")["batch"]["digest"]
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
+    """A study that is interrupted ends with exit code 130 and keeps every trial that had ended."""
+    command = [sys.executable, str(ROOT / "benchmarks/scale.py"), "--domain", "maze", "--count", "40"]
+    process = subprocess.Popen(
+        [*command, "--repeats", "50", "--address", "local", "--output", "study"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("3/"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len((tmp_path / "study/measurements.jsonl").read_text().splitlines()) >= 3
+    assert (tmp_path / "study/report.html").is_file()
+
+
+@pytest.fixture
+def head() -> Iterator[None]:
+    """A cluster as `ray start` makes it; --block keeps it a child of this process, so that only it is ended."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(BIN / "ray"), "start", "--head", f"--port={port}", "--num-cpus=2", "--block"]
+    options = ["--include-dashboard=false", "--disable-usage-stats"]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Ray runtime started" in line:
+            break
+    yield
+    process.terminate()
+    process.communicate(timeout=60)
+
+
+@pytest.mark.usefixtures("head")
+def test_a_study_on_a_cluster_that_was_started_before(tmp_path: Path) -> None:
+    """With `--address auto` a study uses the Ray that `ray start --head` made, and marks points beyond its slots."""
+    done = scale(
+        *("--domain", "quantum", "--count", "20", "--scaling-test", "--max-workers", "1,2,4", "--repeats", "1"),
+        *("--address", "auto", "--output", "study"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = read_summary(tmp_path / "study")
+    assert [point["served"] for point in summary["points"]] == [1, 2, 2]
+    assert summary["digests_equal"]
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("ray://127.0.0.1:10001", "ray job submit"),
+        ("127.0.0.1:1", "no Ray answers at '127.0.0.1:1'"),
+        ("nonsense", "'nonsense' is no address"),
+    ],
+)
+def test_an_address_without_a_ray_is_told(address: str, words: str, tmp_path: Path) -> None:
+    """An address at which no Ray can be used gives one clear line and exit code 2."""
+    batch = tmp_path / "batch.yaml"
+    batch.write_text("tasks: [{domain: maze}]")
+    done = subprocess.run(
+        [str(BIN / "dfz"), "run", str(batch), "--address", address],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
