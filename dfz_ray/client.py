@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY
-from dfz_ray.errors import InvalidInput, Problem, TasksFailed
+from dfz_ray.errors import DfzError, InvalidInput, Problem, TasksFailed
 from dfz_ray.journal.reader import STATES, JournalReader
 from dfz_ray.journal.record import Record
 from dfz_ray.specs.batch import Batch
@@ -159,9 +160,11 @@ def run_checked(
         with show_progress(progress, len(batch.tasks)) as tell:
             handle.submit(batch, used_domains(batch))
             wait_for_end(handle, len(batch.tasks), tell)
-    except KeyboardInterrupt:
-        handle.close(INTERRUPT_GRACE_S)
-        print(f"interrupted; what had ended is in {folder}", file=sys.stderr)
+    except BaseException as error:
+        with contextlib.suppress(DfzError):  # the manager may be what was lost
+            handle.close(INTERRUPT_GRACE_S)
+        word = "interrupted" if isinstance(error, KeyboardInterrupt) else "the run did not end"
+        print(f"{word}; what was committed is in {folder}", file=sys.stderr)
         raise
     handle.close()
     return read_results(folder, handle.slots, temporary)

@@ -61,7 +61,13 @@ class _LazyGroup(click.Group):
 )
 @click.version_option(package_name="dfz_ray")
 def group() -> None:
-    """Run thousands of independent tasks on Ray, lose none, and know how many workers are worth paying for."""
+    """Run thousands of independent tasks on Ray, lose none, and know how many workers are worth paying for. Examples:
+
+    \b
+        dfz run configs/demo.yaml
+        dfz results last
+        dfz scale
+    """
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -71,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def call(command: click.Command, arguments: list[str] | None = None, name: str | None = None) -> int:
     """Run a command; what the user did wrong becomes one clear message on stderr, and an exit code."""
-    from dfz_ray.errors import DfzError
+    from dfz_ray.errors import DfzError, InfrastructureLost
 
     try:
         code = command.main(arguments, prog_name=name or "dfz", standalone_mode=False)
@@ -82,7 +88,7 @@ def call(command: click.Command, arguments: list[str] | None = None, name: str |
         return EXIT_INTERRUPTED
     except DfzError as error:
         click.echo(f"error: {error}", err=True)
-        return EXIT_BAD_INPUT
+        return EXIT_SOME_FAILED if isinstance(error, InfrastructureLost) else EXIT_BAD_INPUT
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone: no one is left to tell
         return EXIT_SOME_FAILED

@@ -41,8 +41,8 @@ def connect(address: str | None = None, *, logical_cpus: int | None = None, dash
         _check_client_mode()
         return
     wanted = address or os.environ.get("RAY_ADDRESS") or None
-    if wanted is None and (left := _find_left_cluster()):
-        wanted = left
+    if wanted is None and _left_cluster_answers():
+        wanted = "auto"  # not its address: only for "auto" Ray looks for the token that a local cluster may ask for
     if wanted is None or wanted == "local":
         _start_embedded(logical_cpus, dashboard)
         return
@@ -55,7 +55,8 @@ def connect(address: str | None = None, *, logical_cpus: int | None = None, dash
     try:
         _init(address=wanted)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterUnusable(f"no Ray can be used at {wanted!r}: {str(error).splitlines()[0]}") from None
+        token = "" if os.environ.get("RAY_AUTH_MODE") else " (if it asks for a token, set RAY_AUTH_MODE=token)"
+        raise ClusterUnusable(f"no Ray can be used at {wanted!r}{token}: {str(error).splitlines()[0]}") from None
 
 
 def usable_cores() -> int:
@@ -110,16 +111,16 @@ def _in_lasting_thread(function: Callable[[], None]) -> None:
     done.result()
 
 
-def _find_left_cluster() -> str | None:
-    """The address of a cluster that `ray start` left on this machine, if it answers."""
+def _left_cluster_answers() -> bool:
+    """Whether there is a cluster that `ray start` left on this machine, and it answers."""
     try:
         address = _CURRENT_CLUSTER.read_text().strip()
     except OSError:
-        return None
+        return False
     if not address or not _answers(address):
         logger.warning("passed over the Ray at %s, which %s names: it does not answer", address, _CURRENT_CLUSTER)
-        return None
-    return address
+        return False
+    return True
 
 
 def _check_answers(address: str) -> None:

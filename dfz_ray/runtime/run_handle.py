@@ -41,11 +41,16 @@ def get_manager() -> Any:
     It runs on the node of this process, which holds the run folders, and dies with it.
     """
     global _manager, _manager_session  # noqa: PLW0603 - one manager per process, as there is one Ray per process
-    session = ray.get_runtime_context().get_job_id() + ray.get_runtime_context().gcs_address
+    context = ray.get_runtime_context()
+    session = context.get_node_id() + context.get_job_id()  # another one after ray.shutdown() and a new start
     if _manager is None or _manager_session != session:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        here = NodeAffinitySchedulingStrategy(context.get_node_id(), soft=False)
         actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=10_000)(TaskManager)
-        _manager = actor.options(name=f"dfz_ray task manager {os.getpid()}", scheduling_strategy=here).remote()
+        _manager = actor.options(
+            name=f"dfz_ray task manager {os.getpid()}",
+            scheduling_strategy=here,
+            enable_task_events=False,  # its calls would hide the leases in the dashboard
+        ).remote()
         _manager_session = session
     return _manager
 
