@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.specs.problems import show
 
 
 def import_domain_modules(names: Iterable[str]) -> None:
@@ -20,10 +21,10 @@ def import_domain_modules(names: Iterable[str]) -> None:
     for name in names:
         try:
             module = _import_file(Path(name)) if name.endswith(".py") else _import_module(name)
-        except Exception as error:
-            problem = Problem(
-                "--import", f"{name!r}, which raises {type(error).__name__}: {error}", "a module or FILE.py"
-            )
+        except (Exception, SystemExit) as error:  # a script may end itself
+            words = " ".join(str(error).split())
+            found = f"{show(name)}, which raises {type(error).__name__}: {words}"
+            problem = Problem("--import", found, "a module or FILE.py")
             raise InvalidInput([problem], "command line") from None
         from dfz_ray.runtime.worker import ship_by_value
 
@@ -40,7 +41,24 @@ def _import_file(path: Path) -> object:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError("there is no such file")
+    if (known := _find_origin(path.stem)) is not None and Path(known).resolve() != path.resolve():
+        raise ImportError(f"another module is called {path.stem!r}; give the file a name of its own")
+    if path.stem in sys.modules:
+        return sys.modules[path.stem]
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
     return module
+
+
+def _find_origin(name: str) -> str | None:
+    """Where a module of that name would come from, if there is one."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # ValueError: one that is loaded and does not know
+        return name if name in sys.modules else None
+    return None if spec is None else spec.origin or name

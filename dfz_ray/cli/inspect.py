@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 @click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: with NAME, the JSON schema of its parameters.")
 def domains(name: str | None, modules: tuple[str, ...], as_json: bool) -> int:
-    """Show the domains that are known here; with NAME, the parameters of one."""
+    """Show the domains that are known here; with NAME, the parameters of one. Examples:
+
+    \b
+        dfz domains
+        dfz domains maze
+        dfz domains coin --import coins.py --json
+    """
     from rich.console import Console
 
     from dfz_ray.cli.domain_modules import import_domain_modules
@@ -32,44 +38,66 @@ def domains(name: str | None, modules: tuple[str, ...], as_json: bool) -> int:
         raise InvalidInput([Problem("NAME", show(name), describe_names(known), nearest(name, known))], "dfz domains")
     if name is not None:
         domain = REGISTRY.get(name)
-        click.echo(json.dumps(domain.parameters.model_json_schema())) if as_json else _tell_domain(Console(), domain)
+        click.echo(json.dumps(_schema_of(domain))) if as_json else _tell_domain(Console(), domain)
         return 0
-    found = [REGISTRY.get(one) for one in known]
+    told = [_describe(one) for one in known]
     if as_json:
-        click.echo(
-            json.dumps([{"domain": one.name, "summary": one.summary, "missing": _missing(one)} for one in found])
-        )
+        click.echo(json.dumps([{"domain": one, "summary": summary, "missing": lack} for one, summary, _, lack in told]))
         return 0
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("domain", "what it does", "needs", box=None, pad_edge=False)
-    for one in found:
-        table.add_row(one.name, one.summary, _missing(one) or one.resources.describe())
+    for one, summary, needs, lack in told:
+        table.add_row(escape(one), escape(summary), escape(lack or needs))
     Console().print(table)
     return 0
 
 
-def _missing(domain: Domain) -> str:
-    from dfz_ray.errors import MissingExtra
+def _describe(name: str) -> tuple[str, str, str, str]:
+    """Name, summary, needs, and what stands in the way of using it; also of a domain that can't be loaded."""
+    from dfz_ray.domains.registry import REGISTRY
+    from dfz_ray.errors import DfzError
 
+    summary = needs = ""
     try:
+        domain = REGISTRY.get(name)
+        summary, needs = domain.summary, domain.resources.describe()
         domain.require_libraries()
-    except MissingExtra as error:
-        return str(error)
-    return ""
+    except DfzError as error:
+        return name, summary, needs, str(error)
+    return name, summary, needs, ""
 
 
 def _tell_domain(console: Any, domain: Domain) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
-    console.print(f"[bold]{domain.name}[/bold]: {domain.summary or 'a user-defined domain'}")
-    console.print(f"a task needs {domain.resources.describe()} unless it says otherwise")
+    console.print(f"[bold]{escape(domain.name)}[/bold]: {escape(domain.summary or 'a user-defined domain')}")
+    console.print(escape(f"a task needs {domain.resources.describe()} unless it says otherwise"))
     table = Table("parameter", "default", "values", "meaning", box=None, pad_edge=False)
-    schema = domain.parameters.model_json_schema().get("properties", {})
+    schema = _schema_of(domain).get("properties", {})
     for name, field in domain.parameters.model_fields.items():
         default = "required" if field.is_required() else str(field.default)
-        table.add_row(name, default, _values(schema.get(name, {})), field.description or "")
+        row = (name, default, _values(schema.get(name, {})), field.description or "")
+        table.add_row(*map(escape, row))
     console.print(table)
+
+
+def _schema_of(domain: Domain) -> dict[str, Any]:
+    """The JSON schema of a domain's parameters, without what such a schema has no words for (functions, say)."""
+    from pydantic.json_schema import GenerateJsonSchema
+
+    from dfz_ray.journal.record import json_value
+
+    class Lenient(GenerateJsonSchema):
+        ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - as its base has it
+
+        def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
+            return {}
+
+    schema: dict[str, Any] = json_value(domain.parameters.model_json_schema(schema_generator=Lenient))
+    return schema
 
 
 def _values(schema: dict[str, Any]) -> str:
@@ -98,7 +126,13 @@ def results(
     config: str | None,
     as_json: bool,
 ) -> int:
-    """Show the results of RUN, a run folder or `last`."""
+    """Show the results of RUN, a run folder or `last`. Examples:
+
+    \b
+        dfz results last
+        dfz results runs/first --state failed
+        dfz results last --domain maze --json
+    """
     from dfz_ray.cli.run_folder import find_run
     from dfz_ray.journal.reader import STATES, JournalReader
     from dfz_ray.specs.settings import read_settings

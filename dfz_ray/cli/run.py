@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.command("run")
 @click.argument("batch")
 @click.option("--run-dir", metavar="DIR", help="A new folder for the run; else one is made under runs/.")
-@click.option("--max-workers", type=click.IntRange(min=1), metavar="N", help="How many tasks may execute at once.")
+@click.option(
+    "--max-workers", type=click.IntRange(1, 1_000_000), metavar="N", help="How many tasks may execute at once."
+)
 @click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one).")
 @click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
 @click.option("--config", metavar="FILE", help="Settings; configs/default.yaml explains them.")
@@ -48,15 +50,20 @@ def run_batch(
     from dfz_ray.cli.domain_modules import import_domain_modules
     from dfz_ray.client import run_checked
     from dfz_ray.domains.registry import REGISTRY
+    from dfz_ray.journal.folder import RunFolder
     from dfz_ray.specs.checking import read_batch
 
     import_domain_modules(modules)
     settings = read_settings(config)
     checked = read_batch(batch, REGISTRY, settings.resources)
     folder = Path(run_dir) if run_dir else _new_folder(settings, checked.name)
-    remember_run(folder, settings)
-    slots = max_workers or settings.max_workers
-    results = run_checked(checked, settings, slots=slots, run_dir=folder, address=address)
+    held_a_run = RunFolder(folder).database.exists()
+    try:
+        slots = max_workers or settings.max_workers
+        results = run_checked(checked, settings, slots=slots, run_dir=folder, address=address)
+    finally:  # one that is interrupted, too, is the last run; one that was refused is not
+        if not held_a_run and RunFolder(folder).database.exists():
+            remember_run(folder, settings)
     if as_json:
         from dfz_ray.journal.record import json_value
 

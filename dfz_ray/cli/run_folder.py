@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from dfz_ray.errors import RunFolderRefused
@@ -16,7 +17,7 @@ def remember_run(folder: Path, settings: Settings) -> None:
     runs = Path(settings.journal.runs_folder)
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        (runs / _LAST).write_text(str(folder.absolute()))
+        (runs / _LAST).write_bytes(os.fsencode(folder.absolute()))
     except OSError as error:
         raise RunFolderRefused(f"{runs} can't be written: {error.strerror or error}") from None
 
@@ -31,6 +32,6 @@ def find_run(run: str, settings: Settings) -> Path:
         return Path(run)
     pointer = Path(settings.journal.runs_folder) / _LAST
     try:
-        return Path(pointer.read_text().strip())
+        return Path(os.fsdecode(pointer.read_bytes()))
     except OSError:
         raise RunFolderRefused(f"no last run is known here: {pointer} can't be read; name a run folder") from None

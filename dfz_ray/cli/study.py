@@ -14,6 +14,7 @@ import click
 
 from dfz_ray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.specs.task import SEED_LIMIT
 
 if TYPE_CHECKING:
     from dfz_ray.scaling.measurement import Measurement
@@ -26,14 +27,17 @@ DEFAULT_COUNT = 20
 @click.option("--domain", metavar="NAME", help="Generated tasks of this domain; without it, and --batch, all three.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help=f"How many of them [{DEFAULT_COUNT}].")
 @click.option("--batch", metavar="FILE", help="The tasks of a batch file instead.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Measure this number of workers only.")
+@click.option("--workers", type=click.IntRange(1, 1_000_000), metavar="N", help="Measure this number of workers only.")
 @click.option("--scaling-test", is_flag=True, help="Measure several numbers of workers (the default).")
 @click.option("--max-workers", metavar="N,N,...", help="Which ones, with --scaling-test: 1,2,4,8,16.")
 @click.option("--use-processes", is_flag=True, help="Tasks run in worker processes (they always do).")
 @click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
-@click.option("--repeats", type=click.IntRange(min=1), metavar="N", help="How often each point is measured [5].")
+@click.option("--repeats", type=click.IntRange(1, 1000), metavar="N", help="How often each point is measured [5].")
 @click.option(
-    "--seed", type=click.IntRange(min=0), metavar="N", help="Seed of the tasks and of the order of trials [0]."
+    "--seed",
+    type=click.IntRange(0, SEED_LIMIT - 1),
+    metavar="N",
+    help="Seed of the tasks and of the order of trials [0].",
 )
 @click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one).")
 @click.option("--output", metavar="DIR", help="Where the files go [studies/<time>].")
@@ -91,9 +95,9 @@ def _make_plan(options: dict[str, Any]) -> tuple[Plan, Any, list[str]]:
     seed = settings.study.seed if options["seed"] is None else options["seed"]
     left_out: list[str] = []
     source: Any
-    if options["batch"]:
+    if options["batch"] is not None:
         source = options["batch"]
-    elif options["domain"]:
+    elif options["domain"] is not None:
         block = {"domain": options["domain"], "count": options["count"] or DEFAULT_COUNT}
         source = {"name": options["domain"], "seed": seed, "generate": [block]}
     else:
@@ -101,7 +105,7 @@ def _make_plan(options: dict[str, Any]) -> tuple[Plan, Any, list[str]]:
     batch = read_batch(source, REGISTRY, settings.resources)
     if options["workers"]:
         counts = [options["workers"]]
-    elif options["max_workers"]:
+    elif options["max_workers"] is not None:
         counts = parse_worker_counts(options["max_workers"])
     else:
         counts = default_worker_counts(usable_cores())
@@ -110,13 +114,14 @@ def _make_plan(options: dict[str, Any]) -> tuple[Plan, Any, list[str]]:
 
 def _check_together(options: dict[str, Any]) -> None:
     problems = []
-    if options["max_workers"] and not options["scaling_test"]:
+    given = {name for name, value in options.items() if value not in (None, False, ())}
+    if "max_workers" in given and "scaling_test" not in given:
         problems.append(Problem("--max-workers", "no --scaling-test", "both", "or --workers N for a single point"))
-    if options["workers"] and (options["scaling_test"] or options["max_workers"]):
+    if "workers" in given and given & {"scaling_test", "max_workers"}:
         problems.append(Problem("--workers", "a scaling test beside it", "one of the two"))
-    if options["batch"] and options["domain"]:
+    if {"batch", "domain"} <= given:
         problems.append(Problem("--batch", "--domain beside it", "one of the two"))
-    if options["count"] and not options["domain"]:
+    if "count" in given and "domain" not in given:
         problems.append(Problem("--count", "no --domain", "the domain whose tasks are to be generated"))
     if problems:
         raise InvalidInput(problems, "command line")

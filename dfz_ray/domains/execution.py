@@ -16,6 +16,7 @@ from dfz_ray.errors import Unserializable
 from dfz_ray.specs.encoding import decode, digest, encode
 from dfz_ray.specs.input_file import FileShelf
 
+MESSAGE_CHARACTERS = 4_000
 TRACEBACK_CHARACTERS = 20_000
 
 
@@ -98,7 +99,9 @@ def _execute(
     try:
         parameters = domain.parameters.model_validate(decode(work.parameters), context=shelf)
     except ValidationError as error:
-        return None, None, Failure("invalid", clean(str(error)))
+        return None, None, Failure("invalid", _shorten(clean(str(error)), MESSAGE_CHARACTERS))
+    except BaseException as error:  # validators may do anything
+        return None, None, describe_exception(error, skip_frames=1)
     try:
         value = domain.compute(parameters, work.seed, threads)
     except BaseException as error:  # also SystemExit: a task ends itself, not its worker
@@ -106,8 +109,8 @@ def _execute(
     try:
         return encode(value), digest(value, domain.volatile), None
     except Unserializable as error:
-        return None, None, Failure("unserializable", f"the result {clean(str(error))}")
-    except Exception as error:  # a value's own methods may do anything
+        return None, None, Failure("unserializable", clean(f"the result: {error}"))
+    except BaseException as error:  # a value's own methods may do anything
         return None, None, describe_exception(error)
 
 
@@ -115,20 +118,25 @@ def describe_exception(error: BaseException, skip_frames: int = 0) -> Failure:
     """An exception as plain text; whatever its class does in `__str__` or `__repr__`."""
     name = type(error).__name__
     try:
-        text = str(error)
+        text = str.__str__(str(error))  # a subclass of str, too, may do anything
     except BaseException as worse:
         text = f"(its __str__ raises {type(worse).__name__})"
-    frames = error.__traceback__
-    for _ in range(skip_frames):
-        frames = frames.tb_next if frames else None
     try:
+        frames = error.__traceback__
+        for _ in range(skip_frames):
+            frames = frames.tb_next if frames else None
         lines = "".join(traceback.format_exception(type(error), error, frames))
     except BaseException as worse:
         lines = f"(its traceback can't be formatted: {type(worse).__name__})"
-    if len(lines) > TRACEBACK_CHARACTERS:
-        half = TRACEBACK_CHARACTERS // 2
-        lines = f"{lines[:half]}\n  ... {len(lines) - 2 * half} characters left out ...\n{lines[-half:]}"
-    return Failure("exception", clean(f"{name}: {text}" if text else name), clean(lines))
+    message = _shorten(f"{name}: {text}" if text else name, MESSAGE_CHARACTERS)
+    return Failure("exception", clean(message), clean(_shorten(lines, TRACEBACK_CHARACTERS)))
+
+
+def _shorten(text: str, limit: int) -> str:
+    half = limit // 2
+    if len(text) <= limit:
+        return text
+    return f"{text[:half]}\n  ... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
 
 
 def clean(text: str) -> str:

@@ -84,6 +84,8 @@ def _load_installed(name: str) -> Domain:
     domain = getattr(domain, "domain", domain)  # a function made by @domain carries its Domain
     if not isinstance(domain, Domain):
         raise DfzError(f"the entry point {name!r} in group {ENTRY_POINTS} is no Domain: {entry.value}")
+    if domain.name != name:
+        raise DfzError(f"the entry point {name!r} in group {ENTRY_POINTS} is the Domain {domain.name!r}: {entry.value}")
     return domain
 
 

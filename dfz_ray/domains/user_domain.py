@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 import typing
+import warnings
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Generic, ParamSpec, TypeVar
+from typing import Annotated, Any, Generic, Optional, ParamSpec, TypeVar, Union
 
-from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, Strict, TypeAdapter, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import InvalidInput, Problem
-from dfz_ray.specs.problems import find_problems
+from dfz_ray.specs.encoding import plain
+from dfz_ray.specs.problems import find_problems, show
 from dfz_ray.specs.resources import Resources
 
 P = ParamSpec("P")
@@ -22,21 +36,22 @@ R = TypeVar("R")
 PASSED = ("seed", "threads")
 """Passed to the function where it names them; never a task's parameters."""
 EXACT = (int, float, bool, str)
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class DomainFunction(Generic[P, R]):
     """A user's function that is also a domain: call it as before, or make tasks of it with `task`."""
 
     def __init__(self, function: Callable[P, R], domain: Domain) -> None:
+        functools.update_wrapper(self, function)  # first, for it takes over the attributes of a DomainFunction, too
         self.domain = domain
         self._function = function
-        functools.update_wrapper(self, function)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, here and now."""
         return self._function(*args, **kwargs)
 
-    def task(self, **parameters: Any) -> dict[str, Any]:
+    def task(self, /, **parameters: Any) -> dict[str, Any]:
         """A task of this domain, to put into a batch."""
         return {"domain": self.domain.name, "parameters": parameters}
 
@@ -44,7 +59,7 @@ class DomainFunction(Generic[P, R]):
 class FunctionParameters(BaseModel):
     """The parameters of a user's function; each domain derives its own from it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 def domain(
@@ -71,19 +86,24 @@ def domain(
         volatile: top-level keys of the result that differ from run to run; the digest leaves them out.
 
     Raises:
-        InvalidInput: resources that can't be, or a name that is a built-in domain's.
+        InvalidInput: resources that can't be, a name that is a built-in domain's, or a function that is no plain one
+            or whose parameters can't be given by name.
     """
+    if not isinstance(name, str) or not name.isprintable() or not name:
+        raise InvalidInput([Problem("name", show(name), "a printable text")], "@domain")
+    if isinstance(volatile, str):
+        raise InvalidInput([Problem("volatile", show(volatile), f"several keys: [{volatile!r}]")], f"@domain({name!r})")
+    asked = {"cpus": cpus, "gpus": gpus} | ({} if memory is None else {"memory": memory})
+    try:
+        resources = Resources.model_validate(plain(asked))
+    except ValidationError as error:
+        raise InvalidInput(find_problems(error, Resources, f"domain({name!r})"), f"@domain({name!r})") from None
 
     def decorate(function: Callable[P, R]) -> DomainFunction[P, R]:
-        try:
-            resources = Resources.model_validate({"cpus": cpus, "gpus": gpus, "memory": memory})
-        except ValueError as error:
-            problems = find_problems(error, Resources, f"domain({name!r})")  # type: ignore[arg-type]
-            raise InvalidInput(problems, f"@domain({name!r})") from None
         made = Domain(
             name=name,
             parameters=_parameters_of(name, function),
-            compute=_Call(function, tuple(word for word in PASSED if word in inspect.signature(function).parameters)),
+            compute=_Call(function, _passed_to(function)),
             kind=_Kind(name, kind),
             resources=resources,
             volatile=frozenset(volatile),
@@ -92,8 +112,6 @@ def domain(
         REGISTRY.add(made)
         return DomainFunction(function, made)
 
-    if not isinstance(name, str) or not name.isprintable() or not name:
-        raise InvalidInput([Problem("name", repr(name), "a printable text")], "@domain")
     return decorate
 
 
@@ -106,8 +124,7 @@ class _Call:
 
     def __call__(self, parameters: BaseModel, seed: int, threads: int) -> Any:
         known = {"seed": seed, "threads": threads}
-        given = {name: getattr(parameters, name) for name in type(parameters).model_fields}
-        given |= parameters.model_extra or {}
+        given = dict(parameters)
         return self._function(**given, **{word: known[word] for word in self._passed})
 
 
@@ -120,36 +137,97 @@ class _Kind:
         return self._name if self._kind is None else str(self._kind(parameters.model_dump()))
 
 
+def _passed_to(function: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = inspect.signature(function).parameters
+    return tuple(word for word in PASSED if word in parameters and parameters[word].kind not in _VARIABLE)
+
+
 def _parameters_of(name: str, function: Callable[..., Any]) -> type[BaseModel]:
     """A model with a field for each parameter of a function that a task may give."""
+    label = f"@domain({name!r})"
+    own_name = getattr(function, "__name__", name)
+    if not callable(function) or inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise InvalidInput([Problem(own_name, show(function), "a plain function, neither async nor with yield")], label)
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except Exception:  # annotations may name what is not there at run time
         hints = {}
     fields: dict[str, Any] = {}
-    extra = "forbid"
+    open_ended = False
+    problems: list[Problem] = []
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in PASSED or parameter.kind is parameter.VAR_POSITIONAL:
-            continue
-        if parameter.kind is parameter.VAR_KEYWORD:
-            extra = "allow"
+        where = f"{own_name}({parameter.name})"
+        if parameter.kind in _VARIABLE:
+            open_ended = open_ended or parameter.kind is parameter.VAR_KEYWORD
         elif parameter.kind is parameter.POSITIONAL_ONLY:
-            problem = Problem(
-                f"{function.__name__}({parameter.name})", "a positional-only parameter", "one with a name"
-            )
-            raise InvalidInput([problem], f"@domain({name!r})")
+            problems.append(Problem(where, "a positional-only parameter", "one with a name"))
+        elif parameter.name in PASSED:
+            continue
+        elif parameter.name.startswith("_") or (
+            parameter.name.startswith("model_") and hasattr(BaseModel, parameter.name)
+        ):
+            problems.append(Problem(where, "a name that pydantic keeps for itself", "another name"))
         else:
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (_field_type(hints.get(parameter.name, Any)), Field(default))
-    base = type("Parameters", (FunctionParameters,), {"model_config": ConfigDict(extra=extra)})  # type: ignore[typeddict-item]
-    return create_model(f"{function.__name__}_parameters", __base__=base, **fields)
+            fields[parameter.name] = _field(hints.get(parameter.name, Any), parameter.default)
+    if problems:
+        raise InvalidInput(problems, label)
+    return _make_model(f"{own_name}_parameters", fields, _passed_to(function) if open_ended else None)
+
+
+def _make_model(name: str, fields: dict[str, Any], refused: tuple[str, ...] | None) -> type[BaseModel]:
+    """The model; `refused` are the keys that it refuses where it takes any other (a function with `**kwargs`)."""
+    extra: Any = "forbid" if refused is None else "allow"
+    base = type("Parameters", (FunctionParameters,), {"model_config": ConfigDict(extra=extra)})
+
+    def check(given: Any) -> Any:
+        for word in refused or ():
+            if word in given:
+                raise ValueError(f"no {word!r}, which the function is passed by dfz_ray")
+        return given
+
+    validators: dict[str, Any] = {"_check": model_validator(mode="before")(check)} if refused else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a field may be called `copy` or `json`
+        return create_model(name, __base__=base, __validators__=validators, **fields)
+
+
+def _field(annotation: Any, default: Any) -> tuple[Any, Any]:
+    if default is inspect.Parameter.empty:
+        return _field_type(annotation), Field(...)
+    expected = _field_type(annotation)
+    return (Optional[expected] if default is None else expected), Field(default)  # noqa: UP045 - of a value
 
 
 def _field_type(annotation: Any) -> Any:
+    """An annotation as pydantic is to check it: without taking a text for a number, also inside."""
     if annotation in EXACT:
         return Annotated[annotation, Strict()]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        words = " or ".join("None" if part is types.NoneType else inspect.formatannotation(part) for part in arguments)
+        return Annotated[Union[tuple(map(_field_type, arguments))], _OneMessage(words)]  # noqa: UP007 - of values
+    if origin in (list, tuple, dict, set, frozenset):
+        return origin[tuple(part if part is ... else _field_type(part) for part in arguments)]
+    if origin is Annotated:
+        return Annotated[(_field_type(arguments[0]), *arguments[1:])]
     try:
         TypeAdapter(annotation)
-    except PydanticUserError:
+    except Exception:
         return Any  # no type that pydantic knows: the function looks at it itself
     return annotation
+
+
+class _OneMessage:
+    """Lets a union say what it expects in one message, at the field, instead of one for each of its types."""
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        union: Any = schema.get("schema", schema)
+        if union["type"] == "union":
+            union["custom_error_type"] = "union"
+            union["custom_error_message"] = "{words}"
+            union["custom_error_context"] = {"words": self._words}
+        return schema

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from dfz_ray.errors import InvalidInput, MissingExtra, Problem
+from dfz_ray.errors import InvalidInput, MissingExtra, Problem, Unserializable
 from dfz_ray.specs.batch import Batch, KnownDomain, KnownDomains
-from dfz_ray.specs.encoding import encode, plain
-from dfz_ray.specs.input_file import FileShelf
-from dfz_ray.specs.problems import describe_names, find_problems, nearest, show
+from dfz_ray.specs.encoding import SCALARS, encode, plain
+from dfz_ray.specs.input_file import FileShelf, InputFile
+from dfz_ray.specs.problems import describe_names, find_problems, nearest, show, show_name
 from dfz_ray.specs.reading import read_data
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.task import SEED_LIMIT, Task, derive_seed
@@ -42,14 +44,15 @@ def read_batch(
     Raises:
         InvalidInput: with every problem of the batch.
     """
+    data: Any = source
+    name, label, shelf = "batch", "batch", FileShelf()
     if isinstance(source, (str, Path)):
         path = Path(source)
-        checker = _Checker(domains, FileShelf(path.absolute().parent), default_resources)
-        name, label, data = path.stem, str(path), read_data(path)
-    else:
-        checker = _Checker(domains, FileShelf(), default_resources)
-        name, label = "batch", "batch"
-        data = source if isinstance(source, Mapping) else {"tasks": list(source)}
+        data, shelf = read_data(path), FileShelf(path.absolute().parent)
+        name, label = show_name(path.stem), show_name(str(path))
+    elif isinstance(source, Iterable) and not isinstance(source, (Mapping, bytes, bytearray)):
+        data = list(source)
+    checker = _Checker(domains, shelf, default_resources)
     if isinstance(data, list):
         data = {"tasks": data}
     batch = checker.check_batch(data, name)
@@ -75,7 +78,7 @@ class _Checker:
         self._shelf = shelf
         self._floor = _given(default_resources) if default_resources else {}
         self._ids: dict[str, str] = {}
-        self._shapes: dict[tuple[Any, ...], Resources] = {}
+        self._shapes: dict[str | None, Resources] = {}
         self._missing: set[str] = set()
 
     def check_batch(self, data: Any, name: str) -> Batch | None:
@@ -83,12 +86,13 @@ class _Checker:
             self._refuse("batch", show(data), "a mapping with `tasks` or `generate`, or a list of tasks")
             return None
         self._check_keys(data, BATCH_KEYS, "")
-        name = self._text(data.get("name", name), "name") or name
-        seed = self._integer(data.get("seed", 0), "seed", 0, SEED_LIMIT - 1)
+        name = self._name(data.get("name"), name)
+        seed = 0 if data.get("seed") is None else self._integer(data["seed"], "seed", 0, SEED_LIMIT - 1)
         defaults = self._mapping(data.get("defaults"), "defaults")
         self._check_keys(defaults, DEFAULTS_KEYS, "defaults")
-        common = _Common(seed or 0, self._mapping(defaults.get("resources"), "defaults.resources"))
-        self._shape(common.resources, "defaults.resources")
+        shared = self._mapping(defaults.get("resources"), "defaults.resources")
+        valid = self._shape(shared, "defaults.resources") is not None  # else every task would repeat what is wrong
+        common = _Common(seed or 0, shared if valid else {})
         tasks = [
             self._check_task(task, f"tasks[{position}]", f"task-{position}", common)
             for position, task in enumerate(self._list(data.get("tasks"), "tasks"))
@@ -107,45 +111,55 @@ class _Checker:
         self._check_keys(data, TASK_KEYS, where)
         task_id = self._id(data.get("id"), missing_id, where)
         description = self._text(data.get("description", ""), f"{where}.description")
-        parameters = plain(self._mapping(data.get("parameters"), f"{where}.parameters"))
+        parameters = self._mapping(data.get("parameters"), f"{where}.parameters")
+        readable = not any(problem.where == f"{where}.parameters" for problem in self.problems[before:])
         domain = self._domain(data.get("domain"), f"{where}.domain")
         own = self._mapping(data.get("resources"), f"{where}.resources")
         seed = data.get("seed")
         if seed is not None:
-            seed = self._integer(plain(seed), f"{where}.seed", 0, SEED_LIMIT - 1)
+            seed = self._integer(seed, f"{where}.seed", 0, SEED_LIMIT - 1)
         if domain is None:
             self._shape(own, f"{where}.resources")
             return None
         shape = self._shape(
             {**self._floor, **_given(domain.resources), **common.resources, **own}, f"{where}.resources"
         )
-        checked = self._parameters(domain, parameters, f"{where}.parameters")
+        checked = self._parameters(domain, parameters, f"{where}.parameters") if readable else None
         if checked is None or shape is None or len(self.problems) > before:
             return None
         try:
             domain.check(checked, shape)
-            encoded = encode(checked.model_dump())
         except ValueError as error:
             self._refuse(f"{where}.parameters", show(parameters), str(error))
             return None
+        encoded = self._encode(checked, f"{where}.parameters")
+        kind = self._kind(domain, checked, f"{where}.parameters")
+        if encoded is None or kind is None:
+            return None
         if seed is None:
             seed = derive_seed(common.seed, task_id)
-        return Task(task_id, domain.name, domain.kind(checked), seed, shape, encoded, description or "")
+        return Task(task_id, domain.name, kind, seed, shape, encoded, description or "")
 
     def _generate(self, data: Any, where: str, prefix: str, common: _Common) -> list[Task | None]:
         """Tasks whose parameters are drawn from the batch's seed, each from its own id, so that a larger count
         only adds tasks.
         """
-        block = self._mapping(data, where)
-        self._check_keys(block, GENERATE_KEYS, where)
-        count = self._integer(block.get("count"), f"{where}.count", 1, COUNT_LIMIT)
-        domain = self._domain(block.get("domain"), f"{where}.domain")
-        given = plain(self._mapping(block.get("parameters"), f"{where}.parameters"))
-        if count is None or domain is None:
+        if not isinstance(data, Mapping):
+            self._refuse(where, show(data), "a mapping with `domain` and `count`")
             return []
-        shared = {key: block[key] for key in ("domain", "description", "resources") if key in block}
+        self._check_keys(data, GENERATE_KEYS, where)
+        count = self._integer(data.get("count"), f"{where}.count", 1, COUNT_LIMIT)
+        shared = {key: data[key] for key in ("domain", "description", "resources") if key in data}
+        before = len(self.problems)
+        given = self._mapping(data.get("parameters"), f"{where}.parameters")
+        domain = self._domains.find(data["domain"]) if isinstance(data.get("domain"), str) else None
+        if domain is None:
+            self._check_task(shared, where, f"{prefix}-0", common)
+            return []
+        readable = len(self.problems) == before
+        given = self._read_files(domain, given)
         tasks: list[Task | None] = []
-        for position in range(count):
+        for position in range(count if count and readable else 1):  # what is wrong is said once
             before = len(self.problems)
             task_id = f"{prefix}-{position}"
             rng = random.Random(derive_seed(common.seed, f"draw:{task_id}"))  # noqa: S311 - no secret is drawn
@@ -157,6 +171,16 @@ class _Checker:
             if len(self.problems) > before:
                 break  # the block's other tasks would repeat it
         return tasks
+
+    def _read_files(self, domain: KnownDomain, given: dict[str, Any]) -> dict[str, Any]:
+        """The given parameters with the files that they name, for `draw` does not know what paths are relative to."""
+        read = dict(given)
+        for name, value in given.items():
+            field = domain.parameters.model_fields.get(name)
+            if isinstance(value, str) and field and InputFile in (field.annotation, *get_args(field.annotation)):
+                with contextlib.suppress(ValueError):  # checking it says what is wrong
+                    read[name] = self._shelf.read(value)
+        return read
 
     def _domain(self, name: Any, where: str) -> KnownDomain | None:
         names = self._domains.names()
@@ -181,20 +205,50 @@ class _Checker:
             return None
 
     def _shape(self, given: Mapping[str, Any], where: str) -> Resources | None:
-        given = plain(given)
-        key = tuple(sorted((name, repr(value)) for name, value in given.items()))
-        if key not in self._shapes:
-            try:
-                self._shapes[key] = Resources.model_validate(given)
-            except ValidationError as error:
-                self.problems.extend(find_problems(error, Resources, where))
-                return None
-        return self._shapes[key]
+        key = repr(given) if all(type(value) in SCALARS for value in given.values()) else None
+        if key in self._shapes:
+            return self._shapes[key]
+        try:
+            shape = Resources.model_validate(given)
+        except ValidationError as error:
+            self.problems.extend(find_problems(error, Resources, where))
+            return None
+        if key:
+            self._shapes[key] = shape
+        return shape
+
+    def _encode(self, parameters: BaseModel, where: str) -> bytes | None:
+        values = parameters.model_dump()
+        try:
+            return encode(values)
+        except Unserializable:
+            for name, value in values.items():
+                try:
+                    encode(value)
+                except Unserializable as error:
+                    self._refuse(f"{where}.{show_name(name)}", show(value), f"plain data; {error}")
+        return None
+
+    def _kind(self, domain: KnownDomain, parameters: BaseModel, where: str) -> str | None:
+        try:
+            return show_name(domain.kind(parameters))
+        except Exception as error:  # a user's function may do anything
+            expected = f"what the kind function of {domain.name!r} takes; it raises {show(error)}"
+            self._refuse(where, show(parameters.model_dump()), expected)
+            return None
+
+    def _name(self, given: Any, missing: str) -> str:
+        name = missing if given is None else _plain_scalar(given)
+        if isinstance(name, str) and len(name) <= ID_LIMIT and _is_clean(name):
+            return name or missing
+        self._refuse("name", show(given), f"a text of at most {ID_LIMIT} printable characters", _in_quotes(given))
+        return missing
 
     def _id(self, given: Any, missing: str, where: str) -> str:
-        task_id = missing if given is None else plain(given)
+        task_id = missing if given is None else _plain_scalar(given)
         if not isinstance(task_id, str) or not task_id or len(task_id) > ID_LIMIT or not _is_clean(task_id):
-            self._refuse(f"{where}.id", show(task_id), f"a text of 1 to {ID_LIMIT} printable characters")
+            expected = f"a text of 1 to {ID_LIMIT} printable characters"
+            self._refuse(f"{where}.id", show(task_id), expected, _in_quotes(task_id))
             return missing
         if task_id in self._ids:
             self._refuse(f"{where}.id", show(task_id), f"an id of its own; {self._ids[task_id]} has this one")
@@ -204,16 +258,25 @@ class _Checker:
     def _check_keys(self, data: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
         for key in data:
             if key not in known:
-                place = f"{where}.{show(key)[1:-1] if isinstance(key, str) else show(key)}".lstrip(".")
+                place = f"{where}.{show_name(key)}".lstrip(".")
                 self._refuse(place, "an unknown key", describe_names(known), nearest(key, known))
 
-    def _mapping(self, value: Any, where: str) -> Mapping[str, Any]:
+    def _mapping(self, value: Any, where: str) -> dict[str, Any]:
         if value is None:
             return {}
-        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        if not isinstance(value, Mapping):
             self._refuse(where, show(value), "a mapping of names to values")
             return {}
-        return value
+        for key in value:
+            if not isinstance(key, str) or not _encodes(key):
+                self._refuse(where, f"the key {show(key)}", "keys that are texts", _in_quotes(key))
+                return {}
+        try:
+            mapping: dict[str, Any] = plain(value)
+        except Unserializable as error:
+            self._refuse(where, show(value), f"plain data; {error}")
+            return {}
+        return mapping
 
     def _list(self, value: Any, where: str) -> list[Any]:
         if value is None:
@@ -224,14 +287,15 @@ class _Checker:
         return list(value)
 
     def _text(self, value: Any, where: str) -> str | None:
-        if value is None or isinstance(value, str):
+        if value is None or (isinstance(value, str) and _encodes(value)):
             return value
-        self._refuse(where, show(value), "a text", "put it in quotes")
+        self._refuse(where, show(value), "a text", _in_quotes(value))
         return None
 
     def _integer(self, value: Any, where: str, low: int, high: int) -> int | None:
-        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-            return value
+        number = _plain_scalar(value)
+        if isinstance(number, int) and not isinstance(number, bool) and low <= number <= high:
+            return number
         self._refuse(where, "nothing" if value is None else show(value), f"a whole number from {low} to {high}")
         return None
 
@@ -242,6 +306,18 @@ class _Checker:
 def _given(resources: Resources) -> dict[str, Any]:
     """Only what was said: what was left out must not win over a weaker source that says it."""
     return resources.model_dump(exclude_unset=True)
+
+
+def _plain_scalar(value: Any) -> Any:
+    try:
+        return plain(value)
+    except Unserializable:
+        return value  # no scalar at all
+
+
+def _in_quotes(value: Any) -> str:
+    """A hint for what YAML took for a number, a truth value or a date."""
+    return "put it in quotes" if isinstance(value, (int, float, date)) else ""
 
 
 def _is_clean(text: str) -> bool:

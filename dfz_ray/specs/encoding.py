@@ -1,21 +1,31 @@
 """Values as bytes: MessagePack, so that the manager carries them without looking inside.
 
 NaN, infinities, bytes and integers of any size survive; NumPy scalars and arrays, tuples and sets of plain values
-become numbers and lists.
+become numbers and lists. A tuple that is a key stays one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgpack
 
 from dfz_ray.errors import Unserializable
 
+DEPTH_LIMIT = 50
+"""No input nests deeper; what does is a mistake or an attack."""
+SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
+_EXACT: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (int, int.__int__),
+    (float, float.__float__),
+    (str, str.__str__),
+    ((bytes, bytearray, memoryview), bytes),
+)
+"""Of an instance of a subclass (an IntEnum, say), the value itself."""
 BIG_INTEGER = 1
-"""MessagePack extension type of an integer beyond 64 bits: its decimal digits, signed, little-endian."""
+"""MessagePack extension type of an integer beyond 64 bits: its bytes in two's complement, little-endian."""
 
 
 def encode(value: Any) -> bytes:
@@ -25,7 +35,7 @@ def encode(value: Any) -> bytes:
         Unserializable: naming the type that has no encoding, or the nesting that is too deep.
     """
     try:
-        return msgpack.packb(value, default=_plain, unicode_errors="surrogatepass")  # type: ignore[no-any-return]
+        return msgpack.packb(value, default=_packable, unicode_errors="surrogatepass")  # type: ignore[no-any-return]
     except Unserializable:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError, AttributeError) as error:
@@ -34,28 +44,54 @@ def encode(value: Any) -> bytes:
 
 def decode(data: bytes) -> Any:
     """Decode what `encode` made."""
-    return msgpack.unpackb(data, ext_hook=_extension, strict_map_key=False, unicode_errors="surrogatepass")
-
-
-def plain(value: Any) -> Any:
-    """The value with NumPy scalars and arrays, tuples and sets as numbers and lists, at every depth."""
-    if isinstance(value, (str, bool, int, float, bytes, type(None))) and type(value).__module__ == "builtins":
-        return value
-    if isinstance(value, Mapping):
-        return {plain(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
     try:
-        return plain(_plain(value))
+        return _unpack(data)
+    except TypeError:  # a key that was a tuple has become a list
+        return _unpack(data, object_pairs_hook=lambda pairs: {_key(key): item for key, item in pairs})
+
+
+def plain(value: Any, levels: int = DEPTH_LIMIT) -> Any:
+    """The value with NumPy scalars and arrays, tuples and sets as numbers and lists, at every depth.
+
+    What has no plain form is left as it is.
+
+    Args:
+        value: what was given.
+        levels: how deep it may nest.
+
+    Raises:
+        Unserializable: it nests deeper, or contains itself.
+    """
+    if type(value) in SCALARS:
+        return value
+    if levels == 0:
+        raise Unserializable(f"it nests deeper than {DEPTH_LIMIT} levels, or contains itself")
+    if isinstance(value, Mapping):
+        return {_key(plain(key, levels - 1)): plain(item, levels - 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, levels - 1) for item in value]
+    for kind, exact in _EXACT:
+        if isinstance(value, kind):
+            return exact(value)
+    try:
+        return plain(_simplify(value), levels - 1)
     except Unserializable:
         return value
 
 
 def digest(result: Any, volatile: frozenset[str] = frozenset()) -> bytes:
-    """SHA-256 of a result without its volatile keys, the same for equal results: keys are put in order first."""
+    """SHA-256 of a result without its volatile keys, the same for equal results: keys are put in order first.
+
+    Raises:
+        Unserializable: it has no encoding, or it nests too deeply.
+    """
     if volatile and isinstance(result, Mapping):
         result = {key: value for key, value in result.items() if key not in volatile}
-    return hashlib.sha256(encode(_ordered(result))).digest()
+    try:
+        ordered = _ordered(result)
+    except RecursionError:
+        raise Unserializable("can't be stored as MessagePack: it nests too deeply, or contains itself") from None
+    return hashlib.sha256(encode(ordered)).digest()
 
 
 def run_digest(digests: Iterable[tuple[str, bytes]]) -> str:
@@ -71,16 +107,36 @@ def run_digest(digests: Iterable[tuple[str, bytes]]) -> str:
 
 
 def _ordered(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _ordered(value[key]) for key in sorted(value, key=repr)}
+    if type(value) in SCALARS:
+        return value
+    if isinstance(value, Mapping):
+        plain_keys = {key if type(key) in SCALARS else _key(plain(key)): item for key, item in value.items()}
+        return {key: _ordered(plain_keys[key]) for key in sorted(plain_keys, key=repr)}
     if isinstance(value, (list, tuple)):
         return [_ordered(item) for item in value]
+    if getattr(getattr(value, "dtype", None), "hasobject", False):  # an array that may hold mappings
+        return _ordered(_simplify(value))
     return value
 
 
-def _plain(value: Any) -> Any:
+def _key(key: Any) -> Any:
+    """A key that can be one: what is a list elsewhere stays a tuple."""
+    return tuple(map(_key, key)) if isinstance(key, list) else key
+
+
+def _unpack(data: bytes, **options: Any) -> Any:
+    return msgpack.unpackb(data, ext_hook=_extension, strict_map_key=False, unicode_errors="surrogatepass", **options)
+
+
+def _packable(value: Any) -> Any:
+    """A form that the packer has, of a value that it has none for."""
     if isinstance(value, int):  # the packer hands over only those beyond 64 bits
         return msgpack.ExtType(BIG_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
+    simpler = _simplify(value)
+    return simpler if _packs(simpler) else _packable(simpler)
+
+
+def _simplify(value: Any) -> Any:
     if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
         listed = value.tolist()
         if type(listed) is not type(value):
@@ -90,6 +146,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise Unserializable(f"a value of type {type(value).__qualname__!r} can't be stored as MessagePack")
+
+
+def _packs(value: Any) -> bool:
+    """Whether the packer has a form of its own for it."""
+    if type(value) is int:
+        return -(2**63) <= value < 2**64
+    return type(value) in SCALARS or isinstance(value, (list, tuple, dict))
 
 
 def _extension(code: int, data: bytes) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+from dfz_ray.specs.problems import show_name
 
 LIMIT_BYTES = 64 * 2**20
 
@@ -84,9 +87,14 @@ class FileShelf:
         Raises:
             ValueError: it can't be a path.
         """
-        if not path or "\0" in path:
-            raise ValueError("the path of a file")
-        return (self.folder / Path(path).expanduser()).absolute()
+        try:
+            if not path or b"\0" in os.fsencode(path):
+                raise ValueError("the path of a file")
+            return (self.folder / Path(path).expanduser()).absolute()
+        except UnicodeEncodeError:
+            raise ValueError("the path of a file") from None
+        except RuntimeError as error:  # ~somebody, who has no home here
+            raise ValueError(f"the path of a file; {error}") from None
 
     def read(self, path: str) -> InputFile:
         """Read a file, once.
@@ -108,12 +116,15 @@ def read_regular(path: Path) -> bytes:
     Raises:
         ValueError: with what was expected.
     """
+    name = show_name(str(path))
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"a regular file; {path} is none")
-        if status.st_size > LIMIT_BYTES:
-            raise ValueError(f"a file of at most {LIMIT_BYTES} bytes; {path} has {status.st_size}")
-        return path.read_bytes()
+        if stat.S_ISREG(status.st_mode) and status.st_size <= LIMIT_BYTES:
+            return path.read_bytes()
     except OSError as error:
-        raise ValueError(f"a file that can be read; {path}: {error.strerror or error}") from None
+        raise ValueError(f"a file that can be read; {name}: {error.strerror or error}") from None
+    except ValueError:  # a NUL or a lone surrogate
+        raise ValueError(f"the path of a file; {name} can't be one") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"a regular file; {name} is none")
+    raise ValueError(f"a file of at most {LIMIT_BYTES} bytes; {name} has {status.st_size}")

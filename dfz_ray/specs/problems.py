@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,15 +13,30 @@ from pydantic.fields import FieldInfo
 from dfz_ray.errors import Problem
 
 SHOWN_CHARACTERS = 80
+SHOWN_NAME_CHARACTERS = 400
+SHOWN_BITS = 256
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 def show(value: Any) -> str:
     """A value as a short, printable, single-line text."""
+    if isinstance(value, int) and value.bit_length() > SHOWN_BITS:
+        return f"an integer of {value.bit_length()} bits"
     try:
         text = ascii(value) if not isinstance(value, str) else _printable(value)
     except Exception as error:  # a user's __repr__ may do anything
-        text = f"a {type(value).__name__} whose repr raises {type(error).__name__}"
+        text = f"a value of type {type(value).__name__!r} whose repr raises {type(error).__name__}"
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... ({len(text)} characters)"
+
+
+def show_name(name: Any) -> str:
+    """A key or the path of a file, as it stands where it is short and printable."""
+    text = name if isinstance(name, str) else show(name)
+    if not text.isprintable():
+        text = ascii(text)[1:-1]
+    if len(text) <= SHOWN_NAME_CHARACTERS:
+        return text
+    return f"{text[: SHOWN_NAME_CHARACTERS // 2]}...{text[-SHOWN_NAME_CHARACTERS // 2 :]}"
 
 
 def _printable(text: str) -> str:
@@ -30,7 +46,9 @@ def _printable(text: str) -> str:
 
 def nearest(word: Any, names: Iterable[str]) -> str:
     """The hint that names the most similar of the known names; empty where none is similar."""
-    found = difflib.get_close_matches(str(word), list(names), n=1, cutoff=0.5)
+    if not isinstance(word, str):
+        return ""
+    found = difflib.get_close_matches(word[:SHOWN_CHARACTERS], list(names), n=1, cutoff=0.5)
     return f"did you mean {found[0]!r}?" if found else ""
 
 
@@ -53,8 +71,11 @@ def find_problems(error: ValidationError, model: type[BaseModel], where: str) ->
 def _problem(item: Any, model: type[BaseModel], where: str) -> Problem:
     location: tuple[Any, ...] = item["loc"]
     owner, field = _find_field(model, location)
-    path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    parts = location[:-1] if location[-1:] == ("[key]",) else location  # pydantic's way to say that it means the key
+    path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{show_name(part)}" for part in parts)
     kind = item["type"]
+    if kind == "invalid_key":
+        return Problem(where, f"the key {show(item['input'])}", "keys that are texts")
     if kind == "extra_forbidden":
         names = list(owner.model_fields)
         expected = describe_names(names) if names else "no keys"
@@ -85,6 +106,8 @@ def _expected(item: Any, field: FieldInfo | None) -> str:
         }
         if len(bounds) == 2:
             return f"{bounds['ge']} to {bounds['le']}"
+    if item["type"] in ("model_type", "dict_type"):
+        return "a mapping of names to values"
     message: str = item["msg"]
     for start in ("Value error, ", "Assertion failed, ", "Input should be "):
         message = message.removeprefix(start)
@@ -92,6 +115,8 @@ def _expected(item: Any, field: FieldInfo | None) -> str:
 
 
 def _hint(item: Any) -> str:
+    if item["type"] == "float_type" and isinstance(item["input"], str) and _NUMBER.fullmatch(item["input"]):
+        return "without quotes; in YAML a number with an exponent needs a point, as in 1.0e-3"
     if item["type"] != "literal_error" or not isinstance(item["input"], str):
         return ""
     return nearest(

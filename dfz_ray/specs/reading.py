@@ -11,10 +11,9 @@ from typing import Any
 import yaml
 
 from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.specs.encoding import DEPTH_LIMIT
 from dfz_ray.specs.input_file import read_regular
-
-DEPTH_LIMIT = 50
-"""No batch nests deeper; a file that does is a mistake or an attack."""
+from dfz_ray.specs.problems import show, show_name
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -32,16 +31,16 @@ def read_data(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise _invalid(path, f"byte {error.object[error.start]:#04x} at {error.start}", "a UTF-8 text") from None
     except ValueError as error:
-        raise InvalidInput([Problem(str(path), "no readable file", str(error))], str(path)) from None
+        raise _invalid(path, "no readable file", str(error)) from None
     if not text.strip():
-        raise _invalid(path, "an empty file", "a mapping with `tasks` or `generate`, or a list of tasks")
+        raise _invalid(path, "an empty file", "a mapping or a list")
     data = _read_json(path, text) if path.suffix.lower() == ".json" else _read_yaml(path, text)
-    _refuse_infinite(path, data)
+    _check_values(path, data)
     return data
 
 
 def _invalid(path: Path, found: str, expected: str, hint: str = "") -> InvalidInput:
-    return InvalidInput([Problem(path.name, found, expected, hint)], str(path))
+    return InvalidInput([Problem(show_name(path.name or str(path)), found, expected, hint)], show_name(str(path)))
 
 
 def _read_json(path: Path, text: str) -> Any:
@@ -49,7 +48,7 @@ def _read_json(path: Path, text: str) -> Any:
         mapping: dict[str, Any] = {}
         for key, value in pairs:
             if key in mapping:
-                raise _invalid(path, f"the key {key!r} twice in one object", "each key once")
+                raise _invalid(path, f"the key {show(key)} twice in one object", "each key once")
             mapping[key] = value
         return mapping
 
@@ -57,8 +56,12 @@ def _read_json(path: Path, text: str) -> Any:
         return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise _invalid(path, f"no JSON at line {error.lineno}: {error.msg}", "a JSON text") from None
-    except (RecursionError, ValueError) as error:
-        raise _invalid(path, f"what can't be read ({error})", f"at most {DEPTH_LIMIT} levels, and numbers") from None
+    except RecursionError:
+        raise _too_deep(path) from None
+    except ValueError as error:
+        raise _invalid(
+            path, f"a value that can't be read ({error})", "plain numbers, texts, lists and objects"
+        ) from None
 
 
 def _read_yaml(path: Path, text: str) -> Any:
@@ -67,6 +70,8 @@ def _read_yaml(path: Path, text: str) -> Any:
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
+            if node is None:
+                raise _invalid(path, "nothing but comments", "a mapping or a list")
             _check_keys(path, node)
             return loader.construct_document(node)
         finally:
@@ -76,10 +81,9 @@ def _read_yaml(path: Path, text: str) -> Any:
         where = f" at line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise _invalid(path, f"no YAML{where}: {what}", "a YAML text") from None
-    except (ValueError, RecursionError) as error:
-        raise _invalid(
-            path, f"a value that can't be read ({error})", "plain numbers, texts, lists and mappings"
-        ) from None
+    except ValueError as error:
+        found = f"a value that can't be read ({error})"
+        raise _invalid(path, found, "plain numbers, texts, lists and mappings") from None
 
 
 def _check_events(path: Path, text: str) -> None:
@@ -91,15 +95,21 @@ def _check_events(path: Path, text: str) -> None:
             sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
             found = f"the anchor {sign}{anchor} at line {line}"
             raise _invalid(path, found, "no anchors and aliases", "write the value out, or use `defaults`")
+        if tag := getattr(event, "tag", None):
+            raise _invalid(path, f"the tag {show(tag)} at line {line}", "no tags")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > DEPTH_LIMIT:
-            raise _invalid(path, f"nesting deeper than {DEPTH_LIMIT} at line {line}", "a batch")
+            raise _too_deep(path, f" at line {line}")
 
 
-def _check_keys(path: Path, root: yaml.Node | None) -> None:
+def _too_deep(path: Path, where: str = "") -> InvalidInput:
+    return _invalid(path, f"nesting deeper than {DEPTH_LIMIT} levels{where}", "a few levels")
+
+
+def _check_keys(path: Path, root: yaml.Node) -> None:
     for node in _mappings(root):
         seen: set[str] = set()
         for key, _ in node.value:
@@ -109,11 +119,11 @@ def _check_keys(path: Path, root: yaml.Node | None) -> None:
             if key.tag == "tag:yaml.org,2002:merge":
                 raise _invalid(path, f"a merge key << at line {line}", "no merge keys", "use `defaults`")
             if key.value in seen:
-                raise _invalid(path, f"the key {key.value!r} a second time at line {line}", "each key once")
+                raise _invalid(path, f"the key {show(key.value)} a second time at line {line}", "each key once")
             seen.add(key.value)
 
 
-def _mappings(root: yaml.Node | None) -> Iterator[yaml.MappingNode]:
+def _mappings(root: yaml.Node) -> Iterator[yaml.MappingNode]:
     waiting = [root]
     while waiting:
         node = waiting.pop()
@@ -124,14 +134,16 @@ def _mappings(root: yaml.Node | None) -> Iterator[yaml.MappingNode]:
             waiting.extend(node.value)
 
 
-def _refuse_infinite(path: Path, data: Any, where: str = "") -> None:
-    """A file that says 1e999 means no infinity; one that says .inf or NaN is mistaken too."""
-    waiting = [(data, where)]
+def _check_values(path: Path, data: Any) -> None:
+    """Refuse what nests too deeply, and infinities: a file that says 1e999 means none, nor does one that says .inf."""
+    waiting = [(data, "", 0)]
     while waiting:
-        value, place = waiting.pop()
+        value, place, depth = waiting.pop()
+        if depth > DEPTH_LIMIT:
+            raise _too_deep(path)
         if isinstance(value, float) and not math.isfinite(value):
             raise _invalid(path, f"{value} at {place or 'the top'}", "a finite number")
         if isinstance(value, dict):
-            waiting.extend((item, f"{place}.{key}".lstrip(".")) for key, item in value.items())
+            waiting.extend((item, f"{place}.{show_name(key)}".lstrip("."), depth + 1) for key, item in value.items())
         elif isinstance(value, list):
-            waiting.extend((item, f"{place}[{index}]") for index, item in enumerate(value))
+            waiting.extend((item, f"{place}[{index}]", depth + 1) for index, item in enumerate(value))

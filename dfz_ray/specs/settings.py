@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.encoding import plain
-from dfz_ray.specs.problems import find_problems, show
+from dfz_ray.specs.problems import find_problems, show, show_name
 from dfz_ray.specs.reading import read_data
 from dfz_ray.specs.resources import Resources
 
@@ -83,7 +83,9 @@ def read_settings(source: str | Path | Mapping[str, Any] | None) -> Settings:
     """
     if source is None:
         return Settings()
-    label = "settings" if isinstance(source, Mapping) else str(source)
+    if not isinstance(source, (str, Path, Mapping)):
+        raise InvalidInput([Problem("settings", show(source), "a mapping, or the path of a file")], "settings")
+    label = "settings" if isinstance(source, Mapping) else show_name(str(source))
     data = plain(source) if isinstance(source, Mapping) else read_data(Path(source))
     if not isinstance(data, dict):
         raise InvalidInput([Problem("settings", show(data), "a mapping")], label)
