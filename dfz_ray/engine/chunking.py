@@ -88,7 +88,7 @@ def chunk_size(times: RunTimes, waiting: int, last_size: int, share_s: float) ->
     """
     if not times.known:
         return 1
-    fitting = int(share_s / times.mean_s) if times.mean_s > 0 else TASKS_LIMIT
+    fitting = int(min(share_s / times.mean_s, TASKS_LIMIT)) if times.mean_s > 0 else TASKS_LIMIT
     return max(1, min(fitting, 2 * last_size, waiting, TASKS_LIMIT))
 
 

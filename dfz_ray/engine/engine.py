@@ -38,6 +38,8 @@ from dfz_ray.engine.queue import Lane, Queue, Taken
 
 HISTORY = 50
 """How many of the last events an error tells."""
+STILLBORN_LIMIT = 5
+"""A lane is given up when so many of its workers in a row, each started after the last one's death, never asked."""
 
 
 @dataclass(slots=True)
@@ -125,14 +127,10 @@ class Engine:
         by_kind: dict[int, list[int]] = {}
         for number, kind_number in enumerate(event.kind_of, first):
             by_kind.setdefault(kind_number, []).append(number)
-        commands: list[Command] = []
         for kind_number, numbers in by_kind.items():
-            lane = self._queue.lanes[self._queue.kinds[kind_number].lane]
-            if lane.ruled_out is not None:
-                commands.append(self._fail_unrun(numbers, lane.ruled_out))
-            else:
-                self._queue.put(kind_number, numbers)
-        return commands
+            self._queue.put(kind_number, numbers)
+        lanes = {self._queue.kinds[kind_number].lane for kind_number in by_kind}
+        return [command for lane in sorted(lanes) for command in self._fail_ruled_out(lane)]
 
     def on_work_asked(self, event: WorkAsked, now: float) -> list[Command]:
         """A lease gets a chunk, is told to ask again, or ends."""
@@ -143,6 +141,7 @@ class Engine:
         if lease.asked_at is None:
             lease.asked_at = now
             lane.starting -= 1
+            lane.stillborn = 0
         if lease.ending or self._stopped or self._is_over(lease, now):
             return self._end(event.lease, lease)
         if lease.held and (lane.suspects or self._is_tail(lane) or self._holds_suspect(lease)):
@@ -185,7 +184,8 @@ class Engine:
         if mine:
             self.tasks.move(list(mine), Happening.HANDED_BACK)
             self._put_back([number for number in held.chunk.numbers if number in mine])
-        return [CommitEnds(event.lease, event.chunk, completed, failed, superseded)]
+        commit = CommitEnds(event.lease, event.chunk, completed, failed, superseded)
+        return [commit, *self._fail_ruled_out(self._leases[event.lease].lane)]
 
     def on_outcomes_committed(self, event: OutcomesCommitted, now: float) -> list[Command]:
         """Committed tasks are final."""
@@ -196,19 +196,25 @@ class Engine:
     def on_lease_ended(self, event: LeaseEnded, now: float) -> list[Command]:
         """Its slot is free; what it was given and did not run goes back."""
         lease = self._drop(event.lease)
-        for held in lease.held.values() if lease else ():
+        if lease is None:
+            return []
+        for held in reversed(lease.held.values()):  # so that the first of them is due first again
             self._hand_back(held)
-        return []
+        return self._fail_ruled_out(lease.lane)
 
     def on_lease_lost(self, event: LeaseLost, now: float) -> list[Command]:
         """Everything that the worker may have begun is suspect, and is run in halves until the guilty task is alone.
 
         A task is charged only when nothing else was in the worker's hands: the message that it had begun the next
-        chunk may have died with it.
+        chunk may have died with it. After a stop none is charged: the manager itself kills what has not ended.
         """
         lease = self._drop(event.lease)
-        held = list(lease.held.values()) if lease else []
-        if len(held) == 1 and len(held[0].chunk.numbers) == 1:
+        if lease is None:
+            return []
+        if lease.asked_at is None:
+            return self._on_stillborn(event, self._queue.lanes[lease.lane])
+        held = list(lease.held.values())
+        if len(held) == 1 and len(held[0].chunk.numbers) == 1 and not self._stopped:
             number = held[0].chunk.numbers[0]
             self._queue.probe_ended(self._kind_of[number])
             return [CommitLosses("worker_crashed", {number: event.message}, held[0].chunk.id)]
@@ -216,17 +222,28 @@ class Engine:
         for position, one in enumerate(held):
             commands.append(NoteAttemptsLost(one.chunk.id, one.chunk.numbers, event.message))
             self._hand_back(one, is_suspect=position == 0 or one.begun)
-        return commands
+        return commands + self._fail_ruled_out(lease.lane)
+
+    def _on_stillborn(self, event: LeaseLost, lane: Lane) -> list[Command]:
+        """Where worker after worker dies before it asks for work, as its domain is loaded, say, no task can begin."""
+        if event.lease < lane.replaced_from:
+            return []  # one fault may kill many at once
+        lane.stillborn += 1
+        lane.replaced_from = self._next_lease
+        numbers = self._queue.clear(lane) if lane.stillborn >= STILLBORN_LIMIT else []
+        message = f"{lane.stillborn} workers in a row died before they could begin a task: {event.message}"
+        return [CommitLosses("worker_crashed", dict.fromkeys(numbers, message))] if numbers else []
 
     def on_lane_sized(self, event: LaneSized, now: float) -> list[Command]:
         """A lane gets no more leases than the cluster can run; where that is none, its tasks fail at once."""
         lane = self._queue.get_lane(event.lane)
         lane.capacity = event.capacity
         lane.ruled_out = event.why_none if event.capacity == 0 else None
-        if lane.ruled_out is None:
-            return []
-        numbers = self._queue.clear(lane)
-        return [self._fail_unrun(numbers, lane.ruled_out)] if numbers else []
+        if lane.ruled_out is not None:
+            for lease_id, lease in list(self._leases.items()):
+                if lease.lane == lane.number and lease.asked_at is None:
+                    self._drop(lease_id)  # Ray can't place it: it must not keep a slot from others
+        return self._fail_ruled_out(lane.number)
 
     def on_manager_measured(self, event: ManagerMeasured, now: float) -> list[Command]:
         """Chunks become large enough for the manager to keep up."""
@@ -278,7 +295,8 @@ class Engine:
         if mine is None or mine.rank[0] == 0:
             return False
         firsts = (self._queue.find_first(lane) for lane in self._queue.lanes if not lane.leases and lane.capacity)
-        return any(kind is not None and kind.rank[0] == 0 for kind in firsts)
+        wanted = sum(kind is not None and kind.rank[0] == 0 for kind in firsts)
+        return wanted > 0 and wanted > sum(other.ending for other in self._leases.values())
 
     def _is_tail(self, lane: Lane) -> bool:
         kind = self._queue.find_first(lane)
@@ -344,8 +362,13 @@ class Engine:
         for kind_number, (count, total_s, squares) in sums.items():
             self._queue.learn(kind_number, int(count), total_s, squares)
 
-    def _fail_unrun(self, numbers: Sequence[int], message: str) -> CommitLosses:
-        return CommitLosses("infeasible", dict.fromkeys(numbers, message))
+    def _fail_ruled_out(self, lane_number: int) -> list[Command]:
+        """What waits in a lane fails, where no node can ever run it."""
+        lane = self._queue.lanes[lane_number]
+        if lane.ruled_out is None:
+            return []
+        numbers = self._queue.clear(lane)
+        return [CommitLosses("infeasible", dict.fromkeys(numbers, lane.ruled_out))] if numbers else []
 
     def _find_held(self, lease_id: int, chunk: int) -> _HeldChunk | None:
         lease = self._leases.get(lease_id)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dfz_ray.engine.chunking import Pace, RunTimes, chunk_size, overrun_budget_s
+from dfz_ray.engine.chunking import TASKS_LIMIT, Pace, RunTimes, chunk_size, overrun_budget_s
 
 
 @dataclass(slots=True)
@@ -53,6 +53,10 @@ class Lane:
     leases: int = 0
     starting: int = 0
     """Leases that have not asked for work yet."""
+    stillborn: int = 0
+    """Deaths in a row of leases that had not."""
+    replaced_from: int = 0
+    """The first lease that was started after the last of these deaths."""
 
 
 class Taken(NamedTuple):
@@ -135,13 +139,13 @@ class Queue:
         numbers: list[int] = []
         share_s = pace.share_s(lane.left_s)
         expected_s, spread_s = 0.0, 0.0
-        while (kind := self.find_first(lane)) is not None:
+        while len(numbers) < TASKS_LIMIT and (kind := self.find_first(lane)) is not None:
             if numbers and not kind.times.known:
                 break  # what is unknown goes alone: it would spoil the estimate
             rest_s = share_s - expected_s
             if numbers and kind.times.mean_s > rest_s:
                 break
-            size = chunk_size(kind.times, len(kind.waiting), kind.last_size, rest_s)
+            size = min(chunk_size(kind.times, len(kind.waiting), kind.last_size, rest_s), TASKS_LIMIT - len(numbers))
             numbers.extend(self._take_from(lane, kind, size))
             expected_s += size * kind.times.mean_s
             spread_s = max(spread_s, kind.times.spread_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +55,22 @@ class RunFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if any(self.path.iterdir()):
                 raise RunFolderRefused(f"{self.path} is neither empty nor a run; name a new folder")
+            self.path.chmod(0o700)  # whatever the umask, or who made it
         except OSError as error:
             raise RunFolderRefused(f"{self.path} can't be a run folder: {error.strerror or error}") from None
+
+    def connect(self, mode: str) -> sqlite3.Connection:
+        """A connection to the journal; the mode is SQLite's: `ro`, `rw`, or `rwc` to make the file.
+
+        Every statement is its own transaction unless one is begun. Only one thread at a time uses a connection, but
+        the manager makes it in another one.
+        """
+        uri = f"{self.database.absolute().as_uri()}?mode={mode}"
+        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
+
+    def has_log(self) -> bool:
+        """Whether SQLite keeps a part of the journal beside it: while it is written, or after a crash."""
+        return any(self.database.with_name(self.database.name + end).exists() for end in ("-wal", "-journal"))
 
     def is_on_network(self) -> bool:
         """Whether a network file system holds the folder: there SQLite can't use its write-ahead log."""

@@ -70,5 +70,5 @@ def concurrency(times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         Shape (executions,), in the order of the starts.
     """
     starts, ends = np.sort(times[:, 0]), np.sort(times[:, 1])
-    started: np.ndarray[Any, Any] = np.arange(1, len(starts) + 1)
-    return started - np.searchsorted(ends, starts, side="right")
+    levels: np.ndarray[Any, Any] = np.searchsorted(starts, starts, "right") - np.searchsorted(ends, starts, "right")
+    return levels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import sqlite3
@@ -29,16 +30,8 @@ class JournalReader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = RunFolder(folder)
-        if not self._folder.database.is_file():
-            raise JournalDamaged(f"{folder} is no run folder: it has no run.sqlite")
-        try:
-            self._connection = sqlite3.connect(f"{self._folder.database.absolute().as_uri()}?mode=ro", uri=True)
-            self.meta: dict[str, str] = dict(self._connection.execute(STATEMENTS["get_meta"]))
-        except sqlite3.Error as error:
-            raise JournalDamaged(f"{self._folder.database} can't be read: {error}") from error
-        version = self.meta.get("schema_version")
-        if version != str(VERSION):
-            raise JournalDamaged(f"{folder} has schema {version}; this dfz_ray reads schema {VERSION}")
+        self._connection = open_journal(self._folder, "ro")
+        self.meta: dict[str, str] = dict(self._rows("get_meta"))
 
     def __enter__(self) -> JournalReader:
         return self
@@ -101,6 +94,43 @@ class JournalReader:
 
     def _rows(self, statement: str) -> Iterator[Any]:
         try:
-            yield from self._connection.execute(STATEMENTS[statement])
+            # `yield from` would close the cursor in the end, also that of a reader which has been closed before.
+            for row in self._connection.execute(STATEMENTS[statement]):  # noqa: UP028
+                yield row
         except sqlite3.Error as error:
-            raise JournalDamaged(f"{self._folder.database} can't be read: {error}") from error
+            raise _unreadable(self._folder, error) from error
+
+
+def open_journal(folder: RunFolder, mode: str) -> sqlite3.Connection:
+    """A connection to a run's journal, which must exist.
+
+    Args:
+        folder: the run folder.
+        mode: `ro`, or `rw` for the one who works on the run.
+
+    Raises:
+        JournalDamaged: there is no journal, or it can't be read, or it is of another schema.
+    """
+    if not folder.database.is_file():
+        raise JournalDamaged(f"{folder.path} is no run folder: it has no run.sqlite")
+    with contextlib.ExitStack() as on_failure:
+        try:
+            connection = folder.connect(mode)
+            on_failure.callback(connection.close)
+            version = dict(connection.execute(STATEMENTS["get_meta"])).get("schema_version")
+            page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
+        except sqlite3.Error as error:
+            raise _unreadable(folder, error) from error
+        if version != str(VERSION):
+            raise JournalDamaged(f"{folder.path} has schema {version}; this dfz_ray reads schema {VERSION}")
+        if not folder.has_log() and folder.database.stat().st_size % page_bytes:  # SQLite would read zeros for the rest
+            raise JournalDamaged(f"{folder.database} is cut short: it ends in the middle of a page")
+        on_failure.pop_all()
+        return connection
+
+
+def _unreadable(folder: RunFolder, error: sqlite3.Error) -> JournalDamaged:
+    why: object = error
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_READONLY_ROLLBACK":
+        why = "a crash cut its last commit off; it can be read again once the run has been opened for work"
+    return JournalDamaged(f"{folder.database} can't be read: {why}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import socket
 import sqlite3
@@ -14,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dfz_ray.errors import EpochSuperseded, JournalDamaged
+from dfz_ray.errors import EpochSuperseded, JournalDamaged, RunFolderRefused
 from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.reader import open_journal
 from dfz_ray.journal.statements import STATEMENTS, VERSION
 
 # Numbers that the journal stores; schema.sql explains them.
@@ -61,15 +61,23 @@ class JournalWriter:
     Args:
         folder: the run folder, which has a journal.
         inline_bytes: larger results become files.
+
+    Raises:
+        JournalDamaged: there is no journal, or it can't be read or written, or it is of another schema.
     """
 
     def __init__(self, folder: Path, inline_bytes: int = 262_144) -> None:
         self._folder = RunFolder(folder)
         self._inline_bytes = inline_bytes
-        self._connection = _connect(self._folder)
-        with self._transaction():
-            opened = (time.time(), socket.gethostname(), os.getpid())
-            self.epoch: int = self._connection.execute(STATEMENTS["take_epoch"], opened).fetchone()[0]
+        self._connection = open_journal(self._folder, "rw")
+        try:
+            _set_up(self._connection, self._folder)
+            with self._transaction():
+                opened = (time.time(), socket.gethostname(), os.getpid())
+                self.epoch: int = self._connection.execute(STATEMENTS["take_epoch"], opened).fetchone()[0]
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise JournalDamaged(f"{self._folder.database} can't be written: {error}") from error
 
     @classmethod
     def create(cls, folder: Path, meta: Mapping[str, str], inline_bytes: int = 262_144) -> JournalWriter:
@@ -79,10 +87,14 @@ class JournalWriter:
             RunFolderRefused: the folder can't hold a new run.
         """
         RunFolder(folder).make()
-        connection = _connect(RunFolder(folder))
-        with contextlib.closing(connection):
-            connection.executescript(f"BEGIN; {STATEMENTS['schema']} COMMIT;")
-            connection.executemany(STATEMENTS["set_meta"], {"schema_version": str(VERSION), **meta}.items())
+        try:
+            with contextlib.closing(RunFolder(folder).connect("rwc")) as connection:
+                _set_up(connection, RunFolder(folder))
+                connection.executescript(f"BEGIN; {STATEMENTS['schema']}")
+                connection.executemany(STATEMENTS["set_meta"], {"schema_version": str(VERSION), **meta}.items())
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise RunFolderRefused(f"{folder} can't hold a journal: {error}") from error
         return cls(folder, inline_bytes)
 
     def commit(self, group: Group) -> None:
@@ -94,9 +106,9 @@ class JournalWriter:
         """
         rows = {table: getattr(group, table) for table, _ in _ORDER}
         try:
-            rows["outcomes"] = self._move_large_results(group.outcomes)
             with self._transaction():
                 self._check_epoch()
+                rows["outcomes"] = self._move_large_results(group.outcomes)
                 for table, statement in _ORDER:
                     if rows[table]:
                         self._connection.executemany(STATEMENTS[statement], rows[table])
@@ -115,7 +127,8 @@ class JournalWriter:
         try:
             yield
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # a full disk ends it by itself
+                self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
 
@@ -142,24 +155,18 @@ class JournalWriter:
         return moved
 
 
-def encode_resources(resources: Mapping[str, Any]) -> str:
-    """Resources as the journal has them."""
-    return json.dumps(resources, sort_keys=True)
-
-
-def _connect(folder: RunFolder) -> sqlite3.Connection:
-    # Only the journal's own thread uses the connection, but the manager makes it elsewhere.
-    connection = sqlite3.connect(folder.database, isolation_level=None, timeout=10, check_same_thread=False)
+def _set_up(connection: sqlite3.Connection, folder: RunFolder) -> None:
     connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if folder.is_on_network() else 'WAL'}")
     connection.execute("PRAGMA synchronous = FULL")
-    return connection
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
+    part = path.with_name(f"{path.name}.part")  # an equal result may lie there, committed: it is never half a file
+    with part.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    part.replace(path)
 
 
 def _sync(folder: Path) -> None:
