@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import sys
 import tempfile
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY
-from dfz_ray.errors import DfzError, InvalidInput, Problem, TasksFailed
+from dfz_ray.errors import DfzError, InvalidInput, ManagerLost, Problem, RunFolderRefused, TasksFailed
+from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.reader import STATES, JournalReader
 from dfz_ray.journal.record import Record
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.checking import read_batch
 from dfz_ray.specs.problems import show
+from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -25,9 +28,14 @@ if TYPE_CHECKING:
 
     from dfz_ray.runtime.run_handle import RunHandle
 
+logger = logging.getLogger("dfz_ray")
+
 POLL_S = 0.2
 INTERRUPT_GRACE_S = 2.0
 """After an interrupt, how long running chunks may take to end before their workers are killed."""
+
+MANAGERS_LIMIT = 10
+"""After so many managers of one run have died, something is wrong that another one will not mend."""
 
 Source = str | Path | Mapping[str, Any] | Iterable[Any]
 Progress = Callable[[dict[str, int]], None]
@@ -105,16 +113,21 @@ def run(
     run_dir: str | Path | None = None,
     address: str | None = None,
     progress: bool | Progress | None = None,
+    retry_failed: bool = False,
     config: str | Path | Mapping[str, Any] | Settings | None = None,
 ) -> Results:
     """Run a batch to its end.
 
+    With the folder of a run that has not ended, whatever ended it, this goes on with it: tasks that have an outcome are
+    not run again, and those of the batch that the run does not know yet are added to it.
+
     Args:
         batch: the path of a YAML or JSON file, the same as a dict, or a list of tasks.
         max_workers: how many tasks may execute at once; None: as many as the cluster holds.
-        run_dir: a new folder for the run; None: a temporary one, which is kept only if a task does not complete.
+        run_dir: the folder of the run; None: a temporary one, which is kept only if a task does not complete.
         address: which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one.
         progress: None shows a bar where stderr is a terminal, True and False say so; a callable receives the counts.
+        retry_failed: make the failed tasks of a run that goes on due again.
         config: a configuration file, the same as a dict, or Settings.
 
     Returns:
@@ -122,7 +135,8 @@ def run(
 
     Raises:
         InvalidInput: with all that is wrong; nothing was started.
-        RunFolderRefused: the folder can't hold a new run.
+        RunFolderRefused: the folder holds something else, other tasks of the same ids, or a run that a live process
+            works on.
         ClusterUnusable: there is no Ray at the address.
         InfrastructureLost: the run could not go on.
         KeyboardInterrupt: what had ended is committed, and in the run folder.
@@ -130,44 +144,98 @@ def run(
     settings = config if isinstance(config, Settings) else read_settings(config)
     slots = check_max_workers(max_workers if max_workers is not None else settings.max_workers)
     checked = read_batch(batch, REGISTRY, settings.resources)
-    return run_checked(checked, settings, slots=slots, run_dir=run_dir, address=address, progress=progress)
+    return run_checked(
+        checked,
+        settings,
+        slots=slots,
+        run_dir=run_dir,
+        address=address,
+        progress=progress,
+        retry_failed=retry_failed,
+    )
 
 
 def run_checked(
-    batch: Batch,
+    batch: Batch | None,
     settings: Settings,
     *,
     slots: int | None = None,
     run_dir: str | Path | None = None,
     address: str | None = None,
     progress: bool | Progress | None = None,
+    retry_failed: bool = False,
 ) -> Results:
-    """`run`, with a batch that has been checked."""
+    """`run`, with a batch that has been checked; None goes on with the run of the folder as it is."""
     from dfz_ray.progress import show_progress
     from dfz_ray.runtime.connection import connect
-    from dfz_ray.runtime.run_handle import RunHandle, count_slots
 
     temporary = run_dir is None
     folder = Path(tempfile.mkdtemp(prefix="dfz-run-")) if run_dir is None else Path(run_dir)
+    if batch is None:
+        _check_resumable(folder)
     try:
         connect(address or settings.address)
-        handle = RunHandle(folder, batch.name, slots or count_slots(batch.tasks), settings)
-    except BaseException:
-        if temporary:
+        with show_progress(progress) as tell:
+            slots = _work_until_done(folder, batch, settings, slots, tell, retry_failed)
+    except BaseException as error:
+        begun = RunFolder(folder).holds_run()
+        if begun and not isinstance(error, RunFolderRefused):
+            word = "interrupted" if isinstance(error, KeyboardInterrupt) else "the run did not end"
+            print(f"{word}; what was committed is in {folder}, and goes on with: dfz resume {folder}", file=sys.stderr)
+        elif temporary:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    try:
-        with show_progress(progress, len(batch.tasks)) as tell:
-            handle.submit(batch, used_domains(batch))
-            wait_for_end(handle, len(batch.tasks), tell)
-    except BaseException as error:
-        with contextlib.suppress(DfzError):  # the manager may be what was lost
-            handle.close(INTERRUPT_GRACE_S)
-        word = "interrupted" if isinstance(error, KeyboardInterrupt) else "the run did not end"
-        print(f"{word}; what was committed is in {folder}", file=sys.stderr)
-        raise
-    handle.close()
-    return read_results(folder, handle.slots, temporary)
+    return read_results(folder, slots, temporary)
+
+
+def _work_until_done(
+    folder: Path, batch: Batch | None, settings: Settings, slots: int | None, tell: Progress, retry_failed: bool
+) -> int:
+    """Open the run, submit the batch and wait for the end; where the manager dies, do it again: there is no other way.
+
+    Returns:
+        The number of slots.
+    """
+    from dfz_ray.runtime.run_handle import RunHandle, count_slots
+
+    managers = 0
+    while True:
+        handle = None
+        try:
+            shapes, tasks = _shapes_of(folder, batch)
+            handle = RunHandle(
+                folder, batch.name if batch else "", slots or count_slots(shapes, tasks), settings, retry_failed
+            )
+            if batch is not None:
+                handle.submit(batch, used_domains(batch))
+            wait_for_end(handle, tell)
+            handle.close()
+            return handle.slots
+        except ManagerLost as error:
+            managers, retry_failed = managers + 1, False
+            if managers >= MANAGERS_LIMIT:
+                raise
+            logger.warning("%s; another one goes on with the run", error)
+        except BaseException:
+            if handle is not None:
+                with contextlib.suppress(DfzError):  # the manager may be what was lost
+                    handle.close(INTERRUPT_GRACE_S)
+            raise
+
+
+def _check_resumable(folder: Path) -> None:
+    """Refuse what can't go on before Ray is started: a folder without a run, or with tasks of an unknown domain."""
+    with JournalReader(folder) as journal:
+        for name in journal.domains():
+            REGISTRY.get(name)
+
+
+def _shapes_of(folder: Path, batch: Batch | None) -> tuple[list[Resources], int]:
+    """The shapes of a run's tasks, and how many tasks there are."""
+    if batch is not None:
+        return list({task.resources.key(): task.resources for task in batch.tasks}.values()), len(batch.tasks)
+    with JournalReader(folder) as journal:
+        return [Resources.model_validate_json(shape) for shape in journal.shapes()], sum(journal.counts().values())
 
 
 def check_max_workers(value: Any) -> int | None:
@@ -186,10 +254,10 @@ def used_domains(batch: Batch) -> dict[str, Domain]:
     return {name: REGISTRY.get(name) for name in {task.domain for task in batch.tasks}}
 
 
-def wait_for_end(handle: RunHandle, total: int, tell: Progress) -> None:
-    """Wait until so many tasks of a run are in a final state."""
+def wait_for_end(handle: RunHandle, tell: Progress) -> None:
+    """Wait until all tasks of a run are in a final state."""
     counts: list[int] = []
-    while sum(counts[2:]) < total:
+    while sum(counts[2:]) < handle.tasks:
         counts = handle.progress(POLL_S)
         tell(dict(zip(STATES, counts, strict=True)))
 

@@ -6,6 +6,7 @@ DfzError
 ├── RunFolderRefused    the folder can't hold this run
 ├── TasksFailed         Results.values() was asked for, but some tasks did not complete
 ├── InfrastructureLost  Ray, or the manager of the run, is gone
+│   └── ManagerLost     the manager alone: another one can go on with the run
 ├── ClusterUnusable     no Ray to be had at the address, or not one for this run
 ├── JournalDamaged      a run folder that does not say what happened
 ├── EpochSuperseded     another manager has taken over the run
@@ -88,6 +89,10 @@ class RunFolderRefused(DfzError):
 
 class InfrastructureLost(DfzError):
     """Ray, or the manager of the run, is gone; what was committed is in the run folder."""
+
+
+class ManagerLost(InfrastructureLost):
+    """The manager of the run is gone, but Ray is not: another one can go on with the run."""
 
 
 class ClusterUnusable(DfzError):

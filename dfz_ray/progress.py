@@ -10,24 +10,23 @@ Tell = Callable[[dict[str, int]], None]
 
 
 @contextlib.contextmanager
-def show_progress(progress: bool | Tell | None, total: int) -> Iterator[Tell]:
+def show_progress(progress: bool | Tell | None) -> Iterator[Tell]:
     """A function that is to be told the counts, and shows them as it was asked to.
 
     Args:
         progress: a callable is told itself; True shows a bar, False nothing; None a bar where stderr is a terminal.
-        total: how many tasks there are.
     """
     if callable(progress):
         yield progress
     elif progress or (progress is None and sys.stderr.isatty()):
-        with _bar(total) as tell:
+        with _bar() as tell:
             yield tell
     else:
         yield lambda counts: None
 
 
 @contextlib.contextmanager
-def _bar(total: int) -> Iterator[Tell]:
+def _bar() -> Iterator[Tell]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -48,11 +47,11 @@ def _bar(total: int) -> Iterator[Tell]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("tasks", total=total, states="starting")
+        task = bar.add_task("tasks", total=None, states="starting")
 
         def tell(counts: dict[str, int]) -> None:
             done = counts["completed"] + counts["failed"] + counts["cancelled"]
             states = ", ".join(f"{counts[state]} {state}" for state in ("running", "failed") if counts[state])
-            bar.update(task, completed=done, states=states)
+            bar.update(task, total=sum(counts.values()), completed=done, states=states)
 
         yield tell

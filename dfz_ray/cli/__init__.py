@@ -10,12 +10,14 @@ import click
 
 COMMANDS = {
     "run": "dfz_ray.cli.run:run_batch",
+    "resume": "dfz_ray.cli.run:resume",
     "scale": "dfz_ray.cli.study:scale",
     "domains": "dfz_ray.cli.inspect:domains",
     "results": "dfz_ray.cli.inspect:results",
 }
 SUMMARIES = {
     "run": "Run a batch of tasks to its end.",
+    "resume": "Go on with a run that did not end.",
     "scale": "Measure how a batch scales with the number of workers.",
     "domains": "Show the kinds of work that are known, and their parameters.",
     "results": "Show the results of a run.",

@@ -1,4 +1,4 @@
-"""`dfz run`."""
+"""`dfz run` and `dfz resume`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,11 +17,12 @@ from dfz_ray.specs.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from dfz_ray.client import Results
+    from dfz_ray.specs.batch import Batch
 
 
 @click.command("run")
 @click.argument("batch")
-@click.option("--run-dir", metavar="DIR", help="A new folder for the run; else one is made under runs/.")
+@click.option("--run-dir", metavar="DIR", help="The folder of the run; else a new one is made under runs/.")
 @click.option(
     "--max-workers", type=click.IntRange(1, 1_000_000), metavar="N", help="How many tasks may execute at once."
 )
@@ -29,18 +30,11 @@ if TYPE_CHECKING:
 @click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
 @click.option("--config", metavar="FILE", help="Settings; configs/default.yaml explains them.")
 @click.option("--json", "as_json", is_flag=True, help="Print counts, metrics and digest as JSON on stdout.")
-def run_batch(
-    batch: str,
-    run_dir: str | None,
-    max_workers: int | None,
-    address: str | None,
-    modules: tuple[str, ...],
-    config: str | None,
-    as_json: bool,
-) -> int:
+def run_batch(batch: str, run_dir: str | None, as_json: bool, **options: Any) -> int:
     """Run the tasks of BATCH, a YAML or JSON file, to their end.
 
-    The run is written to a folder, which `dfz results last` reads. Examples:
+    The run is written to a folder, which `dfz results last` reads; on the folder of the same batch it goes on where it
+    stood. Examples:
 
     \b
         dfz run configs/demo.yaml
@@ -48,21 +42,65 @@ def run_batch(
         dfz run coins.yaml --import coins.py --json
     """
     from dfz_ray.cli.domain_modules import import_domain_modules
-    from dfz_ray.client import run_checked
     from dfz_ray.domains.registry import REGISTRY
-    from dfz_ray.journal.folder import RunFolder
     from dfz_ray.specs.checking import read_batch
 
-    import_domain_modules(modules)
-    settings = read_settings(config)
+    import_domain_modules(options["modules"])
+    settings = read_settings(options["config"])
     checked = read_batch(batch, REGISTRY, settings.resources)
     folder = Path(run_dir) if run_dir else _new_folder(settings, checked.name)
-    held_a_run = RunFolder(folder).database.exists()
+    return _work(checked, folder, settings, options, as_json)
+
+
+@click.command("resume")
+@click.argument("run")
+@click.option("--retry-failed", is_flag=True, help="Make failed tasks due again; the journal notes it.")
+@click.option(
+    "--max-workers", type=click.IntRange(1, 1_000_000), metavar="N", help="How many tasks may execute at once."
+)
+@click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one).")
+@click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
+@click.option("--config", metavar="FILE", help="Settings; configs/default.yaml explains them.")
+@click.option("--json", "as_json", is_flag=True, help="Print counts, metrics and digest as JSON on stdout.")
+def resume(run: str, retry_failed: bool, as_json: bool, **options: Any) -> int:
+    """Go on with RUN, a run folder or `last`, whatever ended it; nothing that was committed runs again. Examples:
+
+    \b
+        dfz resume last
+        dfz resume runs/first --retry-failed
+        dfz resume runs/coins --import coins.py
+    """
+    from dfz_ray.cli.domain_modules import import_domain_modules
+    from dfz_ray.cli.run_folder import find_run
+
+    import_domain_modules(options["modules"])
+    settings = read_settings(options["config"])
+    return _work(None, find_run(run, settings), settings, options, as_json, retry_failed)
+
+
+def _work(
+    batch: Batch | None,
+    folder: Path,
+    settings: Settings,
+    options: dict[str, Any],
+    as_json: bool,
+    retry_failed: bool = False,
+) -> int:
+    from dfz_ray.client import run_checked
+    from dfz_ray.journal.folder import RunFolder
+
+    held_a_run = RunFolder(folder).holds_run()
     try:
-        slots = max_workers or settings.max_workers
-        results = run_checked(checked, settings, slots=slots, run_dir=folder, address=address)
+        results = run_checked(
+            batch,
+            settings,
+            slots=options["max_workers"] or settings.max_workers,
+            run_dir=folder,
+            address=options["address"],
+            retry_failed=retry_failed,
+        )
     finally:  # one that is interrupted, too, is the last run; one that was refused is not
-        if not held_a_run and RunFolder(folder).database.exists():
+        if not held_a_run and RunFolder(folder).holds_run():
             remember_run(folder, settings)
     if as_json:
         from dfz_ray.journal.record import json_value

@@ -52,7 +52,10 @@ class Registry:
         """The domain of that name, which must be known."""
         found = self.find(name)
         if found is None:
-            raise DfzError(f"no domain {name!r} is known here; known are {', '.join(self.names())}")
+            raise DfzError(
+                f"no domain {name!r} is known here: import the module that defines it (--import), or run the script "
+                f"that does; known are {', '.join(self.names())}"
+            )
         return found
 
     def names(self) -> list[str]:

@@ -72,9 +72,10 @@ class Engine:
         slots: how many leases may be out at once.
         target_s: the work that a chunk aims at.
         lease_s: after this long a lease gets no further chunk.
+        first_chunk: number of the first chunk; a run that goes on continues its numbers.
     """
 
-    def __init__(self, slots: int, target_s: float = 0.1, lease_s: float = 2.0) -> None:
+    def __init__(self, slots: int, target_s: float = 0.1, lease_s: float = 2.0, first_chunk: int = 0) -> None:
         self.tasks = Lifecycle(history=self._tell_history)
         self._pace = Pace(slots, target_s)
         self._lease_s = lease_s
@@ -82,7 +83,7 @@ class Engine:
         self._kind_of = array("l")
         self._leases: dict[int, _Lease] = {}
         self._next_lease = 0
-        self._next_chunk = 0
+        self._next_chunk = first_chunk
         self._stopped = False
         self._recent: deque[tuple[float, Event]] = deque(maxlen=HISTORY)
         self._handlers: dict[type, Callable[[Any, float], list[Command]]] = {
@@ -122,11 +123,12 @@ class Engine:
         for kind in event.kinds:
             self._queue.add_kind(kind.name, kind.lane)
         first = len(self.tasks)
-        self.tasks.add(len(event.kind_of))
+        self.tasks.add(len(event.kind_of), event.settled)
         self._kind_of.extend(event.kind_of)
         by_kind: dict[int, list[int]] = {}
         for number, kind_number in enumerate(event.kind_of, first):
-            by_kind.setdefault(kind_number, []).append(number)
+            if number not in event.settled:
+                by_kind.setdefault(kind_number, []).append(number)
         for kind_number, numbers in by_kind.items():
             self._queue.put(kind_number, numbers)
         lanes = {self._queue.kinds[kind_number].lane for kind_number in by_kind}

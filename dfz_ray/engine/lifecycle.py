@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Any
 
 from dfz_ray.errors import IllegalTransition
@@ -60,10 +61,13 @@ class Lifecycle:
     def __len__(self) -> int:
         return len(self._states)
 
-    def add(self, count: int) -> None:
-        """Add tasks, PENDING, under the next numbers."""
+    def add(self, count: int, settled: Mapping[int, int] = MappingProxyType({})) -> None:
+        """Add tasks under the next numbers: PENDING, or in the final state that a journal says they are in."""
         self._states.extend(bytes(count))
-        self.counts[State.PENDING] += count
+        self.counts[State.PENDING] += count - len(settled)
+        for number, state in settled.items():
+            self._states[number] = state
+            self.counts[state] += 1
 
     def get_state(self, number: int) -> State:
         """The state of one task."""

@@ -46,6 +46,8 @@ class TasksSubmitted:
     """The kinds that are new, numbered on from those that are known."""
     kind_of: Sequence[int]
     """For each new task, in order, the number of its kind."""
+    settled: Mapping[int, int] = field(default_factory=dict)
+    """Of tasks that a journal knows already: number and final state."""
 
 
 @dataclass(frozen=True, slots=True)

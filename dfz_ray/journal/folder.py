@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 import psutil
 
 from dfz_ray.errors import RunFolderRefused
+from dfz_ray.journal.lock import LOCK
+from dfz_ray.journal.statements import STATEMENTS
 
 NETWORK_FILE_SYSTEMS = {
     "nfs",
@@ -43,17 +46,29 @@ class RunFolder:
         """Where results lie that are too large for the journal; each is named by its hash."""
         return self.path / "results"
 
+    def holds_run(self) -> bool:
+        """Whether there is a run: a journal that was killed before its first commit is none yet."""
+        if not self.database.is_file():
+            return False
+        try:
+            with contextlib.closing(self.connect("ro")) as connection:
+                (tables,) = connection.execute(STATEMENTS["count_tables"]).fetchone()
+                return bool(tables)
+        except sqlite3.Error:
+            return True  # one that is damaged: it is not written over, and whoever opens it is told
+
     def make(self) -> None:
         """Make the folder for a new run.
 
         Raises:
             RunFolderRefused: it holds a run already, or something else, or can't be made.
         """
-        if self.database.exists():
+        if self.holds_run():
             raise RunFolderRefused(f"{self.path} holds a run already; name a new folder")
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if any(self.path.iterdir()):
+            # A run that was killed as it began leaves a lock and a journal without tables: that is as good as empty.
+            if any(path.name != LOCK and not path.name.startswith(self.database.name) for path in self.path.iterdir()):
                 raise RunFolderRefused(f"{self.path} is neither empty nor a run; name a new folder")
             self.path.chmod(0o700)  # whatever the umask, or who made it
         except OSError as error:

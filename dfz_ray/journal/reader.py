@@ -48,6 +48,14 @@ class JournalReader:
         found = dict(self._rows("count_states"))
         return {state: found.get(number, 0) for number, state in enumerate(STATES)}
 
+    def domains(self) -> list[str]:
+        """The names of the domains that the run's tasks are of."""
+        return [name for (name,) in self._rows("read_domains")]
+
+    def shapes(self) -> list[str]:
+        """The resources (JSON) of the run's kinds, each once."""
+        return sorted({resources for _, _, resources in self._rows("read_kinds")})
+
     def records(self) -> Iterator[Record]:
         """Every task, in the order of submission."""
         attempts = itertools.groupby(self._rows("read_attempts"), key=itemgetter(0))

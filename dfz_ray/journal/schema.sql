@@ -91,8 +91,19 @@ CREATE TABLE outcomes (                -- one per task: the primary key makes a 
     traceback TEXT
 );
 
+CREATE TABLE reopened (                -- failed tasks that someone asked to be tried again, with the outcome they had
+    task    INTEGER NOT NULL,
+    epoch   INTEGER NOT NULL,          -- the one that reopened it
+    reason  TEXT,
+    message TEXT,
+    PRIMARY KEY (task, epoch)
+) WITHOUT ROWID;
+
+-- name: count_tables
+SELECT count(*) FROM sqlite_master WHERE type = 'table';
+
 -- name: set_meta
-INSERT INTO meta VALUES (?, ?);
+INSERT OR REPLACE INTO meta VALUES (?, ?);
 
 -- name: get_meta
 SELECT key, value FROM meta;
@@ -129,6 +140,36 @@ INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: add_outcome
 INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: note_reopened
+INSERT INTO reopened SELECT task, ?, reason, message FROM outcomes WHERE state = 3;
+
+-- name: reopen_failed
+DELETE FROM outcomes WHERE state = 3;
+
+-- name: next_chunk
+SELECT coalesce(max(chunk) + 1, 0) FROM chunks;
+
+-- name: count_batches
+SELECT count(*) FROM batches;
+
+-- name: read_domains
+SELECT domain FROM domains;
+
+-- name: read_kinds
+SELECT domain, name, resources FROM kinds ORDER BY kind;
+
+-- name: read_settled
+SELECT tasks.kind, outcomes.state FROM tasks LEFT JOIN outcomes USING (task) ORDER BY tasks.task;
+
+-- name: read_open_tasks
+SELECT tasks.task, tasks.seed, tasks.parameters FROM tasks LEFT JOIN outcomes USING (task) WHERE outcomes.state IS NULL;
+
+-- name: read_files
+SELECT sha256, content FROM files;
+
+-- name: read_contents
+SELECT tasks.id, kinds.domain, kinds.resources, tasks.seed, tasks.parameters FROM tasks JOIN kinds USING (kind);
 
 -- name: count_states
 SELECT coalesce(outcomes.state, 0), count(*) FROM tasks LEFT JOIN outcomes USING (task) GROUP BY 1;

@@ -56,7 +56,7 @@ _ORDER = (
 
 
 class JournalWriter:
-    """Commits groups of rows; what it has committed is on disk.
+    """Commits groups of rows; what it has committed is on disk. Opening one takes a new epoch.
 
     Args:
         folder: the run folder, which has a journal.
@@ -96,6 +96,21 @@ class JournalWriter:
         except sqlite3.Error as error:
             raise RunFolderRefused(f"{folder} can't hold a journal: {error}") from error
         return cls(folder, inline_bytes)
+
+    def reopen_failed(self) -> None:
+        """Make failed tasks due again, and note what their outcomes were.
+
+        Raises:
+            EpochSuperseded: another manager has opened the run since.
+            JournalDamaged: it could not be written.
+        """
+        try:
+            with self._transaction():
+                self._check_epoch()
+                self._connection.execute(STATEMENTS["note_reopened"], (self.epoch,))
+                self._connection.execute(STATEMENTS["reopen_failed"])
+        except sqlite3.Error as error:
+            raise JournalDamaged(f"{self._folder.database} can't be written: {error}") from error
 
     def commit(self, group: Group) -> None:
         """Commit a group, whole or not at all.

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -42,16 +41,16 @@ from dfz_ray.engine.messages import (
     WorkAsked,
 )
 from dfz_ray.errors import DfzError, InfrastructureLost
+from dfz_ray.journal.recovery import OpenedJournal
 from dfz_ray.journal.writer import (
     ATTEMPT_COMPLETED,
     ATTEMPT_FAILED,
     ATTEMPT_LOST,
     ATTEMPT_SUPERSEDED,
     Group,
-    JournalWriter,
 )
 from dfz_ray.runtime.nodes import capacity, live_nodes, remote_options, request_of, why_none
-from dfz_ray.runtime.submission import RunOptions, Submission
+from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission
 from dfz_ray.runtime.worker import END, WAIT, Order, Report, make_lease_function
 from dfz_ray.specs.encoding import encode
 from dfz_ray.specs.resources import Resources
@@ -92,22 +91,23 @@ class ActiveRun:
 
     Args:
         run_id: its name for workers.
-        folder: the run folder, which must be new.
+        journal: the run's journal, which this manager has opened for work.
         options: how it runs.
-        meta: what the journal notes about it.
         manager: the handle of the actor that this object lives in; workers report to it.
     """
 
-    def __init__(self, run_id: str, folder: Path, options: RunOptions, meta: dict[str, str], manager: Any) -> None:
+    def __init__(self, run_id: str, journal: OpenedJournal, options: RunOptions, manager: Any) -> None:
         self._id = run_id
         self._manager = manager
-        self._writer = JournalWriter.create(folder, meta, options.inline_result_bytes)
+        self._lock, self._writer, self._recovered = journal
         self._journal_thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._engine = Engine(options.slots, options.chunk_target_s, options.lease_s)
+        first_chunk = self._recovered.next_chunk
+        self._engine = Engine(options.slots, options.chunk_target_s, options.lease_s, first_chunk)
         self._lanes: list[_Lane] = []
         self._functions: dict[str, Any] = {}
-        self._files: dict[str, bytes] = {}
+        self._files: dict[str, bytes] = dict(self._recovered.files)
         self._works: dict[int, Work] = {}
+        self._submitted = 0
         self._calls: dict[int, ray.ObjectRef[Any]] = {}
         self._placed: set[int] = set()
         self._orders: dict[int, Order] = {}
@@ -131,10 +131,35 @@ class ActiveRun:
 
     # --- what the driver asks ---------------------------------------------------------------------------------------
 
+    def describe(self) -> OpenedRun:
+        """What is known of the run so far."""
+        lanes = list(dict.fromkeys((domain, resources) for domain, _, resources in self._recovered.kinds))
+        kinds = [(name, lanes.index((domain, resources))) for domain, name, resources in self._recovered.kinds]
+        return OpenedRun(lanes, kinds, self._recovered.batches, len(self._recovered.kind_of))
+
+    def go_on(self, domains: Sequence[ShippedDomain]) -> None:
+        """Let the tasks wait that the journal has no outcome of.
+
+        Args:
+            domains: those that its tasks are of; what a journal holds is never unpickled.
+        """
+        known, recovered = self.describe(), self._recovered
+        for domain in domains:
+            self._functions[domain.name] = make_lease_function(domain.name, domain.pickled)
+        for name, resources in known.lanes:
+            self._lanes.append(_Lane(name, Resources.model_validate_json(resources), self._functions[name]))
+        self._works = {number: Work(number, seed, parameters) for number, seed, parameters in recovered.open_tasks}
+        self._submitted = len(recovered.kind_of)
+        if self._lanes:
+            self._size_lanes(range(len(self._lanes)))
+        kinds = [KindEntry(*kind) for kind in known.kinds]
+        self._handle(TasksSubmitted(kinds, recovered.kind_of, recovered.settled))
+
     async def submit(self, submission: Submission) -> None:
         """Take in new tasks; returns when they are on disk."""
         self._raise_failure()
-        first, first_kind = len(self._engine.tasks), submission.first_kind
+        first, first_kind = self._submitted, submission.first_kind
+        self._submitted += len(submission.tasks)
         group = self._pending.group
         group.batches.extend(submission.batches)
         group.files.extend(submission.files.items())
@@ -184,6 +209,7 @@ class ActiveRun:
         for task in self._loops:
             task.cancel()
         await asyncio.get_running_loop().run_in_executor(self._journal_thread, self._writer.close)
+        self._lock.close()
         self._journal_thread.shutdown(wait=False)
 
     async def _placed_leases_ended(self, timeout_s: float) -> None:

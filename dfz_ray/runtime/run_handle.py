@@ -18,9 +18,11 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dfz_ray.domains.domain import Domain
-from dfz_ray.errors import ClusterUnusable, DfzError, InfrastructureLost
+from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.errors import ClusterUnusable, DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
+from dfz_ray.journal.recovery import read_contents
 from dfz_ray.runtime.nodes import capacity, live_nodes, request_of
-from dfz_ray.runtime.submission import RunOptions, ShippedDomain, Submission
+from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission
 from dfz_ray.runtime.task_manager import TaskManager
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.resources import Resources
@@ -55,25 +57,32 @@ def get_manager() -> Any:
     return _manager
 
 
+def _forget_manager() -> None:
+    global _manager  # noqa: PLW0603 - as above
+    _manager = None
+
+
 class RunHandle:
-    """One run of this process's manager.
+    """One run of this process's manager: a new one, or one that was left, which goes on at once.
 
     Args:
-        folder: where the run is to be; it must be new.
-        name: of the run, for its journal.
+        folder: where the run is, or is to be.
+        name: of a new run, for its journal.
         slots: how many tasks may execute at once.
         settings: how tasks are handed out and written down.
+        retry_failed: make failed tasks due again.
+
+    Raises:
+        RunFolderRefused: the folder holds something else, or a live process works on the run.
+        JournalDamaged: its journal can't be read or written, or is of another schema.
+        DfzError: the run has tasks of a domain that is not known here.
     """
 
-    def __init__(self, folder: Path, name: str, slots: int, settings: Settings) -> None:
+    def __init__(self, folder: Path, name: str, slots: int, settings: Settings, retry_failed: bool = False) -> None:
         self.folder = folder.absolute()
         self.slots = slots
         self.id = uuid.uuid4().hex
         self._manager = get_manager()
-        self._kinds: dict[tuple[str, str, tuple[Any, ...]], int] = {}
-        self._lanes: dict[tuple[str, tuple[Any, ...]], int] = {}
-        self._domains: set[str] = set()
-        self._batches = 0
         options = RunOptions(
             slots, settings.chunking.target_s, settings.chunking.lease_s, settings.journal.inline_result_bytes
         )
@@ -84,20 +93,46 @@ class RunHandle:
             "dfz_ray": version("dfz_ray"),
             "slots": str(slots),
         }
-        _get(self._manager.open_run.remote(self.id, str(self.folder), options, meta))
+        opened: OpenedRun = _get(self._manager.open_run.remote(self.id, str(self.folder), options, meta, retry_failed))
+        self.tasks = opened.tasks
+        """How many tasks the run has."""
+        self._batches = opened.batches
+        shapes = [Resources.model_validate_json(resources).key() for _, resources in opened.lanes]
+        self._lanes: dict[tuple[str, tuple[Any, ...]], int] = {
+            (domain, shape): lane for lane, ((domain, _), shape) in enumerate(zip(opened.lanes, shapes, strict=True))
+        }
+        self._kinds: dict[tuple[str, str, tuple[Any, ...]], int] = {
+            (opened.lanes[lane][0], name, shapes[lane]): kind for kind, (name, lane) in enumerate(opened.kinds)
+        }
+        self._domains = {domain for domain, _ in opened.lanes}
+        try:
+            known = [ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
+            _get(self._manager.go_on.remote(self.id, known))
+        except BaseException:
+            self.close()
+            raise
 
     def submit(self, batch: Batch, domains: Mapping[str, Domain]) -> None:
         """Send a batch's tasks; returns when all of them are on disk.
 
+        A task that the run has already, equal to this one, is left out; so a batch may be submitted again.
+
         Args:
             batch: the checked tasks.
             domains: those that it names.
+
+        Raises:
+            RunFolderRefused: the run has another task of the same id.
         """
+        new = self._without_known(batch.tasks) if self.tasks else batch.tasks
+        if not new:
+            return
+        self.tasks += len(new)
         number, self._batches = self._batches, self._batches + 1
         batches: tuple[Any, ...] = ((number, batch.name, batch.seed, time.time()),)
         files = batch.files
         on_its_way = None
-        tasks = iter(batch.tasks)
+        tasks = iter(new)
         while block := list(islice(tasks, BLOCK_TASKS)):
             submission = self._submission(block, number, batches, files, domains)
             batches, files = (), {}
@@ -119,6 +154,24 @@ class RunHandle:
     def close(self, grace_s: float = 1.0) -> None:
         """End the run's work; what still runs has a grace, in seconds, and is then killed."""
         _get(self._manager.close_run.remote(self.id, grace_s))
+
+    def _without_known(self, tasks: Sequence[Task]) -> Sequence[Task]:
+        known = read_contents(self.folder)
+        shapes: dict[tuple[Any, ...], str] = {}
+        new: list[Task] = []
+        differing: list[str] = []
+        for task in tasks:
+            shape = shapes.setdefault(task.resources.key(), task.resources.model_dump_json())
+            if task.id not in known:
+                new.append(task)
+            elif known[task.id] != (task.domain, shape, task.seed, task.parameters):
+                differing.append(task.id)
+        if differing:
+            raise RunFolderRefused(
+                f"{self.folder} has other tasks under {len(differing)} of these ids, such as {differing[0]!r}; "
+                "what was submitted can't be changed: name a new folder, or give the tasks new ids"
+            )
+        return new
 
     def _submission(
         self,
@@ -166,12 +219,11 @@ def ship(domain: Domain) -> ShippedDomain:
     return ShippedDomain(domain.name, pickled, json.dumps(sorted(domain.volatile)))
 
 
-def count_slots(tasks: Sequence[Task]) -> int:
+def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
     """The slots of a run that names no number: as many of its smallest shape as the cluster holds, at least 1."""
-    shapes = {task.resources.key(): task.resources for task in tasks}.values()
     nodes = live_nodes()
     most = max((capacity(request_of(shape), nodes) for shape in shapes), default=1)
-    return int(max(1, min(most, _SLOTS_LIMIT, len(tasks))))
+    return int(max(1, min(most, _SLOTS_LIMIT, tasks)))
 
 
 def _get(reference: Any) -> Any:
@@ -184,6 +236,7 @@ def _get(reference: Any) -> Any:
             raise cause from None
         raise InfrastructureLost(f"the manager failed, which is a defect of dfz_ray: {error}") from None
     except RayActorError as error:
-        raise InfrastructureLost(f"the manager of the run is gone: {str(error).splitlines()[0]}") from None
+        _forget_manager()
+        raise ManagerLost(f"the manager of the run is gone: {str(error).splitlines()[0]}") from None
     except ray.exceptions.RaySystemError as error:
         raise ClusterUnusable(f"Ray does not work: {error}") from None

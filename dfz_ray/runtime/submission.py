@@ -29,6 +29,18 @@ class ShippedDomain(NamedTuple):
 
 
 @dataclass(frozen=True)
+class OpenedRun:
+    """What the driver must know of a run that the manager has opened, to go on with its numbers."""
+
+    lanes: Sequence[tuple[str, str]]
+    """Domain and resources (JSON) of every lane."""
+    kinds: Sequence[tuple[str, int]]
+    """Name and lane of every kind."""
+    batches: int
+    tasks: int
+
+
+@dataclass(frozen=True)
 class Submission:
     """A block of tasks, with what is new in it: each list continues the run's numbering."""
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import ray
 
 from dfz_ray.errors import InfrastructureLost
+from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.runtime.active_run import ActiveRun
-from dfz_ray.runtime.submission import RunOptions, Submission
+from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission
 from dfz_ray.runtime.worker import END, Order, Report
 
 
@@ -24,14 +26,24 @@ class TaskManager:
         self._runs: dict[str, ActiveRun] = {}
         self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
 
-    async def open_run(self, run_id: str, folder: str, options: RunOptions, meta: dict[str, str]) -> None:
-        """Make a run folder and begin to work on it.
+    async def open_run(
+        self, run_id: str, folder: str, options: RunOptions, meta: dict[str, str], retry_failed: bool
+    ) -> OpenedRun:
+        """Open a run folder, a new one or one that was left, and tell what is known of the run.
 
         Raises:
-            RunFolderRefused: the folder can't hold a new run.
+            RunFolderRefused: the folder holds something else, or a live process works on the run.
+            JournalDamaged: its journal can't be read or written, or is of another schema.
         """
         myself = ray.get_runtime_context().current_actor
-        self._runs[run_id] = ActiveRun(run_id, Path(folder), options, meta, myself)
+        inline_bytes = options.inline_result_bytes
+        journal = await asyncio.to_thread(open_for_work, Path(folder), meta, inline_bytes, retry_failed)
+        self._runs[run_id] = run = ActiveRun(run_id, journal, options, myself)
+        return run.describe()
+
+    async def go_on(self, run_id: str, domains: Sequence[ShippedDomain]) -> None:
+        """Let the tasks of an opened run wait that have no outcome, with the domains that they are of."""
+        self._get_run(run_id).go_on(domains)
 
     async def submit(self, run_id: str, submission: Submission) -> None:
         """Take in new tasks; returns when they are on disk."""

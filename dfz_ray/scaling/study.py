@@ -109,7 +109,7 @@ class Study:
                 try:
                     begun = time.perf_counter()
                     handle.submit(self._plan.batch, self._domains)
-                    wait_for_end(handle, len(self._plan.batch.tasks), lambda counts: None)
+                    wait_for_end(handle, lambda counts: None)
                     wall_s = time.perf_counter() - begun
                 finally:
                     handle.close()

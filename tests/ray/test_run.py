@@ -165,13 +165,9 @@ def test_a_temporary_run_folder_goes_when_all_completed(tmp_path: Path) -> None:
     assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o700
 
 
-def test_an_existing_run_folder_is_refused(tmp_path: Path) -> None:
-    """A folder that holds a run, or anything else, is not written to."""
-    run([coin.task()], run_dir=tmp_path / "one")
-    before = (tmp_path / "one" / "run.sqlite").read_bytes()
-    with pytest.raises(DfzError, match="holds a run already"):
-        run([coin.task()], run_dir=tmp_path / "one")
-    assert (tmp_path / "one" / "run.sqlite").read_bytes() == before
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    """A folder that holds something else is not written to."""
+    (tmp_path / "precious").touch()
     with pytest.raises(DfzError, match="neither empty nor a run"):
         run([coin.task()], run_dir=tmp_path)
 

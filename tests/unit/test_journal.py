@@ -695,11 +695,14 @@ def test_a_process_that_is_killed_loses_nothing_that_it_had_committed(tmp_path: 
 # --- the statements ---------------------------------------------------------------------------------------------------
 
 
+MODULES = ("folder.py", "lock.py", "measures.py", "reader.py", "record.py", "recovery.py", "writer.py")
+
+
 def test_every_statement_is_named_complete_and_used() -> None:
     """schema.sql holds comments and named statements, each of which SQLite takes and the code uses."""
     journal = files("dfz_ray.journal")
     text = journal.joinpath("schema.sql").read_text("utf-8")
-    code = "".join(journal.joinpath(module).read_text("utf-8") for module in ("reader.py", "writer.py"))
+    code = "".join(journal.joinpath(module).read_text("utf-8") for module in MODULES)
     preamble, *blocks = re.split(r"(?m)^-- name: (?=\w+$)", text)
     connection = sqlite3.connect(":memory:")
     connection.executescript(STATEMENTS["schema"])
@@ -711,12 +714,12 @@ def test_every_statement_is_named_complete_and_used() -> None:
         if name != "schema":
             assert statement.count(";") == 1
             connection.execute(f"EXPLAIN {statement}", (None,) * statement.count("?"))
-    assert set(re.findall(r'(?:STATEMENTS\[|_rows\()"(\w+)"', code)) <= STATEMENTS.keys()
+    assert set(re.findall(r'(?:STATEMENTS\[|rows\()"(\w+)"', code)) <= STATEMENTS.keys()
     connection.close()
 
 
 def test_no_statement_is_written_elsewhere() -> None:
     """The code of the journal holds no SQL of its own but transactions and settings of the connection."""
-    for module in ("reader.py", "writer.py", "folder.py", "measures.py", "record.py"):
+    for module in MODULES:
         code = files("dfz_ray.journal").joinpath(module).read_text("utf-8")
         assert not re.search(r'"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP)\b', code)

@@ -1,0 +1,51 @@
+"""One process at a time works on a run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from pathlib import Path
+from typing import IO
+
+from dfz_ray.errors import RunFolderRefused
+
+LOCK = "lock"
+"""In the run folder: locked by the process that works on the run, and let go of by the system when that dies."""
+WAIT_S = 10.0
+"""How long to wait for that process to die: a manager outlives its driver by some seconds."""
+
+
+class RunLock:
+    """The lock on a run folder, held until it is closed or the process ends.
+
+    Raises:
+        RunFolderRefused: another process holds it for longer than the wait.
+    """
+
+    def __init__(self, folder: Path, wait_s: float = WAIT_S) -> None:
+        self._file = (folder / LOCK).open("a+", encoding="utf-8")
+        deadline = time.monotonic() + wait_s
+        while not _try_lock(self._file):
+            if time.monotonic() >= deadline:
+                self._file.seek(0)
+                holder = self._file.read().strip() or "another process"
+                self._file.close()
+                raise RunFolderRefused(f"{holder} works on the run in {folder}; waited {wait_s:g} s for its end")
+            time.sleep(0.05)
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Let another process work on the run."""
+        self._file.close()
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

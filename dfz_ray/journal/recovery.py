@@ -1,0 +1,111 @@
+"""What a journal says of a run that is to be gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.lock import RunLock
+from dfz_ray.journal.reader import open_journal
+from dfz_ray.journal.statements import STATEMENTS
+from dfz_ray.journal.writer import JournalWriter
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A run as it was last committed; nothing else is known of it, and nothing else counts."""
+
+    kinds: list[tuple[str, str, str]]
+    """Domain, name and resources (JSON) of every kind, in the order of their numbers."""
+    kind_of: list[int]
+    """For every task, the number of its kind."""
+    settled: dict[int, int]
+    """Of the tasks in a final state: number and state."""
+    open_tasks: list[tuple[int, int, bytes]]
+    """Of the others: number, seed, parameters."""
+    files: dict[str, bytes]
+    next_chunk: int
+    batches: int
+
+
+def read_recovered(folder: Path) -> Recovered:
+    """Read what a run needs to go on.
+
+    Raises:
+        JournalDamaged: the journal can't be read.
+    """
+    with contextlib.closing(open_journal(RunFolder(folder), "ro")) as connection:
+
+        def rows(statement: str) -> sqlite3.Cursor:
+            return connection.execute(STATEMENTS[statement])
+
+        kind_of: list[int] = []
+        settled: dict[int, int] = {}
+        for number, (kind, state) in enumerate(rows("read_settled")):
+            kind_of.append(kind)
+            if state is not None:
+                settled[number] = state
+        return Recovered(
+            kinds=list(rows("read_kinds")),
+            kind_of=kind_of,
+            settled=settled,
+            open_tasks=list(rows("read_open_tasks")),
+            files=dict(rows("read_files")),
+            next_chunk=rows("next_chunk").fetchone()[0],
+            batches=rows("count_batches").fetchone()[0],
+        )
+
+
+def read_contents(folder: Path) -> dict[str, tuple[Any, ...]]:
+    """For every task id what makes its task what it is: domain, resources (JSON), seed and parameters.
+
+    Raises:
+        JournalDamaged: the journal can't be read.
+    """
+    with contextlib.closing(open_journal(RunFolder(folder), "ro")) as connection:
+        return {task_id: tuple(content) for task_id, *content in connection.execute(STATEMENTS["read_contents"])}
+
+
+class OpenedJournal(NamedTuple):
+    """A run's journal in the hands of the one process that may work on the run."""
+
+    lock: RunLock
+    writer: JournalWriter
+    recovered: Recovered
+
+
+def open_for_work(
+    folder: Path, meta: Mapping[str, str], inline_bytes: int = 262_144, retry_failed: bool = False
+) -> OpenedJournal:
+    """Open a run to work on it: a new one, or one that a dead process has left; there is no other way in.
+
+    Args:
+        folder: the run folder.
+        meta: what a new journal notes about the run.
+        inline_bytes: larger results become files.
+        retry_failed: make failed tasks due again.
+
+    Raises:
+        RunFolderRefused: the folder holds something else, or a live process works on the run.
+        JournalDamaged: its journal can't be read or written, or is of another schema.
+    """
+    run_folder = RunFolder(folder)
+    if not run_folder.holds_run():
+        run_folder.make()
+    lock = RunLock(folder)
+    try:
+        if run_folder.holds_run():
+            writer = JournalWriter(folder, inline_bytes)
+        else:
+            writer = JournalWriter.create(folder, meta, inline_bytes)
+        if retry_failed:
+            writer.reopen_failed()
+        return OpenedJournal(lock, writer, read_recovered(folder))
+    except BaseException:
+        lock.close()
+        raise

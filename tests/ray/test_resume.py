@@ -1,0 +1,167 @@
+"""A run that ended before its end goes on, whatever ended it, and nothing that was committed runs again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from driver import BIN, processes_of, start_run
+
+from dfz_ray import DfzError, domain, run
+from dfz_ray.journal.lock import LOCK
+from dfz_ray.journal.reader import JournalReader
+
+
+@domain("count")
+def count(n: int = 0, *, seed: int) -> dict[str, Any]:
+    """Return what was asked for."""
+    return {"n": n, "seed": seed}
+
+
+@domain("moody")
+def moody(file: str) -> str:
+    """Fail until a file is there."""
+    if not Path(file).exists():
+        raise RuntimeError("not yet")
+    return "fine"
+
+
+def resume(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [str(BIN / "dfz"), "resume", "run", "--import", "slow.py", "--address", "local", "--max-workers", "2"]
+    return subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of the batch of `start_run`, run in one go."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process = start_run(folder)
+    process.communicate(timeout=120)
+    with JournalReader(folder / "run") as journal:
+        return journal.digest()
+
+
+def assert_whole(folder: Path, digest: str) -> None:
+    """Every task has completed, once, with the results of an undisturbed run."""
+    with JournalReader(folder / "run") as journal:
+        assert journal.counts()["completed"] == 400
+        assert journal.digest() == digest
+    with sqlite3.connect(folder / "run/run.sqlite") as connection:
+        twice = "SELECT count(*) FROM (SELECT task FROM attempts WHERE outcome = 0 GROUP BY task HAVING count(*) > 1)"
+        assert connection.execute(twice).fetchone()[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"])
+def test_a_run_goes_on_after_the_death_of_its_driver(number: int, tmp_path: Path, undisturbed: str) -> None:
+    """After Ctrl-C, and after kill -9, `dfz resume` runs what is left, with the answers of an undisturbed run."""
+    process = start_run(tmp_path)
+    os.killpg(process.pid, number)
+    _, stderr = process.communicate(timeout=30)
+    assert (number == signal.SIGKILL) or "goes on with: dfz resume run" in stderr
+    done = resume(tmp_path)  # at once: it waits for the old manager to die
+    assert done.returncode == 0, done.stderr
+    assert_whole(tmp_path, undisturbed)
+
+
+def test_a_run_goes_on_by_itself_when_its_manager_dies(tmp_path: Path, undisturbed: str) -> None:
+    """Where the driver lives, another manager takes over at once, from the journal."""
+    process = start_run(tmp_path)
+    (manager,) = processes_of(process, "ray::TaskManager")
+    manager.kill()
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert "another one goes on with the run" in stderr
+    assert_whole(tmp_path, undisturbed)
+
+
+def test_a_run_goes_on_after_the_death_of_everything(tmp_path: Path, undisturbed: str) -> None:
+    """When every process, Ray's and the driver's, is killed at once, the run is resumed on another cluster."""
+    process = start_run(tmp_path)
+    for victim in [*psutil.Process(process.pid).children(recursive=True), process]:
+        victim.kill()
+    process.communicate(timeout=120)
+    done = resume(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_whole(tmp_path, undisturbed)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_same_batch_again_is_a_no_op(tmp_path: Path) -> None:
+    """A batch that is submitted again to its run has nothing to do, and gives the same results."""
+    tasks = [count.task(n=n) for n in range(50)]
+    first = run(tasks, run_dir=tmp_path / "run")
+    again = run(tasks, run_dir=tmp_path / "run")
+    assert again.values() == first.values()
+    assert [record.attempts for record in again] == [1] * 50
+
+
+@pytest.mark.usefixtures("cluster")
+def test_new_tasks_are_added_to_a_run_and_others_under_known_ids_refused(tmp_path: Path) -> None:
+    """New ids are appended; an id that the run knows with other parameters is refused, and nothing changes."""
+    tasks = [{"id": f"n{n}", **count.task(n=n)} for n in range(10)]
+    run(tasks[:6], run_dir=tmp_path / "run")
+    results = run(tasks, run_dir=tmp_path / "run")
+    assert [record.task_id for record in results] == [f"n{n}" for n in range(10)]
+    assert [value["n"] for value in results.values()] == list(range(10))
+    with pytest.raises(DfzError, match="has other tasks under 1 of these ids, such as 'n3'"):
+        run([{"id": "n3", **count.task(n=33)}, {"id": "new", **count.task()}], run_dir=tmp_path / "run")
+    assert len(run(tasks, run_dir=tmp_path / "run")) == 10
+
+
+@pytest.mark.usefixtures("cluster")
+def test_failed_tasks_are_tried_again_when_asked_for(tmp_path: Path) -> None:
+    """Failed tasks stay failed when a run goes on, unless it is asked to retry them; the journal notes that it was."""
+    tasks = [moody.task(file=str(tmp_path / "there")), count.task()]
+    assert run(tasks, run_dir=tmp_path / "run").counts["failed"] == 1
+    (tmp_path / "there").touch()
+    assert run(tasks, run_dir=tmp_path / "run").counts["failed"] == 1
+    results = run(tasks, run_dir=tmp_path / "run", retry_failed=True)
+    assert results.counts["completed"] == 2
+    assert [record.attempts for record in results] == [2, 1]
+    with sqlite3.connect(tmp_path / "run/run.sqlite") as connection:
+        assert connection.execute("SELECT task, reason, message FROM reopened").fetchall() == [
+            (0, "exception", "RuntimeError: not yet")
+        ]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_folder_of_another_schema_is_refused(tmp_path: Path) -> None:
+    """A run of a newer dfz_ray is not touched, and the message says which schemas meet."""
+    run([count.task()], run_dir=tmp_path / "run")
+    with sqlite3.connect(tmp_path / "run/run.sqlite") as connection:
+        connection.execute("UPDATE meta SET value = '999' WHERE key = 'schema_version'")
+    with pytest.raises(DfzError, match="has schema 999; this dfz_ray reads schema"):
+        run([count.task()], run_dir=tmp_path / "run")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_run_that_was_killed_as_it_began_is_begun_anew(tmp_path: Path) -> None:
+    """A folder with a lock and a journal without tables, as a kill in the first moment leaves it, is as good as new."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK).touch()
+    (tmp_path / "run" / "run.sqlite").touch()
+    assert run([count.task()], run_dir=tmp_path / "run").counts["completed"] == 1
+
+
+def test_resuming_what_is_no_run_is_told(tmp_path: Path) -> None:
+    """`dfz resume` on a folder without a journal says so."""
+    (tmp_path / "slow.py").write_text("")
+    done = resume(tmp_path)
+    assert done.returncode == 2
+    assert "is no run folder" in done.stderr
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_domain_that_is_not_known_any_more_is_told(tmp_path: Path) -> None:
+    """Resuming a run of a script's own domain elsewhere says which domain is missing, and how to bring it."""
+    run([count.task()], run_dir=tmp_path / "run")
+    (tmp_path / "slow.py").write_text("")
+    done = resume(tmp_path)
+    assert done.returncode == 2
+    assert "no domain 'count' is known here: import the module that defines it (--import)" in done.stderr

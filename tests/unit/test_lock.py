@@ -1,0 +1,49 @@
+"""One process at a time works on a run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dfz_ray.errors import RunFolderRefused
+from dfz_ray.journal.lock import RunLock
+
+HOLD = """
+import sys
+from pathlib import Path
+from dfz_ray.journal.lock import RunLock
+
+lock = RunLock(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def hold(folder: Path) -> subprocess.Popen[str]:
+    """Another process that works on the run."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_run_that_a_live_process_holds_is_refused_with_its_name(tmp_path: Path) -> None:
+    """Whoever comes second waits, and is then told which process works on the run."""
+    process = hold(tmp_path)
+    with pytest.raises(RunFolderRefused, match=f"process {process.pid} on .* works on the run in .*; waited 0.2 s"):
+        RunLock(tmp_path, wait_s=0.2)
+    process.communicate()
+    RunLock(tmp_path, wait_s=0.2).close()
+
+
+def test_a_process_that_is_killed_holds_nothing(tmp_path: Path) -> None:
+    """The lock goes with its process, however that ends; who waits for it gets it."""
+    process = hold(tmp_path)
+    process.kill()
+    RunLock(tmp_path, wait_s=10).close()
+    process.communicate()
