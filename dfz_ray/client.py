@@ -7,18 +7,19 @@ import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import DfzError, InvalidInput, ManagerLost, Problem, RunFolderRefused, TasksFailed
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.reader import STATES, JournalReader
 from dfz_ray.journal.record import Record
+from dfz_ray.progress import Tell, show_progress
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.checking import read_batch
+from dfz_ray.specs.encoding import plain
 from dfz_ray.specs.problems import show
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.settings import Settings, read_settings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import pandas
 
     from dfz_ray.runtime.run_handle import RunHandle
+    from dfz_ray.runtime.submission import ShippedDomain
 
 logger = logging.getLogger("dfz_ray")
 
@@ -38,7 +40,6 @@ MANAGERS_LIMIT = 10
 """After so many managers of one run have died, something is wrong that another one will not mend."""
 
 Source = str | Path | Mapping[str, Any] | Iterable[Any]
-Progress = Callable[[dict[str, int]], None]
 
 
 class Results(Sequence[Record]):
@@ -60,6 +61,10 @@ class Results(Sequence[Record]):
         self.counts = dict.fromkeys(STATES, 0)
         for record in records:
             self.counts[record.status] += 1
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is a task of that id; or a record, as in any sequence."""
+        return key in self._positions if isinstance(key, str) else key in self._records
 
     def __len__(self) -> int:
         return len(self._records)
@@ -112,7 +117,7 @@ def run(
     max_workers: int | None = None,
     run_dir: str | Path | None = None,
     address: str | None = None,
-    progress: bool | Progress | None = None,
+    progress: bool | Tell | None = None,
     retry_failed: bool = False,
     config: str | Path | Mapping[str, Any] | Settings | None = None,
 ) -> Results:
@@ -162,13 +167,13 @@ def run_checked(
     slots: int | None = None,
     run_dir: str | Path | None = None,
     address: str | None = None,
-    progress: bool | Progress | None = None,
+    progress: bool | Tell | None = None,
     retry_failed: bool = False,
 ) -> Results:
     """`run`, with a batch that has been checked; None goes on with the run of the folder as it is."""
-    from dfz_ray.progress import show_progress
     from dfz_ray.runtime.connection import connect
 
+    domains = shipped_domains(batch) if batch is not None else {}
     temporary = run_dir is None
     folder = Path(tempfile.mkdtemp(prefix="dfz-run-")) if run_dir is None else Path(run_dir)
     if batch is None:
@@ -176,7 +181,7 @@ def run_checked(
     try:
         connect(address or settings.address)
         with show_progress(progress) as tell:
-            slots = _work_until_done(folder, batch, settings, slots, tell, retry_failed)
+            slots = _work_until_done(folder, batch, domains, settings, slots, tell, retry_failed)
     except BaseException as error:
         begun = RunFolder(folder).holds_run()
         if begun and not isinstance(error, RunFolderRefused):
@@ -189,7 +194,13 @@ def run_checked(
 
 
 def _work_until_done(
-    folder: Path, batch: Batch | None, settings: Settings, slots: int | None, tell: Progress, retry_failed: bool
+    folder: Path,
+    batch: Batch | None,
+    domains: Mapping[str, ShippedDomain],
+    settings: Settings,
+    slots: int | None,
+    tell: Tell,
+    retry_failed: bool,
 ) -> int:
     """Open the run, submit the batch and wait for the end; where the manager dies, do it again: there is no other way.
 
@@ -207,7 +218,7 @@ def _work_until_done(
                 folder, batch.name if batch else "", slots or count_slots(shapes, tasks), settings, retry_failed
             )
             if batch is not None:
-                handle.submit(batch, used_domains(batch))
+                handle.submit(batch, domains)
             wait_for_end(handle, tell)
             handle.close()
             return handle.slots
@@ -244,17 +255,24 @@ def check_max_workers(value: Any) -> int | None:
     Raises:
         InvalidInput: it is no positive whole number.
     """
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+    number = plain(value)
+    if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
         raise InvalidInput([Problem("max_workers", show(value), "a whole number of at least 1")], "max_workers")
-    return value
+    return number
 
 
-def used_domains(batch: Batch) -> dict[str, Domain]:
-    """The domains that a batch names."""
-    return {name: REGISTRY.get(name) for name in {task.domain for task in batch.tasks}}
+def shipped_domains(batch: Batch) -> dict[str, ShippedDomain]:
+    """The domains that a batch names, ready to travel.
+
+    Raises:
+        DfzError: one can't travel.
+    """
+    from dfz_ray.runtime.run_handle import ship
+
+    return {name: ship(REGISTRY.get(name)) for name in {task.domain for task in batch.tasks}}
 
 
-def wait_for_end(handle: RunHandle, tell: Progress) -> None:
+def wait_for_end(handle: RunHandle, tell: Tell) -> None:
     """Wait until all tasks of a run are in a final state."""
     counts: list[int] = []
     while sum(counts[2:]) < handle.tasks:

@@ -6,13 +6,13 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from dfz_ray.client import check_max_workers, run_checked
-from dfz_ray.domains.execution import Work, execute_chunk
+from dfz_ray.domains.execution import Work, execute_chunk, thread_budget
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.journal.measures import measure
@@ -21,6 +21,7 @@ from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.checking import read_batch
 from dfz_ray.specs.encoding import plain
 from dfz_ray.specs.input_file import FileShelf
+from dfz_ray.specs.problems import show
 from dfz_ray.specs.settings import Settings, read_settings
 from dfz_ray.specs.task import Task, derive_seed
 
@@ -105,7 +106,7 @@ class ConcurrentDFZAdapter:
                 [Problem("wait, timeout", f"{wait}, {timeout}", "wait=True without a timeout")], "adapter"
             )
         async with self._turn:
-            records = await asyncio.to_thread(self._execute_batch, [dict(task) for task in tasks])
+            records = await asyncio.to_thread(self._execute_batch, list(tasks))
         futures: dict[str, Future[Answer]] = {}
         for task_id, record in records.items():
             futures[task_id] = Future()
@@ -119,34 +120,42 @@ class ConcurrentDFZAdapter:
 
     def _execute_here(self, task: Mapping[str, Any]) -> Answer:
         begun = time.time()
-        name = str(task.get("id") or _make_id())
+        name = _name_of(task)
+        unknown: dict[str, set[str]] = {}
         try:
-            checked, files = _check(dict(task), name, self.settings)
+            checked, files = _check(task, name, self.settings, unknown)
         except InvalidInput as error:
             return _answer(name, begun, time.time(), error=str(error))
+        finally:
+            _warn_of(unknown)
         work = Work(0, checked.seed, checked.parameters)
         shelf = FileShelf(contents=dict(files))
-        domain = REGISTRY.get(checked.domain)
-        (done,) = execute_chunk(domain, [work], checked.resources.threads, shelf)
+        domain, threads = REGISTRY.get(checked.domain), checked.resources.threads
+        domain.load()  # as on a worker: importing is nobody's task
+        with thread_budget(threads):
+            (done,) = execute_chunk(domain, [work], threads, shelf)
         record = Record(name, checked.domain, checked.kind, "", done.result, None, 1, None, None, None)
         text = done.failure.message if done.failure else None
         return _answer(name, done.began_at, done.ended_at, result=record.result, error=text)
 
-    def _execute_batch(self, tasks: list[Answer]) -> dict[str, Answer]:
+    def _execute_batch(self, tasks: Sequence[Any]) -> dict[str, Answer]:
         """Records by id, in the order of the tasks."""
         checked: dict[str, Task] = {}
         files: dict[str, bytes] = {}
         refused: dict[str, Answer] = {}
         order: dict[str, None] = {}
+        unknown: dict[str, set[str]] = {}
         for task in tasks:
-            given = str(task.get("id") or _make_id())
+            given = _name_of(task)
             name = _unique(given, order)
             order[name] = None
             try:
-                checked[name], own_files = _check({"seed": derive_seed(0, given), **task}, name, self.settings)
+                seeded = {"seed": derive_seed(0, given), **task} if isinstance(task, Mapping) else task
+                checked[name], own_files = _check(seeded, name, self.settings, unknown)
                 files.update(own_files)
             except InvalidInput as error:
                 refused[name] = _record(name, time.time(), time.time(), error=str(error))
+        _warn_of(unknown)
         done: dict[str, Answer] = {}
         if checked:
             batch = Batch("dfz batch", 0, tuple(checked.values()), files)
@@ -159,14 +168,13 @@ class ConcurrentDFZAdapter:
     def _count(self, records: Mapping[str, Answer]) -> None:
         for record in records.values():
             self._counts[record["status"]] += 1
-            self._spans.append((record["start_time"], record["end_time"]))
+        self._spans.extend(_spans_of(records.values()))
 
     def _measure(self, records: Sequence[Answer]) -> Answer:
         counts = dict.fromkeys(("pending", "running", "completed", "failed", "cancelled"), 0)
         for record in records:
             counts[record["status"]] += 1
-        spans = [(record["start_time"], record["end_time"]) for record in records]
-        return measure(spans, counts, self.max_workers)
+        return measure(_spans_of(records), counts, self.max_workers)
 
 
 def _read_config(config: Mapping[str, Any] | None) -> Settings:
@@ -180,20 +188,46 @@ def _read_config(config: Mapping[str, Any] | None) -> Settings:
     return read_settings(given if path is None else Path(path))
 
 
-def _check(task: Answer, name: str, settings: Settings) -> tuple[Task, Mapping[str, bytes]]:
-    """A task of an old script as a checked one; parameters unknown to its domain are left out, with a warning."""
+def _check(task: Any, name: str, settings: Settings, unknown: dict[str, set[str]]) -> tuple[Task, Mapping[str, bytes]]:
+    """A task of an old script as a checked one.
+
+    Args:
+        task: as the script gives it.
+        name: its id.
+        settings: what it needs where it does not say so.
+        unknown: here go the parameters that its domain does not know; they are left out.
+
+    Raises:
+        InvalidInput: it can't be.
+    """
+    if not isinstance(task, Mapping):
+        raise InvalidInput([Problem("task", show(task), "a mapping with `domain` and `parameters`")], name)
     known = {key: task[key] for key in ("domain", "description", "parameters", "seed") if key in task}
-    domain = REGISTRY.find(known.get("domain", ""))
-    parameters = plain(known.get("parameters") or {})
-    if domain is not None and isinstance(parameters, dict):
-        unknown = sorted(str(key) for key in parameters if key not in domain.parameters.model_fields and key != "seed")
-        if unknown:
-            logger.warning("left out, for domain %s does not know them: %s", domain.name, ", ".join(unknown))
-        seed = parameters.get("seed")
-        own = {key: value for key, value in parameters.items() if key in domain.parameters.model_fields}
-        known |= {"parameters": own} | ({"seed": seed} if seed is not None and "seed" not in own else {})
+    domain = REGISTRY.find(known["domain"]) if isinstance(known.get("domain"), str) else None
+    given = known.get("parameters")
+    if domain is not None and isinstance(given, Mapping):
+        own = {key: value for key, value in given.items() if key in domain.parameters.model_fields}
+        if domain.parameters.model_config.get("extra") != "allow":
+            left_out = {str(key) for key in given if key not in own and key != "seed"}
+            if left_out:
+                unknown.setdefault(domain.name, set()).update(left_out)
+        else:
+            own = {key: value for key, value in given.items() if key != "seed"} | own
+        known["parameters"] = own
+        if given.get("seed") is not None and "seed" not in own:
+            known["seed"] = given["seed"]
     batch = read_batch([{**known, "id": name}], REGISTRY, settings.resources)
     return batch.tasks[0], batch.files
+
+
+def _warn_of(unknown: Mapping[str, set[str]]) -> None:
+    for domain, names in unknown.items():
+        logger.warning("left out, for domain %s does not know them: %s", domain, ", ".join(sorted(names)))
+
+
+def _name_of(task: Any) -> str:
+    given = task.get("id") if isinstance(task, Mapping) else None
+    return _make_id() if given is None or given == "" else str(given)
 
 
 def _make_id() -> str:
@@ -227,5 +261,13 @@ def _record(name: str, began: float, ended: float, result: Any = None, error: st
 
 
 def _record_of(record: Record) -> Answer:
-    began, ended = record.start_time or 0.0, record.end_time or record.start_time or 0.0
-    return _record(record.task_id, began, ended, record.result, str(record.error) if record.error else None)
+    error = str(record.error) if record.error else None
+    if record.start_time is None or record.end_time is None:  # it never ran, or its worker died with the times
+        now = time.time()
+        return _record(record.task_id, now, now, error=error)
+    return _record(record.task_id, record.start_time, record.end_time, record.result, error)
+
+
+def _spans_of(records: Iterable[Answer]) -> list[tuple[float, float]]:
+    """Start and end of those that executed: what was refused, or never ran, has taken no time."""
+    return [(one["start_time"], one["end_time"]) for one in records if one["end_time"] > one["start_time"]]

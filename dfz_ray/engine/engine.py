@@ -237,11 +237,13 @@ class Engine:
         return [CommitLosses("worker_crashed", dict.fromkeys(numbers, message))] if numbers else []
 
     def on_lane_sized(self, event: LaneSized, now: float) -> list[Command]:
-        """A lane gets no more leases than the cluster can run; where that is none, its tasks fail at once."""
+        """A lane gets no more leases than the cluster can run; where it never could run one, its tasks fail at once."""
         lane = self._queue.get_lane(event.lane)
         lane.capacity = event.capacity
-        lane.ruled_out = event.why_none if event.capacity == 0 else None
-        if lane.ruled_out is not None:
+        lane.seen = lane.seen or event.capacity > 0
+        # What a node could hold once it may hold again: its node may only be restarting.
+        lane.ruled_out = event.why_none if not lane.seen else None
+        if event.capacity == 0:
             for lease_id, lease in list(self._leases.items()):
                 if lease.lane == lane.number and lease.asked_at is None:
                     self._drop(lease_id)  # Ray can't place it: it must not keep a slot from others
@@ -283,6 +285,8 @@ class Engine:
             rank = kind.rank if kind else (0, 0.0)
             if rank[1] == 0.0:  # among the unknown, the lane with the fewest leases: so every pace is known early
                 rank = (rank[0], float(lane.leases))
+            else:  # a lane with much to do for each of its leases is as urgent as one with a long task
+                rank = (rank[0], min(rank[1], -lane.left_s / (lane.leases + 1)))
             if rank < best_rank:
                 best, best_rank = lane, rank
         return best

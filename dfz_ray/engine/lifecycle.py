@@ -45,6 +45,7 @@ TRANSITIONS: dict[tuple[State, Happening], State] = {
 }
 
 FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+"""No event leads out of these."""
 
 _NEXT = [[TRANSITIONS.get((state, happening), -1) for state in State] for happening in Happening]
 

@@ -48,6 +48,8 @@ class Lane:
     """Tasks in whose chunk a worker died: each group is run by itself."""
     capacity: float = math.inf
     """How many leases of its shape the cluster can run at once."""
+    seen: bool = False
+    """Whether the cluster ever could run one."""
     ruled_out: str | None = None
     """Why none of its tasks can ever run, where that is so."""
     leases: int = 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
+from ray.exceptions import RayError, RayTaskError
 
 from dfz_ray.domains.execution import Execution, Work
 from dfz_ray.engine.engine import Engine
@@ -49,6 +49,7 @@ from dfz_ray.journal.writer import (
     ATTEMPT_SUPERSEDED,
     Group,
 )
+from dfz_ray.runtime.losses import describe_loss
 from dfz_ray.runtime.nodes import capacity, live_nodes, remote_options, request_of, why_none
 from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission
 from dfz_ray.runtime.worker import END, WAIT, Order, Report, make_lease_function
@@ -106,6 +107,7 @@ class ActiveRun:
         self._lanes: list[_Lane] = []
         self._functions: dict[str, Any] = {}
         self._files: dict[str, bytes] = dict(self._recovered.files)
+        self._holds: dict[int, float] = {}
         self._works: dict[int, Work] = {}
         self._submitted = 0
         self._calls: dict[int, ray.ObjectRef[Any]] = {}
@@ -325,6 +327,8 @@ class ActiveRun:
                 self._fail(InfrastructureLost(f"a lease failed, which is a defect of dfz_ray: {error}"))
         except RayError as error:
             lost = LeaseLost(lease, describe_loss(error))
+        except Exception as error:
+            self._fail(error)
         del self._calls[lease], self._lease_watchers[lease]
         self._placed.discard(lease)
         if self._failure is None:
@@ -341,19 +345,20 @@ class ActiveRun:
                 continue
             try:
                 await loop.run_in_executor(self._journal_thread, self._writer.commit, pending.group)
+                if pending.completed or pending.failed:
+                    self._handle(OutcomesCommitted(pending.completed, pending.failed))
             except Exception as error:
                 self._fail(error)
-                for waiter in pending.waiters:
-                    waiter.set_exception(error)
-                return
-            if pending.completed or pending.failed:
-                self._handle(OutcomesCommitted(pending.completed, pending.failed))
+                _give_up(pending.waiters, error)
+            else:
                 for number in itertools.chain(pending.completed, pending.failed):
                     self._works.pop(number, None)
-            for waiter in pending.waiters:
-                waiter.set_result(None)
+                for waiter in pending.waiters:
+                    waiter.set_result(None)
             async with self._changed:
                 self._changed.notify_all()
+            if self._failure is not None:
+                return
 
     async def _committed(self) -> None:
         """Wait until everything up to now is on disk."""
@@ -366,7 +371,10 @@ class ActiveRun:
     async def _watch_nodes(self) -> None:
         while True:
             await asyncio.sleep(LOOK_AT_NODES_S)
-            self._size_lanes(range(len(self._lanes)))
+            try:
+                self._size_lanes(range(len(self._lanes)))
+            except Exception:
+                logger.warning("the nodes of the cluster can't be seen; looking again", exc_info=True)
 
     def _size_lanes(self, numbers: Iterable[int]) -> None:
         """Tell the engine how many leases of each lane the cluster can run at once."""
@@ -374,6 +382,9 @@ class ActiveRun:
         for number in numbers:
             shape = self._lanes[number].resources
             holds = capacity(request_of(shape), nodes)
+            if holds == 0 != self._holds.get(number, 0):
+                logger.warning("run %s waits for a node: %s", self._id, why_none(shape, nodes))
+            self._holds[number] = holds
             self._handle(LaneSized(number, holds, "" if holds else why_none(shape, nodes)))
 
     def _measure_manager(self, spent_s: float, ended: bool) -> None:
@@ -388,15 +399,17 @@ class ActiveRun:
         if self._failure is None:
             self._failure = error
             logger.error("run %s stops: %s", self._id, error)
-            self._dirty.set()
+            _give_up(self._pending.waiters, error)
+            self._dirty.set()  # the loop of commits wakes up, and tells those who wait for progress
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise InfrastructureLost(f"the run can't go on: {self._failure}") from None
 
 
-def describe_loss(error: RayError) -> str:
-    """Why a lease's worker died, in a line."""
-    if isinstance(error, WorkerCrashedError):
-        return "the worker process died while it ran the task (a crash in native code, os._exit, or a signal)"
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+def _give_up(waiters: list[asyncio.Future[None]], error: BaseException) -> None:
+    """Tell those who wait for a commit that there will be none."""
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_exception(InfrastructureLost(f"the run can't go on: {error}"))
+    waiters.clear()

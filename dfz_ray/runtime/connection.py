@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -23,7 +24,11 @@ ANSWER_S = 2.0
 _CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 - where `ray start` writes its address
 
 
-def connect(address: str | None = None, *, logical_cpus: int | None = None, dashboard: bool = False) -> None:
+_connecting = threading.Lock()
+"""Several adapters of one process may connect at the same time; Ray takes only one."""
+
+
+def connect(address: str | None = None, *, logical_cpus: int | None = None) -> None:
     """Connect this process to a Ray, or start one in it; a process that is connected stays as it is.
 
     In this order: the address; a Ray that this process has initialised; RAY_ADDRESS; a cluster that `ray start` left
@@ -32,19 +37,25 @@ def connect(address: str | None = None, *, logical_cpus: int | None = None, dash
     Args:
         address: `local` for an embedded Ray, `auto` for the one on this machine, or host:port; None looks for one.
         logical_cpus: how many CPUs an embedded Ray offers; None: as many as this process may use.
-        dashboard: whether an embedded Ray serves its dashboard.
 
     Raises:
-        ClusterUnusable: there is none at the address, or it is a Ray Client address.
+        ClusterUnusable: there is none at the address, or it is a Ray Client address, or this process is connected to
+            another one.
     """
-    if ray.is_initialized():
-        _check_client_mode()
-        return
+    with _connecting:
+        if ray.is_initialized():
+            _check_connected_to(address)
+        else:
+            _connect(address, logical_cpus)
+
+
+def _connect(address: str | None, logical_cpus: int | None) -> None:
     wanted = address or os.environ.get("RAY_ADDRESS") or None
     if wanted is None and _left_cluster_answers():
         wanted = "auto"  # not its address: only for "auto" Ray looks for the token that a local cluster may ask for
     if wanted is None or wanted == "local":
-        _start_embedded(logical_cpus, dashboard)
+        # Without a dashboard: it would take a share of a core. A cluster that `ray start` makes has one.
+        _init(address="local", num_cpus=logical_cpus or usable_cores(), include_dashboard=False)
         return
     if wanted.startswith("ray://"):
         raise ClusterUnusable(
@@ -66,13 +77,21 @@ def usable_cores() -> int:
     return max(1, min(cores, int(slurm)) if slurm.isdigit() else cores)
 
 
-def _check_client_mode() -> None:
+def _check_connected_to(address: str | None) -> None:
+    """Refuse an address that is not the one that this process is connected to: it must not be passed over silently."""
     if ray.util.client.ray.is_connected():
         raise ClusterUnusable("this process is connected with Ray Client; use `ray job submit` for dfz_ray")
-
-
-def _start_embedded(logical_cpus: int | None, dashboard: bool) -> None:
-    _init(address="local", num_cpus=logical_cpus or usable_cores(), include_dashboard=dashboard)
+    connected = ray.get_runtime_context().gcs_address
+    if address is None or address in ("local", "auto", connected):
+        return
+    host, _, port = address.rpartition(":")
+    connected_host, _, connected_port = connected.rpartition(":")
+    with contextlib.suppress(OSError):
+        if port == connected_port and socket.gethostbyname(host) in (connected_host, "127.0.0.1"):
+            return
+    raise ClusterUnusable(
+        f"this process is connected to the Ray at {connected}, not {address}; ray.shutdown() ends that"
+    )
 
 
 def _init(**options: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,12 +14,12 @@ from typing import Any
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY
-from dfz_ray.errors import ClusterUnusable, DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
+from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
 from dfz_ray.journal.recovery import read_contents
 from dfz_ray.runtime.nodes import capacity, live_nodes, request_of
 from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission
@@ -29,10 +29,14 @@ from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.settings import Settings
 from dfz_ray.specs.task import Task
 
+DOMAIN_LIMIT_BYTES = 50 * 2**20
+"""A domain travels inside its remote function, which Ray keeps in memory on every node."""
 BLOCK_TASKS = 5_000
 """The driver sends so many at once, and no more before the manager has them on disk."""
-_SLOTS_LIMIT = 1_000_000
+MIN_CPUS = 0.25
+"""A shape that declares less than this, or nothing, counts as this much when slots are counted: each is a process."""
 
+_starting = threading.Lock()
 _manager: Any = None
 _manager_session: str | None = None
 
@@ -45,16 +49,17 @@ def get_manager() -> Any:
     global _manager, _manager_session  # noqa: PLW0603 - one manager per process, as there is one Ray per process
     context = ray.get_runtime_context()
     session = context.get_node_id() + context.get_job_id()  # another one after ray.shutdown() and a new start
-    if _manager is None or _manager_session != session:
-        here = NodeAffinitySchedulingStrategy(context.get_node_id(), soft=False)
-        actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=10_000)(TaskManager)
-        _manager = actor.options(
-            name=f"dfz_ray task manager {os.getpid()}",
-            scheduling_strategy=here,
-            enable_task_events=False,  # its calls would hide the leases in the dashboard
-        ).remote()
-        _manager_session = session
-    return _manager
+    with _starting:
+        if _manager is None or _manager_session != session:
+            here = NodeAffinitySchedulingStrategy(context.get_node_id(), soft=False)
+            actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=10_000)(TaskManager)
+            _manager = actor.options(
+                name=f"dfz_ray task manager {uuid.uuid4().hex[:8]}",
+                scheduling_strategy=here,
+                enable_task_events=False,  # its calls would hide the leases in the dashboard
+            ).remote()
+            _manager_session = session
+        return _manager
 
 
 def _forget_manager() -> None:
@@ -112,14 +117,14 @@ class RunHandle:
             self.close()
             raise
 
-    def submit(self, batch: Batch, domains: Mapping[str, Domain]) -> None:
+    def submit(self, batch: Batch, domains: Mapping[str, ShippedDomain]) -> None:
         """Send a batch's tasks; returns when all of them are on disk.
 
         A task that the run has already, equal to this one, is left out; so a batch may be submitted again.
 
         Args:
             batch: the checked tasks.
-            domains: those that it names.
+            domains: those that it names, ready to travel.
 
         Raises:
             RunFolderRefused: the run has another task of the same id.
@@ -179,7 +184,7 @@ class RunHandle:
         batch: int,
         batches: tuple[Any, ...],
         files: Mapping[str, bytes],
-        domains: Mapping[str, Domain],
+        domains: Mapping[str, ShippedDomain],
     ) -> Submission:
         first_kind = len(self._kinds)
         new_domains: list[ShippedDomain] = []
@@ -193,7 +198,7 @@ class RunHandle:
             if kind is None:
                 if task.domain not in self._domains:
                     self._domains.add(task.domain)
-                    new_domains.append(ship(domains[task.domain]))
+                    new_domains.append(domains[task.domain])
                 lane = self._lanes.get((task.domain, shape))
                 if lane is None:
                     lane = self._lanes[task.domain, shape] = len(self._lanes)
@@ -216,14 +221,22 @@ def ship(domain: Domain) -> ShippedDomain:
         raise DfzError(
             f"domain {domain.name!r} can't be sent to the workers: {type(error).__name__}: {error}"
         ) from None
+    if len(pickled) > DOMAIN_LIMIT_BYTES:
+        raise DfzError(
+            f"domain {domain.name!r} can't be sent to the workers: with what it refers to it has {len(pickled)} bytes, "
+            f"and at most {DOMAIN_LIMIT_BYTES} may travel; let it read large data from a file"
+        )
     return ShippedDomain(domain.name, pickled, json.dumps(sorted(domain.volatile)))
 
 
 def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
     """The slots of a run that names no number: as many of its smallest shape as the cluster holds, at least 1."""
     nodes = live_nodes()
-    most = max((capacity(request_of(shape), nodes) for shape in shapes), default=1)
-    return int(max(1, min(most, _SLOTS_LIMIT, tasks)))
+    cores = sum(node.get("CPU", 0.0) for node in nodes)
+    most = max(
+        (min(capacity(request_of(shape), nodes), cores / max(shape.cpus, MIN_CPUS)) for shape in shapes), default=1
+    )
+    return int(max(1, min(most, tasks)))
 
 
 def _get(reference: Any) -> Any:
@@ -238,5 +251,5 @@ def _get(reference: Any) -> Any:
     except RayActorError as error:
         _forget_manager()
         raise ManagerLost(f"the manager of the run is gone: {str(error).splitlines()[0]}") from None
-    except ray.exceptions.RaySystemError as error:
-        raise ClusterUnusable(f"Ray does not work: {error}") from None
+    except RayError as error:
+        raise InfrastructureLost(f"Ray does not answer as it should: {type(error).__name__}: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import uuid
@@ -10,10 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from dfz_ray.domains.execution import Work, execute_chunk, thread_budget
+from dfz_ray.errors import DfzError
+from dfz_ray.runtime.losses import describe_loss
 from dfz_ray.runtime.nodes import capacity, live_nodes, remote_options, request_of
-from dfz_ray.runtime.run_handle import get_manager, ship
+from dfz_ray.runtime.run_handle import get_manager
 from dfz_ray.runtime.worker import load_domain
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.specs.resources import Resources
@@ -28,7 +32,7 @@ SAMPLES_S = 10.0
 class Sample:
     """One task of each kind of a domain and shape."""
 
-    domain: Any
+    pickled_domain: bytes
     resources: Resources
     works: Sequence[Work]
 
@@ -55,7 +59,7 @@ def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Ma
     """
     begun = time.perf_counter()
     manager, nodes = get_manager(), live_nodes()
-    shipped = [(ship(sample.domain).pickled, sample.resources.threads, list(sample.works)) for sample in samples]
+    shipped = [(sample.pickled_domain, sample.resources.threads, list(sample.works)) for sample in samples]
     served, niceness = slots, 0
     for shape in {sample.resources.key(): sample.resources for sample in samples}.values():
         count = int(min(max(slots, at_least), capacity(request_of(shape), nodes)))
@@ -65,7 +69,10 @@ def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Ma
         function = ray.remote(max_retries=0, max_calls=0)(hold).options(name="warm-up", **remote_options(shape))
         gate = uuid.uuid4().hex
         calls = [function.remote(shipped, dict(files), manager, gate, count) for _ in range(count)]
-        answers = ray.get(calls)
+        try:
+            answers = ray.get(calls)
+        except RayError as error:
+            raise DfzError(f"the workers can't be warmed up: {describe_loss(error)}") from None
         served = min(served, max(arrived for arrived, _ in answers))
         niceness = answers[0][1]
     return WarmUp(served, time.perf_counter() - begun, niceness)
@@ -82,7 +89,8 @@ def hold(
     shelf = FileShelf(contents=files)
     for pickled, threads, works in shipped:
         domain = load_domain(pickled)
-        domain.load()
+        with contextlib.suppress(Exception):  # what can't be imported is told by each task that needs it
+            domain.load()
         fresh = [work for work in works if (pickled, work) not in _tried]
         with thread_budget(threads):
             execute_chunk(domain, fresh, threads, shelf, SAMPLES_S)

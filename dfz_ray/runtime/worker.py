@@ -138,8 +138,12 @@ _seen: dict[str, bytes] = {}
 
 def _release_gpu() -> None:
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
+    if torch is None or not torch.cuda.is_available():
+        return
+    try:
         torch.cuda.empty_cache()
+    except Exception:  # a task has broken this process's use of the GPU: no other one may inherit it
+        os._exit(1)
 
 
 def ship_by_value(module: Any) -> None:

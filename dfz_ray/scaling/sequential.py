@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from dfz_ray.domains.execution import Work, execute_chunk, thread_budget
 from dfz_ray.errors import DfzError
 from dfz_ray.specs.encoding import run_digest
 from dfz_ray.specs.input_file import FileShelf
+
+LAST_WORDS_BYTES = 4096
+"""So much of what a process that died had printed is looked at."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,9 @@ class SequentialProgram:
 
     def __init__(self, job: Job) -> None:
         command = [sys.executable, "-c", "from dfz_ray.scaling.sequential import serve; serve()"]
+        self._words = tempfile.TemporaryFile()  # no pipe: what tasks print would fill it  # noqa: SIM115 - closed below
         self._process = subprocess.Popen(  # noqa: S603 - our own module
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words
         )
         begun = time.perf_counter()
         self._ask(job)
@@ -80,6 +85,7 @@ class SequentialProgram:
     def __exit__(self, *exception: object) -> None:
         self._process.kill()
         self._process.communicate()
+        self._words.close()
 
     def _ask(self, question: Any) -> Any:
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -90,8 +96,10 @@ class SequentialProgram:
             stdin.flush()
             return pickle.load(stdout)  # noqa: S301 - our own process wrote it
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            _, words = self._process.communicate()
-            last = words.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            self._process.communicate()
+            self._words.seek(max(0, self._words.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
+            words = self._words.read().decode(errors="replace").strip()
+            last = words.splitlines()[-1:] or ["it said nothing"]
             raise DfzError(f"the sequential program died (exit code {self._process.returncode}): {last[0]}") from None
 
 

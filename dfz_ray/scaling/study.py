@@ -7,24 +7,22 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dfz_ray.client import read_results, used_domains, wait_for_end
+from dfz_ray.client import read_results, shipped_domains, wait_for_end
 from dfz_ray.domains.execution import Work
 from dfz_ray.errors import DfzError
 from dfz_ray.runtime.connection import connect, usable_cores
 from dfz_ray.runtime.nodes import live_nodes
-from dfz_ray.runtime.run_handle import RunHandle, ship
+from dfz_ray.runtime.run_handle import RunHandle
 from dfz_ray.runtime.warm_up import Sample, WarmUp, warm_workers
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.plan import BASELINE, Plan, Trial
 from dfz_ray.scaling.sequential import Job, Part, SequentialProgram
 from dfz_ray.specs.settings import Settings
-
-Tell = Callable[[Trial, Measurement], None]
 
 
 class Study:
@@ -39,10 +37,10 @@ class Study:
     def __init__(self, plan: Plan, settings: Settings, address: str | None = None) -> None:
         self._plan = plan
         self._settings = settings
+        self._domains = shipped_domains(plan.batch)
         most = max(trial.workers for trial in plan.trials)
         self._idle_workers = max(usable_cores(), math.ceil(most * plan.cpus_per_task))
         connect(address or settings.address, logical_cpus=self._idle_workers)
-        self._domains = used_domains(plan.batch)
         self._samples, self._parts = self._take_samples()
         self._program: SequentialProgram | None = None
 
@@ -166,11 +164,13 @@ class Study:
             key = (task.domain, task.resources.key())
             shapes[key] = task.resources
             firsts.setdefault(key, {}).setdefault(task.kind, Work(number, task.seed, task.parameters))
-        samples = [Sample(self._domains[key[0]], shapes[key], tuple(kinds.values())) for key, kinds in firsts.items()]
+        samples = [
+            Sample(self._domains[key[0]].pickled, shapes[key], tuple(kinds.values())) for key, kinds in firsts.items()
+        ]
         return samples, {key: position for position, key in enumerate(firsts)}
 
     def _job(self, niceness: int) -> Job:
-        parts = [Part(ship(one.domain).pickled, one.resources.threads, one.works) for one in self._samples]
+        parts = [Part(one.pickled_domain, one.resources.threads, one.works) for one in self._samples]
         tasks = [
             (task.id, self._parts[task.domain, task.resources.key()], Work(number, task.seed, task.parameters))
             for number, task in enumerate(self._plan.batch.tasks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -71,7 +72,12 @@ asyncio.run(main())
 def test_basic_usage_runs_as_written() -> None:
     """The seed document's first example runs with only its import line changed, and says nothing on stderr."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", BASIC_USAGE], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-W", "error", "-c", BASIC_USAGE],
+        cwd=ROOT,
+        env={**os.environ, "RAY_ADDRESS": "local"},  # whatever Ray may have been left on this machine
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.stdout == "Task task_1: completed\nTask task_2: completed\n"
     assert done.stderr == ""

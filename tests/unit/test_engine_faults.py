@@ -396,13 +396,15 @@ def test_leases_that_can_not_be_placed_any_more_free_their_slots() -> None:
 def test_every_task_ends_while_nodes_come_and_go(
     sizes: Sequence[tuple[int, int, float]], count: int, seed: int
 ) -> None:
-    """Whatever the cluster holds from moment to moment, every task completes or fails as infeasible, once."""
+    """Whatever the cluster holds from moment to moment, every task ends once, waiting for its node where it must."""
     draw = random.Random(seed)  # noqa: S311  delays, not secrets
     cluster = VirtualCluster(3, delays=lambda what: draw.random() * 0.1, last_words=lambda: False)
     cluster.submit(Job("ab"[number % 2], 0.05, lane=number % 2) for number in range(count))
     for lane, capacity, at in sizes:
         cluster.tell(LaneSized(lane, capacity, "" if capacity else WHY), at)
         cluster.dismiss_a_worker(at)
+    for lane in range(2):
+        cluster.tell(LaneSized(lane, 1), 10)  # a node comes back: tasks that once had a place have waited for it
 
     cluster.run()
 
