@@ -288,7 +288,8 @@ def read_results(folder: Path, slots: int | None = None, temporary: bool = False
         counts = journal.counts()
         metrics = measure(journal.spans(), counts, slots or int(journal.meta["slots"]))
         keep = not temporary or counts["completed"] < sum(counts.values())
-        results = Results(list(journal.records()), metrics, journal.digest(), str(folder) if keep else None)
+        records = [record if keep else record.loaded() for record in journal.records()]
+        results = Results(records, metrics, journal.digest(), str(folder) if keep else None)
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     elif temporary:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import signal
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -72,6 +74,16 @@ def group() -> None:
     """
 
 
+def take_stdout() -> TextIO:
+    """The stream for what a command has to say; whatever else writes to stdout from now on goes to stderr.
+
+    Ray prints notices of dead workers there, from a thread of its own, and scripts read our stdout.
+    """
+    out = sys.stdout
+    sys.stdout = sys.stderr
+    return out
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: run a command, and end with its exit code."""
     sys.exit(call(group, arguments))
@@ -81,6 +93,9 @@ def call(command: click.Command, arguments: list[str] | None = None, name: str |
     """Run a command; what the user did wrong becomes one clear message on stderr, and an exit code."""
     from dfz_ray.errors import DfzError, InfrastructureLost
 
+    before = sys.stdout
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, _interrupt)  # what a batch system sends: the same as Ctrl-C
     try:
         code = command.main(arguments, prog_name=name or "dfz", standalone_mode=False)
     except click.ClickException as error:
@@ -94,4 +109,10 @@ def call(command: click.Command, arguments: list[str] | None = None, name: str |
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone: no one is left to tell
         return EXIT_SOME_FAILED
+    finally:
+        sys.stdout = before
     return code if isinstance(code, int) else 0
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

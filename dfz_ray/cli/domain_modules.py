@@ -45,6 +45,7 @@ def _import_file(path: Path) -> object:
         raise ImportError(f"another module is called {path.stem!r}; give the file a name of its own")
     if path.stem in sys.modules:
         return sys.modules[path.stem]
+    sys.path.insert(0, str(path.resolve().parent))  # as for a script: it may import what lies beside it
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:

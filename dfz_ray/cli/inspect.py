@@ -38,7 +38,7 @@ def domains(name: str | None, modules: tuple[str, ...], as_json: bool) -> int:
         raise InvalidInput([Problem("NAME", show(name), describe_names(known), nearest(name, known))], "dfz domains")
     if name is not None:
         domain = REGISTRY.get(name)
-        click.echo(json.dumps(_schema_of(domain))) if as_json else _tell_domain(Console(), domain)
+        click.echo(json.dumps(_schema_of(domain))) if as_json else _tell_domain(Console(emoji=False), domain)
         return 0
     told = [_describe(one) for one in known]
     if as_json:
@@ -50,7 +50,7 @@ def domains(name: str | None, modules: tuple[str, ...], as_json: bool) -> int:
     table = Table("domain", "what it does", "needs", box=None, pad_edge=False)
     for one, summary, needs, lack in told:
         table.add_row(escape(one), escape(summary), escape(lack or needs))
-    Console().print(table)
+    Console(emoji=False).print(table)
     return 0
 
 
@@ -167,7 +167,7 @@ def _tell_records(records: Any) -> None:
     for record in records:
         duration = "" if record.duration is None else f"{record.duration:.4f}"
         table.add_row(escape(record.task_id), escape(record.kind), record.status, duration, escape(_short(record)))
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 def _short(record: Record) -> str:

@@ -7,11 +7,11 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from dfz_ray.cli import EXIT_CAN_NEVER_RUN, EXIT_SOME_FAILED
+from dfz_ray.cli import EXIT_CAN_NEVER_RUN, EXIT_SOME_FAILED, take_stdout
 from dfz_ray.cli.run_folder import remember_run
 from dfz_ray.specs.settings import Settings, read_settings
 
@@ -90,6 +90,7 @@ def _work(
     from dfz_ray.journal.folder import RunFolder
 
     held_a_run = RunFolder(folder).holds_run()
+    out = take_stdout()
     try:
         results = run_checked(
             batch,
@@ -111,9 +112,9 @@ def _work(
             "metrics": json_value(results.metrics),
             "digest": results.digest,
         }
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(told), file=out)
     else:
-        _tell(results)
+        _tell(results, out)
     return tell_failures(results)
 
 
@@ -124,8 +125,9 @@ def _new_folder(settings: Settings, name: str) -> Path:
     return next(path for path in candidates if not path.exists())
 
 
-def _tell(results: Results) -> None:
+def _tell(results: Results, out: TextIO) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     counts, metrics = results.counts, results.metrics
@@ -142,8 +144,8 @@ def _tell(results: Results) -> None:
             "a task takes", f"{metrics['avg_duration']:.4f} s on average, {metrics['max_duration']:.4f} s at most"
         )
     table.add_row("digest", results.digest)
-    table.add_row("run folder", str(results.run_dir))
-    Console(soft_wrap=True).print(table)
+    table.add_row("run folder", escape(str(results.run_dir)))
+    Console(file=out, soft_wrap=True, emoji=False).print(table)
 
 
 def tell_failures(results: Results) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import click
+
 from dfz_ray.errors import RunFolderRefused
 from dfz_ray.specs.settings import Settings
 
@@ -13,13 +15,13 @@ _LAST = ".last"
 
 
 def remember_run(folder: Path, settings: Settings) -> None:
-    """Let `last` mean this run."""
+    """Let `last` mean this run; where that can't be noted, say so."""
     runs = Path(settings.journal.runs_folder)
     try:
         runs.mkdir(parents=True, exist_ok=True)
         (runs / _LAST).write_bytes(os.fsencode(folder.absolute()))
-    except OSError as error:
-        raise RunFolderRefused(f"{runs} can't be written: {error.strerror or error}") from None
+    except OSError as error:  # the run itself may lie elsewhere, and be well
+        click.echo(f"`last` will not mean this run: {runs} can't be written: {error.strerror or error}", err=True)
 
 
 def find_run(run: str, settings: Settings) -> Path:

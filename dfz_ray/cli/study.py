@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from dfz_ray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED
+from dfz_ray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, take_stdout
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.task import SEED_LIMIT
 
@@ -60,6 +60,7 @@ def scale(**options: Any) -> int:
         click.echo(f"left out: {words}", err=True)
     from dfz_ray.scaling.study import Study
 
+    out = take_stdout()
     measurements: list[Measurement] = []
     interrupted = False
     with Study(plan, settings, options["address"]) as study:
@@ -71,7 +72,7 @@ def scale(**options: Any) -> int:
         except KeyboardInterrupt:
             interrupted = True
         if measurements:
-            _tell(plan, measurements, study, folder)
+            _tell(plan, measurements, study, folder, out)
     if interrupted:
         click.echo(
             f"interrupted after {len(measurements)} of {len(plan.trials)} trials; they are in {folder}", err=True
@@ -129,21 +130,23 @@ def _check_together(options: dict[str, Any]) -> None:
 
 def _make_folder(output: str | None) -> Path:
     folder = Path(output) if output else Path("studies") / time.strftime("%Y%m%d-%H%M%S")
-    if (folder / "measurements.jsonl").exists():
+    if (folder / "summary.json").exists() or (folder / "measurements.jsonl").exists():
         problem = Problem(
             "--output", f"{str(folder)!r}, which holds a study", "a new folder", "measurements are never mixed"
         )
         raise InvalidInput([problem], "command line")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "measurements.jsonl").touch()
     except OSError as error:
         problem = Problem("--output", repr(str(folder)), f"a folder that can be made ({error.strerror})")
         raise InvalidInput([problem], "command line") from None
     return folder
 
 
-def _tell(plan: Plan, measurements: list[Measurement], study: Any, folder: Path) -> None:
+def _tell(plan: Plan, measurements: list[Measurement], study: Any, folder: Path, out: TextIO) -> None:
     from rich.console import Console
+    from rich.markup import escape
 
     from dfz_ray.scaling.host import host_facts
     from dfz_ray.scaling.report import points_table, write_study
@@ -161,11 +164,11 @@ def _tell(plan: Plan, measurements: list[Measurement], study: Any, folder: Path)
         command=shlex.join(["dfz", "scale", *sys.argv[1:]] if "scale.py" in sys.argv[0] else ["dfz", *sys.argv[1:]]),
     )
     files = write_study(folder, summary, measurements)
-    console = Console()
+    console = Console(file=out, emoji=False)
     console.print(points_table(summary))
-    console.print(f"\n[bold]{summary['recommendation']['reason']}[/bold]\n", highlight=False)
+    console.print(f"\n[bold]{escape(summary['recommendation']['reason'])}[/bold]\n", highlight=False)
     for path in (files.report, files.figure, files.summary, folder / "measurements.jsonl"):
-        click.echo(path)
+        click.echo(path, file=out)
 
 
 @contextmanager
@@ -189,7 +192,7 @@ def _bar(plan: Plan) -> Iterator[Any]:
         return 1.0 / max(1, min(workers, cores))
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
@@ -201,7 +204,8 @@ def _bar(plan: Plan) -> Iterator[Any]:
         bar = progress.add_task("study", total=sum(weight(trial.workers) for trial in plan.trials))
 
         def tell(measurement: Measurement) -> None:
-            name = f"{measurement.workers} workers" if measurement.workers else "sequential"
+            count = measurement.workers
+            name = f"{count} worker{'s' if count > 1 else ''}" if count else "sequential"
             took = measurement.error or f"{measurement.wall_s:.2f} s"
             words = f"{measurement.order + 1}/{len(plan.trials)}  {name}: {took}"
             progress.update(bar, advance=weight(measurement.workers), description=words)

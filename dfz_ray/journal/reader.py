@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import sqlite3
 from collections.abc import Iterator
@@ -74,23 +73,13 @@ class JournalReader:
             domain=domain,
             kind=kind,
             status=STATES[state or 0],
-            encoded_result=self._read_result(file) if file else result,
+            stored_result=self._folder.results / file if file else result,
             error=TaskError(reason, message, traceback) if reason else None,
             attempts=len(attempts),
             start_time=began,
             end_time=ended,
             node=node,
         )
-
-    def _read_result(self, name: str) -> bytes:
-        path = self._folder.results / name
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise JournalDamaged(f"a result's file is gone: {path}: {error.strerror}") from None
-        if hashlib.sha256(content).hexdigest() != name:
-            raise JournalDamaged(f"a result's file has changed: {path}")
-        return content
 
     def digest(self) -> str:
         """The digest of the run, in hex; schema.sql says over what."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from dfz_ray.errors import JournalDamaged
 from dfz_ray.specs.encoding import decode
 
 
@@ -31,7 +34,8 @@ class Record:
     kind: str
     status: str
     """pending, running, completed, failed or cancelled."""
-    encoded_result: bytes | None
+    stored_result: bytes | Path | None = field(repr=False)
+    """As the journal has it: MessagePack, or the file that holds it; it is read when it is asked for."""
     error: TaskError | None
     attempts: int
     start_time: float | None
@@ -41,8 +45,15 @@ class Record:
 
     @property
     def result(self) -> Any:
-        """What the task returned; None unless it completed."""
-        return None if self.encoded_result is None else decode(self.encoded_result)
+        """What the task returned; None unless it completed.
+
+        Raises:
+            JournalDamaged: the file of a large result is gone, or has changed.
+        """
+        stored = self.stored_result
+        if isinstance(stored, Path):
+            stored = _read_result(stored)
+        return None if stored is None else decode(stored)
 
     @property
     def duration(self) -> float | None:
@@ -50,6 +61,11 @@ class Record:
         if self.start_time is None or self.end_time is None:
             return None
         return self.end_time - self.start_time
+
+    def loaded(self) -> Record:
+        """The record with its result in memory, for a folder that is about to go."""
+        stored = self.stored_result
+        return replace(self, stored_result=_read_result(stored)) if isinstance(stored, Path) else self
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON has it; see `json_value`."""
@@ -67,6 +83,16 @@ class Record:
             "duration": self.duration,
             "node": self.node,
         }
+
+
+def _read_result(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise JournalDamaged(f"a result's file is gone: {path}: {error.strerror}") from None
+    if hashlib.sha256(content).hexdigest() != path.name:
+        raise JournalDamaged(f"a result's file has changed: {path}")
+    return content
 
 
 def json_value(value: Any) -> Any:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from driver import BIN, processes_of, start_run, wait_until
 
 from dfz_ray.journal.reader import JournalReader
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_ctrl_c_commits_what_had_ended(tmp_path: Path) -> None:
@@ -67,3 +71,68 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
             assert all(record.result for record in journal.records() if record.status == "completed")
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_json_is_alone_on_stdout_also_when_workers_die(tmp_path: Path) -> None:
+    """`dfz run --json` prints one JSON object alone on stdout, whatever tasks and Ray print."""
+    (tmp_path / "loud.py").write_text(
+        "import os\nfrom dfz_ray import domain\n\n"
+        "@domain('loud')\n"
+        "def loud(die: bool = False):\n"
+        "    print('x' * 100_000)\n"
+        "    if die:\n"
+        "        os._exit(3)\n"
+    )
+    (tmp_path / "batch.yaml").write_text(
+        "tasks: [{domain: loud}, {domain: loud, parameters: {die: true}}, {domain: loud}]"
+    )
+    command = [str(BIN / "dfz"), "run", "batch.yaml", "--import", "loud.py", "--address", "local", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    told = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert told.keys() == {"run_dir", "counts", "metrics", "digest"}
+    assert told["counts"] == {"pending": 0, "running": 0, "completed": 2, "failed": 1, "cancelled": 0}
+    assert "1 task did not complete: 1 worker_crashed; first task-1: the worker process died" in done.stderr
+    records = subprocess.run(
+        [str(BIN / "dfz"), "results", "last", "--json", "--state", "failed"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    (record,) = map(json.loads, records.stdout.splitlines())
+    assert record["error"]["reason"] == "worker_crashed"
+
+
+def test_a_study_of_loud_and_dying_tasks_ends(tmp_path: Path) -> None:
+    """Tasks that print much, or take their worker with them, are measured or told about, never hung on."""
+    (tmp_path / "loud.py").write_text(
+        "import os\nfrom dfz_ray import domain\n\n"
+        "@domain('loud')\n"
+        "def loud():\n"
+        "    print('x' * 200_000)\n\n"
+        "@domain('deadly')\n"
+        "def deadly():\n"
+        "    os._exit(3)\n"
+    )
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks/scale.py"),
+        "--import",
+        "loud.py",
+        "--workers",
+        "1",
+        "--repeats",
+        "1",
+    ]
+    for name, code in (("loud", 0), ("deadly", 1)):
+        done = subprocess.run(
+            [*command, "--domain", name, "--count", "4", "--output", name, "--address", "local"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert summary["points"][0]["success_rate"] == (1 if name == "loud" else None)

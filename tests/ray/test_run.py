@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -285,3 +287,40 @@ def test_the_three_domains_run_together() -> None:
     assert quantum["success_probability"] == 1
     assert maze["main_score"] == 1
     assert images["main_score"] > 0.5
+
+
+def test_threads_that_run_at_once_share_one_ray() -> None:
+    """Two runs at the same time in one process, from two threads, both get their own results."""
+    with ThreadPoolExecutor(2) as threads:
+        batches = [[coin.task(flips=n) for n in range(1, 60)], [spin.task(ms=1) for _ in range(60)]]
+        first, second = threads.map(lambda tasks: run(tasks, max_workers=2), batches)
+    assert (len(first), len(second)) == (59, 60)
+    assert first.counts["completed"] + second.counts["completed"] == 119
+
+
+def test_an_address_that_is_not_the_connected_one_is_refused() -> None:
+    """A process that is connected to one Ray does not silently use it in place of another that was asked for."""
+    with pytest.raises(DfzError, match="this process is connected to the Ray at"):
+        run([coin.task()], address="127.0.0.1:1")
+
+
+def test_a_domain_that_cannot_travel_is_told_before_anything_starts(tmp_path: Path) -> None:
+    """A function that holds a lock can't be sent to the workers: one clear error, and no run folder."""
+    lock = threading.Lock()
+
+    @domain("locked")
+    def locked() -> bool:
+        return lock.locked()
+
+    with pytest.raises(DfzError, match="domain 'locked' can't be sent to the workers"):
+        run([locked.task()], run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_record_shows_itself_in_a_line() -> None:
+    """Printing a record of a large result does not print its bytes; an id can be looked for in the results."""
+    results = run([{"id": "a", **coin.task()}])
+    assert "heads" not in repr(results["a"])
+    assert "a" in results
+    assert "b" not in results
+    assert results[0] in results
