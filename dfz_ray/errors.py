@@ -60,7 +60,9 @@ class InvalidInput(DfzError):
 
     def __str__(self) -> str:
         if len(self.problems) == 1:
-            return f"{self.source}: {self.problems[0]}"
+            only = str(self.problems[0])
+            named = self.problems[0].where in (self.source, self.source.rpartition("/")[2])  # the file itself is wrong
+            return only if named else f"{self.source}: {only}"
         lines = [
             f"{self.source}: {len(self.problems)} problems",
             *(f"  {p}" for p in self.problems[: self.SHOWN]),

@@ -27,7 +27,7 @@ def host_facts(folder: Path | None = None) -> dict[str, Any]:
     """Describe this host, as it goes into `summary.json`.
 
     Args:
-        folder: whose git commit to tell; None: the working directory.
+        folder: whose git commit to tell; None: that of dfz_ray itself, where it runs from a checkout.
 
     Returns:
         Plain values only. Core counts are those that this process may use (affinity and the container's CPU quota);
@@ -46,7 +46,7 @@ def host_facts(folder: Path | None = None) -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "commit": _commit(folder or Path.cwd()),
+        "commit": _commit(folder) if folder else _own_commit(),
         "thread_settings": {name: os.environ.get(name) for name in THREAD_SETTINGS},
         "niceness": os.nice(0) if hasattr(os, "nice") else None,
     }
@@ -110,6 +110,18 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _own_commit() -> str | None:
+    """The commit of dfz_ray's code; None where it is installed, perhaps inside of another project's checkout."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    here = Path(__file__)
+    tracked = subprocess.run(  # noqa: S603  fixed arguments
+        [git, "ls-files", "--error-unmatch", here.name], cwd=here.parent, capture_output=True, check=False
+    )
+    return _commit(here.parent) if tracked.returncode == 0 else None
 
 
 def _commit(folder: Path) -> str | None:

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dfz_ray.errors import InvalidInput, Problem
 
@@ -62,6 +62,8 @@ class Measurement:
     """The host's 1-minute load average just before the trial."""
     error: str | None = None
     """Why the trial as a whole failed; None if it came to its end."""
+    study: dict[str, Any] | None = None
+    """Host, versions, commit, seed and thread settings: trials that differ in them are never put together."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("baseline", "point"):

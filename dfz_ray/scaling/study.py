@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import shutil
@@ -19,6 +20,7 @@ from dfz_ray.runtime.connection import connect, usable_cores
 from dfz_ray.runtime.nodes import live_nodes
 from dfz_ray.runtime.run_handle import RunHandle
 from dfz_ray.runtime.warm_up import Sample, WarmUp, warm_workers
+from dfz_ray.scaling.host import host_facts
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.plan import BASELINE, Plan, Trial
 from dfz_ray.scaling.sequential import Job, Part, SequentialProgram
@@ -53,9 +55,10 @@ class Study:
 
     def measure(self, file: Path) -> Iterator[Measurement]:
         """Make the trials, in the plan's order; each is appended to the file as it ends."""
+        facts = {**host_facts(), "seed": self._plan.seed}
         for trial in self._plan.trials:
             made = self._baseline(trial) if trial.workers == BASELINE else self._point(trial)
-            append_measurement(file, made)
+            append_measurement(file, dataclasses.replace(made, study=facts))
             yield made
 
     def physical_cores(self, of_this_host: int) -> int:

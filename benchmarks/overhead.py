@@ -1,0 +1,50 @@
+"""What dfz_ray itself costs: tasks that do nothing, and how soon a second run begins.
+
+    python benchmarks/overhead.py [--tasks 100000] [--repeats 5]
+
+Everything is from the caller's view: checking the batch, sending it, the journal on disk with fsync, and the results
+in hand.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from dfz_ray import domain, run
+
+
+@domain("noop")
+def noop() -> None:
+    """Do nothing."""
+
+
+def main() -> None:
+    """Measure, and print medians with the least and the most."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    tasks = [noop.task() for _ in range(options.tasks)]
+    run([noop.task() for _ in range(1000)], max_workers=options.workers, address="local")  # warm-up
+    rates, first_starts = [], []
+    for _ in range(options.repeats):
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            begun = time.perf_counter()
+            results = run(tasks, max_workers=options.workers, run_dir=Path(folder) / "run")
+            rates.append(len(results) / (time.perf_counter() - begun))
+            results.values()  # raises if one did not complete
+        begun_at = time.time()
+        (record,) = run([noop.task()], max_workers=options.workers)
+        first_starts.append(record.start_time - begun_at)
+    for name, values in (
+        ("no-op tasks/s, end to end", rates),
+        ("first task of a further run begins after s", first_starts),
+    ):
+        print(f"{name}: {statistics.median(values):.4g} (from {min(values):.4g} to {max(values):.4g})")
+
+
+if __name__ == "__main__":
+    main()
