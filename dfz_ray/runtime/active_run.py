@@ -8,8 +8,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -47,8 +46,8 @@ from dfz_ray.journal.writer import (
     ATTEMPT_FAILED,
     ATTEMPT_LOST,
     ATTEMPT_SUPERSEDED,
-    Group,
 )
+from dfz_ray.runtime.group_commit import GroupCommit
 from dfz_ray.runtime.losses import describe_loss
 from dfz_ray.runtime.nodes import capacity, live_nodes, remote_options, request_of, why_none
 from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission
@@ -77,16 +76,6 @@ class _Lane:
     function: Any
 
 
-@dataclass(slots=True)
-class _Pending:
-    """What is to be committed next, and who waits for it."""
-
-    group: Group = field(default_factory=Group)
-    completed: list[int] = field(default_factory=list)
-    failed: list[int] = field(default_factory=list)
-    waiters: list[asyncio.Future[None]] = field(default_factory=list)
-
-
 class ActiveRun:
     """A run that this manager works on.
 
@@ -101,7 +90,6 @@ class ActiveRun:
         self._id = run_id
         self._manager = manager
         self._lock, self._writer, self._recovered = journal
-        self._journal_thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         first_chunk = self._recovered.next_chunk
         self._engine = Engine(options.slots, options.chunk_target_s, options.lease_s, first_chunk)
         self._lanes: list[_Lane] = []
@@ -114,13 +102,13 @@ class ActiveRun:
         self._placed: set[int] = set()
         self._orders: dict[int, Order] = {}
         self._ended: dict[int, Sequence[Execution]] = {}
-        self._pending = _Pending()
-        self._dirty = asyncio.Event()
-        self._changed = asyncio.Condition()
+        self._commits = GroupCommit(self._writer, self._on_committed, self._fail)
+        self._done = asyncio.Event()
+        """No task is open, or the run can't go on."""
         self._failure: BaseException | None = None
         self._spent_s, self._spent_chunks = 0.0, 0
         self._lease_watchers: dict[int, asyncio.Task[None]] = {}
-        self._loops = [asyncio.create_task(self._commit_groups()), asyncio.create_task(self._watch_nodes())]
+        self._node_watcher = asyncio.create_task(self._watch_nodes())
         self._executors: dict[type, Callable[[Any], None]] = {
             StartLease: self._start_lease,
             GiveChunk: self._give_chunk,
@@ -156,13 +144,14 @@ class ActiveRun:
             self._size_lanes(range(len(self._lanes)))
         kinds = [KindEntry(*kind) for kind in known.kinds]
         self._handle(TasksSubmitted(kinds, recovered.kind_of, recovered.settled))
+        self._note_done()
 
     async def submit(self, submission: Submission) -> None:
         """Take in new tasks; returns when they are on disk."""
         self._raise_failure()
         first, first_kind = self._submitted, submission.first_kind
         self._submitted += len(submission.tasks)
-        group = self._pending.group
+        group = self._commits.pending.rows
         group.batches.extend(submission.batches)
         group.files.extend(submission.files.items())
         self._files.update(submission.files)
@@ -180,9 +169,10 @@ class ActiveRun:
             self._works[number] = Work(number, seed, parameters)
         if submission.lanes:
             self._size_lanes(range(len(self._lanes) - len(submission.lanes), len(self._lanes)))
-        await self._committed()
+        await self._commits.wait()
         kinds = [KindEntry(name, lane) for name, lane in submission.kinds]
         self._handle(TasksSubmitted(kinds, [task[1] for task in submission.tasks]))
+        self._note_done()
 
     async def progress(self, timeout_s: float) -> list[int]:
         """Tasks per state, in the order of State: after a while, or as soon as all are in a final state.
@@ -190,10 +180,9 @@ class ActiveRun:
         Raises:
             DfzError: the run can't go on.
         """
-        async with self._changed:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
-                    await self._changed.wait_for(lambda: self._failure is not None or not self._engine.tasks.open)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._done.wait()
         self._raise_failure()
         return list(self._engine.tasks.counts)
 
@@ -207,12 +196,10 @@ class ActiveRun:
             ray.cancel(self._calls[lease], force=True)
         await self._placed_leases_ended(KILL_S)
         with contextlib.suppress(DfzError):
-            await self._committed()
-        for task in self._loops:
-            task.cancel()
-        await asyncio.get_running_loop().run_in_executor(self._journal_thread, self._writer.close)
+            await self._commits.wait()
+        self._node_watcher.cancel()
+        await self._commits.close()
         self._lock.close()
-        self._journal_thread.shutdown(wait=False)
 
     async def _placed_leases_ended(self, timeout_s: float) -> None:
         watchers = [self._lease_watchers[lease] for lease in self._placed]
@@ -232,7 +219,7 @@ class ActiveRun:
         if report.worker:
             self._placed.add(report.lease)
             row = (self._writer.epoch, report.lease, report.node, report.worker, time.time())
-            self._pending.group.leases.append(row)
+            self._commits.pending.rows.leases.append(row)
         if report.ended is not None:
             self._ended[report.ended] = report.executions
             ends = [TaskEnd(e.number, e.failure is None, e.ended_at - e.began_at) for e in report.executions]
@@ -272,9 +259,9 @@ class ActiveRun:
         chunk = command.chunk
         works = [self._works[number] for number in chunk.numbers]
         row = (chunk.id, self._writer.epoch, command.lease, time.time(), encode(list(chunk.numbers)))
-        self._pending.group.chunks.append(row)
+        self._commits.pending.rows.chunks.append(row)
         # What is handed out may be written with what ends soon; a result may not wait.
-        asyncio.get_running_loop().call_later(CHUNK_ROW_DELAY_S, self._dirty.set)
+        self._commits.soon(CHUNK_ROW_DELAY_S)
         self._orders[command.lease] = Order(chunk.id, works, chunk.budget_s)
 
     def _answer_wait(self, command: AnswerWait) -> None:
@@ -286,7 +273,8 @@ class ActiveRun:
     def _commit_ends(self, command: CommitEnds) -> None:
         executions = self._ended.pop(command.chunk)
         superseded = set(command.superseded)
-        attempts, outcomes, epoch = self._pending.group.attempts, self._pending.group.outcomes, self._writer.epoch
+        rows, epoch = self._commits.pending.rows, self._writer.epoch
+        attempts, outcomes = rows.attempts, rows.outcomes
         for number, began, ended, cpu, result, digest, failure in executions:
             times = (began or None, ended or None, cpu)
             if number in superseded:
@@ -297,23 +285,23 @@ class ActiveRun:
             else:
                 attempts.append((number, command.chunk, ATTEMPT_FAILED, *times, None))
                 outcomes.append((number, State.FAILED, epoch, None, None, None, *failure))
-        self._pending.completed.extend(command.completed)
-        self._pending.failed.extend(command.failed)
-        self._dirty.set()
+        self._commits.pending.completed.extend(command.completed)
+        self._commits.pending.failed.extend(command.failed)
+        self._commits.soon()
 
     def _commit_losses(self, command: CommitLosses) -> None:
-        group, epoch = self._pending.group, self._writer.epoch
+        group, epoch = self._commits.pending.rows, self._writer.epoch
         for number, message in command.messages.items():
             if command.chunk is not None:
                 group.attempts.append((number, command.chunk, ATTEMPT_FAILED, None, None, None, message))
             group.outcomes.append((number, State.FAILED, epoch, None, None, None, command.reason, message, None))
-        self._pending.failed.extend(command.messages)
-        self._dirty.set()
+        self._commits.pending.failed.extend(command.messages)
+        self._commits.soon()
 
     def _note_attempts_lost(self, command: NoteAttemptsLost) -> None:
         rows = ((n, command.chunk, ATTEMPT_LOST, None, None, None, command.message) for n in command.numbers)
-        self._pending.group.attempts.extend(rows)
-        self._dirty.set()
+        self._commits.pending.rows.attempts.extend(rows)
+        self._commits.soon()
 
     # --- what goes on beside ----------------------------------------------------------------------------------------
 
@@ -334,39 +322,19 @@ class ActiveRun:
         if self._failure is None:
             self._handle(lost or LeaseEnded(lease))
 
-    async def _commit_groups(self) -> None:
-        """Commit what has come together while the last commit was on its way to the disk."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._dirty.wait()
-            self._dirty.clear()
-            pending, self._pending = self._pending, _Pending()
-            if not pending.group and not pending.waiters:
-                continue
-            try:
-                await loop.run_in_executor(self._journal_thread, self._writer.commit, pending.group)
-                if pending.completed or pending.failed:
-                    self._handle(OutcomesCommitted(pending.completed, pending.failed))
-            except Exception as error:
-                self._fail(error)
-                _give_up(pending.waiters, error)
-            else:
-                for number in itertools.chain(pending.completed, pending.failed):
-                    self._works.pop(number, None)
-                for waiter in pending.waiters:
-                    waiter.set_result(None)
-            async with self._changed:
-                self._changed.notify_all()
-            if self._failure is not None:
-                return
+    def _on_committed(self, completed: Sequence[int], failed: Sequence[int]) -> None:
+        if completed or failed:
+            self._handle(OutcomesCommitted(completed, failed))
+            for number in itertools.chain(completed, failed):
+                self._works.pop(number, None)
+            self._note_done()
 
-    async def _committed(self) -> None:
-        """Wait until everything up to now is on disk."""
-        self._raise_failure()
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.waiters.append(waiter)
-        self._dirty.set()
-        await waiter
+    def _note_done(self) -> None:
+        """Whoever waits for the end is told when no task is open; a new one may come afterwards."""
+        if self._engine.tasks.open and self._failure is None:
+            self._done.clear()
+        else:
+            self._done.set()
 
     async def _watch_nodes(self) -> None:
         while True:
@@ -399,17 +367,9 @@ class ActiveRun:
         if self._failure is None:
             self._failure = error
             logger.error("run %s stops: %s", self._id, error)
-            _give_up(self._pending.waiters, error)
-            self._dirty.set()  # the loop of commits wakes up, and tells those who wait for progress
+            self._commits.give_up(error)
+            self._done.set()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise InfrastructureLost(f"the run can't go on: {self._failure}") from None
-
-
-def _give_up(waiters: list[asyncio.Future[None]], error: BaseException) -> None:
-    """Tell those who wait for a commit that there will be none."""
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_exception(InfrastructureLost(f"the run can't go on: {error}"))
-    waiters.clear()

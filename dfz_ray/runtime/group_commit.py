@@ -1,0 +1,98 @@
+"""Commits in groups: what comes together while one is on its way to the disk goes with the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from dfz_ray.errors import InfrastructureLost
+from dfz_ray.journal.writer import Group, JournalWriter
+
+Committed = Callable[[Sequence[int], Sequence[int]], None]
+
+
+@dataclass(slots=True)
+class Pending:
+    """What is to be committed next, and who waits for it."""
+
+    rows: Group = field(default_factory=Group)
+    completed: list[int] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+
+
+class GroupCommit:
+    """Writes a run's journal in a thread of its own, one group after the other.
+
+    Args:
+        writer: the journal.
+        on_committed: is told the numbers of completed and of failed tasks that are on disk.
+        on_failure: is told why a group could not be committed; none is committed after it.
+    """
+
+    def __init__(self, writer: JournalWriter, on_committed: Committed, on_failure: Callable[[Exception], None]) -> None:
+        self._writer = writer
+        self._on_committed = on_committed
+        self._on_failure = on_failure
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._dirty = asyncio.Event()
+        self.pending = Pending()
+        self._loop = asyncio.create_task(self._commit_groups())
+
+    def soon(self, delay_s: float = 0.0) -> None:
+        """What is pending is to be committed, at once or after a while."""
+        if delay_s:
+            asyncio.get_running_loop().call_later(delay_s, self._dirty.set)
+        else:
+            self._dirty.set()
+
+    async def wait(self) -> None:
+        """Wait until everything up to now is on disk.
+
+        Raises:
+            InfrastructureLost: it can't be written.
+        """
+        if self._loop.done():
+            raise InfrastructureLost("the run can't go on: its journal can't be written any more")
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.pending.waiters.append(waiter)
+        self.soon()
+        await waiter
+
+    def give_up(self, error: BaseException) -> None:
+        """Tell those who wait that there will be no further commit."""
+        _tell(self.pending.waiters, error)
+
+    async def close(self) -> None:
+        """Commit no more, and close the journal."""
+        self._loop.cancel()
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.close)
+        self._thread.shutdown(wait=False)
+
+    async def _commit_groups(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            pending, self.pending = self.pending, Pending()
+            if not pending.rows and not pending.waiters:
+                continue
+            try:
+                await loop.run_in_executor(self._thread, self._writer.commit, pending.rows)
+                self._on_committed(pending.completed, pending.failed)
+            except Exception as error:
+                _tell(pending.waiters, error)
+                self._on_failure(error)
+                return
+            for waiter in pending.waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+
+def _tell(waiters: list[asyncio.Future[None]], error: BaseException) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_exception(InfrastructureLost(f"the run can't go on: {error}"))
+    waiters.clear()
