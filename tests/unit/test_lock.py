@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dfz_ray.errors import RunFolderRefused
-from dfz_ray.journal.lock import RunLock
+from dfz_ray.journal.lock import LOCK, RunLock
 
 HOLD = """
 import sys
@@ -47,3 +47,4 @@ def test_a_process_that_is_killed_holds_nothing(tmp_path: Path) -> None:
     process.kill()
     RunLock(tmp_path, wait_s=10).close()
     process.communicate()
+    assert str(process.pid) not in (tmp_path / LOCK).read_text()
