@@ -16,6 +16,7 @@ from dfz_ray.errors import InvalidInput, MissingExtra, Problem, Unserializable
 from dfz_ray.specs.batch import Batch, KnownDomain, KnownDomains
 from dfz_ray.specs.encoding import SCALARS, encode, plain
 from dfz_ray.specs.input_file import FileShelf, InputFile
+from dfz_ray.specs.policy import Policy, merge
 from dfz_ray.specs.problems import describe_names, find_problems, nearest, show, show_name
 from dfz_ray.specs.reading import read_data
 from dfz_ray.specs.resources import Resources
@@ -24,15 +25,16 @@ from dfz_ray.specs.task import SEED_LIMIT, Task, derive_seed
 ID_LIMIT = 1000
 COUNT_LIMIT = 10_000_000
 BATCH_KEYS = ("name", "seed", "defaults", "tasks", "generate")
-DEFAULTS_KEYS = ("resources",)
-TASK_KEYS = ("id", "domain", "description", "parameters", "seed", "resources")
-GENERATE_KEYS = ("domain", "count", "description", "parameters", "resources")
+DEFAULTS_KEYS = ("resources", "policy")
+TASK_KEYS = ("id", "domain", "description", "parameters", "seed", "resources", "policy")
+GENERATE_KEYS = ("domain", "count", "description", "parameters", "resources", "policy")
 
 
 def read_batch(
     source: str | Path | Mapping[str, Any] | Iterable[Any],
     domains: KnownDomains,
     default_resources: Resources | None = None,
+    default_policy: Policy | None = None,
 ) -> Batch:
     """Check a batch: the path of a YAML or JSON file, the same as a dict, or a list of tasks.
 
@@ -40,6 +42,7 @@ def read_batch(
         source: where the batch is. Paths in it are relative to the file, or to the working directory.
         domains: the domains that it may name.
         default_resources: what a task needs where neither it, nor the batch, nor its domain says so.
+        default_policy: how a task is treated where neither it nor the batch says so.
 
     Raises:
         InvalidInput: with every problem of the batch.
@@ -52,7 +55,7 @@ def read_batch(
         name, label = show_name(path.stem), show_name(str(path))
     elif isinstance(source, Iterable) and not isinstance(source, (Mapping, bytes, bytearray)):
         data = list(source)
-    checker = _Checker(domains, shelf, default_resources)
+    checker = _Checker(domains, shelf, default_resources, default_policy)
     if isinstance(data, list):
         data = {"tasks": data}
     batch = checker.check_batch(data, name)
@@ -67,18 +70,27 @@ class _Common:
 
     seed: int
     resources: Mapping[str, Any]
+    said: Mapping[str, Any]
+    """What the batch and the configuration say of the policy."""
+    policy: Policy
+    """That of a task which says nothing itself."""
 
 
 class _Checker:
     """Goes once through a batch and collects all that is wrong with it."""
 
-    def __init__(self, domains: KnownDomains, shelf: FileShelf, default_resources: Resources | None) -> None:
+    def __init__(
+        self, domains: KnownDomains, shelf: FileShelf, resources: Resources | None, policy: Policy | None
+    ) -> None:
         self.problems: list[Problem] = []
         self._domains = domains
         self._shelf = shelf
-        self._floor = _given(default_resources) if default_resources else {}
+        self._floor = _given(resources) if resources else {}
+        self._policy_floor = policy or Policy()
         self._ids: dict[str, str] = {}
         self._shapes: dict[str | None, Resources] = {}
+        self._policies: dict[bytes | None, Policy] = {}
+        self._equal_policies: dict[tuple[Any, ...], Policy] = {}
         self._missing: set[str] = set()
 
     def check_batch(self, data: Any, name: str) -> Batch | None:
@@ -92,7 +104,8 @@ class _Checker:
         self._check_keys(defaults, DEFAULTS_KEYS, "defaults")
         shared = self._mapping(defaults.get("resources"), "defaults.resources")
         valid = self._shape(shared, "defaults.resources") is not None  # else every task would repeat what is wrong
-        common = _Common(seed or 0, shared if valid else {})
+        said, policy = self._default_policy(self._mapping(defaults.get("policy"), "defaults.policy"))
+        common = _Common(seed or 0, shared if valid else {}, said, policy)
         tasks = [
             self._check_task(task, f"tasks[{position}]", f"task-{position}", common)
             for position, task in enumerate(self._list(data.get("tasks"), "tasks"))
@@ -120,12 +133,14 @@ class _Checker:
             seed = self._integer(seed, f"{where}.seed", 0, SEED_LIMIT - 1)
         if domain is None:
             self._shape(own, f"{where}.resources")
+            self._policy(data.get("policy"), f"{where}.policy", common)
             return None
         shape = self._shape(
             {**self._floor, **_given(domain.resources), **common.resources, **own}, f"{where}.resources"
         )
+        policy = self._policy(data.get("policy"), f"{where}.policy", common)
         checked = self._parameters(domain, parameters, f"{where}.parameters") if readable else None
-        if checked is None or shape is None or len(self.problems) > before:
+        if checked is None or shape is None or policy is None or len(self.problems) > before:
             return None
         try:
             domain.check(checked, shape)
@@ -138,7 +153,7 @@ class _Checker:
             return None
         if seed is None:
             seed = derive_seed(common.seed, task_id)
-        return Task(task_id, domain.name, kind, seed, shape, encoded, description or "")
+        return Task(task_id, domain.name, kind, seed, shape, encoded, description or "", policy)
 
     def _generate(self, data: Any, where: str, prefix: str, common: _Common) -> list[Task | None]:
         """Tasks whose parameters are drawn from the batch's seed, each from its own id, so that a larger count
@@ -149,7 +164,7 @@ class _Checker:
             return []
         self._check_keys(data, GENERATE_KEYS, where)
         count = self._integer(data.get("count"), f"{where}.count", 1, COUNT_LIMIT)
-        shared = {key: data[key] for key in ("domain", "description", "resources") if key in data}
+        shared = {key: data[key] for key in ("domain", "description", "resources", "policy") if key in data}
         before = len(self.problems)
         given = self._mapping(data.get("parameters"), f"{where}.parameters")
         domain = self._domains.find(data["domain"]) if isinstance(data.get("domain"), str) else None
@@ -216,6 +231,38 @@ class _Checker:
         if key:
             self._shapes[key] = shape
         return shape
+
+    def _default_policy(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], Policy]:
+        """What the batch and the configuration say together, and the policy that this is."""
+        floor = self._policy_floor.model_dump()
+        said = merge(floor, given)
+        policy = self._merged_policy(said, "defaults.policy")
+        if policy is None:  # it has been told; else every task would repeat it
+            said, policy = floor, self._policy_floor
+        return said, policy
+
+    def _policy(self, given: Any, where: str, common: _Common) -> Policy | None:
+        if given is None:
+            return common.policy
+        return self._merged_policy(merge(common.said, self._mapping(given, where)), where)
+
+    def _merged_policy(self, merged: Mapping[str, Any], where: str) -> Policy | None:
+        """The policy of what all sources say, checked once for all tasks of which they say the same."""
+        try:
+            key = encode(merged)
+        except Unserializable:
+            key = None  # it is refused below
+        if key in self._policies:
+            return self._policies[key]
+        try:
+            policy = Policy.model_validate(merged)
+        except ValidationError as error:
+            self.problems.extend(find_problems(error, Policy, where))
+            return None
+        policy = self._equal_policies.setdefault(policy.key(), policy)
+        if key:
+            self._policies[key] = policy
+        return policy
 
     def _encode(self, parameters: BaseModel, where: str) -> bytes | None:
         values = parameters.model_dump()

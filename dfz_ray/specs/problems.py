@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -15,6 +15,8 @@ from dfz_ray.errors import Problem
 SHOWN_CHARACTERS = 80
 SHOWN_NAME_CHARACTERS = 400
 SHOWN_BITS = 256
+_BOUNDS = ("ge", "gt", "le", "lt")
+_INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
@@ -72,10 +74,10 @@ def _problem(item: Any, model: type[BaseModel], where: str) -> Problem:
     location: tuple[Any, ...] = item["loc"]
     owner, field = _find_field(model, location)
     parts = location[:-1] if location[-1:] == ("[key]",) else location  # pydantic's way to say that it means the key
-    path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{show_name(part)}" for part in parts)
     kind = item["type"]
     if kind == "invalid_key":
-        return Problem(where, f"the key {show(item['input'])}", "keys that are texts")
+        return Problem(_path(where, parts[:-1]), f"the key {show(item['input'])}", "keys that are texts")
+    path = _path(where, parts)
     if kind == "extra_forbidden":
         names = list(owner.model_fields)
         expected = describe_names(names) if names else "no keys"
@@ -84,6 +86,10 @@ def _problem(item: Any, model: type[BaseModel], where: str) -> Problem:
         return Problem(path, "nothing", (field.description if field else None) or "a value")
     found = show(item["input"]) if location else "what is given"
     return Problem(path, found, _expected(item, field), _hint(item))
+
+
+def _path(where: str, parts: tuple[Any, ...]) -> str:
+    return where + "".join(f"[{part}]" if isinstance(part, int) else f".{show_name(part)}" for part in parts)
 
 
 def _find_field(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[type[BaseModel], FieldInfo | None]:
@@ -100,14 +106,19 @@ def _find_field(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[type
 
 
 def _expected(item: Any, field: FieldInfo | None) -> str:
-    if item["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal") and field:
-        bounds = {
-            name: getattr(entry, name) for entry in field.metadata for name in ("ge", "le") if hasattr(entry, name)
-        }
-        if len(bounds) == 2:
+    kind, given = item["type"], item["input"]
+    too_large = kind == "float_type" and isinstance(given, int) and not isinstance(given, bool)
+    if field and (too_large or kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal")):
+        bounds = {name: getattr(entry, name) for entry in field.metadata for name in _BOUNDS if hasattr(entry, name)}
+        if bounds.keys() == {"ge", "le"}:
             return f"{bounds['ge']} to {bounds['le']}"
-    if item["type"] in ("model_type", "dict_type"):
+        if bounds.keys() == {"gt", "le"}:
+            null = ", or null" if type(None) in get_args(field.annotation) else ""  # 0 may have been meant as none
+            return f"a number greater than {bounds['gt']}, up to {bounds['le']}{null}"
+    if kind in ("model_type", "dict_type"):
         return "a mapping of names to values"
+    if kind == "string_unicode":
+        return "a text that UTF-8 can hold"
     message: str = item["msg"]
     for start in ("Value error, ", "Assertion failed, ", "Input should be "):
         message = message.removeprefix(start)
@@ -117,6 +128,8 @@ def _expected(item: Any, field: FieldInfo | None) -> str:
 def _hint(item: Any) -> str:
     if item["type"] == "float_type" and isinstance(item["input"], str) and _NUMBER.fullmatch(item["input"]):
         return "without quotes; in YAML a number with an exponent needs a point, as in 1.0e-3"
+    if item["type"] == "int_type" and isinstance(item["input"], str) and _INTEGER.fullmatch(item["input"]):
+        return "without quotes"
     if item["type"] != "literal_error" or not isinstance(item["input"], str):
         return ""
     return nearest(

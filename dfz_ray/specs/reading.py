@@ -80,6 +80,8 @@ def _read_yaml(path: Path, text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        if "nesting depth" in what:  # some versions of libyaml look ahead, and have a limit of their own
+            raise _too_deep(path, where) from None
         raise _invalid(path, f"no YAML{where}: {what}", "a YAML text") from None
     except ValueError as error:
         found = f"a value that can't be read ({error})"

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.encoding import plain
+from dfz_ray.specs.policy import TIMEOUT_LIMIT_S, Policy
 from dfz_ray.specs.problems import find_problems, show, show_name
 from dfz_ray.specs.reading import read_data
 from dfz_ray.specs.resources import Resources
@@ -44,6 +45,41 @@ class JournalSettings(_Section):
     inline_result_bytes: Annotated[int, Field(ge=0, le=2**30)] = Field(
         262_144, description="Larger results become files beside the journal, in bytes."
     )
+    durable: bool = Field(
+        True,
+        description="Whether a commit waits until it is on the disk (fsync). false is faster by little, and a power "
+        "failure can cost what was reported as done.",
+    )
+
+
+class FaultSettings(_Section):
+    """What happens when tasks overrun, nodes are lost, and others are in the way."""
+
+    grace_s: float = Field(
+        1.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="After a deadline or a cancellation a task has so long to end by itself before its worker is "
+        "killed, in seconds.",
+    )
+    preempt_after_s: float | None = Field(
+        5.0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="A task that has waited so long behind preemptible ones of a lower priority takes the slot of one, "
+        "in seconds; null means never.",
+    )
+    free_losses: int = Field(5, ge=0, le=1000, description="So many times the loss of a node costs a task no attempt.")
+    node_wait_s: float | None = Field(
+        None,
+        ge=0,
+        le=TIMEOUT_LIMIT_S,
+        allow_inf_nan=False,
+        description="How long tasks that no node can hold wait for one, in seconds; null means 600 where Ray's "
+        "autoscaler is at work, and else not at all.",
+    )
 
 
 class StudySettings(_Section):
@@ -69,6 +105,10 @@ class Settings(_Section):
     )
     resources: Resources = Field(
         Resources(), description="What a task needs where neither it, its batch nor its domain says so."
+    )
+    policy: Policy = Field(Policy(), description="What a task gets where neither it nor its batch says so.")
+    faults: FaultSettings = Field(
+        FaultSettings(), description="What happens when tasks overrun, nodes are lost, and others are in the way."
     )
     chunking: ChunkingSettings = Field(ChunkingSettings(), description="How tasks are handed to workers.")
     journal: JournalSettings = Field(JournalSettings(), description="How a run is written down.")
@@ -117,7 +157,7 @@ def _render(section: BaseModel, lines: list[str], indent: str) -> None:
             lines.append(f"{indent}{name}:")
             _render(value, lines, indent + "  ")
         else:
-            shown = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+            shown = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
             lines.append(f"{indent}{name}: {shown}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
 
 SEED_LIMIT = 2**63
@@ -24,6 +25,8 @@ class Task:
     parameters: bytes
     """All parameters, the defaults included, as MessagePack."""
     description: str = ""
+    policy: Policy = Policy()
+    """Tasks of a batch that are treated alike share one object."""
 
 
 def derive_seed(batch_seed: int, task_id: str) -> int:

@@ -25,14 +25,21 @@ from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.checking import read_batch
 from dfz_ray.specs.encoding import DEPTH_LIMIT, decode
+from dfz_ray.specs.policy import Backoff, Policy
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.task import derive_seed
 
 NAMES = "one of image_classification, maze, quantum"
 BATCH_KEYS = "one of defaults, generate, name, seed, tasks"
-TASK_KEYS = "one of description, domain, id, parameters, resources, seed"
+TASK_KEYS = "one of description, domain, id, parameters, policy, resources, seed"
 SHAPE_KEYS = "one of cpus, custom, gpus, memory"
+POLICY_KEYS = "one of backoff, max_attempts, preemptible, priority, retry_on, timeout_s"
+BACKOFF_KEYS = "one of factor, first_s, jitter, most_s"
 MAZE_KEYS = "one of algorithm, complexity, goal, map_file, moves, size_x, size_y, start, visual_patterns"
+REASONS = "exception, timeout, out_of_memory, worker_crashed, node_lost, unserializable"
+TIMEOUTS = "a number greater than 0, up to 2592000, or null"
+PRIORITIES = "-1000000 to 1000000"
+UNQUOTED = "without quotes; in YAML a number with an exponent needs a point"
 SEEDS = "a whole number from 0 to 9223372036854775807"
 COUNTS = "a whole number from 1 to 10000000"
 IDS = "a text of 1 to 1000 printable characters"
@@ -77,6 +84,11 @@ def task(**fields: Any) -> list[Any]:
 def quantum(**parameters: Any) -> list[Any]:
     """A batch of one quantum circuit."""
     return [{"domain": "quantum", "parameters": {"algorithm": "ghz"} | parameters}]
+
+
+def policy(**fields: Any) -> list[Any]:
+    """A batch of one task that is to be treated so."""
+    return task(policy=fields)
 
 
 def block(**fields: Any) -> dict[str, Any]:
@@ -132,13 +144,13 @@ CASES = [
     case("key a number", {3: 4, "tasks": [MAZE]}, "3", "an unknown key", BATCH_KEYS),
     case("key of a task", task(paramters={}), "tasks[0].paramters", "an unknown key", "did you mean 'parameters'?"),
     case("key of defaults", {"defaults": {"resource": {}}, "tasks": [MAZE]}, "defaults.resource", "an unknown key",
-         "one of resources did you mean 'resources'?"),
+         "one of policy, resources did you mean 'resources'?"),
     case("key of default resources", {"defaults": {"resources": {"cpu": 1}}, "tasks": [MAZE, MAZE]},
          "defaults.resources.cpu", "an unknown key", f"{SHAPE_KEYS} did you mean 'cpus'?"),
     case("key of resources", task(resources={"mem": 1}), "tasks[0].resources.mem", "an unknown key",
          f"{SHAPE_KEYS} did you mean 'memory'?"),
     case("key of a block", block(seeds=1), "generate[0].seeds", "an unknown key",
-         "one of count, description, domain, parameters, resources"),
+         "one of count, description, domain, parameters, policy, resources"),
     case("key of a block's resources", block(resources={"gpu": 1}), "generate[0].resources.gpu", "an unknown key",
          f"{SHAPE_KEYS} did you mean 'gpus'?"),
     case("key of a block's parameters", block(parameters={"algoritm": "bfs"}), "generate[0].parameters.algoritm",
@@ -155,10 +167,6 @@ CASES = [
          "keys that are texts put it in quotes"),
     case("key without end", task(**{"k" * 10_000: 1}), f"tasks[0].{'k' * 200}...{'k' * 200}", "an unknown key",
          TASK_KEYS),
-    # not there yet
-    case("policy", task(policy={"priority": 5}), "tasks[0].policy", "an unknown key", TASK_KEYS),
-    case("default policy", {"defaults": {"policy": {}}, "tasks": [MAZE]}, "defaults.policy", "an unknown key",
-         "one of resources"),
     # parameters
     case("parameters a list", [{"domain": "quantum", "parameters": [1]}], "tasks[0].parameters", "[1]", MAPPING),
     case("0 qubits", quantum(num_qubits=0), "tasks[0].parameters.num_qubits", "0", "1 to 32"),
@@ -227,9 +235,11 @@ CASES = [
          "at most 1000"),
     # seeds and counts
     *(case(f"seed {given}", task(seed=given), "tasks[0].seed", found, SEEDS)
-      for given, found in [(-1, "-1"), (2**63, str(2**63)), ("x", "'x'"), (True, "True"), (1.0, "1.0"), ([1], "[1]")]),
+      for given, found in [(-1, "-1"), (2**63, str(2**63)), (2**64, str(2**64)), ("x", "'x'"), (True, "True"),
+                           (1.0, "1.0"), ([1], "[1]")]),
     *(case(f"seed of the batch {given}", {"seed": given, "tasks": [MAZE]}, "seed", found, SEEDS)
-      for given, found in [(-1, "-1"), (2**63, str(2**63)), ("x", "'x'"), (True, "True"), ([1], "[1]")]),
+      for given, found in [(-1, "-1"), (2**63, str(2**63)), (2**64, str(2**64)), ("x", "'x'"), (True, "True"),
+                           ([1], "[1]")]),
     *(case(f"count {given}", block(count=given), "generate[0].count", found, COUNTS)
       for given, found in [(0, "0"), (-1, "-1"), ("x", "'x'"), (True, "True"), (1.5, "1.5"), (None, "nothing"),
                            (10**7 + 1, "10000001")]),
@@ -267,18 +277,130 @@ CASES = [
          MAPPING),
     case("default CPUs below none", {"defaults": {"resources": {"cpus": -1}}, "tasks": [MAZE, MAZE], **block()},
          "defaults.resources.cpus", "-1", "0 to 100000"),
-    Case("block that is all wrong", {"generate": [{"domain": "x", "count": 0, "resources": {"cpus": -1}}]}, [
+    # policies
+    *(case(f"timeout {given!r:.20}", policy(timeout_s=given), "tasks[0].policy.timeout_s", found, expected)
+      for given, found, expected in [
+          (0, "0", TIMEOUTS),
+          (0.0, "0.0", TIMEOUTS),
+          (-1, "-1", TIMEOUTS),
+          (-0.5, "-0.5", TIMEOUTS),
+          (30 * 86_400 + 1, "2592001", TIMEOUTS),
+          (10**400, "an integer of 1329 bits", TIMEOUTS),
+          (float("nan"), "nan", "a finite number"),
+          ("60", "'60'", f"a valid number {UNQUOTED}"),
+          ("1e999", "'1e999'", f"a valid number {UNQUOTED}"),
+          ("never", "'never'", "a valid number"),
+          (True, "True", "a valid number"),
+          ([60], "[60]", "a valid number"),
+      ]),
+    *(case(f"attempts {given!r:.20}", policy(max_attempts=given), "tasks[0].policy.max_attempts", found, expected)
+      for given, found, expected in [
+          (-1, "-1", "1 to 1000"),
+          (0, "0", "1 to 1000"),
+          (1001, "1001", "1 to 1000"),
+          (1.5, "1.5", "a valid integer"),
+          (3.0, "3.0", "a valid integer"),
+          (True, "True", "a valid integer"),
+          ("3", "'3'", "a valid integer without quotes"),
+      ]),
+    *(case(f"priority {given!r:.20}", policy(priority=given), "tasks[0].policy.priority", found, expected)
+      for given, found, expected in [
+          ("high", "'high'", "a valid integer"),
+          ("5", "'5'", "a valid integer without quotes"),
+          ("1e999", "'1e999'", "a valid integer"),
+          (1.5, "1.5", "a valid integer"),
+          (False, "False", "a valid integer"),
+          (10**6 + 1, "1000001", PRIORITIES),
+          (-(10**6) - 1, "-1000001", PRIORITIES),
+          (10**400, "an integer of 1329 bits", PRIORITIES),
+          (float("nan"), "nan", "a valid integer"),
+      ]),
+    *(case(f"preemptible {given!r}", policy(preemptible=given), "tasks[0].policy.preemptible", found, "a valid boolean")
+      for given, found in [("yes", "'yes'"), (1, "1"), (0.0, "0.0")]),
+    case("reason misspelt", policy(retry_on=["timeout", "timout"]), "tasks[0].policy.retry_on[1]", "'timout'",
+         "'node_lost' or 'unserializable' did you mean 'timeout'?"),
+    case("reason that lasts", policy(retry_on=["invalid"]), "tasks[0].policy.retry_on[0]", "'invalid'", "'exception'"),
+    case("reason a number", policy(retry_on=[1]), "tasks[0].policy.retry_on[0]", "1", "'exception'"),
+    case("reason null", policy(retry_on=[None]), "tasks[0].policy.retry_on[0]", "None", "'exception'"),
+    case("reason a list", policy(retry_on=[["timeout"]]), "tasks[0].policy.retry_on[0]", "['timeout']", "'exception'"),
+    case("reason half a letter", policy(retry_on=["\ud800"]), "tasks[0].policy.retry_on[0]", r"'\ud800'",
+         "a text that UTF-8 can hold"),
+    case("reasons a word", policy(retry_on="timeout"), "tasks[0].policy.retry_on", "'timeout'",
+         f"a list, such as [timeout], of any of {REASONS}"),
+    case("reasons a mapping", policy(retry_on={"timeout": 3}), "tasks[0].policy.retry_on", "{'timeout': 3}", REASONS),
+    case("reasons true", policy(retry_on=True), "tasks[0].policy.retry_on", "True", REASONS),
+    case("backoff a number", policy(backoff=3), "tasks[0].policy.backoff", "3", MAPPING),
+    case("backoff a list", policy(backoff=[0.1]), "tasks[0].policy.backoff", "[0.1]", MAPPING),
+    case("backoff a text", policy(backoff="exponential"), "tasks[0].policy.backoff", "'exponential'", MAPPING),
+    case("key of a backoff", policy(backoff={"first": 1}), "tasks[0].policy.backoff.first", "an unknown key",
+         f"{BACKOFF_KEYS} did you mean 'first_s'?"),
+    case("key of a backoff a number", policy(backoff={1: 2}), "tasks[0].policy.backoff", "the key 1",
+         "keys that are texts"),
+    case("key of a backoff half a letter", policy(backoff={"\ud800": 1}), "tasks[0].policy.backoff", r"'\ud800'",
+         "a text that UTF-8 can hold"),
+    *(case(f"backoff {name} {given}", policy(backoff={name: given}), f"tasks[0].policy.backoff.{name}", found, expected)
+      for name, given, found, expected in [
+          ("first_s", -1, "-1", "0 to 86400"),
+          ("factor", 0.5, "0.5", "1 to 100"),
+          ("factor", float("nan"), "nan", "a finite number"),
+          ("most_s", 86_401, "86401", "0 to 86400"),
+          ("jitter", 1.5, "1.5", "0 to 1"),
+          ("jitter", True, "True", "a valid number"),
+          ("jitter", "0.5", "'0.5'", f"a valid number {UNQUOTED}"),
+      ]),
+    case("policy a list", task(policy=[1]), "tasks[0].policy", "[1]", MAPPING),
+    case("policy a number", task(policy=5), "tasks[0].policy", "5", MAPPING),
+    case("policy a text", task(policy="retry"), "tasks[0].policy", "'retry'", MAPPING),
+    case("policy false", task(policy=False), "tasks[0].policy", "False", MAPPING),
+    case("policy without a bottom", task(policy=containing_itself()), "tasks[0].policy", "{'again': {...}}",
+         f"deeper than {DEPTH_LIMIT} levels"),
+    case("policy unprintable", policy(priority=Unprintable()), "tasks[0].policy.priority",
+         "a value of type 'Unprintable' whose repr raises RuntimeError", "a valid integer"),
+    case("key of a policy", policy(timeout=60), "tasks[0].policy.timeout", "an unknown key",
+         f"{POLICY_KEYS} did you mean 'timeout_s'?"),
+    case("key of a policy null", policy(attempts=None), "tasks[0].policy.attempts", "an unknown key",
+         f"{POLICY_KEYS} did you mean 'max_attempts'?"),
+    case("key of a policy a number", task(policy={3: 1}), "tasks[0].policy", "the key 3",
+         "keys that are texts put it in quotes"),
+    case("key of a policy half a letter", task(policy={"\ud800": 1}), "tasks[0].policy", r"the key '\ud800'",
+         "keys that are texts"),
+    case("key of a policy with colour", policy(**{"\x1b[31mred": 1}), r"tasks[0].policy.\x1b[31mred",
+         "an unknown key", POLICY_KEYS),
+    case("policy of an unknown domain", [{"domain": "maz", "policy": {}}], "tasks[0].domain", "'maz'", NAMES),
+    case("policy of a block", block(policy={"timeout_s": 0}), "generate[0].policy.timeout_s", "0", TIMEOUTS),
+    case("policy of a block a list", block(policy=[1]), "generate[0].policy", "[1]", MAPPING),
+    case("default policy a list", {"defaults": {"policy": [1]}, "tasks": [MAZE, MAZE]}, "defaults.policy", "[1]",
+         MAPPING),
+    case("default timeout 0", {"defaults": {"policy": {"timeout_s": 0}}, "tasks": [MAZE | {"policy": {"priority": 1}},
+         MAZE], **block(policy={"backoff": {"jitter": 0}})}, "defaults.policy.timeout_s", "0", TIMEOUTS),
+    case("default backoff a number", {"defaults": {"policy": {"backoff": 3}}, "tasks": [MAZE, MAZE], **block()},
+         "defaults.policy.backoff", "3", MAPPING),
+    Case("policy that is all wrong", policy(
+        max_attempts=0, retry_on=["oom"], timeout_s="60", priority="high", preemptible=2, backof={}, backoff={"x": 1}
+    ), [
+        ("tasks[0].policy.max_attempts", "0", "1 to 1000"),
+        ("tasks[0].policy.backoff.x", "an unknown key", BACKOFF_KEYS),
+        ("tasks[0].policy.retry_on[0]", "'oom'", "'out_of_memory'"),
+        ("tasks[0].policy.timeout_s", "'60'", "a valid number"),
+        ("tasks[0].policy.priority", "'high'", "a valid integer"),
+        ("tasks[0].policy.preemptible", "2", "a valid boolean"),
+        ("tasks[0].policy.backof", "an unknown key", "did you mean 'backoff'?"),
+    ]),
+    Case("block that is all wrong", {"generate": [
+        {"domain": "x", "count": 0, "resources": {"cpus": -1}, "policy": {"priority": 0.5}}
+    ]}, [
         ("generate[0].count", "0", COUNTS),
         ("generate[0].domain", "'x'", NAMES),
         ("generate[0].resources.cpus", "-1", "0 to 100000"),
+        ("generate[0].policy.priority", "0.5", "a valid integer"),
     ]),
     # all at once, in order
     Case("everything", {
         "sed": 1,
         "seed": -1,
-        "defaults": {"resources": {"cpus": -1}, "x": 1},
+        "defaults": {"resources": {"cpus": -1}, "x": 1, "policy": {"max_attempts": 0}},
         "tasks": [
-            {"domain": "mze", "resources": {"cpus": -3}},
+            {"domain": "mze", "resources": {"cpus": -3}, "policy": {"timeout_s": -1}},
             MAZE | {"id": "", "seed": -1, "resources": {"cpus": -2, "gpu": 1}, "parameters": {"size_x": 1, "size": 2}},
             4,
             MAZE,
@@ -287,10 +409,12 @@ CASES = [
     }, [
         ("sed", "an unknown key", "did you mean 'seed'?"),
         ("seed", "-1", SEEDS),
-        ("defaults.x", "an unknown key", "one of resources"),
+        ("defaults.x", "an unknown key", "one of policy, resources"),
         ("defaults.resources.cpus", "-1", "0 to 100000"),
+        ("defaults.policy.max_attempts", "0", "1 to 1000"),
         ("tasks[0].domain", "'mze'", "did you mean 'maze'?"),
         ("tasks[0].resources.cpus", "-3", "0 to 100000"),
+        ("tasks[0].policy.timeout_s", "-1", TIMEOUTS),
         ("tasks[1].id", "''", IDS),
         ("tasks[1].seed", "-1", SEEDS),
         ("tasks[1].resources.cpus", "-2", "0 to 100000"),
@@ -435,6 +559,15 @@ FILES = [
     ("b.json", "[" * (DEPTH_LIMIT + 1) + "1" + "]" * (DEPTH_LIMIT + 1), DEEP, "a few levels"),
     ("b.json", "[" * 700 + "]" * 700, DEEP, "a few levels"),
     ("b.json", '[{"domain": "maze", "seed": 1e999}]', "inf at [0].seed", "a finite number"),
+    ("b.json", '[{"domain": "maze", "policy": {"timeout_s": 1e999}}]', "inf at [0].policy.timeout_s",
+     "a finite number"),
+    ("b.json", '[{"domain": "maze", "policy": {"priority": -1e999}}]', "-inf at [0].policy.priority",
+     "a finite number"),
+    ("b.json", '[{"domain": "quantum", "parameters": {"noise_level": 1e999}}]', "inf at [0].parameters.noise_level",
+     "a finite number"),
+    ("b.yaml", "tasks: [{domain: maze, policy: {timeout_s: .inf}}]", "inf at tasks[0].policy.timeout_s",
+     "a finite number"),
+    ("b.yaml", "defaults: {policy: {timeout_s: 1.0e+999}}", "inf at defaults.policy.timeout_s", "a finite number"),
     ("b.json", '{"seed": NaN}', "nan at seed", "a finite number"),
     ("b.json", '{"tasks": [-Infinity]}', "-inf at tasks[0]", "a finite number"),
     ("b.yaml", "tasks: [{domain: maze, parameters: {complexity: 1.0e+999}}]", "inf at tasks[0].parameters.complexity",
@@ -487,6 +620,11 @@ def make_huge(path: Path) -> None:
     os.truncate(path, 10**10)
 
 
+def make_device(path: Path) -> None:
+    """A link to a device that never ends."""
+    path.symlink_to("/dev/zero")
+
+
 def make_loop(path: Path) -> None:
     """A link to itself."""
     path.symlink_to(path.name)
@@ -499,6 +637,7 @@ def make_loop(path: Path) -> None:
         (make_nothing, "a file that can be read; {path}: No such file or directory"),
         (Path.mkdir, "a regular file; {path} is none"),
         (os.mkfifo, "a regular file; {path} is none"),
+        (make_device, "a regular file; {path} is none"),
         (make_loop, "a file that can be read; {path}: Too many levels of symbolic links"),
         (make_huge, "a file of at most 67108864 bytes; {path} has 10000000000"),
     ],
@@ -544,6 +683,7 @@ def test_an_error_travels() -> None:
 
 WORDS = st.sampled_from([
     "tasks", "generate", "defaults", "seed", "name", "id", "domain", "description", "parameters", "resources", "count",
+    "policy", "max_attempts", "backoff", "first_s", "retry_on", "timeout", "timeout_s", "priority", "preemptible",
     "cpus", "gpus", "memory", "custom", "maze", "quantum", "image_classification", "size_x", "start", "goal", "moves",
     "algorithm", "num_qubits", "noise_level", "qasm_file", "map_file", "target_classes", "data_source", "imagefolder:.",
     "torchvision:x:y", "2GiB", "", "\n", "\ud800", "~a", "\0",
@@ -564,11 +704,12 @@ def broken_batches(draw: st.DrawFn) -> Any:
         "parameters": parameters | TREES,
         "count": st.integers(-1, 3) | TREES,
         "resources": st.dictionaries(WORDS, TREES, max_size=3),
+        "policy": st.dictionaries(WORDS, TREES, max_size=3),
         "seed": TREES,
         "id": TREES,
     }
     blocks = {"domain": domain, "count": st.integers(1, 3)}
-    more = {key: fields[key] for key in ("parameters", "resources")}
+    more = {key: fields[key] for key in ("parameters", "resources", "policy")}
     return {
         "tasks": draw(st.lists(st.fixed_dictionaries({}, optional=fields) | TREES, max_size=3)),
         "generate": draw(st.lists(st.fixed_dictionaries(blocks, optional=more) | TREES, max_size=2)),
@@ -602,12 +743,15 @@ def test_anything_is_accepted_or_told(data: Any) -> None:
 
 def test_what_is_missing_has_a_default() -> None:
     """A task needs nothing but its domain: id, seed, parameters and resources have defaults."""
-    batch = accept([MAZE, {"domain": "maze", "id": None, "seed": None, "parameters": None, "resources": None}])
+    batch = accept(
+        [MAZE, {"domain": "maze", "id": None, "seed": None, "parameters": None, "resources": None, "policy": None}]
+    )
 
     first, second = batch.tasks
     assert (batch.name, batch.seed, batch.files) == ("batch", 0, {})
     assert (first.id, first.seed, first.description) == ("task-0", derive_seed(0, "task-0"), "")
     assert first.resources == Resources()
+    assert first.policy == Policy()
     assert second == dataclasses.replace(first, id="task-1", seed=derive_seed(0, "task-1"))
 
 
@@ -675,6 +819,124 @@ def test_what_wins(said: tuple[str, ...]) -> None:
     for one in batch.tasks:
         assert one.resources.cpus == SOURCES[strongest]
         assert one.resources.gpus == (0 if len(said) == 4 else 1)
+
+
+def test_which_policy_wins() -> None:
+    """For each key of a policy and of its backoff the task wins over `defaults`, those over the configuration."""
+    configured = Policy(max_attempts=9, priority=9, preemptible=False, backoff=Backoff(first_s=9, factor=9, most_s=9))
+    own = {"max_attempts": 1, "backoff": {"first_s": 1}}
+    batch = accept(
+        {
+            "defaults": {"policy": {"max_attempts": 2, "priority": 2, "backoff": {"first_s": 2, "factor": 2}}},
+            "tasks": [MAZE, MAZE | {"policy": own}],
+            "generate": [MAZE | {"count": 1, "policy": own}],
+        },
+        default_policy=configured,
+    )
+
+    shared = Policy(max_attempts=2, priority=2, preemptible=False, backoff=Backoff(first_s=2, factor=2, most_s=9))
+    backoff = shared.backoff.model_copy(update={"first_s": 1.0})
+    stronger = shared.model_copy(update={"max_attempts": 1, "backoff": backoff})
+    assert [one.policy for one in batch.tasks] == [shared, stronger, stronger]
+
+
+def test_a_null_in_a_policy() -> None:
+    """A null says nothing, so that the next source is asked; that of a timeout says that there is none."""
+    nothing = {"priority": None, "backoff": None, "max_attempts": None, "retry_on": None, "preemptible": None}
+    shared = {"priority": 5, "timeout_s": 60, "backoff": {"first_s": 3}, "retry_on": []}
+
+    batch = accept(
+        {
+            "defaults": {"policy": shared},
+            "tasks": [MAZE | {"policy": own} for own in (nothing, {"backoff": {"first_s": None}}, {"timeout_s": None})],
+        }
+    )
+
+    expected = Policy(priority=5, timeout_s=60, backoff=Backoff(first_s=3), retry_on=())
+    *same, endless = (one.policy for one in batch.tasks)
+    assert same == [expected, expected]
+    assert endless == expected.model_copy(update={"timeout_s": None})
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"retry_on": ["node_lost", "out_of_memory", "worker_crashed", "node_lost"], "priority": None},
+        {"max_attempts": 3, "timeout_s": None, "backoff": {"factor": 2, "most_s": 60.0}},
+        {"priority": np.int64(0), "preemptible": np.bool_(True), "backoff": {"jitter": np.float32(0.5)}},
+    ],
+)
+def test_equal_policies_are_one(said: dict[str, Any]) -> None:
+    """Tasks that are treated alike share one policy, in whichever words it is given."""
+    batch = accept({"tasks": [MAZE, MAZE | {"policy": said}, MAZE | {"policy": said}], **block(policy=said)})
+
+    assert len({id(one.policy) for one in batch.tasks}) == 1
+
+
+def test_the_policies_of_many_tasks() -> None:
+    """Tasks of a few policies share a few objects, however they are mixed."""
+    mixed = [MAZE | {"policy": {"priority": number % 3, "retry_on": ["timeout"]}} for number in range(30)]
+
+    batch = accept(mixed)
+
+    assert [one.policy.priority for one in batch.tasks] == [0, 1, 2] * 10
+    assert len({id(one.policy) for one in batch.tasks}) == 3
+
+
+def test_numpy_in_a_policy() -> None:
+    """NumPy's scalars and arrays are as good in a policy as Python's own, and become them."""
+    given = {
+        "priority": np.int64(5),
+        "timeout_s": np.float32(1.5),
+        "max_attempts": np.uint8(7),
+        "preemptible": np.bool_(False),
+        "retry_on": np.array(["timeout", "exception"]),
+        "backoff": {"first_s": np.int32(2)},
+    }
+
+    tasks = accept({"tasks": policy(**given), **block(count=1, policy=given)}).tasks
+
+    for one in tasks:
+        assert one.policy == Policy(
+            priority=5,
+            timeout_s=1.5,
+            max_attempts=7,
+            preemptible=False,
+            retry_on=("exception", "timeout"),
+            backoff=Backoff(first_s=2),
+        )
+        assert [type(value) for value in one.policy.key()] == [int, tuple, tuple, float, int, bool]
+
+
+@pytest.mark.parametrize(
+    "given", [{"timeout_s": float("inf")}, {"backoff": {"most_s": float("-inf")}}, {"backoff": {"factor": np.inf}}]
+)
+def test_nothing_in_a_policy_is_infinite(given: dict[str, Any]) -> None:
+    """An infinity from Python is refused as one from a file is: null says that there is no timeout."""
+    (problem,) = refusal(policy(**given)).problems
+
+    assert (problem.found.strip("-"), problem.expected) == ("inf", "a finite number")
+
+
+def test_numpy_truths_are_no_numbers() -> None:
+    """A truth value is no number, also where it is NumPy's."""
+    problems = refusal(policy(priority=np.bool_(True), timeout_s=np.bool_(True))).problems
+
+    assert [problem.where.rpartition(".")[2] for problem in problems] == ["timeout_s", "priority"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/passwd", "/", "..", "a/../b", "<script>alert(1)</script>", "%s{0}$HOME`id`", "';--", "🦖", "x" * 1000],
+)
+def test_an_id_is_only_a_name(name: str, form: str, tmp_path: Path) -> None:
+    """Any printable text is an id, also one that looks like a path, a script or a command."""
+    batch = accept(FORMS[form](tmp_path, {"tasks": [MAZE | {"id": name, "description": f"{name}\n"}]}))
+
+    (one,) = batch.tasks
+    assert (one.id, one.description) == (name, f"{name}\n")
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ import yaml
 from pydantic import BaseModel
 
 from dfz_ray.errors import InvalidInput
-from dfz_ray.specs.settings import Settings, read_settings, render_settings
+from dfz_ray.specs.policy import Backoff, Policy
+from dfz_ray.specs.settings import FaultSettings, Settings, read_settings, render_settings
 
 DEFAULT = Path(__file__).parents[2] / "configs/default.yaml"
-SECTIONS = "one of address, chunking, journal, max_workers, resources, study"
+SECTIONS = "one of address, chunking, faults, journal, max_workers, policy, resources, study"
 
 
 def refusal(source: Any) -> InvalidInput:
@@ -82,6 +83,27 @@ def test_a_part_will_do() -> None:
     assert settings.max_workers == 3
 
 
+def test_a_part_of_a_policy() -> None:
+    """A file may say one key of the policy or of its backoff; a null there says nothing."""
+    given = {"timeout_s": 60, "priority": None, "backoff": {"first_s": np.int64(2), "factor": None}, "retry_on": []}
+
+    settings = read_settings({"policy": given, "faults": {"preempt_after_s": None}, "journal": {"durable": False}})
+
+    assert settings.policy == Policy(timeout_s=60, backoff=Backoff(first_s=2), retry_on=())
+    assert settings.faults == FaultSettings(preempt_after_s=None)
+    assert settings.faults.grace_s == 1
+    assert settings.journal.durable is False
+
+
+def test_a_policy_is_rendered_as_it_is_read() -> None:
+    """The file shows the policy's reasons as a list and its backoff as a section."""
+    text = render_settings()
+
+    assert "\n  retry_on: [out_of_memory, worker_crashed, node_lost]\n" in text
+    assert "\n  backoff:\n    # " in text
+    assert "\n    first_s: 0.1\n" in text
+
+
 CASES = [
     ({"chunkin": {}}, "chunkin", "an unknown key", f"{SECTIONS} did you mean 'chunking'?"),
     ({"chunking": {"target": 1}}, "chunking.target", "an unknown key", "did you mean 'target_s'?"),
@@ -102,6 +124,21 @@ CASES = [
     ({"study": {"repeats": 1.5}}, "study.repeats", "1.5", "a valid integer"),
     ({"study": {"repeats": 0}}, "study.repeats", "0", "1 to 1000"),
     ({"study": {"seed": 2**63}}, "study.seed", str(2**63), "less than 9223372036854775808"),
+    ({"policy": None}, "policy", "None", "a mapping of names to values"),
+    ({"policy": {"timeout": 1}}, "policy.timeout", "an unknown key", "did you mean 'timeout_s'?"),
+    ({"policy": {"timeout_s": 0}}, "policy.timeout_s", "0", "a number greater than 0, up to 2592000, or null"),
+    ({"policy": {"max_attempts": True}}, "policy.max_attempts", "True", "a valid integer"),
+    ({"policy": {"backoff": {"factor": 0}}}, "policy.backoff.factor", "0", "1 to 100"),
+    ({"policy": {"retry_on": ["crash"]}}, "policy.retry_on[0]", "'crash'", "did you mean 'worker_crashed'?"),
+    ({"faults": {"grace_s": 0}}, "faults.grace_s", "0", "a number greater than 0, up to 3600"),
+    ({"faults": {"grace_s": None}}, "faults.grace_s", "None", "a valid number"),
+    ({"faults": {"preempt_after_s": -1}}, "faults.preempt_after_s", "-1", "0 to 86400"),
+    ({"faults": {"preempt_after_s": "5"}}, "faults.preempt_after_s", "'5'", "a valid number without quotes"),
+    ({"faults": {"free_losses": 1001}}, "faults.free_losses", "1001", "0 to 1000"),
+    ({"faults": {"free_losses": 0.5}}, "faults.free_losses", "0.5", "a valid integer"),
+    ({"faults": {"node_wait_s": float("nan")}}, "faults.node_wait_s", "nan", "a finite number"),
+    ({"faults": {"node_wait": 1}}, "faults.node_wait", "an unknown key", "did you mean 'node_wait_s'?"),
+    ({"journal": {"durable": 1}}, "journal.durable", "1", "a valid boolean"),
     ({"resources": {"memory": "2GX"}}, "resources.memory", "'2GX'", "512MiB or 2GiB"),
 ]
 

@@ -1,0 +1,116 @@
+"""How one task is treated: how often it is tried, for how long, and what goes before what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+RetryReason = Literal["exception", "timeout", "out_of_memory", "worker_crashed", "node_lost", "unserializable"]
+"""What may end an attempt such that another can go better; a task that can never run is never tried again."""
+RETRY_REASONS: tuple[RetryReason, ...] = get_args(RetryReason)
+"""In the order in which a policy keeps them."""
+TIMEOUT_LIMIT_S = 30 * 86_400
+
+
+def merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
+    """What two sources say together of a policy, key by key, also within `backoff`; the stronger may be unchecked."""
+    merged = {**weaker, **_said(Policy, stronger)}
+    below, above = weaker.get("backoff"), merged.get("backoff")
+    if isinstance(below, Mapping) and isinstance(above, Mapping):
+        merged["backoff"] = {**below, **_said(Backoff, above)}
+    return merged
+
+
+def _said(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given without its nulls: a null says nothing, except where it is a value."""
+    return {key: value for key, value in given.items() if value is not None or _is_value(model, key)}
+
+
+def _is_value(model: type[BaseModel], key: str) -> bool:
+    """Whether null is a value of that key; an unknown key keeps its own, so that it is refused."""
+    field = model.model_fields.get(key)
+    return field is None or type(None) in get_args(field.annotation)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        return _said(cls, given) if isinstance(given, Mapping) else given
+
+
+class Backoff(_Part):
+    """How long a task waits before it is tried again: exponential backoff with jitter.
+
+    The delay after the k-th attempt, before attempt k+1, is min(most_s, first_s * factor**(k-1)) * (1 - jitter * u),
+    with u from [0, 1) drawn from the run's seed.
+    """
+
+    first_s: float = Field(
+        0.1, ge=0, le=86_400, allow_inf_nan=False, description="The delay after the first attempt, in seconds."
+    )
+    factor: float = Field(
+        2.0, ge=1, le=100, allow_inf_nan=False, description="How many times longer each further delay is."
+    )
+    most_s: float = Field(60.0, ge=0, le=86_400, allow_inf_nan=False, description="No delay is longer, in seconds.")
+    jitter: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="The share of a delay that is drawn at random, from the run's seed: 0 draws none of it.",
+    )
+
+    def key(self) -> tuple[float, ...]:
+        """Equal backoffs have equal keys."""
+        return (self.first_s, self.factor, self.most_s, self.jitter)
+
+
+def _as_tuple(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(value)
+    raise ValueError(f"a list, such as [timeout], of any of {', '.join(RETRY_REASONS)}")
+
+
+def _in_order(reasons: tuple[RetryReason, ...]) -> tuple[RetryReason, ...]:
+    """Each once, in one order, so that equal policies are equal."""
+    return tuple(reason for reason in RETRY_REASONS if reason in reasons)
+
+
+class Policy(_Part):
+    """How one task is treated: how often it is tried, for how long, and what goes before what."""
+
+    max_attempts: int = Field(
+        3, ge=1, le=1000, description="How often a task is tried at most; 1 means that it is never tried again."
+    )
+    backoff: Backoff = Field(Backoff(), description="How long it waits before it is tried again.")
+    retry_on: Annotated[
+        tuple[RetryReason, ...],
+        BeforeValidator(_as_tuple),
+        AfterValidator(_in_order),
+    ] = Field(
+        ("out_of_memory", "worker_crashed", "node_lost"),
+        description=f"Why an attempt may have ended for the task to be tried again: any of {', '.join(RETRY_REASONS)}.",
+    )
+    timeout_s: float | None = Field(
+        None,
+        gt=0,
+        le=TIMEOUT_LIMIT_S,
+        allow_inf_nan=False,
+        description="How long one attempt may take, in seconds; null means as long as it likes.",
+    )
+    priority: int = Field(
+        0, ge=-1_000_000, le=1_000_000, description="Of the tasks that wait, those of a higher priority go first."
+    )
+    preemptible: bool = Field(
+        True, description="Whether a task of a higher priority may take its slot; it then runs again, uncharged."
+    )
+
+    def key(self) -> tuple[Any, ...]:
+        """Equal policies have equal keys."""
+        attempts = (self.max_attempts, self.backoff.key(), self.retry_on)
+        return (*attempts, self.timeout_s, self.priority, self.preemptible)
