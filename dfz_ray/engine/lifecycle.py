@@ -34,6 +34,7 @@ class Happening(IntEnum):
     """Its chunk ended without it: nothing was committed, and another attempt is due."""
     RESULT_COMMITTED = 2
     FAILURE_COMMITTED = 3
+    CANCELLATION_COMMITTED = 4
 
 
 TRANSITIONS: dict[tuple[State, Happening], State] = {
@@ -42,6 +43,8 @@ TRANSITIONS: dict[tuple[State, Happening], State] = {
     (State.RUNNING, Happening.RESULT_COMMITTED): State.COMPLETED,
     (State.RUNNING, Happening.FAILURE_COMMITTED): State.FAILED,
     (State.PENDING, Happening.FAILURE_COMMITTED): State.FAILED,  # it can never run: infeasible
+    (State.PENDING, Happening.CANCELLATION_COMMITTED): State.CANCELLED,
+    (State.RUNNING, Happening.CANCELLATION_COMMITTED): State.CANCELLED,
 }
 
 FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from dfz_ray.engine.retries import KindPolicy
+
 # --- data in both ---------------------------------------------------------------------------------------------------
 
 
@@ -15,6 +17,7 @@ class KindEntry(NamedTuple):
     name: str
     lane: int
     """Number of its lane: tasks of one domain and one shape, which may share a lease."""
+    policy: KindPolicy = KindPolicy()
 
 
 class TaskEnd(NamedTuple):
@@ -23,6 +26,8 @@ class TaskEnd(NamedTuple):
     number: int
     succeeded: bool
     duration_s: float
+    reason: str = ""
+    """Of one that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,10 @@ class TasksSubmitted:
     """For each new task, in order, the number of its kind."""
     settled: Mapping[int, int] = field(default_factory=dict)
     """Of tasks that a journal knows already: number and final state."""
+    charged: Mapping[int, int] = field(default_factory=dict)
+    """Of the others: how many attempts a journal says were charged to them."""
+    free_losses: Mapping[int, int] = field(default_factory=dict)
+    """And how many were lost with their node, and not charged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,10 @@ class LeaseLost:
 
     lease: int
     message: str
+    reason: str = "worker_crashed"
+    """worker_crashed, node_lost, out_of_memory or timeout."""
+    executing: int | None = None
+    """The task that it was executing, NO_TASK where it was executing none; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +108,7 @@ class OutcomesCommitted:
 
     completed: Sequence[int]
     failed: Sequence[int]
+    cancelled: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +118,7 @@ class LaneSized:
     lane: int
     capacity: float
     why_none: str = ""
-    """Where the capacity is 0: what was asked, and what the nearest node has."""
+    """Where the capacity is 0, and no node is waited for: what was asked, and what the nearest node has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +129,25 @@ class ManagerMeasured:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """These tasks are not wanted any more."""
+
+    numbers: Sequence[int] | None = None
+    """None: all that are open."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """It is later than before: what was due at `Engine.wake_at` is due."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopAsked:
     """No further chunk is to be handed out; what is held may end."""
 
+
+NO_TASK = -1
+"""The worker was alive between tasks, so none of them is to blame for its death."""
 
 Event = (
     TasksSubmitted
@@ -129,6 +159,8 @@ Event = (
     | OutcomesCommitted
     | LaneSized
     | ManagerMeasured
+    | CancelAsked
+    | TimePassed
     | StopAsked
 )
 
@@ -169,7 +201,7 @@ class AnswerEnd:
 
 @dataclass(frozen=True, slots=True)
 class CommitEnds:
-    """Write down how these executions of a chunk ended; each is its task's outcome."""
+    """Write down how these executions of a chunk ended; each completed or failed one is its task's outcome."""
 
     lease: int
     chunk: int
@@ -177,6 +209,8 @@ class CommitEnds:
     failed: Sequence[int]
     superseded: Sequence[int] = field(default=())
     """Ends that came too late: the task has another outcome, or is in other hands. They change nothing."""
+    retried: Sequence[int] = field(default=())
+    """Failures after which another attempt is due; they are charged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +225,47 @@ class CommitLosses:
 
 @dataclass(frozen=True, slots=True)
 class NoteAttemptsLost:
-    """Write down that a chunk's worker died, and that these of its tasks run again without being charged."""
+    """Write down that a chunk did not come to its end, and that these of its tasks run again."""
 
     chunk: int
     numbers: Sequence[int]
+    reason: str
     message: str
+    charged: bool = False
 
 
-Command = StartLease | GiveChunk | AnswerWait | AnswerEnd | CommitEnds | CommitLosses | NoteAttemptsLost
+@dataclass(frozen=True, slots=True)
+class CommitCancellations:
+    """Write down that these tasks were cancelled."""
+
+    numbers: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptLease:
+    """Ask the worker of a lease to let go of these tasks, the one that it executes included."""
+
+    lease: int
+    numbers: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class KillLease:
+    """Kill the worker of a lease; its loss is to be told."""
+
+    lease: int
+    why: str
+
+
+Command = (
+    StartLease
+    | GiveChunk
+    | AnswerWait
+    | AnswerEnd
+    | CommitEnds
+    | CommitLosses
+    | NoteAttemptsLost
+    | CommitCancellations
+    | InterruptLease
+    | KillLease
+)

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dfz_ray.engine.chunking import TASKS_LIMIT, Pace, RunTimes, chunk_size, overrun_budget_s
+from dfz_ray.engine.retries import KindPolicy
+
+Rank = tuple[int, int, float]
 
 
 @dataclass(slots=True)
@@ -19,7 +22,12 @@ class Kind:
     number: int
     name: str
     lane: int
+    policy: KindPolicy = KindPolicy()
     waiting: deque[int] = field(default_factory=deque)
+    waiting_since: float = 0.0
+    """When the first of those that wait came."""
+    granted: list[float] = field(default_factory=list)
+    """When slots were taken from others for it, of those that it has not used yet."""
     times: RunTimes = field(default_factory=RunTimes)
     last_size: int = 1
     probing: int = 0
@@ -28,11 +36,20 @@ class Kind:
     """Counts the changes of its rank: an older entry in the lane's heap is void."""
 
     @property
-    def rank(self) -> tuple[int, float]:
-        """Lower is due earlier: one task of every unknown kind, then long kinds, then more of the unknown."""
+    def rank(self) -> Rank:
+        """Lower is due earlier: higher priorities; one task of every unknown kind, long kinds, more of the unknown."""
+        first = -self.policy.priority
         if not self.times.known:
-            return (0, 0.0) if not self.probing else (2, 0.0)
-        return (1, -self.times.mean_s)
+            return (first, 2 if self.probing else 0, 0.0)
+        return (first, 1, -self.times.mean_s)
+
+
+class Suspects(NamedTuple):
+    """Tasks in whose chunk a worker died, of one priority: they are run by themselves."""
+
+    kind: Kind
+    """Of the first of them."""
+    numbers: list[int]
 
 
 @dataclass(slots=True)
@@ -40,12 +57,12 @@ class Lane:
     """The waiting tasks of one domain and one shape: a lease takes from one lane."""
 
     number: int
-    heap: list[tuple[tuple[int, float], int, int]] = field(default_factory=list)
+    heap: list[tuple[Rank, int, int]] = field(default_factory=list)
     waiting: int = 0
     left_s: float = 0.0
     """The work that waits, as far as it is known, in seconds."""
-    suspects: deque[list[int]] = field(default_factory=deque)
-    """Tasks in whose chunk a worker died: each group is run by itself."""
+    suspects: deque[Suspects] = field(default_factory=deque)
+    """Higher priorities first, and then in the order in which they came."""
     capacity: float = math.inf
     """How many leases of its shape the cluster can run at once."""
     seen: bool = False
@@ -57,6 +74,8 @@ class Lane:
     """Leases that have not asked for work yet."""
     stillborn: int = 0
     """Deaths in a row of leases that had not."""
+    fruitless: int = 0
+    """Deaths in a row of workers that executed no task."""
     replaced_from: int = 0
     """The first lease that was started after the last of these deaths."""
 
@@ -66,6 +85,8 @@ class Taken(NamedTuple):
 
     numbers: list[int]
     budget_s: float
+    limit_s: float = math.inf
+    """No worker that keeps their deadlines takes longer."""
 
 
 class Queue:
@@ -74,11 +95,16 @@ class Queue:
     def __init__(self) -> None:
         self.kinds: list[Kind] = []
         self.lanes: list[Lane] = []
+        self.priorities: set[int] = set()
+        self.delayed: dict[int, tuple[float, int]] = {}
+        """Tasks that are to be tried again: when, and their kind."""
+        self._delays: list[tuple[float, int]] = []
 
-    def add_kind(self, name: str, lane: int) -> None:
+    def add_kind(self, name: str, lane: int, policy: KindPolicy) -> None:
         """Make a kind known; it gets the next number, and its lane exists from now on."""
         self.get_lane(lane)
-        self.kinds.append(Kind(len(self.kinds), name, lane))
+        self.kinds.append(Kind(len(self.kinds), name, lane, policy))
+        self.priorities.add(policy.priority)
 
     def get_lane(self, number: int) -> Lane:
         """The lane of that number; it exists from now on."""
@@ -86,15 +112,59 @@ class Queue:
             self.lanes.append(Lane(len(self.lanes)))
         return self.lanes[number]
 
-    def put(self, kind_number: int, numbers: Iterable[int]) -> None:
+    def put(self, kind_number: int, numbers: Iterable[int], now: float) -> None:
         """Let tasks of one kind wait behind the others of that kind."""
-        self._put(kind_number, numbers, first=False)
+        self._put(kind_number, numbers, now, first=False)
 
-    def put_back(self, kind_number: int, numbers: Sequence[int]) -> None:
+    def put_back(self, kind_number: int, numbers: Sequence[int], now: float) -> None:
         """Let tasks that had been taken wait again, before the others of their kind."""
-        self._put(kind_number, reversed(numbers), first=True)
+        self._put(kind_number, reversed(numbers), now, first=True)
 
-    def _put(self, kind_number: int, numbers: Iterable[int], first: bool) -> None:
+    def delay(self, kind_number: int, number: int, due: float) -> None:
+        """Let a task wait again from some time on."""
+        self.delayed[number] = (due, kind_number)
+        heapq.heappush(self._delays, (due, number))
+
+    @property
+    def next_due(self) -> float | None:
+        """When the first of the delayed tasks is due."""
+        while self._delays:
+            due, number = self._delays[0]
+            if self.delayed.get(number, (None, 0))[0] == due:
+                return due
+            heapq.heappop(self._delays)  # it was removed
+        return None
+
+    def put_due(self, now: float) -> set[int]:
+        """Let the delayed tasks wait whose time has come; returns the numbers of their lanes."""
+        lanes = set()
+        while (due := self.next_due) is not None and due <= now:
+            number = heapq.heappop(self._delays)[1]
+            _, kind_number = self.delayed.pop(number)
+            self.put_back(kind_number, [number], now)
+            lanes.add(self.kinds[kind_number].lane)
+        return lanes
+
+    def remove(self, numbers: set[int]) -> list[int]:
+        """Take tasks out, of those that wait; returns which these were."""
+        removed = [number for number in numbers if self.delayed.pop(number, None) is not None]
+        for kind in self.kinds:
+            gone = [number for number in kind.waiting if number in numbers]
+            if gone:
+                kind.waiting = deque(number for number in kind.waiting if number not in numbers)
+                lane = self.lanes[kind.lane]
+                lane.waiting -= len(gone)
+                lane.left_s = max(0.0, lane.left_s - len(gone) * kind.times.mean_s) if lane.waiting else 0.0
+                self._rank(kind)
+                removed.extend(gone)
+        for lane in self.lanes:
+            for group in lane.suspects:
+                removed.extend(number for number in group.numbers if number in numbers)
+                group.numbers[:] = [number for number in group.numbers if number not in numbers]
+            lane.suspects = deque(group for group in lane.suspects if group.numbers)
+        return removed
+
+    def _put(self, kind_number: int, numbers: Iterable[int], now: float, first: bool) -> None:
         kind = self.kinds[kind_number]
         lane = self.lanes[kind.lane]
         before = len(kind.waiting)
@@ -103,6 +173,7 @@ class Queue:
         lane.waiting += added
         lane.left_s += added * kind.times.mean_s
         if before == 0 and added:
+            kind.waiting_since = now
             self._rank(kind)
 
     def learn(self, kind_number: int, count: int, total_s: float, total_squares: float) -> None:
@@ -126,6 +197,25 @@ class Queue:
         if kind.waiting:
             heapq.heappush(self.lanes[kind.lane].heap, (kind.rank, kind.number, kind.stamp))
 
+    def add_suspects(self, kind_number: int, numbers: list[int]) -> None:
+        """Let tasks of one priority wait to be run by themselves."""
+        kind = self.kinds[kind_number]
+        suspects = self.lanes[kind.lane].suspects
+        before = sum(group.kind.policy.priority >= kind.policy.priority for group in suspects)
+        suspects.insert(before, Suspects(kind, numbers))
+
+    def find_suspects(self, lane: Lane) -> Suspects | None:
+        """The suspects of a lane, where they are due before all else that waits there."""
+        if not lane.suspects:
+            return None
+        kind, first = self.find_first(lane), lane.suspects[0]
+        return first if kind is None or first.kind.policy.priority >= kind.policy.priority else None
+
+    def find_due(self, lane: Lane) -> Kind | None:
+        """The kind of what is due first in a lane, suspects included, if anything waits."""
+        suspects = self.find_suspects(lane)
+        return suspects.kind if suspects is not None else self.find_first(lane)
+
     def find_first(self, lane: Lane) -> Kind | None:
         """The kind of a lane that is due first, if any waits."""
         while lane.heap:
@@ -140,28 +230,38 @@ class Queue:
         """Take a chunk's tasks from a lane, which must have some waiting."""
         numbers: list[int] = []
         share_s = pace.share_s(lane.left_s)
-        expected_s, spread_s = 0.0, 0.0
+        expected_s, spread_s, sum_s, longest_s = 0.0, 0.0, 0.0, 0.0
+        priority, is_limited = 0, False
         while len(numbers) < TASKS_LIMIT and (kind := self.find_first(lane)) is not None:
-            if numbers and not kind.times.known:
-                break  # what is unknown goes alone: it would spoil the estimate
+            timeout_s = math.inf if kind.policy.timeout_s is None else kind.policy.timeout_s
+            if numbers and (
+                not kind.times.known or (kind.policy.priority, timeout_s < math.inf) != (priority, is_limited)
+            ):
+                break  # what is unknown goes alone: it would spoil the estimate; and no deadline, the limit
+            priority, is_limited = kind.policy.priority, timeout_s < math.inf
             rest_s = share_s - expected_s
             if numbers and kind.times.mean_s > rest_s:
                 break
+            rest_s = min(rest_s, timeout_s)  # a chunk is to be no longer than a deadline
             size = min(chunk_size(kind.times, len(kind.waiting), kind.last_size, rest_s), TASKS_LIMIT - len(numbers))
             numbers.extend(self._take_from(lane, kind, size))
+            sum_s, longest_s = sum_s + size * timeout_s, max(longest_s, timeout_s)
             expected_s += size * kind.times.mean_s
             spread_s = max(spread_s, kind.times.spread_s)
             if not kind.times.known or kind.waiting:
                 break
         if not numbers:
             return None
-        return Taken(numbers, overrun_budget_s(expected_s, len(numbers), spread_s, pace.aim_s))
+        budget_s = overrun_budget_s(expected_s, len(numbers), spread_s, pace.aim_s)
+        return Taken(numbers, budget_s, min(sum_s, budget_s + longest_s))
 
     def _take_from(self, lane: Lane, kind: Kind, size: int) -> list[int]:
         numbers = [kind.waiting.popleft() for _ in range(size)]
         lane.waiting -= size
         lane.left_s = lane.left_s - size * kind.times.mean_s if lane.waiting else 0.0
         kind.last_size = size
+        if kind.granted:
+            del kind.granted[0]
         if not kind.times.known:
             kind.probing += 1
             self._rank(kind)
@@ -169,7 +269,7 @@ class Queue:
 
     def clear(self, lane: Lane) -> list[int]:
         """Take out everything that waits in a lane."""
-        numbers = [number for group in lane.suspects for number in group]
+        numbers = [number for group in lane.suspects for number in group.numbers]
         lane.suspects.clear()
         for kind in self.kinds:
             if kind.lane == lane.number:

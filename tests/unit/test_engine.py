@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from virtual_cluster import Job, VirtualCluster
+from virtual_cluster import ONCE, Job, VirtualCluster
 from witness import Witness
 
 import dfz_ray.engine
@@ -43,7 +43,7 @@ AT_ONCE = {"start": 0.0, "message": 0.0, "commit": 0.0, "loss": 0.0}.__getitem__
 def run(jobs: Sequence[Job], slots: int, **how: Any) -> VirtualCluster:
     cluster = VirtualCluster(slots, **how)
     cluster.submit(jobs)
-    return cluster.run()
+    return cluster.play()
 
 
 def kinds_of(cluster: VirtualCluster, numbers: Sequence[int]) -> set[str]:
@@ -70,7 +70,13 @@ def one_by_one_s(jobs: Sequence[Job], slots: int) -> float:
 def any_jobs(most: int = 60) -> st.SearchStrategy[list[Job]]:
     duration = st.sampled_from([0.0, 1e-6, 1e-3, 0.02, 0.5, 30.0])
     job = st.builds(
-        Job, st.sampled_from("abcde"), duration, st.integers(0, 2), crashes=st.just(False), fails=st.booleans()
+        Job,
+        st.sampled_from("abcde"),
+        duration,
+        st.integers(0, 2),
+        crashes=st.just(False),
+        fails=st.booleans(),
+        policy=st.just(ONCE),
     )
     return st.lists(job, min_size=1, max_size=most)
 
@@ -92,14 +98,14 @@ def test_every_task_ends_once_whatever_the_mix(
     draw = random.Random(seed)  # noqa: S311  delays, not secrets
     cluster = VirtualCluster(slots, lease_s=draw.choice([0.05, 2.0]), delays=lambda what: draw.random() * 0.05)
     for lane, capacity in enumerate(capacities):
-        cluster.tell(LaneSized(lane, capacity))
+        cluster.tell_at(LaneSized(lane, capacity))
     for jobs, at in batches:
         cluster.submit(jobs, at)
 
-    cluster.run()
+    cluster.play()
 
     assert cluster.witness.outcome == {
-        number: "failed" if job.fails else "completed" for number, job in enumerate(cluster.jobs)
+        number: "exception" if job.fails else "completed" for number, job in enumerate(cluster.jobs)
     }
     assert sorted(execution.number for execution in cluster.executions) == list(range(len(cluster.jobs)))
     assert cluster.witness.engine.tasks.open == cluster.witness.engine.leases == 0
@@ -126,7 +132,7 @@ def test_tasks_can_be_submitted_while_others_run() -> None:
     for at in range(5):
         cluster.submit([Job("known", 0.01)] * 100 + [Job(f"new at {at}", 0.02)] * 20, float(at))
 
-    cluster.run()
+    cluster.play()
 
     assert set(cluster.witness.outcome.values()) == {"completed"}
     assert len(cluster.witness.outcome) == 600
@@ -235,10 +241,10 @@ def test_a_chunk_that_overruns_goes_back_and_costs_no_attempt() -> None:
 def test_a_busy_manager_makes_chunks_larger() -> None:
     """Chunks grow until the manager, which takes 5 ms for each, is busy for at most half of the time."""
     cluster = VirtualCluster(64)
-    cluster.tell(ManagerMeasured(0.005))
+    cluster.tell_at(ManagerMeasured(0.005))
     cluster.submit([Job("k", 0.001)] * 200_000)
 
-    cluster.run()
+    cluster.play()
 
     assert max(sizes_by_kind(cluster)["k"]) == 640  # 64 slots, each with a chunk of 0.64 s: 100 chunks a second
     assert set(cluster.witness.outcome.values()) == {"completed"}
@@ -308,7 +314,7 @@ def test_long_kinds_of_another_lane_go_first() -> None:
     cluster.submit([Job("short", 0.1, lane=0), Job("long", 1.0, lane=1)])
     cluster.submit([Job("short", 0.1, lane=0)] * 3 + [Job("long", 1.0, lane=1)] * 3, at=2.0)
 
-    cluster.run()
+    cluster.play()
 
     by_start = sorted(cluster.executions, key=lambda execution: execution.began_s)
     assert [cluster.jobs[execution.number].kind for execution in by_start[2:]] == ["long"] * 3 + ["short"] * 3
@@ -330,13 +336,13 @@ def test_a_lease_makes_room_for_a_lane_that_is_unknown() -> None:
     cluster.submit([Job("known", 0.01)] * 40_000)
     cluster.submit([Job("unknown", 5.0, lane=1)], at=3.0)
 
-    cluster.run(until_s=3.5)
+    cluster.play(until_s=3.5)
 
     leases = cluster.witness.lane_of_lease
     assert [lane for lane in leases.values() if lane == 1] == [1]
     assert len(leases) == 17
     assert cluster.witness.placed == set(leases)
-    cluster.run()
+    cluster.play()
     began_s = {cluster.jobs[execution.number].kind: execution.began_s for execution in cluster.executions}
     assert began_s["unknown"] < 3.4  # what the worker had in hand, 0.2 s at most, and the start of a lease
 
@@ -347,7 +353,7 @@ def test_as_many_leases_make_room_as_there_are_unknown_lanes() -> None:
     cluster.submit([Job("known", 0.01)] * 40_000)
     cluster.submit([Job("unknown", 5.0, lane=lane) for lane in range(1, 6)], at=3.0)
 
-    cluster.run(until_s=3.5)
+    cluster.play(until_s=3.5)
 
     assert Counter(cluster.witness.lane_of_lease.values()) == {0: 16, 1: 1, 2: 1, 3: 1, 4: 1, 5: 1}
 
@@ -357,7 +363,7 @@ def test_every_unknown_lane_gets_a_slot_early() -> None:
     cluster = VirtualCluster(8)
     cluster.submit([Job("k", 1.0, lane=number % 4) for number in range(400)])
 
-    cluster.run(until_s=0.5)
+    cluster.play(until_s=0.5)
 
     assert Counter(cluster.witness.lane_of_lease.values()) == {0: 2, 1: 2, 2: 2, 3: 2}
 
@@ -372,14 +378,14 @@ def test_no_more_leases_are_started_than_there_is_work() -> None:
 def test_a_lane_gets_no_more_leases_than_the_cluster_holds() -> None:
     """Where the cluster holds two of a shape, the other slots stay free for other shapes."""
     cluster = VirtualCluster(8)
-    cluster.tell(LaneSized(0, 2))
+    cluster.tell_at(LaneSized(0, 2))
     cluster.submit([Job("large", 0.3)] * 30 + [Job("small", 0.3, lane=1)] * 30)
 
-    cluster.run(until_s=0.2)
+    cluster.play(until_s=0.2)
 
     out = Counter(cluster.witness.lane_of_lease[lease] for lease in cluster.witness.out)
     assert out == {0: 2, 1: 6}
-    cluster.run()
+    cluster.play()
     assert set(cluster.witness.outcome.values()) == {"completed"}
 
 
@@ -502,7 +508,7 @@ def test_the_engine_does_a_fixed_amount_of_work_for_each_task(tasks: int, kinds:
     cluster.submit([Job(str(number % kinds), 0.001 * (1 + number % kinds % 97)) for number in range(tasks)])
     calls = count_calls(cluster.witness.engine)
 
-    cluster.run()
+    cluster.play()
 
     assert set(cluster.witness.outcome.values()) == {"completed"}
     assert calls.total() / tasks < most

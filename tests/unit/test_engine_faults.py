@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from virtual_cluster import Job, VirtualCluster
+from virtual_cluster import ONCE, Job, VirtualCluster
 from witness import Witness
 
 from dfz_ray.engine.lifecycle import State
 from dfz_ray.engine.messages import (
+    NO_TASK,
     AnswerEnd,
     AnswerWait,
+    CancelAsked,
+    Chunk,
     ChunkBegan,
     ChunkEnded,
+    CommitCancellations,
     CommitEnds,
     CommitLosses,
     GiveChunk,
+    InterruptLease,
+    KillLease,
     KindEntry,
     LaneSized,
     LeaseEnded,
@@ -30,8 +38,11 @@ from dfz_ray.engine.messages import (
     StopAsked,
     TaskEnd,
     TasksSubmitted,
+    TimePassed,
 )
+from dfz_ray.engine.retries import KindPolicy
 
+DEFAULT = KindPolicy()
 WHY = "needs 4 GPUs; no node has that, the nearest one has 1 of 4 GPU"
 
 
@@ -53,7 +64,7 @@ def serve(witness: Witness, lease: int, chunks: int, duration_s: float = 0.001) 
 def submitted(count: int, slots: int = 1) -> Witness:
     """An engine with tasks of one kind, and its leases started."""
     witness = Witness(slots, lease_s=1000)
-    witness.tell(TasksSubmitted([KindEntry("k", 0)], [0] * count))
+    witness.tell(TasksSubmitted([KindEntry("k", 0, ONCE)], [0] * count))
     return witness
 
 
@@ -83,7 +94,7 @@ def test_a_crash_charges_exactly_the_guilty_tasks(
     length_s = dict(zip("abc", durations, strict=True))
     cluster.submit(Job(kind, length_s[kind], crashes=number in guilty) for number, kind in enumerate(kinds))
 
-    cluster.run()
+    cluster.play()
 
     assert cluster.witness.outcome == {
         number: "worker_crashed" if number in guilty else "completed" for number in range(len(kinds))
@@ -100,7 +111,7 @@ def test_a_crash_that_takes_its_last_message_with_it_ends_the_run_nevertheless(l
     jobs = [Job("k", 0.0, crashes=number in (300, 301, 555, 999)) for number in range(1000)]
     cluster.submit(jobs)
 
-    cluster.run(limit=20_000)
+    cluster.play(limit=20_000)
 
     assert [number for number, reason in cluster.witness.outcome.items() if reason == "worker_crashed"] == [
         number for number in cluster.witness.outcome if jobs[number].crashes
@@ -114,7 +125,7 @@ def test_one_guilty_task_costs_few_workers() -> None:
     cluster = VirtualCluster(4)
     cluster.submit(jobs)
 
-    cluster.run()
+    cluster.play()
 
     tries = cluster.witness.attempts_lost[2000]
     largest = max(len(handed.numbers) for handed in cluster.witness.handed)
@@ -212,7 +223,7 @@ def test_a_fault_that_kills_many_starting_workers_at_once_costs_nothing() -> Non
     for _ in range(32):
         cluster.kill_a_worker(at=0.005)
 
-    cluster.run()
+    cluster.play()
 
     assert Counter(cluster.witness.outcome.values()) == {"completed": 200}
 
@@ -321,7 +332,7 @@ def test_nothing_is_lost_when_workers_come_and_go(
     for at in deaths:
         cluster.kill_a_worker(at)
 
-    cluster.run()
+    cluster.play()
 
     outcomes = Counter(cluster.witness.outcome.values())
     assert outcomes.total() == count
@@ -336,9 +347,9 @@ def test_a_lane_without_capacity_fails_its_tasks_at_once() -> None:
     """Tasks of a shape that no node holds fail at once, with what the nearest node has; other shapes run."""
     cluster = VirtualCluster(2)
     cluster.submit([Job("gpu", 1.0, lane=0)] * 3 + [Job("cpu", 1.0, lane=1)] * 3)
-    cluster.tell(LaneSized(0, 0, WHY))
+    cluster.tell_at(LaneSized(0, 0, WHY))
 
-    cluster.run()
+    cluster.play()
 
     assert [cluster.witness.outcome[number] for number in range(6)] == ["infeasible"] * 3 + ["completed"] * 3
     assert cluster.witness.messages == dict.fromkeys(range(3), WHY)
@@ -347,12 +358,12 @@ def test_a_lane_without_capacity_fails_its_tasks_at_once() -> None:
 def test_later_tasks_of_a_lane_without_capacity_fail_until_there_is_some() -> None:
     """What is submitted to such a shape later fails too; once a node has it, new tasks run."""
     cluster = VirtualCluster(2)
-    cluster.tell(LaneSized(0, 0, WHY))
+    cluster.tell_at(LaneSized(0, 0, WHY))
     cluster.submit([Job("gpu", 1.0)] * 2 + [Job("other gpu", 1.0)] * 2, at=1.0)
-    cluster.tell(LaneSized(0, 1), at=2.0)
+    cluster.tell_at(LaneSized(0, 1), at=2.0)
     cluster.submit([Job("gpu", 1.0)] * 2, at=3.0)
 
-    cluster.run()
+    cluster.play()
 
     assert [cluster.witness.outcome[number] for number in range(6)] == ["infeasible"] * 4 + ["completed"] * 2
     assert cluster.most_busy == 1
@@ -378,10 +389,10 @@ def test_leases_that_can_not_be_placed_any_more_free_their_slots() -> None:
     """When a shape's node goes down before its leases were placed, they do not keep the slots from other shapes."""
     cluster = VirtualCluster(2, delays=lambda what: math.inf if what == "start" and cluster.now < 1 else 0.01)
     cluster.submit([Job("gpu", 1.0)] * 5)
-    cluster.tell(LaneSized(0, 0, WHY), at=1.0)
+    cluster.tell_at(LaneSized(0, 0, WHY), at=1.0)
     cluster.submit([Job("cpu", 1.0, lane=1)] * 5, at=2.0)
 
-    cluster.run()
+    cluster.play()
 
     assert Counter(cluster.witness.outcome.values()) == {"infeasible": 5, "completed": 5}
     assert isinstance(cluster.witness.ask(0), AnswerEnd), "it comes after all, and returns"
@@ -401,15 +412,335 @@ def test_every_task_ends_while_nodes_come_and_go(
     cluster = VirtualCluster(3, delays=lambda what: draw.random() * 0.1, last_words=lambda: False)
     cluster.submit(Job("ab"[number % 2], 0.05, lane=number % 2) for number in range(count))
     for lane, capacity, at in sizes:
-        cluster.tell(LaneSized(lane, capacity, "" if capacity else WHY), at)
+        cluster.tell_at(LaneSized(lane, capacity, "" if capacity else WHY), at)
         cluster.dismiss_a_worker(at)
     for lane in range(2):
-        cluster.tell(LaneSized(lane, 1), 10)  # a node comes back: tasks that once had a place have waited for it
+        cluster.tell_at(LaneSized(lane, 1), 10)  # a node comes back: tasks that once had a place have waited for it
 
-    cluster.run()
+    cluster.play()
 
     assert len(cluster.witness.outcome) == count
     assert set(cluster.witness.outcome.values()) <= {"completed", "infeasible"}
+
+
+def test_a_lane_that_waits_for_a_node_keeps_its_tasks() -> None:
+    """Where no node has the shape yet, and one is waited for, tasks wait, and run when it is there."""
+    cluster = VirtualCluster(2)
+    cluster.tell_at(LaneSized(0, 0))
+    cluster.submit([Job("gpu", 1.0)] * 3)
+    cluster.tell_at(LaneSized(0, 1), at=50.0)
+
+    cluster.play()
+
+    assert Counter(cluster.witness.outcome.values()) == {"completed": 3}
+    assert min(one.began_s for one in cluster.executions) > 50.0
+
+
+def test_a_lane_that_shrinks_keeps_no_slots_for_leases_that_have_no_place() -> None:
+    """When nodes go down the leases that Ray has not placed on them free their slots for other shapes."""
+    cluster = VirtualCluster(4, delays=lambda what: math.inf if what == "start" and cluster.now < 1 else 0.01)
+    cluster.submit([Job("gpu", 1.0)] * 9)
+    cluster.tell_at(LaneSized(0, 1), at=1.0)
+    cluster.submit([Job("cpu", 1.0, lane=1)] * 9, at=2.0)
+
+    cluster.play(until_s=10.0)
+
+    out = Counter(cluster.witness.outcome)
+    assert [number for number in sorted(out) if cluster.jobs[number].kind == "cpu"] == list(range(9, 18))
+
+
+# --- who is charged ---------------------------------------------------------------------------------------------------
+
+
+def with_chunk(policy: KindPolicy = DEFAULT, **options: Any) -> tuple[Witness, int, Chunk]:
+    """An engine, and a lease that executes a chunk of eight tasks or more."""
+    witness = Witness(1, lease_s=1000, **options)
+    witness.tell(TasksSubmitted([KindEntry("k", 0, policy)], [0] * 300))
+    (lease,) = witness.out
+    chunk = serve(witness, lease, chunks=4).chunk
+    witness.tell(ChunkBegan(lease, chunk.id))
+    assert len(chunk.numbers) >= 8
+    return witness, lease, chunk
+
+
+@pytest.mark.parametrize("reason", ["worker_crashed", "out_of_memory", "timeout"])
+def test_only_the_task_that_was_executed_is_charged(reason: str) -> None:
+    """Where it is known what the worker executed, that task alone is charged; its chunk-mates wait again, uncharged."""
+    witness, lease, chunk = with_chunk(KindPolicy(max_attempts=1))
+
+    commands = witness.tell(LeaseLost(lease, "it died", reason, chunk.numbers[3]))
+
+    assert commands[0] == NoteAttemptsLost(chunk.id, chunk.numbers[:3], reason, "it died")
+    assert commands[1] == CommitLosses(reason, {chunk.numbers[3]: "it died"}, chunk.id)
+    assert witness.charged == {chunk.numbers[3]: 1}
+    (lease,) = witness.out
+    again = witness.ask(lease)
+    assert isinstance(again, GiveChunk)
+    assert list(again.chunk.numbers)[:3] == list(chunk.numbers)[:3]
+
+
+@pytest.mark.parametrize("executing", [NO_TASK, 0, 299, 10**9])
+def test_a_worker_that_executed_none_of_its_tasks_charges_nobody(executing: int) -> None:
+    """Where a worker dies between tasks, or what is told of it is old, all that it held waits again, uncharged."""
+    witness, lease, chunk = with_chunk()
+
+    commands = witness.tell(LeaseLost(lease, "it died", executing=executing))
+
+    assert commands[0] == NoteAttemptsLost(chunk.id, chunk.numbers, "worker_crashed", "it died")
+    assert not witness.charged
+    assert not witness.engine._queue.lanes[0].suspects
+
+
+def test_workers_that_keep_dying_between_tasks_are_looked_into() -> None:
+    """When worker after worker dies of no task in particular, their chunk is halved until one is alone, and charged."""
+    cluster = VirtualCluster(1, told=lambda executing: NO_TASK)
+    cluster.submit(Job("k", 0.001, crashes=number == 77) for number in range(200))
+
+    cluster.play(limit=100_000)
+
+    assert Counter(cluster.witness.outcome.values()) == {"completed": 199, "worker_crashed": 1}
+    assert cluster.witness.outcome[77] == "worker_crashed"
+    assert cluster.witness.charged == {77: 1}
+
+
+def test_a_task_is_free_of_charge_for_some_losses_of_its_node() -> None:
+    """A task that is lost with its node is charged only when that has happened too often."""
+    cluster = VirtualCluster(1, told=lambda executing: executing, free_losses=2)
+    cluster.submit([Job("k", 10.0, policy=KindPolicy(max_attempts=2))])
+    for at in (5.0, 10.0, 15.0, 20.0):
+        cluster.kill_a_worker(at, "node_lost")
+
+    cluster.play()
+
+    assert cluster.witness.outcome == {0: "node_lost"}
+    assert cluster.witness.forgiven == {0: 2}
+    assert cluster.witness.charged == {0: 2}
+
+
+def test_what_a_journal_knows_of_attempts_counts() -> None:
+    """After a restart the attempts that were charged before, and the losses that were forgiven, count on."""
+    witness = Witness(1, free_losses=2)
+    entry = KindEntry("k", 0, KindPolicy(max_attempts=3))
+    settled = {0: State.COMPLETED.value}
+    witness.tell(TasksSubmitted([entry], [0, 0, 0], settled, charged={1: 2}, free_losses={2: 2}))
+    for _ in range(2):
+        (lease,) = witness.out
+        answer = witness.ask(lease)
+        assert isinstance(answer, GiveChunk)
+        (number,) = answer.chunk.numbers
+        witness.tell(LeaseLost(lease, "it died", "worker_crashed" if number == 1 else "node_lost", number))
+
+    assert witness.outcome == {0: "completed", 1: "worker_crashed"}
+    assert witness.charged == {1: 3, 2: 1}
+
+
+def test_a_failed_attempt_is_followed_by_another_one_in_its_time() -> None:
+    """A task that fails is tried again after its delays, not earlier and hardly later, until no attempt is left."""
+    policy = KindPolicy(3, frozenset({"exception"}), first_s=1.0, factor=3.0, jitter=0.0)
+    cluster = VirtualCluster(2)
+    cluster.submit([Job("k", 0.5, fails=True, policy=policy), *[Job("other", 0.05)] * 200])
+
+    cluster.play()
+
+    began = [one.began_s for one in cluster.executions if one.number == 0]
+    assert cluster.witness.outcome[0] == "exception"
+    assert [later - earlier for earlier, later in itertools.pairwise(began)] == pytest.approx([1.5, 3.5], abs=0.15)
+
+
+# --- deadlines --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("told", ["known", "unknown"])
+def test_a_worker_that_overruns_every_deadline_is_killed(told: str) -> None:
+    """A task whose worker does not keep its deadline is ended by force, with two graces; its chunk-mates complete."""
+    cluster = VirtualCluster(1, told=(lambda number: number) if told == "known" else lambda number: None, grace_s=0.5)
+    policy = KindPolicy(max_attempts=1, timeout_s=3.0)
+    cluster.submit([Job("k", 0.01, policy=policy)] * 400)
+    cluster.stuck = {300}
+
+    cluster.play()
+
+    assert {number: why for number, why in cluster.witness.outcome.items() if why != "completed"} == {300: "timeout"}
+    assert {kill.why for kill in cluster.witness.kills} == {"timeout"}
+    assert cluster.witness.charged == {300: 1}
+    if told == "known":
+        assert len(cluster.witness.kills) == 1
+        assert cluster.makespan_s < 4.0 + 3.0 + 0.1 + 2 * 0.5 + 0.5
+
+
+def test_a_chunk_within_its_deadlines_is_left_alone() -> None:
+    """Tasks that take all of the time that they may, and a manager that learns of it late, cost no worker."""
+    delays = {"start": 0.1, "message": 0.3, "commit": 0.1, "loss": 0.1}.__getitem__
+    cluster = VirtualCluster(3, delays=delays)
+    cluster.submit([Job("k", 0.999, policy=KindPolicy(timeout_s=1.0))] * 50)
+
+    cluster.play()
+
+    assert cluster.witness.kills == []
+    assert Counter(cluster.witness.outcome.values()) == {"completed": 50}
+
+
+def test_tasks_with_and_without_a_deadline_never_share_a_chunk() -> None:
+    """A chunk's limit holds for all of it: what has no deadline goes by itself."""
+    cluster = VirtualCluster(2)
+    kinds = [Job(f"k{n}", 0.004, policy=KindPolicy(timeout_s=9.0 if n // 10 % 2 else None)) for n in range(300)]
+    cluster.submit(kinds * 3)
+
+    cluster.play()
+
+    assert max(len({cluster.jobs[n].kind for n in handed.numbers}) for handed in cluster.witness.handed) > 1
+    for handed in cluster.witness.handed:
+        assert len({cluster.jobs[number].policy.timeout_s for number in handed.numbers}) == 1
+
+
+# --- cancelling -------------------------------------------------------------------------------------------------------
+
+
+def test_what_waits_is_cancelled_at_once() -> None:
+    """Tasks in the queue are cancelled with the request, never run, and are CANCELLED when that is on disk."""
+    witness = submitted(100)
+
+    commands = witness.tell(CancelAsked([5, 99, 7]))
+
+    assert commands == [CommitCancellations([5, 7, 99])]
+    assert witness.engine.tasks.counts[State.CANCELLED] == 0
+    witness.commit()
+    assert witness.engine.tasks.counts == [97, 0, 0, 0, 3]
+    assert witness.tell(CancelAsked([5, 7, 12345])) == []
+
+
+def test_a_task_that_waits_for_its_next_attempt_is_cancelled() -> None:
+    """A task that failed, and is due again later, is cancelled at once and does not come back."""
+    witness = Witness(1)
+    policy = KindPolicy(3, frozenset({"exception"}), first_s=1.0, jitter=0.0)
+    witness.tell(TasksSubmitted([KindEntry("k", 0, policy)], [0]))
+    (lease,) = witness.out
+    answer = witness.ask(lease)
+    assert isinstance(answer, GiveChunk)
+    witness.tell(ChunkEnded(lease, answer.chunk.id, [TaskEnd(0, False, 0.1, "exception")]))
+    assert witness.engine.wake_at == pytest.approx(1.0)
+
+    commands = witness.tell(CancelAsked())
+
+    assert commands == [CommitCancellations([0])]
+    witness.commit()
+    witness.tell(TimePassed(), 5.0)
+    assert witness.engine.tasks.counts == [0, 0, 0, 0, 1]
+    assert witness.engine.wake_at is None
+
+
+def test_suspects_are_cancelled() -> None:
+    """A task that is under suspicion of having killed its worker is cancelled as any other that waits."""
+    witness, lease, chunk = with_chunk()
+    witness.tell(LeaseLost(lease, "it died"))
+    half = list(chunk.numbers)[: len(chunk.numbers) // 2]
+
+    witness.tell(CancelAsked(half))
+
+    (lease,) = witness.out
+    answer = witness.ask(lease)
+    assert isinstance(answer, GiveChunk)
+    assert list(answer.chunk.numbers) == list(chunk.numbers)[len(half) :]
+
+
+def test_what_a_worker_has_in_hand_is_cancelled_too() -> None:
+    """A cancelled task that runs is cancelled at once; its worker is told, and what it says of it is superseded."""
+    witness, lease, chunk = with_chunk()
+    gone = list(chunk.numbers[2:5])
+
+    commands = witness.tell(CancelAsked(gone), 1.0)
+
+    assert commands == [CommitCancellations(gone), InterruptLease(lease, gone)]
+    witness.commit(1.1)
+    commands = witness.tell(ChunkEnded(lease, chunk.id, ends_of(GiveChunk(lease, chunk))), 1.2)
+    (commit,) = (command for command in commands if isinstance(command, CommitEnds))
+    assert commit.superseded == gone
+    assert len(commit.completed) == len(chunk.numbers) - 3
+
+
+def test_a_worker_that_does_not_let_go_is_killed_after_its_grace() -> None:
+    """A worker that still holds what was cancelled is killed; nobody is charged, and its other tasks wait again."""
+    witness, lease, chunk = with_chunk(grace_s=1.0)
+    witness.tell(CancelAsked([chunk.numbers[0]]), 10.0)
+    assert witness.tell(TimePassed(), 10.9) == []
+
+    assert witness.tell(TimePassed(), 11.0) == [KillLease(lease, "cancelled")]
+
+    assert witness.tell(TimePassed(), 12.0) == []
+    witness.tell(LeaseLost(lease, "killed", "worker_crashed", chunk.numbers[0]), 12.5)
+    assert not witness.charged
+    assert witness.outcome[chunk.numbers[0]] == "cancelled"
+    assert witness.engine.wake_at is None
+
+
+def test_a_worker_is_not_killed_for_what_it_has_not_begun() -> None:
+    """What is cancelled of the chunk ahead costs the present one nothing, and is left out when its turn comes."""
+    witness, lease, chunk = with_chunk(grace_s=1.0)
+    ahead = witness.ask(lease)
+    assert isinstance(ahead, GiveChunk)
+    witness.tell(CancelAsked([ahead.chunk.numbers[0]]), 10.0)
+
+    assert witness.tell(TimePassed(), 100.0) == []
+
+    witness.tell(ChunkEnded(lease, chunk.id, ends_of(GiveChunk(lease, chunk))), 100.1)
+    witness.tell(ChunkBegan(lease, ahead.chunk.id), 100.1)
+    assert witness.tell(TimePassed(), 100.5) == [], "it has just begun, and had no time to let go"
+    assert witness.tell(TimePassed(), 101.2) == [KillLease(lease, "cancelled")]
+
+
+def test_an_older_cancellation_takes_no_grace_from_a_newer_one() -> None:
+    """A worker that let go of one task in time has its whole grace for the next."""
+    witness, lease, chunk = with_chunk(grace_s=1.0)
+    witness.tell(CancelAsked([chunk.numbers[0]]), 10.0)
+    ahead = witness.ask(lease, 10.1)
+    assert isinstance(ahead, GiveChunk)
+    witness.tell(ChunkEnded(lease, chunk.id, ends_of(GiveChunk(lease, chunk))[1:]), 10.2)
+    witness.tell(ChunkBegan(lease, ahead.chunk.id), 10.2)
+    witness.tell(CancelAsked([ahead.chunk.numbers[0]]), 20.0)
+
+    assert witness.tell(TimePassed(), 20.5) == []
+
+
+def test_what_is_on_its_way_to_the_disk_stays() -> None:
+    """A task that has ended, and is not committed yet, is not cancelled any more."""
+    witness, lease, chunk = with_chunk()
+    witness.tell(ChunkEnded(lease, chunk.id, ends_of(GiveChunk(lease, chunk))))
+    done = dict(witness.outcome)
+
+    witness.tell(CancelAsked())
+
+    witness.commit()
+    assert witness.engine.tasks.counts == [0, 0, len(done), 0, 300 - len(done)]
+
+
+def test_an_unknown_kind_that_was_cancelled_is_tried_as_any_other() -> None:
+    """When the first task of a kind is cancelled in its worker's hands the kind still counts as untried."""
+    witness = Witness(1, lease_s=1000)
+    witness.tell(TasksSubmitted([KindEntry("k", 0)], [0] * 3))
+    (lease,) = witness.out
+    answer = witness.ask(lease)
+    assert isinstance(answer, GiveChunk)
+    witness.tell(CancelAsked([0]))
+
+    witness.tell(ChunkEnded(lease, answer.chunk.id, []))
+
+    assert witness.engine._queue.kinds[0].rank[1] == 0
+
+
+# --- the time ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_engine_is_told_the_time_however_much_happens() -> None:
+    """Other events do not put off the time at which the engine looks for what is late."""
+    witness, lease, chunk = with_chunk(KindPolicy(timeout_s=1.0))
+    witness.tell(TimePassed(), 5.0)
+    due = witness.engine.wake_at
+    assert due is not None
+
+    for step in range(20):
+        witness.tell(ChunkBegan(lease, chunk.id), 5.0 + step * 0.05)
+
+    assert witness.engine.wake_at == due
 
 
 # --- stopping ---------------------------------------------------------------------------------------------------------
@@ -419,10 +750,10 @@ def test_after_a_stop_nothing_is_handed_out() -> None:
     """After a stop no lease starts and none gets a chunk; what is in hand may end and is committed."""
     cluster = VirtualCluster(4, lease_s=0.5)
     cluster.submit([Job("k", 0.01)] * 5000)
-    cluster.tell(StopAsked(), at=1.0)
+    cluster.tell_at(StopAsked(), at=1.0)
     cluster.submit([Job("k", 0.01)] * 10, at=2.0)
 
-    cluster.run()
+    cluster.play()
 
     assert max(handed.at for handed in cluster.witness.handed) < 1.0
     given = sum(len(handed.numbers) for handed in cluster.witness.handed)
@@ -431,15 +762,39 @@ def test_after_a_stop_nothing_is_handed_out() -> None:
     assert cluster.witness.engine.leases == 0
 
 
+def test_leases_that_end_unplaced_after_a_stop_fail_nothing() -> None:
+    """However many workers never came, those that a closing manager ends make no task fail."""
+    witness = Witness(1)
+    witness.tell(TasksSubmitted([KindEntry("k", 0)], [0] * 9))
+    for _ in range(4):
+        (lease,) = witness.out
+        witness.tell(LeaseLost(lease, "it died"))
+    (lease,) = witness.out
+    witness.tell(StopAsked())
+
+    assert witness.tell(LeaseLost(lease, "it was killed")) == []
+
+
+def test_nodes_that_go_down_before_a_worker_asks_give_up_no_lane() -> None:
+    """Workers that are lost with their nodes say nothing of whether their tasks can begin."""
+    witness = Witness(1)
+    witness.tell(TasksSubmitted([KindEntry("k", 0)], [0] * 9))
+    for _ in range(30):
+        (lease,) = witness.out
+        witness.tell(LeaseLost(lease, "its node died", "node_lost"))
+
+    assert witness.outcome == {}
+
+
 def test_workers_that_are_killed_after_a_stop_charge_nobody() -> None:
     """When the user interrupts a run and long tasks are killed, they are pending again, not failed."""
     cluster = VirtualCluster(2)
     cluster.submit([Job("long", 100.0)] * 5)
-    cluster.tell(StopAsked(), at=1.0)
+    cluster.tell_at(StopAsked(), at=1.0)
     cluster.kill_a_worker(at=2.0)
     cluster.kill_a_worker(at=2.0)
 
-    cluster.run()
+    cluster.play()
 
     assert cluster.witness.outcome == {}
     assert cluster.witness.engine.tasks.counts == [5, 0, 0, 0, 0]

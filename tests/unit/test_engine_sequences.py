@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -9,8 +11,10 @@ from witness import Witness
 
 from dfz_ray.engine.lifecycle import State
 from dfz_ray.engine.messages import (
+    NO_TASK,
     AnswerEnd,
     AnswerWait,
+    CancelAsked,
     ChunkBegan,
     ChunkEnded,
     Event,
@@ -23,24 +27,39 @@ from dfz_ray.engine.messages import (
     StopAsked,
     TaskEnd,
     TasksSubmitted,
+    TimePassed,
 )
+from dfz_ray.engine.retries import KindPolicy
 
 LANES = 3
 KINDS = 7
+REASONS = ("exception", "timeout", "worker_crashed", "node_lost", "out_of_memory")
 INDEX = st.integers(0, 10_000)
 DURATION = st.sampled_from([0.0, 1e-4, 0.01, 0.3, 20.0])
+POLICY = st.builds(
+    KindPolicy,
+    max_attempts=st.integers(1, 3),
+    retry_on=st.frozensets(st.sampled_from(REASONS)),
+    first_s=st.sampled_from([0.0, 0.5]),
+    factor=st.sampled_from([1.0, 3.0]),
+    most_s=st.just(2.0),
+    jitter=st.sampled_from([0.0, 1.0]),
+    timeout_s=st.sampled_from([None, 1.0]),
+    priority=st.sampled_from([0, 0, 3]),
+    preemptible=st.booleans(),
+)
 
 
 class AnySequence(RuleBasedStateMachine):
     """Leases that ask, begin, end, die and repeat themselves in any order.
 
-    The Witness checks the engine after every event. The model is one line for each task: what a worker first said of
-    it while it had it in its hands, or why the engine gave it up, is what it ends with.
+    The Witness checks the engine after every event. The model is one line for each task: what was last said of it by a
+    worker that had it in its hands, or why it was given up, is what it ends with; and what is cancelled first, is.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.witness = Witness(3, lease_s=1.0)
+        self.witness = Witness(3, lease_s=1.0, grace_s=0.5, preempt_after_s=1.0, free_losses=1)
         self.now = 0.0
         self.told: dict[int, str] = {}
         self.said: list[Event] = []
@@ -59,9 +78,19 @@ class AnySequence(RuleBasedStateMachine):
         held = [(lease, chunk) for lease, chunks in sorted(self.witness.held.items()) for chunk in sorted(chunks)]
         return held[index % len(held)] if held else None
 
-    @rule(kinds=st.lists(st.integers(0, KINDS - 1), min_size=1, max_size=20), times=st.integers(1, 40))
-    def tasks_are_submitted(self, kinds: list[int], times: int) -> None:
-        new = [KindEntry(f"kind {kind}", kind % LANES) for kind in range(self.known_kinds, max(kinds) + 1)]
+    def end_chunk(self, lease: int, chunk_id: int, ends: list[TaskEnd]) -> None:
+        for end in ends:
+            if end.number in self.witness.chunk_of:  # what is cancelled is not asked any more
+                self.told[end.number] = "completed" if end.succeeded else end.reason
+        self.tell(ChunkEnded(lease, chunk_id, ends))
+
+    @rule(
+        kinds=st.lists(st.integers(0, KINDS - 1), min_size=1, max_size=20),
+        times=st.integers(1, 40),
+        policies=st.lists(POLICY, min_size=KINDS, max_size=KINDS),
+    )
+    def tasks_are_submitted(self, kinds: list[int], times: int, policies: list[KindPolicy]) -> None:
+        new = [KindEntry(f"kind {n}", n % LANES, policies[n]) for n in range(self.known_kinds, max(kinds) + 1)]
         self.known_kinds += len(new)
         self.witness.tell(TasksSubmitted(new, kinds * times), self.now)
 
@@ -74,15 +103,22 @@ class AnySequence(RuleBasedStateMachine):
         if held := self.pick_chunk(index):
             self.tell(ChunkBegan(*held))
 
-    @rule(index=INDEX, share=st.floats(0, 1), failed=st.sets(st.integers(0, 5)), duration_s=DURATION)
-    def chunk_ends(self, index: int, share: float, failed: set[int], duration_s: float) -> None:
+    @rule(
+        index=INDEX,
+        share=st.floats(0, 1),
+        failed=st.sets(st.integers(0, 5)),
+        reason=st.sampled_from(REASONS),
+        duration_s=DURATION,
+    )
+    def chunk_ends(self, index: int, share: float, failed: set[int], reason: str, duration_s: float) -> None:
         if held := self.pick_chunk(index):
             numbers = self.witness.held[held[0]][held[1]].numbers
             executed = numbers[: max(1, round(share * len(numbers)))]
-            ends = [TaskEnd(number, position not in failed, duration_s) for position, number in enumerate(executed)]
-            for end in ends:
-                self.told[end.number] = "completed" if end.succeeded else "failed"
-            self.tell(ChunkEnded(*held, ends))
+            ends = [
+                TaskEnd(number, position not in failed, duration_s, reason if position in failed else "")
+                for position, number in enumerate(executed)
+            ]
+            self.end_chunk(*held, ends)
 
     @rule(index=INDEX, chunks=st.integers(1, 12), duration_s=st.sampled_from([0.0, 1e-4, 1e-3]))
     def worker_works(self, index: int, chunks: int, duration_s: float) -> None:
@@ -92,8 +128,7 @@ class AnySequence(RuleBasedStateMachine):
             for chunk_id, chunk in sorted(self.witness.held.get(lease, {}).items())[:1]:
                 self.tell(ChunkBegan(lease, chunk_id))
                 self.witness.ask(lease, self.now)
-                self.told.update(dict.fromkeys(chunk.numbers, "completed"))
-                self.tell(ChunkEnded(lease, chunk_id, [TaskEnd(number, True, duration_s) for number in chunk.numbers]))
+                self.end_chunk(lease, chunk_id, [TaskEnd(number, True, duration_s) for number in chunk.numbers])
             if not self.witness.held.get(lease):
                 self.witness.ask(lease, self.now)
 
@@ -101,30 +136,70 @@ class AnySequence(RuleBasedStateMachine):
     def lease_returns(self, index: int) -> None:
         self.tell(LeaseEnded(self.pick_lease(index)))
 
-    @rule(index=INDEX)
-    def worker_dies(self, index: int) -> None:
-        self.tell(LeaseLost(self.pick_lease(index), "it died"))
+    @rule(
+        index=INDEX,
+        reason=st.sampled_from(REASONS[1:]),
+        blame=st.sampled_from(["known", "unknown", "nothing", "wrong"]),
+        position=INDEX,
+    )
+    def worker_dies(self, index: int, reason: str, blame: str, position: int) -> None:
+        """Of a task that is told, of nobody knows what, of none, or of one that it never had."""
+        lease = self.pick_lease(index)
+        in_hand = [number for chunk in self.witness.held.get(lease, {}).values() for number in chunk.numbers]
+        executing = {"unknown": None, "nothing": NO_TASK, "wrong": position}.get(blame)
+        if blame == "known" and in_hand:
+            executing = in_hand[position % len(in_hand)]
+        before = self.witness.charged.copy()
+
+        self.tell(LeaseLost(lease, "it died", reason, executing))
+
+        charged = [number for number in self.witness.charged if self.witness.charged[number] > before[number]]
+        assert len(charged) <= 1
+        assert set(charged) <= set(in_hand)
+        if executing in in_hand:
+            assert charged in ([], [executing]), "only who is to blame is charged"
+        elif executing is not None and len(in_hand) > 1:
+            assert charged == [], "who is not to blame is not charged"
 
     @precondition(lambda self: self.said)
     @rule(index=INDEX)
     def something_is_said_again(self, index: int) -> None:
-        self.witness.tell(self.said[index % len(self.said)], self.now)
+        event = self.said[index % len(self.said)]
+        self.witness.tell(event, self.now)
 
     @rule()
     def outcomes_are_on_disk(self) -> None:
         self.witness.commit(self.now)
 
-    @rule(lane=st.integers(0, LANES - 1), capacity=st.sampled_from([1, 2, 3, 4, 0]))
-    def lane_is_sized(self, lane: int, capacity: int) -> None:
-        self.witness.tell(LaneSized(lane, capacity, "" if capacity else "no node has it"), self.now)
+    @rule(lane=st.integers(0, LANES - 1), capacity=st.sampled_from([1, 2, 3, 4, 0]), is_awaited=st.booleans())
+    def lane_is_sized(self, lane: int, capacity: int, is_awaited: bool) -> None:
+        before = dict(self.witness.outcome)
+        why = "" if capacity or is_awaited else "no node has it"
+
+        self.witness.tell(LaneSized(lane, capacity, why), self.now)
+
+        assert why or self.witness.outcome == before, "what waits for a node waits"
 
     @rule(per_chunk_s=st.floats(0, 0.1))
     def manager_is_measured(self, per_chunk_s: float) -> None:
         self.witness.tell(ManagerMeasured(per_chunk_s), self.now)
 
-    @rule(seconds=st.floats(0, 2))
-    def time_passes(self, seconds: float) -> None:
+    @rule(seconds=st.floats(0, 2), is_told=st.booleans())
+    def time_passes(self, seconds: float, is_told: bool) -> None:
         self.now += seconds
+        if is_told:
+            self.witness.tell(TimePassed(), self.now)
+
+    @rule(numbers=st.lists(st.integers(0, 300), max_size=20))
+    def some_are_cancelled(self, numbers: list[int]) -> None:
+        self.witness.tell(CancelAsked(numbers), self.now)
+
+    @precondition(lambda self: len(self.said) > 20)
+    @rule()
+    def all_are_cancelled(self) -> None:
+        self.witness.tell(CancelAsked(), self.now)
+
+        assert len(self.witness.outcome) == len(self.witness.kind_of), "nothing is left to be done"
 
     @precondition(lambda self: len(self.said) > 25)
     @rule()
@@ -135,31 +210,41 @@ class AnySequence(RuleBasedStateMachine):
         """From wherever it stands, the run comes to its end when workers behave."""
         for lane in range(LANES):
             self.witness.tell(LaneSized(lane, 2), self.now)
-        for _ in range(len(self.witness.kind_of) * 4 + 50):
-            if not self.witness.out:
-                break
-            self._serve(min(self.witness.out, key=lambda lease: (len(self.witness.held.get(lease, {})) > 1, lease)))
+        self._until(lambda: not self.witness.out and not self.witness.engine._queue.delayed)
         self.witness.commit(self.now)
         self._compare()
 
+    def _until(self, is_over: Callable[[], bool]) -> None:
+        for _ in range(len(self.witness.kind_of) * 4 + 50):
+            if is_over() or (self.witness.stopped and not self.witness.out):
+                return
+            self.now += 0.01
+            self.witness.tell(TimePassed(), self.now)
+            if self.witness.out:
+                self._serve(min(self.witness.out, key=lambda one: (len(self.witness.held.get(one, {})) > 1, one)))
+            else:
+                self.now += 2.0  # only retries are due
+        raise AssertionError("it does not come to an end")
+
     def _serve(self, lease: int) -> None:
-        self.now += 0.01
         for chunk_id, chunk in list(self.witness.held.get(lease, {}).items()):
             self.witness.tell(ChunkBegan(lease, chunk_id), self.now)
-            self.told.update(dict.fromkeys(chunk.numbers, "completed"))
-            ends = [TaskEnd(number, True, 0.01) for number in chunk.numbers]
-            self.witness.tell(ChunkEnded(lease, chunk_id, ends), self.now)
+            self.end_chunk(lease, chunk_id, [TaskEnd(number, True, 0.01) for number in chunk.numbers])
         answer = self.witness.ask(lease, self.now)
         assert isinstance(answer, GiveChunk | AnswerEnd) or (isinstance(answer, AnswerWait) and self.witness.held)
         if isinstance(answer, AnswerEnd):
             self.witness.tell(LeaseEnded(lease), self.now)
 
     def _compare(self) -> None:
-        witness, final = self.witness, {"completed": State.COMPLETED}
+        witness = self.witness
+        final = {"completed": State.COMPLETED, "cancelled": State.CANCELLED}
         for number, outcome in witness.outcome.items():
             assert witness.engine.tasks.get_state(number) == final.get(outcome, State.FAILED)
-            assert outcome == self.told.get(number, outcome)
-            assert number in self.told or outcome in ("worker_crashed", "infeasible")
+            assert outcome in (self.told.get(number, outcome), "cancelled", "infeasible", *REASONS[1:])
+            assert outcome != "completed" or self.told[number] == "completed"
+            assert outcome != "exception" or self.told[number] == "exception"
+        for number, said in self.told.items():
+            assert said != "completed" or witness.outcome[number] == "completed", "what completed stays so"
         assert not witness.chunk_of
         assert witness.engine.leases == 0
         if not witness.stopped:
@@ -173,4 +258,4 @@ AnySequence.TestCase.settings = settings(
 
 
 class TestAnySequence(AnySequence.TestCase):
-    """Under any sequence of events each task ends once, as it was first told, and none is lost."""
+    """Under any sequence of events each task ends once, as it was told or why it was given up, and none is lost."""

@@ -19,8 +19,9 @@ WAY_TO: dict[State, tuple[Happening, ...]] = {
     State.RUNNING: (Happening.BEGAN,),
     State.COMPLETED: (Happening.BEGAN, Happening.RESULT_COMMITTED),
     State.FAILED: (Happening.BEGAN, Happening.FAILURE_COMMITTED),
+    State.CANCELLED: (Happening.CANCELLATION_COMMITTED,),
 }
-"""How a task gets into each state that has a way in."""
+"""How a task gets into each state."""
 
 LEGAL = sorted(TRANSITIONS)
 ILLEGAL = sorted(set(itertools.product(WAY_TO, Happening)) - TRANSITIONS.keys())
@@ -41,13 +42,15 @@ def states_of(tasks: Lifecycle) -> list[State]:
 
 
 def test_table_is_the_one_of_the_design() -> None:
-    """A task begins, goes back, or gets one outcome; and a task that can never run fails without having begun."""
+    """A task begins, goes back, or gets one outcome; what waits may be cancelled, and fails where it can never run."""
     assert TRANSITIONS == {
         (State.PENDING, Happening.BEGAN): State.RUNNING,
         (State.RUNNING, Happening.HANDED_BACK): State.PENDING,
         (State.RUNNING, Happening.RESULT_COMMITTED): State.COMPLETED,
         (State.RUNNING, Happening.FAILURE_COMMITTED): State.FAILED,
         (State.PENDING, Happening.FAILURE_COMMITTED): State.FAILED,
+        (State.PENDING, Happening.CANCELLATION_COMMITTED): State.CANCELLED,
+        (State.RUNNING, Happening.CANCELLATION_COMMITTED): State.CANCELLED,
     }
 
 

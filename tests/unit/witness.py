@@ -6,21 +6,25 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from dfz_ray.engine.engine import Engine
+from dfz_ray.engine.engine import Engine, EngineOptions
 from dfz_ray.engine.lifecycle import State
 from dfz_ray.engine.messages import (
     AnswerEnd,
     AnswerWait,
+    CancelAsked,
     Chunk,
     ChunkBegan,
     ChunkEnded,
     Command,
+    CommitCancellations,
     CommitEnds,
     CommitLosses,
     Event,
     GiveChunk,
+    InterruptLease,
+    KillLease,
     LaneSized,
     LeaseEnded,
     LeaseLost,
@@ -29,8 +33,10 @@ from dfz_ray.engine.messages import (
     StartLease,
     StopAsked,
     TasksSubmitted,
+    TimePassed,
     WorkAsked,
 )
+from dfz_ray.engine.retries import KindPolicy
 
 Answer = GiveChunk | AnswerWait | AnswerEnd
 
@@ -53,10 +59,11 @@ class Handed(NamedTuple):
 class Witness:
     """An engine, and books about it that are kept from its events and commands alone and compared after every event."""
 
-    def __init__(self, slots: int, target_s: float = 0.1, lease_s: float = 2.0) -> None:
-        self.engine = Engine(slots, target_s, lease_s)
+    def __init__(self, slots: int, target_s: float = 0.1, lease_s: float = 2.0, **options: Any) -> None:
+        self.engine = Engine(EngineOptions(slots, target_s, lease_s, **options))
         self.kind_of: list[int] = []
         self.lane_of_kind: list[int] = []
+        self.policies: list[KindPolicy] = []
         self.lane_of_lease: dict[int, int] = {}
         """Of every lease that was ever started."""
         self.out: set[int] = set()
@@ -65,33 +72,41 @@ class Witness:
         """Leases that have asked for work."""
         self.held: dict[int, dict[int, Chunk]] = {}
         self.chunk_of: dict[int, int] = {}
-        """Task: the one chunk in hand that it is in."""
+        """Task: the one chunk in hand that it is in; not of cancelled ones."""
         self.running: set[int] = set()
         self.capacity: dict[int, float] = {}
         self.outcome: dict[int, str] = {}
-        """Task: `completed`, `failed`, or why it is lost, from the moment at which that is to be committed."""
+        """Task: `completed`, `cancelled` or why it failed, from the moment at which that is to be committed."""
         self.states: Counter[State] = Counter()
+        self.charged: Counter[int] = Counter()
+        self.forgiven: Counter[int] = Counter()
+        """Task: how often it was executed as its node was lost, and not charged."""
         self.attempts_lost: Counter[int] = Counter()
         self.superseded: Counter[int] = Counter()
         self.handed: list[Handed] = []
+        self.kills: list[KillLease] = []
         self.messages: dict[int, str] = {}
         """Task: the message of its loss."""
         self.stopped = False
         self.events = 0
-        self._owed: tuple[list[int], list[int]] = ([], [])
-        self._fallen: set[int] = set()
-        """What was running before this event and is in nobody's hands since."""
+        self._owed: dict[int, str] = {}
+        self._due: dict[int, float] = {}
+        """Task: no attempt before that."""
+        self._begun_at: dict[int, float] = {}
+        """Of chunks."""
+        self._revoked_at: dict[int, float] = {}
         self._chunk_ids: set[int] = set()
 
     def tell(self, event: Event, now: float = 0.0) -> list[Command]:
         """Tell the engine something, check what it answers, and hand that on."""
-        self._fallen.clear()
-        ended = self._note_event(event)
+        ended = self._note_event(event, now)
         commands = self.engine.handle(event, now)
         self._check_answers(event, commands)
         for command in commands:
             self._note_command(command, event, ended, now)
         self._check_counts()
+        if isinstance(event, TimePassed) and self._revoked_at and not self.stopped:
+            self._check_revoked(now)
         self.events += 1
         if len(self.lane_of_kind) + len(self.capacity) <= FEW_LANES_AND_KINDS or self.events % 100 == 0:
             self.check_lanes()
@@ -103,79 +118,104 @@ class Witness:
 
     def commit(self, now: float = 0.0) -> None:
         """What is to be committed is on disk."""
-        (completed, failed), self._owed = self._owed, ([], [])
-        if completed or failed:
-            self.tell(OutcomesCommitted(completed, failed), now)
+        groups: dict[str, list[int]] = {"completed": [], "failed": [], "cancelled": []}
+        for number, outcome in self._owed.items():
+            groups[outcome if outcome in groups else "failed"].append(number)
+        if self._owed:
+            self.tell(OutcomesCommitted(**groups), now)
 
     # --- books from events ------------------------------------------------------------------------------------------
 
-    def _note_event(self, event: Event) -> Chunk | None:
+    def _note_event(self, event: Event, now: float) -> set[int]:
+        """Returns, of a chunk that ended, the tasks that were in its lease's hands and are still wanted."""
         match event:
             case TasksSubmitted():
-                self.lane_of_kind.extend(kind.lane for kind in event.kinds)
-                self.kind_of.extend(event.kind_of)
-                self.states[State.PENDING] += len(event.kind_of)
+                self._note_submission(event)
             case WorkAsked():
                 self.placed.update({event.lease} & self.out)
             case ChunkBegan():
-                self._begin(self.held.get(event.lease, {}).get(event.chunk))
+                self._begin(self.held.get(event.lease, {}).get(event.chunk), now)
             case ChunkEnded():
                 chunk = self.held.get(event.lease, {}).pop(event.chunk, None)
-                self._begin(chunk)
+                mine = {number for number in chunk.numbers if number in self.chunk_of} if chunk else set()
+                self._begin(chunk, now)
                 named = {end.number for end in event.ends}
                 self._release(chunk, lambda number: number not in named)
-                return chunk
+                return mine
             case LeaseEnded() | LeaseLost():
                 self.out.discard(event.lease)
                 for chunk in self.held.pop(event.lease, {}).values():
                     self._release(chunk, lambda number: True)
             case LaneSized():
                 self.capacity[event.lane] = event.capacity
-                if not event.capacity:  # a call that Ray has not placed, and can't, holds no slot
-                    self.out -= {one for one in self.out - self.placed if self.lane_of_lease[one] == event.lane}
+                mine = {one for one in self.out if self.lane_of_lease[one] == event.lane}
+                unplaced = sorted(mine - self.placed)
+                # A call that Ray has not placed, and can't, holds no slot.
+                self.out.difference_update(
+                    unplaced[max(0, math.ceil(len(unplaced) - max(0, len(mine) - event.capacity))) :]
+                )
             case OutcomesCommitted():
-                for number in itertools.chain(event.completed, event.failed):
+                for number in itertools.chain(event.completed, event.failed, event.cancelled):
                     self.states[State.RUNNING if number in self.running else State.PENDING] -= 1
                     self.running.discard(number)
+                    del self._owed[number]
                 self.states[State.COMPLETED] += len(event.completed)
                 self.states[State.FAILED] += len(event.failed)
+                self.states[State.CANCELLED] += len(event.cancelled)
             case StopAsked():
                 self.stopped = True
-        return None
+        return set()
 
-    def _begin(self, chunk: Chunk | None) -> None:
-        self._run(set(chunk.numbers) - self.running if chunk else set())
+    def _note_submission(self, event: TasksSubmitted) -> None:
+        self.lane_of_kind.extend(kind.lane for kind in event.kinds)
+        self.policies.extend(kind.policy for kind in event.kinds)
+        self.kind_of.extend(event.kind_of)
+        self.states[State.PENDING] += len(event.kind_of) - len(event.settled)
+        for number, state in event.settled.items():
+            self.states[State(state)] += 1
+            self.outcome[number] = State(state).label
+        self.charged.update(event.charged)
+        self.forgiven.update(event.free_losses)
+
+    def _begin(self, chunk: Chunk | None, now: float) -> None:
+        if chunk:
+            self._begun_at.setdefault(chunk.id, now)
+            self._run({number for number in chunk.numbers if number in self.chunk_of} - self.running)
 
     def _run(self, numbers: set[int]) -> None:
         self.running |= numbers
         self.states[State.PENDING] -= len(numbers)
         self.states[State.RUNNING] += len(numbers)
 
+    def _rest(self, numbers: set[int]) -> None:
+        self.running -= numbers
+        self.states[State.RUNNING] -= len(numbers)
+        self.states[State.PENDING] += len(numbers)
+
     def _release(self, chunk: Chunk | None, goes_back: Callable[[int], bool]) -> None:
         for number in chunk.numbers if chunk else ():
-            del self.chunk_of[number]
-            if goes_back(number) and number in self.running:
-                self.running.discard(number)
-                self._fallen.add(number)
-                self.states[State.RUNNING] -= 1
-                self.states[State.PENDING] += 1
+            self._revoked_at.pop(number, None)
+            if self.chunk_of.pop(number, None) is not None and goes_back(number) and number in self.running:
+                self._rest({number})
 
     # --- books from commands ----------------------------------------------------------------------------------------
 
     def _check_answers(self, event: Event, commands: Sequence[Command]) -> None:
-        """Who asks for work gets one answer, and nobody else gets any."""
+        """Who asks for work gets one answer, and nobody else gets any; who is cancelled is so at once."""
         answered = [command.lease for command in commands if isinstance(command, Answer)]
         assert answered == ([event.lease] if isinstance(event, WorkAsked) else []), (event, commands)
+        cancelled = [number for one in commands if isinstance(one, CommitCancellations) for number in one.numbers]
+        wanted: set[int] = set()
+        if isinstance(event, CancelAsked):
+            known = range(len(self.kind_of))
+            wanted = set(known if event.numbers is None else event.numbers) - self.outcome.keys()
+            wanted.intersection_update(known)
+        assert sorted(cancelled) == sorted(wanted)
 
-    def _note_command(self, command: Command, event: Event, ended: Chunk | None, now: float) -> None:
+    def _note_command(self, command: Command, event: Event, ended: set[int], now: float) -> None:
         match command:
             case StartLease():
-                assert command.lease not in self.lane_of_lease
-                assert not self.stopped
-                self.lane_of_lease[command.lease] = command.lane
-                self.out.add(command.lease)
-                others = sum(self.lane_of_lease[lease] == command.lane for lease in self.out)
-                assert others <= self.capacity.get(command.lane, math.inf)
+                self._note_start(command)
             case GiveChunk():
                 self._note_chunk(command, now)
             case AnswerEnd():
@@ -184,21 +224,76 @@ class Witness:
             case AnswerWait():
                 assert self.held[command.lease], "only who holds a chunk may be told to wait"
             case CommitEnds():
-                assert isinstance(event, ChunkEnded)
-                accepted, named = [*command.completed, *command.failed], [end.number for end in event.ends]
-                assert sorted(accepted) == sorted(set(named) & set(ended.numbers if ended else ()))
-                assert sorted([*accepted, *command.superseded]) == sorted(named)
-                self._owe(dict.fromkeys(command.completed, "completed"), succeeded=True)
-                self._owe(dict.fromkeys(command.failed, "failed"))
-                self.superseded.update(command.superseded)
+                self._note_ends(command, event, ended, now)
+            case InterruptLease():
+                in_hand = {number for chunk in self.held[command.lease].values() for number in chunk.numbers}
+                assert set(command.numbers) <= in_hand & self._revoked_at.keys()
+            case KillLease():
+                self._note_kill(command, now)
+            case _:
+                self._note_loss(command, event, now)
+
+    def _note_loss(self, command: Command, event: Event, now: float) -> None:
+        match command:
             case CommitLosses():
                 assert all(command.messages.values())
                 self.messages.update(command.messages)
                 if command.chunk is not None:  # an attempt: it runs until its loss is on disk
-                    self._run(self._fallen & command.messages.keys())
+                    self._run(command.messages.keys() - self.running)
+                    for number in command.messages:
+                        self._charge(number, command.reason, now, is_last=True)
                 self._owe(dict.fromkeys(command.messages, command.reason))
             case NoteAttemptsLost():
                 self.attempts_lost.update(command.numbers)
+                for number in command.numbers if command.charged else ():
+                    self._charge(number, command.reason, now, is_last=False)
+                if command.reason == "node_lost" and not command.charged and not self.stopped:
+                    self._forgive(command, event)
+            case CommitCancellations():
+                for number in command.numbers:
+                    if self.chunk_of.pop(number, None) is not None:
+                        self._revoked_at[number] = now
+                self._owe(dict.fromkeys(command.numbers, "cancelled"))
+
+    def _note_start(self, command: StartLease) -> None:
+        assert command.lease not in self.lane_of_lease
+        assert not self.stopped
+        if len(self.out) == self.engine.slots:  # it takes the place of one that Ray has not placed
+            self.out.remove(next(one for one in self.out - self.placed if one not in self.engine._hands.leases))
+        self.lane_of_lease[command.lease] = command.lane
+        self.out.add(command.lease)
+        others = sum(self.lane_of_lease[lease] == command.lane for lease in self.out)
+        assert others <= self.capacity.get(command.lane, math.inf)
+
+    def _note_ends(self, command: CommitEnds, event: Event, ended: set[int], now: float) -> None:
+        assert isinstance(event, ChunkEnded)
+        accepted, named = [*command.completed, *command.failed, *command.retried], [end.number for end in event.ends]
+        assert sorted(accepted) == sorted(set(named) & ended)
+        assert sorted([*accepted, *command.superseded]) == sorted(named)
+        reasons = {end.number: end.reason for end in reversed(event.ends)}
+        for number in command.failed:
+            self._charge(number, reasons[number], now, is_last=True)
+        for number in command.retried:
+            self._charge(number, reasons[number], now, is_last=False)
+        self._rest(set(command.retried))
+        self._owe(dict.fromkeys(command.completed, "completed"))
+        self._owe({number: reasons[number] or "failed" for number in command.failed})
+        self.superseded.update(command.superseded)
+
+    def _charge(self, number: int, reason: str, now: float, is_last: bool) -> None:
+        """A task is tried as often as its policy says, for the reasons that it says, and not too early."""
+        policy = self.policy_of(number)
+        self.charged[number] += 1
+        assert self.charged[number] <= policy.max_attempts
+        assert is_last == (reason not in policy.retry_on or self.charged[number] == policy.max_attempts)
+        delay_s = min(policy.most_s, policy.first_s * policy.factor ** min(self.charged[number] - 1, 100))
+        self._due[number] = now + delay_s * (1 - policy.jitter)
+
+    def _forgive(self, command: NoteAttemptsLost, event: Event) -> None:
+        assert isinstance(event, LeaseLost)
+        if event.executing in command.numbers:
+            self.forgiven[event.executing] += 1
+            assert self.forgiven[event.executing] <= self.engine.options.free_losses
 
     def _note_chunk(self, command: GiveChunk, now: float) -> None:
         chunk, lane = command.chunk, self.lane_of_lease[command.lease]
@@ -212,31 +307,77 @@ class Witness:
             assert number not in self.chunk_of, "no task is in two chunks in hand"
             assert number not in self.outcome, "no task runs again that has an outcome"
             assert self.lane_of_kind[self.kind_of[number]] == lane, "shapes never mix in a chunk"
+            assert now >= self._due.get(number, now) - 1e-9, "no attempt is made before its time"
             self.chunk_of[number] = chunk.id
+        priorities = {self.policy_of(number).priority for number in chunk.numbers}
+        assert len(priorities) == 1, "priorities never mix in a chunk"
         self._chunk_ids.add(chunk.id)
         own = self.held.setdefault(command.lease, {})
         self.handed.append(Handed(now, command.lease, chunk.numbers, bool(own), self.waiting + len(chunk.numbers)))
         own[chunk.id] = chunk
+        queue = self.engine._queue
+        if len(queue.kinds) <= FEW_LANES_AND_KINDS:
+            still = [kind.policy.priority for kind in queue.kinds if kind.lane == lane and kind.waiting]
+            still.extend(group.kind.policy.priority for group in queue.lanes[lane].suspects)
+            assert max(still, default=-math.inf) <= max(priorities), "higher priorities go first"
 
-    def _owe(self, outcomes: dict[int, str], succeeded: bool = False) -> None:
+    def _note_kill(self, command: KillLease, now: float) -> None:
+        """No worker is killed without need."""
+        assert command.lease in self.out
+        assert all(kill.lease != command.lease for kill in self.kills), "nobody is killed twice"
+        self.kills.append(command)
+        options = self.engine.options
+        begun = [chunk for chunk in self.held[command.lease].values() if chunk.id in self._begun_at]
+        taken_s = max(now - self._begun_at[chunk.id] for chunk in begun)
+        policies = [self.policy_of(number) for chunk in begun for number in chunk.numbers]
+        if command.why == "timeout":
+            assert taken_s > 2 * options.grace_s + min(policy.timeout_s or math.inf for policy in policies)
+        elif command.why == "cancelled":
+            revoked = [self._revoked_at[n] for chunk in begun for n in chunk.numbers if n in self._revoked_at]
+            assert now - min(revoked) >= options.grace_s - 1e-9
+        else:
+            assert command.why == "preempted"
+            assert options.preempt_after_s is not None
+            assert all(policy.preemptible for policy in policies)
+            late = [kind for kind in self.engine._queue.kinds if kind.waiting and self.capacity.get(kind.lane, 1) > 0]
+            late = [kind for kind in late if now - kind.waiting_since >= options.preempt_after_s]
+            assert max(kind.policy.priority for kind in late) > max(policy.priority for policy in policies)
+
+    def _owe(self, outcomes: dict[int, str]) -> None:
         assert not outcomes.keys() & self.outcome.keys(), "every task ends once"
         assert not outcomes.keys() & self.chunk_of.keys(), "what has ended is in nobody's hands"
         self.outcome.update(outcomes)
-        self._owed[not succeeded].extend(outcomes)
+        self._owed.update(outcomes)
 
     # --- invariants -------------------------------------------------------------------------------------------------
 
+    def policy_of(self, number: int) -> KindPolicy:
+        """The policy of a task."""
+        return self.policies[self.kind_of[number]]
+
     @property
     def waiting(self) -> int:
-        """How many tasks wait in the engine's queue."""
-        return sum(lane.waiting + sum(map(len, lane.suspects)) for lane in self.engine._queue.lanes)
+        """How many tasks wait in the engine's queue, those that are to be tried again later included."""
+        queue = self.engine._queue
+        suspects = sum(len(group.numbers) for lane in queue.lanes for group in lane.suspects)
+        return sum(lane.waiting for lane in queue.lanes) + suspects + len(queue.delayed)
 
     def _check_counts(self) -> None:
         counts = self.engine.tasks.counts
         assert counts == [self.states[state] for state in State]
         assert sum(counts) == len(self.engine.tasks) == len(self.kind_of)
         assert self.engine.leases == len(self.out) <= self.engine.slots
-        assert counts[State.COMPLETED] + counts[State.FAILED] <= len(self.outcome)
+        assert sum(counts[State.COMPLETED :]) + len(self._owed) == len(self.outcome)
+        assert self.engine._hands.revoked == self._revoked_at.keys()
+
+    def _check_revoked(self, now: float) -> None:
+        """A worker that has not let go of what was cancelled, although it had time to, is being killed."""
+        killed = {kill.lease for kill in self.kills}
+        for lease, chunks in self.held.items():
+            for chunk in chunks.values():
+                since = [self._revoked_at[number] for number in chunk.numbers if number in self._revoked_at]
+                if since and chunk.id in self._begun_at and lease not in killed:
+                    assert now < max(min(since), self._begun_at[chunk.id]) + self.engine.options.grace_s + 1e-9
 
     def check_lanes(self) -> None:
         """What waits is what is neither in a chunk nor ended, and every lane counts right."""
