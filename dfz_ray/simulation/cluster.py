@@ -1,0 +1,330 @@
+"""The virtual cluster: it drives the engine as the manager and its workers do, in virtual time."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from dfz_ray.engine.engine import Engine, EngineOptions
+from dfz_ray.engine.lifecycle import State
+from dfz_ray.engine.messages import (
+    AnswerEnd,
+    AnswerWait,
+    Command,
+    CommitCancellations,
+    CommitEnds,
+    CommitLosses,
+    Event,
+    GiveChunk,
+    InterruptLease,
+    KillLease,
+    KindEntry,
+    LeaseEnded,
+    LeaseLost,
+    ManagerMeasured,
+    NoteAttemptsLost,
+    OutcomesCommitted,
+    StartLease,
+    TasksSubmitted,
+    TimePassed,
+)
+from dfz_ray.engine.retries import KindPolicy
+from dfz_ray.simulation.worker import Execution, Message, Run, SimulatedTask, Worker
+
+Commit = CommitEnds | CommitLosses | CommitCancellations | NoteAttemptsLost
+"""What is to be on the disk."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What is not work, in seconds."""
+
+    start_s: float = 0.01
+    """From the call of a lease until its worker asks for work."""
+    message_s: float = 0.0003
+    """A message between a worker and the manager, one way."""
+    commit_s: float = 0.003
+    """A group commit."""
+    loss_s: float = 0.1
+    """From the death of a worker until the manager knows."""
+    manager_s: float = 0.0
+    """The manager's own time for an exchange with a worker; it does one at a time."""
+    jitter: float = 0.0
+    """All of these but the manager's time take from (1 - jitter) to (1 + jitter) times as long, drawn evenly."""
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What came of a run in virtual time."""
+
+    makespan_s: float
+    """From the submission until the last outcome was on the disk."""
+    busy_s: float
+    """How long tasks were executed, over all slots, also where that came to nothing."""
+    counts: dict[str, int]
+    """Tasks per state."""
+    chunks: int
+    leases: int
+    executions: list[Execution]
+    """Those that came to an end, in the order of their ends; a task that was tried again has several."""
+
+
+def simulate(
+    tasks: Sequence[SimulatedTask],
+    slots: int,
+    costs: Costs = Costs(),
+    seed: int = 0,
+    options: EngineOptions | None = None,
+) -> Simulated:
+    """Run tasks in virtual time: the engine decides as in a real run, and what is not work takes what it costs.
+
+    Args:
+        tasks: all are submitted at once.
+        slots: how many leases may be out at once.
+        costs: what is not work.
+        seed: of the jitter, and of the delays before retries.
+        options: of the engine; its slots and its seed are those given here.
+
+    Returns:
+        What came of it; the same arguments give the same.
+    """
+    given = EngineOptions(slots) if options is None else options
+    simulation = Simulation(replace(given, slots=slots, seed=seed), costs, seed)
+    if costs.manager_s:
+        simulation.tell(ManagerMeasured(costs.manager_s))
+    simulation.submit(tasks)
+    simulation.run()
+    return simulation.result()
+
+
+class Simulation:
+    """Workers and a manager's shell in virtual time.
+
+    `handle`, `take_s`, `attempt`, `deliver` and `commit` may be overridden: what the engine is told, how long things
+    take, how an attempt goes, what becomes of a message, and of what is written to the disk.
+
+    Args:
+        options: of the engine.
+        costs: what is not work.
+        seed: of the jitter.
+    """
+
+    def __init__(self, options: EngineOptions, costs: Costs = Costs(), seed: int = 0) -> None:
+        self.engine = Engine(options)
+        self.costs = costs
+        self.now = 0.0
+        self.tasks: list[SimulatedTask] = []
+        self.workers: dict[int, Worker] = {}
+        """Those that live, by lease; also those that Ray has not placed yet."""
+        self.executions: list[Execution] = []
+        self.most_busy = 0
+        """The most workers that ever executed a chunk at one time."""
+        self._busy: set[int] = set()
+        self._busy_s = 0.0
+        self._ended_s = 0.0
+        self._chunks = self._leases = 0
+        self._draw = random.Random(seed)  # noqa: S311  delays, not secrets
+        self._kinds: dict[tuple[str, int, KindPolicy], int] = {}
+        self._agenda: list[tuple[float, int, Callable[[], object]]] = []
+        self._order = itertools.count()
+        self._wakes_at = math.inf
+        self._manager_free_s = 0.0
+        self._pending: list[Commit] = []
+        self._committing: list[Commit] = []
+
+    # --- what its user does with it -----------------------------------------------------------------------------------
+
+    def submit(self, tasks: Iterable[SimulatedTask]) -> None:
+        """Submit tasks, now."""
+        new, known = list(tasks), len(self._kinds)
+        self.tasks.extend(new)
+        kind_of = [self.kind_of(task) for task in new]
+        self.tell(TasksSubmitted(self.kinds()[known:], kind_of))
+
+    def kind_of(self, task: SimulatedTask) -> int:
+        """The number of a task's kind; it exists from now on."""
+        return self._kinds.setdefault((task.kind, task.lane, task.policy), len(self._kinds))
+
+    def kinds(self) -> list[KindEntry]:
+        """All kinds, in the order of their numbers."""
+        return [KindEntry(*kind) for kind in self._kinds]
+
+    def at(self, time_s: float, action: Callable[[], object]) -> None:
+        """Let something be done at some time; never where that is infinite."""
+        if time_s < math.inf:
+            heapq.heappush(self._agenda, (max(time_s, self.now), next(self._order), action))
+
+    def run(self, until_s: float = math.inf, limit: int | None = None) -> None:
+        """Let time pass until nothing more happens.
+
+        Args:
+            until_s: or until then.
+            limit: after so many things it is taken not to come to rest.
+
+        Raises:
+            RuntimeError: it does not come to rest.
+        """
+        for _ in itertools.count() if limit is None else range(limit):
+            if not self._agenda or self._agenda[0][0] > until_s:
+                return
+            self.now, _, action = heapq.heappop(self._agenda)
+            action()
+        raise RuntimeError(f"it does not come to rest: {limit} things happened by {self.now} s")
+
+    def result(self) -> Simulated:
+        """What has come of it."""
+        counts = {state.label: self.engine.tasks.counts[state] for state in State}
+        executions = sorted(self.executions, key=lambda one: (one.ended_s, one.number))
+        return Simulated(self._ended_s, self._busy_s, counts, self._chunks, self._leases, executions)
+
+    # --- what may be overridden ---------------------------------------------------------------------------------------
+
+    def handle(self, event: Event) -> list[Command]:
+        """Tell the engine what happened."""
+        return self.engine.handle(event, self.now)
+
+    def take_s(self, what: str) -> float:
+        """How long a `start`, `message`, `commit` or `loss` takes, each time anew; infinite: it never comes."""
+        seconds: float = getattr(self.costs, f"{what}_s")
+        return seconds * (1 + self.costs.jitter * (2 * self._draw.random() - 1)) if self.costs.jitter else seconds
+
+    def attempt(self, number: int) -> Run:
+        """How an attempt at a task goes; a deadline ends it as the alarm in a worker does."""
+        task = self.tasks[number]
+        timeout_s = task.policy.timeout_s
+        if timeout_s is not None and task.duration_s > timeout_s:
+            return Run(timeout_s, "timeout")
+        return Run(task.duration_s, task.reason)
+
+    def deliver(self, message: Message) -> None:
+        """A message of a worker is there, and the manager has time for it."""
+        answer = None
+        for event in message.events:
+            answer = self.tell(event)
+        self.at(self.now + self.take_s("message"), lambda: message.worker.take_answer(message.box, answer))
+
+    def commit(self, group: Sequence[Commit]) -> None:
+        """What came together is on the disk."""
+        completed: list[int] = []
+        failed: list[int] = []
+        cancelled: list[int] = []
+        for command in group:
+            match command:
+                case CommitEnds():
+                    completed.extend(command.completed)
+                    failed.extend(command.failed)
+                case CommitLosses():
+                    failed.extend(command.messages)
+                case CommitCancellations():
+                    cancelled.extend(command.numbers)
+        if completed or failed or cancelled:
+            self._ended_s = self.now
+            self.tell(OutcomesCommitted(completed, failed, cancelled))
+
+    # --- the manager's shell ------------------------------------------------------------------------------------------
+
+    def tell(self, event: Event) -> Command | None:
+        """Tell the engine what happened, and do what it asks for; returns what a lease is answered."""
+        answer: Command | None = None
+        for command in self.handle(event):
+            match command:
+                case GiveChunk():
+                    self._chunks += 1
+                    answer = command
+                case AnswerWait() | AnswerEnd():
+                    answer = command
+                case StartLease():
+                    self._start(command.lease)
+                case KillLease():
+                    self.lose(command.lease, "worker_crashed")
+                case InterruptLease():
+                    self._interrupt(command)
+                case _:
+                    self._pending.append(command)
+        self._commit_soon()
+        self._wake_soon()
+        return answer
+
+    def _wake_soon(self) -> None:
+        wake_at = self.engine.wake_at
+        if wake_at is not None and wake_at < self._wakes_at:
+            self._wakes_at = wake_at
+            self.at(wake_at, lambda: self._wake(wake_at))
+
+    def _wake(self, at: float) -> None:
+        if at == self._wakes_at:
+            self._wakes_at = math.inf
+            wake_at = self.engine.wake_at
+            if wake_at is not None and wake_at <= self.now:
+                self.tell(TimePassed())
+            self._wake_soon()
+
+    def _commit_soon(self) -> None:
+        """As the manager does: what comes while a commit is on its way is committed by the next."""
+        if self._pending and not self._committing:
+            self._committing, self._pending = self._pending, []
+            self.at(self.now + self.take_s("commit"), self._on_committed)
+
+    def _on_committed(self) -> None:
+        group, self._committing = self._committing, []
+        if group:
+            self.commit(group)
+        self._commit_soon()
+
+    # --- workers ------------------------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """A worker sends a message; the manager takes one after the other."""
+
+        def arrive() -> None:
+            if not self.costs.manager_s:
+                self.deliver(message)
+                return
+            self._manager_free_s = max(self.now, self._manager_free_s) + self.costs.manager_s
+            self.at(self._manager_free_s, lambda: self.deliver(message))
+
+        self.at(self.now + self.take_s("message"), arrive)
+
+    def lose(self, lease: int, reason: str) -> None:
+        """Let a worker die, if it lives; the manager is told which task it executed."""
+        worker = self.workers.get(lease)
+        if worker is None:
+            return
+        lost = LeaseLost(lease, f"the worker of lease {lease} died", reason, worker.executing)
+        self.remove(worker)
+        self.at(self.now + self.take_s("loss"), lambda: self.tell(lost))
+
+    def end(self, worker: Worker) -> None:
+        """The call of a lease returns."""
+        self.remove(worker)
+        self.at(self.now + self.take_s("message"), lambda: self.tell(LeaseEnded(worker.lease)))
+
+    def remove(self, worker: Worker) -> None:
+        """A worker is no more."""
+        worker.lives = False
+        if self.workers.get(worker.lease) is worker:
+            del self.workers[worker.lease]
+        self.note_busy(worker, False)
+
+    def note_busy(self, worker: Worker, is_busy: bool) -> None:
+        """A worker begins a chunk, or has done with it."""
+        if is_busy:
+            self._busy.add(worker.lease)
+            self.most_busy = max(self.most_busy, len(self._busy))
+        elif worker.lease in self._busy:
+            self._busy.discard(worker.lease)
+            self._busy_s += worker.spent_s
+
+    def _start(self, lease: int) -> None:
+        self._leases += 1
+        worker = self.workers[lease] = Worker(self, lease)
+        self.at(self.now, worker.go_on)
+
+    def _interrupt(self, command: InterruptLease) -> None:
+        worker = self.workers.get(command.lease)
+        if worker is not None:
+            self.at(self.now + self.take_s("message"), lambda: worker.let_go(command.numbers))
