@@ -43,6 +43,18 @@ class RunLock:
         self._file.close()
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a live process works on the run; asking disturbs none."""
+    try:
+        with (folder / LOCK).open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no run, or not ours: whoever opens the journal is told
+        return False
+    return False
+
+
 def _try_lock(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

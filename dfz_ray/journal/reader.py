@@ -5,19 +5,34 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.folder import RunFolder
-from dfz_ray.journal.record import Record, TaskError
+from dfz_ray.journal.record import STATES, Record, TaskError
+from dfz_ray.journal.record_table import RecordTable, TableRows
 from dfz_ray.journal.statements import STATEMENTS, VERSION
 from dfz_ray.specs.encoding import run_digest
 
-STATES = ("pending", "running", "completed", "failed", "cancelled")
-"""As they are written outside the engine, in the order of the journal's numbers."""
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a damaged journal may raise; the latter where SQLite would tell of a text that is no UTF-8."""
+
+
+class StoredTask(NamedTuple):
+    """A task as it was submitted."""
+
+    number: int
+    domain: str
+    kind: str
+    resources: str
+    """JSON."""
+    policy: str
+    """JSON."""
+    seed: int
+    parameters: bytes
 
 
 class JournalReader:
@@ -49,14 +64,24 @@ class JournalReader:
 
     def domains(self) -> list[str]:
         """The names of the domains that the run's tasks are of."""
-        return [name for (name,) in self._rows("read_domains")]
+        return [name for name, _ in self._rows("read_domains")]
 
     def shapes(self) -> list[str]:
         """The resources (JSON) of the run's kinds, each once."""
-        return sorted({resources for _, _, resources in self._rows("read_kinds")})
+        return sorted({resources for _, _, resources, _ in self._rows("read_kinds")})
+
+    def table(self) -> RecordTable:
+        """All records at once, for who wants them in memory."""
+        rows = TableRows(
+            tasks=list(self._rows("read_table_tasks")),
+            attempts=list(self._rows("read_table_attempts")),
+            kinds=[(domain, name) for domain, name, *_ in self._rows("read_kinds")],
+            nodes=dict(self._rows("read_chunk_nodes")),
+        )
+        return RecordTable(rows, self._folder.results)
 
     def records(self) -> Iterator[Record]:
-        """Every task, in the order of submission."""
+        """Every task, one after the other, in the order of submission."""
         attempts = itertools.groupby(self._rows("read_attempts"), key=itemgetter(0))
         current: tuple[int, list[Any]] | None = None
         for number, *row in self._rows("read_records"):
@@ -81,6 +106,44 @@ class JournalReader:
             node=node,
         )
 
+    def commits(self) -> int:
+        """How many commits were made."""
+        count: int = next(self._rows("count_commits"))[0]
+        return count
+
+    def numbers_of(self, ids: Iterable[str]) -> dict[str, int]:
+        """The numbers of the tasks of these ids, of those that the run has."""
+        found = ((task_id, next(self._rows("find_task_number", (task_id,)), None)) for task_id in ids)
+        return {task_id: row[0] for task_id, row in found if row is not None}
+
+    def batch_tasks(self, name: str) -> list[int]:
+        """The numbers of the tasks of the batches of this name."""
+        return [number for (number,) in self._rows("read_batch_tasks", (name,))]
+
+    def batches(self) -> list[str]:
+        """The names of the run's batches, in the order of submission."""
+        return [name for (name,) in self._rows("read_batches")]
+
+    def task(self, task_id: str) -> StoredTask:
+        """One task as it was submitted.
+
+        Raises:
+            KeyError: the run has no task of this id.
+        """
+        row = next(self._rows("read_task", (task_id,)), None)
+        if row is None:
+            raise KeyError(task_id)
+        return StoredTask(*row)
+
+    def files(self) -> dict[str, bytes]:
+        """The files that parameters name: SHA-256 in hex, content."""
+        return dict(self._rows("read_files"))
+
+    def digest_of(self, number: int) -> bytes | None:
+        """The digest of one task's result, where it completed."""
+        row = next(self._rows("read_digest", (number,)), None)
+        return row[0] if row else None
+
     def digest(self) -> str:
         """The digest of the run, in hex; schema.sql says over what."""
         return run_digest(self._rows("read_digests"))
@@ -89,13 +152,13 @@ class JournalReader:
         """Start and end of every execution that ended, in the order of their start, in Unix seconds."""
         return list(self._rows("read_spans"))
 
-    def _rows(self, statement: str) -> Iterator[Any]:
+    def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> Iterator[Any]:
         try:
             # `yield from` would close the cursor in the end, also that of a reader which has been closed before.
-            for row in self._connection.execute(STATEMENTS[statement]):  # noqa: UP028
+            for row in self._connection.execute(STATEMENTS[statement], values):  # noqa: UP028
                 yield row
-        except sqlite3.Error as error:
-            raise _unreadable(self._folder, error) from error
+        except UNREADABLE as error:
+            raise unreadable(self._folder, error) from error
 
 
 def open_journal(folder: RunFolder, mode: str) -> sqlite3.Connection:
@@ -115,18 +178,29 @@ def open_journal(folder: RunFolder, mode: str) -> sqlite3.Connection:
             connection = folder.connect(mode)
             on_failure.callback(connection.close)
             version = dict(connection.execute(STATEMENTS["get_meta"])).get("schema_version")
-            page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
-        except sqlite3.Error as error:
-            raise _unreadable(folder, error) from error
+            wrong_size = find_wrong_size(connection, folder)
+        except UNREADABLE as error:
+            raise unreadable(folder, error) from error
         if version != str(VERSION):
             raise JournalDamaged(f"{folder.path} has schema {version}; this dfz_ray reads schema {VERSION}")
-        if not folder.has_log() and folder.database.stat().st_size % page_bytes:  # SQLite would read zeros for the rest
-            raise JournalDamaged(f"{folder.database} is cut short: it ends in the middle of a page")
+        if wrong_size:  # SQLite would read zeros for what is missing of a page
+            raise JournalDamaged(f"{folder.database} is damaged: {wrong_size}")
         on_failure.pop_all()
         return connection
 
 
-def _unreadable(folder: RunFolder, error: sqlite3.Error) -> JournalDamaged:
+def find_wrong_size(connection: sqlite3.Connection, folder: RunFolder) -> str | None:
+    """What is wrong with the size of the journal's file, as far as that can be told while there may be a log."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    size = folder.database.stat().st_size
+    if size == pages * page_bytes or folder.has_log():
+        return None
+    return f"it has {size} bytes, not {pages} pages of {page_bytes}: it is cut short, or something follows it"
+
+
+def unreadable(folder: RunFolder, error: Exception) -> JournalDamaged:
+    """What to raise where a journal can't be read."""
     why: object = error
     if getattr(error, "sqlite_errorname", "") == "SQLITE_READONLY_ROLLBACK":
         why = "a crash cut its last commit off; it can be read again once the run has been opened for work"

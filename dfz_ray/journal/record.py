@@ -11,13 +11,16 @@ from typing import Any
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.specs.encoding import decode
 
+STATES = ("pending", "running", "completed", "failed", "cancelled")
+"""As they are written outside the engine, in the order of the journal's numbers."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskError:
-    """Why a task failed, as plain text."""
+    """Why a task failed, or that it was cancelled, as plain text."""
 
     reason: str
-    """exception, timeout, out_of_memory, worker_crashed, node_lost, infeasible, invalid or unserializable."""
+    """exception, timeout, out_of_memory, worker_crashed, node_lost, infeasible, invalid, unserializable, cancelled."""
     message: str
     traceback: str | None = None
 

@@ -8,25 +8,27 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from dfz_ray.errors import EpochSuperseded, JournalDamaged, RunFolderRefused
-from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.commit_sums import NONE_YET, Commit, Row, add_commit
+from dfz_ray.journal.folder import RunFolder, sync_folder, write_whole
 from dfz_ray.journal.reader import open_journal
+from dfz_ray.journal.soundness import refuse_damaged, remove_seal, write_seal
 from dfz_ray.journal.statements import STATEMENTS, VERSION
 
 # Numbers that the journal stores; schema.sql explains them.
 ATTEMPT_COMPLETED, ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED = range(4)
 
-Row = tuple[Any, ...]
-
 
 @dataclass(slots=True)
 class Group:
-    """What is to be committed together, as rows of the tables of schema.sql."""
+    """What is to be committed together: rows of the tables of schema.sql, without their last column.
+
+    A domain, a file or a lease that is there already is passed over, and so is a superseded attempt that is.
+    """
 
     batches: list[Row] = field(default_factory=list)
     domains: list[Row] = field(default_factory=list)
@@ -36,23 +38,11 @@ class Group:
     leases: list[Row] = field(default_factory=list)
     chunks: list[Row] = field(default_factory=list)
     attempts: list[Row] = field(default_factory=list)
+    cancels: list[Row] = field(default_factory=list)
     outcomes: list[Row] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return any(getattr(self, table) for table, _ in _ORDER)
-
-
-_ORDER = (
-    ("batches", "add_batch"),
-    ("domains", "add_domain"),
-    ("kinds", "add_kind"),
-    ("files", "add_file"),
-    ("tasks", "add_task"),
-    ("leases", "add_lease"),
-    ("chunks", "add_chunk"),
-    ("attempts", "add_attempt"),
-    ("outcomes", "add_outcome"),
-)
+        return any(getattr(self, table.name) for table in fields(self))
 
 
 class JournalWriter:
@@ -61,132 +51,182 @@ class JournalWriter:
     Args:
         folder: the run folder, which has a journal.
         inline_bytes: larger results become files.
+        durable: whether a commit outlives the operating system, too (by an fsync), or only this process.
 
     Raises:
-        JournalDamaged: there is no journal, or it can't be read or written, or it is of another schema.
+        JournalDamaged: there is no journal, or it can't be read or written, or is damaged, or is of another schema.
     """
 
-    def __init__(self, folder: Path, inline_bytes: int = 262_144) -> None:
+    def __init__(self, folder: Path, inline_bytes: int = 262_144, durable: bool = True) -> None:
         self._folder = RunFolder(folder)
         self._inline_bytes = inline_bytes
+        self._durable = durable
+        self._is_in_doubt = False
+        refuse_damaged(self._folder)
         self._connection = open_journal(self._folder, "rw")
         try:
-            _set_up(self._connection, self._folder)
-            with self._transaction():
-                opened = (time.time(), socket.gethostname(), os.getpid())
-                self.epoch: int = self._connection.execute(STATEMENTS["take_epoch"], opened).fetchone()[0]
-        except sqlite3.Error as error:
+            remove_seal(self._folder)
+            self._set_up()
+            self._last, self.epoch = self._take_epoch()
+            self._known_domains = {row[0] for row in self._connection.execute(STATEMENTS["read_domains"])}
+            self._known_files = {row[0] for row in self._connection.execute(STATEMENTS["list_files"])}
+        except (sqlite3.Error, OSError) as error:
             self._connection.close()
             raise JournalDamaged(f"{self._folder.database} can't be written: {error}") from error
+        self._known_leases: set[Row] = set()
+        """Those of this epoch."""
 
     @classmethod
-    def create(cls, folder: Path, meta: Mapping[str, str], inline_bytes: int = 262_144) -> JournalWriter:
+    def create(
+        cls, folder: Path, meta: Mapping[str, str], inline_bytes: int = 262_144, durable: bool = True
+    ) -> JournalWriter:
         """Make the folder and an empty journal.
 
         Raises:
             RunFolderRefused: the folder can't hold a new run.
         """
-        RunFolder(folder).make()
+        run_folder = RunFolder(folder)
+        run_folder.make()
         try:
-            with contextlib.closing(RunFolder(folder).connect("rwc")) as connection:
-                _set_up(connection, RunFolder(folder))
+            for left in folder.glob(f"{run_folder.unborn.name}*"):
+                left.unlink()
+            with contextlib.closing(run_folder.connect("rwc", run_folder.unborn)) as connection:
+                connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
                 connection.executescript(f"BEGIN; {STATEMENTS['schema']}")
-                connection.executemany(STATEMENTS["set_meta"], {"schema_version": str(VERSION), **meta}.items())
+                told = {"schema_version": str(VERSION), **meta}
+                add_commit(connection, NONE_YET, 0, {"meta": list(told.items())})
                 connection.execute("COMMIT")
-        except sqlite3.Error as error:
+            run_folder.unborn.replace(run_folder.database)  # the first commit syncs the folder, too
+        except (sqlite3.Error, OSError) as error:
             raise RunFolderRefused(f"{folder} can't hold a journal: {error}") from error
-        return cls(folder, inline_bytes)
+        return cls(folder, inline_bytes, durable)
+
+    @property
+    def commits(self) -> int:
+        """How many commits the journal has, of all epochs; all of them are on disk."""
+        return self._last.number + 1
 
     def reopen_failed(self) -> None:
-        """Make failed tasks due again, and note what their outcomes were.
+        """Make failed tasks due again, and keep what their outcomes were.
 
         Raises:
             EpochSuperseded: another manager has opened the run since.
             JournalDamaged: it could not be written.
         """
-        try:
-            with self._transaction():
-                self._check_epoch()
-                self._connection.execute(STATEMENTS["note_reopened"], (self.epoch,))
-                self._connection.execute(STATEMENTS["reopen_failed"])
-        except sqlite3.Error as error:
-            raise JournalDamaged(f"{self._folder.database} can't be written: {error}") from error
+        with self._transaction():
+            failed = self._connection.execute(STATEMENTS["read_failed"]).fetchall()
+            last = self._last
+            if failed:
+                rows = {"reopened": [(*outcome, self.epoch) for outcome in failed]}
+                last = add_commit(self._connection, last, self.epoch, rows)
+                self._connection.execute(STATEMENTS["remove_failed"])
+        self._last = last
 
     def commit(self, group: Group) -> None:
-        """Commit a group, whole or not at all.
+        """Commit a group, whole or not at all; one that has nothing new makes no commit.
 
         Raises:
             EpochSuperseded: another manager has opened the run since.
             JournalDamaged: it could not be written. That is final: what a failed write left on disk is unknown.
         """
-        rows = {table: getattr(group, table) for table, _ in _ORDER}
-        try:
-            with self._transaction():
-                self._check_epoch()
-                rows["outcomes"] = self._move_large_results(group.outcomes)
-                for table, statement in _ORDER:
-                    if rows[table]:
-                        self._connection.executemany(STATEMENTS[statement], rows[table])
-        except (sqlite3.Error, OSError) as error:
-            raise JournalDamaged(f"{self._folder.database} can't be written: {error}") from error
+        rows: dict[str, Sequence[Row]] = {table.name: getattr(group, table.name) for table in fields(group)}
+        rows["domains"] = _without_known(group.domains, 1, self._known_domains)
+        rows["files"] = _without_known(group.files, 1, self._known_files)
+        rows["leases"] = _without_known(group.leases, 2, self._known_leases)
+        with self._transaction():
+            last = self._last
+            rows["attempts"] = self._without_collisions(group.attempts)
+            rows["outcomes"] = self._move_large_results(group.outcomes)
+            if any(rows.values()):
+                last = add_commit(self._connection, last, self.epoch, rows)
+        self._last = last
+        self._known_domains.update(row[0] for row in rows["domains"])
+        self._known_files.update(row[0] for row in rows["files"])
+        self._known_leases.update(row[:2] for row in rows["leases"])
 
     def close(self) -> None:
-        """Close; a run that has come to rest is a single file."""
-        with contextlib.suppress(sqlite3.OperationalError):  # a reader is at it: the log stays, and is as good
+        """Close; a run that has come to rest is a single file, and its seal."""
+        is_at_rest = False
+        with contextlib.suppress(sqlite3.Error):  # a reader is at it: the log stays, and is as good
             self._connection.execute("PRAGMA journal_mode = DELETE")
+            is_at_rest = self._latest_epoch() == self.epoch and not self._is_in_doubt
         self._connection.close()
+        if is_at_rest:
+            with contextlib.suppress(OSError):  # without a seal the run is as good, and is looked at more closely
+                write_seal(self._folder, self._durable)
+
+    def _set_up(self) -> None:
+        self._connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")
+        self._connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if self._folder.is_on_network() else 'WAL'}")
+
+    def _take_epoch(self) -> tuple[Commit, int]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        last = Commit._make(self._connection.execute(STATEMENTS["last_commit"]).fetchone())
+        epoch = self._latest_epoch() + 1
+        opened = (epoch, time.time(), socket.gethostname(), os.getpid())
+        last = add_commit(self._connection, last, epoch, {"epochs": [opened]})
+        self._connection.execute("COMMIT")
+        return last, epoch
+
+    def _latest_epoch(self) -> int:
+        epoch: int = self._connection.execute(STATEMENTS["latest_epoch"]).fetchone()[0]
+        return epoch
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
         try:
-            yield
-        except BaseException:
-            if self._connection.in_transaction:  # a full disk ends it by itself
-                self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                if (latest := self._latest_epoch()) != self.epoch:
+                    where = self._folder.path
+                    raise EpochSuperseded(f"epoch {latest} has taken over {where}; this is epoch {self.epoch}")
+                yield
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk ends it by itself
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            self._is_in_doubt = True
+            raise JournalDamaged(f"{self._folder.database} can't be written: {error}") from error
 
-    def _check_epoch(self) -> None:
-        latest = self._connection.execute(STATEMENTS["latest_epoch"]).fetchone()[0]
-        if latest != self.epoch:
-            raise EpochSuperseded(f"epoch {latest} has taken over {self._folder.path}; this is epoch {self.epoch}")
+    def _without_collisions(self, attempts: Sequence[Row]) -> Sequence[Row]:
+        """Leave out superseded attempts of a task in a chunk that has an attempt of it already."""
+        superseded = [row for row in attempts if row[2] == ATTEMPT_SUPERSEDED]
+        if not superseded:
+            return attempts
+        kept = [row for row in attempts if row[2] != ATTEMPT_SUPERSEDED]
+        taken = {row[:2] for row in kept}
+        for row in superseded:
+            if row[:2] not in taken and not self._connection.execute(STATEMENTS["find_attempt"], row[:2]).fetchone()[0]:
+                taken.add(row[:2])
+                kept.append(row)
+        return kept
 
-    def _move_large_results(self, outcomes: Sequence[Row]) -> list[Row]:
+    def _move_large_results(self, outcomes: Sequence[Row]) -> Sequence[Row]:
         """Write results that are too large to files, which are on disk before a row names them."""
         if all(row[3] is None or len(row[3]) <= self._inline_bytes for row in outcomes):
-            return list(outcomes)
+            return outcomes
         self._folder.results.mkdir(mode=0o700, exist_ok=True)
         moved = []
         for task, state, epoch, result, _, *rest in outcomes:
             if result is not None and len(result) > self._inline_bytes:
                 name = hashlib.sha256(result).hexdigest()
-                _write_durably(self._folder.results / name, result)
+                write_whole(self._folder.results / name, result, self._durable)
                 moved.append((task, state, epoch, None, name, *rest))
             else:
                 moved.append((task, state, epoch, result, None, *rest))
-        _sync(self._folder.results)
-        _sync(self._folder.path)
+        if self._durable:
+            sync_folder(self._folder.results)
+            sync_folder(self._folder.path)
         return moved
 
 
-def _set_up(connection: sqlite3.Connection, folder: RunFolder) -> None:
-    connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if folder.is_on_network() else 'WAL'}")
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")  # an equal result may lie there, committed: it is never half a file
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _without_known(rows: Sequence[Row], key_columns: int, known: Collection[object]) -> list[Row]:
+    """The rows that are new, each once; of equal keys the first counts."""
+    new: dict[object, Row] = {}
+    for row in rows:
+        key = row[0] if key_columns == 1 else row[:key_columns]
+        if key not in known:
+            new.setdefault(key, row)
+    return list(new.values())

@@ -23,11 +23,13 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sample_run import contents
 
 from dfz_ray.engine.lifecycle import State
 from dfz_ray.errors import EpochSuperseded, JournalDamaged, RunFolderRefused
-from dfz_ray.journal.reader import STATES, JournalReader
-from dfz_ray.journal.record import Record, TaskError
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.record import STATES, Record, TaskError
+from dfz_ray.journal.recovery import open_for_work, read_contents, read_recovered
 from dfz_ray.journal.statements import STATEMENTS, VERSION
 from dfz_ray.journal.writer import (
     ATTEMPT_COMPLETED,
@@ -38,8 +40,10 @@ from dfz_ray.journal.writer import (
     JournalWriter,
 )
 from dfz_ray.specs.encoding import digest, encode
+from dfz_ray.specs.policy import Policy
 
 META = {"run_id": "r", "name": "test", "created_at": "1.0", "dfz_ray": "0", "slots": "2"}
+POLICY = Policy().model_dump_json()
 INLINE_BYTES = 100
 
 
@@ -49,7 +53,7 @@ def create(folder: Path, ids: Sequence[str] = (), inline_bytes: int = INLINE_BYT
     group = Group()
     group.batches.append((0, "batch", 7, 1.0))
     group.domains.append(("coin", '["time"]'))
-    group.kinds.append((0, "coin", "coin of 3", "{}"))
+    group.kinds.append((0, "coin", "coin of 3", "{}", POLICY))
     group.leases.append((writer.epoch, 0, "host-a", 4711, 2.0))
     for number, task_id in enumerate(ids):
         group.tasks.append((number, task_id, 0, 0, 1000 + number, encode({"flips": number}), ""))
@@ -64,6 +68,10 @@ def completed(number: int, result: Any, epoch: int = 1) -> tuple[Any, ...]:
 
 def failed(number: int, reason: str, message: str, traceback: str | None = None, epoch: int = 1) -> tuple[Any, ...]:
     return (number, State.FAILED, epoch, None, None, None, reason, message, traceback)
+
+
+def cancelled(number: int, epoch: int = 1) -> tuple[Any, ...]:
+    return (number, State.CANCELLED, epoch, None, None, None, "cancelled", "on request", None)
 
 
 def outcomes(*rows: tuple[Any, ...]) -> Group:
@@ -86,9 +94,9 @@ def test_a_record_tells_all_that_was_committed(tmp_path: Path) -> None:
     """A record has the task's id, domain, kind, state, result or error, and the number of tries and the last one."""
     writer = create(tmp_path, ["a", "b", "c", "d"])
     group = outcomes(completed(0, {"heads": 2}), failed(1, "exception", "ValueError: no", "Traceback ..."))
-    group.attempts.append((0, 0, ATTEMPT_COMPLETED, 5.0, 7.5, 2.0, None))
-    group.attempts.append((1, 1, ATTEMPT_FAILED, 6.0, 6.25, 0.1, None))
-    group.outcomes.append((3, State.CANCELLED, 1, None, None, None, None, None, None))
+    group.attempts.append((0, 0, ATTEMPT_COMPLETED, 0, 5.0, 7.5, 2.0, None, None))
+    group.attempts.append((1, 1, ATTEMPT_FAILED, 1, 6.0, 6.25, 0.1, "exception", None))
+    group.outcomes.append(cancelled(3))
 
     writer.commit(group)
 
@@ -99,7 +107,7 @@ def test_a_record_tells_all_that_was_committed(tmp_path: Path) -> None:
             *(TaskError("exception", "ValueError: no", "Traceback ..."), 1, 6.0, 6.25, "host-a"),
         ),
         Record("c", "coin", "coin of 3", "pending", None, None, 0, None, None, None),
-        Record("d", "coin", "coin of 3", "cancelled", None, None, 0, None, None, None),
+        Record("d", "coin", "coin of 3", "cancelled", None, TaskError("cancelled", "on request"), 0, None, None, None),
     ]
     done, broken, waiting, _ = records(tmp_path)
     assert (done.result, done.duration) == ({"heads": 2}, 2.5)
@@ -124,9 +132,9 @@ def test_every_attempt_counts_and_the_last_one_gives_times_and_node(tmp_path: Pa
     group = Group()
     group.leases.append((writer.epoch, 1, "host-b", 4712, 2.0))
     group.chunks.extend((chunk, writer.epoch, 1, 3.0, encode([1])) for chunk in (10, 11))
-    group.attempts.append((1, 11, ATTEMPT_COMPLETED, 8.0, 9.0, 1.0, None))
-    group.attempts.append((1, 10, ATTEMPT_SUPERSEDED, 6.0, 30.0, 1.0, None))
-    group.attempts.append((1, 1, ATTEMPT_LOST, None, None, None, "the worker died"))
+    group.attempts.append((1, 11, ATTEMPT_COMPLETED, 0, 8.0, 9.0, 1.0, None, None))
+    group.attempts.append((1, 10, ATTEMPT_SUPERSEDED, 0, 6.0, 30.0, 1.0, None, None))
+    group.attempts.append((1, 1, ATTEMPT_LOST, 1, None, None, None, "worker_crashed", "it died"))
     group.outcomes.append(completed(1, "done"))
 
     writer.commit(group)
@@ -141,7 +149,7 @@ def test_a_last_attempt_without_times_has_a_node_but_no_duration(tmp_path: Path)
     """Of a task that killed its worker it is known where that was, and not how long it took."""
     writer = create(tmp_path, ["killer"])
     group = outcomes(failed(0, "worker_crashed", "it died"))
-    group.attempts.append((0, 0, ATTEMPT_FAILED, None, None, None, "it died"))
+    group.attempts.append((0, 0, ATTEMPT_LOST, 1, None, None, None, "worker_crashed", None))
 
     writer.commit(group)
 
@@ -153,7 +161,7 @@ def test_counts_have_all_five_states(tmp_path: Path) -> None:
     """Counts name all five states, and what has no outcome is pending."""
     writer = create(tmp_path, list("abcdef"))
     writer.commit(outcomes(completed(0, 1), completed(1, 2), failed(2, "timeout", "too long")))
-    writer.commit(outcomes((3, State.CANCELLED, 1, None, None, None, None, None, None)))
+    writer.commit(outcomes(cancelled(3)))
 
     with JournalReader(tmp_path) as journal:
         assert journal.counts() == {"pending": 2, "running": 0, "completed": 2, "failed": 1, "cancelled": 1}
@@ -166,11 +174,11 @@ def test_spans_are_those_of_executions_that_ended(tmp_path: Path) -> None:
     group = Group()
     group.attempts.extend(
         [
-            (0, 0, ATTEMPT_COMPLETED, 5.0, 6.0, 1.0, None),
-            (1, 1, ATTEMPT_FAILED, 4.0, 7.0, 1.0, None),
-            (2, 2, ATTEMPT_LOST, None, None, None, "lost"),
-            (3, 3, ATTEMPT_SUPERSEDED, 1.0, 2.0, 1.0, None),
-            (4, 4, ATTEMPT_FAILED, None, None, None, "it died"),
+            (0, 0, ATTEMPT_COMPLETED, 0, 5.0, 6.0, 1.0, None, None),
+            (1, 1, ATTEMPT_FAILED, 1, 4.0, 7.0, 1.0, "exception", None),
+            (2, 2, ATTEMPT_LOST, 0, None, None, None, "node_lost", "lost"),
+            (3, 3, ATTEMPT_SUPERSEDED, 0, 1.0, 2.0, 1.0, None, None),
+            (4, 4, ATTEMPT_FAILED, 1, None, None, None, "exception", None),
         ]
     )
 
@@ -225,7 +233,7 @@ def test_a_second_outcome_is_impossible(tmp_path: Path) -> None:
     writer = create(tmp_path, list("abc"))
     writer.commit(outcomes(completed(0, "first")))
     group = outcomes(completed(1, "beside"), completed(0, "second"), completed(2, "beside"))
-    group.attempts.append((1, 1, ATTEMPT_COMPLETED, 1.0, 2.0, 1.0, None))
+    group.attempts.append((1, 1, ATTEMPT_COMPLETED, 0, 1.0, 2.0, 1.0, None, None))
     group.tasks.append((3, "new", 0, 0, 1, encode({}), ""))
 
     with pytest.raises(JournalDamaged, match=r"can't be written: UNIQUE constraint failed: outcomes\.task"):
@@ -245,7 +253,7 @@ def test_a_group_is_committed_whole_or_not_at_all(tmp_path: Path, table: str) ->
     twice = {
         "tasks": (9, "a", 0, 0, 1, encode({}), ""),
         "batches": (0, "again", 1, 1.0),
-        "kinds": (0, "coin", "again", "{}"),
+        "kinds": (0, "coin", "again", "{}", POLICY),
         "chunks": (0, 1, 0, 3.0, encode([0])),
     }
     group = outcomes(completed(0, "beside"))
@@ -287,6 +295,138 @@ def test_an_empty_group_is_false(tmp_path: Path) -> None:
     assert Group(batches=[(0, "b", 1, 1.0)])
 
 
+def test_what_is_there_already_is_passed_over(tmp_path: Path) -> None:
+    """Domains, files, leases and superseded attempts that are there already, or come twice, change nothing."""
+    writer = create(tmp_path, ["a"])
+    late = (0, 0, ATTEMPT_SUPERSEDED, 0, 1.0, 2.0, 0.5, None, None)
+    lost = (0, 0, ATTEMPT_LOST, 0, None, None, None, "node_lost", "it is gone")
+    group = Group(files=[("ab", b"1"), ("ab", b"1")], leases=[(1, 1, "host", 5, 2.0)] * 2, attempts=[late, lost, late])
+    writer.commit(group)
+    before = contents(tmp_path)
+
+    writer.commit(Group(attempts=[late]))
+    writer.commit(Group(domains=[("coin", "[]")], files=[("ab", b"1")], leases=[(1, 0, "host", 4, 2.0)]))
+    assert contents(tmp_path) == before
+    assert before["attempts"] == [(*lost, 3)]
+    assert [row[:2] for row in before["leases"]] == [(1, 0), (1, 1)]
+    writer.close()
+    JournalWriter(tmp_path).commit(Group(domains=[("coin", "[]"), ("new", "[]")], files=[("ab", b"1")]))
+    assert contents(tmp_path)["domains"] == [("coin", '["time"]', 2), ("new", "[]", 5)]
+
+
+def test_what_failed_to_be_committed_is_not_taken_for_known(tmp_path: Path) -> None:
+    """A domain, file or lease of a group that was not committed is written with the next one."""
+    writer = create(tmp_path, ["a"])
+    rows = {"domains": [("new", "[]")], "files": [("ab", b"1")], "leases": [(1, 1, "host", 5, 2.0)]}
+    with pytest.raises(JournalDamaged):
+        writer.commit(Group(**rows, batches=[(0, "there already", 1, 1.0)]))
+
+    writer.commit(Group(**rows))
+
+    assert {name: len(contents(tmp_path)[name]) for name in rows} == {"domains": 2, "files": 1, "leases": 2}
+
+
+def test_the_writer_counts_commits(tmp_path: Path) -> None:
+    """The creation, each epoch and each group with something new is one commit; the count outlives the writer."""
+    writer = create(tmp_path, ["a", "b"])
+    assert writer.commits == 3
+    writer.commit(Group())
+    with pytest.raises(JournalDamaged):
+        writer.commit(Group(batches=[(0, "there already", 1, 1.0)]))
+    assert writer.commits == 3
+    writer.commit(outcomes(failed(0, "exception", "no")))
+    writer.reopen_failed()
+    writer.reopen_failed()  # there is nothing to reopen
+    assert writer.commits == 5
+    writer.close()
+
+    again = JournalWriter(tmp_path)
+
+    assert again.commits == len(contents(tmp_path)["commits"]) == 6
+    with JournalReader(tmp_path) as journal:
+        assert journal.commits() == 6
+
+
+# --- going on with a run ----------------------------------------------------------------------------------------------
+
+
+def test_reopening_keeps_the_outcome_whole(tmp_path: Path) -> None:
+    """Failed tasks are due again when that is asked for, and what their outcomes were stays, with both commits."""
+    writer = create(tmp_path, ["a", "b"])
+    row = failed(0, "exception", "no", "Traceback")
+    writer.commit(outcomes(row, completed(1, 1)))
+    writer.close()
+
+    opened = open_for_work(tmp_path, META, retry_failed=True)
+
+    assert [number for number, *_ in opened.recovered.open_tasks] == [0]
+    number, state, *rest = row
+    assert contents(tmp_path)["reopened"] == [(number, 3, state, *rest, opened.writer.epoch, 5)]
+    opened.writer.close()
+    opened.lock.close()
+
+
+def test_what_was_charged_is_recovered(tmp_path: Path) -> None:
+    """Of open tasks it is known how many attempts were charged, and losses free, since they were reopened."""
+    writer = create(tmp_path, ["reopened", "open", "done", "fresh"])
+    chunks = itertools.count(10)
+
+    def lose(number: int, charged: int, reason: str) -> tuple[Any, ...]:
+        return (number, next(chunks), ATTEMPT_LOST, charged, None, None, None, reason, "lost")
+
+    group = outcomes(failed(0, "worker_crashed", "no"), completed(2, 1))
+    for number in (0, 1, 2):
+        group.attempts += [
+            lose(number, 1, "worker_crashed"),
+            lose(number, 0, "node_lost"),
+            lose(number, 0, "preempted"),
+        ]
+    writer.commit(group)
+    writer.commit(Group(attempts=[lose(1, 1, "out_of_memory"), lose(1, 0, "node_lost")]))
+    writer.commit(Group(cancels=[(0, 1, 5.0, "1 task", 0), (1, 1, 5.0, "run", 0)]))
+    writer.reopen_failed()
+    writer.commit(Group(attempts=[lose(0, 1, "worker_crashed")]))
+    writer.close()
+
+    recovered = read_recovered(tmp_path)
+
+    assert recovered.charged == {0: 1, 1: 2}
+    assert recovered.free_losses == {1: 2}
+    assert (recovered.next_cancel, recovered.next_chunk) == (2, 4)
+    assert recovered.kinds == [("coin", "coin of 3", "{}", POLICY)]
+
+
+def test_what_makes_a_task_what_it_is(tmp_path: Path) -> None:
+    """For each id the journal gives domain, resources, seed, parameters and policy, by which equal tasks are known."""
+    create(tmp_path, ["a", "b"]).close()
+
+    assert read_contents(tmp_path) == {
+        "a": ("coin", "{}", 1000, encode({"flips": 0}), POLICY),
+        "b": ("coin", "{}", 1001, encode({"flips": 1}), POLICY),
+    }
+
+
+def test_a_run_that_was_killed_as_it_was_made_is_made_anew(tmp_path: Path) -> None:
+    """A journal gets its name when it is whole: what a kill leaves before that does not stand in the way of a run."""
+    for name in ("lock", "run.sqlite.new", "run.sqlite.new-journal"):
+        (tmp_path / name).write_bytes(b"half of it")
+
+    opened = open_for_work(tmp_path, META)
+
+    assert opened.writer.epoch == 1
+    opened.writer.close()
+    opened.lock.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "run.sqlite", "seal"]
+
+
+def test_the_log_of_a_journal_that_is_gone_is_no_empty_folder(tmp_path: Path) -> None:
+    """A folder with a log, but without the journal, held a run: no new one is begun over what is left."""
+    (tmp_path / "run.sqlite-wal").write_bytes(b"the log")
+
+    with pytest.raises(RunFolderRefused, match="neither empty nor a run"):
+        open_for_work(tmp_path, META)
+
+
 # --- reading while it is written, and afterwards ----------------------------------------------------------------------
 
 
@@ -313,7 +453,8 @@ def test_what_a_reader_is_in_the_middle_of_does_not_move(tmp_path: Path) -> None
         reading = journal.records()
         first = next(reading)
         group = outcomes(*(completed(number, number) for number in range(100)))
-        group.attempts.extend((number, number, ATTEMPT_COMPLETED, 1.0, 2.0, 1.0, None) for number in range(100))
+        row = (ATTEMPT_COMPLETED, 0, 1.0, 2.0, 1.0, None, None)
+        group.attempts.extend((number, number, *row) for number in range(100))
         writer.commit(group)
 
         rest = list(reading)
@@ -338,12 +479,12 @@ def test_reading_may_be_left_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_closed_journal_is_one_file(tmp_path: Path) -> None:
-    """A run that has come to rest is a single file, which can be copied."""
+    """A run that has come to rest is a single file, which can be copied, and its seal, which need not."""
     writer = create(tmp_path / "run", list("abc"))
     writer.commit(outcomes(completed(0, 1)))
     writer.close()
 
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.sqlite"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["run.sqlite", "seal"]
     (tmp_path / "copy").mkdir()
     shutil.copy(tmp_path / "run" / "run.sqlite", tmp_path / "copy")
     assert results(tmp_path / "copy") == {"a": 1}
@@ -646,7 +787,7 @@ def test_a_commit_that_was_cut_off_without_a_log_is_rolled_back_by_the_next_writ
         connection = sqlite3.connect({str(tmp_path / "run" / "run.sqlite")!r}, isolation_level=None)
         connection.execute("PRAGMA cache_size = 1")  # so that pages are written before the end of the commit
         connection.execute("BEGIN IMMEDIATE")
-        rows = (completed(number, "x" * 90) for number in range(1, 3000))
+        rows = ((*completed(number, "x" * 90), 3) for number in range(1, 3000))
         connection.executemany(STATEMENTS["add_outcome"], rows)
         os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -695,7 +836,7 @@ def test_a_process_that_is_killed_loses_nothing_that_it_had_committed(tmp_path: 
 # --- the statements ---------------------------------------------------------------------------------------------------
 
 
-MODULES = ("folder.py", "lock.py", "measures.py", "reader.py", "record.py", "recovery.py", "writer.py")
+MODULES = sorted(path.name for path in files("dfz_ray.journal").iterdir() if path.name.endswith(".py"))
 
 
 def test_every_statement_is_named_complete_and_used() -> None:

@@ -1,0 +1,181 @@
+"""What another process asks the run's manager for, as files in the run folder; and doing it where there is none."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import stat
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dfz_ray.errors import InvalidInput, Problem, RunFolderRefused
+from dfz_ray.journal.lock import is_held
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.record import STATES
+from dfz_ray.journal.recovery import OpenedJournal, open_for_work
+from dfz_ray.journal.writer import Group
+from dfz_ray.specs.problems import nearest, show
+
+logger = logging.getLogger("dfz_ray")
+
+REQUESTS = "requests"
+"""In the run folder: a folder with a file for each request that has not been met yet."""
+HINT_TASKS = 10_000
+"""Among so many ids the most similar one is looked for."""
+CANCELLED = STATES.index("cancelled")
+
+
+@dataclass(frozen=True)
+class CancelRequest:
+    """Cancel tasks, whatever is open of them."""
+
+    tasks: tuple[str, ...] = ()
+    """By id."""
+    batches: tuple[str, ...] = ()
+    """All tasks of these batches."""
+    whole_run: bool = False
+
+    @property
+    def scope(self) -> str:
+        """What is to be cancelled, in a few words."""
+        if self.whole_run:
+            return "run"
+        words = [f"batch {name}" for name in self.batches]
+        if self.tasks:
+            words.append(f"{len(self.tasks)} task{'s' if len(self.tasks) > 1 else ''}")
+        return ", ".join(words)
+
+
+def file_request(folder: Path, request: CancelRequest) -> Path:
+    """Ask the manager of a run; the file is gone as soon as the request has been met.
+
+    Raises:
+        RunFolderRefused: the folder can't be written.
+    """
+    path = folder / REQUESTS / f"{uuid.uuid4().hex}.json"
+    part = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump({"cancel": asdict(request)}, file)
+        part.replace(path)
+    except OSError as error:
+        raise RunFolderRefused(f"{path.parent} can't be written: {error.strerror or error}") from None
+    return path
+
+
+def read_requests(folder: Path) -> list[tuple[Path, CancelRequest]]:
+    """The requests that wait, in the order in which they were made; whoever has met one removes its file.
+
+    A file that is no request is removed, and logged.
+    """
+    try:
+        with os.scandir(folder / REQUESTS) as entries:
+            paths = [Path(entry.path) for entry in entries if entry.name.endswith(".json")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = []
+    for path in paths:
+        try:
+            status = path.lstat()
+            if stat.S_ISDIR(status.st_mode):
+                continue
+            request = _parse(path.read_bytes()) if stat.S_ISREG(status.st_mode) else None
+            if request is None:
+                logger.warning("%s is no request, and has been removed", path)
+                path.unlink()
+            else:
+                found.append((status.st_mtime_ns, path, request))
+        except FileNotFoundError:  # it has been withdrawn
+            continue
+        except OSError as error:
+            logger.warning("%s can't be read: %s", path, error.strerror or error)
+    return [(path, request) for _, path, request in sorted(found, key=lambda one: one[:2])]
+
+
+def _parse(content: bytes) -> CancelRequest | None:
+    try:
+        told = json.loads(content)["cancel"]
+        tasks, batches, whole_run = told["tasks"], told["batches"], told["whole_run"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if not (_are_texts(tasks) and _are_texts(batches) and isinstance(whole_run, bool)):
+        return None
+    return CancelRequest(tuple(tasks), tuple(batches), whole_run) if tasks or batches or whole_run else None
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def resolve(folder: Path, request: CancelRequest) -> set[int]:
+    """The numbers of the tasks that a request names, whatever their state.
+
+    Raises:
+        InvalidInput: it names a task or a batch that the run does not have.
+        JournalDamaged: the journal can't be read.
+    """
+    with JournalReader(folder) as journal:
+        if request.whole_run:
+            return set(range(sum(journal.counts().values())))
+        numbers = journal.numbers_of(request.tasks)
+        problems = [unknown_task(journal, task_id) for task_id in request.tasks if task_id not in numbers]
+        known = journal.batches() if request.batches else []
+        problems += [_unknown_batch(name, known) for name in request.batches if name not in known]
+        if problems:
+            raise InvalidInput(problems, str(folder))
+        return set(numbers.values()).union(*map(journal.batch_tasks, request.batches))
+
+
+def unknown_task(journal: JournalReader, task_id: str) -> Problem:
+    """What to say of an id that the run does not have."""
+    some = (record.task_id for record in itertools.islice(journal.records(), HINT_TASKS))
+    return Problem("TASK_ID", show(task_id), "the id of a task of the run", nearest(task_id, some))
+
+
+def _unknown_batch(name: str, known: Sequence[str]) -> Problem:
+    shown = ", ".join(map(show, known[:10])) + (", ..." if len(known) > 10 else "")
+    return Problem("--batch", show(name), f"the name of a batch of the run: {shown}", nearest(name, known))
+
+
+def cancel_at_rest(folder: Path, request: CancelRequest) -> int:
+    """Cancel open tasks of a run that no live process works on.
+
+    Returns:
+        How many were open, and are cancelled now.
+
+    Raises:
+        InvalidInput: the request names a task or a batch that the run does not have; nothing was done.
+        RunFolderRefused: a live process works on the run, or the folder can't be written.
+        JournalDamaged: the journal can't be read or written.
+    """
+    asked_at = time.time()
+    targets = resolve(folder, request)
+    if is_held(folder):  # its end is not waited for: it can be asked itself
+        raise RunFolderRefused(f"another process works on the run in {folder}")
+    try:
+        opened = open_for_work(folder, {})
+    except OSError as error:
+        raise RunFolderRefused(f"{folder} can't be written: {error.strerror or error}") from None
+    try:
+        concerned = [number for number, *_ in opened.recovered.open_tasks if number in targets]
+        if concerned:
+            opened.writer.commit(_cancellation(opened, request, concerned, asked_at))
+    finally:
+        opened.writer.close()
+        opened.lock.close()
+    return len(concerned)
+
+
+def _cancellation(opened: OpenedJournal, request: CancelRequest, numbers: Iterable[int], asked_at: float) -> Group:
+    epoch = opened.writer.epoch
+    message = f"on request ({request.scope}), while no process worked on the run"
+    rows = [(number, CANCELLED, epoch, None, None, None, "cancelled", message, None) for number in numbers]
+    return Group(outcomes=rows, cancels=[(opened.recovered.next_cancel, epoch, asked_at, request.scope, len(rows))])

@@ -1,0 +1,292 @@
+"""A second opinion on a run folder: `python tests/audit_checker.py RUN` prints JSON, and exits with 0 or 4.
+
+It is written from the comments of dfz_ray/journal/schema.sql alone, and shares no code with dfz_ray: it reads all
+tables of a run that no process works on into memory, and looks at them there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import sqlite3
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+KEYS = {
+    "meta": ["key"],
+    "epochs": ["epoch"],
+    "batches": ["batch"],
+    "domains": ["domain"],
+    "kinds": ["kind"],
+    "files": ["sha256"],
+    "tasks": ["task"],
+    "leases": ["epoch", "lease"],
+    "chunks": ["chunk"],
+    "attempts": ["task", "chunk"],
+    "cancels": ["cancel"],
+    "outcomes": ["task"],
+    "reopened": ["task", "outcome_commit"],
+}
+"""The tables in the order in which a sum takes them, and their primary keys."""
+OUTCOME = ("task", "state", "epoch", "result", "file", "digest", "reason", "message", "traceback", "commit")
+COMPLETED, FAILED, CANCELLED = 2, 3, 4
+LOST, SUPERSEDED = 2, 3
+
+Rows = list[dict[str, Any]]
+
+
+def check(folder: Path) -> list[str]:
+    """What is wrong with a run; nothing, where the list is empty."""
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            return [*check_file(folder), *check_journal(folder, Path(scratch))]
+    except Exception as error:  # damage shows in any way
+        return [f"it can't be read: {type(error).__name__}: {error}"]
+
+
+def check_file(folder: Path) -> list[str]:
+    """The seal."""
+    database, seal = folder / "run.sqlite", folder / "seal"
+    if not seal.exists():
+        return []
+    if seal.read_bytes().decode().strip() != hashlib.sha256(database.read_bytes()).hexdigest():
+        return ["the seal is broken"]
+    if any((folder / f"run.sqlite{end}").exists() for end in ("-wal", "-journal")):
+        return ["there is a log beside a sealed journal"]
+    return []
+
+
+def check_journal(folder: Path, scratch: Path) -> list[str]:
+    """Everything else, in a copy, so that SQLite may take back what a crash cut off."""
+    told = None
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        told = json.loads((folder / "status.json").read_bytes())["commits"]
+    has_log = any((folder / f"run.sqlite{end}").exists() for end in ("-wal", "-journal"))
+    for file in folder.glob("run.sqlite*"):
+        if not file.name.endswith("-shm"):
+            shutil.copy(file, scratch)
+    with contextlib.closing(sqlite3.connect(scratch / "run.sqlite")) as connection:
+        found = [text for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        size = pages * connection.execute("PRAGMA page_size").fetchone()[0]
+        if not has_log and size != (folder / "run.sqlite").stat().st_size:
+            found.append("the file has another size")
+        connection.row_factory = sqlite3.Row
+        tables = {
+            name: [dict(row) for row in connection.execute(f"SELECT * FROM {name}")]  # noqa: S608 - the names above
+            for name in (*KEYS, "commits")
+        }
+    if isinstance(told, int) and told > len(tables["commits"]):
+        found.append(f"{told} commits were told of")
+    if {row["key"]: row["value"] for row in tables["meta"]}.get("schema_version") != "2":
+        found.append("it is of another schema")
+    return [
+        *found,
+        *check_commits(tables),
+        *check_conservation(tables),
+        *check_outcomes(tables),
+        *check_attempts(tables),
+        *check_results(tables, folder / "results"),
+    ]
+
+
+def check_commits(tables: dict[str, Rows]) -> list[str]:
+    """Every commit has the rows that it added, as they were."""
+    written: dict[tuple[int, str], list[tuple[tuple[Any, ...], list[Any]]]] = {}
+    for name, key in KEYS.items():
+        rows = [list(row.items()) for row in tables[name]]
+        if name == "outcomes":
+            moved = [{**row, "commit": row["outcome_commit"]} for row in tables["reopened"]]
+            rows += [[(column, row[column]) for column in OUTCOME] for row in moved]
+        for items in rows:
+            row = dict(items)
+            place = tuple(row[column] for column in key)
+            written.setdefault((row["commit"], name), []).append((place, [value for _, value in items]))
+    found = []
+    before = b""
+    for number, commit in enumerate(sorted(tables["commits"], key=lambda row: row["commit"])):
+        whole = hashlib.sha256(before)
+        whole.update(msgpack.packb([commit[column] for column in ("commit", "epoch", "committed_at", "rows")]))
+        count = 0
+        for name in KEYS:
+            rows_of_commit = sorted(written.pop((commit["commit"], name), []), key=lambda item: item[0])
+            if rows_of_commit:
+                packed = b"".join(msgpack.packb(row) for _, row in rows_of_commit)
+                whole.update(name.encode() + hashlib.sha256(packed).digest())
+                count += len(rows_of_commit)
+        if (commit["commit"], commit["rows"], commit["sha256"]) != (number, count, whole.digest()):
+            found.append(f"commit {commit['commit']} is not what was written")
+        before = commit["sha256"]
+    if written or not tables["commits"]:
+        found.append("a commit is missing")
+    return found
+
+
+def check_conservation(tables: dict[str, Rows]) -> list[str]:
+    """Each task is there once, and what rows refer to is there."""
+    found = []
+    numbers = sorted(row["task"] for row in tables["tasks"])
+    if numbers != list(range(len(numbers))) or len({row["id"] for row in tables["tasks"]}) != len(numbers):
+        found.append("tasks are missing, or there twice")
+    there = {
+        "task": set(numbers),
+        **{
+            column: {row[column] for row in tables[name]}
+            for name, column in (("batches", "batch"), ("kinds", "kind"), ("domains", "domain"), ("epochs", "epoch"))
+        },
+    }
+    for name, columns in (
+        ("tasks", ("batch", "kind")),
+        ("kinds", ("domain",)),
+        ("outcomes", ("task", "epoch")),
+        ("reopened", ("task",)),
+        ("attempts", ("task",)),
+        ("chunks", ("epoch",)),
+        ("commits", ("epoch",)),
+    ):
+        for row in tables[name]:
+            for column in columns:
+                is_creation = name == "commits" and row["commit"] == row["epoch"] == 0
+                if row[column] not in there[column] and not is_creation:
+                    found.append(f"a row of {name} refers to a {column} that is not there: {row[column]!r}")
+    return found
+
+
+def check_outcomes(tables: dict[str, Rows]) -> list[str]:
+    """Each outcome has what its state needs, and no more."""
+    found = []
+    for row in tables["outcomes"]:
+        is_result = (row["result"] is None) + (row["file"] is None) == 1 and len(row["digest"] or b"") == 32
+        is_nothing = row["result"] is row["file"] is row["digest"] is None
+        is_error = bool(row["reason"]) and row["message"] is not None
+        fits = {
+            COMPLETED: is_result and row["reason"] is None,
+            FAILED: is_nothing and is_error and row["reason"] != "cancelled",
+            CANCELLED: is_nothing and is_error and row["reason"] == "cancelled",
+        }
+        if not fits.get(row["state"], False):
+            found.append(f"the outcome of task {row['task']} does not fit its state")
+    for row in tables["reopened"]:
+        if row["state"] != FAILED or not row["reason"]:
+            found.append(f"task {row['task']} was reopened, and had not failed")
+    cancelled = Counter(row["state"] for row in tables["outcomes"])[CANCELLED]
+    if cancelled > sum(row["tasks"] for row in tables["cancels"]):
+        found.append("more tasks are cancelled than was asked for")
+    return found
+
+
+def check_attempts(tables: dict[str, Rows]) -> list[str]:
+    """Each task's attempts explain each other, and its state."""
+    found = []
+    members = {row["chunk"]: msgpack.unpackb(row["tasks"]) for row in tables["chunks"]}
+    policies = {row["kind"]: json.loads(row["policy"]) for row in tables["kinds"]}
+    states = {row["task"]: row["state"] for row in tables["outcomes"]}
+    reopened: dict[int, int] = {}
+    for row in tables["reopened"]:
+        reopened[row["task"]] = max(row["commit"], reopened.get(row["task"], -1))
+    attempts: dict[int, Rows] = {}
+    for row in sorted(tables["attempts"], key=lambda row: row["chunk"]):
+        attempts.setdefault(row["task"], []).append(row)
+        if row["task"] not in members.get(row["chunk"], ()):
+            found.append(f"task {row['task']} has an attempt in a chunk that it was not in")
+    for task in tables["tasks"]:
+        number, state, policy = task["task"], states.get(task["task"]), policies[task["kind"]]
+        own = attempts.get(number, [])
+        current = [row for row in own if row["commit"] > reopened.get(number, -1)]
+        ends = [row["outcome"] for row in own]
+        if ends.count(0) != (state == COMPLETED) or ends.count(0) != [row["outcome"] for row in current].count(0):
+            found.append(f"task {number} has not the completed attempts that its state needs")
+        if sum(row["charged"] for row in current) > policy["max_attempts"]:
+            found.append(f"task {number} was tried too often")
+        may_be_last = [row for row in current if row["outcome"] != SUPERSEDED] if state == FAILED else []
+        for row in own:
+            if not is_possible(row):
+                found.append(f"task {number} has an impossible attempt")
+        for row in current:
+            is_last = row in may_be_last[-1:] or (row["outcome"] == 0 and state == COMPLETED)
+            if not is_last and not is_explained(row, policy["retry_on"]):
+                found.append(f"task {number} has an attempt too many")
+    return found
+
+
+def is_possible(attempt: dict[str, Any]) -> bool:
+    """Whether an attempt may look so."""
+    outcome, charged, reason = attempt["outcome"], attempt["charged"], attempt["reason"]
+    fits: dict[int, bool] = {
+        0: charged == 0 and reason is None,
+        1: charged in (0, 1) and bool(reason),
+        LOST: charged in (0, 1) and bool(reason),
+        SUPERSEDED: charged == 0,
+    }
+    return fits.get(outcome, False)
+
+
+def is_explained(attempt: dict[str, Any], retry_on: list[str]) -> bool:
+    """Whether another attempt may follow."""
+    if attempt["charged"]:
+        return attempt["outcome"] in (1, LOST) and attempt["reason"] in retry_on
+    return attempt["outcome"] in (LOST, SUPERSEDED)
+
+
+def check_results(tables: dict[str, Rows], results: Path) -> list[str]:
+    """Large results are in their files, and each digest is that of its result."""
+    found = []
+    domains = {row["kind"]: row["domain"] for row in tables["kinds"]}
+    volatile = {row["domain"]: json.loads(row["volatile"]) for row in tables["domains"]}
+    tasks = {row["task"]: row for row in tables["tasks"]}
+    for row in tables["outcomes"]:
+        content = row["result"]
+        if row["file"] is not None:
+            content = (results / row["file"]).read_bytes()
+            if hashlib.sha256(content).hexdigest() != row["file"]:
+                found.append(f"the file of the result of task {row['task']} has changed")
+        if content is not None:
+            left_out = volatile[domains[tasks[row["task"]]["kind"]]]
+            if hashlib.sha256(repack(content, left_out)).digest() != row["digest"]:
+                found.append(f"the digest of task {row['task']} is another one")
+    return found
+
+
+def repack(content: bytes, volatile: list[str]) -> bytes:
+    """A result as its digest takes it."""
+    value = msgpack.unpackb(
+        content,
+        strict_map_key=False,
+        unicode_errors="surrogatepass",
+        ext_hook=lambda code, data: int.from_bytes(data, "little", signed=True) if code == 1 else (code, data),
+        object_pairs_hook=lambda pairs: {as_key(key): item for key, item in pairs},
+    )
+    if isinstance(value, dict):
+        value = {key: item for key, item in value.items() if key not in volatile}
+    packed: bytes = msgpack.packb(in_order(value), default=big_integer, unicode_errors="surrogatepass")
+    return packed
+
+
+def as_key(key: Any) -> Any:
+    """A key that is an array stands for a tuple."""
+    return tuple(map(as_key, key)) if isinstance(key, list) else key
+
+
+def in_order(value: Any) -> Any:
+    """With all mappings in the order of their keys."""
+    if isinstance(value, dict):
+        return {key: in_order(value[key]) for key in sorted(value, key=repr)}
+    return [in_order(item) for item in value] if isinstance(value, list) else value
+
+
+def big_integer(value: Any) -> msgpack.ExtType:
+    """An integer beyond 64 bits."""
+    return msgpack.ExtType(1, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
+
+
+if __name__ == "__main__":
+    violations = check(Path(sys.argv[1]))
+    print(json.dumps({"violations": violations}))
+    sys.exit(4 if violations else 0)

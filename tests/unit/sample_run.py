@@ -1,0 +1,131 @@
+"""A run with all that can happen in one, for tests that damage, audit or interrupt it."""
+
+from __future__ import annotations
+
+import runpy
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dfz_ray.engine.lifecycle import State
+from dfz_ray.journal.audit import Audit, audit_run
+from dfz_ray.journal.commit_sums import TABLES
+from dfz_ray.journal.recovery import open_for_work
+from dfz_ray.journal.writer import (
+    ATTEMPT_COMPLETED,
+    ATTEMPT_FAILED,
+    ATTEMPT_LOST,
+    ATTEMPT_SUPERSEDED,
+    Group,
+    JournalWriter,
+)
+from dfz_ray.specs.encoding import digest, encode
+from dfz_ray.specs.policy import Policy
+
+META = {"run_id": "r", "name": "sample", "created_at": "1.0", "dfz_ray": "0", "slots": "2"}
+POLICY = Policy().model_dump_json()
+INLINE_BYTES = 200
+LARGE = {"text": "large" * INLINE_BYTES}
+VOLATILE = frozenset({"time"})
+TASKS = 30
+NAMES = (*(table.name for table in TABLES), "commits")
+OPEN = 7
+"""The task that stays open."""
+
+check: Callable[[Path], list[str]] = runpy.run_path(str(Path(__file__).parents[1] / "audit_checker.py"))["check"]
+"""The independent checker: what is wrong with a run."""
+
+
+def both_say_ok(folder: Path) -> bool:
+    """Whether the audit, and the independent checker, find a run without violations; they must agree."""
+    audit, violations = audit_run(folder), check(folder)
+    assert audit.ok == (not violations), (told(audit), violations)
+    return audit.ok
+
+
+def told(audit: Audit) -> dict[str, tuple[str, ...]]:
+    """The violations by the name of the check that found them."""
+    return {check.name: check.violations for check in audit.checks if check.violations}
+
+
+def completed(number: int, result: Any, epoch: int = 1) -> tuple[Any, ...]:
+    return (number, State.COMPLETED, epoch, encode(result), None, digest(result, VOLATILE), None, None, None)
+
+
+def failed(number: int, reason: str = "exception", epoch: int = 1) -> tuple[Any, ...]:
+    return (number, State.FAILED, epoch, None, None, None, reason, "it failed", "Traceback ...")
+
+
+def cancelled(number: int, epoch: int = 1) -> tuple[Any, ...]:
+    return (number, State.CANCELLED, epoch, None, None, None, "cancelled", "on request", None)
+
+
+def attempt(
+    number: int, chunk: int, outcome: int = ATTEMPT_COMPLETED, reason: str | None = None, charged: bool = False
+) -> tuple[Any, ...]:
+    """An attempt; what did not end by itself has no times."""
+    times = (None, None, None) if outcome == ATTEMPT_LOST else (4.0, 5.5, 1.25)
+    return (number, chunk, outcome, charged, *times, reason, "what happened" if reason else None)
+
+
+def create(folder: Path, tasks: int = TASKS, durable: bool = False, policy: str = POLICY) -> JournalWriter:
+    """A run whose tasks wait; the first chunk of each is of its own number."""
+    writer = JournalWriter.create(folder, META, INLINE_BYTES, durable)
+    group = Group()
+    group.batches.append((0, "batch", 7, 1.0))
+    group.domains.append(("coin", '["time"]'))
+    group.kinds.append((0, "coin", "coin of 3", "{}", policy))
+    group.files.append(("ab" * 32, b"a file's content"))
+    group.leases.append((writer.epoch, 0, "host-a", 4711, 2.0))
+    for number in range(tasks):
+        group.tasks.append((number, f"task-{number}", 0, 0, 1000 + number, encode({"flips": number}), "a coin"))
+        group.chunks.append((number, writer.epoch, 0, 3.0, encode([number])))
+    writer.commit(group)
+    return writer
+
+
+def build(folder: Path) -> None:
+    """A closed run, in which all has happened: tries again, losses, failures that were reopened; one task is open."""
+    writer = create(folder)
+    group = Group(attempts=[attempt(0, 0)], outcomes=[completed(0, {"heads": 2, "time": 0.5})])
+    group.attempts.append(attempt(1, 1, ATTEMPT_LOST, "worker_crashed", charged=True))
+    group.attempts += [attempt(number, number, ATTEMPT_FAILED, "exception", charged=True) for number in (2, 3)]
+    group.outcomes += [failed(2), failed(3)]
+    group.attempts.append(attempt(4, 4, ATTEMPT_LOST, "cancelled"))
+    group.cancels.append((0, writer.epoch, 6.0, "1 task", 1))
+    group.outcomes.append(cancelled(4))
+    writer.commit(group)
+    group = Group(attempts=[attempt(5, 5)], outcomes=[completed(5, LARGE)])
+    group.attempts.append(attempt(6, 6, ATTEMPT_LOST, "node_lost"))
+    group.attempts.append(attempt(OPEN, OPEN, ATTEMPT_LOST, "out_of_memory", charged=True))
+    writer.commit(group)
+    for number in range(8, TASKS):
+        writer.commit(Group(attempts=[attempt(number, number)], outcomes=[completed(number, {"heads": number})]))
+    writer.close()
+
+    lock, writer, _ = open_for_work(folder, META, INLINE_BYTES, retry_failed=True, durable=False)
+    again = {0: 100, 1: 101, 2: 102, 3: 103, 6: 106}
+    group = Group(chunks=[(chunk, writer.epoch, 0, 7.0, encode([number])) for number, chunk in again.items()])
+    group.leases.append((writer.epoch, 0, "host-b", 4712, 7.0))
+    group.attempts += [attempt(number, again[number]) for number in (1, 2, 6)]
+    group.outcomes += [completed(number, [number], writer.epoch) for number in (1, 2, 6)]
+    group.attempts.append(attempt(3, 103, ATTEMPT_FAILED, "timeout", charged=True))
+    group.outcomes.append(failed(3, "timeout", writer.epoch))
+    writer.commit(group)
+    writer.commit(Group(attempts=[attempt(1, 1, ATTEMPT_SUPERSEDED), attempt(0, 100, ATTEMPT_SUPERSEDED)]))
+    writer.close()
+    lock.close()
+
+
+def contents(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of all tables.
+
+    Raises:
+        sqlite3.Error, UnicodeDecodeError: they can't be read.
+    """
+    connection = sqlite3.connect(f"{(folder / 'run.sqlite').as_uri()}?mode=ro", uri=True)
+    try:
+        return {name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall() for name in NAMES}  # noqa: S608
+    finally:
+        connection.close()

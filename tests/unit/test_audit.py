@@ -1,0 +1,495 @@
+"""The audit: what a journal proves, and that a second checker, which shares no code with it, agrees."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sample_run import (
+    INLINE_BYTES,
+    META,
+    attempt,
+    both_say_ok,
+    build,
+    cancelled,
+    check,
+    completed,
+    create,
+    failed,
+    told,
+)
+
+from dfz_ray.cli import call
+from dfz_ray.cli.audit import EXIT_AUDIT_VIOLATION, audit
+from dfz_ray.engine.lifecycle import State
+from dfz_ray.errors import JournalDamaged
+from dfz_ray.journal.audit import MOST_TOLD, audit_run
+from dfz_ray.journal.lock import RunLock
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.recovery import open_for_work
+from dfz_ray.journal.writer import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED, Group
+from dfz_ray.specs.encoding import encode
+from dfz_ray.specs.policy import Policy
+
+CHECKER = Path(__file__).parents[1] / "audit_checker.py"
+COUNTS = {"submitted": 30, "completed": 27, "failed": 1, "cancelled": 1, "open": 1}
+
+
+def looked_at(folder: Path) -> dict[str, Any]:
+    return {check.name: dict(check.looked_at) for check in audit_run(folder).checks}
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- runs in which all is well ----------------------------------------------------------------------------------------
+
+
+def test_the_audit_tells_what_it_looked_at(tmp_path: Path) -> None:
+    """The audit of a sound run has no violation, and tells how much of everything there was to look at."""
+    build(tmp_path)
+
+    found = looked_at(tmp_path)
+
+    assert both_say_ok(tmp_path)
+    with JournalReader(tmp_path) as journal:
+        assert found.pop("digest") == {"results": 27, "digest": journal.digest()}
+        assert found.pop("commits") == {"commits": journal.commits(), "rows": 148}
+    assert found.pop("file") == {"bytes": (tmp_path / "run.sqlite").stat().st_size, "seal": "whole"}
+    assert found == {
+        "conservation": COUNTS,
+        "outcomes": {"outcomes": 29, "reopened": 2},
+        "attempts": {"attempts": 35, "tasks with several": 5, "chunks": 35},
+        "results": {"large results": 1},
+    }
+
+
+def test_the_audit_changes_nothing(tmp_path: Path) -> None:
+    """Auditing a run that has come to rest leaves its folder as it was, to the byte."""
+    build(tmp_path)
+    before = files_of(tmp_path)
+
+    audit_run(tmp_path)
+    check(tmp_path)
+
+    assert files_of(tmp_path) == before
+
+
+def test_a_new_run_is_sound(tmp_path: Path) -> None:
+    """A run without tasks is sound, as soon as it is there."""
+    create(tmp_path, 0).close()
+
+    assert both_say_ok(tmp_path)
+
+
+def test_a_run_that_was_killed_is_sound(tmp_path: Path) -> None:
+    """A run whose process died is audited with what its log holds; that it was not closed is no violation."""
+    writer = create(tmp_path / "alive")
+    writer.commit(Group(attempts=[attempt(0, 0)], outcomes=[completed(0, 1)]))
+    (tmp_path / "dead").mkdir()
+    for name in ("run.sqlite", "run.sqlite-wal"):
+        shutil.copy(tmp_path / "alive" / name, tmp_path / "dead")
+    writer.close()
+
+    assert both_say_ok(tmp_path / "dead")
+    assert looked_at(tmp_path / "dead")["conservation"]["completed"] == 1
+    (notice,) = audit_run(tmp_path / "dead").checks[0].notices
+    assert notice == "the run has not been closed: it is worked on, or was killed"
+
+
+def test_a_run_without_a_log_that_was_killed_in_a_commit_is_sound(tmp_path: Path) -> None:
+    """Where a crash cut a commit off, as it can on network file systems, a copy is audited, and the run left alone."""
+    build(tmp_path)
+    script = """
+        import os, signal, sqlite3, sys
+        connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+        connection.execute("PRAGMA cache_size = 1")  # so that pages are written before the end of the commit
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE tasks SET description = printf('%.4000c', 'x')")
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    (tmp_path / "seal").unlink()
+    database = str(tmp_path / "run.sqlite")
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script), database], timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    before = files_of(tmp_path)
+
+    assert both_say_ok(tmp_path)
+
+    assert looked_at(tmp_path)["conservation"] == COUNTS
+    assert any("a copy was audited" in notice for notice in audit_run(tmp_path).checks[0].notices)
+    assert files_of(tmp_path) == before
+
+
+def test_a_run_at_work_without_a_log_is_not_held_up(tmp_path: Path) -> None:
+    """Where a reader would hold up commits, as on network file systems, a copy of a run at work is audited."""
+    build(tmp_path)
+    (tmp_path / "seal").unlink()
+    lock = RunLock(tmp_path)
+
+    found = audit_run(tmp_path)
+
+    lock.close()
+    assert found.ok
+    assert any("a copy was audited" in notice for notice in found.checks[0].notices)
+    assert not any("a copy was audited" in notice for notice in audit_run(tmp_path).checks[0].notices)
+
+
+def test_a_run_at_work_is_audited_as_it_is_at_one_moment(tmp_path: Path) -> None:
+    """While commits go on, an audit sees one moment: nothing is missing, and nothing is there without what it needs."""
+    tasks = 2000
+    writer = create(tmp_path, tasks)
+    (tmp_path / "status.json").write_text(json.dumps({"commits": writer.commits}))
+    seen = []
+
+    def work() -> None:
+        for number in range(tasks):
+            writer.commit(Group(attempts=[attempt(number, number)], outcomes=[completed(number, number)]))
+            part = tmp_path / "status.json.part"
+            part.write_text(json.dumps({"commits": writer.commits}))
+            part.replace(tmp_path / "status.json")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while thread.is_alive():
+        found = audit_run(tmp_path)
+        assert told(found) == {}
+        seen.append(found.checks[2].looked_at["completed"])
+    thread.join()
+    writer.close()
+
+    assert len(set(seen)) > 1
+    assert both_say_ok(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"b": {"z": 1, "a": [{"y": 2, "x": None}]}, "a!": 1, "a": 2, "a'b": 3, "time": 7},
+        {1: "one", (2, (3, 4)): "pair", "text": "\ud800", "big": -(2**70), "bytes": b"\x00", "nan": float("nan")},
+        [0.1, -0.0, 2**64 - 1, -(2**63), True, False, None, "ü€😀", float("inf")],
+        "x" * (INLINE_BYTES + 1),
+    ],
+)
+def test_digests_of_any_result_are_recomputed(tmp_path: Path, result: Any) -> None:
+    """The digest of any result that can be stored is found again from the stored bytes."""
+    writer = create(tmp_path, 1)
+    writer.commit(Group(attempts=[attempt(0, 0)], outcomes=[completed(0, result)]))
+    writer.close()
+
+    assert both_say_ok(tmp_path)
+
+
+def test_numbers_may_be_given_in_any_type(tmp_path: Path) -> None:
+    """Truth values where the journal has 0 and 1, and whole numbers where it has fractions, spoil no sum."""
+    writer = create(tmp_path, 1)
+    group = Group(leases=[(writer.epoch, 1, "host", 1, 7)], chunks=[(9, writer.epoch, 1, 8, encode([0]))])
+    group.attempts.append((0, 9, ATTEMPT_LOST, True, 1, 2, None, "node_lost", None))
+    group.batches.append((1, "later", 0, 9))
+    writer.commit(group)
+    writer.close()
+
+    assert both_say_ok(tmp_path)
+
+
+def test_what_a_policy_allows_is_explained(tmp_path: Path) -> None:
+    """As many attempts as the policy allows, for the reasons that it names, are explained, and so are free ones."""
+    writer = create(tmp_path, 1, policy=Policy(max_attempts=2, retry_on=("exception",)).model_dump_json())
+    group = Group(chunks=[(chunk, 1, 0, 3.0, encode([0])) for chunk in range(1, 9)])
+    free = enumerate(["node_lost", "preempted", "timeout", "worker_crashed", "cancelled", "out_of_memory"], 1)
+    group.attempts += [attempt(0, chunk, ATTEMPT_LOST, reason) for chunk, reason in free]
+    group.attempts.append(attempt(0, 0, ATTEMPT_FAILED, "exception", charged=True))
+    group.attempts.append(attempt(0, 7, ATTEMPT_FAILED, "timeout", charged=True))
+    group.attempts.append(attempt(0, 8, ATTEMPT_SUPERSEDED))
+    group.outcomes.append(failed(0, "timeout"))
+    writer.commit(group)
+    writer.close()
+
+    assert both_say_ok(tmp_path)
+
+
+def test_a_task_that_was_reopened_has_all_its_attempts_anew(tmp_path: Path) -> None:
+    """Attempts of before a task was reopened are not counted against what the policy allows it now."""
+    create(tmp_path, 1).close()
+    for epoch in (2, 3, 4):
+        lock, writer, recovered = open_for_work(tmp_path, META, INLINE_BYTES, retry_failed=True, durable=False)
+        first = recovered.next_chunk
+        group = Group(chunks=[(chunk, epoch, 0, 3.0, encode([0])) for chunk in range(first, first + 3)])
+        for chunk in range(first, first + 3):
+            group.attempts.append(attempt(0, chunk, ATTEMPT_LOST, "worker_crashed", charged=True))
+        group.outcomes.append(failed(0, "worker_crashed", epoch))
+        writer.commit(group)
+        writer.close()
+        lock.close()
+
+    assert both_say_ok(tmp_path)
+    assert looked_at(tmp_path)["outcomes"] == {"outcomes": 1, "reopened": 2}
+
+
+def test_other_files_among_the_results_are_told_and_no_violation(tmp_path: Path) -> None:
+    """A file under results/ that no outcome names, as a kill may leave it, is worth a notice."""
+    build(tmp_path)
+    (tmp_path / "results" / ("ab" * 32 + ".part")).write_bytes(b"half")
+
+    assert both_say_ok(tmp_path)
+    (notice,) = audit_run(tmp_path).checks[5].notices
+    assert "1 files in" in notice
+    assert ".part" in notice
+
+
+# --- runs that were written in order, and can't have come about so ----------------------------------------------------
+
+
+def impossible() -> Iterator[tuple[str, Group, str, str]]:
+    """A name, what is committed to a run of waiting tasks, the check that finds it, and a part of what that says."""
+    done = attempt(0, 0)
+
+    def crash(chunk: int = 0, charged: bool = True) -> tuple[Any, ...]:
+        return attempt(0, chunk, ATTEMPT_LOST, "worker_crashed", charged)
+
+    def error(chunk: int = 0, charged: bool = True) -> tuple[Any, ...]:
+        return attempt(0, chunk, ATTEMPT_FAILED, "exception", charged)
+
+    def own(*attempts: tuple[Any, ...], outcome: tuple[Any, ...] | None = None) -> Group:
+        chunks = [(row[1], 1, 0, 3.0, encode([0])) for row in attempts if row[1] >= 10]
+        return Group(chunks=chunks, attempts=list(attempts), outcomes=[outcome] if outcome else [])
+
+    whole = completed(0, 1)
+    yield "no attempt", own(outcome=whole), "attempts", "it is completed, and has 0 completed attempts, not 1"
+    yield "two", own(done, attempt(0, 10), outcome=whole), "attempts", "it is completed, and has 2 completed attempts"
+    yield "no outcome", own(done), "attempts", "it is open, and has 1 completed attempts, not 0"
+    yield "failed, too", own(done, outcome=failed(0)), "attempts", "it is failed, and has 1 completed attempts, not 0"
+    yield "not retried", own(error(), attempt(0, 10), outcome=whole), "attempts", "chunk 0 was the last one"
+    yield "free error", own(error(charged=False), attempt(0, 10), outcome=whole), "attempts", "chunk 0 was the last one"
+    yield "left open", own(error()), "attempts", "chunk 0 was the last one"
+    crashes = [crash(chunk) for chunk in (0, 10, 11, 12)]
+    yield "too many", own(*crashes, outcome=failed(0, "worker_crashed")), "attempts", "4 attempts are charged to it, of"
+    yield "charged success", own((*done[:3], 1, *done[4:]), outcome=whole), "attempts", "is charged, but completed"
+    late = (0, 10, ATTEMPT_SUPERSEDED, 1, 1.0, 2.0, 0.1, None, None)
+    yield "charged late", own(done, late, outcome=whole), "attempts", "is charged, but superseded"
+    yield "no reason", own((*crash()[:7], None, None)), "attempts", "is lost without a reason"
+    reasoned = (*done[:7], "exception", None)
+    yield "reasoned", own(reasoned, outcome=whole), "attempts", "is completed, but for the reason 'exception'"
+    yield "other end", own((0, 0, 9, *crash()[3:])), "attempts", "has outcome 9 and charge 1, which do not exist"
+    yield "elsewhere", own(attempt(0, 1), outcome=whole), "attempts", "chunk 1, which it was not in"
+    yield (
+        "nowhere",
+        Group(attempts=[attempt(0, 99)], outcomes=[whole]),
+        "attempts",
+        "chunk 99, which was not handed out",
+    )
+
+    yield "no digest", own(done, outcome=(*whole[:5], None, *whole[6:])), "outcomes", "it completed, but has no digest"
+    empty = (*whole[:3], None, None, *whole[5:])
+    yield "no result", own(done, outcome=empty), "outcomes", "it completed, but does not have one result"
+    wrong = (*failed(0)[:3], encode(1), *failed(0)[4:])
+    yield "failed result", own(error(), outcome=wrong), "outcomes", "it is failed, and has a result or a digest"
+    yield "no why", own(error(), outcome=failed(0, "")), "outcomes", "it is failed without a reason or a message"
+    yield "not asked for", own(outcome=cancelled(0)), "outcomes", "1 tasks are cancelled, but that was asked for only 0"
+    yield "half", own(crash(), outcome=failed(0, "cancelled")), "outcomes", "it is failed, for the reason 'cancelled'"
+    doubtful = (*whole[:6], "exception", "no", None)
+    yield "despite", own(done, outcome=doubtful), "outcomes", "it completed, for the reason 'exception'"
+
+    yield (
+        "another digest",
+        own(done, outcome=(*whole[:5], bytes(32), *whole[6:])),
+        "digest",
+        "is not that of its result",
+    )
+    broken = (*whole[:3], b"\xc1", *whole[4:])
+    yield "no MessagePack", own(done, outcome=broken), "digest", "its result can't be read"
+
+    task = (4, "later", 0, 0, 1, encode({}), "")
+    yield "gap", Group(tasks=[task]), "conservation", "4 tasks have the numbers up to 4: some are missing"
+    known = (3, *task[1:])
+    yield "no kind", Group(tasks=[(*known[:3], 5, *known[4:])]), "conservation", "task 3 is of the unknown kind 5"
+    yield "no batch", Group(tasks=[(*known[:2], 5, *known[3:])]), "conservation", "task 3 is of the unknown batch 5"
+    kind = (1, "maze", "maze", "{}", "{}")
+    yield "no domain", Group(kinds=[kind]), "conservation", "kind 1 is of the unknown domain maze"
+    yield "no task", own(outcome=completed(7, 1)), "conservation", "an outcome is of the unknown task 7"
+    yield "no epoch", Group(chunks=[(20, 9, 0, 1.0, encode([0]))]), "conservation", "chunk 20 is of the unknown epoch 9"
+    other = (0, State.COMPLETED, 8, *whole[3:])
+    yield "other epoch", own(done, outcome=other), "conservation", "outcome of task 0 is of the unknown epoch 8"
+
+
+@pytest.mark.parametrize(
+    ("group", "where", "what"), [case[1:] for case in impossible()], ids=[case[0] for case in impossible()]
+)
+def test_what_cannot_have_come_about_is_told(tmp_path: Path, group: Group, where: str, what: str) -> None:
+    """A run of which the file and the sums are in order, but not what they tell, is not sound: the reason is told."""
+    writer = create(tmp_path, 3)
+    writer.commit(group)
+    writer.close()
+
+    found = told(audit_run(tmp_path))
+
+    assert any(what in text for text in found.pop(where)), audit_run(tmp_path)
+    assert found.keys() <= {"conservation", "attempts", "digest"}  # where the same shows, too
+    assert check(tmp_path)
+
+
+def test_not_every_violation_is_told(tmp_path: Path) -> None:
+    """Of many violations of one check the first ones are told, and how many there are besides."""
+    writer = create(tmp_path, 100)
+    writer.commit(Group(outcomes=[completed(number, 1) for number in range(100)]))
+    writer.close()
+
+    (found,) = told(audit_run(tmp_path)).values()
+
+    assert len(found) == MOST_TOLD + 1
+    assert found[-1] == f"and {100 - MOST_TOLD} more"
+
+
+# --- acknowledged commits ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("told_more", "ok"), [(-1, True), (0, True), (1, False)])
+def test_commits_that_were_acknowledged_must_be_there(tmp_path: Path, told_more: int, ok: bool) -> None:
+    """A journal that has fewer commits than the status file tells of has lost some; it may have more."""
+    writer = create(tmp_path)
+    commits = writer.commits
+    writer.close()
+    (tmp_path / "status.json").write_text(json.dumps({"commits": commits + told_more}))
+
+    assert both_say_ok(tmp_path) == ok
+
+    if not ok:
+        (text,) = told(audit_run(tmp_path))["commits"]
+        assert text == "acknowledged commits are missing: status.json tells of 4, the journal has 3"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"commits": "many"}', b'{"commits": null}', b"\xff"])
+def test_a_status_file_that_tells_nothing_proves_nothing(tmp_path: Path, content: bytes) -> None:
+    """A status file that can't be read, or says something else, is no evidence against a run."""
+    build(tmp_path)
+    (tmp_path / "status.json").write_bytes(content)
+
+    assert both_say_ok(tmp_path)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def dfz_audit(*arguments: str) -> int:
+    return call(audit, list(arguments), name="dfz audit")
+
+
+def test_the_command_shows_every_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`dfz audit` shows each check with its numbers, and ends with 0 where nothing is wrong."""
+    build(tmp_path)
+
+    assert dfz_audit(str(tmp_path)) == 0
+
+    shown = capsys.readouterr().out
+    for name, what in looked_at(tmp_path).items():
+        (line,) = (line for line in shown.splitlines() if line.startswith(f"{name} "))
+        assert line.split()[-1] == "fine" or name == "conservation"
+        assert str(next(iter(what.values()))) in line
+    assert "violation" not in shown
+
+
+def test_the_command_names_the_violations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`dfz audit` ends with 4 where something is wrong, and says what."""
+    build(tmp_path)
+    (file,) = (tmp_path / "results").iterdir()
+    file.unlink()
+
+    assert dfz_audit(str(tmp_path)) == EXIT_AUDIT_VIOLATION == 4
+
+    assert f"violation: results: the file of a result is gone: {file}" in capsys.readouterr().out
+
+
+def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`dfz audit --json` prints one object: the folder, the verdict, and each check with numbers and violations."""
+    build(tmp_path)
+    assert dfz_audit(str(tmp_path), "--json") == 0
+    sound = json.loads(capsys.readouterr().out)
+    (tmp_path / "seal").write_text("0")
+    assert dfz_audit(str(tmp_path), "--json") == EXIT_AUDIT_VIOLATION
+    damaged = json.loads(capsys.readouterr().out)
+
+    assert (sound["run_dir"], sound["ok"], damaged["ok"]) == (str(tmp_path), True, False)
+    assert [found["name"] for found in sound["checks"]] == list(looked_at(tmp_path))
+    assert sound["checks"][2] == {"name": "conservation", "looked_at": COUNTS, "violations": [], "notices": []}
+    assert len(damaged["checks"][0]["violations"]) == 1
+
+
+def test_ids_can_do_nothing_to_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a terminal would obey is told as an escape."""
+    writer = create(tmp_path, 0)
+    writer.commit(Group(tasks=[(0, "\x1b[2J", 0, 0, 1, encode({}), "")], outcomes=[completed(0, 1)]))
+    writer.close()
+
+    assert dfz_audit(str(tmp_path)) == EXIT_AUDIT_VIOLATION
+
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_folder_that_is_no_run_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder without a journal is no damaged run, but none: exit 2, and nothing is made there."""
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        assert dfz_audit(str(folder)) == 2
+        assert capsys.readouterr().err == f"error: {folder} is no run folder: it has no run.sqlite\n"
+        with pytest.raises(JournalDamaged):
+            audit_run(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database", b"not a database, but long enough for one" * 500])
+def test_a_file_that_is_no_database_is_a_violation(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A journal that SQLite can't open at all is a violation."""
+    (tmp_path / "run.sqlite").write_bytes(content)
+
+    assert dfz_audit(str(tmp_path)) == EXIT_AUDIT_VIOLATION
+
+    assert "violation: file: " in capsys.readouterr().out
+    assert check(tmp_path)
+
+
+def test_a_run_of_another_schema_is_a_violation(tmp_path: Path) -> None:
+    """A journal of another schema can't be vouched for."""
+    build(tmp_path)
+    before = (tmp_path / "run.sqlite").read_bytes()
+    (tmp_path / "run.sqlite").write_bytes(before.replace(b"schema_version2", b"schema_version3"))
+    (tmp_path / "seal").unlink()
+
+    assert "it has schema 3; this dfz_ray audits schema 2" in told(audit_run(tmp_path))["file"]
+
+
+# --- the independent checker ------------------------------------------------------------------------------------------
+
+
+def run_checker(folder: Path) -> tuple[int, Any]:
+    done = subprocess.run([sys.executable, "-I", str(CHECKER), str(folder)], capture_output=True, text=True, timeout=60)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_the_checker_is_a_program_of_its_own(tmp_path: Path) -> None:
+    """`python tests/audit_checker.py RUN` prints JSON, and exits with 0 or 4, as `dfz audit` does."""
+    build(tmp_path)
+    assert run_checker(tmp_path) == (0, {"violations": []})
+
+    (tmp_path / "seal").write_text("0")
+    assert run_checker(tmp_path) == (4, {"violations": ["the seal is broken"]})
+
+
+def test_the_checker_shares_no_code_with_what_it_checks() -> None:
+    """The checker imports nothing but the standard library and msgpack."""
+    program = f"import runpy, sys; runpy.run_path({str(CHECKER)!r}); print(*sys.modules)"
+
+    loaded = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, timeout=60).stdout
+
+    packages = {name.partition(".")[0] for name in loaded.split()} - set(sys.stdlib_module_names)
+    assert {name for name in packages if not name.startswith("_")} == {"msgpack", "cython_runtime"}
