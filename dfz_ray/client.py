@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import DfzError, InvalidInput, ManagerLost, Problem, RunFolderRefused, TasksFailed
 from dfz_ray.journal.folder import RunFolder
-from dfz_ray.journal.reader import STATES, JournalReader
-from dfz_ray.journal.record import Record
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.record import STATES, Record
+from dfz_ray.journal.record_table import RecordTable
 from dfz_ray.progress import Tell, show_progress
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.checking import read_batch
@@ -37,7 +38,7 @@ INTERRUPT_GRACE_S = 2.0
 """After an interrupt, how long running chunks may take to end before their workers are killed."""
 
 MANAGERS_LIMIT = 10
-"""After so many managers of one run have died, something is wrong that another one will not mend."""
+"""When so many managers in a row have died before a task ended, something is wrong that another one will not mend."""
 
 Source = str | Path | Mapping[str, Any] | Iterable[Any]
 
@@ -45,22 +46,21 @@ Source = str | Path | Mapping[str, Any] | Iterable[Any]
 class Results(Sequence[Record]):
     """What came of a run: records in the order of submission, also by task id.
 
+    Its `digest` is SHA-256 over the completed results, in hex; equal digests mean equal results.
+
     Args:
         records: all of the run's.
         metrics: see `dfz_ray.journal.measures.measure`.
-        digest: SHA-256 over the completed results, in hex; equal digests mean equal results.
         run_dir: the run folder, or None where a temporary one was used and everything completed.
     """
 
-    def __init__(self, records: Sequence[Record], metrics: dict[str, Any], digest: str, run_dir: str | None) -> None:
+    def __init__(self, records: RecordTable, metrics: dict[str, Any], run_dir: str | None) -> None:
         self._records = records
-        self._positions = {record.task_id: position for position, record in enumerate(records)}
+        self._positions = records.positions
         self.metrics = metrics
-        self.digest = digest
+        self.digest = records.digest()
         self.run_dir = run_dir
-        self.counts = dict.fromkeys(STATES, 0)
-        for record in records:
-            self.counts[record.status] += 1
+        self.counts = records.counts
 
     def __contains__(self, key: object) -> bool:
         """Whether there is a task of that id; or a record, as in any sequence."""
@@ -148,7 +148,7 @@ def run(
     """
     settings = config if isinstance(config, Settings) else read_settings(config)
     slots = check_max_workers(max_workers if max_workers is not None else settings.max_workers)
-    checked = read_batch(batch, REGISTRY, settings.resources)
+    checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
     return run_checked(
         checked,
         settings,
@@ -207,31 +207,41 @@ def _work_until_done(
     Returns:
         The number of slots.
     """
-    from dfz_ray.runtime.run_handle import RunHandle, count_slots
+    from dfz_ray.runtime.run_handle import RunHandle, boot_workers, count_slots
 
-    managers = 0
+    managers, ended = 0, -1
     while True:
         handle = None
         try:
             shapes, tasks = _shapes_of(folder, batch)
-            handle = RunHandle(
-                folder, batch.name if batch else "", slots or count_slots(shapes, tasks), settings, retry_failed
-            )
+            name, seed = (batch.name, batch.seed) if batch else ("", 0)
+            handle = RunHandle(folder, name, slots or count_slots(shapes, tasks), settings, retry_failed, seed)
             if batch is not None:
                 handle.submit(batch, domains)
             wait_for_end(handle, tell)
             handle.close()
             return handle.slots
         except ManagerLost as error:
-            managers, retry_failed = managers + 1, False
+            before, ended, retry_failed = ended, _count_ended(folder), False
+            managers = managers + 1 if ended == before else 1
             if managers >= MANAGERS_LIMIT:
                 raise
             logger.warning("%s; another one goes on with the run", error)
+            if handle is not None:
+                boot_workers(handle.slots)
         except BaseException:
             if handle is not None:
                 with contextlib.suppress(DfzError):  # the manager may be what was lost
                     handle.close(INTERRUPT_GRACE_S)
             raise
+
+
+def _count_ended(folder: Path) -> int:
+    """How many tasks of a run are in a final state."""
+    if not RunFolder(folder).holds_run():
+        return 0
+    with JournalReader(folder) as journal:
+        return sum(list(journal.counts().values())[2:])
 
 
 def _check_resumable(folder: Path) -> None:
@@ -285,11 +295,13 @@ def read_results(folder: Path, slots: int | None = None, temporary: bool = False
     from dfz_ray.journal.measures import measure
 
     with JournalReader(folder) as journal:
-        counts = journal.counts()
-        metrics = measure(journal.spans(), counts, slots or int(journal.meta["slots"]))
-        keep = not temporary or counts["completed"] < sum(counts.values())
-        records = [record if keep else record.loaded() for record in journal.records()]
-        results = Results(records, metrics, journal.digest(), str(folder) if keep else None)
+        records, all_slots = journal.table(), slots or int(journal.meta["slots"])
+    counts = records.counts
+    metrics = measure(records.spans, counts, all_slots)
+    keep = not temporary or counts["completed"] < sum(counts.values())
+    if not keep:
+        records.load()
+    results = Results(records, metrics, str(folder) if keep else None)
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     elif temporary:

@@ -216,7 +216,7 @@ def _check(task: Any, name: str, settings: Settings, unknown: dict[str, set[str]
         known["parameters"] = own
         if given.get("seed") is not None and "seed" not in own:
             known["seed"] = given["seed"]
-    batch = read_batch([{**known, "id": name}], REGISTRY, settings.resources)
+    batch = read_batch([{**known, "id": name}], REGISTRY, settings.resources, settings.policy)
     return batch.tasks[0], batch.files
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import sys
 import time
 import traceback
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
 from dfz_ray.domains.domain import Domain
+from dfz_ray.domains.interruption import Interruption
 from dfz_ray.errors import Unserializable
 from dfz_ray.specs.encoding import decode, digest, encode
 from dfz_ray.specs.input_file import FileShelf
@@ -26,6 +31,7 @@ class Work(NamedTuple):
     number: int
     seed: int
     parameters: bytes
+    timeout_s: float | None = None
 
 
 class Failure(NamedTuple):
@@ -49,6 +55,16 @@ class Execution(NamedTuple):
     failure: Failure | None
 
 
+class Warden(Protocol):
+    """Watches over the tasks of a chunk: it keeps their deadlines, by raising an Interruption in them."""
+
+    def begin(self, work: Work) -> bool:
+        """A task begins; whether it is still wanted."""
+
+    def end(self) -> None:
+        """It has ended, and is not interrupted any more."""
+
+
 def thread_budget(threads: int) -> AbstractContextManager[object]:
     """Hold the native thread pools that are loaded (OpenMP, BLAS) to so many threads."""
     limits: AbstractContextManager[object] = threadpool_limits(limits=threads)
@@ -61,6 +77,7 @@ def execute_chunk(
     threads: int,
     shelf: FileShelf,
     budget_s: float = float("inf"),
+    warden: Warden | None = None,
 ) -> list[Execution]:
     """Execute tasks in order, until they are done or the budget is used up.
 
@@ -72,6 +89,7 @@ def execute_chunk(
         threads: how many threads each may use.
         shelf: the files that their parameters name.
         budget_s: after so many seconds no further task is begun.
+        warden: watches over the tasks; those that it does not want are left out.
 
     Returns:
         One entry for each task that was executed, in order.
@@ -83,7 +101,17 @@ def execute_chunk(
         start, cpu = time.perf_counter(), time.process_time()
         if executions and start - begun > budget_s:
             break
-        result, fingerprint, failure = _execute(domain, work, threads, shelf)
+        if warden is None:
+            result, fingerprint, failure = _execute(domain, work, threads, shelf)
+        else:
+            try:
+                if not warden.begin(work):
+                    continue
+                result, fingerprint, failure = _execute(domain, work, threads, shelf)
+                warden.end()
+            except Interruption as interruption:
+                warden.end()
+                result, fingerprint, failure = None, None, _describe_interruption(interruption)
         end = time.perf_counter()
         executions.append(
             Execution(
@@ -101,17 +129,62 @@ def _execute(
     except ValidationError as error:
         return None, None, Failure("invalid", _shorten(clean(str(error)), MESSAGE_CHARACTERS))
     except BaseException as error:  # validators may do anything
+        _pass_on_interruption(error)
         return None, None, describe_exception(error, skip_frames=1)
     try:
-        value = domain.compute(parameters, work.seed, threads)
+        value = _compute(domain, parameters, work.seed, threads)
     except BaseException as error:  # also SystemExit: a task ends itself, not its worker
-        return None, None, describe_exception(error, skip_frames=1)
+        _pass_on_interruption(error)
+        return None, None, describe_exception(error, skip_frames=2)
     try:
         return encode(value), digest(value, domain.volatile), None
     except Unserializable as error:
         return None, None, Failure("unserializable", clean(f"the result: {error}"))
     except BaseException as error:  # a value's own methods may do anything
+        _pass_on_interruption(error)
         return None, None, describe_exception(error)
+
+
+def _compute(domain: Domain, parameters: Any, seed: int, threads: int) -> Any:
+    """Compute a task; where it forks and the child comes back here, that ends: only its parent is a worker."""
+    process = os.getpid()
+    try:
+        value = domain.compute(parameters, seed, threads)
+    except BaseException as error:
+        if os.getpid() != process:
+            _end_child(error)
+        raise
+    if os.getpid() != process:
+        _end_child(None)
+    return value
+
+
+def _end_child(error: BaseException | None) -> NoReturn:
+    """End this process as Python would end one whose program returned, or raised."""
+    with contextlib.suppress(BaseException):
+        if error is not None and not isinstance(error, SystemExit):
+            traceback.print_exception(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    code = error.code if isinstance(error, SystemExit) else int(error is not None)
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _pass_on_interruption(error: BaseException) -> None:
+    """Raise the interruption that an error is, or came of: what a task raises as it cleans up does not hide why."""
+    seen: set[int] = set()
+    came_of: list[BaseException | None] = [error]
+    while came_of:
+        cause = came_of.pop()
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        if issubclass(type(cause), Interruption):
+            raise cause
+        came_of += [read(cause) for read in _ORIGINS]  # past what the error's own class may do
+
+
+_ORIGINS = [BaseException.__dict__[name].__get__ for name in ("__context__", "__cause__")]
 
 
 def describe_exception(error: BaseException, skip_frames: int = 0) -> Failure:
@@ -130,6 +203,16 @@ def describe_exception(error: BaseException, skip_frames: int = 0) -> Failure:
         lines = f"(its traceback can't be formatted: {type(worse).__name__})"
     message = _shorten(f"{name}: {text}" if text else name, MESSAGE_CHARACTERS)
     return Failure("exception", clean(message), clean(_shorten(lines, TRACEBACK_CHARACTERS)))
+
+
+def _describe_interruption(interruption: Interruption) -> Failure:
+    """Where the task was when it was interrupted: the frames of its own, without those of who interrupted it."""
+    stack = traceback.extract_tb(interruption.__traceback__)[: -interruption.frames]
+    frames = list(
+        itertools.dropwhile(lambda frame: frame.filename == _describe_interruption.__code__.co_filename, stack)
+    )
+    lines = "".join(["Traceback (most recent call last):\n", *traceback.format_list(frames)])
+    return Failure(interruption.reason, interruption.message, clean(_shorten(lines, TRACEBACK_CHARACTERS)))
 
 
 def _shorten(text: str, limit: int) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.writer import Group, JournalWriter
 
-Committed = Callable[[Sequence[int], Sequence[int]], None]
+Committed = Callable[[Sequence[int], Sequence[int], Sequence[int]], None]
 
 
 @dataclass(slots=True)
@@ -20,6 +20,7 @@ class Pending:
     rows: Group = field(default_factory=Group)
     completed: list[int] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
+    cancelled: list[int] = field(default_factory=list)
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
 
@@ -28,7 +29,7 @@ class GroupCommit:
 
     Args:
         writer: the journal.
-        on_committed: is told the numbers of completed and of failed tasks that are on disk.
+        on_committed: is told the numbers of completed, failed and cancelled tasks that are on disk.
         on_failure: is told why a group could not be committed; none is committed after it.
     """
 
@@ -81,7 +82,7 @@ class GroupCommit:
                 continue
             try:
                 await loop.run_in_executor(self._thread, self._writer.commit, pending.rows)
-                self._on_committed(pending.completed, pending.failed)
+                self._on_committed(pending.completed, pending.failed, pending.cancelled)
             except Exception as error:
                 _tell(pending.waiters, error)
                 self._on_failure(error)

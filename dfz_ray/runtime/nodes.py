@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 import math
+import socket
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray
 
+from dfz_ray.errors import InfrastructureLost
 from dfz_ray.specs.resources import Resources
+
+logger = logging.getLogger("dfz_ray")
+
+HEAD_S = 5.0
+"""A head that is silent for so long counts as lost. Ray itself would wait for a minute, and then end the process."""
+HEAD_AGAIN_S = 0.2
 
 
 def request_of(resources: Resources) -> dict[str, float]:
@@ -18,7 +30,13 @@ def request_of(resources: Resources) -> dict[str, float]:
 
 
 def live_nodes() -> list[dict[str, float]]:
-    """What each live node of the cluster has in all."""
+    """What each live node of the cluster has in all.
+
+    Raises:
+        InfrastructureLost: the cluster's head is gone.
+    """
+    if not _head_answers():
+        raise InfrastructureLost("the run can't go on: the head of the Ray cluster does not answer")
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -58,3 +76,44 @@ def remote_options(resources: Resources) -> dict[str, Any]:
     if resources.memory:
         options["memory"] = resources.memory
     return options
+
+
+def is_alive(node_id: str) -> bool:
+    """Whether a node of the cluster, by Ray's id, is alive; none is where the head is gone."""
+    return _head_answers() and any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
+
+
+def _head_answers() -> bool:
+    """Whether the head can be reached, be it that it only restarts."""
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    end = time.monotonic() + HEAD_S
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_S).close()
+            return True
+        time.sleep(HEAD_AGAIN_S)
+    return False
+
+
+def has_autoscaler() -> bool:
+    """Whether Ray's autoscaler may bring nodes to this cluster, as far as Ray lets one know."""
+    from ray._private.state import state
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    try:
+        if state.get_max_resources_from_cluster_config():  # what the newer autoscaler, KubeRay's too, says of itself
+            return True
+        report = json.loads(_internal_kv_get(b"__autoscaling_status") or b"{}").get("autoscaler_report") or {}
+    except Exception:  # these are not public: they may change, and the settings can say it too
+        logger.debug("it can't be seen whether there is an autoscaler", exc_info=True)
+        return False
+    # Without an autoscaler the same report names each node's type after the node.
+    types = (report.get("node_type_mapping") or {}).items()
+    return any(not kind.endswith(node_id) for node_id, kind in types)
+
+
+def request_nodes(requests: list[dict[str, float]]) -> None:
+    """Let Ray's autoscaler bring nodes that hold these requests; none takes back what was asked before."""
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=requests)

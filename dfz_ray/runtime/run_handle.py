@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -13,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from pydantic import BaseModel
 from ray import cloudpickle
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
 from dfz_ray.journal.recovery import read_contents
-from dfz_ray.runtime.nodes import capacity, live_nodes, request_of
-from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission
+from dfz_ray.runtime.nodes import capacity, is_alive, live_nodes, request_of
+from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission, SubmittedKind
 from dfz_ray.runtime.task_manager import TaskManager
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.resources import Resources
@@ -35,6 +38,10 @@ BLOCK_TASKS = 5_000
 """The driver sends so many at once, and no more before the manager has them on disk."""
 MIN_CPUS = 0.25
 """A shape that declares less than this, or nothing, counts as this much when slots are counted: each is a process."""
+BOOTED_AT_MOST = 64
+"""Beyond so many workers, waiting for the first of them is not what takes the time."""
+LOOK_S = 5.0
+"""A driver that waits looks so often whether its node lives: Ray would let it wait for ever where that is dead."""
 
 _starting = threading.Lock()
 _manager: Any = None
@@ -45,12 +52,16 @@ def get_manager() -> Any:
     """The handle of this process's manager actor, which is started when first asked for.
 
     It runs on the node of this process, which holds the run folders, and dies with it.
+
+    Raises:
+        InfrastructureLost: that node is dead.
     """
     global _manager, _manager_session  # noqa: PLW0603 - one manager per process, as there is one Ray per process
     context = ray.get_runtime_context()
     session = context.get_node_id() + context.get_job_id()  # another one after ray.shutdown() and a new start
     with _starting:
         if _manager is None or _manager_session != session:
+            _check_node()
             here = NodeAffinitySchedulingStrategy(context.get_node_id(), soft=False)
             actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=10_000)(TaskManager)
             _manager = actor.options(
@@ -67,6 +78,21 @@ def _forget_manager() -> None:
     _manager = None
 
 
+def boot_workers(slots: int) -> None:
+    """Let Ray start worker processes while a lost manager is replaced: those that it had died with it.
+
+    They take as long to start as the manager does, which would ask for them only after that.
+    """
+    cores = sum(node.get("CPU", 0.0) for node in live_nodes())
+    boot = ray.remote(num_cpus=1, max_retries=0)(_do_nothing)
+    for _ in range(min(slots, int(cores), BOOTED_AT_MOST)):
+        boot.remote()
+
+
+def _do_nothing() -> None:
+    """What a worker is started for that is to be there."""
+
+
 class RunHandle:
     """One run of this process's manager: a new one, or one that was left, which goes on at once.
 
@@ -76,6 +102,7 @@ class RunHandle:
         slots: how many tasks may execute at once.
         settings: how tasks are handed out and written down.
         retry_failed: make failed tasks due again.
+        seed: of what is drawn as the run goes on, which is the delays before retries.
 
     Raises:
         RunFolderRefused: the folder holds something else, or a live process works on the run.
@@ -83,14 +110,14 @@ class RunHandle:
         DfzError: the run has tasks of a domain that is not known here.
     """
 
-    def __init__(self, folder: Path, name: str, slots: int, settings: Settings, retry_failed: bool = False) -> None:
+    def __init__(
+        self, folder: Path, name: str, slots: int, settings: Settings, retry_failed: bool = False, seed: int = 0
+    ) -> None:
         self.folder = folder.absolute()
         self.slots = slots
         self.id = uuid.uuid4().hex
         self._manager = get_manager()
-        options = RunOptions(
-            slots, settings.chunking.target_s, settings.chunking.lease_s, settings.journal.inline_result_bytes
-        )
+        options = _options(slots, settings, seed)
         meta = {
             "run_id": self.id,
             "name": name,
@@ -102,14 +129,8 @@ class RunHandle:
         self.tasks = opened.tasks
         """How many tasks the run has."""
         self._batches = opened.batches
-        shapes = [Resources.model_validate_json(resources).key() for _, resources in opened.lanes]
-        self._lanes: dict[tuple[str, tuple[Any, ...]], int] = {
-            (domain, shape): lane for lane, ((domain, _), shape) in enumerate(zip(opened.lanes, shapes, strict=True))
-        }
-        self._kinds: dict[tuple[str, str, tuple[Any, ...]], int] = {
-            (opened.lanes[lane][0], name, shapes[lane]): kind for kind, (name, lane) in enumerate(opened.kinds)
-        }
-        self._domains = {domain for domain, _ in opened.lanes}
+        self._kinds: dict[SubmittedKind, int] = {kind: number for number, kind in enumerate(opened.kinds)}
+        self._domains = {kind.domain for kind in opened.kinds}
         try:
             known = [ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
             _get(self._manager.go_on.remote(self.id, known))
@@ -147,6 +168,15 @@ class RunHandle:
             on_its_way = self._manager.submit.remote(self.id, submission)
         _get(on_its_way)
 
+    def cancel(self, numbers: set[int] | None, scope: str) -> None:
+        """Cancel what is open of these tasks, by number, or of all; returns when that is on disk.
+
+        Args:
+            numbers: of the tasks; None: all.
+            scope: what is cancelled, in a few words, for the journal.
+        """
+        _get(self._manager.cancel.remote(self.id, numbers, scope))
+
     def progress(self, timeout_s: float) -> list[int]:
         """Tasks per state, in the order of the lifecycle's states: after a while, or as soon as all are final.
 
@@ -162,14 +192,14 @@ class RunHandle:
 
     def _without_known(self, tasks: Sequence[Task]) -> Sequence[Task]:
         known = read_contents(self.folder)
-        shapes: dict[tuple[Any, ...], str] = {}
+        texts = _Texts()
         new: list[Task] = []
         differing: list[str] = []
         for task in tasks:
-            shape = shapes.setdefault(task.resources.key(), task.resources.model_dump_json())
+            content = (task.domain, texts[task.resources], task.seed, task.parameters, texts[task.policy])
             if task.id not in known:
                 new.append(task)
-            elif known[task.id] != (task.domain, shape, task.seed, task.parameters):
+            elif known[task.id] != content:
                 differing.append(task.id)
         if differing:
             raise RunFolderRefused(
@@ -188,25 +218,47 @@ class RunHandle:
     ) -> Submission:
         first_kind = len(self._kinds)
         new_domains: list[ShippedDomain] = []
-        lanes: list[tuple[str, Resources]] = []
-        kinds: list[tuple[str, int]] = []
+        kinds: list[SubmittedKind] = []
         rows: list[tuple[str, int, int, bytes, str]] = []
-        keys: dict[int, tuple[Any, ...]] = {}
+        texts = _Texts()
         for task in tasks:
-            shape = keys.get(id(task.resources)) or keys.setdefault(id(task.resources), task.resources.key())
-            kind = self._kinds.get((task.domain, task.kind, shape))
-            if kind is None:
+            kind = SubmittedKind(task.domain, task.kind, texts[task.resources], texts[task.policy])
+            number = self._kinds.get(kind)
+            if number is None:
                 if task.domain not in self._domains:
                     self._domains.add(task.domain)
                     new_domains.append(domains[task.domain])
-                lane = self._lanes.get((task.domain, shape))
-                if lane is None:
-                    lane = self._lanes[task.domain, shape] = len(self._lanes)
-                    lanes.append((task.domain, task.resources))
-                kind = self._kinds[task.domain, task.kind, shape] = len(self._kinds)
-                kinds.append((task.kind, lane))
-            rows.append((task.id, kind, task.seed, task.parameters, task.description))
-        return Submission(batch, first_kind, batches, new_domains, lanes, kinds, files, rows)
+                number = self._kinds[kind] = len(self._kinds)
+                kinds.append(kind)
+            rows.append((task.id, number, task.seed, task.parameters, task.description))
+        return Submission(batch, first_kind, batches, new_domains, kinds, files, rows)
+
+
+class _Texts:
+    """The JSON of frozen models; each object is written once, and equal ones look alike."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, tuple[BaseModel, str]] = {}
+
+    def __getitem__(self, model: BaseModel) -> str:
+        found = self._texts.get(id(model))  # tasks that are alike share the object
+        if found is None:
+            found = self._texts[id(model)] = (model, model.model_dump_json())
+        return found[1]
+
+
+def _options(slots: int, settings: Settings, seed: int) -> RunOptions:
+    faults, chunking, journal = settings.faults, settings.chunking, settings.journal
+    engine = EngineOptions(
+        slots,
+        chunking.target_s,
+        chunking.lease_s,
+        faults.grace_s,
+        faults.preempt_after_s,
+        faults.free_losses,
+        seed=seed,
+    )
+    return RunOptions(engine, journal.inline_result_bytes, journal.durable, faults.node_wait_s)
 
 
 def ship(domain: Domain) -> ShippedDomain:
@@ -239,10 +291,18 @@ def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
     return int(max(1, min(most, tasks)))
 
 
+def _check_node() -> None:
+    if not is_alive(ray.get_runtime_context().get_node_id()):
+        raise InfrastructureLost("the run can't go on: the Ray node of this process is dead")
+
+
 def _get(reference: Any) -> Any:
     """`ray.get`, with errors that say what they mean for the run."""
     try:
-        return ray.get(reference)
+        while True:
+            with contextlib.suppress(GetTimeoutError):
+                return ray.get(reference, timeout=LOOK_S)
+            _check_node()
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, DfzError):

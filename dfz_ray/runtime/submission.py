@@ -6,17 +6,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dfz_ray.specs.resources import Resources
+from dfz_ray.engine.engine import EngineOptions
+from dfz_ray.engine.retries import KindPolicy
+from dfz_ray.specs.policy import Policy
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """How a run works."""
 
-    slots: int
-    chunk_target_s: float
-    lease_s: float
+    engine: EngineOptions
     inline_result_bytes: int
+    durable: bool
+    node_wait_s: float | None
+
+
+class SubmittedKind(NamedTuple):
+    """A kind as the journal has it."""
+
+    domain: str
+    name: str
+    resources: str
+    """JSON."""
+    policy: str
+    """JSON."""
+
+    @property
+    def lane(self) -> tuple[str, str]:
+        """Kinds of one lane are of one domain and one shape, and may share a lease."""
+        return self.domain, self.resources
 
 
 class ShippedDomain(NamedTuple):
@@ -32,10 +50,7 @@ class ShippedDomain(NamedTuple):
 class OpenedRun:
     """What the driver must know of a run that the manager has opened, to go on with its numbers."""
 
-    lanes: Sequence[tuple[str, str]]
-    """Domain and resources (JSON) of every lane."""
-    kinds: Sequence[tuple[str, int]]
-    """Name and lane of every kind."""
+    kinds: Sequence[SubmittedKind]
     batches: int
     tasks: int
 
@@ -51,10 +66,23 @@ class Submission:
     batches: Sequence[tuple[int, str, int, float]] = ()
     """New batches: number, name, seed, time of submission."""
     domains: Sequence[ShippedDomain] = ()
-    lanes: Sequence[tuple[str, Resources]] = ()
-    """New lanes: domain and shape."""
-    kinds: Sequence[tuple[str, int]] = ()
-    """New kinds: name, and number of the lane."""
+    kinds: Sequence[SubmittedKind] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     tasks: Sequence[tuple[str, int, int, bytes, str]] = ()
     """Id, number of the kind, seed, parameters, description."""
+
+
+def kind_policy(policy: Policy) -> KindPolicy:
+    """A policy as the engine takes it."""
+    backoff = policy.backoff
+    return KindPolicy(
+        policy.max_attempts,
+        frozenset(policy.retry_on),
+        backoff.first_s,
+        backoff.factor,
+        backoff.most_s,
+        backoff.jitter,
+        policy.timeout_s,
+        policy.priority,
+        policy.preemptible,
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +25,7 @@ class TaskManager:
     """
 
     def __init__(self) -> None:
+        _end_at_once_on_sigterm()
         self._runs: dict[str, ActiveRun] = {}
         self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
 
@@ -37,8 +40,9 @@ class TaskManager:
         """
         myself = ray.get_runtime_context().current_actor
         inline_bytes = options.inline_result_bytes
-        journal = await asyncio.to_thread(open_for_work, Path(folder), meta, inline_bytes, retry_failed)
-        self._runs[run_id] = run = ActiveRun(run_id, journal, options, myself)
+        path, durable = Path(folder), options.durable
+        journal = await asyncio.to_thread(open_for_work, path, meta, inline_bytes, retry_failed, durable)
+        self._runs[run_id] = run = ActiveRun(run_id, path, journal, options, myself, meta)
         return run.describe()
 
     async def go_on(self, run_id: str, domains: Sequence[ShippedDomain]) -> None:
@@ -48,6 +52,10 @@ class TaskManager:
     async def submit(self, run_id: str, submission: Submission) -> None:
         """Take in new tasks; returns when they are on disk."""
         await self._get_run(run_id).submit(submission)
+
+    async def cancel(self, run_id: str, numbers: set[int] | None, scope: str) -> None:
+        """Cancel what is open of these tasks, or of all; returns when that is on disk."""
+        await self._get_run(run_id).cancel(numbers, scope)
 
     async def progress(self, run_id: str, timeout_s: float) -> list[int]:
         """Tasks per state: after a while, or as soon as all are in a final state."""
@@ -92,3 +100,16 @@ class TaskManager:
             return self._runs[run_id]
         except KeyError:
             raise InfrastructureLost(f"the manager does not work on run {run_id}") from None
+
+
+def _end_at_once_on_sigterm() -> None:
+    """Die of SIGTERM, and take no notice of SIGINT.
+
+    Ray's own handler would end the actor's event loop, and then wait for leases that wait for that loop: for ever. What
+    is committed is safe, and the next manager goes on with the rest. `signal.signal` refuses to work here, for Ray
+    makes an asyncio actor in a thread of its own; Python's C interface knows no such limit.
+    """
+    set_handler = ctypes.pythonapi.PyOS_setsig
+    set_handler.argtypes, set_handler.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    set_handler(signal.SIGTERM, signal.SIG_DFL)
+    set_handler(signal.SIGINT, signal.SIG_IGN)

@@ -10,12 +10,28 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import psutil
 import ray
 from ray import cloudpickle
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.execution import Execution, Failure, Work, describe_exception, execute_chunk, thread_budget
+from dfz_ray.runtime.mark import Mark
+from dfz_ray.runtime.warden import LeaseWarden
 from dfz_ray.specs.input_file import FileShelf
+
+
+class Place(NamedTuple):
+    """Where a lease runs."""
+
+    host: str
+    node_id: str
+    """Ray's."""
+    process: int
+    started_at: float
+    """When the process was started: another one may have its number later."""
+    mark: str
+    """Name of the lease's mark on the node."""
 
 
 class Report(NamedTuple):
@@ -25,8 +41,8 @@ class Report(NamedTuple):
     ended: int | None = None
     executions: Sequence[Execution] = ()
     began: int | None = None
-    node: str = ""
-    worker: int = 0
+    place: Place | None = None
+    """In the first report."""
 
 
 class Order(NamedTuple):
@@ -52,16 +68,25 @@ def make_lease_function(name: str, pickled_domain: bytes) -> Any:
     a worker that has loaded a GPU library is kept (Ray's default would replace it after every call).
     """
 
-    def lease(manager: Any, run_id: str, lease_id: int, threads: int) -> None:
-        run_lease(pickled_domain, manager, run_id, lease_id, threads)
+    def lease(manager: Any, run_id: str, lease_id: int, threads: int, grace_s: float) -> None:
+        run_lease(pickled_domain, manager, run_id, lease_id, threads, grace_s)
 
     lease.__name__ = lease.__qualname__ = name  # the dashboard groups calls by it
     return ray.remote(max_retries=0, max_calls=0)(lease)
 
 
-def run_lease(pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, threads: int) -> None:
+def run_lease(pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, threads: int, grace_s: float) -> None:
     """Ask for chunks and run them, one always in hand, until the manager says that the lease is over."""
+    mark = Mark(f"{run_id}-{lease_id}")
+    warden = LeaseWarden(mark, grace_s)
+    with warden.on_duty():
+        _run_chunks(pickled_domain, manager, run_id, lease_id, threads, warden)
+    _release_gpu()
 
+
+def _run_chunks(
+    pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, threads: int, warden: LeaseWarden
+) -> None:
     def exchange(report: Report) -> Any:
         return manager.exchange.remote(run_id, report)
 
@@ -71,15 +96,15 @@ def run_lease(pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, t
         return  # Ray has placed this lease too late
     with contextlib.suppress(Exception):  # what can't be imported is told by each task that needs it
         load_domain(pickled_domain).load()
-    order = _answer(exchange(Report(lease_id, node=socket.gethostname(), worker=os.getpid())))
     ended: int | None = None
     executions: Sequence[Execution] = ()
     with thread_budget(threads):
+        order = _answer(exchange(Report(lease_id, place=_place(warden.mark))))
         while order.chunk is not None:
             # The answer arrives while the chunk runs. The reference is kept, and looked at only afterwards: a future
             # that waits on it while native code holds the GIL would delay a forced cancellation by seconds.
             ahead = exchange(Report(lease_id, ended, executions, began=order.chunk))
-            ended, executions = order.chunk, _run_chunk(pickled_domain, order, threads, shelf)
+            ended, executions = order.chunk, _run_chunk(pickled_domain, order, threads, shelf, warden)
             order = _answer(ahead)
             if order.chunk is None:
                 over = order.end
@@ -87,17 +112,26 @@ def run_lease(pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, t
                 ended, executions = None, ()
                 if over:
                     break
-    _release_gpu()
 
 
-def _run_chunk(pickled_domain: bytes, order: Order, threads: int, shelf: FileShelf) -> Sequence[Execution]:
+def _place(mark: Mark) -> Place:
+    node_id = ray.get_runtime_context().get_node_id()
+    return Place(socket.gethostname(), node_id, os.getpid(), psutil.Process().create_time(), mark.name)
+
+
+def _run_chunk(
+    pickled_domain: bytes, order: Order, threads: int, shelf: FileShelf, warden: LeaseWarden
+) -> Sequence[Execution]:
     try:
         domain = load_domain(pickled_domain)
     except Exception as error:  # a module of the user's that this node lacks, say: its tasks can't run here
         name, message, lines = describe_exception(error)
         failure = Failure(name, f"the domain can't be loaded on this worker: {message}", lines)
         return [Execution(work.number, 0.0, 0.0, 0.0, None, None, failure) for work in order.works]
-    return execute_chunk(domain, order.works, threads, shelf, order.budget_s)
+    try:
+        return execute_chunk(domain, order.works, threads, shelf, order.budget_s, warden)
+    finally:
+        warden.rest()
 
 
 _loaded: dict[bytes, Domain] = {}

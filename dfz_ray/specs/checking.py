@@ -6,15 +6,15 @@ import contextlib
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from dfz_ray.errors import InvalidInput, MissingExtra, Problem, Unserializable
+from dfz_ray.errors import InvalidInput, MissingExtra, Unserializable
 from dfz_ray.specs.batch import Batch, KnownDomain, KnownDomains
-from dfz_ray.specs.encoding import SCALARS, encode, plain
+from dfz_ray.specs.encoding import SCALARS, encode
+from dfz_ray.specs.field_checks import ID_LIMIT, FieldChecks, is_clean
 from dfz_ray.specs.input_file import FileShelf, InputFile
 from dfz_ray.specs.policy import Policy, merge
 from dfz_ray.specs.problems import describe_names, find_problems, nearest, show, show_name
@@ -22,11 +22,12 @@ from dfz_ray.specs.reading import read_data
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.task import SEED_LIMIT, Task, derive_seed
 
-ID_LIMIT = 1000
 COUNT_LIMIT = 10_000_000
 BATCH_KEYS = ("name", "seed", "defaults", "tasks", "generate")
 DEFAULTS_KEYS = ("resources", "policy")
 TASK_KEYS = ("id", "domain", "description", "parameters", "seed", "resources", "policy")
+SIMPLE_KEYS = frozenset({"id", "domain", "description", "parameters", "seed"})
+_NOTHING: dict[str, Any] = {}
 GENERATE_KEYS = ("domain", "count", "description", "parameters", "resources", "policy")
 
 
@@ -76,61 +77,121 @@ class _Common:
     """That of a task which says nothing itself."""
 
 
-class _Checker:
+class _Ready(NamedTuple):
+    """A domain, and what its tasks need that say nothing themselves."""
+
+    domain: KnownDomain
+    shape: Resources
+
+
+class _Checker(FieldChecks):
     """Goes once through a batch and collects all that is wrong with it."""
 
     def __init__(
         self, domains: KnownDomains, shelf: FileShelf, resources: Resources | None, policy: Policy | None
     ) -> None:
-        self.problems: list[Problem] = []
+        super().__init__()
         self._domains = domains
         self._shelf = shelf
         self._floor = _given(resources) if resources else {}
         self._policy_floor = policy or Policy()
-        self._ids: dict[str, str] = {}
         self._shapes: dict[str | None, Resources] = {}
         self._policies: dict[bytes | None, Policy] = {}
         self._equal_policies: dict[tuple[Any, ...], Policy] = {}
         self._missing: set[str] = set()
+        self._ready: dict[str, _Ready] = {}
 
     def check_batch(self, data: Any, name: str) -> Batch | None:
         if not isinstance(data, Mapping):
-            self._refuse("batch", show(data), "a mapping with `tasks` or `generate`, or a list of tasks")
+            self.refuse("batch", show(data), "a mapping with `tasks` or `generate`, or a list of tasks")
             return None
-        self._check_keys(data, BATCH_KEYS, "")
-        name = self._name(data.get("name"), name)
-        seed = 0 if data.get("seed") is None else self._integer(data["seed"], "seed", 0, SEED_LIMIT - 1)
-        defaults = self._mapping(data.get("defaults"), "defaults")
-        self._check_keys(defaults, DEFAULTS_KEYS, "defaults")
-        shared = self._mapping(defaults.get("resources"), "defaults.resources")
+        self.check_keys(data, BATCH_KEYS, "")
+        name = self.name(data.get("name"), name)
+        seed = 0 if data.get("seed") is None else self.integer(data["seed"], "seed", 0, SEED_LIMIT - 1)
+        defaults = self.mapping(data.get("defaults"), "defaults")
+        self.check_keys(defaults, DEFAULTS_KEYS, "defaults")
+        shared = self.mapping(defaults.get("resources"), "defaults.resources")
         valid = self._shape(shared, "defaults.resources") is not None  # else every task would repeat what is wrong
-        said, policy = self._default_policy(self._mapping(defaults.get("policy"), "defaults.policy"))
+        said, policy = self._default_policy(self.mapping(defaults.get("policy"), "defaults.policy"))
         common = _Common(seed or 0, shared if valid else {}, said, policy)
         tasks = [
             self._check_task(task, f"tasks[{position}]", f"task-{position}", common)
-            for position, task in enumerate(self._list(data.get("tasks"), "tasks"))
+            for position, task in enumerate(self.list_of(data.get("tasks"), "tasks"))
         ]
-        for number, block in enumerate(self._list(data.get("generate"), "generate")):
+        for number, block in enumerate(self.list_of(data.get("generate"), "generate")):
             tasks.extend(self._generate(block, f"generate[{number}]", f"gen-{number}", common))
         if not tasks and not self.problems:
-            self._refuse("batch", "no tasks", "at least one under `tasks` or `generate`")
+            self.refuse("batch", "no tasks", "at least one under `tasks` or `generate`")
         return Batch(name, common.seed, tuple(task for task in tasks if task is not None), self._shelf.contents)
 
     def _check_task(self, data: Any, where: str, missing_id: str, common: _Common) -> Task | None:
+        """A task, checked; None where something is wrong with it."""
+        return self._check_simple_task(data, where, missing_id, common) or self._check_any_task(
+            data, where, missing_id, common
+        )
+
+    def _check_simple_task(self, data: Any, where: str, missing_id: str, common: _Common) -> Task | None:
+        """The quick way for what most tasks of a large batch are; None, and nothing noted, for all others."""
+        if type(data) is not dict or not SIMPLE_KEYS.issuperset(data):
+            return None
+        task_id, name = data.get("id", missing_id), data.get("domain")
+        seed, description = data.get("seed"), data.get("description", "")
+        given = _NOTHING if data.get("parameters") is None else data["parameters"]
+        if not (
+            type(task_id) is str
+            and type(name) is str
+            and 0 < len(task_id) <= ID_LIMIT
+            and task_id not in self.ids
+            and is_clean(task_id)
+            and (seed is None or (type(seed) is int and 0 <= seed < SEED_LIMIT))
+            and (description == "" or (type(description) is str and is_clean(description)))
+            and type(given) is dict
+            and SCALARS.issuperset(map(type, given.values()))
+        ):
+            return None
+        ready = self._ready.get(name) or self._make_ready(name, common)
+        if ready is None:
+            return None
+        try:
+            checked = ready.domain.parameters.model_validate(given, context=self._shelf)
+            ready.domain.check(checked, ready.shape)
+            encoded = encode(checked.model_dump())
+            kind = show_name(ready.domain.kind(checked))
+        except Exception:  # checking it in the other way says what is wrong
+            return None
+        self.ids[task_id] = where
+        if seed is None:
+            seed = derive_seed(common.seed, task_id)
+        return Task(task_id, name, kind, seed, ready.shape, encoded, description, common.policy)
+
+    def _make_ready(self, name: str, common: _Common) -> _Ready | None:
+        """A domain whose tasks can be checked, with the shape of those that say nothing themselves; None: it can't."""
+        before = len(self.problems)
+        domain = self._domain(name, "")
+        shape = None
+        if domain is not None:
+            shape = self._shape({**self._floor, **_given(domain.resources), **common.resources}, "")
+        del self.problems[before:]  # they are told of the tasks
+        if domain is None or shape is None:
+            return None
+        self._ready[name] = ready = _Ready(domain, shape)
+        return ready
+
+    def _check_any_task(self, data: Any, where: str, missing_id: str, common: _Common) -> Task | None:
         if not isinstance(data, Mapping):
-            self._refuse(where, show(data), "a mapping with `domain` and `parameters`")
+            self.refuse(where, show(data), "a mapping with `domain` and `parameters`")
             return None
         before = len(self.problems)
-        self._check_keys(data, TASK_KEYS, where)
-        task_id = self._id(data.get("id"), missing_id, where)
-        description = self._text(data.get("description", ""), f"{where}.description")
-        parameters = self._mapping(data.get("parameters"), f"{where}.parameters")
+        self.check_keys(data, TASK_KEYS, where)
+        task_id = self.id(data.get("id"), missing_id, where)
+        description = self.text(data.get("description", ""), f"{where}.description")
+        parameters = self.mapping(data.get("parameters"), f"{where}.parameters")
         readable = not any(problem.where == f"{where}.parameters" for problem in self.problems[before:])
         domain = self._domain(data.get("domain"), f"{where}.domain")
-        own = self._mapping(data.get("resources"), f"{where}.resources")
+        own = self.mapping(data.get("resources"), f"{where}.resources")
         seed = data.get("seed")
         if seed is not None:
-            seed = self._integer(seed, f"{where}.seed", 0, SEED_LIMIT - 1)
+            seed = self.integer(seed, f"{where}.seed", 0, SEED_LIMIT - 1)
         if domain is None:
             self._shape(own, f"{where}.resources")
             self._policy(data.get("policy"), f"{where}.policy", common)
@@ -145,7 +206,7 @@ class _Checker:
         try:
             domain.check(checked, shape)
         except ValueError as error:
-            self._refuse(f"{where}.parameters", show(parameters), str(error))
+            self.refuse(f"{where}.parameters", show(parameters), str(error))
             return None
         encoded = self._encode(checked, f"{where}.parameters")
         kind = self._kind(domain, checked, f"{where}.parameters")
@@ -160,13 +221,13 @@ class _Checker:
         only adds tasks.
         """
         if not isinstance(data, Mapping):
-            self._refuse(where, show(data), "a mapping with `domain` and `count`")
+            self.refuse(where, show(data), "a mapping with `domain` and `count`")
             return []
-        self._check_keys(data, GENERATE_KEYS, where)
-        count = self._integer(data.get("count"), f"{where}.count", 1, COUNT_LIMIT)
+        self.check_keys(data, GENERATE_KEYS, where)
+        count = self.integer(data.get("count"), f"{where}.count", 1, COUNT_LIMIT)
         shared = {key: data[key] for key in ("domain", "description", "resources", "policy") if key in data}
         before = len(self.problems)
-        given = self._mapping(data.get("parameters"), f"{where}.parameters")
+        given = self.mapping(data.get("parameters"), f"{where}.parameters")
         domain = self._domains.find(data["domain"]) if isinstance(data.get("domain"), str) else None
         if domain is None:
             self._check_task(shared, where, f"{prefix}-0", common)
@@ -202,14 +263,14 @@ class _Checker:
         found = self._domains.find(name) if isinstance(name, str) else None
         if found is None:
             shown = "nothing" if name is None else show(name)
-            self._refuse(where, shown, f"the name of a domain, {describe_names(names)}", nearest(name, names))
+            self.refuse(where, shown, f"the name of a domain, {describe_names(names)}", nearest(name, names))
             return None
         try:
             if found.name not in self._missing:
                 found.require_libraries()
         except MissingExtra as error:
             self._missing.add(found.name)
-            self._refuse(where, show(name), f"a domain whose libraries are installed: {error}")
+            self.refuse(where, show(name), f"a domain whose libraries are installed: {error}")
         return found if found.name not in self._missing else None
 
     def _parameters(self, domain: KnownDomain, given: dict[str, Any], where: str) -> BaseModel | None:
@@ -244,7 +305,7 @@ class _Checker:
     def _policy(self, given: Any, where: str, common: _Common) -> Policy | None:
         if given is None:
             return common.policy
-        return self._merged_policy(merge(common.said, self._mapping(given, where)), where)
+        return self._merged_policy(merge(common.said, self.mapping(given, where)), where)
 
     def _merged_policy(self, merged: Mapping[str, Any], where: str) -> Policy | None:
         """The policy of what all sources say, checked once for all tasks of which they say the same."""
@@ -273,7 +334,7 @@ class _Checker:
                 try:
                     encode(value)
                 except Unserializable as error:
-                    self._refuse(f"{where}.{show_name(name)}", show(value), f"plain data; {error}")
+                    self.refuse(f"{where}.{show_name(name)}", show(value), f"plain data; {error}")
         return None
 
     def _kind(self, domain: KnownDomain, parameters: BaseModel, where: str) -> str | None:
@@ -281,99 +342,10 @@ class _Checker:
             return show_name(domain.kind(parameters))
         except Exception as error:  # a user's function may do anything
             expected = f"what the kind function of {domain.name!r} takes; it raises {show(error)}"
-            self._refuse(where, show(parameters.model_dump()), expected)
+            self.refuse(where, show(parameters.model_dump()), expected)
             return None
-
-    def _name(self, given: Any, missing: str) -> str:
-        name = missing if given is None else _plain_scalar(given)
-        if isinstance(name, str) and len(name) <= ID_LIMIT and _is_clean(name):
-            return name or missing
-        self._refuse("name", show(given), f"a text of at most {ID_LIMIT} printable characters", _in_quotes(given))
-        return missing
-
-    def _id(self, given: Any, missing: str, where: str) -> str:
-        task_id = missing if given is None else _plain_scalar(given)
-        if not isinstance(task_id, str) or not task_id or len(task_id) > ID_LIMIT or not _is_clean(task_id):
-            expected = f"a text of 1 to {ID_LIMIT} printable characters"
-            self._refuse(f"{where}.id", show(task_id), expected, _in_quotes(task_id))
-            return missing
-        if task_id in self._ids:
-            self._refuse(f"{where}.id", show(task_id), f"an id of its own; {self._ids[task_id]} has this one")
-        self._ids.setdefault(task_id, where)
-        return task_id
-
-    def _check_keys(self, data: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-        for key in data:
-            if key not in known:
-                place = f"{where}.{show_name(key)}".lstrip(".")
-                self._refuse(place, "an unknown key", describe_names(known), nearest(key, known))
-
-    def _mapping(self, value: Any, where: str) -> dict[str, Any]:
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            self._refuse(where, show(value), "a mapping of names to values")
-            return {}
-        for key in value:
-            if not isinstance(key, str) or not _encodes(key):
-                self._refuse(where, f"the key {show(key)}", "keys that are texts", _in_quotes(key))
-                return {}
-        try:
-            mapping: dict[str, Any] = plain(value)
-        except Unserializable as error:
-            self._refuse(where, show(value), f"plain data; {error}")
-            return {}
-        return mapping
-
-    def _list(self, value: Any, where: str) -> list[Any]:
-        if value is None:
-            return []
-        if not isinstance(value, (list, tuple)):
-            self._refuse(where, show(value), "a list")
-            return []
-        return list(value)
-
-    def _text(self, value: Any, where: str) -> str | None:
-        if value is None or (isinstance(value, str) and _encodes(value)):
-            return value
-        self._refuse(where, show(value), "a text", _in_quotes(value))
-        return None
-
-    def _integer(self, value: Any, where: str, low: int, high: int) -> int | None:
-        number = _plain_scalar(value)
-        if isinstance(number, int) and not isinstance(number, bool) and low <= number <= high:
-            return number
-        self._refuse(where, "nothing" if value is None else show(value), f"a whole number from {low} to {high}")
-        return None
-
-    def _refuse(self, where: str, found: str, expected: str, hint: str = "") -> None:
-        self.problems.append(Problem(where, found, expected, hint))
 
 
 def _given(resources: Resources) -> dict[str, Any]:
     """Only what was said: what was left out must not win over a weaker source that says it."""
     return resources.model_dump(exclude_unset=True)
-
-
-def _plain_scalar(value: Any) -> Any:
-    try:
-        return plain(value)
-    except Unserializable:
-        return value  # no scalar at all
-
-
-def _in_quotes(value: Any) -> str:
-    """A hint for what YAML took for a number, a truth value or a date."""
-    return "put it in quotes" if isinstance(value, (int, float, date)) else ""
-
-
-def _is_clean(text: str) -> bool:
-    return (text.isascii() and text.isprintable()) or (text.isprintable() and _encodes(text))
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
@@ -12,8 +12,7 @@ SEED_LIMIT = 2**63
 """Seeds are 0 to 2^63 - 1: SQLite, NumPy, torch and Aer all take them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """One piece of work."""
 
     id: str

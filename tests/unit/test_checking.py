@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 import json
@@ -20,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfz_ray.domains.domain import Domain, Parameters
-from dfz_ray.domains.registry import Registry
+from dfz_ray.domains.registry import REGISTRY, Registry
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.checking import read_batch
@@ -752,7 +751,7 @@ def test_what_is_missing_has_a_default() -> None:
     assert (first.id, first.seed, first.description) == ("task-0", derive_seed(0, "task-0"), "")
     assert first.resources == Resources()
     assert first.policy == Policy()
-    assert second == dataclasses.replace(first, id="task-1", seed=derive_seed(0, "task-1"))
+    assert second == first._replace(id="task-1", seed=derive_seed(0, "task-1"))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -1153,3 +1152,38 @@ def test_a_mapping_that_is_no_dict() -> None:
     batch = accept(Frozen(tasks=[Frozen(domain="maze", parameters=Frozen(size_x=5), resources=Frozen(cpus=2))]))
 
     assert batch.tasks == accept(task(parameters={"size_x": 5}, resources={"cpus": 2})).tasks
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"domain": st.sampled_from(["maze", "quantum", "nothing"])},
+            optional={
+                "id": st.one_of(st.none(), st.sampled_from(["a", "b", "", "x\n", 7])),
+                "seed": st.one_of(st.none(), st.sampled_from([0, 5, -1, True, 2**63, "1"])),
+                "description": st.sampled_from(["", "a text", None, 3, "\ud800"]),
+                "parameters": st.one_of(
+                    st.none(),
+                    st.sampled_from([0, "", [], {}]),
+                    st.fixed_dictionaries({}, optional={"size_x": st.integers(0, 30), "num_qubits": st.just(3)}),
+                ),
+                "resources": st.sampled_from([None, {}, {"cpus": 2}]),
+            },
+        ),
+        max_size=4,
+    )
+)
+def test_the_quick_way_checks_as_the_other_one(tasks: list[Any]) -> None:
+    """Simple tasks are checked in a quick way, with the very tasks and problems of the way that all can go."""
+
+    def read(quick: bool) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            if not quick:
+                patch.setattr("dfz_ray.specs.checking.SIMPLE_KEYS", frozenset())
+            try:
+                return read_batch(tasks, REGISTRY)
+            except InvalidInput as error:
+                return str(error)
+
+    assert read(quick=True) == read(quick=False)

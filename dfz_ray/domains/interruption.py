@@ -1,0 +1,19 @@
+"""Ending a task that runs in this process before it ends by itself."""
+
+from __future__ import annotations
+
+
+class Interruption(BaseException):
+    """A task has to end now; no `except Exception` of a user's stops it.
+
+    Args:
+        reason: timeout or cancelled.
+        message: for the user.
+        frames: how many frames, counted from where it is raised, are those of who interrupts.
+    """
+
+    def __init__(self, reason: str, message: str, frames: int = 1) -> None:
+        super().__init__(reason, message, frames)
+        self.reason = reason
+        self.message = message
+        self.frames = frames
