@@ -13,16 +13,26 @@ import click
 COMMANDS = {
     "run": "dfz_ray.cli.run:run_batch",
     "resume": "dfz_ray.cli.run:resume",
+    "status": "dfz_ray.cli.status:status",
+    "results": "dfz_ray.cli.inspect:results",
+    "failures": "dfz_ray.cli.failures:failures",
+    "replay": "dfz_ray.cli.replay:replay",
+    "cancel": "dfz_ray.cli.cancel:cancel",
+    "audit": "dfz_ray.cli.audit:audit",
     "scale": "dfz_ray.cli.study:scale",
     "domains": "dfz_ray.cli.inspect:domains",
-    "results": "dfz_ray.cli.inspect:results",
 }
 SUMMARIES = {
     "run": "Run a batch of tasks to its end.",
     "resume": "Go on with a run that did not end.",
+    "status": "Show where a run stands, also while it goes on.",
+    "results": "Show the results of a run.",
+    "failures": "Show why tasks failed: one entry for each cause.",
+    "replay": "Run one task again, here, where a debugger can look at it.",
+    "cancel": "Cancel tasks of a run, a batch of it, or all of it.",
+    "audit": "Prove from the journal that nothing was lost or doubled.",
     "scale": "Measure how a batch scales with the number of workers.",
     "domains": "Show the kinds of work that are known, and their parameters.",
-    "results": "Show the results of a run.",
 }
 
 EXIT_SOME_FAILED = 1
@@ -61,7 +71,7 @@ class _LazyGroup(click.Group):
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 all completed; 1 some failed; 2 bad usage or input, nothing started; "
-    "3 some can never run here (the others ran); 130 interrupted.",
+    "3 some can never run here (the others ran); 4 audit violation; 130 interrupted.",
 )
 @click.version_option(package_name="dfz_ray")
 def group() -> None:
@@ -69,6 +79,7 @@ def group() -> None:
 
     \b
         dfz run configs/demo.yaml
+        dfz status last --watch
         dfz results last
         dfz scale
     """
@@ -86,11 +97,15 @@ def take_stdout() -> TextIO:
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: run a command, and end with its exit code."""
-    sys.exit(call(group, arguments))
+    code = call(group, arguments)
+    sys.stdout.flush()
+    sys.stdout = sys.stderr  # Ray may have notices left that it prints as it goes
+    sys.exit(code)
 
 
 def call(command: click.Command, arguments: list[str] | None = None, name: str | None = None) -> int:
     """Run a command; what the user did wrong becomes one clear message on stderr, and an exit code."""
+    from dfz_ray.cli.printing import safe
     from dfz_ray.errors import DfzError, InfrastructureLost
 
     before = sys.stdout
@@ -104,7 +119,7 @@ def call(command: click.Command, arguments: list[str] | None = None, name: str |
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
     except DfzError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {safe(str(error))}", err=True)
         return EXIT_SOME_FAILED if isinstance(error, InfrastructureLost) else EXIT_BAD_INPUT
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone: no one is left to tell

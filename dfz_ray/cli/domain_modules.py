@@ -7,17 +7,19 @@ import importlib.util
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.problems import show
 
 
-def import_domain_modules(names: Iterable[str]) -> None:
-    """Import modules, or files `NAME.py`, for the domains that they define; they travel to the workers by value.
+def import_domain_modules(names: Iterable[str]) -> list[ModuleType]:
+    """Import modules, or files `NAME.py`, for the domains that they define.
 
     Raises:
         InvalidInput: one can't be imported.
     """
+    modules = []
     for name in names:
         try:
             module = _import_file(Path(name)) if name.endswith(".py") else _import_module(name)
@@ -26,18 +28,31 @@ def import_domain_modules(names: Iterable[str]) -> None:
             found = f"{show(name)}, which raises {type(error).__name__}: {words}"
             problem = Problem("--import", found, "a module or FILE.py")
             raise InvalidInput([problem], "command line") from None
+        modules.append(module)
+    return modules
+
+
+def ship_domain_modules(names: Iterable[str]) -> None:
+    """Import modules for their domains, which travel to the workers by value: the workers need not have them.
+
+    Raises:
+        InvalidInput: one can't be imported.
+    """
+    modules = import_domain_modules(names)
+    if modules:
         from dfz_ray.runtime.worker import ship_by_value
 
-        ship_by_value(module)
+        for module in modules:
+            ship_by_value(module)
 
 
-def _import_module(name: str) -> object:
+def _import_module(name: str) -> ModuleType:
     if "" not in sys.path:
         sys.path.insert(0, "")  # `dfz` is a script: unlike `python -m`, it does not look into the working directory
     return importlib.import_module(name)
 
 
-def _import_file(path: Path) -> object:
+def _import_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError("there is no such file")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfz_ray.cli.printing import marked
+from dfz_ray.cli.run_argument import run_argument
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.problems import describe_names, nearest, show
 
@@ -44,12 +50,11 @@ def domains(name: str | None, modules: tuple[str, ...], as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps([{"domain": one, "summary": summary, "missing": lack} for one, summary, _, lack in told]))
         return 0
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("domain", "what it does", "needs", box=None, pad_edge=False)
     for one, summary, needs, lack in told:
-        table.add_row(escape(one), escape(summary), escape(lack or needs))
+        table.add_row(marked(one), marked(summary), marked(lack or needs))
     Console(emoji=False).print(table)
     return 0
 
@@ -70,17 +75,16 @@ def _describe(name: str) -> tuple[str, str, str, str]:
 
 
 def _tell_domain(console: Any, domain: Domain) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
-    console.print(f"[bold]{escape(domain.name)}[/bold]: {escape(domain.summary or 'a user-defined domain')}")
-    console.print(escape(f"a task needs {domain.resources.describe()} unless it says otherwise"))
+    console.print(f"[bold]{marked(domain.name)}[/bold]: {marked(domain.summary or 'a user-defined domain')}")
+    console.print(marked(f"a task needs {domain.resources.describe()} unless it says otherwise"))
     table = Table("parameter", "default", "values", "meaning", box=None, pad_edge=False)
     schema = _schema_of(domain).get("properties", {})
     for name, field in domain.parameters.model_fields.items():
         default = "required" if field.is_required() else str(field.default)
         row = (name, default, _values(schema.get(name, {})), field.description or "")
-        table.add_row(*map(escape, row))
+        table.add_row(*map(marked, row))
     console.print(table)
 
 
@@ -111,38 +115,56 @@ def _values(schema: dict[str, Any]) -> str:
     return f"{kind} {low} to {high}" if low is not None and high is not None else kind
 
 
+SHOWN_ROWS = 1000
+"""Of the table, unless more are asked for; a table is drawn when all of its rows are known."""
+
+
+def _check_states(context: click.Context, option: click.Parameter, states: tuple[str, ...]) -> tuple[str, ...]:
+    from dfz_ray.journal.record import STATES
+
+    problems = [
+        Problem("--state", show(word), describe_names(STATES), nearest(word, STATES))
+        for word in states
+        if word not in STATES
+    ]
+    if problems:
+        raise InvalidInput(problems, "dfz results")
+    return states
+
+
 @click.command("results")
-@click.argument("run")
-@click.option("--state", multiple=True, metavar="STATE", help="Only tasks in this state.")
+@run_argument
+@click.option(
+    "--state",
+    multiple=True,
+    callback=_check_states,
+    metavar="STATE",
+    help="Only tasks in this state; a task that runs counts as pending until it has ended.",
+)
 @click.option("--domain", multiple=True, metavar="NAME", help="Only tasks of this domain.")
 @click.option("--kind", multiple=True, metavar="KIND", help="Only tasks of this kind.")
-@click.option("--config", metavar="FILE", help="Settings; they say where `last` is looked for.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help=f"Show so many tasks: {SHOWN_ROWS}, and all with --json."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON record a line.")
 def results(
-    run: str,
+    folder: Path,
     state: tuple[str, ...],
     domain: tuple[str, ...],
     kind: tuple[str, ...],
-    config: str | None,
+    limit: int | None,
     as_json: bool,
 ) -> int:
-    """Show the results of RUN, a run folder or `last`. Examples:
+    """Show the results of RUN, a run folder or `last`; while it goes on, those that there are. Examples:
 
     \b
         dfz results last
-        dfz results runs/first --state failed
+        dfz results runs/first --state failed --limit 20
         dfz results last --domain maze --json
     """
-    from dfz_ray.cli.run_folder import find_run
-    from dfz_ray.journal.reader import STATES, JournalReader
-    from dfz_ray.specs.settings import read_settings
+    from dfz_ray.journal.reader import JournalReader
 
-    for word in state:
-        if word not in STATES:
-            raise InvalidInput(
-                [Problem("--state", show(word), describe_names(STATES), nearest(word, STATES))], "dfz results"
-            )
-    with JournalReader(find_run(run, read_settings(config))) as journal:
+    with JournalReader(folder) as journal:
         chosen = (
             record
             for record in journal.records()
@@ -151,29 +173,38 @@ def results(
             and (not kind or record.kind in kind)
         )
         if as_json:
-            for record in chosen:
-                click.echo(json.dumps(record.to_dict()))
+            _print_lines(itertools.islice(chosen, limit))
         else:
-            _tell_records(chosen)
+            _tell_records(chosen, limit or SHOWN_ROWS)
     return 0
 
 
-def _tell_records(records: Any) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("task", "kind", "state", "seconds", "result or error", box=None, pad_edge=False)
+def _print_lines(records: Iterator[Record]) -> None:
     for record in records:
+        sys.stdout.write(f"{json.dumps(record.to_dict())}\n")
+    sys.stdout.flush()
+
+
+def _tell_records(records: Iterator[Record], limit: int) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    task = Column("task", overflow="fold")  # an id that is cut is of no use to anyone
+    table = Table(task, "kind", "state", "seconds", "result or error", box=None, pad_edge=False)
+    for record in itertools.islice(records, limit):
         duration = "" if record.duration is None else f"{record.duration:.4f}"
-        table.add_row(escape(record.task_id), escape(record.kind), record.status, duration, escape(_short(record)))
+        table.add_row(marked(record.task_id), marked(record.kind), record.status, duration, marked(_short(record)))
     Console(emoji=False).print(table)
+    more = sum(1 for _ in records)
+    if more:
+        click.echo(f"... and {more:,} more: --limit {limit + more} shows all, --json prints them")
 
 
 def _short(record: Record) -> str:
     if record.error:
         return str(record.error).splitlines()[0][:120]
     result = record.result
-    if isinstance(result, dict) and "main_score" in result:
-        return f"main_score {result['main_score']:.4g}"
+    score = result.get("main_score") if isinstance(result, dict) else None
+    if score is not None:
+        return f"main_score {score:.4g}" if isinstance(score, float) else f"main_score {show(score)}"
     return "" if result is None else show(result)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from dfz_ray.cli import EXIT_CAN_NEVER_RUN, EXIT_SOME_FAILED, take_stdout
+from dfz_ray.cli.printing import marked, safe_line
 from dfz_ray.cli.run_folder import remember_run
 from dfz_ray.specs.settings import Settings, read_settings
 
@@ -20,16 +23,28 @@ if TYPE_CHECKING:
     from dfz_ray.specs.batch import Batch
 
 
+_WORK_OPTIONS = (
+    click.option(
+        "--max-workers", type=click.IntRange(1, 1_000_000), metavar="N", help="How many tasks may execute at once."
+    ),
+    click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one)."),
+    click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains."),
+    click.option("--config", metavar="FILE", help="Settings; configs/default.yaml explains them."),
+    click.option("--json", "as_json", is_flag=True, help="Print counts, metrics and digest as JSON on stdout."),
+)
+
+
+def _work_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of whatever works on a run."""
+    for option in reversed(_WORK_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.command("run")
 @click.argument("batch")
 @click.option("--run-dir", metavar="DIR", help="The folder of the run; else a new one is made under runs/.")
-@click.option(
-    "--max-workers", type=click.IntRange(1, 1_000_000), metavar="N", help="How many tasks may execute at once."
-)
-@click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one).")
-@click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
-@click.option("--config", metavar="FILE", help="Settings; configs/default.yaml explains them.")
-@click.option("--json", "as_json", is_flag=True, help="Print counts, metrics and digest as JSON on stdout.")
+@_work_options
 def run_batch(batch: str, run_dir: str | None, as_json: bool, **options: Any) -> int:
     """Run the tasks of BATCH, a YAML or JSON file, to their end.
 
@@ -41,13 +56,13 @@ def run_batch(batch: str, run_dir: str | None, as_json: bool, **options: Any) ->
         dfz run my_batch.yaml --max-workers 8 --run-dir runs/first
         dfz run coins.yaml --import coins.py --json
     """
-    from dfz_ray.cli.domain_modules import import_domain_modules
+    from dfz_ray.cli.domain_modules import ship_domain_modules
     from dfz_ray.domains.registry import REGISTRY
     from dfz_ray.specs.checking import read_batch
 
-    import_domain_modules(options["modules"])
+    ship_domain_modules(options["modules"])
     settings = read_settings(options["config"])
-    checked = read_batch(batch, REGISTRY, settings.resources)
+    checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
     folder = Path(run_dir) if run_dir else _new_folder(settings, checked.name)
     return _work(checked, folder, settings, options, as_json)
 
@@ -55,13 +70,7 @@ def run_batch(batch: str, run_dir: str | None, as_json: bool, **options: Any) ->
 @click.command("resume")
 @click.argument("run")
 @click.option("--retry-failed", is_flag=True, help="Make failed tasks due again; the journal notes it.")
-@click.option(
-    "--max-workers", type=click.IntRange(1, 1_000_000), metavar="N", help="How many tasks may execute at once."
-)
-@click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one).")
-@click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
-@click.option("--config", metavar="FILE", help="Settings; configs/default.yaml explains them.")
-@click.option("--json", "as_json", is_flag=True, help="Print counts, metrics and digest as JSON on stdout.")
+@_work_options
 def resume(run: str, retry_failed: bool, as_json: bool, **options: Any) -> int:
     """Go on with RUN, a run folder or `last`, whatever ended it; nothing that was committed runs again. Examples:
 
@@ -70,10 +79,10 @@ def resume(run: str, retry_failed: bool, as_json: bool, **options: Any) -> int:
         dfz resume runs/first --retry-failed
         dfz resume runs/coins --import coins.py
     """
-    from dfz_ray.cli.domain_modules import import_domain_modules
+    from dfz_ray.cli.domain_modules import ship_domain_modules
     from dfz_ray.cli.run_folder import find_run
 
-    import_domain_modules(options["modules"])
+    ship_domain_modules(options["modules"])
     settings = read_settings(options["config"])
     return _work(None, find_run(run, settings), settings, options, as_json, retry_failed)
 
@@ -127,7 +136,6 @@ def _new_folder(settings: Settings, name: str) -> Path:
 
 def _tell(results: Results, out: TextIO) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     counts, metrics = results.counts, results.metrics
@@ -144,7 +152,7 @@ def _tell(results: Results, out: TextIO) -> None:
             "a task takes", f"{metrics['avg_duration']:.4f} s on average, {metrics['max_duration']:.4f} s at most"
         )
     table.add_row("digest", results.digest)
-    table.add_row("run folder", escape(str(results.run_dir)))
+    table.add_row("run folder", marked(str(results.run_dir)))
     Console(file=out, soft_wrap=True, emoji=False).print(table)
 
 
@@ -158,5 +166,7 @@ def tell_failures(results: Results) -> int:
     first = failures[0]
     message = first.error.message.splitlines()[0][:200] if first.error and first.error.message else first.status
     noun = "task" if len(failures) == 1 else "tasks"
-    print(f"{len(failures)} {noun} did not complete: {told}; first {first.task_id}: {message}", file=sys.stderr)
+    where = f" (all of them: dfz failures {shlex.quote(str(results.run_dir))})" if results.run_dir else ""
+    line = f"{len(failures)} {noun} did not complete: {told}; first {first.task_id}: {message}{where}"
+    print(safe_line(line), file=sys.stderr)
     return EXIT_CAN_NEVER_RUN if groups["infeasible"] else EXIT_SOME_FAILED

@@ -83,7 +83,7 @@ def scale(**options: Any) -> int:
 
 def _make_plan(options: dict[str, Any]) -> tuple[Plan, Any, list[str]]:
     """Everything that can be wrong with the command line is found here, before Ray is started."""
-    from dfz_ray.cli.domain_modules import import_domain_modules
+    from dfz_ray.cli.domain_modules import ship_domain_modules
     from dfz_ray.domains.registry import REGISTRY
     from dfz_ray.runtime.connection import usable_cores
     from dfz_ray.scaling.plan import default_batch, default_worker_counts, make_plan, parse_worker_counts
@@ -91,7 +91,7 @@ def _make_plan(options: dict[str, Any]) -> tuple[Plan, Any, list[str]]:
     from dfz_ray.specs.settings import read_settings
 
     _check_together(options)
-    import_domain_modules(options["modules"])
+    ship_domain_modules(options["modules"])
     settings = read_settings(options["config"])
     seed = settings.study.seed if options["seed"] is None else options["seed"]
     left_out: list[str] = []
@@ -103,7 +103,7 @@ def _make_plan(options: dict[str, Any]) -> tuple[Plan, Any, list[str]]:
         source = {"name": options["domain"], "seed": seed, "generate": [block]}
     else:
         source, left_out = default_batch(seed)
-    batch = read_batch(source, REGISTRY, settings.resources)
+    batch = read_batch(source, REGISTRY, settings.resources, settings.policy)
     if options["workers"]:
         counts = [options["workers"]]
     elif options["max_workers"] is not None:

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import psutil
 import pytest
+from small_run import cancelled, completed, failed, make_run
 
 from dfz_ray.cli import COMMANDS, EXIT_BAD_INPUT, SUMMARIES, call, group, main
 from dfz_ray.cli.run_folder import find_run, remember_run
 from dfz_ray.cli.study import scale
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.journal.lock import is_held
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.recovery import open_for_work
+from dfz_ray.journal.requests import read_requests, resolve
+from dfz_ray.journal.status import Status, write_status
+from dfz_ray.journal.writer import Group
 from dfz_ray.specs.settings import read_settings
 
 MAZES = "tasks: [{domain: maze}]\n"
@@ -32,8 +44,9 @@ MODULES = {
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test has a working directory, and domains, of its own."""
+    """Each test has a working directory, and domains, of its own, and a wide terminal."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "250")
     monkeypatch.setattr(REGISTRY, "_defined", {})
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "mazes.yaml").write_text(MAZES)
@@ -104,7 +117,8 @@ def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert SUMMARIES.keys() == COMMANDS.keys()
     assert all(f"{name} {summary}" in told for name, summary in SUMMARIES.items())
     assert "Exit codes: 0 all completed; 1 some failed; 2 bad usage or input, nothing started;" in told
-    assert [words[1] for words in examples_in(group.help or "")] == ["run", "results", "scale"]
+    assert "4 audit violation; 130 interrupted." in told
+    assert [words[1] for words in examples_in(group.help or "")] == ["run", "status", "results", "scale"]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,6 +185,24 @@ REFUSALS = [
     (["results", "last"], "no last run is known here: runs/.last can't be read; name a run folder"),
     (["results", "last", "--config", "elsewhere.yaml"], "no last run is known here: else/where/.last can't be read"),
     (["results", "last", "--state", "fail"], "--state: found 'fail'; expected one of cancelled, completed, failed"),
+    (["results", "last", "--limit", "0"], "Invalid value for '--limit': 0 is not in the range x>=1"),
+    *(
+        (words, message)
+        for name, *more in (["status"], ["failures"], ["cancel", "a"], ["replay", "a"])
+        for words, message in (
+            ([name], "Missing argument 'RUN'"),
+            ([name, "no", *more], "no is no run folder: it has no run.sqlite"),
+            ([name, "last", *more], "no last run is known here: runs/.last can't be read; name a run folder"),
+            ([name, "last", *more, "--config", "elsewhere.yaml"], "else/where/.last can't be read"),
+            ([name, "no", *more, "--config", "no.yaml"], "no.yaml: found no readable file"),
+        )
+    ),
+    (["status", "\x1b[2J"], "error: \\x1b[2J is no run folder"),
+    (["failures", "no", "--limit", "x"], "Invalid value for '--limit': 'x' is not a valid integer range"),
+    (["cancel", "no"], "TASK_ID: found nothing to cancel; expected ids of tasks, --batch NAME, or --all for the whole"),
+    (["cancel", "no", "a", "--all"], "--all: found tasks or a batch beside it; expected one of the two"),
+    (["cancel", "no", "--batch", "a", "--all"], "--all: found tasks or a batch beside it; expected one of the two"),
+    (["replay", "no"], "Missing argument 'TASK_ID'"),
     (["rnu"], "No such command 'rnu'. Did you mean 'run'?"),
     (["result"], "No such command 'result'. Did you mean 'results'?"),
     (["zzzz"], "No such command 'zzzz'."),
@@ -341,6 +373,309 @@ def test_last(name: bytes, tmp_path: Path) -> None:
 
     assert find_run("last", settings) == tmp_path / folder
     assert find_run("other", settings) == Path("other")
+
+
+# --- a run, from another process --------------------------------------------------------------------------------------
+
+EVIL = "\x1b]0;evil\x07\x9b2J[red]\u202e\ud800"
+"""What would set a terminal's title, clear it, colour it, turn its text round, or break its encoding."""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of five tasks, of which two are open; `last` means it."""
+    folder = tmp_path / "my run"
+    outcomes = [completed(0, {"main_score": 0.25}), failed(1, "exception", f"{EVIL[:-1]}\nmore"), completed(4, EVIL)]
+    ids = ["first", "second", f"task{EVIL[:-1]}", "fourth", "fifth"]
+    make_run(folder, ids, *outcomes, kind=f"kind{EVIL[:-1]}", batches=["x", "x", "y", "y", "y"]).close()
+    remember_run(folder, read_settings(None))
+    return folder
+
+
+def manage(folder: Path, ended: threading.Event) -> None:
+    """Work on a run as a manager does with regard to requests, until it is told to end."""
+    opened = open_for_work(folder, {})
+    numbers = iter(range(100))
+    open_tasks = {number for number, *_ in opened.recovered.open_tasks}
+    while not ended.wait(0.01):
+        for path, request in read_requests(folder):
+            concerned = resolve(folder, request) & open_tasks
+            rows = [cancelled(number) for number in concerned]
+            cancels = [(next(numbers), opened.writer.epoch, 1.0, request.scope, len(rows))]
+            opened.writer.commit(Group(outcomes=rows, cancels=cancels))
+            path.unlink(missing_ok=True)
+    opened.writer.close()
+    opened.lock.close()
+
+
+@contextlib.contextmanager
+def managed(folder: Path) -> Iterator[None]:
+    """A run that is worked on, from here on."""
+    ended = threading.Event()
+    manager = threading.Thread(target=manage, args=(folder, ended))
+    manager.start()
+    wait_for(lambda: is_held(folder))
+    try:
+        yield
+    finally:
+        ended.set()
+        manager.join()
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from dfz_ray.journal.lock import RunLock
+
+lock = RunLock(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that works on the run, and meets no request."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def counts_of(folder: Path) -> dict[str, int]:
+    """Tasks per state, of the states that there are."""
+    with JournalReader(folder) as journal:
+        return {state: count for state, count in journal.counts().items() if count}
+
+
+@pytest.mark.parametrize("name", ["status", "results", "failures"])
+def test_nothing_in_a_run_reaches_the_terminal_raw(name: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ids, kinds, messages and results are shown with their control characters as escapes, and markup as it is."""
+    assert dfz(name, "last") == dfz(name, "last", "--json") == 0
+
+    told = capsys.readouterr().out
+    assert not set("\x1b\x07\x9b\u202e\ud800") & set(told)
+    if name != "status":
+        assert "\\x1b]0;evil\\x07\\x9b2J[red]\\u202e" in told
+
+
+def test_results_of_a_run_that_goes_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Results can be read while the run is worked on: what has not ended is pending."""
+    with managed(run):
+        assert dfz("results", str(run), "--json") == dfz("results", "last", "--state", "pending") == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["status"] for line in lines[:5]] == [
+        "completed",
+        "failed",
+        "pending",
+        "pending",
+        "completed",
+    ]
+    assert [line.split()[-1] for line in lines[6:]] == ["pending", "pending"]
+
+
+def test_results_are_limited_where_that_is_asked_for(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table says how many rows it leaves out; lines are as many as were asked for."""
+    assert dfz("results", "last", "--limit", "2") == dfz("results", "last", "--limit", "2", "--json") == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["task", "first", "second"]
+    assert lines[3] == "... and 3 more: --limit 5 shows all, --json prints them"
+    assert [json.loads(line)["task_id"] for line in lines[4:]] == ["first", "second"]
+
+
+def test_a_long_table_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a run of many tasks the table has the first thousand, and JSON has them all."""
+    make_run(tmp_path / "run", [f"task-{number}" for number in range(1005)]).close()
+
+    assert dfz("results", "run") == 0
+    table = capsys.readouterr().out.splitlines()
+    assert dfz("results", "run", "--json") == 0
+    lines = capsys.readouterr().out.splitlines()
+
+    assert len(table) == 1002
+    assert table[-1].startswith("... and 5 more: --limit 1005")
+    assert len(lines) == 1005
+
+
+def test_a_score_may_be_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A user's main_score that is no fraction is shown as it is."""
+    scores = [None, "good", True, 3, 10**400, 0.5, float("nan")]
+    rows = [completed(number, {"main_score": score}) for number, score in enumerate(scores)]
+    make_run(tmp_path / "run", [str(number) for number in range(len(scores))], *rows).close()
+
+    assert dfz("results", "run") == 0
+
+    told = capsys.readouterr().out
+    for words in ("main_score 'good'", "main_score True", "main_score 3", "main_score an integer", "main_score 0.5"):
+        assert words in " ".join(told.split())
+
+
+def test_the_status_of_a_run_at_rest(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that nobody works on is told so, with what is committed, and how it goes on."""
+    assert dfz("status", "last") == dfz("status", str(run), "--watch") == dfz("status", "last", "--json") == 0
+
+    *lines, last = capsys.readouterr().out.splitlines()
+    told = " ".join(" ".join(lines).split())
+    assert told.count("tasks 5: 2 pending, 2 completed, 1 failed (60 % ended)") == 2
+    assert "nobody: " in told
+    assert "dfz resume" in told
+    status = json.loads(last)
+    assert (status["working"], status["counts"]["pending"], status["name"]) == (False, 2, "test")
+
+
+def test_the_status_of_a_run_that_goes_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that a live process works on is told as that process tells it, texts of its own as escapes."""
+    told = Status(
+        run_id="r",
+        name=f"demo{EVIL[:-1]}",
+        epoch=2,
+        process=4711,
+        host="host-a",
+        updated_at=time.time() - 60,
+        working=True,
+        counts={"pending": 1000, "running": 3, "completed": 997, "failed": 0, "cancelled": 0},
+        slots=4,
+        leases=3,
+        tasks_per_s=12.34,
+        left_s=400.0,
+        commits=1,
+        notices=(f"a node was lost{EVIL[:-1]}",),
+    )
+    with held(run):
+        write_status(run, told)
+        assert dfz("status", "last") == 0
+
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    words = " ".join(out.split())
+    for part in (
+        "run demo\\x1b]0;evil",
+        "process 4711 on host-a, silent for 60 s",
+        "2,000: 1,000 pending, 3 running, 997 completed (49 % ended)",
+        "12.3 tasks/s, about 6.7 min left",
+        "3 of 4 in use",
+        "notice a node was lost\\x1b",
+    ):
+        assert part in words
+
+
+def test_watching_ends_with_the_work(run: Path) -> None:
+    """`--watch` tells where the run stands until no process works on it any more, and ends well."""
+    with held(run) as worker, started("status", "last", "--watch", "--json") as watching:
+        first = json.loads(watching.stdout.readline())
+        worker.kill()
+        worker.wait()
+        *_, last = map(json.loads, watching.stdout)
+        assert watching.wait() == 0
+
+    assert (first["working"], last["working"]) == (True, False)
+
+
+def test_watching_ends_with_an_interrupt(run: Path) -> None:
+    """Ctrl-C ends the watching, with the exit code of an interrupt and nothing else to say."""
+    with held(run), started("status", "last", "--watch", "--json") as watching:
+        watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait() == 130
+        assert watching.stderr.read().strip() == ""
+
+
+def test_status_starts_fast(run: Path) -> None:
+    """The status of a run folder is told without loading what checks settings and batches, or computes."""
+    program = (
+        "import sys\nfrom dfz_ray.cli import call, group\n"
+        f"assert call(group, ['status', {str(run)!r}]) == 0\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.stderr == ""
+    assert not set(done.stdout.splitlines()[-1].split()) & {"ray", "pydantic", "yaml", "numpy", "scipy", "torch"}
+
+
+@pytest.mark.parametrize("at_work", [False, True])
+@pytest.mark.parametrize(
+    ("arguments", "told", "counts"),
+    [
+        (["fourth"], "1 task cancelled", {"pending": 1, "cancelled": 1}),
+        (["fourth", "first", "second"], "1 task cancelled; 2 had ended already, and stay as they are", None),
+        (["first"], "0 tasks cancelled; 1 had ended already, and stay as they are", {"pending": 2}),
+        (["--batch", "y"], "2 tasks cancelled; 1 had ended already, and stay as they are", {"cancelled": 2}),
+        (["--all"], "2 tasks cancelled; 3 had ended already, and stay as they are", {"cancelled": 2}),
+    ],
+)
+def test_cancelling(
+    arguments: list[str],
+    told: str,
+    counts: dict[str, int] | None,
+    at_work: bool,
+    run: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Tasks, a batch or the whole run are cancelled in the same way whether or not a process works on the run."""
+    with managed(run) if at_work else contextlib.nullcontext():
+        assert dfz("cancel", "last", *arguments) == 0
+        assert capsys.readouterr().out == f"{told}\n"
+        assert counts_of(run) == {"completed": 2, "failed": 1, **(counts or {"pending": 1, "cancelled": 1})}
+    assert read_requests(run) == []
+
+
+def test_a_process_that_dies_before_it_cancels(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the process that was asked ends before it has cancelled, it is done all the same."""
+    with held(run) as worker:
+        killer = threading.Thread(target=lambda: (wait_for(lambda: read_requests(run)), worker.kill()))
+        killer.start()
+        assert dfz("cancel", "last", "--all") == 0
+        killer.join()
+
+    assert capsys.readouterr().out.startswith("2 tasks cancelled;")
+    assert counts_of(run) == {"completed": 2, "failed": 1, "cancelled": 2}
+    assert read_requests(run) == []
+
+
+def test_an_interrupt_takes_the_request_back(run: Path) -> None:
+    """Ctrl-C while the process that works on the run has not cancelled yet leaves nothing that it would do later."""
+    with held(run), started("cancel", "last", "--all") as cancelling:
+        wait_for(lambda: read_requests(run))
+        cancelling.send_signal(signal.SIGINT)
+        assert cancelling.wait() == 130
+        assert (cancelling.stdout.read(), cancelling.stderr.read().strip()) == ("", "")
+    assert read_requests(run) == []
+    assert counts_of(run) == {"pending": 2, "completed": 2, "failed": 1}
+
+
+def test_lines_that_nobody_reads_to_the_end(tmp_path: Path) -> None:
+    """`dfz results --json | head` ends quietly, however many lines there are."""
+    make_run(tmp_path / "run", [f"task-{number}" for number in range(5000)]).close()
+    with started("results", "run", "--json") as reading:
+        assert json.loads(reading.stdout.readline())["task_id"] == "task-0"
+        reading.stdout.close()
+        assert (reading.wait(), reading.stderr.read()) == (1, "")
+
+
+@contextlib.contextmanager
+def started(*arguments: str) -> Iterator[Any]:
+    """The program, at work."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "dfz_ray", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# --- the program ------------------------------------------------------------------------------------------------------
 
 
 def test_main_ends_the_program() -> None:

@@ -1,0 +1,61 @@
+"""`dfz audit`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dfz_ray.cli.run_argument import run_argument
+
+if TYPE_CHECKING:
+    from dfz_ray.journal.audit import Audit
+
+EXIT_AUDIT_VIOLATION = 4
+
+
+@click.command("audit")
+@run_argument
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def audit(folder: Path, as_json: bool) -> int:
+    """Prove from its journal alone that the run RUN, a folder or `last`, has lost, doubled and changed nothing.
+
+    Nothing is changed. What the checks are is written in dfz_ray/journal/schema.sql. Examples:
+
+    \b
+        dfz audit last
+        dfz audit runs/first
+        dfz audit last --json
+
+    Exit codes: 0 there is no violation; 4 there is.
+    """
+    from dfz_ray.journal.audit import audit_run
+
+    found = audit_run(folder)
+    if as_json:
+        click.echo(json.dumps(found.to_dict()))
+    else:
+        _tell(found)
+    return 0 if found.ok else EXIT_AUDIT_VIOLATION
+
+
+def _tell(found: Audit) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from dfz_ray.cli.printing import marked, safe_line
+
+    table = Table("check", "what there was to look at", "found", box=None, pad_edge=False)
+    for check in found.checks:
+        looked_at = ", ".join(
+            f"{name} {what[:16]}" if isinstance(what, str) else f"{what} {name}"
+            for name, what in check.looked_at.items()
+        )
+        table.add_row(check.name, marked(looked_at), "violated" if check.violations else "fine")
+    Console(emoji=False).print(table)
+    for check in found.checks:
+        for kind, texts in (("notice", check.notices), ("violation", check.violations)):
+            for text in texts:
+                click.echo(f"{kind}: {check.name}: {safe_line(text)}")

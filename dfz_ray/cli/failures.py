@@ -1,0 +1,192 @@
+"""`dfz failures`: thousands of failures, in a few signatures."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dfz_ray.cli.printing import safe, safe_line
+from dfz_ray.cli.run_argument import run_argument
+from dfz_ray.journal.record import Record
+
+SHOWN_GROUPS = 20
+SHOWN_LINES = 12
+"""Of an example's traceback, from its end."""
+SIGNATURE_CHARACTERS = 300
+MEMORY = 10_000
+"""So many messages, and tracebacks, are remembered with what was made of them: most come again."""
+
+_VARIABLE = re.compile(
+    r"(?P<uuid>\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b)"
+    r"|(?P<text>(?<!\w)'[^'\n]*'(?!\w)|\"[^\"\n]*\"|`[^`\n]*`)"
+    r"|(?P<path>(?<![\w/])~?(?:/[^\s/:,;'\"()<>]+){2,}/?)"
+    r"|(?P<hex>\b0[xX][0-9a-fA-F]+\b|\b(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]{8,}\b)"
+    r"|(?P<number>(?:(?<![\w.)\]])[-+])?\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d+)?)"
+)
+"""What differs between failures of one cause."""
+_ONE_DIGIT = str.maketrans("123456789", "000000000")
+"""Which digits they are makes no difference to what is put in their place, and much to how often a text comes again."""
+_FRAME = re.compile(r'File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<function>.+)')
+_BEFORE_FRAME = " |+-"
+"""What a line with a frame begins with, also in an exception group."""
+_NOT_THE_USERS = re.compile(
+    r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib[/\\]python\d|^<frozen|[/\\]dfz_ray[/\\](?:domains|runtime|specs)[/\\]"
+)
+
+
+@dataclass
+class FailureGroup:
+    """Failures of one signature."""
+
+    reason: str
+    domain: str
+    signature: str
+    frame: str
+    example: Record
+    count: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The group as JSON has it."""
+        error = self.example.error
+        return {
+            "count": self.count,
+            "reason": self.reason,
+            "domain": self.domain,
+            "kinds": dict(self.kinds.most_common()),
+            "signature": self.signature,
+            "frame": self.frame or None,
+            "example": {
+                "task_id": self.example.task_id,
+                "message": error.message if error else "",
+                "traceback": error.traceback if error else None,
+            },
+        }
+
+
+def group_failures(failed: Iterable[Record]) -> list[FailureGroup]:
+    """Groups of what failed for the same reason, in the same place, with the same words; the largest first."""
+    groups: dict[tuple[str, str, str, str], FailureGroup] = {}
+    for record in failed:
+        error = record.error
+        message, traceback = (error.message or "", error.traceback or "") if error else ("", "")
+        key = (error.reason if error else "", record.domain, normalise(message), find_frame(traceback))
+        group = groups.get(key)
+        if group is None:
+            reason, domain, signature, frame = key
+            group = groups[key] = FailureGroup(reason, domain, signature, frame, record)
+        group.count += 1
+        group.kinds[record.kind] += 1
+    return sorted(groups.values(), key=lambda group: -group.count)
+
+
+def normalise(message: str) -> str:
+    """A message without what differs between failures of one cause: numbers, ids, quoted texts, parts of paths."""
+    return _normalise(message[: 4 * SIGNATURE_CHARACTERS].translate(_ONE_DIGIT))
+
+
+@functools.lru_cache(MEMORY)
+def _normalise(message: str) -> str:
+    return _VARIABLE.sub(_stand_in, " ".join(message.split()))[:SIGNATURE_CHARACTERS]
+
+
+def _stand_in(match: re.Match[str]) -> str:
+    if match.lastgroup != "path":
+        return f"<{match.lastgroup}>"
+    return re.sub(r"[^/]*\d[^/]*|tmp[^/]*", "*", match[0])
+
+
+@functools.lru_cache(MEMORY)
+def find_frame(traceback: str) -> str:
+    """Where in the user's code it happened, as `file.py:12 in function`; failing that the innermost frame; or ''.
+
+    The file is told without its folder: that differs between nodes.
+    """
+    innermost = ""
+    position = len(traceback)
+    while (position := traceback.rfind('File "', 0, position)) >= 0:
+        found = _FRAME.match(traceback, position)
+        before = traceback[traceback.rfind("\n", 0, position) + 1 : position]
+        if found is None or before.strip(_BEFORE_FRAME):
+            continue
+        name = found["file"].replace("\\", "/").rpartition("/")[2]
+        frame = f"{name}:{found['line']} in {found['function']}"
+        if not _NOT_THE_USERS.search(found["file"]):
+            return frame
+        innermost = innermost or frame
+    return innermost
+
+
+@click.command("failures")
+@run_argument
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="How many groups to show: 20, and all with --json.")
+@click.option("--verbose", "-v", is_flag=True, help="Show the end of each example's traceback.")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts and the groups as one JSON object.")
+def failures(folder: Path, limit: int | None, verbose: bool, as_json: bool) -> int:
+    """Show why tasks of RUN, a run folder or `last`, failed: one entry for each cause, however many tasks it hit.
+
+    Failures are of one cause where reason, domain, place in the code and message are the same, but for numbers, ids,
+    quoted texts and paths in the message. Examples:
+
+    \b
+        dfz failures last
+        dfz failures runs/first --limit 3 -v
+        dfz failures last --json
+    """
+    from dfz_ray.journal.reader import JournalReader
+
+    states: Counter[str] = Counter()
+
+    def failed(records: Iterable[Record]) -> Iterable[Record]:
+        for record in records:
+            states[record.status] += 1
+            if record.status == "failed":
+                yield record
+
+    with JournalReader(folder) as journal:
+        groups = group_failures(failed(journal.records()))
+    if as_json:
+        told = [group.to_dict() for group in groups[:limit]]
+        click.echo(json.dumps({"failed": states["failed"], "cancelled": states["cancelled"], "groups": told}))
+        return 0
+    shown = groups[: limit or SHOWN_GROUPS]
+    for group in shown:
+        _tell(group, verbose)
+    _tell_rest(groups[len(shown) :], len(groups), states)
+    return 0
+
+
+def _tell(group: FailureGroup, verbose: bool) -> None:
+    kinds = ", ".join(kind for kind, _ in group.kinds.most_common(3))
+    more = f" and {len(group.kinds) - 3} more kinds" if len(group.kinds) > 3 else ""
+    kinds_told = "" if kinds == group.domain else f" ({safe_line(kinds)}{more})"
+    frame = f", at {safe_line(group.frame)}" if group.frame else ""
+    click.echo(f"{group.count:,} x {group.reason} in {safe_line(group.domain)}{kinds_told}{frame}")
+    click.echo(f"    {safe_line(group.signature)}")
+    error = group.example.error
+    message = safe(error.message if error else "").replace("\n", "\n        ")
+    click.echo(f"    e.g. {safe_line(group.example.task_id)}: {message}")
+    if verbose and error is not None and error.traceback:
+        for line in error.traceback.splitlines()[-SHOWN_LINES:]:
+            click.echo(f"        {safe(line)}")
+    click.echo()
+
+
+def _tell_rest(hidden: list[FailureGroup], causes: int, states: Counter[str]) -> None:
+    if hidden:
+        count = sum(group.count for group in hidden)
+        click.echo(f"... and {count:,} more, of {len(hidden):,} causes: --limit {causes} shows them")
+    if not states["failed"]:
+        click.echo("no task failed")
+    else:
+        click.echo(f"{states['failed']:,} failed, of {causes:,} {'cause' if causes == 1 else 'causes'}")
+    if states["cancelled"]:
+        click.echo(f"{states['cancelled']:,} cancelled")

@@ -1,0 +1,121 @@
+"""`dfz status`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dfz_ray.cli.printing import marked
+from dfz_ray.cli.run_argument import run_argument
+from dfz_ray.journal.status import Status, find_status
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+REFRESH_S = 1.0
+"""The manager tells where the run stands once a second."""
+SILENCE_S = 10.0
+"""A manager that has said nothing for so long is worth a notice."""
+
+
+@click.command("status")
+@run_argument
+@click.option("--watch", is_flag=True, help="Show it anew each second, until no process works on the run any more.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --watch one a line each second.")
+def status(folder: Path, watch: bool, as_json: bool) -> int:
+    """Show where RUN, a run folder or `last`, stands: also while it goes on, which costs it nothing. Examples:
+
+    \b
+        dfz status last
+        dfz status runs/first --watch
+        dfz status last --json
+    """
+    if as_json:
+        _print_json(folder, watch)
+    else:
+        _print_table(folder, watch)
+    return 0
+
+
+def _print_json(folder: Path, watch: bool) -> None:
+    while True:
+        found = find_status(folder)
+        click.echo(json.dumps(dataclasses.asdict(found)))
+        if not (watch and found.working):
+            return
+        time.sleep(REFRESH_S)
+
+
+def _print_table(folder: Path, watch: bool) -> None:
+    from rich.console import Console
+
+    console = Console(emoji=False, highlight=False)
+    found = find_status(folder)
+    if watch and console.is_terminal:
+        from rich.live import Live
+
+        with Live(_table(found, time.time()), console=console, auto_refresh=False) as live:
+            while found.working:
+                time.sleep(REFRESH_S)
+                found = find_status(folder)
+                live.update(_table(found, time.time()), refresh=True)
+        return
+    while watch and found.working:  # what is no terminal gets the last word alone
+        time.sleep(REFRESH_S)
+        found = find_status(folder)
+    console.print(_table(found, time.time()))
+
+
+def _table(found: Status, now: float) -> Table:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_row("run", f"[bold]{marked(found.name or found.run_id)}[/bold]")
+    table.add_row("works", marked(_where(found, now)))
+    table.add_row("tasks", _tasks(found.counts))
+    if found.working:
+        table.add_row("rate", _rate(found))
+        table.add_row("slots", f"{found.leases:,} of {found.slots:,} in use")
+    for notice in found.notices:
+        table.add_row("notice", marked(notice))
+    return table
+
+
+def _where(found: Status, now: float) -> str:
+    """Who works on the run, or what is to be done about it."""
+    who = f"process {found.process} on {found.host}" if found.process else "a process that has not told more yet"
+    if found.working:
+        silent = f", silent for {describe_s(now - found.updated_at)}" if now - found.updated_at > SILENCE_S else ""
+        return who + silent
+    ago = f"{describe_s(max(0.0, now - found.updated_at))} ago"
+    last = f"{who} left it {ago}" if found.process else f"written to last {ago}"
+    if found.counts["pending"] + found.counts["running"]:
+        return f"nobody: {last}, before its end; it goes on with: dfz resume RUN"
+    return f"nobody, for all tasks have ended; {last}"
+
+
+def _tasks(counts: dict[str, int]) -> str:
+    total = sum(counts.values())
+    told = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
+    if not total:
+        return "none"
+    ended = total - counts["pending"] - counts["running"]
+    return f"{total:,}: {told} ({100 * ended // total} % ended)"
+
+
+def _rate(found: Status) -> str:
+    rate = "not known yet" if found.tasks_per_s is None else f"{found.tasks_per_s:,.1f} tasks/s"
+    return rate if found.left_s is None else f"{rate}, about {describe_s(found.left_s)} left"
+
+
+def describe_s(seconds: float) -> str:
+    """A time in a few words, e.g. `3.5 min`."""
+    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
