@@ -94,11 +94,12 @@ def execute_chunk(
     Returns:
         One entry for each task that was executed, in order.
     """
-    offset = time.time() - time.perf_counter()
-    begun = time.perf_counter()
+    begun = end = time.perf_counter()
+    cpu = time.process_time()
+    offset = time.time() - begun
     executions: list[Execution] = []
     for work in works:
-        start, cpu = time.perf_counter(), time.process_time()
+        start, cpu_before = end, cpu  # what lies between two tasks is less than reading the clocks once more takes
         if executions and start - begun > budget_s:
             break
         if warden is None:
@@ -112,11 +113,9 @@ def execute_chunk(
             except Interruption as interruption:
                 warden.end()
                 result, fingerprint, failure = None, None, _describe_interruption(interruption)
-        end = time.perf_counter()
+        end, cpu = time.perf_counter(), time.process_time()
         executions.append(
-            Execution(
-                work.number, offset + start, offset + end, time.process_time() - cpu, result, fingerprint, failure
-            )
+            Execution(work.number, offset + start, offset + end, cpu - cpu_before, result, fingerprint, failure)
         )
     return executions
 

@@ -123,9 +123,11 @@ class _Call:
         self._passed = passed
 
     def __call__(self, parameters: BaseModel, seed: int, threads: int) -> Any:
-        known = {"seed": seed, "threads": threads}
-        given = dict(parameters)
-        return self._function(**given, **{word: known[word] for word in self._passed})
+        given = {**parameters.__dict__, **(parameters.model_extra or {})}  # as dict(parameters), but quicker
+        if self._passed:
+            known = {"seed": seed, "threads": threads}
+            given.update((word, known[word]) for word in self._passed)
+        return self._function(**given)
 
 
 class _Kind:

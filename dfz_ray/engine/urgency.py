@@ -49,6 +49,7 @@ def must_make_room(queue: Queue, leases: Mapping[int, Lease], lease: Lease, slot
     mine = queue.find_due(queue.lanes[lease.lane])
     if mine is None:
         return False
+    mine_is_first = _rank(queue, queue.lanes[lease.lane], mine)[1] == 0
     wanted = 0
     for lane in queue.lanes:
         if (lane.leases and not may_differ) or not (is_full or lane.starting) or lane.number == lease.lane:
@@ -60,7 +61,7 @@ def must_make_room(queue: Queue, leases: Mapping[int, Lease], lease: Lease, slot
             # Where leases are on their way already it must have done something before: else leases would come and go
             # for one that Ray can't place.
             wanted += (is_full and _wants_lease(lane)) or (lane.starting > 0 and lease.served > 0)
-        elif kind.policy.priority == mine.policy.priority and mine.rank[1] != 0:
+        elif kind.policy.priority == mine.policy.priority and not mine_is_first:
             wanted += is_full and kind.rank[1] == 0 and not lane.leases and lane.capacity > 0
     return wanted > 0 and wanted > sum(bool(other.ending or other.killed) for other in leases.values())
 

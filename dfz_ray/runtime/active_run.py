@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dfz_ray.domains.execution import Execution, Work
 from dfz_ray.engine.engine import Engine
 from dfz_ray.engine.messages import (
     AnswerEnd,
@@ -56,7 +55,7 @@ from dfz_ray.runtime.submission import (
     SubmittedKind,
     kind_policy,
 )
-from dfz_ray.runtime.worker import END, WAIT, Order, Report, make_lease_function
+from dfz_ray.runtime.worker import END, WAIT, Order, Report, make_lease_function, pack_rows, unpack_rows
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
 
@@ -96,10 +95,12 @@ class ActiveRun:
         self._timeouts: list[float | None] = []
         """By kind."""
         self._files: dict[str, bytes] = dict(self._recovered.files)
-        self._works: dict[int, Work] = {}
+        self._works: dict[int, tuple[Any, ...]] = {}
+        """Of the open tasks: the fields of a Work."""
         self._submitted = 0
         self._orders: dict[int, Order] = {}
-        self._ended: dict[int, Sequence[Execution]] = {}
+        self._ended: dict[int, list[list[Any]]] = {}
+        """The executions of chunks that have just ended."""
         self._scope = ""
         """Of the cancellation that is being handled."""
         commits = GroupCommit(self._writer, self._on_committed, self._fail)
@@ -153,7 +154,7 @@ class ActiveRun:
         self._load_domains(domains)
         kinds = self._add_kinds(self.describe().kinds)
         for number, seed, parameters in recovered.open_tasks:
-            self._works[number] = Work(number, seed, parameters, self._timeouts[recovered.kind_of[number]])
+            self._works[number] = (number, seed, parameters, self._timeouts[recovered.kind_of[number]])
         self._submitted = len(recovered.kind_of)
         charged, lost = recovered.charged, recovered.free_losses
         self._handle(TasksSubmitted(kinds, recovered.kind_of, recovered.settled, charged, lost))
@@ -169,7 +170,7 @@ class ActiveRun:
         kinds = self._add_kinds(submission.kinds)
         self._journal.add_submission(submission, first)
         for number, (_, kind, seed, parameters, _) in enumerate(submission.tasks, first):
-            self._works[number] = Work(number, seed, parameters, self._timeouts[kind])
+            self._works[number] = (number, seed, parameters, self._timeouts[kind])
         await self._journal.commits.wait()
         self._handle(TasksSubmitted(kinds, [task[1] for task in submission.tasks]))
         self._note_done()
@@ -239,10 +240,10 @@ class ActiveRun:
         if report.place is not None and self._leases.place(report.lease, report.place):
             self._journal.add_lease(report.lease, report.place)
         if report.ended is not None:
-            self._ended[report.ended] = report.executions
+            self._ended[report.ended] = executions = unpack_rows(report.executions)
             ends = [
-                TaskEnd(e.number, e.failure is None, e.ended_at - e.began_at, e.failure.reason if e.failure else "")
-                for e in report.executions
+                TaskEnd(number, failure is None, ended - began, failure[0] if failure else "")
+                for number, began, ended, _, _, _, failure in executions
             ]
             self._handle(ChunkEnded(report.lease, report.ended, ends))
         if report.began is not None:
@@ -287,7 +288,7 @@ class ActiveRun:
     def _give_chunk(self, command: GiveChunk) -> None:
         works = [self._works[number] for number in command.chunk.numbers]
         self._journal.add_chunk(command)
-        self._orders[command.lease] = Order(command.chunk.id, works, command.chunk.budget_s)
+        self._orders[command.lease] = Order(command.chunk.id, pack_rows(works), command.chunk.budget_s)
 
     def _answer_wait(self, command: AnswerWait) -> None:
         self._orders[command.lease] = WAIT

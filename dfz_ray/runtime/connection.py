@@ -97,6 +97,10 @@ def _check_connected_to(address: str | None) -> None:
 def _init(**options: object) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future default; else a warning each time
 
+    # Where memory runs out, one worker is killed at a time: else many tasks would be charged for one, and the manager
+    # could be among them. It counts for a Ray that is started here.
+    os.environ.setdefault("RAY_worker_killing_policy_by_group", "true")
+
     def init() -> None:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 

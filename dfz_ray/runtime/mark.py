@@ -7,20 +7,27 @@ file that is mapped into its memory: that costs a fraction of a microsecond per 
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import os
 import struct
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import msgpack
+import psutil
 
 from dfz_ray.engine.messages import NO_TASK
 
 _NUMBER = struct.Struct("<q")
+_CONTENT = struct.Struct("<qq")
+"""Number of the task; id of the worker's process."""
 DUMP_CHARACTERS = 20_000
+LEFT_S = 600.0
+"""A mark is read within seconds of its worker's death, or, where the manager has died as well, never."""
 
 
 class Remains(NamedTuple):
@@ -61,10 +68,11 @@ class Mark:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             descriptor = os.open(self._path, flags, 0o600)
             try:
-                os.write(descriptor, _NUMBER.pack(NO_TASK))
-                self._memory = mmap.mmap(descriptor, _NUMBER.size)
+                os.write(descriptor, _CONTENT.pack(NO_TASK, os.getpid()))
+                self._memory = mmap.mmap(descriptor, _CONTENT.size)
             finally:
                 os.close(descriptor)
+            _remove_left(folder)
 
     def note(self, number: int) -> None:
         """The task of this number is executed from now on, or NO_TASK."""
@@ -108,7 +116,7 @@ class Mark:
             if self._path.parent.stat().st_uid != os.getuid():
                 return Remains(executing, dump)
         with contextlib.suppress(OSError, struct.error):
-            executing = _NUMBER.unpack(self._path.read_bytes())[0]
+            executing = _CONTENT.unpack(self._path.read_bytes())[0]
         with contextlib.suppress(OSError):
             dump = self._dump_path.read_text("utf-8", "replace")[:DUMP_CHARACTERS]
         self._remove()
@@ -118,3 +126,15 @@ class Mark:
         for path in (self._path, self._dump_path, self._revoked_path):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+@functools.cache
+def _remove_left(folder: Path) -> None:
+    """Remove, once in each worker, the marks of workers that died long ago and that nobody has read."""
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError, struct.error):
+            if time.time() - path.stat().st_mtime < LEFT_S:
+                continue
+            mark = path.with_suffix("")  # what lies beside a mark is of the same worker
+            if not mark.exists() or not psutil.pid_exists(_CONTENT.unpack(mark.read_bytes())[1]):
+                path.unlink()

@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from pydantic import BaseModel
 from ray import cloudpickle
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dfz_ray.domains.domain import Domain
@@ -308,7 +308,7 @@ def _get(reference: Any) -> Any:
         if isinstance(cause, DfzError):
             raise cause from None
         raise InfrastructureLost(f"the manager failed, which is a defect of dfz_ray: {error}") from None
-    except RayActorError as error:
+    except (RayActorError, OutOfMemoryError) as error:  # Ray may kill the manager, too, where memory runs out
         _forget_manager()
         raise ManagerLost(f"the manager of the run is gone: {str(error).splitlines()[0]}") from None
     except RayError as error:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from dfz_ray.domains.execution import Execution
 from dfz_ray.engine.lifecycle import State
 from dfz_ray.engine.messages import CommitCancellations, CommitEnds, CommitLosses, GiveChunk, NoteAttemptsLost
 from dfz_ray.journal.writer import (
@@ -67,21 +67,21 @@ class RunJournal:
         # What is handed out may be written with what ends soon; a result may not wait.
         self.commits.soon(CHUNK_ROW_DELAY_S)
 
-    def add_ends(self, command: CommitEnds, executions: Sequence[Execution]) -> None:
-        """A chunk has ended."""
+    def add_ends(self, command: CommitEnds, executions: Iterable[Sequence[Any]]) -> None:
+        """A chunk has ended; an execution has the fields of `domains.execution.Execution`."""
         superseded, retried = set(command.superseded), set(command.retried)
         rows, epoch, chunk = self.commits.pending.rows, self.epoch, command.chunk
         attempts, outcomes = rows.attempts, rows.outcomes
         for number, began, ended, cpu, result, digest, failure in executions:
             times = (began or None, ended or None, cpu)
-            reason = failure.reason if failure else None
+            reason, text = failure[:2] if failure else (None, None)
             if number in superseded:
                 attempts.append((number, chunk, ATTEMPT_SUPERSEDED, 0, *times, reason, None))
             elif failure is None:
                 attempts.append((number, chunk, ATTEMPT_COMPLETED, 0, *times, None, None))
                 outcomes.append((number, State.COMPLETED, epoch, result, None, digest, None, None, None))
             elif number in retried:
-                attempts.append((number, chunk, ATTEMPT_FAILED, 1, *times, reason, failure.message))
+                attempts.append((number, chunk, ATTEMPT_FAILED, 1, *times, reason, text))
             else:
                 attempts.append((number, chunk, ATTEMPT_FAILED, 1, *times, reason, None))
                 outcomes.append((number, State.FAILED, epoch, None, None, None, *failure))

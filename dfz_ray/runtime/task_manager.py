@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from dfz_ray.runtime.active_run import ActiveRun
 from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission
 from dfz_ray.runtime.worker import END, Order, Report
 
+SWITCH_S = 0.0005
+"""How long one of its threads may keep the others from running, in seconds; with Python's 0.005 commits would wait."""
+
 
 class TaskManager:
     """Passes messages on to the run that they are for; it decides nothing itself.
@@ -26,6 +30,7 @@ class TaskManager:
 
     def __init__(self) -> None:
         _end_at_once_on_sigterm()
+        sys.setswitchinterval(SWITCH_S)
         self._runs: dict[str, ActiveRun] = {}
         self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgpack
 import psutil
 import ray
 from ray import cloudpickle
@@ -39,7 +40,8 @@ class Report(NamedTuple):
 
     lease: int
     ended: int | None = None
-    executions: Sequence[Execution] = ()
+    executions: bytes = b""
+    """Packed: the manager reads them once, and Ray's pickling would take far longer for so many small objects."""
     began: int | None = None
     place: Place | None = None
     """In the first report."""
@@ -49,9 +51,22 @@ class Order(NamedTuple):
     """What the manager answers: a chunk, or, with none, whether the lease is over."""
 
     chunk: int | None = None
-    works: Sequence[Work] = ()
+    works: bytes = b""
+    """Packed."""
     budget_s: float = 0.0
     end: bool = False
+
+
+def pack_rows(rows: Sequence[tuple[Any, ...]]) -> bytes:
+    """Executions, or works, as bytes."""
+    packed: bytes = msgpack.packb(rows)
+    return packed
+
+
+def unpack_rows(packed: bytes) -> list[list[Any]]:
+    """The rows that were packed, as lists."""
+    rows: list[list[Any]] = msgpack.unpackb(packed) if packed else []
+    return rows
 
 
 WAIT = Order()
@@ -97,19 +112,19 @@ def _run_chunks(
     with contextlib.suppress(Exception):  # what can't be imported is told by each task that needs it
         load_domain(pickled_domain).load()
     ended: int | None = None
-    executions: Sequence[Execution] = ()
+    executions = b""
     with thread_budget(threads):
         order = _answer(exchange(Report(lease_id, place=_place(warden.mark))))
         while order.chunk is not None:
             # The answer arrives while the chunk runs. The reference is kept, and looked at only afterwards: a future
             # that waits on it while native code holds the GIL would delay a forced cancellation by seconds.
             ahead = exchange(Report(lease_id, ended, executions, began=order.chunk))
-            ended, executions = order.chunk, _run_chunk(pickled_domain, order, threads, shelf, warden)
+            ended, executions = order.chunk, pack_rows(_run_chunk(pickled_domain, order, threads, shelf, warden))
             order = _answer(ahead)
             if order.chunk is None:
                 over = order.end
                 order = _answer(exchange(Report(lease_id, ended, executions)))
-                ended, executions = None, ()
+                ended, executions = None, b""
                 if over:
                     break
 
@@ -122,14 +137,15 @@ def _place(mark: Mark) -> Place:
 def _run_chunk(
     pickled_domain: bytes, order: Order, threads: int, shelf: FileShelf, warden: LeaseWarden
 ) -> Sequence[Execution]:
+    works = [Work(*row) for row in unpack_rows(order.works)]
     try:
         domain = load_domain(pickled_domain)
     except Exception as error:  # a module of the user's that this node lacks, say: its tasks can't run here
         name, message, lines = describe_exception(error)
         failure = Failure(name, f"the domain can't be loaded on this worker: {message}", lines)
-        return [Execution(work.number, 0.0, 0.0, 0.0, None, None, failure) for work in order.works]
+        return [Execution(work.number, 0.0, 0.0, 0.0, None, None, failure) for work in works]
     try:
-        return execute_chunk(domain, order.works, threads, shelf, order.budget_s, warden)
+        return execute_chunk(domain, works, threads, shelf, order.budget_s, warden)
     finally:
         warden.rest()
 

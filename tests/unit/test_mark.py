@@ -1,0 +1,97 @@
+"""What a worker leaves behind on its node."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from dfz_ray.engine.messages import NO_TASK
+from dfz_ray.runtime import mark
+from dfz_ray.runtime.mark import Mark, Remains
+
+WORKER = """
+import os, sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from dfz_ray.runtime.mark import Mark
+mark = Mark("lease")
+mark.open()
+mark.note(17)
+os.write(mark.open_dump().fileno(), b"here it hung")
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of marks, in a temporary folder of its own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mark._remove_left.cache_clear()
+    return tmp_path / f"dfz_ray-{os.getuid()}"
+
+
+def test_the_task_of_a_killed_worker_is_known(folder: Path) -> None:
+    """A worker that was killed has left the number of its task, and where it hung; reading that removes it."""
+    subprocess.run([sys.executable, "-c", WORKER, str(folder.parent)])
+    assert Mark("lease").read_remains() == Remains(17, "here it hung")
+    assert Mark("lease").read_remains() == Remains(None, "")
+    assert not list(folder.iterdir())
+
+
+def test_a_worker_between_tasks_blames_none(folder: Path) -> None:
+    """A mark begins with no task, and goes back to it; a lease that ends well leaves nothing."""
+    own = Mark("lease")
+    own.open()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    own.note(3)
+    own.note(NO_TASK)
+    assert Mark("lease").read_remains().executing == NO_TASK
+    own.close()
+    assert not list(folder.iterdir())
+
+
+def test_what_is_revoked_adds_up(folder: Path) -> None:
+    """Tasks that a lease is to let go of are told to it, also in several steps."""
+    own = Mark("lease")
+    own.open()
+    assert own.revoked() == set()
+    Mark("lease").revoke([1, 2])
+    Mark("lease").revoke([2, 5])
+    assert own.revoked() == {1, 2, 5}
+    own.close()
+    assert not list(folder.iterdir())
+
+
+def test_marks_that_nobody_read_are_removed(folder: Path) -> None:
+    """Marks of workers that died long ago are removed by later workers; those of living ones stay."""
+    subprocess.run([sys.executable, "-c", WORKER, str(folder.parent)])
+    mine = Mark("mine")
+    mine.open()
+    mine.open_dump()
+    long_ago = time.time() - 3600
+    for path in folder.iterdir():
+        os.utime(path, (long_ago, long_ago))
+    mark._remove_left.cache_clear()
+    later = Mark("later")
+    later.open()
+    assert sorted(path.name for path in folder.iterdir()) == ["later", "mine", "mine.dump"]
+
+
+def test_a_folder_of_someone_else_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another user has made the folder of marks, nothing is written there, and nothing in it is believed."""
+    subprocess.run([sys.executable, "-c", WORKER, str(folder.parent)])
+    name = folder.name
+    other = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: other)
+    folder.rename(folder.with_name(name.replace(str(other - 1), str(other))))
+    assert Mark("lease").read_remains() == Remains(None, "")
+    own = Mark("new")
+    own.open()
+    own.note(1)
+    assert own.open_dump() is None
+    assert not list(folder.with_name(f"dfz_ray-{other}").glob("new*"))
