@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scale test check clean
+.PHONY: help setup scale test chaos check clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -21,7 +21,13 @@ scale: $(READY)  ## Run the default scaling study: all three domains, about two 
 	$(BIN)/python benchmarks/scale.py
 
 test: $(READY)  ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/unit -n auto
+	$(BIN)/python -m pytest tests/ray tests/cluster
+
+chaos: $(READY)  ## Kill whatever can be killed, in thousands of ways, and see that nothing is lost: an hour
+	$(BIN)/python -m pytest tests/ray tests/cluster -m long
+	$(BIN)/python tests/mutations.py
+	$(BIN)/python tests/chaos.py
 
 check: $(READY)  ## Check format, lint, types and floors
 	$(BIN)/ruff format --check .

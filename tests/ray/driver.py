@@ -1,12 +1,18 @@
-"""`dfz run` as a process of its own, to be disturbed."""
+"""`dfz` commands that work on a run, as processes of their own, to be disturbed."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any, NamedTuple
 
 import psutil
 
@@ -24,6 +30,20 @@ def slow(*, seed: int):
     time.sleep(0.03)
     return {"seed": seed}
 """
+
+QUICK = """
+import hashlib
+import time
+from dfz_ray import domain
+
+@domain("quick", kind=lambda parameters: "large" if parameters["kib"] else "small")
+def quick(ms: int = 10, kib: int = 0, *, seed: int):
+    time.sleep(ms / 1000)
+    word = hashlib.sha256(str(seed).encode()).hexdigest()
+    return {"word": word, "text": word * (16 * kib)}
+"""
+OPTIONS = ("--import", "quick.py", "--address", "local", "--max-workers", "2")
+COMMANDS = {"run": ("batch.json", "--run-dir", "run", *OPTIONS), "resume": ("run", *OPTIONS)}
 
 
 def start_run(folder: Path) -> subprocess.Popen[str]:
@@ -52,12 +72,12 @@ def completed(folder: Path) -> int:
         return 0
 
 
-def wait_until(condition: Callable[[], object], what: str, deadline_s: float = 60) -> None:
+def wait_until(condition: Callable[[], object], what: str, deadline_s: float = 60, each_s: float = 0.02) -> None:
     """Wait for a condition, with a deadline."""
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, f"waited {deadline_s} s in vain until {what}"
-        time.sleep(0.02)
+        time.sleep(each_s)
 
 
 def processes_of(driver: subprocess.Popen[str], word: str) -> list[psutil.Process]:
@@ -70,3 +90,142 @@ def processes_of(driver: subprocess.Popen[str], word: str) -> list[psutil.Proces
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def write_batch(folder: Path, tasks: int = 300, large: int = 6, ms: int | None = None, max_attempts: int = 20) -> None:
+    """A batch of quick tasks, and their domain, for `dfz run`.
+
+    The first tasks take long enough for all that is handed out first to be under way before any of it has ended.
+
+    Args:
+        folder: of the trial.
+        tasks: how many.
+        large: so many of them have results that become files.
+        ms: how long each takes; None: 300 for the first eight, the others from 10 to 30.
+        max_attempts: of each.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "quick.py").write_text(QUICK)
+    entries = []
+    for number in range(tasks):
+        is_first = number < 8 and ms is None
+        length = (300 if is_first else 10 + number * 7 % 21) if ms is None else ms
+        kib = 300 if number % 50 == 25 and number // 50 < large else 0
+        entries.append(
+            {
+                "id": f"t{number}",
+                "domain": "quick",
+                "parameters": {"ms": length, "kib": kib},
+                "policy": {"priority": int(is_first)},
+            }
+        )
+    backoff = {"first_s": 0.05, "most_s": 0.2}
+    defaults = {"policy": {"max_attempts": max_attempts, "backoff": backoff}}
+    (folder / "batch.json").write_text(json.dumps({"seed": 7, "defaults": defaults, "tasks": entries}))
+
+
+class Glance(NamedTuple):
+    """What a run's journal says at a moment."""
+
+    epoch: int = 0
+    chunks: int = 0
+    """Of that epoch."""
+    outcomes: int = 0
+    commits: int = 0
+
+
+def glance(run: Path) -> Glance:
+    """Look into the journal of a run, also while it is written; nothing where there is none yet."""
+    query = (
+        "WITH latest(epoch) AS (SELECT coalesce(max(epoch), 0) FROM epochs) SELECT epoch, "
+        "(SELECT count(*) FROM chunks WHERE epoch = latest.epoch), (SELECT count(*) FROM outcomes), "
+        "(SELECT count(*) FROM commits) FROM latest"
+    )
+    return Glance(*look(run, query))
+
+
+def count_tasks(run: Path) -> int:
+    """How many tasks the journal of a run has."""
+    return next(iter(look(run, "SELECT count(*) FROM tasks")), 0)
+
+
+def look(run: Path, query: str) -> tuple[int, ...]:
+    """The first row of what a query finds in the journal of a run; nothing where there is none yet."""
+    try:
+        uri = f"{(run / 'run.sqlite').absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            return tuple(connection.execute(query).fetchone())
+    except sqlite3.Error:
+        return ()
+
+
+class Program:
+    """`dfz run` or `dfz resume` in a session of its own, with all processes that it starts, Ray's included.
+
+    Args:
+        folder: of the trial: it holds batch.json, quick.py, and the run's own folder, `run`.
+        command: run or resume; what it prints goes to files beside the batch.
+    """
+
+    def __init__(self, folder: Path, command: str) -> None:
+        self.folder = folder
+        self.run = folder / "run"
+        self._stdout = folder / f"{command}-{time.time_ns()}.out"
+        self._stderr = self._stdout.with_suffix(".err")
+        with self._stdout.open("wb") as out, self._stderr.open("wb") as err:
+            self.process = self._start(command, out, err)
+
+    def _start(self, command: str, out: IO[bytes], err: IO[bytes]) -> psutil.Popen:
+        arguments = [str(BIN / "dfz"), command, *COMMANDS[command], "--json"]
+        return psutil.Popen(arguments, cwd=self.folder, stdout=out, stderr=err, start_new_session=True)
+
+    @property
+    def stdout(self) -> str:
+        """What it has printed."""
+        return self._stdout.read_text(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        """What it has complained about."""
+        return self._stderr.read_text(errors="replace")
+
+    def told(self) -> dict[str, Any]:
+        """What it says of the run that has ended: counts, metrics and digest."""
+        told: dict[str, Any] = json.loads(self.stdout)
+        return told
+
+    def members(self) -> Iterator[psutil.Process]:
+        """Every living process of the session, also those whose parent is dead; never anyone else's."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError, psutil.Error):
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    yield process
+
+    def find(self, victim: str) -> list[psutil.Process]:
+        """The processes of a role: driver, manager, worker (those that have a lease), raylet, gcs."""
+        if victim == "driver":
+            return [self.process] if self.process.is_running() else []
+        word = {"manager": "ray::TaskManager", "worker": "ray::quick", "raylet": "raylet/raylet", "gcs": "gcs_server"}[
+            victim
+        ]
+        found = []
+        for process in self.members():
+            with contextlib.suppress(psutil.Error):
+                if word in " ".join(process.cmdline()[:1]):
+                    found.append(process)
+        return found
+
+    def wait(self, deadline_s: float = 150) -> int:
+        """Wait for the end of the command; returns its exit code."""
+        code = self.process.wait(timeout=deadline_s)
+        assert isinstance(code, int)
+        return code
+
+    def close(self) -> None:
+        """Kill whatever is left of the session."""
+        for process in [*self.members()]:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGKILL)
+        with contextlib.suppress(psutil.TimeoutExpired):
+            self.process.wait(timeout=10)
+        wait_until(lambda: not [*self.members()], "all processes of the session are gone")

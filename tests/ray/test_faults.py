@@ -31,18 +31,17 @@ def test_ctrl_c_commits_what_had_ended(tmp_path: Path) -> None:
         assert counts["completed"] + counts["pending"] == 400
 
 
-def test_a_worker_that_is_killed_costs_at_most_the_task_that_it_ran(tmp_path: Path) -> None:
-    """Killing a worker process from outside is a crash of the task that it ran alone, at most; the run goes on."""
+def test_a_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
+    """Killing a worker from outside looks like a crash of the task that it ran, which is tried again."""
     process = start_run(tmp_path)
     wait_until(lambda: processes_of(process, "ray::slow"), "a worker is seen at work")
     processes_of(process, "ray::slow")[0].kill()
-    stdout, _ = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert "400 completed" in stdout
     with JournalReader(tmp_path / "run") as journal:
-        counts = journal.counts()
-    assert counts["completed"] >= 399
-    assert counts["completed"] + counts["failed"] == 400
-    assert process.returncode == (1 if counts["failed"] else 0)
-    assert "tasks" in stdout
+        attempts = [record.attempts for record in journal.records()]
+    assert set(attempts) <= {1, 2}
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:

@@ -165,3 +165,13 @@ def test_a_domain_that_is_not_known_any_more_is_told(tmp_path: Path) -> None:
     done = resume(tmp_path)
     assert done.returncode == 2
     assert "no domain 'count' is known here: import the module that defines it (--import)" in done.stderr
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_domain_whose_digests_have_changed_is_refused(tmp_path: Path) -> None:
+    """A run is not gone on with where its domain leaves other keys out of digests than before."""
+    changing = domain("changing", volatile=("seed",))(lambda *, seed: {"seed": seed})
+    run([changing.task()], run_dir=tmp_path / "run")
+    changing = domain("changing")(lambda *, seed: {"seed": seed})
+    with pytest.raises(DfzError, match=r"domain 'changing' calls \[\] volatile, and called \[\"seed\"\] so"):
+        run([changing.task()], run_dir=tmp_path / "run")
