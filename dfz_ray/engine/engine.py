@@ -330,8 +330,8 @@ class Engine:
         kind = self._queue.find_first(lane)
         if kind is None:
             return True
-        if not kind.times.known:
-            return lane.waiting < 2 * self._pace.slots
+        if not kind.times.known:  # if one of its tasks is out it may take for ever, and another slot be free soon
+            return kind.probing > 0 or lane.waiting < 2 * self._pace.slots
         return kind.times.mean_s > LONG_S or self._pace.is_tail(lane.left_s, kind.times.mean_s)
 
     def _end(self, lease_id: int, lease: Lease) -> list[Command]:

@@ -268,11 +268,10 @@ def test_nothing_is_handed_ahead_in_the_tail(duration_s: float, slots: int) -> N
     cluster = run([Job("k", duration_s)] * 2000, slots)
 
     ahead = [handed for handed in cluster.witness.handed if handed.ahead]
-    known_from = min(execution.ended_s for execution in cluster.executions)
-    assert ahead
+    assert bool(ahead) == (2000 * duration_s / (2 * slots) > TARGET_S)
     for handed in ahead:
         share_s = handed.left * duration_s / (2 * slots)
-        assert share_s >= max(TARGET_S, duration_s) - 1e-6 or handed.at < known_from + 0.01
+        assert share_s >= max(TARGET_S, duration_s) - 1e-6
 
 
 def test_a_slot_does_not_wait_for_its_next_chunk() -> None:
@@ -295,6 +294,14 @@ def test_tasks_of_which_each_is_its_own_kind_are_handed_ahead_too() -> None:
     cluster = run([Job(str(number), 0.02) for number in range(500)], 4, lease_s=100)
 
     assert sum(handed.ahead for handed in cluster.witness.handed) > 450
+
+
+def test_nothing_waits_in_hand_behind_the_first_task_of_its_kind() -> None:
+    """Before a task of a kind has ended none waits behind another one of it: that could take for ever."""
+    cluster = run([Job("k", 100.0), *[Job("k", 0.01)] * 400], 2)
+
+    begun = sorted(execution.began_s for execution in cluster.executions)
+    assert begun[-1] < 10
 
 
 def test_long_kinds_go_first() -> None:
@@ -455,7 +462,7 @@ def test_long_tasks_at_the_end_do_not_unbalance_the_end(slots: int, kind_of_long
 @pytest.mark.parametrize("slots", [4, 16])
 @pytest.mark.parametrize("kinds", ["one kind", "each its own"])
 def test_heavy_tails_cost_little_more_than_one_by_one(slots: int, kinds: str) -> None:
-    """For shuffled heavy-tailed run times chunks cost at most a tenth over handing out tasks one by one for nothing."""
+    """For shuffled heavy-tailed run times chunks cost at most 15 % over handing out tasks one by one for nothing."""
     for seed in range(5):
         draw = random.Random(seed)  # noqa: S311  run times, not secrets
         lengths = [min(5.0, 0.01 * draw.paretovariate(1.5)) for _ in range(1500)]
@@ -463,7 +470,7 @@ def test_heavy_tails_cost_little_more_than_one_by_one(slots: int, kinds: str) ->
 
         cluster = run(jobs, slots)
 
-        assert cluster.makespan_s <= 1.1 * one_by_one_s(jobs, slots)
+        assert cluster.makespan_s <= 1.15 * one_by_one_s(jobs, slots)
 
 
 def test_many_kinds_and_lanes_end_together() -> None:
