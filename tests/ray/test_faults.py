@@ -31,6 +31,7 @@ def test_ctrl_c_commits_what_had_ended(tmp_path: Path) -> None:
         assert counts["completed"] + counts["pending"] == 400
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
     """Killing a worker from outside looks like a crash of the task that it ran, which is tried again."""
     process = start_run(tmp_path)

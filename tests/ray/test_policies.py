@@ -229,7 +229,8 @@ def test_an_alarm_that_a_task_sets_is_no_deadline(tmp_path: Path) -> None:
 def test_deadlines_of_a_millisecond_hold(tmp_path: Path) -> None:
     """A thousand tasks of which every tenth sleeps past a deadline of a millisecond: each of those is late, alone."""
     tasks = [{**deed.task(what="" if n % 10 else "sleep"), "policy": {"timeout_s": 0.001}} for n in range(1000)]
-    results = run(tasks, run_dir=tmp_path / "run", max_workers=2)
+    patient = {"faults": {"grace_s": 30}}  # a busy machine may keep a worker from running for a second
+    results = run(tasks, run_dir=tmp_path / "run", max_workers=2, config=patient)
     late = [n for n, record in enumerate(results) if record.error and record.error.reason == "timeout"]
     assert set(range(0, 1000, 10)) <= set(late)
     assert len(late) < 200  # a short one may be late too, on a machine that is busy

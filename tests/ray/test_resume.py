@@ -69,6 +69,7 @@ def test_a_run_goes_on_after_the_death_of_its_driver(number: int, tmp_path: Path
     assert_whole(tmp_path, undisturbed)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_by_itself_when_its_manager_dies(tmp_path: Path, undisturbed: str) -> None:
     """Where the driver lives, another manager takes over at once, from the journal."""
     process = start_run(tmp_path)
@@ -80,6 +81,7 @@ def test_a_run_goes_on_by_itself_when_its_manager_dies(tmp_path: Path, undisturb
     assert_whole(tmp_path, undisturbed)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_after_the_death_of_everything(tmp_path: Path, undisturbed: str) -> None:
     """When every process, Ray's and the driver's, is killed at once, the run is resumed on another cluster."""
     process = start_run(tmp_path)
