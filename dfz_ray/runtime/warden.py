@@ -19,6 +19,8 @@ LOOK = signal.SIGUSR1
 """Tells a worker to look at which tasks are revoked."""
 SLACK_S = 0.25
 """The watchdog may come so much later than it could: so short tasks share one, which costs a thread to start."""
+AGAIN_S = 0.1
+"""An alarm comes again after so long: one that comes just before a task begins to sleep would not wake it."""
 SOON_S = 1e-4
 """An alarm that came too early is set again for no less than this: 0 would turn it off."""
 
@@ -81,7 +83,7 @@ class LeaseWarden:
         if signal.getsignal(signal.SIGALRM) != self._on_alarm:  # a task before has taken the alarm for itself
             signal.signal(signal.SIGALRM, self._on_alarm)
         self._current = work
-        signal.setitimer(signal.ITIMER_REAL, work.timeout_s)
+        signal.setitimer(signal.ITIMER_REAL, work.timeout_s, AGAIN_S)
         return True
 
     def end(self) -> None:
@@ -119,7 +121,7 @@ class LeaseWarden:
             return
         left_s = self._due - time.monotonic()
         if left_s > 0:  # it was the alarm of the task before, or one that the task has set itself
-            signal.setitimer(signal.ITIMER_REAL, max(left_s, SOON_S))
+            signal.setitimer(signal.ITIMER_REAL, max(left_s, SOON_S), AGAIN_S)
             return
         self._interrupt("timeout", f"it ran longer than its deadline of {work.timeout_s:g} s")
 
