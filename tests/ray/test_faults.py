@@ -103,6 +103,7 @@ def test_json_is_alone_on_stdout_also_when_workers_die(tmp_path: Path) -> None:
     assert record["error"]["reason"] == "worker_crashed"
 
 
+@pytest.mark.long
 def test_a_study_of_loud_and_dying_tasks_ends(tmp_path: Path) -> None:
     """Tasks that print much, or take their worker with them, are measured or told about, never hung on."""
     (tmp_path / "loud.py").write_text(
