@@ -7,7 +7,9 @@ from pathlib import Path
 
 import kill_stories
 import pytest
-from kill_trial import measure_undisturbed
+from kill_trial import TASKS, measure_undisturbed
+
+from dfz_ray.journal.reader import JournalReader
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +31,6 @@ def test_a_run_is_whole_after_deaths_that_come_together(
 ) -> None:
     """Processes that die one after the other, or come back when they were replaced, change nothing of a run."""
     story(tmp_path / "story", digest)
+    with JournalReader(tmp_path / "story" / "run") as journal:  # as the story has seen in both audits
+        assert journal.digest() == digest
+        assert journal.counts()["completed"] == TASKS
