@@ -136,7 +136,10 @@ class _Kind:
         self._kind = kind
 
     def __call__(self, parameters: BaseModel) -> str:
-        return self._name if self._kind is None else str(self._kind(parameters.model_dump()))
+        if self._kind is None:
+            return self._name
+        values = parameters.__pydantic_serializer__.to_python(parameters)  # as model_dump(), but quicker
+        return str(self._kind(values))
 
 
 def _passed_to(function: Callable[..., Any]) -> tuple[str, ...]:

@@ -26,6 +26,12 @@ _EXACT: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
 """Of an instance of a subclass (an IntEnum, say), the value itself."""
 BIG_INTEGER = 1
 """MessagePack extension type of an integer beyond 64 bits: its bytes in two's complement, little-endian."""
+_KEPT_BYTES = 2**18
+"""A packer that has packed more holds on to a larger buffer, and is not used again."""
+_idle: list[msgpack.Packer] = []
+"""Packers that nobody is using, for making one takes several times as long as packing a small value. It is taken out
+while it packs, so neither two threads share one, nor a value and another that is encoded while it is made simpler.
+"""
 
 
 def encode(value: Any) -> bytes:
@@ -35,11 +41,18 @@ def encode(value: Any) -> bytes:
         Unserializable: naming the type that has no encoding, or the nesting that is too deep.
     """
     try:
-        return msgpack.packb(value, default=_packable, unicode_errors="surrogatepass")  # type: ignore[no-any-return]
+        packer = _idle.pop()
+    except IndexError:
+        packer = msgpack.Packer(default=_packable, unicode_errors="surrogatepass")
+    try:
+        packed: bytes = packer.pack(value)
     except Unserializable:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError, AttributeError) as error:
         raise Unserializable(f"can't be stored as MessagePack: {error}") from None
+    if len(packed) <= _KEPT_BYTES:
+        _idle.append(packer)
+    return packed
 
 
 def decode(data: bytes) -> Any:

@@ -21,8 +21,8 @@ class FieldChecks:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
-        self.ids: dict[str, str] = {}
-        """Those that are taken, and where."""
+        self.ids: dict[str, str | int] = {}
+        """Those that are taken, and where: a path, or the position under `tasks`."""
 
     def name(self, given: Any, missing: str) -> str:
         """The name of a batch."""
@@ -32,16 +32,17 @@ class FieldChecks:
         self.refuse("name", show(given), f"a text of at most {ID_LIMIT} printable characters", _in_quotes(given))
         return missing
 
-    def id(self, given: Any, missing: str, where: str) -> str:
+    def id(self, given: Any, missing: str, place: str | int) -> str:
         """The id of a task, which no other one has."""
+        where = path_of(place)
         task_id = missing if given is None else _plain_scalar(given)
         if not isinstance(task_id, str) or not task_id or len(task_id) > ID_LIMIT or not is_clean(task_id):
             expected = f"a text of 1 to {ID_LIMIT} printable characters"
             self.refuse(f"{where}.id", show(task_id), expected, _in_quotes(task_id))
             return missing
         if task_id in self.ids:
-            self.refuse(f"{where}.id", show(task_id), f"an id of its own; {self.ids[task_id]} has this one")
-        self.ids.setdefault(task_id, where)
+            self.refuse(f"{where}.id", show(task_id), f"an id of its own; {path_of(self.ids[task_id])} has this one")
+        self.ids.setdefault(task_id, place)
         return task_id
 
     def check_keys(self, data: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
@@ -96,6 +97,11 @@ class FieldChecks:
     def refuse(self, where: str, found: str, expected: str, hint: str = "") -> None:
         """Something is wrong."""
         self.problems.append(Problem(where, found, expected, hint))
+
+
+def path_of(place: str | int) -> str:
+    """The path of what is checked; a number is a position under `tasks`, for few tasks are ever told of."""
+    return place if isinstance(place, str) else f"tasks[{place}]"
 
 
 def _plain_scalar(value: Any) -> Any:

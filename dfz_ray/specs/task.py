@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import NamedTuple
 
 from dfz_ray.specs.policy import Policy
@@ -10,6 +11,8 @@ from dfz_ray.specs.resources import Resources
 
 SEED_LIMIT = 2**63
 """Seeds are 0 to 2^63 - 1: SQLite, NumPy, torch and Aer all take them."""
+
+_FIRST_64_BITS = struct.Struct(">Q").unpack_from
 
 
 class Task(NamedTuple):
@@ -28,10 +31,24 @@ class Task(NamedTuple):
     """Tasks of a batch that are treated alike share one object."""
 
 
-def derive_seed(batch_seed: int, task_id: str) -> int:
-    """The seed of a task that was given none: the first 63 bits of SHA-256 over batch seed and task id.
+class SeedSource:
+    """Derives the seeds of a batch's tasks that were given none; what they share is hashed once.
 
-    So it does not depend on the task's position, on the number of workers, or on anything else that may change.
+    A seed is the first 63 bits of SHA-256 over batch seed and task id. So it does not depend on the task's position, on
+    the number of workers, or on anything else that may change.
     """
-    text = f"{batch_seed}:{task_id}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+    def __init__(self, batch_seed: int) -> None:
+        self._shared = hashlib.sha256(f"{batch_seed}:".encode())
+
+    def derive(self, task_id: str) -> int:
+        """The seed of the task with that id."""
+        whole = self._shared.copy()
+        whole.update(task_id.encode("utf-8", "surrogatepass"))
+        first: int = _FIRST_64_BITS(whole.digest())[0]
+        return first >> 1
+
+
+def derive_seed(batch_seed: int, task_id: str) -> int:
+    """The seed of one task of a batch with that seed, as `SeedSource` derives it."""
+    return SeedSource(batch_seed).derive(task_id)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import datetime
 import decimal
 import enum
 import hashlib
 import math
 import random
+import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +24,7 @@ from hypothesis.extra import numpy as st_numpy
 
 from dfz_ray.errors import Unserializable
 from dfz_ray.specs.encoding import DEPTH_LIMIT, decode, digest, encode, plain, run_digest
-from dfz_ray.specs.task import derive_seed
+from dfz_ray.specs.task import SeedSource, derive_seed
 
 HUGE = st.integers(-(2**300), 2**300)
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=8)  # lone surrogates among them
@@ -229,6 +232,45 @@ def test_digest_tells_results_apart(one: Any, other: Any) -> None:
     assert digest({"x": one}) != digest({"x": other})
 
 
+class Encoding(collections.UserDict[str, Any]):
+    """A mapping that encodes others while it is encoded."""
+
+    def __iter__(self) -> Iterator[str]:
+        for key in self.data:
+            assert decode(encode({"inner": {2**70}})) == {"inner": [2**70]}
+            yield key
+
+
+def test_encoding_within_encoding() -> None:
+    """A value may encode others while it is encoded itself, and what can't be stored spoils nothing that follows."""
+    value = {"a": [1, Encoding(b=Encoding(c="x" * 300_000)), "end"]}
+
+    for _ in range(3):
+        assert decode(encode(value)) == {"a": [1, {"b": {"c": "x" * 300_000}}, "end"]}
+        with pytest.raises(Unserializable):
+            encode(["half of it", Encoding(b=[object()])])
+        assert encode({}) == b"\x80"
+
+
+def test_encoding_in_many_threads() -> None:
+    """Threads encode at the same time, and each gets its own value."""
+    values = [{"number": number, "set": {number}, "big": 2**70 + number, "text": "x" * number} for number in range(200)]
+    expected = [msgpack.packb(decode(encode(value)), default=_big) for value in values]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            encoded = list(pool.map(encode, values * 20))
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert encoded == expected * 20
+
+
+def _big(value: int) -> msgpack.ExtType:
+    return msgpack.ExtType(1, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
+
+
 @given(st.dictionaries(st.text(max_size=6), st.binary(min_size=32, max_size=32), max_size=6), st.randoms())
 @settings(max_examples=100, deadline=None)
 def test_run_digest_knows_no_order(digests: dict[str, bytes], rng: random.Random) -> None:
@@ -257,3 +299,14 @@ def test_seed_is_the_same_everywhere() -> None:
 
     assert derive_seed(7, "g4") == expected < 2**63
     assert derive_seed(7, "g5") != derive_seed(7, "g4") != derive_seed(8, "g4")
+
+
+@given(st.integers(0, 2**63 - 1), st.lists(TEXTS, max_size=3))
+def test_one_source_of_seeds(batch_seed: int, ids: list[str]) -> None:
+    """A batch's source of seeds derives the seed of every task as if it were the only one."""
+    source = SeedSource(batch_seed)
+
+    for task_id in ids:
+        text = f"{batch_seed}:{task_id}".encode("utf-8", "surrogatepass")
+        expected = int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+        assert source.derive(task_id) == derive_seed(batch_seed, task_id) == expected
