@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 TASKS_LIMIT = 5_000
 """More tasks than this in one message gain nothing, and delay the commit of the first."""
@@ -20,11 +21,8 @@ class RunTimes:
     mean_s: float = 0.0
     variance: float = 0.0
     weight: float = 0.0
-
-    @property
-    def known(self) -> bool:
-        """Whether any task of the kind has ended."""
-        return self.weight > 0
+    known: bool = False
+    """Whether any task of the kind has ended."""
 
     @property
     def spread_s(self) -> float:
@@ -44,10 +42,10 @@ class RunTimes:
         delta = mean - self.mean_s
         self.variance = (older * self.variance + count * variance + delta * delta * older * count / weight) / weight
         self.mean_s += delta * count / weight
-        self.weight = weight
+        self.weight, self.known = weight, True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pace:
     """What sets the size of every chunk of a run."""
 
@@ -56,7 +54,7 @@ class Pace:
     manager_s: float = 0.0
     """The manager's own time per chunk."""
 
-    @property
+    @cached_property
     def aim_s(self) -> float:
         """The work that a chunk aims at: enough for the manager to keep up with all slots."""
         return max(self.target_s, self.slots * self.manager_s / MANAGER_SHARE)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import mul
 from typing import Any
 
 from dfz_ray.engine.attempts import Attempts
 from dfz_ray.engine.chunking import Pace
+from dfz_ray.engine.consecutive import find_range
+from dfz_ray.engine.ends import Ends, sort_ends
 from dfz_ray.engine.hands import Hands
 from dfz_ray.engine.lease import Lease
-from dfz_ray.engine.lifecycle import FINAL, Happening, Lifecycle
+from dfz_ray.engine.lifecycle import Happening, Lifecycle
 from dfz_ray.engine.losses import Losses
 from dfz_ray.engine.messages import (
     AnswerEnd,
@@ -34,13 +37,13 @@ from dfz_ray.engine.messages import (
     OutcomesCommitted,
     StartLease,
     StopAsked,
-    TaskEnd,
     TasksSubmitted,
     TimePassed,
     WorkAsked,
 )
+from dfz_ray.engine.preemption import find_victims
 from dfz_ray.engine.queue import Kind, Lane, Queue
-from dfz_ray.engine.urgency import find_displaced, find_kind, find_victims, must_make_room
+from dfz_ray.engine.urgency import Urgency
 
 HISTORY = 50
 """How many of the last events an error tells."""
@@ -91,6 +94,9 @@ class Engine:
         self._hands = Hands(self.tasks, self._queue, self._kind_of, options.first_chunk)
         self._attempts = Attempts(lambda number: self._kind(number).policy, options.free_losses, options.seed)
         self._losses = Losses(self._queue, self._hands, self._attempts)
+        self._urgency = Urgency(self._queue)
+        self._ruled_out: dict[int, str] = {}
+        """Lanes whose tasks can never run, and why."""
         self._stopped = False
         self._timed = False
         """Whether any kind has a deadline."""
@@ -149,10 +155,7 @@ class Engine:
         self.tasks.add(len(event.kind_of), event.settled)
         self._kind_of.extend(event.kind_of)
         self._attempts.restore(event.charged, event.free_losses)
-        by_kind: dict[int, list[int]] = {}
-        for number, kind_number in enumerate(event.kind_of, first):
-            if number not in event.settled:
-                by_kind.setdefault(kind_number, []).append(number)
+        by_kind = _sort_by_kind(event, first)
         for kind_number, numbers in by_kind.items():
             self._queue.put(kind_number, numbers, now)
         return self._fail_ruled_out({self._queue.kinds[kind_number].lane for kind_number in by_kind})
@@ -164,13 +167,12 @@ class Engine:
             return [AnswerEnd(event.lease)]
         lane = self._queue.lanes[lease.lane]
         if lease.asked_at is None:
-            lease.asked_at = now
-            lane.starting -= 1
+            self._hands.place(event.lease, now)
             lane.stillborn = 0
         if lease.ending or self._stopped or lease.killed or self._is_over(lease, now):
             return self._end(event.lease, lease)
         suspects = self._queue.find_suspects(lane) if lane.suspects else None
-        if lease.held and (suspects or self._holds_back(lane) or any(h.is_suspect for h in lease.held.values())):
+        if lease.held and (suspects or self._holds_back(lane) or lease.holds_suspects):
             return [AnswerWait(event.lease)]
         if suspects:
             return [self._hands.give(event.lease, self._hands.take_suspects(lease.lane), is_suspect=True)]
@@ -184,26 +186,31 @@ class Engine:
         held = self._hands.find(event.lease, event.chunk)
         if held is not None:
             self._hands.begin(held, now)
+            if self._timed or self._hands.revoked:
+                self._hands.leases[event.lease].watch(held, self.options.grace_s)
         return []
 
     def on_chunk_ended(self, event: ChunkEnded, now: float) -> list[Command]:
         """What the worker executed is to be committed, or to be tried again; what it did not goes back."""
         held = self._hands.find(event.lease, event.chunk)
         if held is None:
-            late = [end.number for end in event.ends]
-            return [CommitEnds(event.lease, event.chunk, (), (), late)]
+            return [CommitEnds(event.lease, event.chunk, (), (), event.numbers)]
         self._hands.begin(held, now)
         lease = self._hands.leases[event.lease]
         del lease.held[event.chunk]
         self._queue.lanes[lease.lane].fruitless = 0
-        accepted, rest, superseded = _sort_ends(event.ends, self._hands.release(held))
-        self._learn(accepted)
-        if rest:
-            self._hands.hand_back(rest, True, now)
-        completed = [end.number for end in accepted if end.succeeded]
-        failed = [end for end in accepted if not end.succeeded] if len(completed) < len(accepted) else []
-        final, retried = self._charge_all(failed, now) if failed else ([], [])
-        commit = CommitEnds(event.lease, event.chunk, completed, final, superseded, retried)
+        ends = sort_ends(event, self._hands.release(held))
+        self._learn(held.taken.kind, ends)
+        if ends.rest:
+            self._hands.hand_back(ends.rest, True, now)
+        completed, failures = ends.accepted, event.failures
+        final: list[int] = []
+        retried: list[int] = []
+        if failures:
+            completed = [number for number in ends.accepted if number not in failures]
+            failed = {number: failures[number] for number in ends.accepted if number in failures}
+            final, retried = self._charge_all(failed, now)
+        commit = CommitEnds(event.lease, event.chunk, completed, final, ends.superseded, retried)
         return [commit, *self._fail_ruled_out({lease.lane})]
 
     def on_outcomes_committed(self, event: OutcomesCommitted, now: float) -> list[Command]:
@@ -243,11 +250,12 @@ class Engine:
         lane.capacity = event.capacity
         lane.seen = lane.seen or event.capacity > 0
         # What a node could hold once it may hold again: its node may only be restarting.
-        lane.ruled_out = None if lane.seen else event.why_none or None
-        if lane.leases > lane.capacity:
-            for lease_id, lease in reversed(list(self._hands.leases.items())):
-                if lease.lane == lane.number and lease.asked_at is None and lane.leases > lane.capacity:
-                    self._hands.drop(lease_id)  # Ray can't place it: it must not keep a slot from others
+        self._ruled_out.pop(lane.number, None)
+        if event.why_none and not lane.seen:
+            self._ruled_out[lane.number] = event.why_none
+        self._queue.changed.add(lane.number)
+        while lane.unplaced and lane.leases > lane.capacity:
+            self._hands.drop(next(reversed(lane.unplaced)))  # Ray can't place it: it must not keep a slot from others
         return self._fail_ruled_out({lane.number})
 
     def on_manager_measured(self, event: ManagerMeasured, now: float) -> list[Command]:
@@ -260,10 +268,7 @@ class Engine:
 
         What has ended, and is only on its way to the disk, stays as it ended.
         """
-        if event.numbers is None:
-            numbers = {number for number in range(len(self.tasks)) if self.tasks.get_state(number) not in FINAL}
-        else:
-            numbers = set(event.numbers)
+        numbers = self.tasks.find_open() if event.numbers is None else set(event.numbers)
         cancelled = self._queue.remove(numbers)
         interrupts = self._hands.revoke(numbers, now + self.options.grace_s)
         cancelled.extend(number for interrupt in interrupts for number in interrupt.numbers)
@@ -276,12 +281,12 @@ class Engine:
         if self._stopped:
             return commands
         for lease_id, lease in self._hands.leases.items():
-            why = "" if lease.killed else self._find_overdue(lease, now)
-            if why:
+            if lease.look_at <= now and not lease.killed and (why := lease.find_overdue(self.options.grace_s, now)):
                 commands.append(self._kill(lease_id, why))
         if self.options.preempt_after_s is not None and len(self._queue.priorities) > 1:
             after_s = self.options.preempt_after_s
-            victims = find_victims(self._queue, self._hands.leases, self._kind, after_s, now)
+            lowest = min((one for one, chunks in self._hands.priorities.items() if chunks), default=math.inf)
+            victims = find_victims(self._queue, self._hands.leases, lowest, after_s, now)
             commands.extend(self._kill(lease_id, "preempted") for lease_id in victims)
         return commands
 
@@ -292,28 +297,28 @@ class Engine:
 
     # --- decisions --------------------------------------------------------------------------------------------------
 
-    def _charge_all(self, ends: Sequence[TaskEnd], now: float) -> tuple[list[int], list[int]]:
+    def _charge_all(self, failures: Mapping[int, str], now: float) -> tuple[list[int], list[int]]:
         """Charge failed attempts; returns the tasks that have failed for good, and those that are tried again."""
         final: list[int] = []
         retried: list[int] = []
-        for end in ends:
-            delay_s = self._attempts.charge(end.number, end.reason)
-            (final if delay_s is None else retried).append(end.number)
+        for number, reason in failures.items():
+            delay_s = self._attempts.charge(number, reason)
+            (final if delay_s is None else retried).append(number)
             if delay_s is not None:
-                self._hands.delay(end.number, now + delay_s)
+                self._hands.delay(number, now + delay_s)
         return final, retried
 
     def _fill_slots(self, commands: list[Command]) -> None:
         """Start a lease for each free slot for which there is work."""
         while not self._stopped:
             is_full = len(self._hands.leases) >= self._pace.slots
-            if is_full and len(self._queue.priorities) < 2:
+            if is_full and (len(self._queue.priorities) < 2 or not self._hands.starting):
                 return
-            kind = find_kind(self._queue)
+            kind = self._urgency.find_kind()
             if kind is None:
                 return
             if is_full:
-                displaced = find_displaced(self._queue, self._hands.leases, kind.policy.priority)
+                displaced = self._urgency.find_displaced(kind.policy.priority)
                 if displaced is None:
                     return
                 self._hands.drop(displaced)
@@ -323,7 +328,10 @@ class Engine:
         """Whether a lease has to make room: its time is up, or others are more urgent."""
         if lease.asked_at is not None and now - lease.asked_at >= self.options.lease_s:
             return True
-        return must_make_room(self._queue, self._hands.leases, lease, self._pace.slots)
+        if len(self._queue.lanes) == 1:
+            return False
+        hands = self._hands
+        return self._urgency.must_make_room(lease, len(hands.leases) >= self._pace.slots, len(hands.leaving))
 
     def _holds_back(self, lane: Lane) -> bool:
         """Whether a lease that has a chunk in hand gets no other one yet: at the end, and where tasks are long."""
@@ -337,43 +345,39 @@ class Engine:
     def _end(self, lease_id: int, lease: Lease) -> list[Command]:
         """A lease that holds nothing gives up its slot at once: its worker only has to return."""
         lease.ending = True
-        if not lease.held:
+        if lease.held:
+            self._hands.leaving.add(lease_id)
+        else:
             self._hands.drop(lease_id)
         return [AnswerEnd(lease_id)]
 
-    def _find_overdue(self, lease: Lease, now: float) -> str:
-        """Why a worker is to be killed for what it has begun, if it is: it had time to let go by itself."""
-        grace_s = self.options.grace_s
-        for held in lease.begun():
-            taken_s = now - held.begun_at if held.begun_at is not None else 0.0
-            if taken_s > held.limit_s + 2 * grace_s:
-                return "timeout"
-            if now >= held.kill_at and taken_s >= grace_s:
-                return "cancelled"
-        return ""
-
     def _kill(self, lease_id: int, why: str) -> KillLease:
         self._hands.leases[lease_id].killed = why
+        self._hands.leaving.add(lease_id)
         return KillLease(lease_id, why)
 
-    def _learn(self, ends: Sequence[TaskEnd]) -> None:
-        sums: dict[int, list[float]] = {}
-        for number, _, duration_s, _ in ends:
-            entry = sums.setdefault(self._kind_of[number], [0, 0.0, 0.0])
-            entry[0] += 1
-            entry[1] += duration_s
-            entry[2] += duration_s * duration_s
-        for kind_number, (count, total_s, squares) in sums.items():
-            self._queue.learn(kind_number, int(count), total_s, squares)
+    def _learn(self, kind: int | None, ends: Ends) -> None:
+        """Take in how long tasks took, which are of one kind, or of any."""
+        if kind is not None and ends.accepted:
+            self._learn_kind(kind, ends.durations_s)
+            return
+        by_kind: defaultdict[int, list[float]] = defaultdict(list)
+        for number, duration_s in zip(ends.accepted, ends.durations_s, strict=True):
+            by_kind[self._kind_of[number]].append(duration_s)
+        for kind_number, durations_s in by_kind.items():
+            self._learn_kind(kind_number, durations_s)
+
+    def _learn_kind(self, kind: int, durations_s: Sequence[float]) -> None:
+        squares = sum(map(mul, durations_s, durations_s))
+        self._queue.learn(kind, len(durations_s), sum(durations_s), squares)
 
     def _fail_ruled_out(self, lanes: set[int]) -> list[Command]:
         """What waits in a lane fails, where no node can ever run it."""
         commands: list[Command] = []
-        for number in sorted(lanes):
-            lane = self._queue.lanes[number]
-            numbers = self._queue.clear(lane) if lane.ruled_out is not None else []
-            if numbers and lane.ruled_out is not None:
-                commands.append(CommitLosses("infeasible", dict.fromkeys(numbers, lane.ruled_out)))
+        for number in sorted(lanes.intersection(self._ruled_out)) if self._ruled_out else ():
+            numbers = self._queue.clear(self._queue.lanes[number])
+            if numbers:
+                commands.append(CommitLosses("infeasible", dict.fromkeys(numbers, self._ruled_out[number])))
         return commands
 
     def _kind(self, number: int) -> Kind:
@@ -383,17 +387,14 @@ class Engine:
         return tuple(f"{now:.6f} {event}" for now, event in self._recent)
 
 
-def _sort_ends(ends: Sequence[TaskEnd], mine: list[int]) -> tuple[Sequence[TaskEnd], list[int], list[int]]:
-    """The ends that count, of tasks that the worker had in hand; those of these that it did not name; and late ends."""
-    if [end.number for end in ends] == mine:
-        return ends, [], []
-    rest = dict.fromkeys(mine)
-    accepted: list[TaskEnd] = []
-    superseded: list[int] = []
-    for end in ends:
-        if end.number in rest:
-            del rest[end.number]
-            accepted.append(end)
-        else:
-            superseded.append(end.number)
-    return accepted, list(rest), superseded
+def _sort_by_kind(event: TasksSubmitted, first: int) -> dict[int, Sequence[int]]:
+    """The tasks that are open, by kind, where the first one has that number."""
+    kinds = set(event.kind_of)
+    if len(kinds) == 1 and not event.settled:
+        return {kinds.pop(): range(first, first + len(event.kind_of))}
+    end = first + len(event.kind_of)
+    by_kind: defaultdict[int, list[int]] = defaultdict(list)
+    for number, kind_number in enumerate(event.kind_of, first):
+        if number not in event.settled:
+            by_kind[kind_number].append(number)
+    return {kind_number: find_range(numbers, end) or numbers for kind_number, numbers in by_kind.items()}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from dfz_ray.engine.lease import HeldChunk, Lease
 from dfz_ray.engine.lifecycle import Happening, Lifecycle
 from dfz_ray.engine.messages import Chunk, GiveChunk, InterruptLease
-from dfz_ray.engine.queue import Queue, Taken
+from dfz_ray.engine.queue import Lane, Queue, Taken
 
 
 class Hands:
@@ -25,6 +26,12 @@ class Hands:
         self.leases: dict[int, Lease] = {}
         self.revoked: set[int] = set()
         """Tasks that are cancelled, and still in a worker's hands: whatever it says of them is superseded."""
+        self.leaving: set[int] = set()
+        """Leases that have work in hand, and end when that has ended, or are being killed."""
+        self.priorities: Counter[int] = Counter()
+        """How many chunks are in hand, by their priority."""
+        self.starting = 0
+        """How many leases have not asked for work yet."""
         self.next_lease = 0
         self._tasks = tasks
         self._queue = queue
@@ -34,11 +41,24 @@ class Hands:
     def start(self, lane_number: int) -> int:
         """Use a slot for a lane; returns the number of the lease."""
         lane = self._queue.lanes[lane_number]
+        lease_id, self.next_lease = self.next_lease, self.next_lease + 1
         lane.leases += 1
-        lane.starting += 1
-        self.leases[self.next_lease] = Lease(lane_number)
-        self.next_lease += 1
-        return self.next_lease - 1
+        lane.unplaced[lease_id] = None
+        self.starting += 1
+        self._queue.changed.add(lane_number)
+        self.leases[lease_id] = Lease(lane_number)
+        return lease_id
+
+    def place(self, lease_id: int, now: float) -> None:
+        """A lease asks for work for the first time: Ray has placed it."""
+        lease = self.leases[lease_id]
+        lease.asked_at = now
+        self._note_placed(lease_id, self._queue.lanes[lease.lane])
+
+    def _note_placed(self, lease_id: int, lane: Lane) -> None:
+        del lane.unplaced[lease_id]
+        self.starting -= 1
+        self._queue.changed.add(lane.number)
 
     def drop(self, lease_id: int) -> Lease | None:
         """Free the slot of a lease, if it has one."""
@@ -46,7 +66,10 @@ class Hands:
         if lease is not None:
             lane = self._queue.lanes[lease.lane]
             lane.leases -= 1
-            lane.starting -= lease.asked_at is None
+            self.leaving.discard(lease_id)
+            self._queue.changed.add(lane.number)
+            if lease.asked_at is None:
+                self._note_placed(lease_id, lane)
         return lease
 
     def give(self, lease_id: int, taken: Taken, is_suspect: bool = False) -> GiveChunk:
@@ -54,8 +77,9 @@ class Hands:
         chunk = Chunk(self._next_chunk, taken.numbers, taken.budget_s)
         self._next_chunk += 1
         lease = self.leases[lease_id]
-        lease.held[chunk.id] = HeldChunk(chunk, taken.limit_s, is_suspect=is_suspect)
+        lease.held[chunk.id] = HeldChunk(chunk, taken, is_suspect=is_suspect)
         lease.served += 1
+        self.priorities[taken.priority] += 1
         return GiveChunk(lease_id, chunk)
 
     def find(self, lease_id: int, chunk: int) -> HeldChunk | None:
@@ -82,6 +106,7 @@ class Hands:
                 mine = [number for number in self.wanted(held.chunk.numbers) if number in numbers]
                 if mine:
                     held.kill_at = min(held.kill_at, kill_at)
+                    lease.look_at = min(lease.look_at, kill_at)
                     told.extend(mine)
             if told:
                 interrupts.append(InterruptLease(lease_id, told))
@@ -89,10 +114,11 @@ class Hands:
             self.revoked.update(interrupt.numbers)
         return interrupts
 
-    def release(self, held: HeldChunk) -> list[int]:
+    def release(self, held: HeldChunk) -> Sequence[int]:
         """A chunk is in nobody's hands any more; returns those of its tasks that are still wanted."""
+        self.priorities[held.taken.priority] -= 1
         numbers = held.chunk.numbers
-        wanted = list(self.wanted(numbers))
+        wanted = self.wanted(numbers)
         if len(wanted) < len(numbers):
             for number in self.revoked.intersection(numbers):
                 self.probe_ended(number)
@@ -133,6 +159,8 @@ class Hands:
 
     def take_suspects(self, lane_number: int) -> Taken:
         """The next suspects of a lane, which are run to their end: only so is it known who is guilty."""
-        numbers = self._queue.lanes[lane_number].suspects.popleft().numbers
-        timeouts = (self._queue.kinds[self._kind_of[number]].policy.timeout_s for number in numbers)
-        return Taken(numbers, math.inf, sum(math.inf if timeout is None else timeout for timeout in timeouts))
+        numbers = self._queue.take_suspects(self._queue.lanes[lane_number])
+        policies = [self._queue.kinds[self._kind_of[number]].policy for number in numbers]
+        limit_s = sum(math.inf if policy.timeout_s is None else policy.timeout_s for policy in policies)
+        is_preemptible = all(policy.preemptible for policy in policies)
+        return Taken(numbers, math.inf, limit_s, max(policy.priority for policy in policies), is_preemptible)

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from dfz_ray.engine.messages import Chunk
+from dfz_ray.engine.queue import Taken
+
+ROUNDING_S = 1e-3
+"""A lease is looked at so much earlier than its time, as sums of times are rounded; whether it is time is exact."""
 
 
 @dataclass(slots=True)
@@ -14,8 +18,7 @@ class HeldChunk:
     """A chunk in the hands of a lease."""
 
     chunk: Chunk
-    limit_s: float = math.inf
-    """It has overrun its tasks' deadlines when it takes longer than this."""
+    taken: Taken
     begun_at: float | None = None
     is_suspect: bool = False
     kill_at: float = math.inf
@@ -35,7 +38,33 @@ class Lease:
     ending: bool = False
     killed: str = ""
     """Why its worker is being killed: timeout, preempted or cancelled."""
+    look_at: float = math.inf
+    """Its worker is not overdue before that."""
 
     def begun(self) -> Iterator[HeldChunk]:
         """The chunks that its worker has begun; the last one is what it executes."""
         return (held for held in self.held.values() if held.begun_at is not None)
+
+    @property
+    def holds_suspects(self) -> bool:
+        """Whether it has tasks in hand that are run by themselves."""
+        return True in [held.is_suspect for held in self.held.values()]
+
+    def find_overdue(self, grace_s: float, now: float) -> str:
+        """Why its worker is to be killed for what it has begun, if it is: it had time to let go by itself."""
+        self.look_at = math.inf
+        for held in self.begun():
+            taken_s = now - held.begun_at if held.begun_at is not None else 0.0
+            if taken_s > held.taken.limit_s + 2 * grace_s:
+                return "timeout"
+            if now >= held.kill_at and taken_s >= grace_s:
+                return "cancelled"
+            self.watch(held, grace_s)
+        return ""
+
+    def watch(self, held: HeldChunk, grace_s: float) -> None:
+        """Have it looked at when a chunk that it has begun may be overdue."""
+        if held.begun_at is not None:
+            late_at = held.begun_at + held.taken.limit_s + 2 * grace_s
+            kill_at = max(held.kill_at, held.begun_at + grace_s)
+            self.look_at = min(self.look_at, late_at - ROUNDING_S, kill_at - ROUNDING_S)

@@ -7,6 +7,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Any
 
+from dfz_ray.engine.consecutive import find_range
 from dfz_ray.errors import IllegalTransition
 
 
@@ -50,7 +51,8 @@ TRANSITIONS: dict[tuple[State, Happening], State] = {
 FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 """No event leads out of these."""
 
-_NEXT = [[TRANSITIONS.get((state, happening), -1) for state in State] for happening in Happening]
+_NEXT = [[int(TRANSITIONS.get((state, happening), -1)) for state in State] for happening in Happening]
+_SOURCES = [frozenset(int(source) for source, known in TRANSITIONS if known == happening) for happening in Happening]
 
 
 class Lifecycle:
@@ -84,14 +86,33 @@ class Lifecycle:
             IllegalTransition: it can't happen to one of them; then none has changed.
         """
         states, following = self._states, _NEXT[happening]
-        targets = [following[states[number]] for number in numbers]
-        if -1 in targets:
-            culprit = numbers[targets.index(-1)]
+        run = find_range(numbers, len(states)) if len(numbers) > 1 else None
+        sources = set(map(states.__getitem__, numbers) if run is None else states[run.start : run.stop])
+        if not sources <= _SOURCES[happening]:
+            culprit = next(number for number in numbers if following[states[number]] < 0)
             raise IllegalTransition(culprit, self.get_state(culprit).label, happening.name.lower(), self._history())
-        for number, target in zip(numbers, targets, strict=True):
-            self.counts[states[number]] -= 1
-            self.counts[target] += 1
-            states[number] = target
+        if len(sources) > 1:
+            for number in set(numbers):
+                self._count(states[number], following[states[number]], 1)
+                states[number] = following[states[number]]
+            return
+        for source in sources:
+            target = following[source]
+            if run is None:
+                self._count(source, target, len(set(numbers)))
+                for number in numbers:
+                    states[number] = target
+            else:
+                self._count(source, target, len(run))
+                states[run.start : run.stop] = bytes((target,)) * len(run)
+
+    def _count(self, source: int, target: int, tasks: int) -> None:
+        self.counts[source] -= tasks
+        self.counts[target] += tasks
+
+    def find_open(self) -> set[int]:
+        """The tasks that are not in a final state."""
+        return {number for number, state in enumerate(self._states) if state < State.COMPLETED}
 
     @property
     def open(self) -> int:

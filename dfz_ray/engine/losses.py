@@ -93,7 +93,14 @@ class Losses:
         return executing
 
     def _on_begun_lost(
-        self, held: HeldChunk, wanted: list[int], executing: int, message: str, reason: str, is_free: bool, now: float
+        self,
+        held: HeldChunk,
+        wanted: Sequence[int],
+        executing: int,
+        message: str,
+        reason: str,
+        is_free: bool,
+        now: float,
     ) -> list[Command]:
         """What was executed of a chunk is lost with its worker, and one task may be to blame for that."""
         chunk = held.chunk

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from dfz_ray.engine.retries import KindPolicy
@@ -20,16 +21,6 @@ class KindEntry(NamedTuple):
     policy: KindPolicy = KindPolicy()
 
 
-class TaskEnd(NamedTuple):
-    """How one task's execution ended on a worker."""
-
-    number: int
-    succeeded: bool
-    duration_s: float
-    reason: str = ""
-    """Of one that failed."""
-
-
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """The tasks handed to a worker at once."""
@@ -39,6 +30,8 @@ class Chunk:
     budget_s: float
     """A worker that has used up so much starts no further task of the chunk, and hands the rest back."""
 
+
+NO_FAILURES: Mapping[int, str] = MappingProxyType({})
 
 # --- events -----------------------------------------------------------------------------------------------------------
 
@@ -73,7 +66,12 @@ class ChunkEnded:
 
     lease: int
     chunk: int
-    ends: Sequence[TaskEnd]
+    numbers: Sequence[int]
+    """The tasks that were executed, in order."""
+    durations_s: Sequence[float]
+    """How long each of them took."""
+    failures: Mapping[int, str] = field(default_factory=lambda: NO_FAILURES)
+    """Why those failed that did, by number: the reason."""
 
 
 @dataclass(frozen=True, slots=True)

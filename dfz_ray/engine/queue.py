@@ -5,14 +5,14 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dfz_ray.engine.chunking import TASKS_LIMIT, Pace, RunTimes, chunk_size, overrun_budget_s
+from dfz_ray.engine.ranking import Rank, Ranking
 from dfz_ray.engine.retries import KindPolicy
-
-Rank = tuple[int, int, float]
+from dfz_ray.engine.waiting import Waiting
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Kind:
     name: str
     lane: int
     policy: KindPolicy = KindPolicy()
-    waiting: deque[int] = field(default_factory=deque)
+    waiting: Waiting = field(default_factory=Waiting)
     waiting_since: float = 0.0
     """When the first of those that wait came."""
     granted: list[float] = field(default_factory=list)
@@ -32,8 +32,6 @@ class Kind:
     last_size: int = 1
     probing: int = 0
     """Chunks of it that are out while nothing is known of it."""
-    stamp: int = 0
-    """Counts the changes of its rank: an older entry in the lane's heap is void."""
 
     @property
     def rank(self) -> Rank:
@@ -57,7 +55,8 @@ class Lane:
     """The waiting tasks of one domain and one shape: a lease takes from one lane."""
 
     number: int
-    heap: list[tuple[Rank, int, int]] = field(default_factory=list)
+    ranking: Ranking = field(default_factory=Ranking)
+    """Its kinds of which some wait."""
     waiting: int = 0
     left_s: float = 0.0
     """The work that waits, as far as it is known, in seconds."""
@@ -67,17 +66,20 @@ class Lane:
     """How many leases of its shape the cluster can run at once."""
     seen: bool = False
     """Whether the cluster ever could run one."""
-    ruled_out: str | None = None
-    """Why none of its tasks can ever run, where that is so."""
     leases: int = 0
-    starting: int = 0
-    """Leases that have not asked for work yet."""
+    unplaced: dict[int, None] = field(default_factory=dict)
+    """Leases that have not asked for work yet, in the order of their start."""
     stillborn: int = 0
     """Deaths in a row of leases that had not."""
     fruitless: int = 0
     """Deaths in a row of workers that executed no task."""
     replaced_from: int = 0
     """The first lease that was started after the last of these deaths."""
+
+    @property
+    def starting(self) -> int:
+        """How many leases have not asked for work yet."""
+        return len(self.unplaced)
 
 
 class Taken(NamedTuple):
@@ -87,6 +89,11 @@ class Taken(NamedTuple):
     budget_s: float
     limit_s: float = math.inf
     """No worker that keeps their deadlines takes longer."""
+    priority: int = 0
+    is_preemptible: bool = True
+    """Whether each of them may be preempted."""
+    kind: int | None = None
+    """The number of their kind, where they are known to be of one."""
 
 
 class Queue:
@@ -96,6 +103,8 @@ class Queue:
         self.kinds: list[Kind] = []
         self.lanes: list[Lane] = []
         self.priorities: set[int] = set()
+        self.changed: set[int] = set()
+        """Lanes in which something has changed; `Urgency` looks at them again, and clears this."""
         self.delayed: dict[int, tuple[float, int]] = {}
         """Tasks that are to be tried again: when, and their kind."""
         self._delays: list[tuple[float, int]] = []
@@ -112,13 +121,17 @@ class Queue:
             self.lanes.append(Lane(len(self.lanes)))
         return self.lanes[number]
 
-    def put(self, kind_number: int, numbers: Iterable[int], now: float) -> None:
+    def put(self, kind_number: int, numbers: Sequence[int], now: float) -> None:
         """Let tasks of one kind wait behind the others of that kind."""
-        self._put(kind_number, numbers, now, first=False)
+        kind = self.kinds[kind_number]
+        kind.waiting.append(numbers)
+        self._note_more(kind, len(numbers), now)
 
     def put_back(self, kind_number: int, numbers: Sequence[int], now: float) -> None:
         """Let tasks that had been taken wait again, before the others of their kind."""
-        self._put(kind_number, reversed(numbers), now, first=True)
+        kind = self.kinds[kind_number]
+        kind.waiting.appendleft(numbers)
+        self._note_more(kind, len(numbers), now)
 
     def delay(self, kind_number: int, number: int, due: float) -> None:
         """Let a task wait again from some time on."""
@@ -149,9 +162,8 @@ class Queue:
         """Take tasks out, of those that wait; returns which these were."""
         removed = [number for number in numbers if self.delayed.pop(number, None) is not None]
         for kind in self.kinds:
-            gone = [number for number in kind.waiting if number in numbers]
+            gone = kind.waiting.remove(numbers)
             if gone:
-                kind.waiting = deque(number for number in kind.waiting if number not in numbers)
                 lane = self.lanes[kind.lane]
                 lane.waiting -= len(gone)
                 lane.left_s = max(0.0, lane.left_s - len(gone) * kind.times.mean_s) if lane.waiting else 0.0
@@ -162,17 +174,15 @@ class Queue:
                 removed.extend(number for number in group.numbers if number in numbers)
                 group.numbers[:] = [number for number in group.numbers if number not in numbers]
             lane.suspects = deque(group for group in lane.suspects if group.numbers)
+            self.changed.add(lane.number)
         return removed
 
-    def _put(self, kind_number: int, numbers: Iterable[int], now: float, first: bool) -> None:
-        kind = self.kinds[kind_number]
+    def _note_more(self, kind: Kind, added: int, now: float) -> None:
         lane = self.lanes[kind.lane]
-        before = len(kind.waiting)
-        (kind.waiting.extendleft if first else kind.waiting.extend)(numbers)
-        added = len(kind.waiting) - before
         lane.waiting += added
         lane.left_s += added * kind.times.mean_s
-        if before == 0 and added:
+        self.changed.add(kind.lane)
+        if added and kind.waiting.count == added:
             kind.waiting_since = now
             self._rank(kind)
 
@@ -181,7 +191,7 @@ class Queue:
         kind = self.kinds[kind_number]
         before = kind.times.mean_s
         kind.times.learn(count, total_s, total_squares)
-        self.lanes[kind.lane].left_s += len(kind.waiting) * (kind.times.mean_s - before)
+        self.lanes[kind.lane].left_s += kind.waiting.count * (kind.times.mean_s - before)
         kind.probing = 0
         self._rank(kind)
 
@@ -193,9 +203,12 @@ class Queue:
             self._rank(kind)
 
     def _rank(self, kind: Kind) -> None:
-        kind.stamp += 1
-        if kind.waiting:
-            heapq.heappush(self.lanes[kind.lane].heap, (kind.rank, kind.number, kind.stamp))
+        ranking = self.lanes[kind.lane].ranking
+        self.changed.add(kind.lane)
+        if kind.waiting.count:
+            ranking.put(kind.number, kind.rank)
+        else:
+            ranking.remove(kind.number)
 
     def add_suspects(self, kind_number: int, numbers: list[int]) -> None:
         """Let tasks of one priority wait to be run by themselves."""
@@ -203,6 +216,12 @@ class Queue:
         suspects = self.lanes[kind.lane].suspects
         before = sum(group.kind.policy.priority >= kind.policy.priority for group in suspects)
         suspects.insert(before, Suspects(kind, numbers))
+        self.changed.add(kind.lane)
+
+    def take_suspects(self, lane: Lane) -> list[int]:
+        """Take out the suspects of a lane that are due first."""
+        self.changed.add(lane.number)
+        return lane.suspects.popleft().numbers
 
     def find_suspects(self, lane: Lane) -> Suspects | None:
         """The suspects of a lane, where they are due before all else that waits there."""
@@ -218,45 +237,43 @@ class Queue:
 
     def find_first(self, lane: Lane) -> Kind | None:
         """The kind of a lane that is due first, if any waits."""
-        while lane.heap:
-            _, number, stamp = lane.heap[0]
-            kind = self.kinds[number]
-            if stamp == kind.stamp and kind.waiting:
-                return kind
-            heapq.heappop(lane.heap)
-        return None
+        number = lane.ranking.find_first()
+        return None if number is None else self.kinds[number]
 
     def take(self, lane: Lane, pace: Pace) -> Taken | None:
         """Take a chunk's tasks from a lane, which must have some waiting."""
         numbers: list[int] = []
         share_s = pace.share_s(lane.left_s)
         expected_s, spread_s, sum_s, longest_s = 0.0, 0.0, 0.0, 0.0
-        priority, is_limited = 0, False
+        priority, is_limited, is_preemptible = 0, False, True
+        sole: int | None = None
         while len(numbers) < TASKS_LIMIT and (kind := self.find_first(lane)) is not None:
-            timeout_s = math.inf if kind.policy.timeout_s is None else kind.policy.timeout_s
-            if numbers and (
-                not kind.times.known or (kind.policy.priority, timeout_s < math.inf) != (priority, is_limited)
-            ):
+            times, policy = kind.times, kind.policy
+            timeout_s = math.inf if policy.timeout_s is None else policy.timeout_s
+            if numbers and (not times.known or (policy.priority, timeout_s < math.inf) != (priority, is_limited)):
                 break  # what is unknown goes alone: it would spoil the estimate; and no deadline, the limit
-            priority, is_limited = kind.policy.priority, timeout_s < math.inf
+            priority, is_limited = policy.priority, timeout_s < math.inf
             rest_s = share_s - expected_s
-            if numbers and kind.times.mean_s > rest_s:
+            if numbers and times.mean_s > rest_s:
                 break
             rest_s = min(rest_s, timeout_s)  # a chunk is to be no longer than a deadline
-            size = min(chunk_size(kind.times, len(kind.waiting), kind.last_size, rest_s), TASKS_LIMIT - len(numbers))
+            size = min(chunk_size(times, kind.waiting.count, kind.last_size, rest_s), TASKS_LIMIT - len(numbers))
+            sole = None if numbers else kind.number
             numbers.extend(self._take_from(lane, kind, size))
+            is_preemptible = is_preemptible and policy.preemptible
             sum_s, longest_s = sum_s + size * timeout_s, max(longest_s, timeout_s)
-            expected_s += size * kind.times.mean_s
-            spread_s = max(spread_s, kind.times.spread_s)
-            if not kind.times.known or kind.waiting:
+            expected_s += size * times.mean_s
+            spread_s = max(spread_s, times.spread_s)
+            if not times.known or kind.waiting.count:
                 break
         if not numbers:
             return None
         budget_s = overrun_budget_s(expected_s, len(numbers), spread_s, pace.aim_s)
-        return Taken(numbers, budget_s, min(sum_s, budget_s + longest_s))
+        return Taken(numbers, budget_s, min(sum_s, budget_s + longest_s), priority, is_preemptible, sole)
 
     def _take_from(self, lane: Lane, kind: Kind, size: int) -> list[int]:
-        numbers = [kind.waiting.popleft() for _ in range(size)]
+        numbers = kind.waiting.take(size)
+        self.changed.add(lane.number)
         lane.waiting -= size
         lane.left_s = lane.left_s - size * kind.times.mean_s if lane.waiting else 0.0
         kind.last_size = size
@@ -264,6 +281,7 @@ class Queue:
             del kind.granted[0]
         if not kind.times.known:
             kind.probing += 1
+        if not (kind.times.known and kind.waiting.count):
             self._rank(kind)
         return numbers
 
@@ -275,6 +293,7 @@ class Queue:
             if kind.lane == lane.number:
                 numbers.extend(kind.waiting)
                 kind.waiting.clear()
-        lane.heap.clear()
+        lane.ranking.clear()
         lane.waiting, lane.left_s = 0, 0.0
+        self.changed.add(lane.number)
         return numbers

@@ -15,7 +15,6 @@ from dfz_ray.engine.messages import (
     Command,
     Event,
     GiveChunk,
-    TaskEnd,
     WorkAsked,
 )
 from dfz_ray.engine.retries import KindPolicy
@@ -200,13 +199,13 @@ class Worker:
             self._cluster.lose(self.lease, reason)
 
     def _end_chunk(self, chunk: Chunk) -> ChunkEnded:
-        ends = []
-        for step in self._steps:
-            self._cluster.executions.append(Execution(step.number, self.lease, step.began_s, step.ended_s))
-            ends.append(TaskEnd(step.number, not step.run.reason, step.run.duration_s, step.run.reason))
+        steps = self._steps
+        self._cluster.executions.extend(Execution(one.number, self.lease, one.began_s, one.ended_s) for one in steps)
         self._cluster.note_busy(self, False)
         self._chunk, self._steps = None, []
-        return ChunkEnded(self.lease, chunk.id, ends)
+        numbers, durations_s = [one.number for one in steps], [one.run.duration_s for one in steps]
+        failures = {one.number: one.run.reason for one in steps if one.run.reason}
+        return ChunkEnded(self.lease, chunk.id, numbers, durations_s, failures)
 
     def _find_step(self) -> Step | None:
         now = self._cluster.now

@@ -29,7 +29,6 @@ from dfz_ray.engine.messages import (
     LeaseLost,
     NoteAttemptsLost,
     StopAsked,
-    TaskEnd,
     TasksSubmitted,
 )
 from dfz_ray.simulation import Costs, Run, Simulation
@@ -277,7 +276,8 @@ class FaultyCluster(Simulation):
         said: list[Event] = []
         for lease, chunks in self.witness.held.items():
             for chunk in chunks.values():
-                ends = [TaskEnd(number, self.dice.random() < 0.5, 0.01, "exception") for number in chunk.numbers]
-                said.extend([ChunkBegan(lease, chunk.id), ChunkEnded(lease, chunk.id, ends)])
+                failures = {number: "exception" for number in chunk.numbers if self.dice.random() >= 0.5}
+                ended = ChunkEnded(lease, chunk.id, list(chunk.numbers), [0.01] * len(chunk.numbers), failures)
+                said.extend([ChunkBegan(lease, chunk.id), ended])
             said.append(self.dice.choice([LeaseEnded(lease), LeaseLost(lease, "it died")]))
         return self.dice.sample(said, k=min(len(said), 6))

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual_cluster import ONCE, Job, VirtualCluster
-from witness import Witness
+from witness import Witness, chunk_ended
 
 import dfz_ray.engine
 from dfz_ray.engine.chunking import TASKS_LIMIT
@@ -24,7 +24,6 @@ from dfz_ray.engine.engine import Engine
 from dfz_ray.engine.messages import (
     AnswerEnd,
     ChunkBegan,
-    ChunkEnded,
     Command,
     Event,
     GiveChunk,
@@ -32,7 +31,6 @@ from dfz_ray.engine.messages import (
     LaneSized,
     LeaseEnded,
     ManagerMeasured,
-    TaskEnd,
     TasksSubmitted,
 )
 
@@ -167,7 +165,7 @@ def test_an_unknown_kind_is_never_added_to_a_chunk_of_others() -> None:
     assert isinstance(quick, GiveChunk)
     assert isinstance(unknown, GiveChunk)
     assert (list(quick.chunk.numbers), list(unknown.chunk.numbers)) == ([0], [2])
-    witness.tell(ChunkEnded(first, quick.chunk.id, [TaskEnd(0, True, 0.0)]))
+    witness.tell(chunk_ended(first, quick.chunk, 0.0))
 
     rest = witness.ask(first)
 
@@ -404,9 +402,8 @@ def test_what_is_handed_back_keeps_its_turn() -> None:
     given = witness.ask(lease)
     for _ in range(6):  # until chunks of 64 and one ahead are out
         assert isinstance(given, GiveChunk)
-        ends = [TaskEnd(number, True, 0.001) for number in given.chunk.numbers]
         witness.tell(ChunkBegan(lease, given.chunk.id))
-        witness.tell(ChunkEnded(lease, given.chunk.id, ends))
+        witness.tell(chunk_ended(lease, given.chunk))
         given = witness.ask(lease)
     assert isinstance(given, GiveChunk)
     ahead = witness.ask(lease)
@@ -422,9 +419,7 @@ def test_what_is_handed_back_keeps_its_turn() -> None:
         given = witness.ask(lease)
         assert isinstance(given, GiveChunk)
         again.extend(given.chunk.numbers)
-        witness.tell(
-            ChunkEnded(lease, given.chunk.id, [TaskEnd(number, True, 0.001) for number in given.chunk.numbers])
-        )
+        witness.tell(chunk_ended(lease, given.chunk))
     assert again[: len(in_hand)] == in_hand
 
 

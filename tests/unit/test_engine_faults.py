@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual_cluster import ONCE, Job, VirtualCluster
-from witness import Witness
+from witness import Witness, chunk_ended
 
 from dfz_ray.engine.lifecycle import State
 from dfz_ray.engine.messages import (
@@ -36,7 +36,6 @@ from dfz_ray.engine.messages import (
     LeaseLost,
     NoteAttemptsLost,
     StopAsked,
-    TaskEnd,
     TasksSubmitted,
     TimePassed,
 )
@@ -46,16 +45,12 @@ DEFAULT = KindPolicy()
 WHY = "needs 4 GPUs; no node has that, the nearest one has 1 of 4 GPU"
 
 
-def ends_of(given_chunk: GiveChunk, duration_s: float = 0.001) -> list[TaskEnd]:
-    return [TaskEnd(number, True, duration_s) for number in given_chunk.chunk.numbers]
-
-
 def serve(witness: Witness, lease: int, chunks: int, duration_s: float = 0.001) -> GiveChunk:
     """Let a lease run so many chunks to their end; returns the next one, given and not begun."""
     for _ in range(chunks):
         answer = witness.ask(lease)
         assert isinstance(answer, GiveChunk)
-        witness.tell(ChunkEnded(lease, answer.chunk.id, ends_of(answer, duration_s)))
+        witness.tell(chunk_ended(lease, answer.chunk, duration_s))
     answer = witness.ask(lease)
     assert isinstance(answer, GiveChunk)
     return answer
@@ -157,7 +152,7 @@ def test_a_suspect_group_runs_by_itself() -> None:
         assert isinstance(witness.ask(lease), AnswerWait)
         assert half.chunk.budget_s == math.inf
         halves.extend(half.chunk.numbers)
-        witness.tell(ChunkEnded(lease, half.chunk.id, ends_of(half)))
+        witness.tell(chunk_ended(lease, half.chunk))
     assert halves == list(crashed.chunk.numbers)
     following = witness.ask(lease)
     assert isinstance(following, GiveChunk)
@@ -176,7 +171,7 @@ def test_a_suspect_group_is_not_handed_ahead() -> None:
     witness.tell(LeaseLost(mine, "it died"))
 
     assert isinstance(witness.ask(others), AnswerWait)
-    witness.tell(ChunkEnded(others, in_hand.chunk.id, ends_of(in_hand)))
+    witness.tell(chunk_ended(others, in_hand.chunk))
     half = witness.ask(others)
     assert isinstance(half, GiveChunk)
     assert list(half.chunk.numbers) == list(crashed.chunk.numbers)[: len(half.chunk.numbers)]
@@ -234,7 +229,7 @@ def test_a_kind_whose_first_try_is_lost_is_tried_again_at_once(event: LeaseEnded
     witness = Witness(1, lease_s=1000)
     witness.tell(TasksSubmitted([KindEntry("known", 0)], [0] * 400))
     in_hand = serve(witness, lease=0, chunks=4)
-    witness.tell(ChunkEnded(0, in_hand.chunk.id, ends_of(in_hand)))
+    witness.tell(chunk_ended(0, in_hand.chunk))
     witness.tell(TasksSubmitted([KindEntry("unknown", 0)], [1] * 3))
     first = witness.ask(0)
     assert isinstance(first, GiveChunk)
@@ -257,7 +252,7 @@ def test_a_late_or_second_end_of_a_chunk_is_superseded(how: str) -> None:
     witness = submitted(100)
     (lease,) = witness.out
     chunk = serve(witness, lease, chunks=3)
-    end = ChunkEnded(lease, chunk.chunk.id, ends_of(chunk))
+    end = chunk_ended(lease, chunk.chunk)
     witness.tell({"ended": end, "lost": LeaseLost(lease, "it died"), "handed back": LeaseEnded(lease)}[how])
     counts = list(witness.engine.tasks.counts)
 
@@ -275,7 +270,7 @@ def test_second_words_of_a_lease_change_nothing() -> None:
     began = ChunkBegan(lease, chunk.chunk.id)
     witness.tell(began)
     witness.tell(began)
-    witness.tell(ChunkEnded(lease, chunk.chunk.id, ends_of(chunk)))
+    witness.tell(chunk_ended(lease, chunk.chunk))
     witness.tell(LeaseEnded(lease))
     counts = list(witness.engine.tasks.counts)
 
@@ -291,9 +286,11 @@ def test_what_a_worker_says_of_others_tasks_is_superseded() -> None:
     witness = submitted(50)
     (lease,) = witness.out
     chunk = serve(witness, lease, chunks=3)
-    mine = ends_of(chunk)
+    mine = chunk_ended(lease, chunk.chunk)
 
-    commands = witness.tell(ChunkEnded(lease, chunk.chunk.id, [*mine, TaskEnd(0, True, 9.0), TaskEnd(49, False, 9.0)]))
+    commands = witness.tell(
+        ChunkEnded(lease, chunk.chunk.id, [*mine.numbers, 0, 49], [*mine.durations_s, 9.0, 9.0], {49: "exception"})
+    )
 
     (commit,) = (command for command in commands if isinstance(command, CommitEnds))
     assert (list(commit.completed), commit.failed, commit.superseded) == (list(chunk.chunk.numbers), [], [0, 49])
@@ -617,7 +614,7 @@ def test_a_task_that_waits_for_its_next_attempt_is_cancelled() -> None:
     (lease,) = witness.out
     answer = witness.ask(lease)
     assert isinstance(answer, GiveChunk)
-    witness.tell(ChunkEnded(lease, answer.chunk.id, [TaskEnd(0, False, 0.1, "exception")]))
+    witness.tell(ChunkEnded(lease, answer.chunk.id, [0], [0.1], {0: "exception"}))
     assert witness.engine.wake_at == pytest.approx(1.0)
 
     commands = witness.tell(CancelAsked())
@@ -652,7 +649,7 @@ def test_what_a_worker_has_in_hand_is_cancelled_too() -> None:
 
     assert commands == [CommitCancellations(gone), InterruptLease(lease, gone)]
     witness.commit(1.1)
-    commands = witness.tell(ChunkEnded(lease, chunk.id, ends_of(GiveChunk(lease, chunk))), 1.2)
+    commands = witness.tell(chunk_ended(lease, chunk), 1.2)
     (commit,) = (command for command in commands if isinstance(command, CommitEnds))
     assert commit.superseded == gone
     assert len(commit.completed) == len(chunk.numbers) - 3
@@ -682,7 +679,7 @@ def test_a_worker_is_not_killed_for_what_it_has_not_begun() -> None:
 
     assert witness.tell(TimePassed(), 100.0) == []
 
-    witness.tell(ChunkEnded(lease, chunk.id, ends_of(GiveChunk(lease, chunk))), 100.1)
+    witness.tell(chunk_ended(lease, chunk), 100.1)
     witness.tell(ChunkBegan(lease, ahead.chunk.id), 100.1)
     assert witness.tell(TimePassed(), 100.5) == [], "it has just begun, and had no time to let go"
     assert witness.tell(TimePassed(), 101.2) == [KillLease(lease, "cancelled")]
@@ -694,7 +691,7 @@ def test_an_older_cancellation_takes_no_grace_from_a_newer_one() -> None:
     witness.tell(CancelAsked([chunk.numbers[0]]), 10.0)
     ahead = witness.ask(lease, 10.1)
     assert isinstance(ahead, GiveChunk)
-    witness.tell(ChunkEnded(lease, chunk.id, ends_of(GiveChunk(lease, chunk))[1:]), 10.2)
+    witness.tell(ChunkEnded(lease, chunk.id, chunk.numbers[1:], [0.001] * (len(chunk.numbers) - 1)), 10.2)
     witness.tell(ChunkBegan(lease, ahead.chunk.id), 10.2)
     witness.tell(CancelAsked([ahead.chunk.numbers[0]]), 20.0)
 
@@ -704,7 +701,7 @@ def test_an_older_cancellation_takes_no_grace_from_a_newer_one() -> None:
 def test_what_is_on_its_way_to_the_disk_stays() -> None:
     """A task that has ended, and is not committed yet, is not cancelled any more."""
     witness, lease, chunk = with_chunk()
-    witness.tell(ChunkEnded(lease, chunk.id, ends_of(GiveChunk(lease, chunk))))
+    witness.tell(chunk_ended(lease, chunk))
     done = dict(witness.outcome)
 
     witness.tell(CancelAsked())
@@ -722,7 +719,7 @@ def test_an_unknown_kind_that_was_cancelled_is_tried_as_any_other() -> None:
     assert isinstance(answer, GiveChunk)
     witness.tell(CancelAsked([0]))
 
-    witness.tell(ChunkEnded(lease, answer.chunk.id, []))
+    witness.tell(ChunkEnded(lease, answer.chunk.id, [], []))
 
     assert witness.engine._queue.kinds[0].rank[1] == 0
 

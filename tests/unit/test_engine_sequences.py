@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
-from witness import Witness
+from witness import Witness, chunk_ended
 
 from dfz_ray.engine.lifecycle import State
 from dfz_ray.engine.messages import (
@@ -25,7 +25,6 @@ from dfz_ray.engine.messages import (
     LeaseLost,
     ManagerMeasured,
     StopAsked,
-    TaskEnd,
     TasksSubmitted,
     TimePassed,
 )
@@ -78,11 +77,11 @@ class AnySequence(RuleBasedStateMachine):
         held = [(lease, chunk) for lease, chunks in sorted(self.witness.held.items()) for chunk in sorted(chunks)]
         return held[index % len(held)] if held else None
 
-    def end_chunk(self, lease: int, chunk_id: int, ends: list[TaskEnd]) -> None:
-        for end in ends:
-            if end.number in self.witness.chunk_of:  # what is cancelled is not asked any more
-                self.told[end.number] = "completed" if end.succeeded else end.reason
-        self.tell(ChunkEnded(lease, chunk_id, ends))
+    def end_chunk(self, event: ChunkEnded) -> None:
+        for number in event.numbers:
+            if number in self.witness.chunk_of:  # what is cancelled is not asked any more
+                self.told[number] = event.failures.get(number, "completed")
+        self.tell(event)
 
     @rule(
         kinds=st.lists(st.integers(0, KINDS - 1), min_size=1, max_size=20),
@@ -114,11 +113,8 @@ class AnySequence(RuleBasedStateMachine):
         if held := self.pick_chunk(index):
             numbers = self.witness.held[held[0]][held[1]].numbers
             executed = numbers[: max(1, round(share * len(numbers)))]
-            ends = [
-                TaskEnd(number, position not in failed, duration_s, reason if position in failed else "")
-                for position, number in enumerate(executed)
-            ]
-            self.end_chunk(*held, ends)
+            failures = {number: reason for position, number in enumerate(executed) if position in failed}
+            self.end_chunk(ChunkEnded(*held, executed, [duration_s] * len(executed), failures))
 
     @rule(index=INDEX, chunks=st.integers(1, 12), duration_s=st.sampled_from([0.0, 1e-4, 1e-3]))
     def worker_works(self, index: int, chunks: int, duration_s: float) -> None:
@@ -128,7 +124,7 @@ class AnySequence(RuleBasedStateMachine):
             for chunk_id, chunk in sorted(self.witness.held.get(lease, {}).items())[:1]:
                 self.tell(ChunkBegan(lease, chunk_id))
                 self.witness.ask(lease, self.now)
-                self.end_chunk(lease, chunk_id, [TaskEnd(number, True, duration_s) for number in chunk.numbers])
+                self.end_chunk(chunk_ended(lease, chunk, duration_s))
             if not self.witness.held.get(lease):
                 self.witness.ask(lease, self.now)
 
@@ -229,7 +225,7 @@ class AnySequence(RuleBasedStateMachine):
     def _serve(self, lease: int) -> None:
         for chunk_id, chunk in list(self.witness.held.get(lease, {}).items()):
             self.witness.tell(ChunkBegan(lease, chunk_id), self.now)
-            self.end_chunk(lease, chunk_id, [TaskEnd(number, True, 0.01) for number in chunk.numbers])
+            self.end_chunk(chunk_ended(lease, chunk, 0.01))
         answer = self.witness.ask(lease, self.now)
         assert isinstance(answer, GiveChunk | AnswerEnd) or (isinstance(answer, AnswerWait) and self.witness.held)
         if isinstance(answer, AnswerEnd):

@@ -65,7 +65,7 @@ def _own_domains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def run(tmp_path: Path) -> Path:
     """A run of tasks of a user's domain, each with a way of its own to end."""
     outcomes = [
-        (*completed(0, RESULT)[:5], digest(RESULT), None, None, None),
+        completed(0, RESULT),
         completed(1, "something else"),
         failed(3, "exception", "ValueError"),
     ]

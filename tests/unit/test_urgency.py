@@ -11,9 +11,10 @@ from virtual_cluster import Job, VirtualCluster
 
 from dfz_ray.engine.lease import HeldChunk, Lease
 from dfz_ray.engine.messages import Chunk, LaneSized
-from dfz_ray.engine.queue import Kind, Queue
+from dfz_ray.engine.preemption import find_victims
+from dfz_ray.engine.queue import Kind, Queue, Taken
 from dfz_ray.engine.retries import KindPolicy
-from dfz_ray.engine.urgency import find_displaced, find_kind, find_victims, must_make_room
+from dfz_ray.engine.urgency import Urgency
 
 LOW = KindPolicy(priority=0)
 HIGH = KindPolicy(priority=5)
@@ -25,37 +26,42 @@ class Stage:
 
     def __init__(self) -> None:
         self.queue = Queue()
+        self.urgency = Urgency(self.queue)
         self.leases: dict[int, Lease] = {}
-        self.kind_of: dict[int, Kind] = {}
         self._numbers = itertools.count()
 
     def kind(self, lane: int, policy: KindPolicy = LOW, waiting: int = 0, since: float = 0.0) -> Kind:
         """A kind, and so many of its tasks that wait."""
         self.queue.add_kind(f"kind {len(self.queue.kinds)}", lane, policy)
         kind = self.queue.kinds[-1]
-        self.queue.put(kind.number, [self.number(kind) for _ in range(waiting)], since)
+        self.queue.put(kind.number, [next(self._numbers) for _ in range(waiting)], since)
         return kind
 
     def lease(self, lane: int, kind: Kind | None = None, **more: object) -> Lease:
         """A lease: one that Ray has not placed, or one that executes a task of a kind since its time 0."""
         self.queue.get_lane(lane).leases += 1
+        self.queue.changed.add(lane)
         lease = Lease(lane, **more)  # type: ignore[arg-type]
         if kind is None:
-            self.queue.lanes[lane].starting += 1
+            self.queue.lanes[lane].unplaced[len(self.leases)] = None
         else:
             lease.asked_at, lease.served = 0.0, 1
-            lease.held[len(self.leases)] = HeldChunk(Chunk(len(self.leases), [self.number(kind)], 1.0), begun_at=0.0)
+            lease.held[len(self.leases)] = self.held(kind.policy)
         self.leases[len(self.leases)] = lease
         return lease
 
-    def victims(self, now: float, after_s: float = 5.0) -> list[int]:
-        return find_victims(self.queue, self.leases, self.kind_of.__getitem__, after_s, now)
+    def held(self, policy: KindPolicy) -> HeldChunk:
+        """A chunk of one task that has begun at the time 0."""
+        numbers = [next(self._numbers)]
+        taken = Taken(numbers, 1.0, math.inf, policy.priority, policy.preemptible)
+        return HeldChunk(Chunk(numbers[0], numbers, 1.0), taken, begun_at=0.0)
 
-    def number(self, kind: Kind) -> int:
-        """Another task of a kind."""
-        number = next(self._numbers)
-        self.kind_of[number] = kind
-        return number
+    def must_make_room(self, lease: Lease, slots: int) -> bool:
+        leaving = sum(bool(other.ending or other.killed) for other in self.leases.values())
+        return self.urgency.must_make_room(lease, len(self.leases) >= slots, leaving)
+
+    def victims(self, now: float, after_s: float = 5.0) -> list[int]:
+        return find_victims(self.queue, self.leases, -math.inf, after_s, now)
 
 
 # --- which kind is due ------------------------------------------------------------------------------------------------
@@ -67,7 +73,7 @@ def test_the_highest_priority_is_due_first() -> None:
     stage.kind(0, LOW, waiting=100)
     high = stage.kind(1, HIGH, waiting=1)
 
-    assert find_kind(stage.queue) is high
+    assert stage.urgency.find_kind() is high
 
 
 def test_a_lane_that_is_full_or_served_is_not_due() -> None:
@@ -76,11 +82,12 @@ def test_a_lane_that_is_full_or_served_is_not_due() -> None:
     low = stage.kind(0, LOW, waiting=100)
     stage.kind(1, HIGH, waiting=1)
     stage.lease(1)
-    assert find_kind(stage.queue) is low
+    assert stage.urgency.find_kind() is low
 
     stage.queue.lanes[0].capacity = 0
+    stage.queue.changed.add(0)
 
-    assert find_kind(stage.queue) is None
+    assert stage.urgency.find_kind() is None
 
 
 def test_suspects_keep_their_priority() -> None:
@@ -110,8 +117,8 @@ def test_a_lease_makes_room_for_a_higher_priority_only() -> None:
         other = stage.kind(1, policy, waiting=1)
         other.times.learn(1, 1.0, 1.0)
         stage.queue.kinds[0].times.learn(1, 1.0, 1.0)
-        assert must_make_room(stage.queue, stage.leases, lease, slots) == makes_room
-        assert not must_make_room(stage.queue, stage.leases, lease, slots + 1)
+        assert stage.must_make_room(lease, slots) == makes_room
+        assert not stage.must_make_room(lease, slots + 1)
 
 
 def test_only_as_many_leases_make_room_as_are_wanted() -> None:
@@ -121,10 +128,10 @@ def test_only_as_many_leases_make_room_as_are_wanted() -> None:
         low = stage.kind(0, LOW, waiting=5)
         lease = stage.lease(0, low)
         stage.kind(1, HIGH, waiting=1)
-        assert must_make_room(stage.queue, stage.leases, lease, 2) is False
+        assert stage.must_make_room(lease, 2) is False
         stage.lease(0, low, **mark)
 
-        assert must_make_room(stage.queue, stage.leases, lease, 2) is False
+        assert stage.must_make_room(lease, 2) is False
 
 
 def test_leases_do_not_come_and_go_for_one_that_ray_can_not_place() -> None:
@@ -133,11 +140,11 @@ def test_leases_do_not_come_and_go_for_one_that_ray_can_not_place() -> None:
     lease = stage.lease(0, stage.kind(0, LOW, waiting=5))
     stage.kind(1, HIGH, waiting=1)
     stage.lease(1)
-    assert must_make_room(stage.queue, stage.leases, lease, 2)
+    assert stage.must_make_room(lease, 2)
 
     lease.served = 0
 
-    assert not must_make_room(stage.queue, stage.leases, lease, 2)
+    assert not stage.must_make_room(lease, 2)
 
 
 def test_low_work_goes_on_while_ray_does_not_place_the_high_one() -> None:
@@ -156,11 +163,11 @@ def test_only_unplaced_leases_of_lower_priority_are_displaced() -> None:
     stage = Stage()
     low = stage.kind(0, LOW, waiting=9)
     stage.lease(0, low)
-    assert find_displaced(stage.queue, stage.leases, HIGH.priority) is None
+    assert stage.urgency.find_displaced(HIGH.priority) is None
     stage.lease(0)
 
-    assert find_displaced(stage.queue, stage.leases, HIGH.priority) == 1
-    assert find_displaced(stage.queue, stage.leases, LOW.priority) is None
+    assert stage.urgency.find_displaced(HIGH.priority) == 1
+    assert stage.urgency.find_displaced(LOW.priority) is None
 
 
 def test_a_high_task_does_not_wait_behind_what_ray_has_not_placed() -> None:
@@ -203,9 +210,8 @@ def test_equal_higher_and_firm_work_is_never_preempted(policy: KindPolicy) -> No
 def test_one_firm_task_protects_its_chunk() -> None:
     """A worker that has begun anything which must not be preempted is left alone."""
     stage = Stage()
-    low, firm = stage.kind(0, LOW), stage.kind(0, FIRM)
-    lease = stage.lease(0, low)
-    lease.held[7] = HeldChunk(Chunk(7, [*next(lease.begun()).chunk.numbers, stage.number(firm)], 1.0), begun_at=1.0)
+    lease = stage.lease(0, stage.kind(0, LOW))
+    lease.held[7] = stage.held(FIRM)
     stage.kind(0, HIGH, waiting=1)
 
     assert stage.victims(now=100.0) == []

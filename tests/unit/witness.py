@@ -56,6 +56,11 @@ class Handed(NamedTuple):
     """How many tasks waited, this chunk's included."""
 
 
+def chunk_ended(lease: int, chunk: Chunk, duration_s: float = 0.001) -> ChunkEnded:
+    """A worker executed a whole chunk; all tasks completed, and took as long."""
+    return ChunkEnded(lease, chunk.id, list(chunk.numbers), [duration_s] * len(chunk.numbers))
+
+
 class Witness:
     """An engine, and books about it that are kept from its events and commands alone and compared after every event."""
 
@@ -139,7 +144,7 @@ class Witness:
                 chunk = self.held.get(event.lease, {}).pop(event.chunk, None)
                 mine = {number for number in chunk.numbers if number in self.chunk_of} if chunk else set()
                 self._begin(chunk, now)
-                named = {end.number for end in event.ends}
+                named = set(event.numbers)
                 self._release(chunk, lambda number: number not in named)
                 return mine
             case LeaseEnded() | LeaseLost():
@@ -267,10 +272,10 @@ class Witness:
 
     def _note_ends(self, command: CommitEnds, event: Event, ended: set[int], now: float) -> None:
         assert isinstance(event, ChunkEnded)
-        accepted, named = [*command.completed, *command.failed, *command.retried], [end.number for end in event.ends]
-        assert sorted(accepted) == sorted(set(named) & ended)
-        assert sorted([*accepted, *command.superseded]) == sorted(named)
-        reasons = {end.number: end.reason for end in reversed(event.ends)}
+        accepted, reasons = [*command.completed, *command.failed, *command.retried], event.failures
+        assert sorted(accepted) == sorted(set(event.numbers) & ended)
+        assert sorted([*accepted, *command.superseded]) == sorted(event.numbers)
+        assert not reasons.keys() & set(command.completed)
         for number in command.failed:
             self._charge(number, reasons[number], now, is_last=True)
         for number in command.retried:
