@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import shutil
 import sys
@@ -46,25 +47,33 @@ Source = str | Path | Mapping[str, Any] | Iterable[Any]
 class Results(Sequence[Record]):
     """What came of a run: records in the order of submission, also by task id.
 
-    Its `digest` is SHA-256 over the completed results, in hex; equal digests mean equal results.
-
     Args:
         records: all of the run's.
-        metrics: see `dfz_ray.journal.measures.measure`.
+        slots: how many tasks could execute at once.
         run_dir: the run folder, or None where a temporary one was used and everything completed.
     """
 
-    def __init__(self, records: RecordTable, metrics: dict[str, Any], run_dir: str | None) -> None:
+    def __init__(self, records: RecordTable, slots: int, run_dir: str | None) -> None:
         self._records = records
-        self._positions = records.positions
-        self.metrics = metrics
-        self.digest = records.digest()
+        self._slots = slots
         self.run_dir = run_dir
         self.counts = records.counts
 
+    @functools.cached_property
+    def metrics(self) -> dict[str, Any]:
+        """How the run went; see `dfz_ray.journal.measures.measure`."""
+        from dfz_ray.journal.measures import measure
+
+        return measure(self._records.spans, self.counts, self._slots)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over the completed results, in hex; equal digests mean equal results."""
+        return self._records.digest()
+
     def __contains__(self, key: object) -> bool:
         """Whether there is a task of that id; or a record, as in any sequence."""
-        return key in self._positions if isinstance(key, str) else key in self._records
+        return key in self._records.positions if isinstance(key, str) else key in self._records
 
     def __len__(self) -> int:
         return len(self._records)
@@ -75,7 +84,7 @@ class Results(Sequence[Record]):
     def __getitem__(self, key: Any) -> Any:
         """A record by its task's id (KeyError where there is none) or by position; a slice of records."""
         if isinstance(key, str):
-            return self._records[self._positions[key]]
+            return self._records[self._records.positions[key]]
         return self._records[key]
 
     def values(self) -> list[Any]:
@@ -84,10 +93,10 @@ class Results(Sequence[Record]):
         Raises:
             TasksFailed: a task did not complete.
         """
-        for record in self._records:
-            if record.status != "completed":
-                raise TasksFailed(self.counts, (record.task_id, str(record.error or record.status)), self.run_dir or "")
-        return [record.result for record in self._records]
+        if self.counts["completed"] < len(self):
+            first = next(record for record in self._records if record.status != "completed")
+            raise TasksFailed(self.counts, (first.task_id, str(first.error or first.status)), self.run_dir or "")
+        return self._records.values()
 
     def to_pandas(self) -> pandas.DataFrame:
         """A table with a row for each task, and a column `result.<key>` for each key of a result."""
@@ -292,16 +301,12 @@ def wait_for_end(handle: RunHandle, tell: Tell) -> None:
 
 def read_results(folder: Path, slots: int | None = None, temporary: bool = False) -> Results:
     """The results of a run that has ended, from its folder; a temporary one is removed if all tasks completed."""
-    from dfz_ray.journal.measures import measure
-
     with JournalReader(folder) as journal:
         records, all_slots = journal.table(), slots or int(journal.meta["slots"])
-    counts = records.counts
-    metrics = measure(records.spans, counts, all_slots)
-    keep = not temporary or counts["completed"] < sum(counts.values())
+    keep = not temporary or records.counts["completed"] < len(records)
     if not keep:
         records.load()
-    results = Results(records, metrics, str(folder) if keep else None)
+    results = Results(records, all_slots, str(folder) if keep else None)
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     elif temporary:

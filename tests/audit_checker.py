@@ -26,18 +26,19 @@ KEYS = {
     "domains": ["domain"],
     "kinds": ["kind"],
     "files": ["sha256"],
-    "tasks": ["task"],
+    "blocks": ["first"],
     "leases": ["epoch", "lease"],
     "chunks": ["chunk"],
+    "completions": ["chunk"],
     "attempts": ["task", "chunk"],
     "cancels": ["cancel"],
     "outcomes": ["task"],
     "reopened": ["task", "outcome_commit"],
 }
 """The tables in the order in which a sum takes them, and their primary keys."""
-OUTCOME = ("task", "state", "epoch", "result", "file", "digest", "reason", "message", "traceback", "commit")
+OUTCOME = ("task", "state", "chunk", "reason", "message", "traceback", "commit")
 COMPLETED, FAILED, CANCELLED = 2, 3, 4
-LOST, SUPERSEDED = 2, 3
+ERROR, LOST, SUPERSEDED = 1, 2, 3
 
 Rows = list[dict[str, Any]]
 
@@ -85,12 +86,14 @@ def check_journal(folder: Path, scratch: Path) -> list[str]:
         }
     if isinstance(told, int) and told > len(tables["commits"]):
         found.append(f"{told} commits were told of")
-    if {row["key"]: row["value"] for row in tables["meta"]}.get("schema_version") != "2":
+    if {row["key"]: row["value"] for row in tables["meta"]}.get("schema_version") != "3":
         found.append("it is of another schema")
     return [
         *found,
         *check_commits(tables),
-        *check_conservation(tables),
+        *check_blocks(tables),
+        *check_references(tables),
+        *check_completions(tables),
         *check_outcomes(tables),
         *check_attempts(tables),
         *check_results(tables, folder / "results"),
@@ -103,7 +106,8 @@ def check_commits(tables: dict[str, Rows]) -> list[str]:
     for name, key in KEYS.items():
         rows = [list(row.items()) for row in tables[name]]
         if name == "outcomes":
-            moved = [{**row, "commit": row["outcome_commit"]} for row in tables["reopened"]]
+            rows = [items for items in rows if dict(items)["state"] != COMPLETED]
+            moved = [{**row, "chunk": None, "commit": row["outcome_commit"]} for row in tables["reopened"]]
             rows += [[(column, row[column]) for column in OUTCOME] for row in moved]
         for items in rows:
             row = dict(items)
@@ -129,33 +133,103 @@ def check_commits(tables: dict[str, Rows]) -> list[str]:
     return found
 
 
-def check_conservation(tables: dict[str, Rows]) -> list[str]:
-    """Each task is there once, and what rows refer to is there."""
+def unpack_tasks(tables: dict[str, Rows]) -> Rows:
+    """Every task, in the order of submission."""
+    columns = "ids", "kinds", "works", "descriptions"
+    return [
+        dict(zip(columns, values, strict=True))
+        for row in sorted(tables["blocks"], key=lambda row: row["first"])
+        for values in zip(*(msgpack.unpackb(row[column]) for column in columns), strict=True)
+    ]
+
+
+def unpack_completions(tables: dict[str, Rows]) -> Rows:
+    """Every task of every completion."""
     found = []
-    numbers = sorted(row["task"] for row in tables["tasks"])
-    if numbers != list(range(len(numbers))) or len({row["id"] for row in tables["tasks"]}) != len(numbers):
-        found.append("tasks are missing, or there twice")
+    for row in tables["completions"]:
+        tasks, results = msgpack.unpackb(row["tasks"]), msgpack.unpackb(row["results"])
+        digests, times = row["digests"], row["times"]
+        if not len(tasks) == len(results) == len(digests) / 32 == len(times) / 24:
+            raise ValueError(f"the columns of chunk {row['chunk']} are not of one length")
+        for at, (task, result) in enumerate(zip(tasks, results, strict=True)):
+            own = digests[32 * at : 32 * (at + 1)]
+            place = {"chunk": row["chunk"], "commit": row["commit"]}
+            found.append({"task": task, "result": result, "digest": own, **place})
+    return found
+
+
+def check_blocks(tables: dict[str, Rows]) -> list[str]:
+    """Blocks follow each other, and each has what its tasks need."""
+    found = []
+    after = 0
+    for row in sorted(tables["blocks"], key=lambda row: row["first"]):
+        lengths = {len(msgpack.unpackb(row[column])) for column in ("ids", "kinds", "works", "descriptions")}
+        if row["first"] != after or lengths != {row["tasks"]}:
+            found.append(f"tasks are missing at {after}")
+        after += row["tasks"]
+    tasks = unpack_tasks(tables)
+    if len({task["ids"] for task in tasks}) != len(tasks):
+        found.append("two tasks have one id")
+    kinds = {row["kind"] for row in tables["kinds"]}
+    for task in tasks:
+        seed, parameters = task["works"]
+        types = [type(value) for value in (task["ids"], task["kinds"], seed, parameters, task["descriptions"])]
+        if types != [str, int, int, bytes, str] or task["kinds"] not in kinds:
+            found.append(f"task {task['ids']} is of a kind that is not there, or has something of another type")
+    return found
+
+
+def check_references(tables: dict[str, Rows]) -> list[str]:
+    """What rows refer to is there."""
+    found = []
     there = {
-        "task": set(numbers),
+        "task": set(range(sum(row["tasks"] for row in tables["blocks"]))),
         **{
             column: {row[column] for row in tables[name]}
-            for name, column in (("batches", "batch"), ("kinds", "kind"), ("domains", "domain"), ("epochs", "epoch"))
+            for name, column in (
+                ("batches", "batch"),
+                ("domains", "domain"),
+                ("epochs", "epoch"),
+                ("chunks", "chunk"),
+            )
         },
     }
     for name, columns in (
-        ("tasks", ("batch", "kind")),
+        ("blocks", ("batch",)),
         ("kinds", ("domain",)),
-        ("outcomes", ("task", "epoch")),
-        ("reopened", ("task",)),
-        ("attempts", ("task",)),
+        ("leases", ("epoch",)),
         ("chunks", ("epoch",)),
+        ("completions", ("chunk",)),
+        ("attempts", ("task", "chunk")),
+        ("cancels", ("epoch",)),
+        ("outcomes", ("task",)),
+        ("reopened", ("task", "reopening_epoch")),
         ("commits", ("epoch",)),
     ):
         for row in tables[name]:
             for column in columns:
                 is_creation = name == "commits" and row["commit"] == row["epoch"] == 0
-                if row[column] not in there[column] and not is_creation:
+                if row[column] not in there[column.removeprefix("reopening_")] and not is_creation:
                     found.append(f"a row of {name} refers to a {column} that is not there: {row[column]!r}")
+    for row in tables["chunks"]:
+        if not there["task"].issuperset(msgpack.unpackb(row["tasks"])):
+            found.append(f"chunk {row['chunk']} has a task that is not there")
+    return found
+
+
+def check_completions(tables: dict[str, Rows]) -> list[str]:
+    """Exactly what completed has outcomes that say so."""
+    said = [
+        (row["task"], row["chunk"], row["commit"], row["reason"], row["message"], row["traceback"])
+        for row in tables["outcomes"]
+        if row["state"] == COMPLETED
+    ]
+    follows = [(row["task"], row["chunk"], row["commit"], None, None, None) for row in unpack_completions(tables)]
+    found = [] if Counter(said) == Counter(follows) else ["the outcomes are not those that follow from the completions"]
+    commits = {row["task"]: row["commit"] for row in unpack_completions(tables)}
+    for row in tables["reopened"]:
+        if commits.get(row["task"], row["commit"] + 1) <= row["commit"]:
+            found.append(f"task {row['task']} completed before it was reopened")
     return found
 
 
@@ -163,13 +237,11 @@ def check_outcomes(tables: dict[str, Rows]) -> list[str]:
     """Each outcome has what its state needs, and no more."""
     found = []
     for row in tables["outcomes"]:
-        is_result = (row["result"] is None) + (row["file"] is None) == 1 and len(row["digest"] or b"") == 32
-        is_nothing = row["result"] is row["file"] is row["digest"] is None
-        is_error = bool(row["reason"]) and row["message"] is not None
+        is_error = bool(row["reason"]) and row["message"] is not None and row["chunk"] is None
         fits = {
-            COMPLETED: is_result and row["reason"] is None,
-            FAILED: is_nothing and is_error and row["reason"] != "cancelled",
-            CANCELLED: is_nothing and is_error and row["reason"] == "cancelled",
+            COMPLETED: True,  # that is looked at elsewhere
+            FAILED: is_error and row["reason"] != "cancelled",
+            CANCELLED: is_error and row["reason"] == "cancelled",
         }
         if not fits.get(row["state"], False):
             found.append(f"the outcome of task {row['task']} does not fit its state")
@@ -196,13 +268,15 @@ def check_attempts(tables: dict[str, Rows]) -> list[str]:
         attempts.setdefault(row["task"], []).append(row)
         if row["task"] not in members.get(row["chunk"], ()):
             found.append(f"task {row['task']} has an attempt in a chunk that it was not in")
-    for task in tables["tasks"]:
-        number, state, policy = task["task"], states.get(task["task"]), policies[task["kind"]]
+    for row in unpack_completions(tables):
+        if row["task"] not in members.get(row["chunk"], ()):
+            found.append(f"task {row['task']} completed in a chunk that it was not in")
+        if any(other["chunk"] == row["chunk"] for other in attempts.get(row["task"], [])):
+            found.append(f"task {row['task']} has two attempts in one chunk")
+    for number, task in enumerate(unpack_tasks(tables)):
+        state, policy = states.get(number), policies[task["kinds"]]
         own = attempts.get(number, [])
         current = [row for row in own if row["commit"] > reopened.get(number, -1)]
-        ends = [row["outcome"] for row in own]
-        if ends.count(0) != (state == COMPLETED) or ends.count(0) != [row["outcome"] for row in current].count(0):
-            found.append(f"task {number} has not the completed attempts that its state needs")
         if sum(row["charged"] for row in current) > policy["max_attempts"]:
             found.append(f"task {number} was tried too often")
         may_be_last = [row for row in current if row["outcome"] != SUPERSEDED] if state == FAILED else []
@@ -210,8 +284,7 @@ def check_attempts(tables: dict[str, Rows]) -> list[str]:
             if not is_possible(row):
                 found.append(f"task {number} has an impossible attempt")
         for row in current:
-            is_last = row in may_be_last[-1:] or (row["outcome"] == 0 and state == COMPLETED)
-            if not is_last and not is_explained(row, policy["retry_on"]):
+            if row not in may_be_last[-1:] and not is_explained(row, policy["retry_on"]):
                 found.append(f"task {number} has an attempt too many")
     return found
 
@@ -220,8 +293,7 @@ def is_possible(attempt: dict[str, Any]) -> bool:
     """Whether an attempt may look so."""
     outcome, charged, reason = attempt["outcome"], attempt["charged"], attempt["reason"]
     fits: dict[int, bool] = {
-        0: charged == 0 and reason is None,
-        1: charged in (0, 1) and bool(reason),
+        ERROR: charged in (0, 1) and bool(reason),
         LOST: charged in (0, 1) and bool(reason),
         SUPERSEDED: charged == 0,
     }
@@ -231,7 +303,7 @@ def is_possible(attempt: dict[str, Any]) -> bool:
 def is_explained(attempt: dict[str, Any], retry_on: list[str]) -> bool:
     """Whether another attempt may follow."""
     if attempt["charged"]:
-        return attempt["outcome"] in (1, LOST) and attempt["reason"] in retry_on
+        return attempt["outcome"] in (ERROR, LOST) and attempt["reason"] in retry_on
     return attempt["outcome"] in (LOST, SUPERSEDED)
 
 
@@ -240,17 +312,16 @@ def check_results(tables: dict[str, Rows], results: Path) -> list[str]:
     found = []
     domains = {row["kind"]: row["domain"] for row in tables["kinds"]}
     volatile = {row["domain"]: json.loads(row["volatile"]) for row in tables["domains"]}
-    tasks = {row["task"]: row for row in tables["tasks"]}
-    for row in tables["outcomes"]:
+    tasks = unpack_tasks(tables)
+    for row in unpack_completions(tables):
         content = row["result"]
-        if row["file"] is not None:
-            content = (results / row["file"]).read_bytes()
-            if hashlib.sha256(content).hexdigest() != row["file"]:
+        if isinstance(content, str):
+            name, content = content, (results / content).read_bytes()
+            if hashlib.sha256(content).hexdigest() != name:
                 found.append(f"the file of the result of task {row['task']} has changed")
-        if content is not None:
-            left_out = volatile[domains[tasks[row["task"]]["kind"]]]
-            if hashlib.sha256(repack(content, left_out)).digest() != row["digest"]:
-                found.append(f"the digest of task {row['task']} is another one")
+        left_out = volatile[domains[tasks[row["task"]]["kinds"]]]
+        if hashlib.sha256(repack(content, left_out)).digest() != row["digest"]:
+            found.append(f"the digest of task {row['task']} is another one")
     return found
 
 

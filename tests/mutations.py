@@ -74,11 +74,32 @@ MUTATIONS = (
         "tests/unit/test_journal.py",
     ),
     Mutation(
+        "a second completion replaces the first outcome",
+        "dfz_ray/journal/schema.sql",
+        "INSERT INTO outcomes SELECT",
+        "INSERT OR REPLACE INTO outcomes SELECT",
+        "tests/unit/test_journal.py",
+    ),
+    Mutation(
         "commit sums are not compared",
         "dfz_ray/journal/commit_sums.py",
         "elif _sum_of(before, commit, sums.get(commit.number, ())) != commit.sha256:",
         "elif not commit.sha256:",
         "tests/unit/test_damage.py tests/unit/test_audit.py",
+    ),
+    Mutation(
+        "a run is opened whatever its outcomes say",
+        "dfz_ray/journal/soundness.py",
+        "return found[0] if found else next(find_disagreements(connection), None)",
+        "return found[0] if found else None",
+        "tests/unit/test_agreement.py",
+    ),
+    Mutation(
+        "records are of several moments",
+        "dfz_ray/journal/reader.py",
+        'self._connection.execute("BEGIN")',
+        "pass",
+        "tests/unit/test_run_folder.py",
     ),
 )
 

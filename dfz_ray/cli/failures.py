@@ -6,7 +6,7 @@ import functools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,16 +143,10 @@ def failures(folder: Path, limit: int | None, verbose: bool, as_json: bool) -> i
     """
     from dfz_ray.journal.reader import JournalReader
 
-    states: Counter[str] = Counter()
-
-    def failed(records: Iterable[Record]) -> Iterable[Record]:
-        for record in records:
-            states[record.status] += 1
-            if record.status == "failed":
-                yield record
-
     with JournalReader(folder) as journal:
-        groups = group_failures(failed(journal.records()))
+        records = journal.records()
+        states = records.counts
+        groups = group_failures(record for record in records.unsuccessful() if record.status == "failed")
     if as_json:
         told = [group.to_dict() for group in groups[:limit]]
         click.echo(json.dumps({"failed": states["failed"], "cancelled": states["cancelled"], "groups": told}))
@@ -180,7 +174,7 @@ def _tell(group: FailureGroup, verbose: bool) -> None:
     click.echo()
 
 
-def _tell_rest(hidden: list[FailureGroup], causes: int, states: Counter[str]) -> None:
+def _tell_rest(hidden: list[FailureGroup], causes: int, states: Mapping[str, int]) -> None:
     if hidden:
         count = sum(group.count for group in hidden)
         click.echo(f"... and {count:,} more, of {len(hidden):,} causes: --limit {causes} shows them")

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import sys
-import time
 import traceback
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
+from dfz_ray.domains.chunk_clock import ChunkClock
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.interruption import Interruption
+from dfz_ray.domains.parameters_reader import ParametersReader
 from dfz_ray.errors import Unserializable
-from dfz_ray.specs.encoding import decode, digest, encode
+from dfz_ray.specs.encoding import SCALARS, digest, encode
 from dfz_ray.specs.input_file import FileShelf
 
 MESSAGE_CHARACTERS = 4_000
@@ -53,6 +55,10 @@ class Execution(NamedTuple):
     """MessagePack, of a task that succeeded."""
     digest: bytes | None
     failure: Failure | None
+
+
+_Outcome = tuple[int, bytes | None, bytes | None, Failure | None]
+"""Number of the task, result, digest, failure."""
 
 
 class Warden(Protocol):
@@ -94,68 +100,75 @@ def execute_chunk(
     Returns:
         One entry for each task that was executed, in order.
     """
-    begun = end = time.perf_counter()
-    cpu = time.process_time()
-    offset = time.time() - begun
-    executions: list[Execution] = []
+    clock, forks = ChunkClock(), _forks
+    reader = ParametersReader(domain, shelf)
+    outcomes: list[_Outcome] = []
     for work in works:
-        start, cpu_before = end, cpu  # what lies between two tasks is less than reading the clocks once more takes
-        if executions and start - begun > budget_s:
+        if outcomes and clock.elapsed_s > budget_s:
             break
         if warden is None:
-            result, fingerprint, failure = _execute(domain, work, threads, shelf)
+            outcome = _execute(domain, work, threads, reader, forks)
         else:
             try:
                 if not warden.begin(work):
                     continue
-                result, fingerprint, failure = _execute(domain, work, threads, shelf)
+                outcome = _execute(domain, work, threads, reader, forks)
                 warden.end()
             except Interruption as interruption:
                 warden.end()
-                result, fingerprint, failure = None, None, _describe_interruption(interruption)
-        end, cpu = time.perf_counter(), time.process_time()
-        executions.append(
-            Execution(work.number, offset + start, offset + end, cpu - cpu_before, result, fingerprint, failure)
+                outcome = work.number, None, None, _describe_interruption(interruption)
+        clock.lap()
+        outcomes.append(outcome)
+    return [
+        Execution(number, begun_at, ended_at, cpu_s, result, fingerprint, failure)
+        for (number, result, fingerprint, failure), (begun_at, ended_at, cpu_s) in zip(
+            outcomes, clock.laps(), strict=True
         )
-    return executions
+    ]
 
 
-def _execute(
-    domain: Domain, work: Work, threads: int, shelf: FileShelf
-) -> tuple[bytes | None, bytes | None, Failure | None]:
+def _execute(domain: Domain, work: Work, threads: int, reader: ParametersReader, forks: int) -> _Outcome:
+    number = work.number
     try:
-        parameters = domain.parameters.model_validate(decode(work.parameters), context=shelf)
+        parameters = reader.read(work.parameters)
     except ValidationError as error:
-        return None, None, Failure("invalid", _shorten(clean(str(error)), MESSAGE_CHARACTERS))
+        return number, None, None, Failure("invalid", _shorten(clean(str(error)), MESSAGE_CHARACTERS))
     except BaseException as error:  # validators may do anything
         _pass_on_interruption(error)
-        return None, None, describe_exception(error, skip_frames=1)
+        return number, None, None, describe_exception(error, skip_frames=1)
     try:
-        value = _compute(domain, parameters, work.seed, threads)
+        value = domain.compute(parameters, work.seed, threads)
     except BaseException as error:  # also SystemExit: a task ends itself, not its worker
+        if _forks != forks:
+            _end_child(error)
         _pass_on_interruption(error)
-        return None, None, describe_exception(error, skip_frames=2)
+        return number, None, None, describe_exception(error, skip_frames=1)
+    if _forks != forks:
+        _end_child(None)
     try:
-        return encode(value), digest(value, domain.volatile), None
+        result = encode(value)
+        is_ordered = type(value) in SCALARS  # then its digest is that of what was just made
+        fingerprint = hashlib.sha256(result).digest() if is_ordered else digest(value, domain.volatile)
+        return number, result, fingerprint, None
     except Unserializable as error:
-        return None, None, Failure("unserializable", clean(f"the result: {error}"))
+        return number, None, None, Failure("unserializable", clean(f"the result: {error}"))
     except BaseException as error:  # a value's own methods may do anything
         _pass_on_interruption(error)
-        return None, None, describe_exception(error)
+        return number, None, None, describe_exception(error)
 
 
-def _compute(domain: Domain, parameters: Any, seed: int, threads: int) -> Any:
-    """Compute a task; where it forks and the child comes back here, that ends: only its parent is a worker."""
-    process = os.getpid()
-    try:
-        value = domain.compute(parameters, seed, threads)
-    except BaseException as error:
-        if os.getpid() != process:
-            _end_child(error)
-        raise
-    if os.getpid() != process:
-        _end_child(None)
-    return value
+_forks = 0
+"""How many forks have led to this process. A task may fork; where the child comes back here it ends, for only its
+parent is a worker. To count costs nothing, and to ask for the number of the process, before and after each task, does.
+"""
+
+
+def _note_fork() -> None:
+    global _forks  # noqa: PLW0603 - of this process
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 def _end_child(error: BaseException | None) -> NoReturn:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import itertools
 import json
 import re
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -18,21 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from dfz_ray.errors import JournalDamaged
+from dfz_ray.journal.agreement import find_disagreements
+from dfz_ray.journal.columns import split_digests, unpack
 from dfz_ray.journal.commit_sums import check_sums
+from dfz_ray.journal.evidence import Evidence, gather
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.history import Attempt, History, find_unexplained
-from dfz_ray.journal.lock import is_held
-from dfz_ray.journal.reader import UNREADABLE, find_wrong_size
-from dfz_ray.journal.record import STATES
-from dfz_ray.journal.soundness import (
-    Seal,
-    check_seal,
-    find_missing_commits,
-    find_other_schema,
-    find_torn_structure,
-    read_told_commits,
-)
-from dfz_ray.journal.statements import STATEMENTS, VERSION
+from dfz_ray.journal.reader import find_wrong_size
+from dfz_ray.journal.record import STATES, read_result
+from dfz_ray.journal.soundness import Seal, find_missing_commits, find_other_schema, find_torn_structure
+from dfz_ray.journal.statements import VERSION
 from dfz_ray.specs.encoding import decode, digest, run_digest
 from dfz_ray.specs.policy import Policy
 
@@ -90,20 +82,6 @@ class _Findings:
         return Check(name, self.looked_at, (*self.violations, *more), tuple(self.notices))
 
 
-@dataclass(frozen=True)
-class _Evidence:
-    """What the checks look at: one moment of a run."""
-
-    folder: RunFolder
-    connection: sqlite3.Connection
-    is_copy: bool
-    seal: Seal
-    told_commits: int | None
-
-    def rows(self, statement: str) -> sqlite3.Cursor:
-        return self.connection.execute(STATEMENTS[statement])
-
-
 def audit_run(folder: Path) -> Audit:
     """Audit a run from its folder alone, at rest, after a crash, or while it is worked on; nothing is changed.
 
@@ -118,49 +96,16 @@ def audit_run(folder: Path) -> Audit:
         raise JournalDamaged(f"{folder} is no run folder: it has no run.sqlite")
     with contextlib.ExitStack() as at_end:
         try:
-            evidence = _gather(run, at_end)
+            evidence = gather(run, at_end)
         except (sqlite3.Error, OSError) as error:
             return Audit(folder, (Check("file", {}, (f"it can't be opened: {error}",), ()),))
         checks = [_look(evidence, "file", _check_file)]
-        if _is_readable(evidence):
+        if evidence.has_its_tables():
             checks.extend(_look(evidence, name, check) for name, check in _CHECKS.items())
     return Audit(folder, tuple(checks))
 
 
-def _gather(run: RunFolder, at_end: contextlib.ExitStack) -> _Evidence:
-    # Before the journal is looked at: whoever works on the run removes the one and raises the other meanwhile.
-    seal, told = check_seal(run), read_told_commits(run)
-    connection = run.connect("ro")
-    at_end.callback(connection.close)
-    must_copy = False
-    try:
-        connection.execute("BEGIN")
-        connection.execute(STATEMENTS["read_schema"]).fetchall()
-        # Without a WAL no commit is possible while someone reads, and an audit may take long.
-        must_copy = connection.execute("PRAGMA journal_mode").fetchone() != ("wal",) and is_held(run.path)
-    except UNREADABLE as error:
-        # Only a writer can take back a commit that a crash has cut off.
-        must_copy = getattr(error, "sqlite_errorname", "") == "SQLITE_READONLY_ROLLBACK"
-    if must_copy:
-        copy = RunFolder(Path(at_end.enter_context(tempfile.TemporaryDirectory(prefix="dfz_audit_"))))
-        for file in run.path.glob(f"{run.database.name}*"):
-            shutil.copy(file, copy.path)
-        connection.close()
-        connection = copy.connect("rw")
-        at_end.callback(connection.close)
-        connection.execute("BEGIN")
-    return _Evidence(run, connection, must_copy, seal, told)
-
-
-def _is_readable(evidence: _Evidence) -> bool:
-    """Whether the tables are there that the checks look at."""
-    try:
-        return not find_other_schema(evidence.connection)
-    except UNREADABLE:
-        return False
-
-
-def _look(evidence: _Evidence, name: str, check: Callable[[_Evidence, _Findings], None]) -> Check:
+def _look(evidence: Evidence, name: str, check: Callable[[Evidence, _Findings], None]) -> Check:
     findings = _Findings()
     try:
         check(evidence, findings)
@@ -169,7 +114,7 @@ def _look(evidence: _Evidence, name: str, check: Callable[[_Evidence, _Findings]
     return findings.to_check(name)
 
 
-def _check_file(evidence: _Evidence, findings: _Findings) -> None:
+def _check_file(evidence: Evidence, findings: _Findings) -> None:
     connection = evidence.connection
     if evidence.is_copy:
         findings.notices.append("a copy was audited, in which a commit that was under way or cut off is taken back")
@@ -190,7 +135,7 @@ def _check_file(evidence: _Evidence, findings: _Findings) -> None:
         findings.violate(f"it has schema {version}; this dfz_ray audits schema {VERSION}")
 
 
-def _check_commits(evidence: _Evidence, findings: _Findings) -> None:
+def _check_commits(evidence: Evidence, findings: _Findings) -> None:
     read = check_sums(evidence.connection)
     findings.looked_at |= {"commits": read.commits, "rows": read.rows}
     for text in read.violations:
@@ -201,105 +146,127 @@ def _check_commits(evidence: _Evidence, findings: _Findings) -> None:
         findings.violate(missing)
 
 
-def _check_conservation(evidence: _Evidence, findings: _Findings) -> None:
-    submitted, ids, after_last = evidence.rows("count_tasks").fetchone()
-    counts = dict(evidence.rows("count_states"))
-    told = {
-        "submitted": submitted,
-        "completed": counts.pop(COMPLETED, 0),
-        "failed": counts.pop(FAILED, 0),
-        "cancelled": counts.pop(CANCELLED, 0),
-        "open": counts.pop(0, 0),
-    }
-    findings.looked_at |= told
-    for state, count in counts.items():
-        findings.violate(f"{count} tasks are in the state {state!r}, which does not exist")
-    if submitted != sum(told.values()) - submitted:
-        findings.violate("not as many tasks were submitted as completed, failed, were cancelled or are open")
-    if ids != submitted:
+def _check_conservation(evidence: Evidence, findings: _Findings) -> None:
+    known = {kind for kind, *_ in evidence.rows("scan_kinds")}
+    submitted = 0
+    for first, tasks, _, *columns, _ in evidence.rows("scan_blocks"):
+        if first != submitted:
+            findings.violate(f"a block begins with task {first}, not with task {submitted}")
+        for text in _find_misshapen_block(tasks, known, *map(unpack, columns)):
+            findings.violate(f"the block that begins with task {first}: {text}")
+        submitted += tasks
+    if (ids := len(set(evidence.ids))) != submitted:
         findings.violate(f"{submitted} tasks have only {ids} different ids")
-    if after_last != submitted:
-        findings.violate(f"{submitted} tasks have the numbers up to {after_last - 1}: some are missing")
+    counts = dict(evidence.rows("count_states"))
+    told = {state: counts.pop(number, 0) for number, state in enumerate(STATES) if number >= COMPLETED}
+    for state, count in counts.items():
+        findings.violate(f"{count} tasks are in the state {state!r}, which is no final one")
+    left = submitted - sum(told.values())
+    findings.looked_at |= {"submitted": submitted, **told, "open": left}
+    if left < 0:
+        findings.violate(f"{submitted} tasks were submitted, and {submitted - left} have an outcome")
     for (text,) in evidence.rows("read_strays"):
         findings.violate(text)
 
 
-def _check_outcomes(evidence: _Evidence, findings: _Findings) -> None:
-    before, count = -1, 0
-    for task, *shape in evidence.rows("read_outcome_shapes"):
-        count += 1
-        if task <= before:
-            findings.violate(f"task {task} has more than one outcome, or they are in disorder")
-        before = task
-        for text in _find_misshapen(*shape):
+def _find_misshapen_block(
+    tasks: int, known: set[int], ids: list[Any], kinds: list[Any], works: list[Any], descriptions: list[Any]
+) -> Iterator[str]:
+    if {tasks} != {len(ids), len(kinds), len(works), len(descriptions)}:
+        lengths = f"{len(ids)} ids, {len(kinds)} kinds, {len(works)} works and {len(descriptions)} descriptions"
+        yield f"it has {tasks} tasks, and {lengths}"
+    if not (set(map(type, ids + descriptions)) <= {str} and set(map(type, kinds)) <= {int}):
+        yield "an id, a kind or a description is of another type"
+    if not all(isinstance(work, list) and list(map(type, work)) == [int, bytes] for work in works):
+        yield "a work is no seed with its parameters"
+    for kind in sorted(set(kinds) - known):
+        yield f"a task is of the unknown kind {kind}"
+
+
+def _check_outcomes(evidence: Evidence, findings: _Findings) -> None:
+    for text in find_disagreements(evidence.connection):
+        findings.violate(text)
+    for task, state, chunk, reason, message in evidence.rows("read_outcome_shapes"):
+        for text in _find_misshapen(state, chunk, reason, message):
             findings.violate(f"task {task}: {text}")
-    reopened = [(task, state, reason) for task, _, state, *_, reason, _, _, _, _ in evidence.rows("scan_reopened")]
+    reopened = [(task, state, reason) for task, _, state, reason, *_ in evidence.rows("scan_reopened")]
     for task, state, reason in reopened:
         if state != FAILED or not reason:
             findings.violate(f"task {task} was reopened, but had not failed with a reason")
-    cancelled, asked_for = evidence.rows("count_cancelled").fetchone()
+    for (task,) in evidence.rows("read_completed_before_reopened"):
+        findings.violate(f"task {task} was reopened after it had completed")
+    count, cancelled, asked_for = evidence.rows("count_cancelled").fetchone()
     if cancelled > asked_for:
         findings.violate(f"{cancelled} tasks are cancelled, but that was asked for only {asked_for}")
     findings.looked_at |= {"outcomes": count, "reopened": len(reopened)}
 
 
-def _find_misshapen(
-    state: int, has_result: int, has_file: int, digest: bytes | None, reason: str | None, message: str | None
-) -> Iterator[str]:
-    if state not in (COMPLETED, FAILED, CANCELLED):
+def _find_misshapen(state: int, chunk: int | None, reason: str | None, message: str | None) -> Iterator[str]:
+    """What is wrong with an outcome that is not that of a completed task."""
+    if state not in (FAILED, CANCELLED):
         yield f"its state {state!r} is no final one"
-    elif state == COMPLETED:
-        if has_result + has_file != 1:
-            yield "it completed, but does not have one result, in the journal or in a file"
-        if not isinstance(digest, bytes) or len(digest) != hashlib.sha256().digest_size:
-            yield "it completed, but has no digest"
-        if reason is not None:
-            yield f"it completed, for the reason {reason!r}"
-    else:
-        if has_result or has_file or digest is not None:
-            yield f"it is {STATES[state]}, and has a result or a digest"
-        if not reason or message is None:
-            yield f"it is {STATES[state]} without a reason or a message"
-        if (reason == "cancelled") != (state == CANCELLED):
-            yield f"it is {STATES[state]}, for the reason {reason!r}"
+        return
+    if chunk is not None:
+        yield f"it is {STATES[state]}, and names the chunk {chunk}"
+    if not reason or message is None:
+        yield f"it is {STATES[state]} without a reason or a message"
+    if (reason == "cancelled") != (state == CANCELLED):
+        yield f"it is {STATES[state]}, for the reason {reason!r}"
 
 
-def _check_attempts(evidence: _Evidence, findings: _Findings) -> None:
+def _check_attempts(evidence: Evidence, findings: _Findings) -> None:
+    chunks, completed = _check_chunks(evidence, findings)
     policies = {kind: Policy.model_validate_json(policy) for kind, _, _, _, policy, _ in evidence.rows("scan_kinds")}
-    chunks = {chunk: tasks for chunk, _, _, _, tasks, _ in evidence.rows("scan_chunks")}
-    tasks_of = functools.lru_cache(maxsize=1024)(lambda chunk: frozenset(decode(chunks[chunk])))
+    ids, kinds = evidence.ids, evidence.kinds
     count = tasks_with_several = 0
-    for number, task_id, kind, history in _read_histories(evidence):
-        count += len(history.attempts)
-        tasks_with_several += len(history.attempts) > 1
-        for attempt in history.attempts:
-            if attempt.chunk not in chunks:
-                findings.violate(f"task {task_id!r}: {attempt}, which was not handed out")
-            elif number not in tasks_of(attempt.chunk):
-                findings.violate(f"task {task_id!r}: {attempt}, which it was not in")
-        for text in find_unexplained(history, policies[kind]):
-            findings.violate(f"task {task_id!r}: {text}")
-    findings.looked_at |= {"attempts": count, "tasks with several": tasks_with_several, "chunks": len(chunks)}
+    for number, group in itertools.groupby(evidence.rows("read_histories"), key=itemgetter(0)):
+        rows = list(group)
+        state, reopened = rows[0][1:3]
+        history = History(state, reopened, [Attempt(*row[3:]) for row in rows])
+        count += len(rows)
+        tasks_with_several += len(rows) + (state == COMPLETED) > 1
+        if 0 <= number < len(ids):  # what is of no task is told elsewhere
+            for text in find_unexplained(history, policies[kinds[number]]):
+                findings.violate(f"task {ids[number]!r}: {text}")
+    findings.looked_at |= {
+        "attempts": count + completed,
+        "tasks with several": tasks_with_several,
+        "chunks": chunks,
+    }
 
 
-def _read_histories(evidence: _Evidence) -> Iterator[tuple[int, str, int, History]]:
-    """Number, id, kind and history of every task."""
-    groups = itertools.groupby(evidence.rows("read_audited_attempts"), key=itemgetter(0))
-    group = next(groups, None)
-    for number, task_id, kind, state, reopened in evidence.rows("read_histories"):
-        while group is not None and group[0] < number:  # of a task that is not there, which is told elsewhere
-            group = next(groups, None)
-        attempts: list[Attempt] = []
-        if group is not None and group[0] == number:
-            attempts = [Attempt(*row[1:]) for row in group[1]]
-            group = next(groups, None)
-        yield number, task_id, kind, History(state, reopened, attempts)
+def _check_chunks(evidence: Evidence, findings: _Findings) -> tuple[int, int]:
+    """Whether every attempt was in its chunk; returns how many chunks there are, and how many tasks completed."""
+    attempted = {chunk: set(json.loads(tasks)) for chunk, tasks in evidence.rows("read_attempted_chunks")}
+    submitted = len(evidence.ids)
+    chunks = completed = 0
+    for chunk, listed, done in evidence.rows("read_chunk_lists"):
+        members = set(unpack(listed))
+        completed_here = set() if done is None else set(unpack(done))
+        attempted_here = attempted.pop(chunk, set())
+        chunks += 1
+        completed += len(completed_here)
+        for number in (completed_here | attempted_here) - members:
+            findings.violate(f"task {number} has an attempt in chunk {chunk}, which it was not in")
+        for number in completed_here & attempted_here:
+            findings.violate(f"task {number} completed in chunk {chunk}, and has another attempt there")
+        if members and not 0 <= min(members) <= max(members) < submitted:
+            findings.violate(f"chunk {chunk} has a task that was not submitted")
+    for chunk in attempted:
+        findings.violate(f"an attempt is of chunk {chunk}, which was not handed out")
+    return chunks, completed
 
 
-def _check_results(evidence: _Evidence, findings: _Findings) -> None:
+def _check_results(evidence: Evidence, findings: _Findings) -> None:
     results = evidence.folder.results
     there = {path.name for path in results.iterdir()} if results.is_dir() else set()
-    names = {name for (name,) in evidence.rows("list_result_files")}
+    names = set()
+    for (column,) in evidence.rows("read_result_columns"):
+        for stored in unpack(column):
+            if isinstance(stored, str):
+                names.add(stored)
+            elif not isinstance(stored, bytes):
+                findings.violate(f"a result is neither bytes nor the name of a file, but {type(stored).__name__}")
     findings.looked_at |= {"large results": len(names)}
     for name in sorted(names):
         if not _FILE_NAME.fullmatch(name):
@@ -317,23 +284,34 @@ def _sum_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_digest(evidence: _Evidence, findings: _Findings) -> None:
-    own = []
-    for task_id, volatile, result, name, stored in evidence.rows("read_results"):
-        if isinstance(stored, bytes):  # what has none is told elsewhere
-            own.append((task_id, stored))
-        try:
-            content = result if name is None else (evidence.folder.results / name).read_bytes()
-            found = digest(decode(content), frozenset(json.loads(volatile)))
-        except Exception as error:  # bytes that are no result any more
-            findings.violate(f"task {task_id!r}: its result can't be read: {type(error).__name__}: {error}")
-            continue
-        if found != stored:
-            findings.violate(f"task {task_id!r}: its digest is not that of its result")
+def _check_digest(evidence: Evidence, findings: _Findings) -> None:
+    volatile = {domain: frozenset(json.loads(keys)) for domain, keys in evidence.rows("read_domains")}
+    volatile_of = {kind: volatile[domain] for kind, domain, *_ in evidence.rows("scan_kinds")}
+    ids, kinds = evidence.ids, evidence.kinds
+    own: list[tuple[str, bytes]] = []
+    for _, tasks, _, results, digests, _ in evidence.rows("scan_completions"):
+        for number, stored, told in zip(unpack(tasks), unpack(results), split_digests(digests), strict=True):
+            own.append((ids[number], told))
+            try:
+                found = digest(decode(_read(evidence.folder.results, stored)), volatile_of[kinds[number]])
+            except Exception as error:  # bytes that are no result any more
+                text = f"its result can't be read: {type(error).__name__}: {error}"
+                findings.violate(f"task {ids[number]!r}: {text}")
+                continue
+            if found != told:
+                findings.violate(f"task {ids[number]!r}: its digest is not that of its result")
     findings.looked_at |= {"results": len(own), "digest": run_digest(own)}
 
 
-_CHECKS: dict[str, Callable[[_Evidence, _Findings], None]] = {
+def _read(results: Path, stored: bytes | str) -> bytes:
+    if isinstance(stored, bytes):
+        return stored
+    if not _FILE_NAME.fullmatch(stored):  # whatever lies elsewhere is not opened
+        raise ValueError(f"{stored!r} is no name of a result's file")
+    return read_result(results / stored)
+
+
+_CHECKS: dict[str, Callable[[Evidence, _Findings], None]] = {
     "commits": _check_commits,
     "conservation": _check_conservation,
     "outcomes": _check_outcomes,

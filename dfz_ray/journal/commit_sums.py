@@ -23,7 +23,7 @@ Row = tuple[Any, ...]
 ROWS_TOGETHER = (128, 16, 1)
 """So many rows are added by one statement, as far as there are so many."""
 ROWS_AT_ONCE = 500
-"""So many rows are read together, which bounds the memory that large results take."""
+"""So many rows are read together, unless they hold much."""
 
 
 class Table(NamedTuple):
@@ -38,6 +38,8 @@ class Table(NamedTuple):
     """The primary key of a row."""
     conversions: Mapping[int, type] = MappingProxyType({})
     """The columns in which SQLite may store a number as one of another type: position, and the type that it stores."""
+    at_once: int = ROWS_AT_ONCE
+    """So many rows are read together, which bounds the memory that they take."""
 
 
 TABLES = (
@@ -46,10 +48,11 @@ TABLES = (
     Table("batches", "add_batch", "scan_batches", conversions={3: float}),
     Table("domains", "add_domain", "scan_domains"),
     Table("kinds", "add_kind", "scan_kinds"),
-    Table("files", "add_file", "scan_files"),
-    Table("tasks", "add_task", "scan_tasks"),
+    Table("files", "add_file", "scan_files", at_once=1),
+    Table("blocks", "add_block", "scan_blocks", at_once=1),
     Table("leases", "add_lease", "scan_leases", itemgetter(0, 1), {4: float}),
     Table("chunks", "add_chunk", "scan_chunks", conversions={3: float}),
+    Table("completions", "add_completion", "scan_completions", at_once=1),
     Table("attempts", "add_attempt", "scan_attempts", itemgetter(0, 1), {3: int, 4: float, 5: float, 6: float}),
     Table("cancels", "add_cancel", "scan_cancels", conversions={2: float}),
     Table("outcomes", "add_outcome", "scan_outcomes"),
@@ -150,7 +153,7 @@ def _sums_of_tables(connection: sqlite3.Connection) -> tuple[dict[int, list[tupl
     for table in TABLES:
         under_way: dict[int, Any] = defaultdict(hashlib.sha256)
         cursor = connection.execute(STATEMENTS[table.scan])
-        while rows := cursor.fetchmany(ROWS_AT_ONCE):
+        while rows := cursor.fetchmany(table.at_once):
             for commit, group in itertools.groupby(rows, key=itemgetter(-1)):
                 together = list(group)
                 counts[commit] += len(together)

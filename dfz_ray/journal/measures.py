@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def measure(spans: Sequence[tuple[float, float]], counts: Mapping[str, int], slots: int | None) -> dict[str, Any]:
+def measure(spans: ArrayLike, counts: Mapping[str, int], slots: int | None) -> dict[str, Any]:
     """The metrics of a run.
 
     Args:
-        spans: start and end of every execution that ended, in seconds of one clock.
+        spans: shape (executions, 2), start and end of every execution that ended, in seconds of one clock.
         counts: tasks per state.
         slots: how many tasks could execute at once, where that is known.
 
@@ -36,9 +37,9 @@ def measure(spans: Sequence[tuple[float, float]], counts: Mapping[str, int], slo
         "task_durations": [],
         "concurrent_executions": [],
     }
-    if not spans:
-        return metrics
     times = np.asarray(spans, dtype=float)
+    if not times.size:
+        return metrics
     durations = times[:, 1] - times[:, 0]
     makespan = float(times[:, 1].max() - times[:, 0].min())
     levels = concurrency(times)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import sqlite3
 from collections.abc import Iterable, Iterator
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dfz_ray.errors import JournalDamaged
+from dfz_ray.journal.columns import split_digests, unpack
 from dfz_ray.journal.folder import RunFolder
-from dfz_ray.journal.record import STATES, Record, TaskError
-from dfz_ray.journal.record_table import RecordTable, TableRows
+from dfz_ray.journal.record import STATES
+from dfz_ray.journal.record_table import Attempt, CompletedChunk, RecordTable, TableRows
 from dfz_ray.journal.statements import STATEMENTS, VERSION
-from dfz_ray.specs.encoding import run_digest
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged journal may raise; the latter where SQLite would tell of a text that is no UTF-8."""
@@ -59,8 +57,14 @@ class JournalReader:
 
     def counts(self) -> dict[str, int]:
         """Tasks per state; what is not final counts as pending, for only the manager knows what runs."""
-        found = dict(self._rows("count_states"))
-        return {state: found.get(number, 0) for number, state in enumerate(STATES)}
+        with self._one_moment():
+            final = list(next(self._rows("count_outcomes")))
+            return dict(zip(STATES, [self.count_tasks() - sum(final), 0, *final], strict=True))
+
+    def count_tasks(self) -> int:
+        """How many tasks the run has."""
+        count: int = next(self._rows("count_tasks"))[0]
+        return count
 
     def domains(self) -> list[str]:
         """The names of the domains that the run's tasks are of."""
@@ -71,40 +75,39 @@ class JournalReader:
         return sorted({resources for _, _, resources, _ in self._rows("read_kinds")})
 
     def table(self) -> RecordTable:
-        """All records at once, for who wants them in memory."""
-        rows = TableRows(
-            tasks=list(self._rows("read_table_tasks")),
-            attempts=list(self._rows("read_table_attempts")),
-            kinds=[(domain, name) for domain, name, *_ in self._rows("read_kinds")],
-            nodes=dict(self._rows("read_chunk_nodes")),
-        )
+        """All records, with their results in memory: the run's folder may go."""
+        return self._table(in_memory=True)
+
+    def records(self) -> RecordTable:
+        """All records, whose results are read when they are asked for, as long as this reader is open."""
+        return self._table(in_memory=False)
+
+    def _table(self, *, in_memory: bool) -> RecordTable:
+        with self._one_moment():
+            rows = TableRows(
+                blocks=list(self._rows("read_names")),
+                completions=list(map(CompletedChunk._make, self._rows("read_completed_chunks"))),
+                results=dict(self._rows("read_results")).__getitem__ if in_memory else self._read_chunk_results,
+                others=list(self._rows("read_other_outcomes")),
+                attempts=list(map(Attempt._make, self._rows("read_attempts"))),
+                kinds=[(domain, name) for domain, name, *_ in self._rows("read_kinds")],
+                nodes=dict(self._rows("read_chunk_nodes")),
+            )
         return RecordTable(rows, self._folder.results)
 
-    def records(self) -> Iterator[Record]:
-        """Every task, one after the other, in the order of submission."""
-        attempts = itertools.groupby(self._rows("read_attempts"), key=itemgetter(0))
-        current: tuple[int, list[Any]] | None = None
-        for number, *row in self._rows("read_records"):
-            while current is None or current[0] < number:
-                group = next(attempts, None)
-                current = (group[0], list(group[1])) if group else (2**63, [])
-            yield self._record(row, current[1] if current[0] == number else [])
+    @contextlib.contextmanager
+    def _one_moment(self) -> Iterator[None]:
+        """What is read meanwhile is of one moment, whatever is committed."""
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN")
+                yield
+        except UNREADABLE as error:
+            raise unreadable(self._folder, error) from error
 
-    def _record(self, row: list[Any], attempts: list[Any]) -> Record:
-        task_id, domain, kind, state, result, file, reason, message, traceback = row
-        began, ended, node = attempts[-1][2:] if attempts else (None, None, None)
-        return Record(
-            task_id=task_id,
-            domain=domain,
-            kind=kind,
-            status=STATES[state or 0],
-            stored_result=self._folder.results / file if file else result,
-            error=TaskError(reason, message, traceback) if reason else None,
-            attempts=len(attempts),
-            start_time=began,
-            end_time=ended,
-            node=node,
-        )
+    def _read_chunk_results(self, chunk: int) -> bytes:
+        column: bytes = next(self._rows("read_chunk_results", (chunk,)))[0]
+        return column
 
     def commits(self) -> int:
         """How many commits were made."""
@@ -113,12 +116,18 @@ class JournalReader:
 
     def numbers_of(self, ids: Iterable[str]) -> dict[str, int]:
         """The numbers of the tasks of these ids, of those that the run has."""
-        found = ((task_id, next(self._rows("find_task_number", (task_id,)), None)) for task_id in ids)
-        return {task_id: row[0] for task_id, row in found if row is not None}
+        wanted = set(ids)
+        return {task_id: number for number, task_id in enumerate(self.ids()) if task_id in wanted}
+
+    def ids(self) -> Iterator[str]:
+        """The ids of all tasks, in the order of submission."""
+        for ids, _ in self._rows("read_names"):
+            yield from unpack(ids)
 
     def batch_tasks(self, name: str) -> list[int]:
         """The numbers of the tasks of the batches of this name."""
-        return [number for (number,) in self._rows("read_batch_tasks", (name,))]
+        blocks = self._rows("read_batch_blocks", (name,))
+        return [number for first, tasks in blocks for number in range(first, first + tasks)]
 
     def batches(self) -> list[str]:
         """The names of the run's batches, in the order of submission."""
@@ -130,10 +139,13 @@ class JournalReader:
         Raises:
             KeyError: the run has no task of this id.
         """
-        row = next(self._rows("read_task", (task_id,)), None)
-        if row is None:
-            raise KeyError(task_id)
-        return StoredTask(*row)
+        for first, ids, kinds, works in self._rows("read_tasks"):
+            names = unpack(ids)
+            if task_id in names:
+                at = names.index(task_id)
+                domain, kind, resources, policy = list(self._rows("read_kinds"))[unpack(kinds)[at]]
+                return StoredTask(first + at, domain, kind, resources, policy, *unpack(works)[at])
+        raise KeyError(task_id)
 
     def files(self) -> dict[str, bytes]:
         """The files that parameters name: SHA-256 in hex, content."""
@@ -141,16 +153,13 @@ class JournalReader:
 
     def digest_of(self, number: int) -> bytes | None:
         """The digest of one task's result, where it completed."""
-        row = next(self._rows("read_digest", (number,)), None)
-        return row[0] if row else None
+        for tasks, digests in self._rows("find_completion", (number,)):
+            return split_digests(digests)[unpack(tasks).index(number)]
+        return None
 
     def digest(self) -> str:
         """The digest of the run, in hex; schema.sql says over what."""
-        return run_digest(self._rows("read_digests"))
-
-    def spans(self) -> list[tuple[float, float]]:
-        """Start and end of every execution that ended, in the order of their start, in Unix seconds."""
-        return list(self._rows("read_spans"))
+        return self.records().digest()
 
     def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> Iterator[Any]:
         try:

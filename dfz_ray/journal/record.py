@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Record:
         """
         stored = self.stored_result
         if isinstance(stored, Path):
-            stored = _read_result(stored)
+            stored = read_result(stored)
         return None if stored is None else decode(stored)
 
     @property
@@ -64,11 +64,6 @@ class Record:
         if self.start_time is None or self.end_time is None:
             return None
         return self.end_time - self.start_time
-
-    def loaded(self) -> Record:
-        """The record with its result in memory, for a folder that is about to go."""
-        stored = self.stored_result
-        return replace(self, stored_result=_read_result(stored)) if isinstance(stored, Path) else self
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON has it; see `json_value`."""
@@ -88,7 +83,12 @@ class Record:
         }
 
 
-def _read_result(path: Path) -> bytes:
+def read_result(path: Path) -> bytes:
+    """A large result, as MessagePack, from its file.
+
+    Raises:
+        JournalDamaged: it is gone, or has changed.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -1,24 +1,59 @@
-"""All records of a run in memory, each made when it is looked at."""
+"""All records of a run, each made when it is looked at."""
 
 from __future__ import annotations
 
+import functools
+import itertools
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
-from dfz_ray.journal.record import STATES, Record, TaskError
-from dfz_ray.specs.encoding import run_digest
+from dfz_ray.journal.columns import DIGEST_BYTES, TIMES, read_times, split_digests, unpack
+from dfz_ray.journal.record import STATES, Record, TaskError, read_result
+from dfz_ray.specs.encoding import decode, run_digest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+COMPLETED = STATES.index("completed")
+CHUNKS_IN_HAND = 64
+"""The results of so many chunks are kept unpacked: who goes through the records meets the same ones again."""
+
+
+class CompletedChunk(NamedTuple):
+    """The tasks of a chunk that completed, as columns; their results are read when they are asked for."""
+
+    chunk: int
+    tasks: bytes
+    times: bytes
+    digests: bytes
+
+
+class Attempt(NamedTuple):
+    """An attempt by which its task did not complete."""
+
+    task: int
+    chunk: int
+    outcome: int
+    began_at: float | None
+    ended_at: float | None
 
 
 class TableRows(NamedTuple):
     """What a journal says of all tasks, as the statements of schema.sql give it."""
 
-    tasks: list[tuple[Any, ...]]
-    """Id, kind, state, result, file, digest, reason, message, traceback; in the order of submission."""
-    attempts: list[tuple[Any, ...]]
-    """Task, chunk, outcome, start, end; in the order of tasks and chunks."""
-    kinds: list[tuple[str, str]]
+    blocks: Sequence[tuple[bytes, bytes]]
+    """Ids and kinds, in the order of submission."""
+    completions: Sequence[CompletedChunk]
+    results: Callable[[int], bytes]
+    """The column of results of a chunk, by its number."""
+    others: Sequence[tuple[int, int, str, str, str | None]]
+    """Number, state, reason, message and traceback of the tasks that are in another final state."""
+    attempts: Sequence[Attempt]
+    """In the order of tasks and chunks."""
+    kinds: Sequence[tuple[str, str]]
     """Domain and name, by number."""
     nodes: Mapping[int, str]
     """By chunk: the host name of its worker's node."""
@@ -34,67 +69,130 @@ class RecordTable(Sequence[Record]):
 
     def __init__(self, rows: TableRows, results: Path) -> None:
         self._rows = rows
-        self._results = results
-        self._last = {row[0]: row for row in rows.attempts}
-        several = len(rows.attempts) > len(self._last)
-        self._attempts = Counter(row[0] for row in rows.attempts) if several else None
-        self._records: list[Record | None] = [None] * len(rows.tasks)
+        self._folder = results
+        self._ids: list[str] = [task_id for ids, _ in rows.blocks for task_id in unpack(ids)]
+        self._kinds = array("l", itertools.chain.from_iterable(unpack(kinds) for _, kinds in rows.blocks))
+        self._loaded: dict[int, bytes] = {}
+        """Large results that were taken into memory, by the number of their task."""
+        self._results_of = functools.lru_cache(CHUNKS_IN_HAND)(lambda chunk: unpack(rows.results(chunk)))
 
-    @property
+    @functools.cached_property
     def counts(self) -> dict[str, int]:
         """Tasks per state; what is not final counts as pending."""
-        found = Counter(row[2] or 0 for row in self._rows.tasks)
-        return {state: found.get(number, 0) for number, state in enumerate(STATES)}
+        found = Counter(state for _, state, *_ in self._rows.others)
+        found[COMPLETED] = sum(len(chunk.digests) for chunk in self._rows.completions) // DIGEST_BYTES
+        found[0] = len(self._ids) - found.total()
+        return {state: found[number] for number, state in enumerate(STATES)}
 
-    @property
+    @functools.cached_property
     def positions(self) -> dict[str, int]:
         """The position of every task, by its id."""
-        return {row[0]: position for position, row in enumerate(self._rows.tasks)}
+        return dict(zip(self._ids, range(len(self._ids)), strict=True))
 
     @property
-    def spans(self) -> list[tuple[float, float]]:
-        """Start and end of every execution that ended, in the order of their start, in Unix seconds."""
-        return sorted((row[3], row[4]) for row in self._rows.attempts if row[2] <= 1 and row[3] is not None)
+    def spans(self) -> np.ndarray[Any, Any]:
+        """Start and end of every execution that ended, in Unix seconds: shape (executions, 2), ordered by start."""
+        import numpy as np  # takes longer than looking at a run's state does
+
+        completed = [np.asarray(read_times(chunk.times)).reshape(-1, TIMES)[:, :2] for chunk in self._rows.completions]
+        failed = [(one.began_at, one.ended_at) for one in self._rows.attempts if one.outcome == 1 and one.began_at]
+        spans = np.concatenate([*completed, np.asarray(failed, dtype=float).reshape(-1, 2)])
+        ordered: np.ndarray[Any, Any] = spans[np.argsort(spans[:, 0], kind="stable")]
+        return ordered
 
     def digest(self) -> str:
         """The digest of the run, in hex; schema.sql says over what."""
-        return run_digest((row[0], row[5]) for row in self._rows.tasks if row[5] is not None)
+        return run_digest(
+            (self._ids[number], own)
+            for chunk in self._rows.completions
+            for number, own in zip(unpack(chunk.tasks), split_digests(chunk.digests), strict=True)
+        )
+
+    def unsuccessful(self) -> Iterator[Record]:
+        """The records of failed and cancelled tasks."""
+        return map(self._make, self._others)
+
+    def values(self) -> list[Any]:
+        """The results of all tasks; None for those that did not complete."""
+        values: list[Any] = [None] * len(self._ids)
+        for chunk in self._rows.completions:
+            for number, stored in zip(unpack(chunk.tasks), self._results_of(chunk.chunk), strict=True):
+                content = self._find(number, stored)
+                values[number] = decode(read_result(content) if isinstance(content, Path) else content)
+        return values
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self._make, range(len(self)))
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
     @overload
     def __getitem__(self, index: slice) -> list[Record]: ...
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        record = self._records[index]
-        if record is None:
-            record = self._records[index] = self._make(range(len(self))[index])
-        return record
+        numbers = range(len(self))[index]
+        return self._make(numbers) if isinstance(numbers, int) else [self._make(number) for number in numbers]
 
     def load(self) -> None:
         """Take large results into memory: the folder is about to go."""
-        for position, row in enumerate(self._rows.tasks):
-            if row[4] is not None:
-                self._records[position] = self[position].loaded()
+        for chunk in self._rows.completions:
+            for number, stored in zip(unpack(chunk.tasks), self._results_of(chunk.chunk), strict=True):
+                if isinstance(stored, str):
+                    self._loaded[number] = read_result(self._folder / stored)
 
-    def _make(self, position: int) -> Record:
-        task_id, kind, state, result, file, _, reason, message, traceback = self._rows.tasks[position]
-        domain, name = self._rows.kinds[kind]
-        _, chunk, _, began, ended = self._last.get(position, (position, None, None, None, None))
-        many = self._attempts[position] if self._attempts is not None else int(chunk is not None)
+    def _find(self, number: int, stored: bytes | str) -> bytes | Path:
+        """A result as MessagePack, or the file that it is in."""
+        if isinstance(stored, bytes):
+            return stored
+        return self._loaded[number] if number in self._loaded else self._folder / stored
+
+    @functools.cached_property
+    def _places(self) -> tuple[array[int], array[int]]:
+        """For every task in which of the completions it is, or -1, and where in that."""
+        chunks, places = array("l", [-1]) * len(self._ids), array("l", [0]) * len(self._ids)
+        for at, chunk in enumerate(self._rows.completions):
+            for place, number in enumerate(unpack(chunk.tasks)):
+                chunks[number], places[number] = at, place
+        return chunks, places
+
+    @functools.cached_property
+    def _others(self) -> dict[int, tuple[int, TaskError]]:
+        return {
+            number: (state, TaskError(reason, message, traceback))
+            for number, state, reason, message, traceback in self._rows.others
+        }
+
+    @functools.cached_property
+    def _attempts(self) -> dict[int, list[Attempt]]:
+        return {number: list(own) for number, own in itertools.groupby(self._rows.attempts, lambda one: one.task)}
+
+    def _make(self, number: int) -> Record:
+        attempts = self._attempts.get(number, ())
+        at = self._places[0][number]
+        state, error = self._others.get(number, (0, None))
+        stored: bytes | Path | None = None
+        chunk: int | None = None
+        began: float | None = None
+        ended: float | None = None
+        if at >= 0:
+            completed, place = self._rows.completions[at], self._places[1][number]
+            state, chunk = COMPLETED, completed.chunk
+            began, ended = read_times(completed.times[8 * TIMES * place : 8 * (TIMES * place + 2)])
+            stored = self._find(number, self._results_of(chunk)[place])
+        elif attempts:
+            _, chunk, _, began, ended = attempts[-1]
+        domain, name = self._rows.kinds[self._kinds[number]]
         return Record(
-            task_id=task_id,
+            task_id=self._ids[number],
             domain=domain,
             kind=name,
-            status=STATES[state or 0],
-            stored_result=self._results / file if file else result,
-            error=TaskError(reason, message, traceback) if reason else None,
-            attempts=many,
+            status=STATES[state],
+            stored_result=stored,
+            error=error,
+            attempts=len(attempts) + (at >= 0),
             start_time=began,
             end_time=ended,
-            node=self._rows.nodes.get(chunk) if chunk is not None else None,
+            node=None if chunk is None else self._rows.nodes.get(chunk),
         )

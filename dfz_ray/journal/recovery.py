@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dfz_ray.journal.columns import NO_WORK, unpack, unpack_works
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.lock import RunLock
 from dfz_ray.journal.reader import UNREADABLE, open_journal, unreadable
@@ -24,10 +25,10 @@ class Recovered:
     """Domain, name, resources (JSON) and policy (JSON) of every kind, in the order of their numbers."""
     kind_of: list[int]
     """For every task, the number of its kind."""
+    works: list[tuple[int, bytes]]
+    """For every open task, its seed and its parameters; NO_WORK for the others."""
     settled: dict[int, int]
     """Of the tasks in a final state: number and state."""
-    open_tasks: list[tuple[int, int, bytes]]
-    """Of the others: number, seed, parameters."""
     charged: dict[int, int]
     """Of the open tasks that have any: how many attempts have been charged since the task was last reopened."""
     free_losses: dict[int, int]
@@ -52,16 +53,18 @@ def read_recovered(folder: Path) -> Recovered:
             return connection.execute(STATEMENTS[statement])
 
         kind_of: list[int] = []
-        settled: dict[int, int] = {}
-        for number, (kind, state) in enumerate(rows("read_settled")):
-            kind_of.append(kind)
-            if state is not None:
-                settled[number] = state
+        works: list[tuple[int, bytes]] = []
+        for _, _, kinds, packed in rows("read_tasks"):
+            kind_of.extend(unpack(kinds))
+            works.extend(unpack_works(packed))
+        settled: dict[int, int] = dict(rows("read_settled"))
+        for number in settled:
+            works[number] = NO_WORK
         return Recovered(
             kinds=list(rows("read_kinds")),
             kind_of=kind_of,
+            works=works,
             settled=settled,
-            open_tasks=list(rows("read_open_tasks")),
             charged=dict(rows("read_charged")),
             free_losses=dict(rows("read_free_losses")),
             volatile=dict(rows("read_domains")),
@@ -79,7 +82,13 @@ def read_contents(folder: Path) -> dict[str, tuple[Any, ...]]:
         JournalDamaged: the journal can't be read.
     """
     with _opened(folder) as connection:
-        return {task_id: tuple(content) for task_id, *content in connection.execute(STATEMENTS["read_contents"])}
+        kinds = connection.execute(STATEMENTS["read_kinds"]).fetchall()
+        contents: dict[str, tuple[Any, ...]] = {}
+        for _, *columns in connection.execute(STATEMENTS["read_tasks"]):
+            for task_id, kind, (seed, parameters) in zip(*map(unpack, columns), strict=True):
+                domain, _, resources, policy = kinds[kind]
+                contents[task_id] = (domain, resources, seed, parameters, policy)
+        return contents
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ def resolve(folder: Path, request: CancelRequest) -> set[int]:
     """
     with JournalReader(folder) as journal:
         if request.whole_run:
-            return set(range(sum(journal.counts().values())))
+            return set(range(journal.count_tasks()))
         numbers = journal.numbers_of(request.tasks)
         problems = [unknown_task(journal, task_id) for task_id in request.tasks if task_id not in numbers]
         known = journal.batches() if request.batches else []
@@ -136,7 +136,7 @@ def resolve(folder: Path, request: CancelRequest) -> set[int]:
 
 def unknown_task(journal: JournalReader, task_id: str) -> Problem:
     """What to say of an id that the run does not have."""
-    some = (record.task_id for record in itertools.islice(journal.records(), HINT_TASKS))
+    some = itertools.islice(journal.ids(), HINT_TASKS)
     return Problem("TASK_ID", show(task_id), "the id of a task of the run", nearest(task_id, some))
 
 
@@ -165,7 +165,7 @@ def cancel_at_rest(folder: Path, request: CancelRequest) -> int:
     except OSError as error:
         raise RunFolderRefused(f"{folder} can't be written: {error.strerror or error}") from None
     try:
-        concerned = [number for number, *_ in opened.recovered.open_tasks if number in targets]
+        concerned = sorted(targets - opened.recovered.settled.keys())
         if concerned:
             opened.writer.commit(_cancellation(opened, request, concerned, asked_at))
     finally:
@@ -177,5 +177,5 @@ def cancel_at_rest(folder: Path, request: CancelRequest) -> int:
 def _cancellation(opened: OpenedJournal, request: CancelRequest, numbers: Iterable[int], asked_at: float) -> Group:
     epoch = opened.writer.epoch
     message = f"on request ({request.scope}), while no process worked on the run"
-    rows = [(number, CANCELLED, epoch, None, None, None, "cancelled", message, None) for number in numbers]
+    rows = [(number, CANCELLED, None, "cancelled", message, None) for number in numbers]
     return Group(outcomes=rows, cancels=[(opened.recovered.next_cancel, epoch, asked_at, request.scope, len(rows))])

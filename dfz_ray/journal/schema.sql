@@ -1,7 +1,11 @@
--- The journal of a run, schema 2: its tables, what proves that they are whole, and every statement that is run on them.
+-- The journal of a run, schema 3: its tables, what proves that they are whole, and every statement that is run on them.
 --
 -- Times are Unix seconds; states and outcomes are small numbers, named beside their column. Rows are only added. The
 -- one exception: outcomes of failed tasks that are to be tried again move to `reopened`, whole.
+--
+-- COLUMNS. What there is most of comes in blobs that the manager carries without looking inside: the tasks as the driver
+-- packed them, and what completed as the workers packed it. Such a blob holds one value for each task of its row, in
+-- the row's order: as a MessagePack array, or, where that is said, as values of one size, one after the other.
 --
 -- COMMITS. The last column of every table is the number of the commit that added the row; numbers count from 0, without
 -- a gap. Commit 0 is the creation, each epoch is taken in one of its own, and so are tasks reopened. `commits` has for
@@ -10,8 +14,9 @@
 --   the array [commit, epoch, committed_at, rows] as MessagePack,
 --   and for each table that it added rows to, in the order of the tables below: the table's name, and SHA-256 over
 --   those rows in the order of the primary key, each the array of all its columns as MessagePack, one after the other.
--- An outcome that has moved to `reopened` counts here as the row of `outcomes` that it was. In MessagePack INTEGER is
--- an integer, REAL a 64-bit float, TEXT a string, BLOB binary and NULL nil, each in its shortest form.
+-- An outcome that has moved to `reopened` counts here as the row of `outcomes` that it was. The outcomes of completed
+-- tasks count nowhere: they follow from `completions`. In MessagePack INTEGER is an integer, REAL a 64-bit float, TEXT a
+-- string, BLOB binary and NULL nil, each in its shortest form.
 --
 -- THE SEAL. When a run comes to rest, the file `seal` beside the journal gets SHA-256 of the whole file run.sqlite, in
 -- hex; there is no log beside the journal then (run.sqlite-wal, run.sqlite-journal). Whoever opens the run for work
@@ -28,17 +33,18 @@
 -- and a key that is an array stands for a tuple.
 --
 -- WHAT HOLDS in a sound run, besides:
---   Tasks are numbered from 0 without a gap, and their ids are unique. A task without an outcome is open.
---   A completed task has one completed attempt; any other has none. It has a digest, either a result or a file, and no
---   reason. A failed or cancelled task has a reason and a message, and nothing of the former; a cancelled one has the
---   reason `cancelled`. No more tasks are cancelled than the `cancels` say.
---   Completed attempts have no reason, failed and lost ones have one. Only failed and lost ones are charged. The task
---   of an attempt is in the list of its chunk. What a row refers to is there: batch, kind, domain, task, chunk, epoch
---   (commit 0 alone is of epoch 0).
---   Attempts that were committed before their task was reopened last belong to an outcome that is past. Of the later
---   ones at most max_attempts are charged, and each has a reason to have been followed by another one: it was
---   superseded; or lost, and not charged; or failed or lost, charged, for a reason that the policy of its kind has in
---   retry_on. That need not hold for the completed one, nor for a failed task's last one (by the number of its chunk)
+--   Blocks follow each other without a gap, from task 0 on, and the ids of tasks are unique. A task without an outcome is
+--   open. A blob that holds a value for each task holds as many values as there are tasks.
+--   A completed task is in one row of `completions`, and any other in none; its outcome names that row's chunk, is of
+--   that row's commit, and has neither reason nor message nor traceback. A failed or cancelled task has a reason and a
+--   message, and no chunk; a cancelled one has the reason `cancelled`. No more tasks are cancelled than the `cancels` say.
+--   Attempts have an outcome of 1 to 3; failed and lost ones have a reason, and only these are charged. The task of an
+--   attempt is in the list of its chunk, and so are those of a row of `completions`; no task has both in one chunk. What
+--   a row refers to is there: batch, kind, domain, task, chunk, epoch (commit 0 alone is of epoch 0).
+--   No task completed before it was reopened. Attempts that were committed before their task was reopened last belong to
+--   an outcome that is past. Of the later ones at most max_attempts are charged, and each has a reason to have been
+--   followed by another one: it was superseded; or lost, and not charged; or failed or lost, charged, for a reason that
+--   the policy of its kind has in retry_on. That need not hold for a failed task's last one (by the number of its chunk)
 --   that was not superseded.
 --   The file of a large result is named by the SHA-256 of its content, in hex.
 
@@ -86,15 +92,15 @@ CREATE TABLE files (                   -- what parameters name by path, as it wa
     "commit" INTEGER NOT NULL
 ) WITHOUT ROWID;
 
-CREATE TABLE tasks (
-    task        INTEGER PRIMARY KEY,   -- its number: the order of submission, from 0
-    id          TEXT NOT NULL UNIQUE,
-    batch       INTEGER NOT NULL,
-    kind        INTEGER NOT NULL,
-    seed        INTEGER NOT NULL,
-    parameters  BLOB NOT NULL,         -- MessagePack, defaults included
-    description TEXT NOT NULL,
-    "commit"    INTEGER NOT NULL
+CREATE TABLE blocks (                  -- tasks, many to a row; they are numbered from 0 in the order of submission
+    first        INTEGER PRIMARY KEY,  -- the number of its first task
+    tasks        INTEGER NOT NULL,     -- how many it has
+    batch        INTEGER NOT NULL,
+    ids          BLOB NOT NULL,        -- strings
+    kinds        BLOB NOT NULL,        -- integers
+    works        BLOB NOT NULL,        -- arrays of two: the seed, and the parameters as MessagePack, defaults included
+    descriptions BLOB NOT NULL,        -- strings
+    "commit"     INTEGER NOT NULL
 );
 
 CREATE TABLE leases (
@@ -116,10 +122,20 @@ CREATE TABLE chunks (                  -- every chunk that was handed out
     "commit"      INTEGER NOT NULL
 );
 
-CREATE TABLE attempts (                -- every attempt that ended; what was handed back unexecuted was none
+CREATE TABLE completions (             -- the tasks of a chunk that completed; a chunk ends once
+    chunk    INTEGER PRIMARY KEY,
+    tasks    BLOB NOT NULL,            -- integers: their numbers
+    times    BLOB NOT NULL,            -- 3 float64 each, little-endian: began_at, ended_at (on the worker's clock), cpu_s
+    results  BLOB NOT NULL,            -- each one as MessagePack, in binary; or, where it is large, a string: the name of
+                                       -- its file under results/
+    digests  BLOB NOT NULL,            -- 32 bytes each
+    "commit" INTEGER NOT NULL
+);
+
+CREATE TABLE attempts (                -- every other attempt that ended; what was handed back unexecuted was none
     task     INTEGER NOT NULL,
     chunk    INTEGER NOT NULL,
-    outcome  INTEGER NOT NULL,         -- 0 completed, 1 failed, 2 lost (did not end by itself), 3 superseded
+    outcome  INTEGER NOT NULL,         -- 1 failed, 2 lost (did not end by itself), 3 superseded
     charged  INTEGER NOT NULL,         -- 1 where it counts against max_attempts
     began_at REAL,                     -- on the worker's clock; null where the worker could not tell
     ended_at REAL,
@@ -140,13 +156,10 @@ CREATE TABLE cancels (                 -- every time that someone asked for task
     "commit" INTEGER NOT NULL
 );
 
-CREATE TABLE outcomes (                -- one per task: the primary key makes a second commit impossible
+CREATE TABLE outcomes (                -- one per task: the primary key makes a second one impossible
     task      INTEGER PRIMARY KEY,
     state     INTEGER NOT NULL,        -- 2 completed, 3 failed, 4 cancelled
-    epoch     INTEGER NOT NULL,
-    result    BLOB,                    -- MessagePack
-    file      TEXT,                    -- or, where it is large, the name of its file under results/
-    digest    BLOB,                    -- SHA-256, 32 bytes, of a completed task
+    chunk     INTEGER,                 -- of a completed task: in which it completed
     reason    TEXT,                    -- of a failed or cancelled one
     message   TEXT,
     traceback TEXT,
@@ -157,10 +170,6 @@ CREATE TABLE reopened (                -- outcomes of failed tasks that someone 
     task            INTEGER NOT NULL,
     outcome_commit  INTEGER NOT NULL,  -- the commit that had added the outcome
     state           INTEGER NOT NULL,
-    epoch           INTEGER NOT NULL,
-    result          BLOB,
-    file            TEXT,
-    digest          BLOB,
     reason          TEXT,
     message         TEXT,
     traceback       TEXT,
@@ -204,14 +213,17 @@ INSERT INTO kinds VALUES (?, ?, ?, ?, ?, ?);
 -- name: add_file
 INSERT INTO files VALUES (?, ?, ?);
 
--- name: add_task
-INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+-- name: add_block
+INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: add_lease
 INSERT INTO leases VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: add_chunk
 INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: add_completion
+INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: add_attempt
 INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
@@ -220,22 +232,26 @@ INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 INSERT INTO cancels VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: add_outcome
-INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: add_completed_outcomes
+INSERT INTO outcomes SELECT value, 2, :chunk, NULL, NULL, NULL, :commit FROM json_each(:tasks);
 
 -- name: add_reopened
-INSERT INTO reopened VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO reopened VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: add_commit
 INSERT INTO commits VALUES (?, ?, ?, ?, ?);
 
 -- name: read_failed
-SELECT task, "commit", state, epoch, result, file, digest, reason, message, traceback FROM outcomes WHERE state = 3;
+SELECT task, "commit", state, reason, message, traceback FROM outcomes WHERE state = 3;
 
 -- name: remove_failed
 DELETE FROM outcomes WHERE state = 3;
 
 -- name: find_attempt
-SELECT count(*) FROM attempts WHERE task = ? AND chunk = ?;
+SELECT (SELECT count(*) FROM attempts WHERE task = :task AND chunk = :chunk)
+     + (SELECT count(*) FROM outcomes WHERE task = :task AND chunk = :chunk);
 
 -- name: scan_meta
 SELECT * FROM meta ORDER BY key;
@@ -255,14 +271,17 @@ SELECT * FROM kinds ORDER BY kind;
 -- name: scan_files
 SELECT * FROM files ORDER BY sha256;
 
--- name: scan_tasks
-SELECT * FROM tasks ORDER BY task;
+-- name: scan_blocks
+SELECT * FROM blocks ORDER BY first;
 
 -- name: scan_leases
 SELECT * FROM leases ORDER BY epoch, lease;
 
 -- name: scan_chunks
 SELECT * FROM chunks ORDER BY chunk;
+
+-- name: scan_completions
+SELECT * FROM completions ORDER BY chunk;
 
 -- name: scan_attempts
 SELECT * FROM attempts ORDER BY task, chunk;
@@ -271,10 +290,10 @@ SELECT * FROM attempts ORDER BY task, chunk;
 SELECT * FROM cancels ORDER BY cancel;
 
 -- name: scan_outcomes
-SELECT task, state, epoch, result, file, digest, reason, message, traceback, "commit" FROM outcomes
+SELECT task, state, chunk, reason, message, traceback, "commit" FROM outcomes WHERE state <> 2
 UNION ALL
-SELECT task, state, epoch, result, file, digest, reason, message, traceback, outcome_commit FROM reopened
-ORDER BY 1, 10;
+SELECT task, state, NULL, reason, message, traceback, outcome_commit FROM reopened
+ORDER BY 1, 7;
 
 -- name: scan_reopened
 SELECT * FROM reopened ORDER BY task, outcome_commit;
@@ -300,12 +319,6 @@ SELECT domain, volatile FROM domains;
 -- name: read_kinds
 SELECT domain, name, resources, policy FROM kinds ORDER BY kind;
 
--- name: read_settled
-SELECT tasks.kind, outcomes.state FROM tasks LEFT JOIN outcomes USING (task) ORDER BY tasks.task;
-
--- name: read_open_tasks
-SELECT tasks.task, tasks.seed, tasks.parameters FROM tasks LEFT JOIN outcomes USING (task) WHERE outcomes.state IS NULL;
-
 -- name: read_charged
 SELECT attempts.task, count(*) FROM attempts LEFT JOIN outcomes USING (task)
 WHERE attempts.charged = 1 AND outcomes.task IS NULL AND attempts."commit" >
@@ -322,115 +335,118 @@ GROUP BY attempts.task;
 -- name: read_files
 SELECT sha256, content FROM files;
 
--- name: read_contents
-SELECT tasks.id, kinds.domain, kinds.resources, tasks.seed, tasks.parameters, kinds.policy
-FROM tasks JOIN kinds USING (kind);
-
--- name: count_states
-SELECT coalesce(outcomes.state, 0), count(*) FROM tasks LEFT JOIN outcomes USING (task) GROUP BY 1;
-
--- name: read_table_tasks
-SELECT tasks.id, tasks.kind, outcomes.state, outcomes.result, outcomes.file, outcomes.digest, outcomes.reason,
-       outcomes.message, outcomes.traceback
-FROM tasks LEFT JOIN outcomes USING (task)
-ORDER BY tasks.task;
-
--- name: read_table_attempts
-SELECT task, chunk, outcome, began_at, ended_at FROM attempts ORDER BY task, chunk;
-
 -- name: read_chunk_nodes
 SELECT chunks.chunk, leases.node FROM chunks JOIN leases USING (epoch, lease);
-
--- name: read_records
-SELECT tasks.task, tasks.id, kinds.domain, kinds.name, outcomes.state, outcomes.result, outcomes.file,
-       outcomes.reason, outcomes.message, outcomes.traceback
-FROM tasks JOIN kinds USING (kind) LEFT JOIN outcomes USING (task)
-ORDER BY tasks.task;
-
--- name: read_attempts
-SELECT attempts.task, attempts.outcome, attempts.began_at, attempts.ended_at, leases.node
-FROM attempts LEFT JOIN chunks USING (chunk) LEFT JOIN leases USING (epoch, lease)
-ORDER BY attempts.task, attempts.chunk;
-
--- name: read_digests
-SELECT tasks.id, outcomes.digest FROM outcomes JOIN tasks USING (task) WHERE outcomes.state = 2;
-
--- name: read_spans
-SELECT began_at, ended_at FROM attempts WHERE outcome IN (0, 1) AND began_at IS NOT NULL ORDER BY began_at;
 
 -- name: count_commits
 SELECT coalesce(max("commit"), -1) + 1 FROM commits;
 
--- name: find_task_number
-SELECT task FROM tasks WHERE id = ?;
-
--- name: read_batch_tasks
-SELECT tasks.task FROM tasks JOIN batches USING (batch) WHERE batches.name = ? ORDER BY tasks.task;
-
 -- name: read_batches
 SELECT name FROM batches ORDER BY batch;
-
--- name: read_task
-SELECT tasks.task, kinds.domain, kinds.name, kinds.resources, kinds.policy, tasks.seed, tasks.parameters
-FROM tasks JOIN kinds USING (kind) WHERE tasks.id = ?;
-
--- name: read_digest
-SELECT digest FROM outcomes WHERE task = ?;
 
 -- name: read_schema
 SELECT type, name, tbl_name, sql FROM sqlite_master;
 
 -- name: count_tasks
-SELECT count(*), count(DISTINCT id), coalesce(max(task) + 1, 0) FROM tasks;
+SELECT coalesce(sum(tasks), 0) FROM blocks;
+
+-- name: count_outcomes
+SELECT coalesce(sum(state = 2), 0), coalesce(sum(state = 3), 0), coalesce(sum(state = 4), 0) FROM outcomes;
+
+-- name: read_names
+SELECT ids, kinds FROM blocks ORDER BY first;
+
+-- name: read_tasks
+SELECT first, ids, kinds, works FROM blocks ORDER BY first;
+
+-- name: read_batch_blocks
+SELECT blocks.first, blocks.tasks FROM blocks JOIN batches USING (batch) WHERE batches.name = ? ORDER BY blocks.first;
+
+-- name: read_settled
+SELECT task, state FROM outcomes;
+
+-- name: read_other_outcomes
+SELECT task, state, reason, message, traceback FROM outcomes WHERE state <> 2 ORDER BY task;
+
+-- name: read_completed_chunks
+SELECT chunk, tasks, times, digests FROM completions ORDER BY chunk;
+
+-- name: read_results
+SELECT chunk, results FROM completions;
+
+-- name: read_chunk_results
+SELECT results FROM completions WHERE chunk = ?;
+
+-- name: find_completion
+SELECT completions.tasks, completions.digests FROM outcomes JOIN completions USING (chunk) WHERE outcomes.task = ?;
+
+-- name: read_attempts
+SELECT task, chunk, outcome, began_at, ended_at FROM attempts ORDER BY task, chunk;
+
+-- name: read_completed_outcomes
+SELECT chunk, min("commit"), max("commit"), count(reason) + count(message) + count(traceback), json_group_array(task)
+FROM outcomes WHERE state = 2 GROUP BY chunk;
+
+-- name: count_states
+SELECT state, count(*) FROM outcomes GROUP BY state;
+
+-- name: count_cancelled
+SELECT count(*), coalesce(sum(state = 4), 0), (SELECT coalesce(sum(tasks), 0) FROM cancels) FROM outcomes;
+
+-- name: read_outcome_shapes
+SELECT task, state, chunk, reason, message FROM outcomes WHERE state <> 2 ORDER BY task;
+
+-- name: read_completed_before_reopened
+SELECT DISTINCT outcomes.task FROM reopened JOIN outcomes USING (task)
+WHERE outcomes.state = 2 AND outcomes."commit" <= reopened."commit";
+
+-- name: read_histories
+SELECT attempts.task, outcomes.state,
+       coalesce((SELECT max(reopened."commit") FROM reopened WHERE reopened.task = attempts.task), -1),
+       attempts.chunk, attempts.outcome, attempts.charged, attempts.reason, attempts."commit"
+FROM attempts LEFT JOIN outcomes USING (task)
+ORDER BY attempts.task, attempts.chunk;
+
+-- name: read_attempted_chunks
+SELECT chunk, json_group_array(task) FROM attempts GROUP BY chunk;
+
+-- name: read_chunk_lists
+SELECT chunks.chunk, chunks.tasks, completions.tasks FROM chunks LEFT JOIN completions USING (chunk)
+ORDER BY chunks.chunk;
+
+-- name: read_result_columns
+SELECT results FROM completions ORDER BY chunk;
 
 -- name: read_strays
-SELECT 'task ' || task || ' is of the unknown batch ' || batch
-FROM tasks WHERE batch NOT IN (SELECT batch FROM batches)
-UNION ALL
-SELECT 'task ' || task || ' is of the unknown kind ' || kind
-FROM tasks WHERE kind NOT IN (SELECT kind FROM kinds)
+SELECT 'the block that begins with task ' || first || ' is of the unknown batch ' || batch
+FROM blocks WHERE batch NOT IN (SELECT batch FROM batches)
 UNION ALL
 SELECT 'kind ' || kind || ' is of the unknown domain ' || domain
 FROM kinds WHERE domain NOT IN (SELECT domain FROM domains)
 UNION ALL
 SELECT 'an outcome is of the unknown task ' || task
-FROM outcomes WHERE task NOT IN (SELECT task FROM tasks)
+FROM outcomes WHERE task NOT BETWEEN 0 AND (SELECT coalesce(sum(tasks), 0) FROM blocks) - 1
 UNION ALL
 SELECT 'a reopened outcome is of the unknown task ' || task
-FROM reopened WHERE task NOT IN (SELECT task FROM tasks)
+FROM reopened WHERE task NOT BETWEEN 0 AND (SELECT coalesce(sum(tasks), 0) FROM blocks) - 1
 UNION ALL
 SELECT 'an attempt is of the unknown task ' || task
-FROM attempts WHERE task NOT IN (SELECT task FROM tasks)
+FROM attempts WHERE task NOT BETWEEN 0 AND (SELECT coalesce(sum(tasks), 0) FROM blocks) - 1
 UNION ALL
-SELECT 'the outcome of task ' || task || ' is of the unknown epoch ' || epoch
-FROM outcomes WHERE epoch NOT IN (SELECT epoch FROM epochs)
+SELECT 'chunk ' || chunk || ' has completed tasks, and was not handed out'
+FROM completions WHERE chunk NOT IN (SELECT chunk FROM chunks)
+UNION ALL
+SELECT 'lease ' || lease || ' is of the unknown epoch ' || epoch
+FROM leases WHERE epoch NOT IN (SELECT epoch FROM epochs)
 UNION ALL
 SELECT 'chunk ' || chunk || ' is of the unknown epoch ' || epoch
 FROM chunks WHERE epoch NOT IN (SELECT epoch FROM epochs)
 UNION ALL
+SELECT 'cancel ' || cancel || ' is of the unknown epoch ' || epoch
+FROM cancels WHERE epoch NOT IN (SELECT epoch FROM epochs)
+UNION ALL
+SELECT 'task ' || task || ' was reopened in the unknown epoch ' || reopening_epoch
+FROM reopened WHERE reopening_epoch NOT IN (SELECT epoch FROM epochs)
+UNION ALL
 SELECT 'commit ' || "commit" || ' is of the unknown epoch ' || epoch
 FROM commits WHERE epoch NOT IN (SELECT epoch FROM epochs UNION SELECT 0 WHERE "commit" = 0);
-
--- name: read_outcome_shapes
-SELECT task, state, result IS NOT NULL, file IS NOT NULL, digest, reason, message FROM outcomes;
-
--- name: count_cancelled
-SELECT (SELECT count(*) FROM outcomes WHERE state = 4), (SELECT coalesce(sum(tasks), 0) FROM cancels);
-
--- name: read_histories
-SELECT tasks.task, tasks.id, tasks.kind, outcomes.state,
-       coalesce((SELECT max(reopened."commit") FROM reopened WHERE reopened.task = tasks.task), -1)
-FROM tasks LEFT JOIN outcomes USING (task)
-ORDER BY tasks.task;
-
--- name: read_audited_attempts
-SELECT task, chunk, outcome, charged, reason, "commit" FROM attempts ORDER BY task, chunk;
-
--- name: list_result_files
-SELECT DISTINCT file FROM outcomes WHERE file IS NOT NULL;
-
--- name: read_results
-SELECT tasks.id, domains.volatile, outcomes.result, outcomes.file, outcomes.digest
-FROM outcomes JOIN tasks USING (task) JOIN kinds USING (kind) JOIN domains USING (domain)
-WHERE outcomes.state = 2
-ORDER BY tasks.task;

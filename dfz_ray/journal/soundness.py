@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from dfz_ray.errors import JournalDamaged
+from dfz_ray.journal.agreement import find_disagreements
 from dfz_ray.journal.commit_sums import check_sums
 from dfz_ray.journal.folder import RunFolder, sync_folder, write_whole
 from dfz_ray.journal.reader import open_journal
@@ -80,7 +81,7 @@ def find_other_schema(connection: sqlite3.Connection) -> list[str]:
 def _definitions_of(connection: sqlite3.Connection) -> set[tuple[Any, ...]]:
     """What SQLite knows of each table, without the comments, for those may change."""
     rows = connection.execute(STATEMENTS["read_schema"])
-    return {(*names, re.sub(r"\s+", " ", re.sub(r"--[^\n]*", "", sql or ""))) for *names, sql in rows}
+    return {(*names, re.sub(r"\s+", " ", re.sub(r"--[^\n]*", "", str(sql or "")))) for *names, sql in rows}
 
 
 def read_told_commits(folder: RunFolder) -> int | None:
@@ -131,4 +132,4 @@ def _find_damage(connection: sqlite3.Connection, folder: RunFolder) -> str | Non
         return None
     torn = find_torn_structure(connection, thoroughly=False)
     found = torn or find_other_schema(connection) or check_sums(connection).violations
-    return found[0] if found else None
+    return found[0] if found else next(find_disagreements(connection), None)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from dfz_ray.errors import EpochSuperseded, JournalDamaged, RunFolderRefused
+from dfz_ray.journal.columns import pack, unpack
 from dfz_ray.journal.commit_sums import NONE_YET, Commit, Row, add_commit
 from dfz_ray.journal.folder import RunFolder, sync_folder, write_whole
 from dfz_ray.journal.reader import open_journal
@@ -20,23 +21,25 @@ from dfz_ray.journal.soundness import refuse_damaged, remove_seal, write_seal
 from dfz_ray.journal.statements import STATEMENTS, VERSION
 
 # Numbers that the journal stores; schema.sql explains them.
-ATTEMPT_COMPLETED, ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED = range(4)
+ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED = range(1, 4)
 
 
 @dataclass(slots=True)
 class Group:
     """What is to be committed together: rows of the tables of schema.sql, without their last column.
 
-    A domain, a file or a lease that is there already is passed over, and so is a superseded attempt that is.
+    A domain, a file or a lease that is there already is passed over, and so is a superseded attempt that is. The
+    outcomes are those of tasks that did not complete; the others follow from the completions.
     """
 
     batches: list[Row] = field(default_factory=list)
     domains: list[Row] = field(default_factory=list)
     kinds: list[Row] = field(default_factory=list)
     files: list[Row] = field(default_factory=list)
-    tasks: list[Row] = field(default_factory=list)
+    blocks: list[Row] = field(default_factory=list)
     leases: list[Row] = field(default_factory=list)
     chunks: list[Row] = field(default_factory=list)
+    completions: list[Row] = field(default_factory=list)
     attempts: list[Row] = field(default_factory=list)
     cancels: list[Row] = field(default_factory=list)
     outcomes: list[Row] = field(default_factory=list)
@@ -135,10 +138,11 @@ class JournalWriter:
         rows["leases"] = _without_known(group.leases, 2, self._known_leases)
         with self._transaction():
             last = self._last
-            rows["attempts"] = self._without_collisions(group.attempts)
-            rows["outcomes"] = self._move_large_results(group.outcomes)
+            rows["attempts"] = self._without_collisions(group.attempts, group.completions)
+            rows["completions"] = self._move_large_results(group.completions)
             if any(rows.values()):
                 last = add_commit(self._connection, last, self.epoch, rows)
+                self._add_completed_outcomes(group.completions, last.number)
         self._last = last
         self._known_domains.update(row[0] for row in rows["domains"])
         self._known_files.update(row[0] for row in rows["files"])
@@ -190,36 +194,47 @@ class JournalWriter:
             self._is_in_doubt = True
             raise JournalDamaged(f"{self._folder.database} can't be written: {error}") from error
 
-    def _without_collisions(self, attempts: Sequence[Row]) -> Sequence[Row]:
+    def _add_completed_outcomes(self, completions: Sequence[Row], commit: int) -> None:
+        for chunk, tasks, *_ in completions:
+            # One statement for all of them, which needs no value of Python's for each.
+            values = {"chunk": chunk, "commit": commit, "tasks": str(unpack(tasks))}
+            self._connection.execute(STATEMENTS["add_completed_outcomes"], values)
+
+    def _without_collisions(self, attempts: Sequence[Row], completions: Sequence[Row]) -> Sequence[Row]:
         """Leave out superseded attempts of a task in a chunk that has an attempt of it already."""
         superseded = [row for row in attempts if row[2] == ATTEMPT_SUPERSEDED]
         if not superseded:
             return attempts
         kept = [row for row in attempts if row[2] != ATTEMPT_SUPERSEDED]
         taken = {row[:2] for row in kept}
+        taken.update((number, chunk) for chunk, tasks, *_ in completions for number in unpack(tasks))
         for row in superseded:
-            if row[:2] not in taken and not self._connection.execute(STATEMENTS["find_attempt"], row[:2]).fetchone()[0]:
+            place = {"task": row[0], "chunk": row[1]}
+            if row[:2] not in taken and not self._connection.execute(STATEMENTS["find_attempt"], place).fetchone()[0]:
                 taken.add(row[:2])
                 kept.append(row)
         return kept
 
-    def _move_large_results(self, outcomes: Sequence[Row]) -> Sequence[Row]:
+    def _move_large_results(self, completions: Sequence[Row]) -> Sequence[Row]:
         """Write results that are too large to files, which are on disk before a row names them."""
-        if all(row[3] is None or len(row[3]) <= self._inline_bytes for row in outcomes):
-            return outcomes
-        self._folder.results.mkdir(mode=0o700, exist_ok=True)
-        moved = []
-        for task, state, epoch, result, _, *rest in outcomes:
-            if result is not None and len(result) > self._inline_bytes:
-                name = hashlib.sha256(result).hexdigest()
-                write_whole(self._folder.results / name, result, self._durable)
-                moved.append((task, state, epoch, None, name, *rest))
-            else:
-                moved.append((task, state, epoch, result, None, *rest))
-        if self._durable:
+        if all(len(results) <= self._inline_bytes for _, _, _, results, _ in completions):
+            return completions
+        moved = [
+            (chunk, tasks, times, pack(list(map(self._move_if_large, unpack(results)))), digests)
+            for chunk, tasks, times, results, digests in completions
+        ]
+        if self._durable and self._folder.results.is_dir():
             sync_folder(self._folder.results)
             sync_folder(self._folder.path)
         return moved
+
+    def _move_if_large(self, result: bytes) -> bytes | str:
+        if len(result) <= self._inline_bytes:
+            return result
+        self._folder.results.mkdir(mode=0o700, exist_ok=True)
+        name = hashlib.sha256(result).hexdigest()
+        write_whole(self._folder.results / name, result, self._durable)
+        return name
 
 
 def _without_known(rows: Sequence[Row], key_columns: int, known: Collection[object]) -> list[Row]:

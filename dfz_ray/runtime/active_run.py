@@ -34,12 +34,12 @@ from dfz_ray.engine.messages import (
     OutcomesCommitted,
     StartLease,
     StopAsked,
-    TaskEnd,
     TasksSubmitted,
     TimePassed,
     WorkAsked,
 )
 from dfz_ray.errors import DfzError, InfrastructureLost, RunFolderRefused
+from dfz_ray.journal.columns import NO_WORK, unpack, unpack_works
 from dfz_ray.journal.recovery import OpenedJournal
 from dfz_ray.runtime.bulletin import Bulletin, Reading
 from dfz_ray.runtime.group_commit import GroupCommit
@@ -55,7 +55,7 @@ from dfz_ray.runtime.submission import (
     SubmittedKind,
     kind_policy,
 )
-from dfz_ray.runtime.worker import END, WAIT, Order, Report, make_lease_function, pack_rows, unpack_rows
+from dfz_ray.runtime.worker import END, WAIT, Ended, Order, Report, make_lease_function, pack_works
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
 
@@ -95,12 +95,13 @@ class ActiveRun:
         self._timeouts: list[float | None] = []
         """By kind."""
         self._files: dict[str, bytes] = dict(self._recovered.files)
-        self._works: dict[int, tuple[Any, ...]] = {}
-        """Of the open tasks: the fields of a Work."""
-        self._submitted = 0
+        self._works: list[tuple[int, bytes]] = []
+        """By task: seed and parameters; NO_WORK once it is final."""
+        self._deadlines: dict[int, float] = {}
+        """Of the tasks that have one."""
         self._orders: dict[int, Order] = {}
-        self._ended: dict[int, list[list[Any]]] = {}
-        """The executions of chunks that have just ended."""
+        self._ended: dict[int, Ended] = {}
+        """The chunks that have just ended."""
         self._scope = ""
         """Of the cancellation that is being handled."""
         commits = GroupCommit(self._writer, self._on_committed, self._fail)
@@ -111,6 +112,7 @@ class ActiveRun:
         self._bulletin = Bulletin(folder, meta, epoch, slots, self._read, self.cancel)
         self._done = asyncio.Event()
         """No task is open, or the run can't go on."""
+        self._done.set()
         self._failure: BaseException | None = None
         self._spent_s, self._spent_chunks = 0.0, 0
         self._timer: asyncio.TimerHandle | None = None
@@ -153,9 +155,8 @@ class ActiveRun:
                 )
         self._load_domains(domains)
         kinds = self._add_kinds(self.describe().kinds)
-        for number, seed, parameters in recovered.open_tasks:
-            self._works[number] = (number, seed, parameters, self._timeouts[recovered.kind_of[number]])
-        self._submitted = len(recovered.kind_of)
+        self._works = recovered.works
+        self._note_deadlines(0, recovered.kind_of)
         charged, lost = recovered.charged, recovered.free_losses
         self._handle(TasksSubmitted(kinds, recovered.kind_of, recovered.settled, charged, lost))
         self._note_done()
@@ -163,17 +164,22 @@ class ActiveRun:
     async def submit(self, submission: Submission) -> None:
         """Take in new tasks; returns when they are on disk."""
         self._raise_failure()
-        first = self._submitted
-        self._submitted += len(submission.tasks)
+        first, kind_of = len(self._works), unpack(submission.tasks.kinds)
+        self._works.extend(unpack_works(submission.tasks.works))
         self._files.update(submission.files)
         self._load_domains(submission.domains)
         kinds = self._add_kinds(submission.kinds)
         self._journal.add_submission(submission, first)
-        for number, (_, kind, seed, parameters, _) in enumerate(submission.tasks, first):
-            self._works[number] = (number, seed, parameters, self._timeouts[kind])
-        await self._journal.commits.wait()
-        self._handle(TasksSubmitted(kinds, [task[1] for task in submission.tasks]))
+        self._note_deadlines(first, kind_of)
+        # They may be handed out at once: what comes of them is committed after them, so all results are of known tasks.
+        self._handle(TasksSubmitted(kinds, kind_of))
         self._note_done()
+        await self._journal.commits.wait()
+
+    def _note_deadlines(self, first: int, kind_of: Sequence[int]) -> None:
+        if any(timeout_s is not None for timeout_s in self._timeouts):
+            timeouts = enumerate((self._timeouts[kind] for kind in kind_of), first)
+            self._deadlines.update((number, timeout_s) for number, timeout_s in timeouts if timeout_s is not None)
 
     def _load_domains(self, domains: Sequence[ShippedDomain]) -> None:
         for domain in domains:
@@ -240,12 +246,12 @@ class ActiveRun:
         if report.place is not None and self._leases.place(report.lease, report.place):
             self._journal.add_lease(report.lease, report.place)
         if report.ended is not None:
-            self._ended[report.ended] = executions = unpack_rows(report.executions)
-            ends = [
-                TaskEnd(number, failure is None, ended - began, failure[0] if failure else "")
-                for number, began, ended, _, _, _, failure in executions
-            ]
-            self._handle(ChunkEnded(report.lease, report.ended, ends))
+            completions, failed = report.executions.completions, unpack(report.executions.failures)
+            self._ended[report.ended] = Ended(completions, failed)
+            numbers = completions.numbers() + [row[0] for row in failed]
+            durations_s = completions.durations_s() + [row[2] - row[1] for row in failed]
+            failures = {row[0]: row[4] for row in failed}
+            self._handle(ChunkEnded(report.lease, report.ended, numbers, durations_s, failures))
         if report.began is not None:
             self._handle(ChunkBegan(report.lease, report.began))
         self._orders.pop(report.lease, None)
@@ -286,9 +292,11 @@ class ActiveRun:
         self._leases.watch(command.lease, call)
 
     def _give_chunk(self, command: GiveChunk) -> None:
-        works = [self._works[number] for number in command.chunk.numbers]
+        numbers = command.chunk.numbers
+        timeouts_s = [self._deadlines.get(number) for number in numbers] if self._deadlines else None
+        works = pack_works(numbers, [self._works[number] for number in numbers], timeouts_s)
         self._journal.add_chunk(command)
-        self._orders[command.lease] = Order(command.chunk.id, pack_rows(works), command.chunk.budget_s)
+        self._orders[command.lease] = Order(command.chunk.id, works, command.chunk.budget_s)
 
     def _answer_wait(self, command: AnswerWait) -> None:
         self._orders[command.lease] = WAIT
@@ -315,7 +323,7 @@ class ActiveRun:
         if completed or failed or cancelled:
             self._handle(OutcomesCommitted(completed, failed, cancelled))
             for number in itertools.chain(completed, failed, cancelled):
-                self._works.pop(number, None)
+                self._works[number] = NO_WORK
             self._note_done()
 
     def _note_done(self) -> None:

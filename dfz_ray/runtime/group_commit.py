@@ -85,6 +85,7 @@ class GroupCommit:
                 self._on_committed(pending.completed, pending.failed, pending.cancelled)
             except Exception as error:
                 _tell(pending.waiters, error)
+                self.give_up(error)  # who came meanwhile waits for a group that no one will commit
                 self._on_failure(error)
                 return
             for waiter in pending.waiters:

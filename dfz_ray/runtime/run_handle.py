@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
+from dfz_ray.journal.columns import TaskColumns
 from dfz_ray.journal.recovery import read_contents
 from dfz_ray.runtime.nodes import capacity, is_alive, live_nodes, request_of
 from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission, SubmittedKind
@@ -36,6 +37,8 @@ DOMAIN_LIMIT_BYTES = 50 * 2**20
 """A domain travels inside its remote function, which Ray keeps in memory on every node."""
 BLOCK_TASKS = 5_000
 """The driver sends so many at once, and no more before the manager has them on disk."""
+FIRST_BLOCK_TASKS = 500
+"""And so many at first: workers begin with them while the next ones are packed."""
 MIN_CPUS = 0.25
 """A shape that declares less than this, or nothing, counts as this much when slots are counted: each is a process."""
 BOOTED_AT_MOST = 64
@@ -131,6 +134,8 @@ class RunHandle:
         self._batches = opened.batches
         self._kinds: dict[SubmittedKind, int] = {kind: number for number, kind in enumerate(opened.kinds)}
         self._domains = {kind.domain for kind in opened.kinds}
+        if not self._domains:
+            return
         try:
             known = [ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
             _get(self._manager.go_on.remote(self.id, known))
@@ -158,9 +163,9 @@ class RunHandle:
         batches: tuple[Any, ...] = ((number, batch.name, batch.seed, time.time()),)
         files = batch.files
         on_its_way = None
-        tasks = iter(new)
-        while block := list(islice(tasks, BLOCK_TASKS)):
-            submission = self._submission(block, number, batches, files, domains)
+        limits = [0, *range(FIRST_BLOCK_TASKS, len(new), BLOCK_TASKS), len(new)]
+        for begin, end in itertools.pairwise(limits):
+            submission = self._submission(new[begin:end], number, batches, files, domains)
             batches, files = (), {}
             # One block at a time: messages overtake each other, and numbers follow the order of submission.
             if on_its_way is not None:
@@ -210,28 +215,27 @@ class RunHandle:
 
     def _submission(
         self,
-        tasks: Iterable[Task],
+        tasks: Sequence[Task],
         batch: int,
         batches: tuple[Any, ...],
         files: Mapping[str, bytes],
         domains: Mapping[str, ShippedDomain],
     ) -> Submission:
         first_kind = len(self._kinds)
-        new_domains: list[ShippedDomain] = []
-        kinds: list[SubmittedKind] = []
-        rows: list[tuple[str, int, int, bytes, str]] = []
+        ids, domain_of, names, seeds, shapes, parameters, descriptions, policies = zip(*tasks, strict=True)
         texts = _Texts()
-        for task in tasks:
+        # Tasks that are alike share these objects; to compare their addresses takes a fraction of comparing them.
+        keys = list(zip(domain_of, names, map(id, shapes), map(id, policies), strict=True))
+        numbers = dict.fromkeys(keys, 0)
+        for key, task in dict(zip(keys, tasks, strict=True)).items():
             kind = SubmittedKind(task.domain, task.kind, texts[task.resources], texts[task.policy])
-            number = self._kinds.get(kind)
-            if number is None:
-                if task.domain not in self._domains:
-                    self._domains.add(task.domain)
-                    new_domains.append(domains[task.domain])
-                number = self._kinds[kind] = len(self._kinds)
-                kinds.append(kind)
-            rows.append((task.id, number, task.seed, task.parameters, task.description))
-        return Submission(batch, first_kind, batches, new_domains, kinds, files, rows)
+            numbers[key] = self._kinds.setdefault(kind, len(self._kinds))
+        kinds = list(itertools.islice(self._kinds, first_kind, None))
+        new = [name for name in dict.fromkeys(kind.domain for kind in kinds) if name not in self._domains]
+        self._domains.update(new)
+        kind_of = [numbers[key] for key in keys]
+        columns = TaskColumns.of(ids, kind_of, list(zip(seeds, parameters, strict=True)), descriptions)
+        return Submission(batch, first_kind, batches, [domains[name] for name in new], kinds, files, columns)
 
 
 class _Texts:

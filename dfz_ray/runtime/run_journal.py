@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dfz_ray.engine.lifecycle import State
 from dfz_ray.engine.messages import CommitCancellations, CommitEnds, CommitLosses, GiveChunk, NoteAttemptsLost
-from dfz_ray.journal.writer import (
-    ATTEMPT_COMPLETED,
-    ATTEMPT_FAILED,
-    ATTEMPT_LOST,
-    ATTEMPT_SUPERSEDED,
-    JournalWriter,
-)
+from dfz_ray.journal.writer import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED, JournalWriter
 from dfz_ray.runtime.group_commit import GroupCommit
 from dfz_ray.runtime.submission import Submission
-from dfz_ray.runtime.worker import Place
+from dfz_ray.runtime.worker import Ended, Place
 from dfz_ray.specs.encoding import encode
 
 CHUNK_ROW_DELAY_S = 0.05
@@ -48,11 +43,9 @@ class RunJournal:
             (number, kind.domain, kind.name, kind.resources, kind.policy)
             for number, kind in enumerate(submission.kinds, submission.first_kind)
         )
-        batch = submission.batch
-        rows.tasks.extend(
-            (number, task_id, batch, kind, seed, parameters, description)
-            for number, (task_id, kind, seed, parameters, description) in enumerate(submission.tasks, first)
-        )
+        tasks, *columns = submission.tasks
+        if tasks:
+            rows.blocks.append((first, tasks, submission.batch, *columns))
 
     def add_lease(self, lease: int, place: Place) -> None:
         """A lease runs."""
@@ -67,24 +60,22 @@ class RunJournal:
         # What is handed out may be written with what ends soon; a result may not wait.
         self.commits.soon(CHUNK_ROW_DELAY_S)
 
-    def add_ends(self, command: CommitEnds, executions: Iterable[Sequence[Any]]) -> None:
-        """A chunk has ended; an execution has the fields of `domains.execution.Execution`."""
-        superseded, retried = set(command.superseded), set(command.retried)
-        rows, epoch, chunk = self.commits.pending.rows, self.epoch, command.chunk
-        attempts, outcomes = rows.attempts, rows.outcomes
-        for number, began, ended, cpu, result, digest, failure in executions:
-            times = (began or None, ended or None, cpu)
-            reason, text = failure[:2] if failure else (None, None)
-            if number in superseded:
-                attempts.append((number, chunk, ATTEMPT_SUPERSEDED, 0, *times, reason, None))
-            elif failure is None:
-                attempts.append((number, chunk, ATTEMPT_COMPLETED, 0, *times, None, None))
-                outcomes.append((number, State.COMPLETED, epoch, result, None, digest, None, None, None))
-            elif number in retried:
-                attempts.append((number, chunk, ATTEMPT_FAILED, 1, *times, reason, text))
-            else:
-                attempts.append((number, chunk, ATTEMPT_FAILED, 1, *times, reason, None))
-                outcomes.append((number, State.FAILED, epoch, None, None, None, *failure))
+    def add_ends(self, command: CommitEnds, ended: Ended) -> None:
+        """A chunk has ended."""
+        rows, chunk, completions = self.commits.pending.rows, command.chunk, ended.completions
+        if command.superseded:
+            rows.attempts.extend(_superseded(chunk, ended, set(command.superseded)))
+            completions = completions.only(set(command.completed))
+        if command.completed:
+            rows.completions.append((chunk, *completions))
+        retried, failed = set(command.retried), set(command.failed)
+        for number, began, until, cpu, reason, message, traceback in ended.failures:
+            attempt = (number, chunk, ATTEMPT_FAILED, 1, began or None, until or None, cpu, reason)
+            if number in retried:
+                rows.attempts.append((*attempt, message))
+            elif number in failed:
+                rows.attempts.append((*attempt, None))
+                rows.outcomes.append((number, State.FAILED, None, reason, message, traceback))
         self.commits.pending.completed.extend(command.completed)
         self.commits.pending.failed.extend(command.failed)
         self.commits.soon()
@@ -95,8 +86,7 @@ class RunJournal:
         for number, message in command.messages.items():
             if command.chunk is not None:
                 rows.attempts.append((number, command.chunk, ATTEMPT_FAILED, 1, None, None, None, reason, None))
-            told = (reason, message, find_traceback(number))
-            rows.outcomes.append((number, State.FAILED, self.epoch, None, None, None, *told))
+            rows.outcomes.append((number, State.FAILED, None, reason, message, find_traceback(number)))
         self.commits.pending.failed.extend(command.messages)
         self.commits.soon()
 
@@ -113,6 +103,14 @@ class RunJournal:
         rows.cancels.append((self._next_cancel, self.epoch, time.time(), scope, len(numbers)))
         self._next_cancel += 1
         told = ("cancelled", f"it was cancelled (cancellation of: {scope})", None)
-        rows.outcomes.extend((number, State.CANCELLED, self.epoch, None, None, None, *told) for number in numbers)
+        rows.outcomes.extend((number, State.CANCELLED, None, *told) for number in numbers)
         self.commits.pending.cancelled.extend(numbers)
         self.commits.soon()
+
+
+def _superseded(chunk: int, ended: Ended, numbers: set[int]) -> Iterator[tuple[Any, ...]]:
+    """The attempts of tasks that had another outcome, or were in other hands, when these came."""
+    told = [(*row[:4], None) for row in ended.completions.rows()]
+    for number, began, until, cpu, reason in itertools.chain(told, (row[:5] for row in ended.failures)):
+        if number in numbers:
+            yield (number, chunk, ATTEMPT_SUPERSEDED, 0, began or None, until or None, cpu, reason, None)

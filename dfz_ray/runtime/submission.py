@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.retries import KindPolicy
+from dfz_ray.journal.columns import NO_TASKS, TaskColumns
 from dfz_ray.specs.policy import Policy
 
 
@@ -68,8 +69,7 @@ class Submission:
     domains: Sequence[ShippedDomain] = ()
     kinds: Sequence[SubmittedKind] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
-    tasks: Sequence[tuple[str, int, int, bytes, str]] = ()
-    """Id, number of the kind, seed, parameters, description."""
+    tasks: TaskColumns = NO_TASKS
 
 
 def kind_policy(policy: Policy) -> KindPolicy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ class TaskManager:
     def __init__(self) -> None:
         _end_at_once_on_sigterm()
         sys.setswitchinterval(SWITCH_S)
+        gc.freeze()  # what was imported need not be looked at again whenever garbage is collected
         self._runs: dict[str, ActiveRun] = {}
         self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
 

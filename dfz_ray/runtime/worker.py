@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
+import itertools
 import os
 import socket
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import msgpack
 import psutil
 import ray
 from ray import cloudpickle
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.execution import Execution, Failure, Work, describe_exception, execute_chunk, thread_budget
+from dfz_ray.journal.columns import NOTHING_COMPLETED, Completions, pack, unpack
 from dfz_ray.runtime.mark import Mark
 from dfz_ray.runtime.warden import LeaseWarden
 from dfz_ray.specs.input_file import FileShelf
@@ -35,13 +37,31 @@ class Place(NamedTuple):
     """Name of the lease's mark on the node."""
 
 
+class Executions(NamedTuple):
+    """What was executed of a chunk, packed: Ray's pickling would take far longer for so many small objects."""
+
+    completions: Completions
+    failures: bytes
+    """Of those that failed: see Ended."""
+
+
+NOTHING_EXECUTED = Executions(NOTHING_COMPLETED, pack(()))
+
+
+class Ended(NamedTuple):
+    """The same as the manager reads it: it does not look inside what completed."""
+
+    completions: Completions
+    failures: Sequence[tuple[int, float, float, float, str, str, str | None]]
+    """Number, start, end, CPU time, reason, message, traceback."""
+
+
 class Report(NamedTuple):
     """What a lease tells the manager: which chunk ended and how, which one begins, and that it asks for work."""
 
     lease: int
     ended: int | None = None
-    executions: bytes = b""
-    """Packed: the manager reads them once, and Ray's pickling would take far longer for so many small objects."""
+    executions: Executions = NOTHING_EXECUTED
     began: int | None = None
     place: Place | None = None
     """In the first report."""
@@ -52,21 +72,33 @@ class Order(NamedTuple):
 
     chunk: int | None = None
     works: bytes = b""
-    """Packed."""
+    """Packed: see pack_works."""
     budget_s: float = 0.0
     end: bool = False
 
 
-def pack_rows(rows: Sequence[tuple[Any, ...]]) -> bytes:
-    """Executions, or works, as bytes."""
-    packed: bytes = msgpack.packb(rows)
-    return packed
+def pack_works(
+    numbers: Sequence[int], works: Sequence[tuple[int, bytes]], timeouts_s: Sequence[float | None] | None
+) -> bytes:
+    """The tasks of a chunk as they travel: numbers, seeds and parameters, and deadlines where any has one."""
+    return pack((numbers, works, timeouts_s))
 
 
-def unpack_rows(packed: bytes) -> list[list[Any]]:
-    """The rows that were packed, as lists."""
-    rows: list[list[Any]] = msgpack.unpackb(packed) if packed else []
-    return rows
+def unpack_works(packed: bytes) -> list[Work]:
+    """What was packed."""
+    numbers, works, timeouts_s = unpack(packed)
+    timeouts = itertools.repeat(None) if timeouts_s is None else timeouts_s
+    return [
+        Work(number, seed, parameters, timeout_s)
+        for number, (seed, parameters), timeout_s in zip(numbers, works, timeouts, strict=False)
+    ]
+
+
+def pack_executions(executions: Sequence[Execution]) -> Executions:
+    """Executions as they travel."""
+    completed = [one for one in executions if one.failure is None]
+    failed = [(*one[:4], *one.failure) for one in executions if one.failure is not None]
+    return Executions(Completions.of(completed), pack(failed))
 
 
 WAIT = Order()
@@ -111,22 +143,30 @@ def _run_chunks(
         return  # Ray has placed this lease too late
     with contextlib.suppress(Exception):  # what can't be imported is told by each task that needs it
         load_domain(pickled_domain).load()
+    _spare_the_collector()
     ended: int | None = None
-    executions = b""
+    executions = NOTHING_EXECUTED
     with thread_budget(threads):
         order = _answer(exchange(Report(lease_id, place=_place(warden.mark))))
         while order.chunk is not None:
             # The answer arrives while the chunk runs. The reference is kept, and looked at only afterwards: a future
             # that waits on it while native code holds the GIL would delay a forced cancellation by seconds.
             ahead = exchange(Report(lease_id, ended, executions, began=order.chunk))
-            ended, executions = order.chunk, pack_rows(_run_chunk(pickled_domain, order, threads, shelf, warden))
+            ended, executions = order.chunk, pack_executions(_run_chunk(pickled_domain, order, threads, shelf, warden))
             order = _answer(ahead)
             if order.chunk is None:
                 over = order.end
                 order = _answer(exchange(Report(lease_id, ended, executions)))
-                ended, executions = None, b""
+                ended, executions = None, NOTHING_EXECUTED
                 if over:
                     break
+
+
+@functools.cache
+def _spare_the_collector() -> None:
+    """Let the garbage collector not look any more, over and over, at all that was imported; once in each process."""
+    gc.collect()
+    gc.freeze()
 
 
 def _place(mark: Mark) -> Place:
@@ -137,7 +177,7 @@ def _place(mark: Mark) -> Place:
 def _run_chunk(
     pickled_domain: bytes, order: Order, threads: int, shelf: FileShelf, warden: LeaseWarden
 ) -> Sequence[Execution]:
-    works = [Work(*row) for row in unpack_rows(order.works)]
+    works = unpack_works(order.works)
     try:
         domain = load_domain(pickled_domain)
     except Exception as error:  # a module of the user's that this node lacks, say: its tasks can't run here

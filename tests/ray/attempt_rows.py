@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
-import msgpack
-
 from dfz_ray.journal.audit import audit_run
+from dfz_ray.journal.columns import Completions, unpack
 
 OUTCOMES = ("completed", "failed", "lost", "superseded")
+"""As the journal numbers them; what completed is in a table of its own, without a number."""
 
 
 class AttemptRow(NamedTuple):
@@ -32,18 +33,18 @@ class AttemptRow(NamedTuple):
 
 def read_attempts(folder: Path) -> list[AttemptRow]:
     """Every attempt, in the order of tasks and chunks."""
-    query = """
-        SELECT tasks.id, chunk, chunks.tasks, lease, worker, outcome, charged, attempts.began_at, reason
-        FROM attempts JOIN tasks USING (task) JOIN chunks USING (chunk) JOIN leases USING (epoch, lease)
-        ORDER BY task, chunk
-    """
-    with sqlite3.connect(f"file:{folder}/run.sqlite?mode=ro", uri=True) as connection:
-        return [
-            AttemptRow(
-                task, chunk, len(msgpack.unpackb(numbers)), lease, worker, OUTCOMES[outcome], charged == 1, *rest
-            )
-            for task, chunk, numbers, lease, worker, outcome, charged, *rest in connection.execute(query)
-        ]
+    with contextlib.closing(sqlite3.connect(f"file:{folder}/run.sqlite?mode=ro", uri=True)) as connection:
+        blocks = connection.execute("SELECT ids FROM blocks ORDER BY first")
+        ids = [task_id for (packed,) in blocks for task_id in unpack(packed)]
+        handed = connection.execute("SELECT chunk, tasks, lease, worker FROM chunks JOIN leases USING (epoch, lease)")
+        places = {chunk: (len(unpack(tasks)), lease, worker) for chunk, tasks, lease, worker in handed}
+        rows = connection.execute("SELECT task, chunk, outcome, charged, began_at, reason FROM attempts").fetchall()
+        for chunk, *columns in connection.execute("SELECT chunk, tasks, times, results, digests FROM completions"):
+            rows.extend((task, chunk, 0, 0, began_at, None) for task, began_at, *_ in Completions(*columns).rows())
+    return [
+        AttemptRow(ids[task], chunk, *places[chunk], OUTCOMES[outcome], charged == 1, *rest)
+        for task, chunk, outcome, charged, *rest in sorted(rows)
+    ]
 
 
 def charged_tasks(folder: Path) -> list[str]:

@@ -146,7 +146,7 @@ def glance(run: Path) -> Glance:
 
 def count_tasks(run: Path) -> int:
     """How many tasks the journal of a run has."""
-    return next(iter(look(run, "SELECT count(*) FROM tasks")), 0)
+    return next(iter(look(run, "SELECT coalesce(sum(tasks), 0) FROM blocks")), 0)
 
 
 def look(run: Path, query: str) -> tuple[int, ...]:

@@ -16,9 +16,9 @@ from pathlib import Path
 from sample_run import INLINE_BYTES, LARGE, META, attempt, completed, create, failed
 from syscall_trace import SYNCS, Call, NoTracing, run_traced
 
+from dfz_ray.journal.columns import pack
 from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.journal.writer import ATTEMPT_FAILED, ATTEMPT_LOST, Group
-from dfz_ray.specs.encoding import encode
 
 TASKS = 12
 AGAIN = 5
@@ -34,10 +34,10 @@ def result_of(task: int) -> object:
 
 def second_attempts(tasks: Sequence[int], epoch: int) -> Group:
     """Tasks that complete at the second attempt."""
-    group = Group(chunks=[(TASKS + task, epoch, 0, 7.0, encode([task])) for task in tasks])
-    group.attempts += [attempt(task, TASKS + task) for task in tasks]
-    group.outcomes += [completed(task, result_of(task), epoch) for task in tasks]
-    return group
+    return Group(
+        chunks=[(TASKS + task, epoch, 0, 7.0, pack([task])) for task in tasks],
+        completions=[completed(task, result_of(task), TASKS + task) for task in tasks],
+    )
 
 
 def work(folder: Path, is_durable: bool, tell: Tell) -> None:
@@ -52,7 +52,7 @@ def work(folder: Path, is_durable: bool, tell: Tell) -> None:
     writer = create(folder, TASKS, durable=is_durable)
     tell(writer.commits, states)
     for task in range(AGAIN):
-        writer.commit(Group(attempts=[attempt(task, task)], outcomes=[completed(task, result_of(task))]))
+        writer.commit(Group(completions=[completed(task, result_of(task))]))
         states[str(task)] = 2
         tell(writer.commits, states)
     group = Group(attempts=[attempt(AGAIN, AGAIN, ATTEMPT_FAILED, "exception", charged=True)], outcomes=[failed(AGAIN)])

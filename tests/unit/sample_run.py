@@ -8,19 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from journal_rows import Row, block, completion
+
 from dfz_ray.engine.lifecycle import State
 from dfz_ray.journal.audit import Audit, audit_run
+from dfz_ray.journal.columns import pack
 from dfz_ray.journal.commit_sums import TABLES
 from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.journal.writer import (
-    ATTEMPT_COMPLETED,
     ATTEMPT_FAILED,
     ATTEMPT_LOST,
     ATTEMPT_SUPERSEDED,
     Group,
     JournalWriter,
 )
-from dfz_ray.specs.encoding import digest, encode
 from dfz_ray.specs.policy import Policy
 
 META = {"run_id": "r", "name": "sample", "created_at": "1.0", "dfz_ray": "0", "slots": "2"}
@@ -28,7 +29,7 @@ POLICY = Policy().model_dump_json()
 INLINE_BYTES = 200
 LARGE = {"text": "large" * INLINE_BYTES}
 VOLATILE = frozenset({"time"})
-TASKS = 30
+TASKS, BLOCK_TASKS = 30, 10
 NAMES = (*(table.name for table in TABLES), "commits")
 OPEN = 7
 """The task that stays open."""
@@ -49,28 +50,27 @@ def told(audit: Audit) -> dict[str, tuple[str, ...]]:
     return {check.name: check.violations for check in audit.checks if check.violations}
 
 
-def completed(number: int, result: Any, epoch: int = 1) -> tuple[Any, ...]:
-    return (number, State.COMPLETED, epoch, encode(result), None, digest(result, VOLATILE), None, None, None)
+def completed(number: int, result: Any, chunk: int | None = None) -> Row:
+    """A completion: of a task in the chunk of its own number, where no other one is given."""
+    return completion(number if chunk is None else chunk, {number: result}, volatile=VOLATILE)
 
 
-def failed(number: int, reason: str = "exception", epoch: int = 1) -> tuple[Any, ...]:
-    return (number, State.FAILED, epoch, None, None, None, reason, "it failed", "Traceback ...")
+def failed(number: int, reason: str = "exception") -> Row:
+    return (number, State.FAILED, None, reason, "it failed", "Traceback ...")
 
 
-def cancelled(number: int, epoch: int = 1) -> tuple[Any, ...]:
-    return (number, State.CANCELLED, epoch, None, None, None, "cancelled", "on request", None)
+def cancelled(number: int) -> Row:
+    return (number, State.CANCELLED, None, "cancelled", "on request", None)
 
 
-def attempt(
-    number: int, chunk: int, outcome: int = ATTEMPT_COMPLETED, reason: str | None = None, charged: bool = False
-) -> tuple[Any, ...]:
-    """An attempt; what did not end by itself has no times."""
+def attempt(number: int, chunk: int, outcome: int, reason: str | None = None, charged: bool = False) -> Row:
+    """An attempt by which its task did not complete; what did not end by itself has no times."""
     times = (None, None, None) if outcome == ATTEMPT_LOST else (4.0, 5.5, 1.25)
     return (number, chunk, outcome, charged, *times, reason, "what happened" if reason else None)
 
 
 def create(folder: Path, tasks: int = TASKS, durable: bool = False, policy: str = POLICY) -> JournalWriter:
-    """A run whose tasks wait; the first chunk of each is of its own number."""
+    """A run whose tasks wait, in blocks of ten; the first chunk of each task is of its own number."""
     writer = JournalWriter.create(folder, META, INLINE_BYTES, durable)
     group = Group()
     group.batches.append((0, "batch", 7, 1.0))
@@ -78,9 +78,10 @@ def create(folder: Path, tasks: int = TASKS, durable: bool = False, policy: str 
     group.kinds.append((0, "coin", "coin of 3", "{}", policy))
     group.files.append(("ab" * 32, b"a file's content"))
     group.leases.append((writer.epoch, 0, "host-a", 4711, 2.0))
-    for number in range(tasks):
-        group.tasks.append((number, f"task-{number}", 0, 0, 1000 + number, encode({"flips": number}), "a coin"))
-        group.chunks.append((number, writer.epoch, 0, 3.0, encode([number])))
+    for first in range(0, tasks, BLOCK_TASKS):
+        numbers = range(first, min(first + BLOCK_TASKS, tasks))
+        group.blocks.append(block(first, [f"task-{number}" for number in numbers], description="a coin"))
+    group.chunks += [(number, writer.epoch, 0, 3.0, pack([number])) for number in range(tasks)]
     writer.commit(group)
     return writer
 
@@ -88,7 +89,7 @@ def create(folder: Path, tasks: int = TASKS, durable: bool = False, policy: str 
 def build(folder: Path) -> None:
     """A closed run, in which all has happened: tries again, losses, failures that were reopened; one task is open."""
     writer = create(folder)
-    group = Group(attempts=[attempt(0, 0)], outcomes=[completed(0, {"heads": 2, "time": 0.5})])
+    group = Group(completions=[completed(0, {"heads": 2, "time": 0.5})])
     group.attempts.append(attempt(1, 1, ATTEMPT_LOST, "worker_crashed", charged=True))
     group.attempts += [attempt(number, number, ATTEMPT_FAILED, "exception", charged=True) for number in (2, 3)]
     group.outcomes += [failed(2), failed(3)]
@@ -96,22 +97,22 @@ def build(folder: Path) -> None:
     group.cancels.append((0, writer.epoch, 6.0, "1 task", 1))
     group.outcomes.append(cancelled(4))
     writer.commit(group)
-    group = Group(attempts=[attempt(5, 5)], outcomes=[completed(5, LARGE)])
+    group = Group(completions=[completed(5, LARGE)])
     group.attempts.append(attempt(6, 6, ATTEMPT_LOST, "node_lost"))
     group.attempts.append(attempt(OPEN, OPEN, ATTEMPT_LOST, "out_of_memory", charged=True))
     writer.commit(group)
     for number in range(8, TASKS):
-        writer.commit(Group(attempts=[attempt(number, number)], outcomes=[completed(number, {"heads": number})]))
+        writer.commit(Group(completions=[completed(number, {"heads": number})]))
     writer.close()
 
     lock, writer, _ = open_for_work(folder, META, INLINE_BYTES, retry_failed=True, durable=False)
-    again = {0: 100, 1: 101, 2: 102, 3: 103, 6: 106}
-    group = Group(chunks=[(chunk, writer.epoch, 0, 7.0, encode([number])) for number, chunk in again.items()])
-    group.leases.append((writer.epoch, 0, "host-b", 4712, 7.0))
-    group.attempts += [attempt(number, again[number]) for number in (1, 2, 6)]
-    group.outcomes += [completed(number, [number], writer.epoch) for number in (1, 2, 6)]
+    group = Group(leases=[(writer.epoch, 0, "host-b", 4712, 7.0)])
+    group.chunks += [(100 + number, writer.epoch, 0, 7.0, pack([number])) for number in (0, 1, 3)]
+    group.chunks.append((102, writer.epoch, 0, 7.0, pack([2, 6, OPEN])))
+    group.completions.append(completed(1, [1], chunk=101))
+    group.completions.append(completion(102, {2: [2], 6: [6]}, volatile=VOLATILE))
     group.attempts.append(attempt(3, 103, ATTEMPT_FAILED, "timeout", charged=True))
-    group.outcomes.append(failed(3, "timeout", writer.epoch))
+    group.outcomes.append(failed(3, "timeout"))
     writer.commit(group)
     writer.commit(Group(attempts=[attempt(1, 1, ATTEMPT_SUPERSEDED), attempt(0, 100, ATTEMPT_SUPERSEDED)]))
     writer.close()

@@ -18,6 +18,7 @@ from typing import Any
 import click
 import psutil
 import pytest
+from journal_rows import open_tasks, together
 from small_run import cancelled, completed, failed, make_run
 
 from dfz_ray.cli import COMMANDS, EXIT_BAD_INPUT, SUMMARIES, call, group, main
@@ -396,13 +397,12 @@ def manage(folder: Path, ended: threading.Event) -> None:
     """Work on a run as a manager does with regard to requests, until it is told to end."""
     opened = open_for_work(folder, {})
     numbers = iter(range(100))
-    open_tasks = {number for number, *_ in opened.recovered.open_tasks}
+    due = set(open_tasks(opened.recovered))
     while not ended.wait(0.01):
         for path, request in read_requests(folder):
-            concerned = resolve(folder, request) & open_tasks
-            rows = [cancelled(number) for number in concerned]
-            cancels = [(next(numbers), opened.writer.epoch, 1.0, request.scope, len(rows))]
-            opened.writer.commit(Group(outcomes=rows, cancels=cancels))
+            concerned = resolve(folder, request) & due
+            cancels = [(next(numbers), opened.writer.epoch, 1.0, request.scope, len(concerned))]
+            opened.writer.commit(together(*map(cancelled, concerned), Group(cancels=cancels)))
             path.unlink(missing_ok=True)
     opened.writer.close()
     opened.lock.close()

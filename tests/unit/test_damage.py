@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import random
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sample_run import INLINE_BYTES, META, NAMES, OPEN, attempt, build, check, completed, contents, create, told
+from damage import (
+    PAGE_BYTES,
+    Contents,
+    assert_noticed,
+    assert_refused,
+    columns,
+    copies,
+    damage_by_sql,
+    flip,
+    places,
+    readable,
+)
+from journal_rows import open_tasks
+from sample_run import INLINE_BYTES, META, NAMES, OPEN, build, check, completed, contents, create, told
 
-from dfz_ray.errors import DfzError, JournalDamaged, RunFolderRefused
+from dfz_ray.errors import DfzError
 from dfz_ray.journal.audit import audit_run
-from dfz_ray.journal.reader import UNREADABLE
 from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.journal.writer import Group, JournalWriter
-
-PAGE_BYTES = 4096
-Contents = dict[str, list[tuple[Any, ...]]]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +44,7 @@ def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("crashed") / "run"
     writer = create(folder / "alive")
     for number in range(5):
-        writer.commit(Group(attempts=[attempt(number, number)], outcomes=[completed(number, {"heads": number})]))
+        writer.commit(Group(completions=[completed(number, {"heads": number})]))
     (folder / "run").mkdir()
     for name in ("run.sqlite", "run.sqlite-wal"):
         shutil.copy(folder / "alive" / name, folder / "run")
@@ -46,68 +53,19 @@ def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def copies(whole: Path, into: Path) -> Iterator[Path]:
-    """One copy after the other, each in place of the last."""
-    while True:
-        shutil.rmtree(into, ignore_errors=True)
-        shutil.copytree(whole, into)
-        yield into
-
-
-def flip(file: Path, at: int, bits: int) -> None:
-    with file.open("r+b") as opened:
-        opened.seek(at)
-        (byte,) = opened.read(1)
-        opened.seek(at)
-        opened.write(bytes([byte ^ bits]))
-
-
-def places(file: Path, per_page: int, used: int, seed: int) -> list[tuple[int, int]]:
-    """Bytes of a file, and which of their bits to turn: some of each page, and some more that are not zero."""
-    draw = random.Random(seed)  # noqa: S311 - no secret
-    content = file.read_bytes()
-    starts = range(0, len(content), PAGE_BYTES)
-    chosen = [start + at for start in starts for at in (0, 5, *draw.sample(range(PAGE_BYTES), per_page - 2))]
-    chosen += draw.sample([at for at, byte in enumerate(content) if byte], used)
-    return [(at, draw.choice((1, 0x80, 0xFF, draw.randrange(1, 256)))) for at in chosen if at < len(content)]
-
-
-def readable(folder: Path) -> Contents | None:
-    """All rows, where they can be read."""
-    try:
-        return contents(folder)
-    except UNREADABLE:
-        return None
-
-
-def assert_noticed(folder: Path) -> None:
-    """Neither the audit nor the independent checker takes the run for sound."""
-    assert not audit_run(folder).ok
-    assert check(folder)
-
-
-def assert_refused(folder: Path) -> str:
-    """Opening the run for work is refused, and changes nothing; what it says."""
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises((JournalDamaged, RunFolderRefused)) as caught:
-        open_for_work(folder, META, INLINE_BYTES, durable=False)
-    changed = {path: content for path, content in before.items() if path.read_bytes() != content}
-    assert {path.name for path in changed} <= {"run.sqlite-shm", "lock"}
-    return str(caught.value)
-
-
 def assert_nothing_silently_lost(folder: Path, before: Contents) -> None:
     """Opening the run for work is refused, or every outcome is still there and only the open task is due."""
     try:
         lock, writer, recovered = open_for_work(folder, META, INLINE_BYTES, durable=False)
     except DfzError:
         return
-    assert [number for number, *_ in recovered.open_tasks] == [OPEN]
+    assert open_tasks(recovered) == [OPEN]
     writer.close()
     lock.close()
     after = contents(folder)
     assert after["outcomes"] == before["outcomes"]
-    assert after["tasks"] == before["tasks"]
+    assert after["blocks"] == before["blocks"]
+    assert after["completions"] == before["completions"]
 
 
 @pytest.mark.parametrize("sealed", [True, False])
@@ -176,35 +134,25 @@ def test_one_byte_of_an_unsealed_journal_is_noticed_where_it_matters(sound: Path
     assert mattered > 150  # else this has tried little
 
 
-def damage_by_sql(folder: Path, change: str, *values: object) -> None:
-    """Change a closed run by a statement, so that its file is in order, and let nothing show that it was closed."""
-    (folder / "seal").unlink()
-    with sqlite3.connect(folder / "run.sqlite") as connection:
-        assert connection.execute(change, values).rowcount > 0
-    connection.close()
-
-
-def columns(folder: Path, table: str) -> list[str]:
-    with sqlite3.connect(folder / "run.sqlite") as connection:
-        found = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
-    connection.close()
-    return found
-
-
 @pytest.mark.parametrize("table", NAMES)
-def test_every_value_of_every_row_is_covered_by_a_sum(sound: Path, tmp_path: Path, table: str) -> None:
-    """A value that is another one is noticed, whatever the column, in a file that is in order."""
-    others = {int: 77, float: 0.25, str: "other", bytes: b"other", type(None): b"something"}
-    row = contents(sound)[table][-1]
-    for name, value in zip(columns(sound, table), row, strict=True):
-        folder = next(copies(sound, tmp_path / "run"))
-        key = columns(sound, table)[:2]
-        change = f'UPDATE {table} SET "{name}" = ? WHERE "{key[0]}" = ? AND "{key[1]}" = ?'  # noqa: S608 - our names
-        damage_by_sql(folder, change, others[type(value)], *row[:2])
+def test_every_value_of_every_row_is_covered(sound: Path, tmp_path: Path, table: str) -> None:
+    """A value that is another one is noticed, whatever the column, in a file that is in order.
 
-        assert "commits" in told(audit_run(folder)), name
-        assert check(folder), name
-        assert_refused(folder)
+    That is by the sum of the commit; or, of the outcome of a completed task, by what it follows from.
+    """
+    others = {int: 77, float: 0.25, str: "other", bytes: b"other", type(None): b"something"}
+    rows = contents(sound)[table]
+    for row in (rows[0], rows[-1], next((row for row in rows if row[1] == 3), rows[0])):
+        for name, value in zip(columns(sound, table), row, strict=True):
+            folder = next(copies(sound, tmp_path / "run"))
+            key = columns(sound, table)[:2]
+            change = f'UPDATE {table} SET "{name}" = ? WHERE "{key[0]}" = ? AND "{key[1]}" = ?'  # noqa: S608 - our names
+            damage_by_sql(folder, change, others[type(value)], *row[:2])
+
+            found = told(audit_run(folder))
+            assert "commits" in found or (table == "outcomes" and row[1] == 2 and "outcomes" in found), name
+            assert check(folder), name
+            assert_refused(folder)
 
 
 @pytest.mark.parametrize("table", NAMES)
@@ -214,8 +162,46 @@ def test_a_row_that_is_gone_is_noticed(sound: Path, tmp_path: Path, table: str) 
     key = columns(sound, table)[0]
     damage_by_sql(folder, f'DELETE FROM {table} WHERE "{key}" = (SELECT min("{key}") FROM {table})')  # noqa: S608
 
-    assert "commits" in told(audit_run(folder))
+    assert ("outcomes" if table == "outcomes" else "commits") in told(audit_run(folder))
     assert check(folder)
+    assert_refused(folder)
+
+
+@pytest.mark.parametrize(("table", "column"), [(t, c) for t in ("blocks", "completions", "chunks") for c in range(9)])
+def test_a_column_of_anything_is_a_violation(sound: Path, tmp_path: Path, table: str, column: int) -> None:
+    """Whatever a blob holds: the audit and the checker tell of a violation, and opening the run is refused."""
+    names = columns(sound, table)
+    if column >= len(names) or not isinstance(contents(sound)[table][0][column], bytes):
+        pytest.skip("there is no such blob")
+    for value in (
+        b"",
+        b"\xc1",
+        b"\x80",
+        b"\x90",
+        b"\x05",
+        b"\x91\xc0",
+        b"\x91\x91\x00",
+        b"\xdd\xff\xff\xff\xff",
+        "",
+        7,
+    ):
+        folder = next(copies(sound, tmp_path / "run"))
+        damage_by_sql(folder, f"UPDATE {table} SET {names[column]} = ? WHERE rowid = 0", value)  # noqa: S608 - our names
+
+        assert_noticed(folder)
+        assert_refused(folder)
+
+
+@pytest.mark.parametrize("changed", ["CAST(sql AS BLOB)", "NULL", "replace(sql, 'PRIMARY KEY', '')"])
+def test_a_table_that_is_defined_otherwise_is_a_violation(sound: Path, tmp_path: Path, changed: str) -> None:
+    """Whatever the file has in the place of a table's definition: it is told, and opening the run is refused."""
+    folder = next(copies(sound, tmp_path / "run"))
+    (folder / "seal").unlink()
+    with contextlib.closing(sqlite3.connect(folder / "run.sqlite", isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(f"UPDATE sqlite_master SET sql = {changed} WHERE name = 'outcomes'")  # noqa: S608 - see above
+
+    assert not audit_run(folder).ok
     assert_refused(folder)
 
 

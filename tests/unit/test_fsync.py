@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fsync_work import TASKS, result_of, second_attempts
+from journal_rows import open_tasks
 from sample_run import INLINE_BYTES, META, both_say_ok, contents
 from syscall_trace import SYNCS
 
@@ -50,7 +51,7 @@ def test_a_run_that_is_killed_at_an_fsync_has_all_that_was_acknowledged(tmp_path
         assert states.items() >= acknowledged["states"].items()
         if recovered.kind_of:
             assert len(recovered.kind_of) == TASKS
-            writer.commit(second_attempts([number for number, *_ in recovered.open_tasks], writer.epoch))
+            writer.commit(second_attempts(open_tasks(recovered), writer.epoch))
         writer.close()
         lock.close()
 

@@ -8,14 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from journal_rows import completion
+from small_run import cancelled, failed
 
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.writer import JournalWriter
 from dfz_ray.runtime.group_commit import GroupCommit
-
-
-def outcome(number: int) -> tuple[object, ...]:
-    return (number, 2, 1, b"\x01", None, bytes(32), None, None, None)
 
 
 def on_disk(folder: Path) -> set[int]:
@@ -35,7 +33,8 @@ def run_commits(folder: Path, use: Callable[[GroupCommit], object], told: Callab
             lambda error: failures.append(str(error)),
         )
         try:
-            await use(commits)
+            async with asyncio.timeout(30):
+                await use(commits)
         finally:
             await commits.close()
 
@@ -54,8 +53,16 @@ def test_nothing_is_told_before_it_is_on_disk(tmp_path: Path) -> None:
 
     async def use(commits: GroupCommit) -> None:
         for number in range(60):
-            commits.pending.rows.outcomes.append(outcome(number))
-            (commits.pending.completed, commits.pending.failed, commits.pending.cancelled)[number % 3].append(number)
+            rows = commits.pending.rows
+            if number % 3 == 0:
+                rows.completions.append(completion(number, {number: "heads"}))
+                commits.pending.completed.append(number)
+            elif number % 3 == 1:
+                rows.outcomes.extend(failed(number, "exception", "no").outcomes)
+                commits.pending.failed.append(number)
+            else:
+                rows.outcomes.extend(cancelled(number).outcomes)
+                commits.pending.cancelled.append(number)
             commits.soon()
             if number % 7 == 0:
                 await asyncio.sleep(0)
@@ -68,17 +75,25 @@ def test_nothing_is_told_before_it_is_on_disk(tmp_path: Path) -> None:
 
 
 def test_who_waits_is_told_when_the_journal_can_not_be_written(tmp_path: Path) -> None:
-    """After another epoch has taken over, who waits gets an error, nothing is told as committed, nothing is written."""
+    """After another epoch has taken over, whoever waits gets an error, whichever group they wait for.
+
+    Nothing is told as committed, and nothing is written.
+    """
     folder = tmp_path / "run"
     told: list[int] = []
 
     async def use(commits: GroupCommit) -> None:
         JournalWriter(folder).close()  # another manager has opened the run
-        commits.pending.rows.outcomes.append(outcome(0))
+        commits.pending.rows.completions.append(completion(0, {0: "heads"}))
         commits.pending.completed.append(0)
-        with pytest.raises(InfrastructureLost, match="has taken over"):
-            await commits.wait()
-        with pytest.raises(InfrastructureLost):
+        first = asyncio.create_task(commits.wait())
+        await asyncio.sleep(0)
+        while commits.pending.waiters:  # until the group that it waits for is on its way
+            await asyncio.sleep(0)
+        for waiting in (commits.wait(), first):
+            with pytest.raises(InfrastructureLost, match="has taken over"):
+                await waiting
+        with pytest.raises(InfrastructureLost, match="can't be written any more"):
             await commits.wait()
 
     (failure,) = run_commits(folder, use, told.extend)

@@ -20,7 +20,7 @@ from dfz_ray.journal.lock import LOCK, RunLock, is_held
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.record import STATES
 from dfz_ray.journal.status import STATUS, Pace, Status, find_status, read_status, write_status
-from dfz_ray.journal.writer import Group, JournalWriter
+from dfz_ray.journal.writer import JournalWriter
 
 COUNTS = {"pending": 1, "running": 2, "completed": 3, "failed": 4, "cancelled": 5}
 TOLD = Status(
@@ -188,7 +188,7 @@ def test_a_run_that_was_closed_need_not_be_counted(locked: bool, tmp_path: Path)
     told, closed = told_at_the_end(tmp_path), find_status(tmp_path)
 
     writer = JournalWriter(tmp_path)
-    writer.commit(Group(outcomes=[completed(1, 2, writer.epoch)]))
+    writer.commit(completed(1, 2, writer.epoch))
     writer.close()
 
     assert closed == told

@@ -1,0 +1,37 @@
+"""From the parameters of a task as bytes to those that its domain computes with."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from dfz_ray.domains.domain import Domain
+from dfz_ray.specs.encoding import SCALARS, decode
+from dfz_ray.specs.input_file import FileShelf
+
+
+class ParametersReader:
+    """Reads parameters; tasks in a row that share them, as repetitions with other seeds do, share what was read.
+
+    So it is only where no task could change it for the next one.
+    """
+
+    def __init__(self, domain: Domain, shelf: FileShelf) -> None:
+        self._model = domain.parameters
+        self._shelf = shelf
+        self._is_frozen = domain.parameters.model_config.get("frozen", False)
+        self._last: tuple[bytes, BaseModel] | None = None
+
+    def read(self, packed: bytes) -> BaseModel:
+        """The parameters, checked.
+
+        Raises:
+            ValidationError: they are not what the domain takes.
+        """
+        if self._last is not None and self._last[0] == packed:
+            return self._last[1]
+        parameters = self._model.model_validate(decode(packed), context=self._shelf)
+        values = parameters.__dict__.values()
+        is_plain = not (parameters.model_extra or parameters.__pydantic_private__)
+        can_share = is_plain and self._is_frozen and SCALARS.issuperset(map(type, values))
+        self._last = (packed, parameters) if can_share else None
+        return parameters
