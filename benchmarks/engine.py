@@ -8,9 +8,9 @@ final; that of the virtual workers is left out, and that of reading the clock is
 is said to need 0.1 ms for a chunk, so that chunks are as large as they would be. Memory is what the engine keeps of
 tasks that wait.
 
-The journal is written as a manager writes it: tasks in blocks of 5,000, results in groups of 1,000 attempts and
-outcomes, each group one commit that waits for the disk (fsync). Then all records are read back as `dfz results` does,
-and a run of which half is done is read as `dfz resume` does. Writes engine.json.
+The journal is written as a manager writes it: tasks in blocks of 5,000, what completed in chunks of 500, two of which
+are one commit that waits for the disk (fsync). Then all records are read back as `dfz results` does, the audit looks
+at all of it, and a run of which half is done is read as `dfz resume` does. Writes engine.json.
 """
 
 import argparse
@@ -32,9 +32,11 @@ from rich.table import Table
 from dfz_ray.engine.engine import Engine, EngineOptions
 from dfz_ray.engine.lifecycle import State
 from dfz_ray.engine.messages import Command, Event, KindEntry, TasksSubmitted, TimePassed
+from dfz_ray.journal.audit import audit_run
+from dfz_ray.journal.columns import Completions, TaskColumns, pack
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import read_recovered
-from dfz_ray.journal.writer import ATTEMPT_COMPLETED, Group, JournalWriter
+from dfz_ray.journal.writer import Group, JournalWriter
 from dfz_ray.simulation import Costs, SimulatedTask, Simulation
 from dfz_ray.specs.encoding import digest, encode
 from dfz_ray.specs.policy import Policy
@@ -42,7 +44,7 @@ from dfz_ray.specs.policy import Policy
 TASKS = (10_000, 100_000, 1_000_000)
 SLOTS = (10, 1_000, 10_000)
 TASK_S, MANAGER_S = 0.01, 0.0001
-BLOCK_TASKS, GROUP_TASKS, CHUNK_TASKS = 5_000, 1_000, 100
+BLOCK_TASKS, GROUP_TASKS, CHUNK_TASKS = 5_000, 1_000, 500
 CLOCK_READINGS = 100_000
 META = {"run_id": "benchmark", "name": "benchmark", "created_at": "0.0", "dfz_ray": "0", "slots": "2"}
 
@@ -137,7 +139,9 @@ def write_run(folder: Path, tasks: int, ended: int) -> Row:
     begun = time.perf_counter()
     for first in range(0, tasks, BLOCK_TASKS):
         numbers = range(first, min(first + BLOCK_TASKS, tasks))
-        writer.commit(Group(tasks=[(number, f"task-{number}", 0, 0, number, parameters, "") for number in numbers]))
+        ids, works = [f"task-{number}" for number in numbers], [(number, parameters) for number in numbers]
+        columns = TaskColumns.of(ids, [0] * len(numbers), works, [""] * len(numbers))
+        writer.commit(Group(blocks=[(first, columns.tasks, 0, *columns[1:])]))
     submitted = time.perf_counter()
     groups = [
         _ended_group(range(first, min(first + GROUP_TASKS, ended)), writer.epoch, packed, fingerprint)
@@ -148,7 +152,7 @@ def write_run(folder: Path, tasks: int, ended: int) -> Row:
         writer.commit(group)
     written = time.perf_counter()
     writer.close()
-    rows = sum(len(group.chunks) + len(group.attempts) + len(group.outcomes) for group in groups)
+    rows = sum(len(group.chunks) + len(group.completions) for group in groups) + ended  # an outcome for each task
     size_bytes = (folder / "run.sqlite").stat().st_size
     return {
         "tasks": tasks,
@@ -162,14 +166,13 @@ def write_run(folder: Path, tasks: int, ended: int) -> Row:
 
 
 def _ended_group(numbers: range, epoch: int, result: bytes, fingerprint: bytes) -> Group:
-    """What is committed when these tasks have completed, in chunks of a hundred."""
+    """What is committed when these tasks have completed."""
     group = Group()
     for first in range(numbers.start, numbers.stop, CHUNK_TASKS):
         chunk, inside = first // CHUNK_TASKS, range(first, min(first + CHUNK_TASKS, numbers.stop))
-        group.chunks.append((chunk, epoch, 0, 1.0, encode(list(inside))))
-        for number in inside:
-            group.attempts.append((number, chunk, ATTEMPT_COMPLETED, 0, 1.0, 2.0, 1.0, None, None))
-            group.outcomes.append((number, State.COMPLETED, epoch, result, None, fingerprint, None, None, None))
+        group.chunks.append((chunk, epoch, 0, 1.0, pack(list(inside))))
+        executions = [(number, 1.0, 2.0, 1.0, result, fingerprint) for number in inside]
+        group.completions.append((chunk, *Completions.of(executions)))
     return group
 
 
@@ -181,11 +184,14 @@ def measure_journal(base: Path, tasks: int) -> Row:
         with JournalReader(Path(folder) / "whole") as reader:
             records = sum(record.result is not None for record in reader.records())
         row["read_s"] = time.perf_counter() - begun
+        begun = time.perf_counter()
+        is_sound = audit_run(Path(folder) / "whole").ok
+        row["audit_s"] = time.perf_counter() - begun
         write_run(Path(folder) / "half", tasks, tasks // 2)
         begun = time.perf_counter()
         recovered = read_recovered(Path(folder) / "half")
         row["recovery_s"] = time.perf_counter() - begun
-        if records != tasks or len(recovered.open_tasks) != tasks - tasks // 2:
+        if records != tasks or not is_sound or len(recovered.settled) != tasks // 2:
             raise SystemExit(f"the journal of {tasks} tasks holds something else")
     return row
 
@@ -214,7 +220,10 @@ def memory_table(rows: Sequence[Row]) -> Table:
 
 def journal_table(rows: Sequence[Row]) -> Table:
     """What the journal takes, gives back, and how large it gets."""
-    columns = ("submitted tasks/s", "commits/s", "rows/s", "records read/s", "recovery s, half done", "bytes/task")
+    columns = (
+        *("submitted tasks/s", "commits/s", "rows/s", "records read/s", "audited tasks/s", "recovery s, half done"),
+        "bytes/task",
+    )
     table = _table("Journal: tasks", *columns)
     for tasks in dict.fromkeys(row["tasks"] for row in rows):
         repeats = [row for row in rows if row["tasks"] == tasks]
@@ -224,6 +233,7 @@ def journal_table(rows: Sequence[Row]) -> Table:
             _median([row["commits"] / row["commit_s"] for row in repeats], "{:.1f}"),
             _median([row["rows"] / row["commit_s"] for row in repeats], "{:,.0f}"),
             _median([tasks / row["read_s"] for row in repeats], "{:,.0f}"),
+            _median([tasks / row["audit_s"] for row in repeats], "{:,.0f}"),
             _median([row["recovery_s"] for row in repeats], "{:.2f}"),
             f"{repeats[0]['size_bytes'] / tasks:.0f}",
         )

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from dfz_ray.journal.columns import read_times
+
 LOSSES = ("useful", "encoding", "no core", "dispatch", "imbalance", "ramp-up", "drain", "other")
 """`journal` comes to them where a run is compared with one that did not wait for the disk."""
-_READ = """
-SELECT chunks.epoch, chunks.lease, attempts.chunk, attempts.began_at, attempts.ended_at, attempts.cpu_s
-FROM attempts JOIN chunks USING (chunk) WHERE attempts.began_at IS NOT NULL ORDER BY attempts.began_at
-"""
+_READ = "SELECT chunks.epoch, chunks.lease, chunk, times FROM completions JOIN chunks USING (chunk)"
 TOLERANCE_S = 0.001
 """Clocks of different processes may differ by so much."""
 
@@ -39,9 +38,13 @@ class Slot:
 
 
 def read_executed(run_dir: Path) -> list[Executed]:
-    """All executions of a run, in the order of their beginning."""
+    """All executions of a run's completed tasks, in the order of their beginning."""
+    executed: list[Executed] = []
     with contextlib.closing(sqlite3.connect(f"file:{run_dir / 'run.sqlite'}?mode=ro", uri=True)) as connection:
-        return [Executed(*row) for row in connection.execute(_READ)]
+        for *chunk, column in connection.execute(_READ):
+            times = iter(read_times(column))
+            executed.extend(Executed(*chunk, *own) for own in zip(times, times, times, strict=True))
+    return sorted(executed, key=lambda one: one.began_at)
 
 
 def split_losses(
