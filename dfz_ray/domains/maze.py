@@ -171,7 +171,7 @@ def compute(parameters: MazeParameters, seed: int, threads: int) -> dict[str, An
             "height": grid.height,
             "moves": grid.moves,
             "free_cells": grid.free_cells,
-            "regions": grid.regions[0],
+            "regions": grid.regions,
             "promise": PROMISES[parameters.algorithm],
             "checked_with": "scipy.sparse.csgraph.dijkstra",
         },
@@ -257,7 +257,7 @@ def _draw_ends(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
     if not len(free) or (known is not None and not grid_map.contains(known)):
         return {}
     anchor = free[rng.randrange(len(free))] if known is None else grid.number(known)
-    labels = grid.regions[1]
+    labels = grid.labels
     region = free[labels[free] == labels[anchor]]
     if not len(region):
         return {}

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfz_ray.domains.maze_grid import STRAIGHT, Grid
+from dfz_ray.domains.maze_grid import STRAIGHT, Grid, sparse_matrix
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,14 +58,13 @@ def generate(width: int, height: int, complexity: float, seed: int) -> Grid:
         seed: the same seed makes the same maze.
     """
     import numpy as np
-    from scipy.sparse import csr_array
     from scipy.sparse.csgraph import minimum_spanning_tree
 
     walls = find_walls(width, height)
     size = width * height
     rng = np.random.default_rng(seed)
     weights = 1.0 - rng.random(len(walls.beyond))  # never 0, which would mean that there is no edge
-    tree = minimum_spanning_tree(csr_array((weights, walls.beyond, walls.row_starts), shape=(size, size)))
+    tree = minimum_spanning_tree(sparse_matrix(weights, walls.beyond, walls.row_starts))
 
     passages = np.zeros((2, size), bool)
     cells = np.repeat(np.arange(size), np.diff(tree.indptr))
@@ -73,7 +72,8 @@ def generate(width: int, height: int, complexity: float, seed: int) -> Grid:
     others = np.flatnonzero(~passages[walls.side, walls.above_left])
     opened = rng.permutation(others)[: len(others) - round(complexity * len(others))]
     passages[walls.side[opened], walls.above_left[opened]] = True
-    return Grid(width, height, STRAIGHT, _exits(passages, width), size)
+    is_connected = len(tree.indices) == size - 1  # a forest that has so many edges is one tree
+    return Grid(width, height, STRAIGHT, _exits(passages, width), size, is_connected)
 
 
 def _exits(passages: NDArray[np.bool_], width: int) -> bytes:

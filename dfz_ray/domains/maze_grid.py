@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
-
-    Bits = NDArray[np.bool_]
 
 Cell = tuple[int, int]
 """Column x and row y; (0, 0) is at the top left."""
@@ -63,6 +61,8 @@ class Grid:
     """For each cell a byte, whose bit k says that MOVES[k] is open. What is open from a to b is open from b to a."""
     free_cells: int
     """How many cells are no obstacle."""
+    is_connected: bool = False
+    """Whether it is known that moves connect all free cells."""
 
     def number(self, cell: Cell) -> int:
         """The number of a cell."""
@@ -77,49 +77,84 @@ class Grid:
     def graph(self) -> Any:
         """The moves as a sparse matrix of costs (scipy.sparse.csr_array), for scipy.sparse.csgraph."""
         import numpy as np
-        from scipy.sparse import csr_array
-
-        moves = MOVES[: self.moves]
-        size = self.width * self.height
-        cells, taken = np.nonzero(self._bits)
-        offsets = np.array([move.dy * self.width + move.dx for move in moves])
-        starts = np.zeros(size + 1, np.int32)
-        np.cumsum(self._bits.sum(axis=1), out=starts[1:])
-        costs = np.array([move.cost for move in moves], float)[taken]
-        return csr_array((costs, (cells + offsets[taken]).astype(np.int32), starts), shape=(size, size))
-
-    @functools.cached_property
-    def regions(self) -> tuple[int, Any]:
-        """How many regions there are that no move connects, and for each cell the number of its region."""
-        from scipy.sparse.csgraph import connected_components
-
-        count, labels = connected_components(self.graph, directed=False)
-        obstacles = self.width * self.height - self.free_cells  # to scipy each is a region of its own
-        return int(count) - obstacles, labels
-
-    @functools.cached_property
-    def dead_ends(self) -> int:
-        """How many cells have a single exit (a diagonal needs two straight ones, so it makes no difference)."""
-        return int((self._bits[:, :STRAIGHT].sum(axis=1) == 1).sum())
-
-    @functools.cached_property
-    def cycles(self) -> int:
-        """How many cycles of straight moves are independent: passages - cells + regions (the circuit rank)."""
-        passages = int(self._bits[:, :STRAIGHT].sum()) // 2
-        return passages - self.free_cells + self.regions[0]
-
-    @functools.cached_property
-    def _bits(self) -> Bits:
-        import numpy as np
 
         exits = np.frombuffer(self.exits, np.uint8)
-        return np.unpackbits(exits[:, None], axis=1, count=self.moves, bitorder="little").view(bool)
+        is_open = np.unpackbits(exits[:, None], axis=1, count=self.moves, bitorder="little")
+        places = np.flatnonzero(is_open)
+        cells, taken = places >> self.moves.bit_length() - 1, places & self.moves - 1  # the number of moves is 4 or 8
+        offsets, costs = _moves(self.width)
+        starts = np.zeros(len(exits) + 1, np.int32)
+        np.cumsum(np.frombuffer(self.exits.translate(_EXITS), np.uint8), out=starts[1:])
+        return sparse_matrix(costs[taken], (cells + offsets[taken]).astype(np.int32), starts)
+
+    @property
+    def labels(self) -> Any:
+        """For each cell the number of its region: of the cells that moves connect. An obstacle is one of its own."""
+        return self._components[1]
+
+    @property
+    def regions(self) -> int:
+        """How many regions there are that no move connects."""
+        obstacles = self.width * self.height - self.free_cells
+        return 1 if self.is_connected else int(self._components[0]) - obstacles
+
+    @property
+    def dead_ends(self) -> int:
+        """How many cells have a single exit (a diagonal needs two straight ones, so it makes no difference)."""
+        return self._straight_exits.count(1)
+
+    @property
+    def cycles(self) -> int:
+        """How many cycles of straight moves are independent: passages - cells + regions (the circuit rank)."""
+        exits = sum(number * self._straight_exits.count(number) for number in range(1, STRAIGHT + 1))
+        return exits // 2 - self.free_cells + self.regions
+
+    @functools.cached_property
+    def _components(self) -> tuple[int, Any]:
+        from scipy.sparse.csgraph import connected_components
+
+        found: tuple[int, Any] = connected_components(self.graph, directed=False)
+        return found
+
+    @functools.cached_property
+    def _straight_exits(self) -> bytes:
+        """How many straight moves are open in each cell."""
+        return self.exits.translate(_STRAIGHT_EXITS)
+
+
+_EXITS = bytes(exits.bit_count() for exits in range(256))
+_STRAIGHT_EXITS = bytes((exits & (1 << STRAIGHT) - 1).bit_count() for exits in range(256))
+
+
+@functools.lru_cache(maxsize=64)
+def _moves(width: int) -> tuple[Any, Any]:
+    """What each move adds to a cell's number, and what it costs, as arrays."""
+    import numpy as np
+
+    return np.array([move.dy * width + move.dx for move in MOVES]), np.array([move.cost for move in MOVES], float)
 
 
 @functools.lru_cache(maxsize=64)
 def _steps(width: int, moves: int) -> tuple[tuple[Step, ...], ...]:
     every = [(code, move.dy * width + move.dx, move.cost) for code, move in enumerate(MOVES[:moves], start=1)]
     return tuple(tuple(step for bit, step in enumerate(every) if exits >> bit & 1) for exits in range(1 << moves))
+
+
+def sparse_matrix(values: NDArray[Any], columns: NDArray[Any], row_starts: NDArray[Any]) -> Any:
+    """A square scipy.sparse.csr_array of parts that fit together.
+
+    Its constructor would check them, which for few cells takes longer than to make them.
+    """
+    matrix = copy.copy(_empty_matrix(len(row_starts) - 1))
+    matrix.data, matrix.indices, matrix.indptr = values, columns, row_starts
+    return matrix
+
+
+@functools.lru_cache(maxsize=4)
+def _empty_matrix(size: int) -> Any:
+    from scipy.sparse import csr_array
+
+    return csr_array((size, size))
 
 
 def straight_distance(moves: int, start: Cell, goal: Cell) -> float:

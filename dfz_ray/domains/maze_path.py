@@ -75,11 +75,17 @@ def check_path(grid: Grid, start: Cell, goal: Cell, path: str | None, promise: s
 
 
 def _check_legal(grid: Grid, start: Cell, goal: Cell, path: str) -> None:
-    cells = walk(start, path)
-    for letter, cell in zip(path, cells, strict=False):  # leaves the last cell over
-        if not grid.exits[grid.number(cell)] >> _BY_LETTER[letter][0] & 1:
-            raise WrongPath(f"a path from {start} to {goal} moves {letter} at {cell}; that is not open")
-    if (end := next(cells)) != goal:
+    exits = grid.exits
+    leads = {letter: (1 << bit, move.dy * grid.width + move.dx) for letter, (bit, move) in _BY_LETTER.items()}
+    cell = grid.number(start)
+    for letter in path:
+        bit, offset = leads[letter]
+        if not exits[cell] & bit:
+            at = cell % grid.width, cell // grid.width
+            raise WrongPath(f"a path from {start} to {goal} moves {letter} at {at}; that is not open")
+        cell += offset
+    if cell != grid.number(goal):
+        end = cell % grid.width, cell // grid.width
         raise WrongPath(f"a path from {start} ends at {end}; expected {goal}")
 
 

@@ -22,7 +22,7 @@ from dfz_ray.domains.quantum_counts import (
 )
 from dfz_ray.domains.quantum_file import EXACT_QUBITS, exact_distribution, find_circuit, get_circuit
 from dfz_ray.domains.quantum_parameters import QUBITS, QuantumParameters
-from dfz_ray.domains.quantum_simulator import Simulator, choose_method, depth, gate_counts, state_bytes, translate
+from dfz_ray.domains.quantum_simulator import CircuitSize, Simulator, choose_method, measure_size, state_bytes
 from dfz_ray.specs.input_file import InputFile
 from dfz_ray.specs.resources import Resources
 
@@ -161,10 +161,9 @@ def _run_known(parameters: QuantumParameters, seed: int, threads: int) -> dict[s
             known = quantum_circuits.ghz(num_qubits)
         case _:
             known = quantum_circuits.bernstein_vazirani(num_qubits, rng)
-    circuit = translate(known.circuit)
     machine = Simulator(choose_method(parameters.noise_level), parameters.noise_level, threads)
-    counts = machine.sample(circuit, parameters.shots, int(rng.integers(2**31)))
-    report = _report(parameters, circuit, machine, counts, [circuit.num_clbits])
+    counts = machine.sample_again(known.assembly, parameters.shots, int(rng.integers(2**31)))
+    report = _report(parameters, known.size, machine, counts, [known.circuit.num_clbits])
     report |= _compare(counts, known.exact, "theory", rng)
     own = known.judge(counts)
     report["details"] |= own.pop("details", {})
@@ -175,7 +174,7 @@ def _run_vqe(parameters: QuantumParameters, seed: int, threads: int) -> dict[str
     machine = Simulator(choose_method(parameters.noise_level), parameters.noise_level, threads)
     num_qubits = parameters.qubits_to_build
     outcome = quantum_vqe.solve(num_qubits, parameters.layers, machine, parameters.shots, seed)
-    report = _report(parameters, outcome.circuit, machine, outcome.counts, [num_qubits])
+    report = _report(parameters, measure_size(outcome.circuit), machine, outcome.counts, [num_qubits])
     report |= _compare(outcome.counts, outcome.exact, "exact state vector", np.random.default_rng(seed))
     return report | outcome.facts
 
@@ -185,8 +184,8 @@ def _run_file(file: InputFile, parameters: QuantumParameters, seed: int, threads
     rng = np.random.default_rng(seed)
     machine = Simulator(choose_method(parameters.noise_level, read.one_by_one), parameters.noise_level, threads)
     first_seed, second_seed = rng.integers(2**31, size=2).tolist()
-    counts = machine.sample(read.circuit, parameters.shots, first_seed)
-    report = _report(parameters, read.circuit, machine, counts, read.registers)
+    counts = machine.sample_again(read.assembly, parameters.shots, first_seed)
+    report = _report(parameters, read.size, machine, counts, read.registers)
     if read.num_qubits <= EXACT_QUBITS and not read.one_by_one:
         report |= _compare(counts, exact_distribution(file), "exact state vector", rng)
     else:
@@ -202,16 +201,16 @@ def _run_file(file: InputFile, parameters: QuantumParameters, seed: int, threads
 
 
 def _report(
-    parameters: QuantumParameters, circuit: Any, machine: Simulator, counts: Counts, registers: list[int]
+    parameters: QuantumParameters, size: CircuitSize, machine: Simulator, counts: Counts, registers: list[int]
 ) -> dict[str, Any]:
     """The keys that every result has, but for those of `_compare`."""
     return {
         "algorithm": parameters.algorithm or "qasm_file",
-        "num_qubits": int(circuit.num_qubits),
+        "num_qubits": size.num_qubits,
         "shots": sum(counts.values()),
         "method": machine.method,
-        "depth": depth(circuit),
-        "gate_counts": gate_counts(circuit),
+        "depth": size.depth,
+        "gate_counts": dict(size.gate_counts),  # the circuit may be kept for other tasks
         "counts": listed(counts, registers),
         "distinct_outcomes": len(counts),
     }

@@ -1,26 +1,57 @@
-"""Circuits whose answer is known: each is built from a seed, and says how its counts are judged."""
+"""Circuits whose answer is known: each is drawn from a seed, and says how its counts are judged.
+
+To build and translate a circuit takes nearly as long as to simulate it with few qubits. Where a seed draws one of few
+circuits, later tasks in the same process use those that were made for earlier ones.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
+from dfz_ray.domains.quantum_assembly import Assembly
 from dfz_ray.domains.quantum_counts import Counts, Distribution, frequencies, text
+from dfz_ray.domains.quantum_simulator import CircuitSize, measure_size, translate
+
+KEPT_CIRCUITS = 64
+"""What is drawn from more is not kept: it would hardly come again, and large circuits fill the memory."""
 
 
 @dataclass(frozen=True)
 class KnownCircuit:
-    """A circuit with measurements, its exact answer, and what its counts say of it."""
+    """A circuit with measurements, its exact answer, and what its counts say of it. It may be used by many tasks."""
 
     circuit: Any
+    """In the gates of BASIS."""
     exact: Distribution
     """The distribution of a perfect machine, from theory and not from a simulation of the same circuit."""
     judge: Callable[[Counts], dict[str, Any]]
     """From counts to the keys of the result that only this algorithm has; `main_score` where it is not the fidelity."""
+
+    @cached_property
+    def assembly(self) -> Assembly:
+        """The circuit, to run it."""
+        return Assembly(self.circuit)
+
+    @cached_property
+    def size(self) -> CircuitSize:
+        """How large the circuit is."""
+        return measure_size(self.circuit)
+
+
+def _make(build: Callable[..., KnownCircuit], choices: int, *arguments: int) -> KnownCircuit:
+    """A circuit, drawn as one of so many; kept in this process where these are few."""
+    return _kept(build, *arguments) if choices <= KEPT_CIRCUITS else build(*arguments)
+
+
+@lru_cache(maxsize=KEPT_CIRCUITS)
+def _kept(build: Callable[..., KnownCircuit], *arguments: int) -> KnownCircuit:
+    return build(*arguments)
 
 
 def grover_iterations(num_qubits: int, at_most: int | None) -> int:
@@ -46,11 +77,16 @@ def grover(num_qubits: int, at_most: int | None, rng: np.random.Generator) -> Kn
         at_most: bound on the iterations; None leaves them as many as are best.
         rng: draws the marked state.
     """
+    states = 2**num_qubits
+    marked = int(rng.integers(states))
+    return _make(_grover, states, num_qubits, grover_iterations(num_qubits, at_most), marked)
+
+
+def _grover(num_qubits: int, iterations: int, marked: int) -> KnownCircuit:
     from qiskit import QuantumCircuit
     from qiskit.circuit.library import MCXGate, grover_operator
 
     states = 2**num_qubits
-    marked = int(rng.integers(states))
     qubits = range(num_qubits)
     oracle = QuantumCircuit(num_qubits)
     _flip(oracle, ~marked)
@@ -58,7 +94,6 @@ def grover(num_qubits: int, at_most: int | None, rng: np.random.Generator) -> Kn
     oracle.append(MCXGate(num_qubits - 1), qubits)
     oracle.h(num_qubits - 1)
     _flip(oracle, ~marked)
-    iterations = grover_iterations(num_qubits, at_most)
     circuit = QuantumCircuit(num_qubits)
     circuit.h(qubits)
     iteration = grover_operator(oracle)
@@ -80,7 +115,7 @@ def grover(num_qubits: int, at_most: int | None, rng: np.random.Generator) -> Kn
             "details": {"exact_success_probability": success},
         }
 
-    return KnownCircuit(circuit, exact, judge)
+    return KnownCircuit(translate(circuit), exact, judge)
 
 
 def qft(num_qubits: int, rng: np.random.Generator) -> KnownCircuit:
@@ -88,13 +123,18 @@ def qft(num_qubits: int, rng: np.random.Generator) -> KnownCircuit:
 
     The shift keeps the two transforms from cancelling; without errors x becomes x + shift modulo 2^n.
     """
-    from qiskit import QuantumCircuit
-    from qiskit.circuit.library import QFTGate
-
     states = 2**num_qubits
     given = int(rng.integers(states))
     # An odd number, so that every qubit takes part.
     shift = int(rng.integers(states // 2)) * 2 + 1
+    return _make(_qft, states * states // 2, num_qubits, given, shift)
+
+
+def _qft(num_qubits: int, given: int, shift: int) -> KnownCircuit:
+    from qiskit import QuantumCircuit
+    from qiskit.circuit.library import QFTGate
+
+    states = 2**num_qubits
     expected = (given + shift) % states
     qubits = range(num_qubits)
     circuit = QuantumCircuit(num_qubits)
@@ -120,11 +160,15 @@ def qft(num_qubits: int, rng: np.random.Generator) -> KnownCircuit:
             "main_score": found,
         }
 
-    return KnownCircuit(circuit, {expected: 1.0}, judge)
+    return KnownCircuit(translate(circuit), {expected: 1.0}, judge)
 
 
 def ghz(num_qubits: int) -> KnownCircuit:
     """The state (|0...0> + |1...1>)/√2: half of the shots should give all zeros, half all ones."""
+    return _make(_ghz, 1, num_qubits)
+
+
+def _ghz(num_qubits: int) -> KnownCircuit:
     from qiskit import QuantumCircuit
 
     ones = 2**num_qubits - 1
@@ -138,15 +182,19 @@ def ghz(num_qubits: int) -> KnownCircuit:
         shares = frequencies(counts)
         return {"all_zeros": shares.get(0, 0.0), "all_ones": shares.get(ones, 0.0)}
 
-    return KnownCircuit(circuit, {0: 0.5, ones: 0.5}, judge)
+    return KnownCircuit(translate(circuit), {0: 0.5, ones: 0.5}, judge)
 
 
 def bernstein_vazirani(num_qubits: int, rng: np.random.Generator) -> KnownCircuit:
     """Find a secret of n-1 bits with one question; the last qubit holds the oracle's answer."""
+    states = 2 ** (num_qubits - 1)
+    return _make(_bernstein_vazirani, states - 1, num_qubits, int(rng.integers(1, states)))
+
+
+def _bernstein_vazirani(num_qubits: int, secret: int) -> KnownCircuit:
     from qiskit import QuantumCircuit
 
     length = num_qubits - 1
-    secret = int(rng.integers(1, 2**length))
     bits = range(length)
     circuit = QuantumCircuit(num_qubits, length)
     circuit.h(bits)
@@ -170,4 +218,4 @@ def bernstein_vazirani(num_qubits: int, rng: np.random.Generator) -> KnownCircui
             "main_score": found,
         }
 
-    return KnownCircuit(circuit, {secret: 1.0}, judge)
+    return KnownCircuit(translate(circuit), {secret: 1.0}, judge)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+
+from dfz_ray.domains.quantum_assembly import Assembly
 
 BASIS = ("rz", "sx", "x", "cx")
 """The gates that every circuit is translated to; depth and gate counts are told in them."""
@@ -84,14 +87,7 @@ class Simulator:
         Raises:
             RuntimeError: Aer did not succeed; its result alone would only say so on request.
         """
-        from qiskit_aer import AerSimulator
-
-        simulator = AerSimulator(
-            method=self.method,
-            noise_model=noise_model(self.noise_level) if self.noise_level else None,
-            max_parallel_threads=self.threads,
-        )
-        result = simulator.run(circuit, **options).result()
+        result = make_backend(self).run(circuit, **options).result()
         if not result.success:
             reasons = sorted({str(part.status) for part in result.results if not part.success})
             raise RuntimeError(
@@ -106,8 +102,12 @@ class Simulator:
             Outcome to number of shots; bit i of an outcome is the circuit's classical bit i. (Qiskit's own texts
             are wrong for classical bits outside a register.)
         """
-        result = self.run(circuit, shots=shots, seed_simulator=seed)
-        return {int(outcome, 16): int(count) for outcome, count in result.data()["counts"].items()}
+        return _read_counts(self.run(circuit, shots=shots, seed_simulator=seed).data()["counts"])
+
+    def sample_again(self, assembly: Assembly, shots: int, seed: int) -> dict[int, int]:
+        """The same as `sample`, of a circuit that other tasks run too: quicker from the second time on."""
+        counts = assembly.find_counts(make_backend(self), shots, seed)
+        return self.sample(assembly.circuit, shots, seed) if counts is None else _read_counts(counts)
 
     def without_noise(self) -> Simulator:
         """A perfect machine with as many threads."""
@@ -122,11 +122,35 @@ class Simulator:
         return np.asarray(self.without_noise().run(saving, shots=1).data()["statevector"])
 
 
-def gate_counts(circuit: Any) -> dict[str, int]:
-    """How often each instruction occurs; barriers are none."""
-    return {str(name): int(count) for name, count in sorted(circuit.count_ops().items()) if name != "barrier"}
+def _read_counts(counts: Mapping[str, int]) -> dict[int, int]:
+    return {int(outcome, 16): int(count) for outcome, count in counts.items()}
 
 
-def depth(circuit: Any) -> int:
+@lru_cache(maxsize=16)
+def make_backend(simulator: Simulator) -> Any:
+    """Aer's own simulator; made once in a process, for a run changes nothing in it."""
+    from qiskit_aer import AerSimulator
+
+    return AerSimulator(
+        method=simulator.method,
+        noise_model=noise_model(simulator.noise_level) if simulator.noise_level else None,
+        max_parallel_threads=simulator.threads,
+    )
+
+
+@dataclass(frozen=True)
+class CircuitSize:
+    """How large a translated circuit is. To count takes a quarter of what simulating few qubits does."""
+
+    num_qubits: int
+    depth: int
     """The number of gates on the longest path; barriers and measurements do not count."""
-    return int(circuit.depth(lambda instruction: instruction.operation.name not in {"barrier", "measure"}))
+    gate_counts: dict[str, int]
+    """How often each instruction occurs; barriers are none."""
+
+
+def measure_size(circuit: Any) -> CircuitSize:
+    """The size of a translated circuit."""
+    depth = circuit.depth(lambda instruction: instruction.operation.name not in {"barrier", "measure"})
+    counts = {str(name): int(count) for name, count in sorted(circuit.count_ops().items()) if name != "barrier"}
+    return CircuitSize(int(circuit.num_qubits), int(depth), counts)

@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from dfz_ray.domains.maze import DOMAIN, MazeParameters
 from dfz_ray.domains.maze_generation import generate
+from dfz_ray.domains.maze_grid import MOVES
 from dfz_ray.domains.maze_map import read_grid
 from dfz_ray.domains.maze_path import WrongPath, check_path, path_length
 from dfz_ray.specs.encoding import decode, digest, encode
@@ -196,6 +197,31 @@ class TestGeneratedMazes:
         for complexity in (0.1, 0.5, 0.9):
             result = solve({"size_x": 20, "size_y": 20, "complexity": complexity})
             assert result["cycles"] == pytest.approx((1 - complexity) * 19 * 19, abs=1)
+
+    @pytest.mark.parametrize("moves", [4, 8])
+    def test_measures_are_those_of_counting(self, moves: int, tmp_path: Path) -> None:
+        """Regions, dead ends and cycles of mazes and maps are what counting cell by cell gives."""
+        rng = np.random.default_rng(moves)
+        grids = [generate(9, 6, complexity, seed) for complexity in (0.0, 0.6, 1.0) for seed in range(5)]
+        for number in range(10):
+            rows = ["".join(row) for row in rng.choice(list("..@"), (7, 11))]
+            (tmp_path / f"{number}.map").write_text(movingai(*rows))
+            grids.append(read_grid(FileShelf(tmp_path).read(f"{number}.map"), moves))
+        for grid in grids:
+            opened = [[exits >> bit & 1 for bit in range(grid.moves)] for exits in grid.exits]
+            regions, passages, dead_ends = grid.free_cells, 0, 0
+            region = list(range(len(opened)))
+            for cell, is_open in enumerate(opened):
+                passages += sum(is_open[:4])
+                dead_ends += sum(is_open[:4]) == 1
+                for move, there in zip(MOVES, is_open, strict=False):
+                    beyond = cell + move.dy * grid.width + move.dx
+                    if there and region[cell] != region[beyond]:
+                        merged, gone = region[cell], region[beyond]
+                        region = [merged if one == gone else one for one in region]
+                        regions -= 1
+            found = (grid.regions, grid.dead_ends, grid.cycles)
+            assert found == (regions, dead_ends, passages // 2 - grid.free_cells + regions)
 
     def test_a_seed_is_a_maze(self) -> None:
         """The same seed gives the same result; another seed gives another maze."""

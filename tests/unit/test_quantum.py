@@ -15,15 +15,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dfz_ray.domains.quantum import DOMAIN
+from dfz_ray.domains.quantum_assembly import MOST_OPERATIONS, Assembly
+from dfz_ray.domains.quantum_circuits import bernstein_vazirani, ghz, grover, qft
 from dfz_ray.domains.quantum_counts import hellinger_fidelity, perfect_sampling_fidelity, text
 from dfz_ray.domains.quantum_parameters import QUBITS, QuantumParameters
-from dfz_ray.domains.quantum_simulator import Simulator
+from dfz_ray.domains.quantum_simulator import Simulator, make_backend
 from dfz_ray.specs.encoding import decode, encode
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.specs.problems import find_problems
@@ -278,6 +281,45 @@ class TestDeterminism:
             assert decode(encode(result)) == result
 
 
+class TestCircuitsThatComeAgain:
+    @pytest.mark.parametrize("algorithm", ["grover", "qft", "ghz", "bernstein_vazirani"])
+    def test_counts_are_those_of_aers_own_run(self, algorithm: str) -> None:
+        """What is kept of a circuit gives the counts of AerSimulator.run, each time and with any simulator."""
+        known = {
+            "grover": lambda: grover(4, None, np.random.default_rng(3)),
+            "qft": lambda: qft(3, np.random.default_rng(3)),
+            "ghz": lambda: ghz(5),
+            "bernstein_vazirani": lambda: bernstein_vazirani(5, np.random.default_rng(3)),
+        }[algorithm]()
+        noisy, noisier = Simulator("density_matrix", 0.02, 1), Simulator("density_matrix", 0.1, 2)
+        perfect = noisy.without_noise()
+        for seed, machine in enumerate([noisy, noisy, noisy, noisier, noisy, perfect, perfect, noisy]):
+            counts = known.assembly.find_counts(make_backend(machine), SHOTS, seed)
+            assert counts is not None  # this release of Aer was tried
+            assert machine.sample_again(known.assembly, SHOTS, seed) == machine.sample(known.circuit, SHOTS, seed)
+
+    def test_a_long_circuit_is_not_kept(self) -> None:
+        """Circuits that would fill the memory go through AerSimulator.run each time."""
+        from qiskit import QuantumCircuit
+
+        circuit = QuantumCircuit(1)
+        for _ in range(MOST_OPERATIONS):
+            circuit.sx(0)
+        circuit.measure_all()
+        assembly, machine = Assembly(circuit), Simulator("statevector", 0.0, 1)
+        assert assembly.find_counts(make_backend(machine), 10, 0) is None
+        assert machine.sample_again(assembly, 10, 0) == machine.sample(circuit, 10, 0)
+
+    def test_what_a_caller_does_to_a_result_stays_with_it(self) -> None:
+        """A result that was changed in a process changes nothing in that of the next task."""
+        first = compute(algorithm="ghz", num_qubits=3)
+        before = json.dumps(first)
+        first["gate_counts"].clear()
+        first["details"].clear()
+        first["counts"].clear()
+        assert json.dumps(compute(algorithm="ghz", num_qubits=3)) == before
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("values", "expected"),
@@ -421,6 +463,8 @@ class TestMemory:
         circuit.measure_all()
         with pytest.raises(RuntimeError, match="Aer could not simulate 50 qubits"):
             Simulator("statevector", 0.0, 1).sample(circuit, 1, 0)
+        with pytest.raises(RuntimeError, match="Aer could not simulate 50 qubits"):
+            Simulator("statevector", 0.0, 1).sample_again(Assembly(circuit), 1, 0)
 
 
 class TestRealFiles:
