@@ -6,6 +6,7 @@ import io
 import itertools
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from calibration import SLICE_ITERATIONS, combine, useful_seconds
 from contestants import share_out
+from domains import LOOPS, make_loops, summarize_ways, ways_tables
 from efficiency import Metg, estimate_metg, find_metg
 from losses import LOSSES, Executed, assign_slots, split_losses
 from measurement import Measurement, failure
@@ -238,6 +240,48 @@ def test_losses_add_up_to_the_time_of_all_slots(
 
     assert set(losses) == set(LOSSES)
     assert sum(losses.values()) == pytest.approx(workers * 21.0, abs=1e-6)
+
+
+# --- domains ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "library"), [("maze", "scipy"), ("quantum", "qiskit_aer")])
+def test_all_loops_find_the_same(name: str, library: str) -> None:
+    """The bare loop does the work of the tasks: the same seeds give the same paths and counts."""
+    pytest.importorskip(library)
+    loops = make_loops(name, [3, 0, 3, 17])
+    bare, computed, executed = ([read(one) for one in loop()] for loop, read in (loops[way] for way in LOOPS))
+
+    assert bare == computed == executed
+    assert bare[0] == bare[2] != bare[1]
+
+
+def a_point(workers: int) -> dict[str, Any]:
+    """Measurements of bare loops at 1,000 tasks per second, with dfz_ray at half of that."""
+    rates = {"bare": [1000.0] * 3, "compute": [800.0] * 3, "chunk": [750.0] * 3, "dfz_ray": [500.0, 490.0, 510.0]}
+    losses = [dict.fromkeys(LOSSES, 0.0) | {"useful": 0.001, "dispatch": dispatch_s} for dispatch_s in (0.0, 0.002)]
+    return {"workload": "maze", "workers": workers, "rates": rates, "lost_s": losses}
+
+
+def test_overhead_is_what_a_task_takes_of_a_core_besides_the_loop() -> None:
+    """At half the rate of two bare loops, a task takes 4 ms of a core instead of 2: an overhead of 100 %."""
+    told = summarize_ways(a_point(2))
+
+    assert told["task_s"]["bare"]["value"] == pytest.approx(0.002)
+    assert told["task_s"]["dfz_ray"]["value"] == pytest.approx(0.004)
+    assert told["throughput"]["bare"]["value"] == pytest.approx(0.5)
+    assert told["overhead"]["bare"]["value"] == pytest.approx(1.0)
+    assert told["overhead"]["compute"]["value"] == pytest.approx(0.6)
+    assert told["mean_lost_s"]["dispatch"] == pytest.approx(0.001)
+
+
+def test_the_tables_of_domains_show_ratios_and_losses() -> None:
+    """Each row has a task's core time in each way, the ratio of rates, and where the time of slots went."""
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(*ways_tables([summarize_ways(a_point(1))]))
+    text = console.export_text()
+
+    assert all(word in text for word in ("1000", "1250", "0.500 (0.490 to 0.510)", "100 (96 to 104) %", "1000.0"))
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
