@@ -263,7 +263,8 @@ def _check_resumable(folder: Path) -> None:
 def _shapes_of(folder: Path, batch: Batch | None) -> tuple[list[Resources], int]:
     """The shapes of a run's tasks, and how many tasks there are."""
     if batch is not None:
-        return list({task.resources.key(): task.resources for task in batch.tasks}.values()), len(batch.tasks)
+        shapes = {id(task.resources): task.resources for task in batch.tasks}  # tasks that are alike share the object
+        return list({shape.key(): shape for shape in shapes.values()}.values()), len(batch.tasks)
     with JournalReader(folder) as journal:
         return [Resources.model_validate_json(shape) for shape in journal.shapes()], sum(journal.counts().values())
 

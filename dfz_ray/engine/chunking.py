@@ -14,6 +14,12 @@ MANAGER_SHARE = 0.5
 """The manager may be busy for this share of the time at most."""
 
 
+GROWTH = 4
+"""A chunk of a kind may be so many times as large as the one before it: the first run times may not be typical."""
+LEAST_S = 0.004
+"""Less work than this takes no longer than asking for more of it does."""
+
+
 @dataclass(slots=True)
 class RunTimes:
     """Mean and spread of the run times of a kind, in seconds, learned while it runs."""
@@ -59,17 +65,30 @@ class Pace:
         """The work that a chunk aims at: enough for the manager to keep up with all slots."""
         return max(self.target_s, self.slots * self.manager_s / MANAGER_SHARE)
 
-    def share_s(self, left_s: float) -> float:
+    def share_s(self, left_s: float, held_s: float = 0.0) -> float:
         """The work that the next chunk may take of what is left.
 
         Half of a fair share (factoring: Hummel, Schonberg and Flynn, 1992), so that the last chunks are small enough
-        for all slots to end together.
-        """
-        return min(self.aim_s, left_s / (2 * self.slots))
+        for all slots to end together; yet no less than is worth a message.
 
-    def is_tail(self, left_s: float, longest_s: float) -> bool:
-        """Whether so little is left that a chunk handed out ahead could keep a slot waiting at the end."""
-        return left_s / (2 * self.slots) < max(self.aim_s, longest_s)
+        Args:
+            left_s: the work that waits, in seconds.
+            held_s: the work that the one who is to get it has in hand.
+        """
+        share_s = min(self.aim_s, max(left_s / (2 * self.slots), LEAST_S))
+        return min(share_s, self._ahead_s(left_s, held_s)) if held_s else share_s
+
+    def keeps_back(self, left_s: float, held_s: float, task_s: float) -> bool:
+        """Whether who has work in hand gets none ahead: there is no room for a task of that length, or for little."""
+        return self._ahead_s(left_s, held_s) < max(task_s, min(LEAST_S, self.aim_s))
+
+    def _ahead_s(self, left_s: float, held_s: float) -> float:
+        """How much work may be handed out ahead: what surely keeps no slot waiting at the end.
+
+        Who has held_s in hand ends no later, with that and this, than the rest would take on the other slots, even if
+        they were all free at once: held + ahead <= (left - ahead) / (slots - 1).
+        """
+        return (left_s - (self.slots - 1) * held_s) / self.slots
 
 
 def chunk_size(times: RunTimes, waiting: int, last_size: int, share_s: float) -> int:
@@ -78,7 +97,7 @@ def chunk_size(times: RunTimes, waiting: int, last_size: int, share_s: float) ->
     Args:
         times: what is known of the kind.
         waiting: how many of it are waiting, at least one.
-        last_size: the size of the kind's last chunk; a chunk grows at most twofold.
+        last_size: the size of the kind's last chunk; a chunk grows at most so many times as large: GROWTH.
         share_s: the work that the chunk may take.
 
     Returns:
@@ -87,7 +106,7 @@ def chunk_size(times: RunTimes, waiting: int, last_size: int, share_s: float) ->
     if not times.known:
         return 1
     fitting = int(min(share_s / times.mean_s, TASKS_LIMIT)) if times.mean_s > 0 else TASKS_LIMIT
-    return max(1, min(fitting, 2 * last_size, waiting, TASKS_LIMIT))
+    return max(1, min(fitting, GROWTH * last_size, waiting, TASKS_LIMIT))
 
 
 def overrun_budget_s(expected_s: float, count: int, spread_s: float, aim_s: float) -> float:

@@ -62,7 +62,7 @@ class EngineOptions:
 
     slots: int
     """How many leases may be out at once."""
-    target_s: float = 0.1
+    target_s: float = 0.2
     """The work that a chunk aims at."""
     lease_s: float = 2.0
     """After this long a lease gets no further chunk."""
@@ -172,11 +172,11 @@ class Engine:
         if lease.ending or self._stopped or lease.killed or self._is_over(lease, now):
             return self._end(event.lease, lease)
         suspects = self._queue.find_suspects(lane) if lane.suspects else None
-        if lease.held and (suspects or self._holds_back(lane) or lease.holds_suspects):
+        if lease.held and (suspects or self._holds_back(lane, lease) or lease.holds_suspects):
             return [AnswerWait(event.lease)]
         if suspects:
             return [self._hands.give(event.lease, self._hands.take_suspects(lease.lane), is_suspect=True)]
-        taken = self._queue.take(lane, self._pace)
+        taken = self._queue.take(lane, self._pace, lease.held_s)
         if taken is None:
             return [AnswerWait(event.lease)] if lease.held else self._end(event.lease, lease)
         return [self._hands.give(event.lease, taken)]
@@ -283,8 +283,7 @@ class Engine:
         for lease_id, lease in self._hands.leases.items():
             if lease.look_at <= now and not lease.killed and (why := lease.find_overdue(self.options.grace_s, now)):
                 commands.append(self._kill(lease_id, why))
-        if self.options.preempt_after_s is not None and len(self._queue.priorities) > 1:
-            after_s = self.options.preempt_after_s
+        if (after_s := self.options.preempt_after_s) is not None and len(self._queue.priorities) > 1:
             lowest = min((one for one, chunks in self._hands.priorities.items() if chunks), default=math.inf)
             victims = find_victims(self._queue, self._hands.leases, lowest, after_s, now)
             commands.extend(self._kill(lease_id, "preempted") for lease_id in victims)
@@ -330,17 +329,17 @@ class Engine:
             return True
         if len(self._queue.lanes) == 1:
             return False
-        hands = self._hands
-        return self._urgency.must_make_room(lease, len(hands.leases) >= self._pace.slots, len(hands.leaving))
+        is_full = len(self._hands.leases) >= self._pace.slots
+        return self._urgency.must_make_room(lease, is_full, len(self._hands.leaving))
 
-    def _holds_back(self, lane: Lane) -> bool:
+    def _holds_back(self, lane: Lane, lease: Lease) -> bool:
         """Whether a lease that has a chunk in hand gets no other one yet: at the end, and where tasks are long."""
         kind = self._queue.find_first(lane)
         if kind is None:
             return True
         if not kind.times.known:  # if one of its tasks is out it may take for ever, and another slot be free soon
             return kind.probing > 0 or lane.waiting < 2 * self._pace.slots
-        return kind.times.mean_s > LONG_S or self._pace.is_tail(lane.left_s, kind.times.mean_s)
+        return kind.times.mean_s > LONG_S or self._pace.keeps_back(lane.left_s, lease.held_s, kind.times.mean_s)
 
     def _end(self, lease_id: int, lease: Lease) -> list[Command]:
         """A lease that holds nothing gives up its slot at once: its worker only has to return."""

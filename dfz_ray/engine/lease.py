@@ -46,6 +46,11 @@ class Lease:
         return (held for held in self.held.values() if held.begun_at is not None)
 
     @property
+    def held_s(self) -> float:
+        """The work that it has in hand, in seconds; what has been done of it counts, too."""
+        return sum([held.taken.likely_s for held in self.held.values()])
+
+    @property
     def holds_suspects(self) -> bool:
         """Whether it has tasks in hand that are run by themselves."""
         return True in [held.is_suspect for held in self.held.values()]

@@ -94,6 +94,8 @@ class Taken(NamedTuple):
     """Whether each of them may be preempted."""
     kind: int | None = None
     """The number of their kind, where they are known to be of one."""
+    likely_s: float = math.inf
+    """They take no longer by what is known of their kinds, and one standard deviation."""
 
 
 class Queue:
@@ -240,10 +242,10 @@ class Queue:
         number = lane.ranking.find_first()
         return None if number is None else self.kinds[number]
 
-    def take(self, lane: Lane, pace: Pace) -> Taken | None:
-        """Take a chunk's tasks from a lane, which must have some waiting."""
+    def take(self, lane: Lane, pace: Pace, held_s: float = 0.0) -> Taken | None:
+        """Take a chunk's tasks from a lane, for someone who has so much work in hand; None where nothing waits."""
         numbers: list[int] = []
-        share_s = pace.share_s(lane.left_s)
+        share_s = pace.share_s(lane.left_s, held_s)
         expected_s, spread_s, sum_s, longest_s = 0.0, 0.0, 0.0, 0.0
         priority, is_limited, is_preemptible = 0, False, True
         sole: int | None = None
@@ -269,7 +271,8 @@ class Queue:
         if not numbers:
             return None
         budget_s = overrun_budget_s(expected_s, len(numbers), spread_s, pace.aim_s)
-        return Taken(numbers, budget_s, min(sum_s, budget_s + longest_s), priority, is_preemptible, sole)
+        limit_s, likely_s = min(sum_s, budget_s + longest_s), expected_s + spread_s * math.sqrt(len(numbers))
+        return Taken(numbers, budget_s, limit_s, priority, is_preemptible, sole, likely_s)
 
     def _take_from(self, lane: Lane, kind: Kind, size: int) -> list[int]:
         numbers = kind.waiting.take(size)

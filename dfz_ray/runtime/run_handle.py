@@ -23,6 +23,7 @@ from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
+from dfz_ray.garbage import collector_paused
 from dfz_ray.journal.columns import TaskColumns
 from dfz_ray.journal.recovery import read_contents
 from dfz_ray.runtime.nodes import capacity, is_alive, live_nodes, request_of
@@ -165,7 +166,8 @@ class RunHandle:
         on_its_way = None
         limits = [0, *range(FIRST_BLOCK_TASKS, len(new), BLOCK_TASKS), len(new)]
         for begin, end in itertools.pairwise(limits):
-            submission = self._submission(new[begin:end], number, batches, files, domains)
+            with collector_paused():
+                submission = self._submission(new[begin:end], number, batches, files, domains)
             batches, files = (), {}
             # One block at a time: messages overtake each other, and numbers follow the order of submission.
             if on_its_way is not None:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from dfz_ray.errors import InvalidInput, MissingExtra, Unserializable
+from dfz_ray.garbage import collector_paused
 from dfz_ray.specs.batch import Batch, KnownDomain, KnownDomains
 from dfz_ray.specs.encoding import SCALARS, encode
 from dfz_ray.specs.field_checks import ID_LIMIT, FieldChecks, is_clean, path_of
@@ -60,7 +61,8 @@ def read_batch(
     checker = _Checker(domains, shelf, default_resources, default_policy)
     if isinstance(data, list):
         data = {"tasks": data}
-    batch = checker.check_batch(data, name)
+    with collector_paused():
+        batch = checker.check_batch(data, name)
     if checker.problems or batch is None:
         raise InvalidInput(checker.problems, label)
     return batch

@@ -29,7 +29,7 @@ class ChunkingSettings(_Section):
     """How many tasks a worker is handed at once. The defaults suit tasks of microseconds to hours."""
 
     target_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        0.1,
+        0.2,
         description="A chunk aims at this much work, in seconds (at more where the manager would be too busy).",
     )
     lease_s: Annotated[float, Field(gt=0, le=3600)] = Field(

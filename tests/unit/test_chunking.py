@@ -11,6 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dfz_ray.engine.chunking import (
+    GROWTH,
+    LEAST_S,
     MANAGER_SHARE,
     MEMORY_TASKS,
     TASKS_LIMIT,
@@ -117,7 +119,7 @@ def test_a_chunk_is_as_large_as_may_be(mean_s: float, waiting: int, last_size: i
     """A chunk takes as many tasks as fit its share of the work, its growth, what waits and a message; one at least."""
     size = chunk_size(times_of(mean_s), waiting, last_size, share_s)
 
-    bounds = (2 * last_size, waiting, TASKS_LIMIT)
+    bounds = (GROWTH * last_size, waiting, TASKS_LIMIT)
     assert 1 <= size <= min(bounds)
     assert size == 1 or size * mean_s <= share_s * (1 + 1e-9)
     assert size in bounds or (size + 1) * mean_s > share_s * (1 - 1e-9)
@@ -133,11 +135,11 @@ def test_an_unknown_kind_is_tried_with_one_task(waiting: int, last_size: int, sh
     ("mean_s", "waiting", "last_size", "share_s", "expected"),
     [
         (0.01, 1000, 100, 0.1, 10),
-        (0.01, 1000, 3, 0.1, 6),
+        (0.01, 1000, 2, 0.1, 8),
         (0.01, 4, 100, 0.1, 4),
         (0.2, 1000, 100, 0.1, 1),
         (0.01, 1000, 100, 0.0, 1),
-        (0.0, 1000, 100, 0.0, 200),
+        (0.0, 1000, 100, 0.0, 400),
         (0.0, 10**6, 10**6, 0.1, TASKS_LIMIT),
     ],
 )
@@ -160,27 +162,40 @@ def test_the_manager_is_busy_for_half_of_the_time_at_most(slots: int, manager_s:
 
 @given(slots=st.integers(1, 1000), left_s=SECONDS, manager_s=st.floats(0, 0.1))
 def test_a_share_is_half_of_a_fair_one_and_no_more_than_the_aim(slots: int, left_s: float, manager_s: float) -> None:
-    """The work of a chunk is half of what is left for each slot, or what a chunk aims at where that is less."""
+    """The work of a chunk is half of what is left for each slot; no more than it aims at, and worth its message."""
     pace = Pace(slots, 0.1, manager_s)
 
-    assert pace.share_s(left_s) == pytest.approx(min(pace.aim_s, left_s / slots / 2), rel=1e-9, abs=1e-300)
+    assert pace.share_s(left_s) == pytest.approx(min(pace.aim_s, max(left_s / slots / 2, LEAST_S)), rel=1e-9)
+
+
+@given(slots=st.integers(1, 1000), left_s=SECONDS, held_s=st.floats(1e-6, 1e6), task_s=st.floats(0, 1e3))
+def test_nothing_is_handed_ahead_that_could_keep_a_slot_waiting(
+    slots: int, left_s: float, held_s: float, task_s: float
+) -> None:
+    """Who has work in hand ends, with what it is handed ahead, before the rest is done even if all others are free."""
+    pace = Pace(slots, 0.1)
+
+    if not pace.keeps_back(left_s, held_s, task_s):
+        ahead_s = max(pace.share_s(left_s, held_s), task_s)
+        rest_s = (left_s - ahead_s) / (slots - 1) if slots > 1 else math.inf
+        assert held_s + ahead_s <= rest_s * (1 + 1e-9) + 1e-9
 
 
 def test_one_slot_and_nothing_left() -> None:
-    """One slot aims at the target like many, and takes halves of what is left; nothing left is the tail."""
+    """One slot aims at the target like many, and takes halves of what is left; ahead, too, while there is any."""
     pace = Pace(slots=1, target_s=0.1)
 
     assert pace.aim_s == 0.1
-    assert [pace.share_s(left_s) for left_s in (10.0, 0.1, 0.0)] == [0.1, 0.05, 0.0]
-    assert [pace.is_tail(left_s, 0.0) for left_s in (0.21, 0.19, 0.0)] == [False, True, True]
+    assert [pace.share_s(left_s) for left_s in (10.0, 0.1, 0.0)] == [0.1, 0.05, LEAST_S]
+    assert [pace.keeps_back(left_s, 0.1, 0.0) for left_s in (0.01, 0.001, 0.0)] == [False, True, True]
 
 
-def test_the_tail_begins_earlier_where_tasks_are_long() -> None:
-    """It is the tail as soon as a chunk of the longest kind could keep a slot busy after the others have ended."""
+def test_handing_ahead_ends_earlier_where_tasks_are_long() -> None:
+    """Nothing is handed ahead as soon as one more task could keep a slot busy after the others have ended."""
     pace = Pace(slots=4, target_s=0.1)
 
-    assert not pace.is_tail(8.1, longest_s=1.0)
-    assert pace.is_tail(7.9, longest_s=1.0)
+    assert not pace.keeps_back(7.1, held_s=1.0, task_s=1.0)
+    assert pace.keeps_back(6.9, held_s=1.0, task_s=1.0)
 
 
 # --- when a chunk has taken too long ----------------------------------------------------------------------------------
