@@ -15,7 +15,7 @@ from dfz_ray.runtime.submission import Submission
 from dfz_ray.runtime.worker import Ended, Place
 from dfz_ray.specs.encoding import encode
 
-CHUNK_ROW_DELAY_S = 0.05
+CHUNK_ROW_DELAY_S = 0.25
 """How long the row of a chunk that was handed out may wait for a commit."""
 
 
