@@ -286,7 +286,7 @@ def main() -> None:
         "settings": {"repeats": repeats, "seed": options.seed, "parts": parts},
     }
     write_json(output / "engine.json", {**content, **rows})
-    console = Console(width=max(Console().width, 130))
+    console = Console(width=max(Console().width, 150))
     for part, table in (("engine", engine_table), ("memory", memory_table), ("journal", journal_table)):
         if rows[part]:
             rows[part].sort(key=lambda row: (row["tasks"], row.get("slots", 0)))

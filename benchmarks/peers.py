@@ -1,6 +1,6 @@
 """How much of the cores' time is useful work: dfz_ray beside what else one would use for a list of tasks.
 
-    python benchmarks/peers.py                        # all that are installed, about an hour
+    python benchmarks/peers.py                        # all that are installed, about 40 minutes
     python benchmarks/peers.py --quick                # eight minutes: too few repeats to conclude anything
     python benchmarks/peers.py --peers limit,joblib,dfz_ray --grains 30us,1ms
 
@@ -49,7 +49,7 @@ from session import NICENESS, Failed, Session, Timed, become_nice
 from workloads import Batch, even, even_count, parse_length, show_length, uneven
 
 GRAINS = "0,30us,100us,1ms,10ms,100ms"
-FULL = {"repeats": 7, "work_s": 1.5, "limit_s": 3.0, "scale": 1.0}
+FULL = {"repeats": 5, "work_s": 3.0, "limit_s": 3.0, "scale": 1.0}
 QUICK = {"repeats": 2, "work_s": 0.4, "limit_s": 1.0, "scale": 0.25}
 """Sizes that are not given."""
 PILOT_TASKS = 1000
@@ -218,7 +218,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--peers", default="", help="names from the list above, with commas (default: all installed)")
     parser.add_argument("--grains", default=GRAINS, help=f"lengths of equal tasks (default: {GRAINS})")
     parser.add_argument("--even-only", action="store_true", help="leave out the batches of unequal tasks")
-    parser.add_argument("--work-s", type=float, help="work for each worker in a batch of equal tasks (default: 1.5)")
+    parser.add_argument("--work-s", type=float, help="work for each worker in a batch of equal tasks (default: 3)")
     parser.add_argument("--limit-s", type=float, help="batches of short tasks last about so long at most (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of the orders, and of the unequal batches")
     parser.add_argument("--output", type=Path, help="folder for the results (default: studies/<time>-peers)")
