@@ -220,17 +220,14 @@ def memory_table(rows: Sequence[Row]) -> Table:
 
 def journal_table(rows: Sequence[Row]) -> Table:
     """What the journal takes, gives back, and how large it gets."""
-    columns = (
-        *("submitted tasks/s", "commits/s", "rows/s", "records read/s", "audited tasks/s", "recovery s, half done"),
-        "bytes/task",
-    )
+    columns = ("submitted/s", "commits/s", "rows/s", "read/s", "audited/s", "recovery s", "bytes/task")
     table = _table("Journal: tasks", *columns)
     for tasks in dict.fromkeys(row["tasks"] for row in rows):
         repeats = [row for row in rows if row["tasks"] == tasks]
         table.add_row(
             f"{tasks:,}",
             _median([tasks / row["submit_s"] for row in repeats], "{:,.0f}"),
-            _median([row["commits"] / row["commit_s"] for row in repeats], "{:.1f}"),
+            _median([row["commits"] / row["commit_s"] for row in repeats], "{:,.0f}"),
             _median([row["rows"] / row["commit_s"] for row in repeats], "{:,.0f}"),
             _median([tasks / row["read_s"] for row in repeats], "{:,.0f}"),
             _median([tasks / row["audit_s"] for row in repeats], "{:,.0f}"),
