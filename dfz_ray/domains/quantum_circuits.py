@@ -9,39 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from dfz_ray.domains.quantum_assembly import Assembly
 from dfz_ray.domains.quantum_counts import Counts, Distribution, frequencies, text
-from dfz_ray.domains.quantum_simulator import CircuitSize, measure_size, translate
+from dfz_ray.domains.quantum_simulator import KeptCircuit, translate
 
 KEPT_CIRCUITS = 64
 """What is drawn from more is not kept: it would hardly come again, and large circuits fill the memory."""
 
 
 @dataclass(frozen=True)
-class KnownCircuit:
-    """A circuit with measurements, its exact answer, and what its counts say of it. It may be used by many tasks."""
+class KnownCircuit(KeptCircuit):
+    """A circuit, its exact answer, and what its counts say of it."""
 
-    circuit: Any
-    """In the gates of BASIS."""
     exact: Distribution
     """The distribution of a perfect machine, from theory and not from a simulation of the same circuit."""
     judge: Callable[[Counts], dict[str, Any]]
     """From counts to the keys of the result that only this algorithm has; `main_score` where it is not the fidelity."""
-
-    @cached_property
-    def assembly(self) -> Assembly:
-        """The circuit, to run it."""
-        return Assembly(self.circuit)
-
-    @cached_property
-    def size(self) -> CircuitSize:
-        """How large the circuit is."""
-        return measure_size(self.circuit)
 
 
 def _make(build: Callable[..., KnownCircuit], choices: int, *arguments: int) -> KnownCircuit:

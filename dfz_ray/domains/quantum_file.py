@@ -8,12 +8,11 @@ import io
 import re
 import threading
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
-from dfz_ray.domains.quantum_assembly import Assembly
 from dfz_ray.domains.quantum_counts import distribution
-from dfz_ray.domains.quantum_simulator import BASIS, CircuitSize, Simulator, measure_size, translate
+from dfz_ray.domains.quantum_simulator import BASIS, KeptCircuit, Simulator, translate
 from dfz_ray.specs.input_file import InputFile
 
 MAX_QUBITS = 32
@@ -31,11 +30,9 @@ _STDERR = threading.Lock()
 
 
 @dataclass(frozen=True)
-class FileCircuit:
+class FileCircuit(KeptCircuit):
     """What was read from a file."""
 
-    circuit: Any
-    """In the gates of BASIS, with measurements."""
     version: int
     """Of OpenQASM."""
     measured_by_us: bool
@@ -47,16 +44,6 @@ class FileCircuit:
     def num_qubits(self) -> int:
         """The qubits that take part."""
         return int(self.circuit.num_qubits)
-
-    @cached_property
-    def assembly(self) -> Assembly:
-        """The circuit, to run it."""
-        return Assembly(self.circuit)
-
-    @cached_property
-    def size(self) -> CircuitSize:
-        """How large the circuit is; a loop or branch counts as one."""
-        return measure_size(self.circuit)
 
     @property
     def registers(self) -> list[int]:

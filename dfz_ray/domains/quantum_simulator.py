@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -154,3 +154,21 @@ def measure_size(circuit: Any) -> CircuitSize:
     depth = circuit.depth(lambda instruction: instruction.operation.name not in {"barrier", "measure"})
     counts = {str(name): int(count) for name, count in sorted(circuit.count_ops().items()) if name != "barrier"}
     return CircuitSize(int(circuit.num_qubits), int(depth), counts)
+
+
+@dataclass(frozen=True)
+class KeptCircuit:
+    """A circuit that many tasks may run: what each of them needs of it is made once."""
+
+    circuit: Any
+    """In the gates of BASIS, with measurements."""
+
+    @cached_property
+    def assembly(self) -> Assembly:
+        """The circuit, to run it."""
+        return Assembly(self.circuit)
+
+    @cached_property
+    def size(self) -> CircuitSize:
+        """How large the circuit is; a loop or branch counts as one gate."""
+        return measure_size(self.circuit)
