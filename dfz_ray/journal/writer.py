@@ -23,6 +23,9 @@ from dfz_ray.journal.statements import STATEMENTS, VERSION
 # Numbers that the journal stores; schema.sql explains them.
 ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED = range(1, 4)
 
+COLUMN_BYTES = 2**26
+"""A column of results is kept about so short, by files for more of them: SQLite's limit for a value is 10^9 bytes."""
+
 
 @dataclass(slots=True)
 class Group:
@@ -217,10 +220,10 @@ class JournalWriter:
 
     def _move_large_results(self, completions: Sequence[Row]) -> Sequence[Row]:
         """Write results that are too large to files, which are on disk before a row names them."""
-        if all(len(results) <= self._inline_bytes for _, _, _, results, _ in completions):
+        if all(len(results) <= min(self._inline_bytes, COLUMN_BYTES) for _, _, _, results, _ in completions):
             return completions
         moved = [
-            (chunk, tasks, times, pack(list(map(self._move_if_large, unpack(results)))), digests)
+            (chunk, tasks, times, self._without_large(results), digests)
             for chunk, tasks, times, results, digests in completions
         ]
         if self._durable and self._folder.results.is_dir():
@@ -228,8 +231,13 @@ class JournalWriter:
             sync_folder(self._folder.path)
         return moved
 
-    def _move_if_large(self, result: bytes) -> bytes | str:
-        if len(result) <= self._inline_bytes:
+    def _without_large(self, column: bytes) -> bytes:
+        results = unpack(column)
+        fair = COLUMN_BYTES // len(results) if len(column) > COLUMN_BYTES else self._inline_bytes
+        return pack([self._move_if_large(result, min(fair, self._inline_bytes)) for result in results])
+
+    def _move_if_large(self, result: bytes, inline_bytes: int) -> bytes | str:
+        if len(result) <= inline_bytes:
             return result
         self._folder.results.mkdir(mode=0o700, exist_ok=True)
         name = hashlib.sha256(result).hexdigest()

@@ -8,7 +8,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ BLOCK_TASKS = 5_000
 """The driver sends so many at once, and no more before the manager has them on disk."""
 FIRST_BLOCK_TASKS = 500
 """And so many at first: workers begin with them while the next ones are packed."""
+BLOCK_BYTES = 2**26
+"""And fewer where their parameters are larger than this: a column of the journal holds those of a whole block."""
 MIN_CPUS = 0.25
 """A shape that declares less than this, or nothing, counts as this much when slots are counted: each is a process."""
 BOOTED_AT_MOST = 64
@@ -164,10 +166,9 @@ class RunHandle:
         batches: tuple[Any, ...] = ((number, batch.name, batch.seed, time.time()),)
         files = batch.files
         on_its_way = None
-        limits = [0, *range(FIRST_BLOCK_TASKS, len(new), BLOCK_TASKS), len(new)]
-        for begin, end in itertools.pairwise(limits):
+        for tasks in _split(new):
             with collector_paused():
-                submission = self._submission(new[begin:end], number, batches, files, domains)
+                submission = self._submission(tasks, number, batches, files, domains)
             batches, files = (), {}
             # One block at a time: messages overtake each other, and numbers follow the order of submission.
             if on_its_way is not None:
@@ -238,6 +239,19 @@ class RunHandle:
         kind_of = [numbers[key] for key in keys]
         columns = TaskColumns.of(ids, kind_of, list(zip(seeds, parameters, strict=True)), descriptions)
         return Submission(batch, first_kind, batches, [domains[name] for name in new], kinds, files, columns)
+
+
+def _split(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
+    """Tasks in blocks that may be sent at once."""
+    limits = [0, *range(FIRST_BLOCK_TASKS, len(tasks), BLOCK_TASKS), len(tasks)]
+    blocks = [tasks[begin:end] for begin, end in itertools.pairwise(limits)][::-1]
+    while blocks:
+        block = blocks.pop()
+        if len(block) > 1 and sum([len(task.parameters) for task in block]) > BLOCK_BYTES:
+            half = len(block) // 2
+            blocks += [block[half:], block[:half]]
+        else:
+            yield block
 
 
 class _Texts:

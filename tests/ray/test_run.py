@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ import pytest
 from dfz_ray import DfzError, InvalidInput, TasksFailed, domain, run
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.record import Record
+from dfz_ray.runtime.run_handle import BLOCK_BYTES
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -201,6 +203,21 @@ def test_large_results_come_back_whole(tmp_path: Path) -> None:
     results = run([large.task(count=3_000_000), large.task(count=10)], run_dir=tmp_path / "run")
     assert len(results[0].result["text"]) == 3_000_000
     assert len(list((tmp_path / "run" / "results").iterdir())) == 1
+
+
+def test_large_parameters_travel_in_smaller_blocks(tmp_path: Path) -> None:
+    """Tasks whose parameters are too much for one message, and for one value of SQLite, are sent in several."""
+
+    @domain("long")
+    def long(text: str) -> int:
+        return len(text)
+
+    results = run([long.task(text="x" * 200_000) for _ in range(500)], run_dir=tmp_path / "run")
+    assert results.values() == [200_000] * 500
+    with sqlite3.connect(tmp_path / "run/run.sqlite") as connection:
+        sizes = [size for (size,) in connection.execute("SELECT length(works) FROM blocks")]
+    assert len(sizes) == 2
+    assert max(sizes) <= 1.01 * BLOCK_BYTES
 
 
 def test_values_of_all_plain_types_survive() -> None:

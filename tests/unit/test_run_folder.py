@@ -20,7 +20,7 @@ from small_run import META, completed, failed, handed_out, make_run, records, re
 
 from dfz_ray.errors import JournalDamaged, RunFolderRefused
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.journal.writer import ATTEMPT_FAILED, Group, JournalWriter
+from dfz_ray.journal.writer import ATTEMPT_FAILED, COLUMN_BYTES, Group, JournalWriter
 from dfz_ray.specs.encoding import encode
 
 INLINE_BYTES = 100
@@ -270,3 +270,17 @@ def test_a_write_that_fails_half_way_spoils_no_equal_result(tmp_path: Path) -> N
     assert "can't be written: " in printed
     assert "File too large" in printed
     assert results(tmp_path / "run") == {"a": "x" * 1_000_000}
+
+
+def test_results_that_are_too_much_for_one_value_of_sqlite_become_files(tmp_path: Path) -> None:
+    """A chunk whose results are all small enough, and together are not, is written, and comes back whole."""
+    count, text = 400, "x" * 200_000
+    writer = make_run(tmp_path, [f"t{number}" for number in range(count)])
+    whole = completion(0, {number: f"{number} {text}" for number in range(count)})
+    assert len(whole[3]) > COLUMN_BYTES
+
+    writer.commit(Group(chunks=[handed_out(0, *range(count))], completions=[whole]))
+    writer.close()
+
+    assert results(tmp_path) == {f"t{number}": f"{number} {text}" for number in range(count)}
+    assert (tmp_path / "run.sqlite").stat().st_size < COLUMN_BYTES
