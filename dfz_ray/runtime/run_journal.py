@@ -69,7 +69,7 @@ class RunJournal:
         if command.completed:
             rows.completions.append((chunk, *completions))
         retried, failed = set(command.retried), set(command.failed)
-        for number, began, until, cpu, reason, message, traceback in ended.failures:
+        for number, began, until, cpu, reason, message, traceback, _ in ended.failures:
             attempt = (number, chunk, ATTEMPT_FAILED, 1, began or None, until or None, cpu, reason)
             if number in retried:
                 rows.attempts.append((*attempt, message))
