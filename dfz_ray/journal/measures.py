@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def measure(spans: ArrayLike, counts: Mapping[str, int], slots: int | None) -> dict[str, Any]:
+def measure(spans: ArrayLike, counts: Mapping[str, int], slots: float | None) -> dict[str, Any]:
     """The metrics of a run.
 
     Args:
