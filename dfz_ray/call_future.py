@@ -6,23 +6,28 @@ import contextlib
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
-from dfz_ray.call_run import CallRun
+from dfz_ray.call_run import CallRun, Treatment
+from dfz_ray.calls import PackedCall
 from dfz_ray.domains.function_call import read_result
 
-_PENDING, _CANCELLED = "PENDING", "CANCELLED"
+_PENDING, _RUNNING, _CANCELLED = "PENDING", "RUNNING", "CANCELLED"
 """States of a future, as concurrent.futures names them."""
 
 
 class CallFuture(Future[Any]):
     """A future of concurrent.futures, to which the run tells what becomes of its task."""
 
-    def __init__(self, run: CallRun) -> None:
+    number: int | None = None
+    """Of the task, once it was sent."""
+    is_wanted = True
+    """Whether it is still to be sent."""
+
+    def __init__(self, run: CallRun, treatment: Treatment, call: PackedCall) -> None:
         super().__init__()
         self._run = run
-        self.number: int | None = None
-        """Of the task, once it was sent."""
-        self.is_wanted = True
-        """Whether it is still to be sent."""
+        self.treatment = treatment
+        self.call: PackedCall | None = call
+        """What is to be called, until it was sent."""
 
     @property
     def has_begun(self) -> bool:
@@ -33,17 +38,16 @@ class CallFuture(Future[Any]):
         """A worker begins the call."""
         with self._condition:
             if self._state == _PENDING:
-                self.set_running_or_notify_cancel()
+                self._state = _RUNNING
 
     def complete(self, result: bytes, took_s: float) -> None:
         """The call has returned."""
         try:
-            value = read_result(result)
+            self.set_result(read_result(result))
+        except InvalidStateError:  # it was cancelled meanwhile
+            return
         except BaseException as error:  # what is unpickled may do anything
             self.fail(error)
-            return
-        with contextlib.suppress(InvalidStateError):  # it was cancelled meanwhile
-            self.set_result(value)
 
     def fail(self, error: BaseException) -> None:
         """The call has raised, or something has ended it."""

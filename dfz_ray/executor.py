@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from dfz_ray.call_future import CallFuture
 from dfz_ray.call_map import CallMap
-from dfz_ray.call_run import CallRun, Sending, Treatment
+from dfz_ray.call_run import CallRun, Treatment
 from dfz_ray.client import check_max_workers
 from dfz_ray.errors import InfrastructureLost, InvalidInput
 from dfz_ray.specs.encoding import plain
@@ -56,9 +56,9 @@ class _Calls(Executor):
         if run.is_shut:
             raise self._closed()
         call = run.packer.pack(fn, args, kwargs)
-        future = CallFuture(run)
+        future = CallFuture(run, self._treatment, call)
         try:
-            run.send((Sending(future, call.kind, call.parameters, self._treatment, call.function),))
+            run.send((future,))
         except InfrastructureLost:
             raise self._closed() from None
         return future
