@@ -14,8 +14,8 @@ from dfz_ray.domains.function_call import read_result
 _PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED", "FINISHED"
 """States of a future, as concurrent.futures names them."""
 LAZY = frozenset({"_condition", "_waiters", "_done_callbacks"})
-"""What a Future has for those who wait for it. It is most of a future: ten objects, which the garbage collector looks at
-again and again while a hundred thousand calls are under way; that took three quarters of the time that `submit` took.
+"""What a Future has for those who wait for it. It is most of a future: ten objects, which the garbage collector looks
+at again and again while a hundred thousand calls are under way; that took three quarters of the time of `submit`.
 """
 _lock = threading.RLock()
 """Held to change the state of a future that nobody has waited for, and to make what waiting needs."""
@@ -24,8 +24,8 @@ _lock = threading.RLock()
 class CallFuture(Future[Any]):
     """A future of concurrent.futures, to which the run tells what becomes of its task.
 
-    What waiting needs is made when it is first looked at, under a lock of its own. As long as it is not there, the state
-    changes under that lock; from then on under the future's own, as in its class.
+    What waiting needs is made when it is first looked at, under a lock that all share. As long as it is not there, the
+    state changes under that lock; from then on under the future's own, as in its class.
     """
 
     number: int | None = None
@@ -71,7 +71,7 @@ class CallFuture(Future[Any]):
         """Cancel the call; one that has begun goes on, and False is returned."""
         if not super().cancel():
             return False
-        if self._tell_cancelled():
+        if self._state == _CANCELLED:  # the run was not told yet
             self._run.cancel([self])
         return True
 
@@ -118,13 +118,6 @@ class CallFuture(Future[Any]):
         with self._condition:
             if not self.done():
                 self._state = _PENDING
-        super().cancel()
-        self._tell_cancelled()
-
-    def _tell_cancelled(self) -> bool:
-        """Tell those who wait for it; returns whether they were not told yet."""
-        with self._condition:
-            if self._state != _CANCELLED:
-                return False
-            self.set_running_or_notify_cancel()
-            return True
+            super().cancel()
+            if self._state == _CANCELLED:
+                self.set_running_or_notify_cancel()

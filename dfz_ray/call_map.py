@@ -231,6 +231,5 @@ class _Group:
         """Cancel it, if it has not begun."""
         if self.has_begun:
             return False
-        self.on_cancelled()
         self._map.forget(self)
         return True

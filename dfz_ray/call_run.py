@@ -63,7 +63,7 @@ class Slot(Protocol):
         """It has failed for good."""
 
     def on_cancelled(self) -> None:
-        """The run has cancelled it."""
+        """The run cancels it, or has cancelled it."""
 
     def cancel(self) -> bool:
         """Cancel it, if it has not begun; returns whether it is cancelled."""
@@ -147,6 +147,7 @@ class CallRun:
         numbers = []
         for slot in slots:
             slot.is_wanted = False
+            slot.on_cancelled()
             if slot.number is not None:
                 numbers.append(slot.number)
         if not numbers:
