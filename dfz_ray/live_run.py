@@ -116,7 +116,7 @@ class LiveRun:
             for word, work in (("sends", self._send), ("listens", self._listen))
         ]
         _close_at_exit(self)
-        for thread in self._threads:
+        for thread in reversed(self._threads):  # the first one waits for the other in the end
             thread.start()
 
     # --- what the driver asks ---------------------------------------------------------------------------------------
