@@ -92,8 +92,6 @@ class CallRun:
         self, name: str, settings: Settings, folder: Path, is_temporary: bool, slots: int | None, address: str | None
     ) -> None:
         self.packer = CallPacker()
-        self.broken: ExecutorBroken | None = None
-        """The run has ended, or can't go on."""
         self.is_shut = False
         """Whether it takes no more calls."""
         self._name, self._folder, self._is_temporary = name, folder, is_temporary
@@ -195,6 +193,11 @@ class CallRun:
         self.is_shut = True
         self._settle()
 
+    def closed(self) -> RuntimeError:
+        """What to say to who submits where nothing can be."""
+        failure = self._run.failure
+        return _broken(failure) if failure else RuntimeError("cannot schedule new futures after shutdown")
+
     def join(self) -> None:
         """Wait until the run is closed."""
         self._run.join()
@@ -263,10 +266,8 @@ class CallRun:
         return (RunFolder(self._folder).results / name).read_bytes()
 
     def _end(self, failure: BaseException | None) -> None:
-        error = ExecutorBroken(f"the run can't go on: {failure}" if failure else "the run was closed")
-        error.__cause__ = failure
+        error = self.closed() if failure is None else _broken(failure)
         with self._lock:
-            self.broken = error if failure else None
             self.is_shut = True
             self._is_asked = False
             left = [*self._open.values(), *self._take_waiting()]
@@ -278,3 +279,9 @@ class CallRun:
             slot.fail(error)
         if self._is_temporary:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _broken(failure: BaseException) -> ExecutorBroken:
+    error = ExecutorBroken(f"the run can't go on: {failure}")
+    error.__cause__ = failure
+    return error
