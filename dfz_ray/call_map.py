@@ -12,6 +12,7 @@ from typing import Any
 from dfz_ray.call_run import CallRun, Treatment
 from dfz_ray.calls import PackedCall, read_error
 from dfz_ray.domains.function_call import GroupResult, PackedFunction, read_group
+from dfz_ray.errors import InfrastructureLost
 
 GROUP_S = 0.02
 """A group whose size is chosen here aims at this much work; the run makes chunks of groups."""
@@ -178,7 +179,11 @@ class CallMap:
             groups.append(_Group(self, self._treatment, call, first + at, own))
         with self._changed:
             self._groups.update(dict.fromkeys(groups))
-        self._run.send(groups)
+        try:
+            self._run.send(groups)
+        except InfrastructureLost:
+            for group in groups:
+                group.fail(self._run.closed())
 
 
 class _Raised:

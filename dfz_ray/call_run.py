@@ -258,12 +258,15 @@ class CallRun:
         rows = zip(columns.numbers(), unpack(columns.results), times[0::TIMES], times[1::TIMES], strict=True)
         for number, result, began_at, ended_at in rows:
             slot = self._open.pop(number, None)  # of one that was heard of before there is nothing
-            if slot is not None:
-                slot.complete(result if isinstance(result, bytes) else self._read(result), ended_at - began_at)
-
-    def _read(self, name: str) -> bytes:
-        """A result that is too large for the journal."""
-        return (RunFolder(self._folder).results / name).read_bytes()
+            if slot is None:
+                continue
+            if isinstance(result, str):  # it is too large for the journal
+                try:
+                    result = (RunFolder(self._folder).results / result).read_bytes()  # noqa: PLW2901 - the same one
+                except OSError as error:
+                    slot.fail(error)
+                    continue
+            slot.complete(result, ended_at - began_at)
 
     def _end(self, failure: BaseException | None) -> None:
         error = self.closed() if failure is None else _broken(failure)

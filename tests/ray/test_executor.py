@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import functools
 import gc
+import itertools
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ import ray
 from dfz_ray import DFZExecutor, InvalidInput
 from dfz_ray.call_run import CallRun
 from dfz_ray.errors import CallFailed, DfzError, RemoteTraceback, RunFolderRefused
+from dfz_ray.journal.audit import audit_run
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.live_run import LiveRun
 from dfz_ray.runtime.run_handle import get_manager
@@ -303,6 +305,7 @@ def test_the_manager_dies(cluster: None, tmp_path: Path) -> None:
         assert list(executor.map(abs, range(-500, 0))) == list(range(500, 0, -1))
     with JournalReader(tmp_path / "run") as journal:
         assert journal.counts()["completed"] == sum(journal.counts().values())
+    assert [text for check in audit_run(tmp_path / "run").checks for text in check.violations] == []
 
 
 def test_the_run_is_written_down(cluster: None, tmp_path: Path) -> None:
@@ -411,6 +414,8 @@ def test_map_with_a_buffer(executor: DFZExecutor) -> None:
     assert len(taken) == 4
     assert list(results) == list(range(1, 20))
     assert list(executor.map(abs, range(-7, 0), buffersize=2, chunksize=3)) == [7, 6, 5, 4, 3, 2, 1]
+    endless = executor.map(abs, itertools.count(), buffersize=2)
+    assert [next(endless) for _ in range(5)] == list(range(5))
     for wrong, error in ((0, ValueError), (-1, ValueError), ("2", TypeError)):
         with pytest.raises(error):
             executor.map(abs, [1], buffersize=wrong)  # type: ignore[arg-type]
