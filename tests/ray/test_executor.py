@@ -23,6 +23,7 @@ import pytest
 import ray
 
 from dfz_ray import DFZExecutor, InvalidInput
+from dfz_ray.call_map import CallMap
 from dfz_ray.call_run import CallRun
 from dfz_ray.errors import CallFailed, DfzError, RemoteTraceback, RunFolderRefused
 from dfz_ray.journal.audit import audit_run
@@ -390,6 +391,26 @@ def sleep_and_tell(duration_s: float) -> int:
     if duration_s:
         time.sleep(duration_s)
     return os.getpid()
+
+
+def test_map_of_large_values(executor: DFZExecutor) -> None:
+    """Quick calls with large arguments and results go together only as far as memory is not in danger."""
+    items = [bytes([n % 256]) * 300_000 for n in range(150)]
+    assert list(executor.map(lambda item: item + b"!", items)) == [item + b"!" for item in items]
+    largest = max(len(slot.items) for slot in seen_groups(executor, items))
+    assert largest <= 2**22 / 300_000
+
+
+def seen_groups(executor: DFZExecutor, items: list[bytes]) -> list[Any]:
+    """The groups of a map, as they were sent."""
+    groups: list[Any] = []
+    run: CallRun = executor._run
+    made = CallMap(run, run.packer.pack_function(len), executor._treatment, [(item,) for item in items], None, None)
+    values = made.results()
+    for _ in items:
+        groups += made._groups
+        next(values)
+    return groups
 
 
 def test_map_takes_all_items_at_once(executor: DFZExecutor) -> None:
