@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dfz_ray.domains.image_classification import DOMAIN, ImageClassificationParameters
+from dfz_ray.domains.image_classification import DOMAIN
+from dfz_ray.domains.image_parameters import ImageClassificationParameters
 from dfz_ray.specs.input_file import FileShelf
 
 torch = pytest.importorskip("torch")
