@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfz_ray.domains.image_views import View
+
+if TYPE_CHECKING:
+    from dfz_ray.domains.image_parameters import ImageClassificationParameters
 
 TRAINING_S = 15.0
 TESTING_S = 3.0
@@ -23,40 +26,32 @@ VIEW_S_PER_PIXEL = {False: 2e-9, True: 6e-9}
 """To resize an image; and to turn and shift it as well."""
 
 
-class Bounds(NamedTuple):
-    """How many images a task may use at most."""
-
-    train_images: int
-    test_images: int
-
-
 def bound_images(
-    name: str,
-    model: nn.Module,
-    view: View,
-    image_size: tuple[int, int, int],
-    *,
-    epochs: int,
-    batch_size: int,
-    augmentation: bool,
-) -> Bounds:
-    """The numbers of images that take about 20 s on one core, training and test together.
+    parameters: ImageClassificationParameters, model: nn.Module, view: View, image_size: tuple[int, int, int]
+) -> tuple[int | None, int | None]:
+    """How many training and how many test images a task may use.
 
     Args:
-        name: the model's, a key of FLOPS_PER_S.
-        model: its operations on one image are counted; it is in evaluation mode afterwards.
+        parameters: a number that is given is obeyed. One that is not has no bound, unless a parameter of older scripts
+            is given: then as many are used as take about 20 s on one core, training and test together.
+        model: its operations on one image are counted; it may be in evaluation mode afterwards.
         view: what the model is shown.
         image_size: channels, height and width of the image that the view is of.
-        epochs: how often each training image will be shown.
-        batch_size: images per training step.
-        augmentation: whether training images will be turned and shifted.
+
+    Returns:
+        The two numbers; None: all.
     """
+    train_images, test_images = parameters.train_images, parameters.test_images
+    if not parameters.is_bounded or (train_images and test_images):
+        return train_images, test_images
     model.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         seen = view(torch.zeros(1, *image_size, device=next(model.parameters()).device))
         model(seen)
-    forward_s = counter.get_total_flops() / FLOPS_PER_S[name]
-    test_s = forward_s + seen.numel() * VIEW_S_PER_PIXEL[False]
+    forward_s = counter.get_total_flops() / FLOPS_PER_S[parameters.model]
     step_s = STEP_S_PER_WEIGHT * sum(weight.numel() for weight in model.parameters())
-    train_s = PASSES * forward_s + seen.numel() * VIEW_S_PER_PIXEL[augmentation] + step_s / batch_size
-    return Bounds(int(TRAINING_S / (epochs * train_s)), int(TESTING_S / test_s))
+    test_s = forward_s + seen.numel() * VIEW_S_PER_PIXEL[False]
+    train_s = (
+        PASSES * forward_s + seen.numel() * VIEW_S_PER_PIXEL[parameters.augmentation] + step_s / parameters.batch_size
+    )
+    return train_images or int(TRAINING_S / (parameters.epochs * train_s)), test_images or int(TESTING_S / test_s)

@@ -14,10 +14,8 @@ from dfz_ray.specs.input_file import FileShelf
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from torch import nn
 
     from dfz_ray.domains.image_split import ImageSplit
-    from dfz_ray.domains.image_views import View
     from dfz_ray.domains.labelled_images import LabelledImages
 
 RESIZED_TEST_BATCH_SIZE = 16
@@ -49,6 +47,7 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
     Raises:
         ValueError: the images can't be read, or do not suffice.
     """
+    from dfz_ray.domains.image_bounds import bound_images
     from dfz_ray.domains.image_models import LEARNING_RATES, build_model
     from dfz_ray.domains.image_split import DIFFICULTIES, draw_weights_seed, random_stream, split_images
     from dfz_ray.domains.image_training import TEST_BATCH_SIZE, predict, reproducible_torch, train
@@ -64,7 +63,7 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
         side = parameters.image_size or side
         model = build_model(parameters.model, (channels, side, side), len(chosen)).to(device)
         view = resized(side) if parameters.image_size else plain
-        split = at_hand.take(*_find_bounds(parameters, model, view, at_hand))
+        split = at_hand.take(*bound_images(parameters, model, view, at_hand.image_size))
         learning_rate = LEARNING_RATES[parameters.model]
         curve = train(
             model,
@@ -100,27 +99,6 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
             "test_images_at_hand": len(at_hand.test_labels),
         }
     return {**scores, "training_curve": curve, "model_details": model_details}
-
-
-def _find_bounds(
-    parameters: ImageClassificationParameters, model: nn.Module, view: View, split: ImageSplit
-) -> tuple[int | None, int | None]:
-    """How many training and test images may be used; None: all."""
-    given = parameters.train_images, parameters.test_images
-    if not parameters.is_bounded or None not in given:
-        return given
-    from dfz_ray.domains.image_bounds import bound_images
-
-    bounds = bound_images(
-        parameters.model,
-        model,
-        view,
-        split.image_size,
-        epochs=parameters.epochs,
-        batch_size=parameters.batch_size,
-        augmentation=parameters.augmentation,
-    )
-    return given[0] or bounds.train_images, given[1] or bounds.test_images
 
 
 def _score(
