@@ -78,7 +78,8 @@ class ImageClassificationParameters(Parameters):
         Field(
             ge=32,
             le=255,
-            description="the side, in pixels, to which the source's images are resized (bilinear); none: as they are",
+            description="the side, in pixels, to which images are resized (bilinear) after a source has read them,"
+            " folders at up to 64 pixels; none: as they are",
         ),
     ] = None
     augmentation: Annotated[
