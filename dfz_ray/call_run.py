@@ -96,7 +96,7 @@ class CallRun:
         self.is_shut = False
         """Whether it takes no more calls."""
         self._name, self._folder, self._is_temporary = name, folder, is_temporary
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what garbage collection ends may come back here in the midst of it
         self._waiting: deque[Slot] = deque()
         self._is_asked = False
         """Whether the run was asked to take what waits; not under the lock: who takes says no before it takes."""

@@ -148,32 +148,36 @@ class DFZExecutor(_Calls):
 
     It takes whatever cloudpickle takes: also lambdas, closures and what a script defines, without a main guard. Calls
     are batched by themselves: the first goes at once, and what is submitted while others are on their way goes
-    together. In detail it differs from ProcessPoolExecutor in this:
+    together. `executor.options(...)` gives calls resources, a deadline or a priority of their own. In detail it differs
+    from ProcessPoolExecutor in this:
 
     - A worker that dies, or a node that is lost, does not break the executor: the call is made again, up to
-      `max_attempts` times (a policy's 3), and then its future alone fails, with `CallFailed`. So a call may be made
-      more than once. Where Ray itself is gone, the futures get a BrokenExecutor.
-    - `max_workers` is how many calls may execute at once, None as many as the cluster has CPUs for; workers are started
-      as they are needed and given back when they are not, and `mp_context`, `initializer` and `max_tasks_per_child` are
-      not offered: what is costly to make may be made once in each worker by a function with `functools.cache`.
+      `max_attempts` times (3), and then its future alone fails, with `CallFailed`. So a call may be made more than
+      once. Where Ray itself is gone, the futures get a BrokenExecutor.
+    - `max_workers` is how many calls may execute at once, None as many as the cluster has CPUs for. Workers are started
+      as they are needed and given back when they are not; `mp_context`, `initializer` and `max_tasks_per_child` are not
+      offered. What is costly to make can be made once in each worker by a function of a module with `functools.cache`.
     - Function and arguments are pickled by `submit`, not later: what changes afterwards does not reach the call, and
-      what can't be pickled is an exception of `submit`. What a function refers to by value is as it is then.
-    - A function that refers to nothing that can change (see ARCHITECTURE.md) is loaded once in each worker; any other
-      one for each call, so that no call sees what another one did to it.
+      what can't be pickled is an exception of `submit`. What is of the script itself, or of a module that was given to
+      cloudpickle's `register_pickle_by_value`, travels by value; any other function or class by its name.
+    - A function by value that refers to nothing that can change (numbers, texts, modules, functions, classes and tuples
+      of these) is loaded once in each worker; any other one for each call, so that no call sees what another one did.
     - An exception that does not survive pickling, or is larger than a megabyte, becomes a `CallFailed` with its type,
-      text and traceback. The `__cause__` of the others is a `RemoteTraceback`.
-    - `running()` is true, and `cancel()` false, from when a worker has taken a call and is about to make it; a call may
-      have begun a moment before that is heard. Then `cancel()` is true, and ends it.
+      text and traceback; so does any that was raised just before the run's manager was lost. The `__cause__` of the
+      others is a `RemoteTraceback`.
+    - `running()` is true, and `cancel()` false, from when a worker has taken a call and is about to make it. That is
+      heard a moment later; a call that is cancelled in that moment is ended.
     - Calls that are short are handed out, and their results come back, many at a time: a result may be there up to some
       200 ms later than it could. A call must not wait for another one to be made, or for what is done with the result
       of another one.
-    - `map` sends the calls of one function in groups, where they are short, and items that were not sent yet when the
-      process ends are lost; `timeout` makes it send them one by one.
+    - `map` sends short calls in groups, each of which is one task of the run, and sends the next ones as these end;
+      with a `timeout`, or a deadline for calls, it sends them one by one unless `chunksize` says otherwise. `buffersize`
+      is there before Python 3.14, too.
     - `shutdown(cancel_futures=True)` leaves as many of the oldest calls as there are free workers.
     - What a call prints goes to Ray's log of its worker, not to the terminal.
-    - Each run is written down as it goes, in `run_dir`: `dfz status` tells how far it is. What it holds is not taken
-      for code later on: `dfz resume` refuses it.
-    - `executor.options(...)` gives calls resources, a deadline or a priority of their own.
+    - Arguments and results are written down in a run folder on this machine, and what has more than some megabytes
+      would better be a file. `dfz status` and its like work on that folder; but what it holds is not taken for code
+      later on: `dfz resume` and `dfz replay` refuse it.
 
     Args:
         max_workers: how many calls may execute at once; None: as many as the cluster holds.
