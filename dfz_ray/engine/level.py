@@ -48,25 +48,35 @@ class Window:
     """The chunks of one look at a level: those that began and ended in it."""
 
     opened_at: float
-    chunks: int = 0
+    ended: int = 0
+    """How many slots' chunks have ended."""
     times: dict[int, tuple[int, float, float]] = field(default_factory=dict)
     """By kind: tasks, sum and sum of squares of their run times."""
     work_s: float = 0.0
-    wall_s: float = 0.0
+    slots_s: float = 0.0
+    """How long its chunks took, times the number of their slots."""
     active_s: float = 0.0
-    """The slots in use, times the wall time that they were seen for."""
+    """The number of slots in use, weighted by that."""
     cpu_s: float | None = 0.0
     """None where it is not known of a chunk."""
 
-    def add(self, times: Sequence[KindTimes], wall_s: float, active: int, cpu_s: float | None) -> None:
-        """Take in a chunk that has ended, where so many slots were in use."""
+    def add(self, times: Sequence[KindTimes], slots_s: float, width: int, active: int, cpu_s: float | None) -> None:
+        """Take in a chunk that has ended.
+
+        Args:
+            times: the run times of its tasks.
+            slots_s: how long it took, times the number of its slots.
+            width: that number.
+            active: how many slots are in use.
+            cpu_s: for how long its tasks computed, where that is known.
+        """
         for kind, count, total_s, total_squares in times:
             before = self.times.get(kind, (0, 0.0, 0.0))
             self.times[kind] = (before[0] + count, before[1] + total_s, before[2] + total_squares)
             self.work_s += total_s
-        self.chunks += 1
-        self.wall_s += wall_s
-        self.active_s += active * wall_s
+        self.ended += width
+        self.slots_s += slots_s
+        self.active_s += active * slots_s
         self.cpu_s = None if cpu_s is None or self.cpu_s is None else self.cpu_s + cpu_s
 
 
@@ -106,10 +116,10 @@ class Level:
     @property
     def busy(self) -> float:
         """How many slots executed tasks, on average: those in use, less what they waited for chunks."""
-        active_s, work_s, wall_s = (
-            sum(getattr(window, name) for window in self.windows) for name in ("active_s", "work_s", "wall_s")
+        active_s, work_s, slots_s = (
+            sum(getattr(window, name) for window in self.windows) for name in ("active_s", "work_s", "slots_s")
         )
-        return active_s / wall_s * min(1.0, work_s / wall_s) if wall_s else 0.0
+        return active_s / slots_s * min(1.0, work_s / slots_s) if slots_s else 0.0
 
     @property
     def cpus(self) -> float | None:

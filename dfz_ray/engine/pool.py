@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dfz_ray.engine.level import Gain, KindTimes, Level, Window, compare
+from dfz_ray.engine.level import KindTimes, Level, Window, compare
 
 WINDOW_S = 0.15
 """No look at a level is shorter."""
@@ -99,6 +99,11 @@ class Pool:
         """What the last probe has shown, in words, where nothing has followed from it yet."""
 
     @property
+    def rests(self) -> bool:
+        """Whether no other number was found that pays, so that it waits before it tries again."""
+        return self._settled is not None
+
+    @property
     def is_content(self) -> bool:
         """Whether more slots were seen not to pay."""
         return not self._may_grow
@@ -121,20 +126,21 @@ class Pool:
             self._window = Window(now)
 
     def on_chunk(
-        self, times: Sequence[KindTimes], began_at: float, active: int, now: float, cpu_s: float | None = None
+        self, times: Sequence[KindTimes], began_at: float, width: int, active: int, now: float, cpu_s: float | None
     ) -> None:
         """A chunk has ended.
 
         Args:
             times: the run times of its tasks.
             began_at: when its worker began it.
+            width: on how many slots.
             active: how many slots are in use.
             now: the time.
             cpu_s: for how long its tasks computed, where that is known.
         """
         self.see(active, now)
         if self._window is not None and began_at >= self._window.opened_at:
-            self._window.add(times, now - began_at, active, cpu_s)
+            self._window.add(times, (now - began_at) * width, width, active, cpu_s)
 
     def decide(self, waiting: int, left_s: float, now: float) -> PoolChange | None:
         """Whether to change the number of slots now.
@@ -147,7 +153,7 @@ class Pool:
         window = self._window
         if window is None:
             return self._give_up_waiting(waiting, now)
-        if window.chunks < self.slots or now - window.opened_at < WINDOW_S:
+        if window.ended < self.slots or now - window.opened_at < WINDOW_S:
             return None
         level = self._base if self._trial is None else self._trial
         level.add(window, now)
@@ -202,7 +208,7 @@ class Pool:
             return None
         told = f"{_show_change(gain.ratio)} from {base.slots} to {trial.slots} slots"
         if gain.ratio >= needed and (is_up or gain.log - gain.error >= math.log(FEWER_AT_LEAST)):
-            self._base, self._trial, self._last, self._pauses = trial, None, told, 0
+            self._base, self._trial, self._last = trial, None, told
             is_perfect = gain.ratio >= NEARLY_PERFECT * trial.slots / base.slots
             self._may_grow, self._may_shrink = is_up, not is_up or not is_perfect
             self._step = self._largest_step(is_perfect)

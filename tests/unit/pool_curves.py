@@ -71,7 +71,7 @@ def play(works: Sequence[Work], slowdown: Slowdown, pool: Pool | int, seed: int 
             pool.see(batch.slots, batch.now)
         chunk = batch.end_next()
         if isinstance(pool, Pool) and chunk is not None:
-            pool.on_chunk([chunk.times], chunk.began_at, batch.slots, batch.now, chunk.cpu_s)
+            pool.on_chunk([chunk.times], chunk.began_at, 1, batch.slots, batch.now, chunk.cpu_s)
             left_s = batch.left_s * slowdown(batch.slots) / batch.slots
             change = pool.decide(len(batch.waiting), left_s, batch.now)
             if change is not None:
@@ -101,7 +101,7 @@ class _Batch:
         """Ends of chunks by the clock of the work; None: a slot is there."""
         self._starts: list[float] = []
         self._slowdown = slowdown
-        self._rng = random.Random(seed)
+        self._rng = random.Random(seed)  # noqa: S311  run times, not secrets
         self._clock = 0.0
         self._order = 0
 
