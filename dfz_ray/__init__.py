@@ -13,22 +13,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dfz_ray.client import Results as Results
+    from dfz_ray.batch_handle import BatchHandle as BatchHandle
     from dfz_ray.client import run as run
+    from dfz_ray.client import submit as submit
     from dfz_ray.domains.user_domain import domain as domain
     from dfz_ray.dropin import ConcurrentDFZAdapter as ConcurrentDFZAdapter
     from dfz_ray.errors import DfzError as DfzError
     from dfz_ray.errors import InvalidInput as InvalidInput
     from dfz_ray.errors import TasksFailed as TasksFailed
+    from dfz_ray.journal.record import Record as Record
+    from dfz_ray.results import Results as Results
 
 _HOMES = {
+    "BatchHandle": "dfz_ray.batch_handle",
     "ConcurrentDFZAdapter": "dfz_ray.dropin",
     "DfzError": "dfz_ray.errors",
     "InvalidInput": "dfz_ray.errors",
-    "Results": "dfz_ray.client",
+    "Record": "dfz_ray.journal.record",
+    "Results": "dfz_ray.results",
     "TasksFailed": "dfz_ray.errors",
     "domain": "dfz_ray.domains.user_domain",
     "run": "dfz_ray.client",
+    "submit": "dfz_ray.client",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the names stand once

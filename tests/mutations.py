@@ -51,10 +51,10 @@ MUTATIONS = (
     Mutation(
         "acknowledgement before commit",
         "dfz_ray/runtime/group_commit.py",
-        """                await loop.run_in_executor(self._thread, self._writer.commit, pending.rows)
-                self._on_committed(pending.completed, pending.failed, pending.cancelled)
+        """                written = await loop.run_in_executor(self._thread, self._writer.commit, pending.rows)
+                self._on_committed(pending, written)
 """,
-        """                self._on_committed(pending.completed, pending.failed, pending.cancelled)
+        """                self._on_committed(pending, {})
                 await loop.run_in_executor(self._thread, self._writer.commit, pending.rows)
 """,
         "tests/unit/test_group_commit.py",

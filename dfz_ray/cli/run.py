@@ -19,7 +19,7 @@ from dfz_ray.cli.run_folder import remember_run
 from dfz_ray.specs.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from dfz_ray.client import Results
+    from dfz_ray.results import Results
     from dfz_ray.specs.batch import Batch
 
 

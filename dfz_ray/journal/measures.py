@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 
 def measure(
-    spans: ArrayLike, counts: Mapping[str, int], slots: int | None, changes: Sequence[tuple[float, int]] = ()
+    spans: ArrayLike, counts: Mapping[str, int], slots: float | None, changes: Sequence[tuple[float, int]] = ()
 ) -> dict[str, Any]:
     """The metrics of a run.
 
@@ -64,7 +64,7 @@ def measure(
     return metrics
 
 
-def _mean_slots(slots: int, changes: Sequence[tuple[float, int]], begun_at: float, makespan_s: float) -> float:
+def _mean_slots(slots: float, changes: Sequence[tuple[float, int]], begun_at: float, makespan_s: float) -> float:
     """The number of slots over the makespan, each weighted by the time that it was in force."""
     edges = [0.0, *(min(max(at - begun_at, 0.0), makespan_s) for at, _ in changes), makespan_s]
     counts = [slots, *(count for _, count in changes)]

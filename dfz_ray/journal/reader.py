@@ -85,15 +85,16 @@ class JournalReader:
 
     def table(self) -> RecordTable:
         """All records, with their results in memory: the run's folder may go."""
-        return self._table(in_memory=True)
+        return RecordTable(self.rows(), self._folder.results)
 
     def records(self) -> RecordTable:
         """All records, whose results are read when they are asked for, as long as this reader is open."""
-        return self._table(in_memory=False)
+        return RecordTable(self.rows(in_memory=False), self._folder.results)
 
-    def _table(self, *, in_memory: bool) -> RecordTable:
+    def rows(self, *, in_memory: bool = True) -> TableRows:
+        """What the journal says of all tasks, as columns."""
         with self._one_moment():
-            rows = TableRows(
+            return TableRows(
                 blocks=list(self._rows("read_names")),
                 completions=list(map(CompletedChunk._make, self._rows("read_completed_chunks"))),
                 results=dict(self._rows("read_results")).__getitem__ if in_memory else self._read_chunk_results,
@@ -102,7 +103,6 @@ class JournalReader:
                 kinds=[(domain, name) for domain, name, *_ in self._rows("read_kinds")],
                 nodes=dict(self._rows("read_chunk_nodes")),
             )
-        return RecordTable(rows, self._folder.results)
 
     @contextlib.contextmanager
     def _one_moment(self) -> Iterator[None]:
@@ -132,6 +132,15 @@ class JournalReader:
         """The ids of all tasks, in the order of submission."""
         for ids, _ in self._rows("read_names"):
             yield from unpack(ids)
+
+    def names(self) -> list[tuple[str, str, str]]:
+        """Id, domain and kind of all tasks, in the order of submission."""
+        kinds = [(domain, name) for domain, name, *_ in self._rows("read_kinds")]
+        return [
+            (task_id, *kinds[kind])
+            for ids, of_kind in self._rows("read_names")
+            for task_id, kind in zip(unpack(ids), unpack(of_kind), strict=True)
+        ]
 
     def batch_tasks(self, name: str) -> list[int]:
         """The numbers of the tasks of the batches of this name."""

@@ -129,8 +129,11 @@ class JournalWriter:
                 self._connection.execute(STATEMENTS["remove_failed"])
         self._last = last
 
-    def commit(self, group: Group) -> None:
+    def commit(self, group: Group) -> dict[str, Sequence[Row]]:
         """Commit a group, whole or not at all; one that has nothing new makes no commit.
+
+        Returns:
+            The rows as they were written, by table.
 
         Raises:
             EpochSuperseded: another manager has opened the run since.
@@ -151,6 +154,7 @@ class JournalWriter:
         self._known_domains.update(row[0] for row in rows["domains"])
         self._known_files.update(row[0] for row in rows["files"])
         self._known_leases.update(row[:2] for row in rows["leases"])
+        return rows
 
     def close(self) -> None:
         """Close; a run that has come to rest is a single file, and its seal."""

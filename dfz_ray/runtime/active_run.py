@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,12 @@ from dfz_ray.engine.messages import (
 )
 from dfz_ray.errors import DfzError, InfrastructureLost, RunFolderRefused
 from dfz_ray.journal.columns import NO_WORK, unpack, unpack_works
+from dfz_ray.journal.commit_sums import Row
 from dfz_ray.journal.recovery import OpenedJournal
 from dfz_ray.runtime.bulletin import Bulletin, Reading
-from dfz_ray.runtime.group_commit import GroupCommit
+from dfz_ray.runtime.group_commit import GroupCommit, Pending
 from dfz_ray.runtime.lease_calls import LeaseCalls
+from dfz_ray.runtime.news import News, NewsDesk
 from dfz_ray.runtime.node_watch import NodeWatch
 from dfz_ray.runtime.nodes import remote_options
 from dfz_ray.runtime.run_journal import RunJournal
@@ -109,6 +111,7 @@ class ActiveRun:
         self._leases = LeaseCalls(self._grace_s, self._on_lease_over, self._fail)
         self._nodes = NodeWatch(self._shapes, self._handle, options.node_wait_s)
         slots, epoch = options.engine.slots, self._writer.epoch
+        self._desk = NewsDesk(options.tells)
         self._bulletin = Bulletin(folder, meta, epoch, slots, self._read, self.cancel)
         self._done = asyncio.Event()
         """No task is open, or the run can't go on."""
@@ -213,6 +216,16 @@ class ActiveRun:
         self._raise_failure()
         return list(self._engine.tasks.counts)
 
+    async def news(self, timeout_s: float) -> News:
+        """What has happened since the last time: as soon as there is something, or after a while.
+
+        Raises:
+            DfzError: the run can't go on.
+        """
+        told = await self._desk.tell(self._engine.tasks.counts, self._done, timeout_s)
+        self._raise_failure()
+        return told
+
     async def cancel(self, numbers: set[int] | None, scope: str) -> None:
         """Cancel what is open of these tasks, or of all; returns when that is on disk."""
         self._raise_failure()
@@ -254,6 +267,7 @@ class ActiveRun:
             self._handle(ChunkEnded(report.lease, report.ended, numbers, durations_s, failures))
         if report.began is not None:
             self._handle(ChunkBegan(report.lease, report.began))
+            self._desk.on_began(report.began)
         self._orders.pop(report.lease, None)
         self._handle(WorkAsked(report.lease))
         order = self._orders.pop(report.lease)
@@ -296,6 +310,7 @@ class ActiveRun:
         timeouts_s = [self._deadlines.get(number) for number in numbers] if self._deadlines else None
         works = pack_works(numbers, [self._works[number] for number in numbers], timeouts_s)
         self._journal.add_chunk(command)
+        self._desk.on_given(command.chunk.id, numbers, self._leases.host_of(command.lease))
         self._orders[command.lease] = Order(command.chunk.id, works, command.chunk.budget_s)
 
     def _answer_wait(self, command: AnswerWait) -> None:
@@ -319,7 +334,9 @@ class ActiveRun:
         if self._failure is None:
             self._handle(event)
 
-    def _on_committed(self, completed: Sequence[int], failed: Sequence[int], cancelled: Sequence[int]) -> None:
+    def _on_committed(self, pending: Pending, written: Mapping[str, Sequence[Row]]) -> None:
+        completed, failed, cancelled = pending.completed, pending.failed, pending.cancelled
+        self._desk.on_committed(written, pending.payloads)
         if completed or failed or cancelled:
             self._handle(OutcomesCommitted(completed, failed, cancelled))
             for number in itertools.chain(completed, failed, cancelled):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from dfz_ray.errors import InfrastructureLost
+from dfz_ray.journal.commit_sums import Row
 from dfz_ray.journal.writer import Group, JournalWriter
-
-Committed = Callable[[Sequence[int], Sequence[int], Sequence[int]], None]
 
 
 @dataclass(slots=True)
@@ -21,7 +20,12 @@ class Pending:
     completed: list[int] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
+    payloads: dict[int, bytes] = field(default_factory=dict)
+    """Of failed tasks that sent their exceptions along; these are not written down."""
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
+
+
+Committed = Callable[[Pending, Mapping[str, Sequence[Row]]], None]
 
 
 class GroupCommit:
@@ -29,7 +33,7 @@ class GroupCommit:
 
     Args:
         writer: the journal.
-        on_committed: is told the numbers of completed, failed and cancelled tasks that are on disk.
+        on_committed: is told what is on disk: as it was pending, and its rows as they were written.
         on_failure: is told why a group could not be committed; none is committed after it.
     """
 
@@ -81,8 +85,8 @@ class GroupCommit:
             if not pending.rows and not pending.waiters:
                 continue
             try:
-                await loop.run_in_executor(self._thread, self._writer.commit, pending.rows)
-                self._on_committed(pending.completed, pending.failed, pending.cancelled)
+                written = await loop.run_in_executor(self._thread, self._writer.commit, pending.rows)
+                self._on_committed(pending, written)
             except Exception as error:
                 _tell(pending.waiters, error)
                 self.give_up(error)  # who came meanwhile waits for a group that no one will commit

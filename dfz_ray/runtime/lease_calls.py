@@ -62,6 +62,11 @@ class LeaseCalls:
         self._places[lease] = place
         return True
 
+    def host_of(self, lease: int) -> str | None:
+        """The host name of the node that a lease runs on, where that is known."""
+        place = self._places.get(lease)
+        return place.host if place else None
+
     def interrupt(self, command: InterruptLease) -> None:
         """Ask a worker to let go of tasks."""
         place = self._places.get(command.lease)

@@ -8,7 +8,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderR
 from dfz_ray.garbage import collector_paused
 from dfz_ray.journal.columns import TaskColumns
 from dfz_ray.journal.recovery import read_contents
+from dfz_ray.runtime.news import News
 from dfz_ray.runtime.nodes import capacity, is_alive, live_nodes, request_of
 from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission, SubmittedKind
 from dfz_ray.runtime.task_manager import TaskManager
@@ -109,6 +110,7 @@ class RunHandle:
         settings: how tasks are handed out and written down.
         retry_failed: make failed tasks due again.
         seed: of what is drawn as the run goes on, which is the delays before retries.
+        tells: whether `news` will be asked for.
 
     Raises:
         RunFolderRefused: the folder holds something else, or a live process works on the run.
@@ -117,13 +119,20 @@ class RunHandle:
     """
 
     def __init__(
-        self, folder: Path, name: str, slots: int, settings: Settings, retry_failed: bool = False, seed: int = 0
+        self,
+        folder: Path,
+        name: str,
+        slots: int,
+        settings: Settings,
+        retry_failed: bool = False,
+        seed: int = 0,
+        tells: bool = False,
     ) -> None:
         self.folder = folder.absolute()
         self.slots = slots
         self.id = uuid.uuid4().hex
         self._manager = get_manager()
-        options = _options(slots, settings, seed)
+        options = _options(slots, settings, seed, tells)
         meta = {
             "run_id": self.id,
             "name": name,
@@ -146,7 +155,13 @@ class RunHandle:
             self.close()
             raise
 
-    def submit(self, batch: Batch, domains: Mapping[str, ShippedDomain]) -> None:
+    def submit(
+        self,
+        batch: Batch,
+        domains: Mapping[str, ShippedDomain],
+        on_accepted: Callable[[int], None] = lambda tasks: None,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Send a batch's tasks; returns when all of them are on disk.
 
         A task that the run has already, equal to this one, is left out; so a batch may be submitted again.
@@ -154,6 +169,8 @@ class RunHandle:
         Args:
             batch: the checked tasks.
             domains: those that it names, ready to travel.
+            on_accepted: is told how many tasks the run has, whenever some are on disk.
+            is_wanted: is asked between blocks whether to go on.
 
         Raises:
             RunFolderRefused: the run has another task of the same id.
@@ -161,20 +178,27 @@ class RunHandle:
         new = self._without_known(batch.tasks) if self.tasks else batch.tasks
         if not new:
             return
+        accepted = self.tasks
         self.tasks += len(new)
         number, self._batches = self._batches, self._batches + 1
         batches: tuple[Any, ...] = ((number, batch.name, batch.seed, time.time()),)
         files = batch.files
-        on_its_way = None
+        on_its_way: tuple[Any, int] | None = None
         for tasks in _split(new):
+            if not is_wanted():
+                break
             with collector_paused():
                 submission = self._submission(tasks, number, batches, files, domains)
             batches, files = (), {}
             # One block at a time: messages overtake each other, and numbers follow the order of submission.
             if on_its_way is not None:
-                _get(on_its_way)
-            on_its_way = self._manager.submit.remote(self.id, submission)
-        _get(on_its_way)
+                _get(on_its_way[0])
+                on_accepted(on_its_way[1])
+            accepted += len(tasks)
+            on_its_way = self._manager.submit.remote(self.id, submission), accepted
+        if on_its_way is not None:
+            _get(on_its_way[0])
+            on_accepted(on_its_way[1])
 
     def cancel(self, numbers: set[int] | None, scope: str) -> None:
         """Cancel what is open of these tasks, by number, or of all; returns when that is on disk.
@@ -193,6 +217,15 @@ class RunHandle:
         """
         counts: list[int] = _get(self._manager.progress.remote(self.id, timeout_s))
         return counts
+
+    def news(self, timeout_s: float) -> News:
+        """What has happened since the last time: as soon as there is something, or after a while.
+
+        Raises:
+            InfrastructureLost: the run can't go on.
+        """
+        told: News = _get(self._manager.news.remote(self.id, timeout_s))
+        return told
 
     def close(self, grace_s: float = 1.0) -> None:
         """End the run's work; what still runs has a grace, in seconds, and is then killed."""
@@ -267,7 +300,7 @@ class _Texts:
         return found[1]
 
 
-def _options(slots: int, settings: Settings, seed: int) -> RunOptions:
+def _options(slots: int, settings: Settings, seed: int, tells: bool) -> RunOptions:
     faults, chunking, journal = settings.faults, settings.chunking, settings.journal
     engine = EngineOptions(
         slots,
@@ -278,7 +311,7 @@ def _options(slots: int, settings: Settings, seed: int) -> RunOptions:
         faults.free_losses,
         seed=seed,
     )
-    return RunOptions(engine, journal.inline_result_bytes, journal.durable, faults.node_wait_s)
+    return RunOptions(engine, journal.inline_result_bytes, journal.durable, faults.node_wait_s, tells)
 
 
 def ship(domain: Domain) -> ShippedDomain:

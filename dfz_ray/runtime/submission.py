@@ -20,6 +20,8 @@ class RunOptions:
     inline_result_bytes: int
     durable: bool
     node_wait_s: float | None
+    tells: bool = False
+    """Whether the driver listens to the news of single tasks."""
 
 
 class SubmittedKind(NamedTuple):

@@ -16,6 +16,7 @@ import ray
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.runtime.active_run import ActiveRun
+from dfz_ray.runtime.news import News
 from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission
 from dfz_ray.runtime.worker import END, Order, Report
 
@@ -67,6 +68,10 @@ class TaskManager:
     async def progress(self, run_id: str, timeout_s: float) -> list[int]:
         """Tasks per state: after a while, or as soon as all are in a final state."""
         return await self._get_run(run_id).progress(timeout_s)
+
+    async def news(self, run_id: str, timeout_s: float) -> News:
+        """What has happened to the run's tasks since the last time."""
+        return await self._get_run(run_id).news(timeout_s)
 
     async def is_open(self, run_id: str) -> bool:
         """Whether the run is still worked on."""

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dfz_ray.client import read_results, shipped_domains, wait_for_end
+from dfz_ray.client import shipped_domains, wait_for_end
 from dfz_ray.domains.execution import Work
 from dfz_ray.errors import DfzError
+from dfz_ray.results import read_results
 from dfz_ray.runtime.connection import connect, usable_cores
 from dfz_ray.runtime.nodes import live_nodes
 from dfz_ray.runtime.run_handle import RunHandle

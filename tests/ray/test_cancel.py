@@ -18,9 +18,10 @@ from attempt_rows import assert_sound, read_attempts, workers_lost
 from driver import BIN, wait_until
 
 from dfz_ray import domain
-from dfz_ray.client import Results, read_results, shipped_domains, wait_for_end
+from dfz_ray.client import shipped_domains, wait_for_end
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.journal.reader import JournalReader
+from dfz_ray.results import Results, read_results
 from dfz_ray.runtime.run_handle import RunHandle
 from dfz_ray.runtime.worker import ship_by_value
 from dfz_ray.specs.checking import read_batch

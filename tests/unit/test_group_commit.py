@@ -29,7 +29,7 @@ def run_commits(folder: Path, use: Callable[[GroupCommit], object], told: Callab
     async def work() -> None:
         commits = GroupCommit(
             JournalWriter.create(folder, {}),
-            lambda completed, failed, cancelled: told([*completed, *failed, *cancelled]),
+            lambda pending, written: told([*pending.completed, *pending.failed, *pending.cancelled]),
             lambda error: failures.append(str(error)),
         )
         try:

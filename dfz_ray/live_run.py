@@ -1,0 +1,435 @@
+"""A run that takes batches as they come: it is opened, fed and listened to by threads of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost
+from dfz_ray.journal.columns import Completions
+from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.record import STATES
+from dfz_ray.specs.batch import Batch
+from dfz_ray.specs.resources import Resources
+from dfz_ray.specs.settings import Settings
+
+if TYPE_CHECKING:
+    from dfz_ray.runtime.news import News
+    from dfz_ray.runtime.run_handle import RunHandle
+    from dfz_ray.runtime.submission import ShippedDomain
+
+logger = logging.getLogger("dfz_ray")
+
+POLL_S = 0.5
+"""Without news the counts are told so often; each look takes about 2 ms of a core."""
+GRACE_S = 1.0
+"""When a run is closed before its end, what still runs has so long to end by itself."""
+MANAGERS_LIMIT = 10
+"""When so many managers in a row have died before a task ended, something is wrong that another one will not mend."""
+ENDLESS = 2**31
+"""How many tasks are expected where nobody can know."""
+
+Errand = Callable[["RunHandle"], None]
+
+
+class LiveRun:
+    """A run that takes batches as they come, and tells what becomes of their tasks.
+
+    Every call returns at once: the work is done by two threads, one that opens the run and sends, one that listens. The
+    tasks are numbered from 0 in the order of submission. Where the manager dies, another one goes on with the run.
+
+    Args:
+        name: of the run, for its journal.
+        settings: how tasks are handed out and written down.
+        folder: of the run, a new one or one that was left.
+        slots: how many tasks may execute at once; None: as many of the first batch's shapes as the cluster holds.
+        address: which Ray.
+        seed: of what is drawn as the run goes on, which is the delays before retries.
+        retry_failed: make the failed tasks of a run that goes on due again.
+        is_endless: whether it waits for further batches; else it closes itself when no task is open.
+        finishes_at_exit: whether the interpreter waits for its tasks at exit, as a pool does; else it is closed.
+        watch: is called with all news, in one thread, one after the other. It hears of each task's end at least once:
+            twice, perhaps, where a manager was lost.
+        on_counts: is called with the counts by state whenever they have been heard, in the same thread.
+        on_end: is called in the end, with what made it impossible to go on, or None where the run was closed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        folder: Path,
+        *,
+        slots: int | None = None,
+        address: str | None = None,
+        seed: int = 0,
+        retry_failed: bool = False,
+        is_endless: bool = True,
+        finishes_at_exit: bool = False,
+        watch: Callable[[News], None] | None = None,
+        on_counts: Callable[[dict[str, int]], None] | None = None,
+        on_end: Callable[[BaseException | None], None] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.slots = slots
+        """How many tasks may execute at once; None until that is known."""
+        self.known: Sequence[tuple[str, str, str]] = ()
+        """Id, domain and kind of the tasks that the run had when it was opened."""
+        self.finishes_at_exit = finishes_at_exit
+        self._name, self._settings, self._address, self._seed = name, settings, address, seed
+        self._retry_failed = retry_failed
+        self._is_endless = is_endless
+        self._watch = watch
+        self._on_counts = on_counts
+        self._on_end = on_end
+        self._changed = threading.Condition()
+        self._errands: deque[Errand] = deque()
+        self._first_batch: Batch | None = None
+        self._submitted = 0
+        self._accepted = 0
+        """How many tasks the run has, as far as its manager knows them."""
+        self._counts = [0] * len(STATES)
+        self._handle: RunHandle | None = None
+        self._lost: ManagerLost | None = None
+        self._shipped: dict[str, ShippedDomain] = {}
+        self._closing: float | None = None
+        """The grace, once the run is to be closed."""
+        self._is_opened = False
+        self._is_over = False
+        self.failure: BaseException | None = None
+        """What made it impossible to go on."""
+        self._threads = [
+            threading.Thread(target=work, name=f"dfz_ray {word} {name}", daemon=True)
+            for word, work in (("sends", self._send), ("listens", self._listen))
+        ]
+        _close_at_exit(self)
+        for thread in reversed(self._threads):  # the first one waits for the other in the end
+            thread.start()
+
+    # --- what the driver asks ---------------------------------------------------------------------------------------
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Tasks per state, as last heard; those that are on their way count as pending."""
+        with self._changed:
+            counts = dict(zip(STATES, self._counts, strict=True))
+            counts["pending"] += max(0, self._submitted - sum(self._counts))
+            return counts
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run was opened, and no task is open."""
+        with self._changed:
+            return self._is_done()
+
+    def submit(self, batch: Batch, domains: Mapping[str, ShippedDomain] | None = None) -> int:
+        """Send a batch's tasks.
+
+        Args:
+            batch: checked tasks; one that the run has already, equal to this one, is left out.
+            domains: those that it names, ready to travel, where the caller has them.
+
+        Returns:
+            The number of its first task, in a run that began with this object.
+
+        Raises:
+            InfrastructureLost: the run can't go on, or was closed.
+        """
+
+        def send(handle: RunHandle) -> None:
+            shipped = self._ship(batch) if domains is None else domains
+            handle.submit(batch, shipped, self._on_accepted, lambda: self._closing is None or bool(self._errands))
+
+        with self._changed:
+            self._check_open()
+            first, self._submitted = self._submitted, self._submitted + len(batch.tasks)
+            self._first_batch = self._first_batch or batch
+            self._errands.append(send)
+            self._changed.notify_all()
+        return first
+
+    def go_on(self) -> None:
+        """Open the run as it is, without being given anything."""
+        with self._changed:
+            self._errands.append(lambda handle: None)
+            self._changed.notify_all()
+
+    def cancel(self, numbers: Collection[int] | Callable[[], Collection[int]] | None, scope: str = "run") -> None:
+        """Cancel what is open of these tasks, by number, or of all.
+
+        Args:
+            numbers: of the tasks, or what finds them once everything before this was sent; None: all.
+            scope: what is cancelled, in a few words, for the journal.
+        """
+
+        def cancel(handle: RunHandle) -> None:
+            found = numbers() if callable(numbers) else numbers
+            handle.cancel(None if found is None else set(found), scope)
+
+        with self._changed:
+            if not self._is_over:
+                self._errands.append(cancel)
+                self._changed.notify_all()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until no task is open; returns whether that is so.
+
+        Raises:
+            BaseException: what made it impossible to go on.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_done() or self._is_over, timeout_s)
+            if self.failure is not None:
+                raise self.failure
+            return self._is_done()
+
+    def close(self, grace_s: float = GRACE_S, *, at_once: bool = False, wait: bool = True) -> None:
+        """End the run: what still runs has a grace, in seconds, and is then killed.
+
+        Args:
+            grace_s: the grace.
+            at_once: also what was submitted and has not been sent yet is left.
+            wait: until the run is closed.
+        """
+        with self._changed:
+            self._closing = grace_s
+            if at_once:
+                self._errands.clear()
+            self._changed.notify_all()
+        if wait and threading.current_thread() not in self._threads:
+            for thread in self._threads:
+                thread.join()
+
+    # --- the thread that sends --------------------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        failure: BaseException | None = None
+        try:
+            self._work()
+        except BaseException as error:
+            failure = error
+        with self._changed:
+            self.failure, self._is_over, self._handle = failure, True, None
+            self._changed.notify_all()
+        self._threads[1].join()  # all news that came have been told
+        if self._on_end is not None:
+            self._on_end(failure)
+
+    def _work(self) -> None:
+        from dfz_ray.runtime.connection import connect
+
+        connect(self._address or self._settings.address)
+        managers, ended = 0, -1
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._errands) or self._closing is not None)
+        while not (self._closing is not None and not self._errands):
+            handle: RunHandle | None = None
+            try:
+                handle = self._open()
+                self._do_errands(handle)
+                handle.close(self._closing or 0.0)
+                return
+            except ManagerLost as error:
+                before, ended, self._retry_failed = ended, _count_ended(self.folder), False
+                managers = managers + 1 if ended == before else 1
+                if managers >= MANAGERS_LIMIT:
+                    raise
+                logger.warning("%s; another one goes on with the run", error)
+                self._replace_workers(handle)
+            except BaseException:
+                if handle is not None:
+                    with contextlib.suppress(DfzError):  # the manager may be what was lost
+                        handle.close(GRACE_S)
+                raise
+
+    def _open(self) -> RunHandle:
+        from dfz_ray.runtime.run_handle import RunHandle, count_slots
+
+        if self.slots is None:
+            shapes, tasks = _shapes_of(self.folder, self._first_batch)
+            self.slots = count_slots(shapes, ENDLESS if self._is_endless else tasks)
+        tells = self._watch is not None
+        handle = RunHandle(
+            self.folder, self._name, self.slots, self._settings, self._retry_failed, self._seed, tells=tells
+        )
+        if handle.tasks and self._watch is not None:
+            with JournalReader(self.folder) as journal:
+                if not self._is_opened:
+                    self.known = journal.names()
+                told = _read_news(journal)
+            self._watch(told)
+        with self._changed:
+            self._handle, self._lost, self._accepted, self._is_opened = handle, None, handle.tasks, True
+            self._changed.notify_all()
+        return handle
+
+    def _do_errands(self, handle: RunHandle) -> None:
+        """Do what there is to do until the run is to be closed."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._errands) or self._is_to_end() or self._lost is not None)
+                if self._lost is not None:
+                    raise self._lost
+                if not self._errands:
+                    self._handle = None
+                    return
+                errand = self._errands[0]
+            errand(handle)
+            with self._changed:
+                if self._errands and self._errands[0] is errand:  # done: after a loss of the manager it is done again
+                    self._errands.popleft()
+                self._changed.notify_all()
+
+    def _is_to_end(self) -> bool:
+        return self._closing is not None or (not self._is_endless and self._is_done())
+
+    def _on_accepted(self, tasks: int) -> None:
+        with self._changed:
+            self._accepted = tasks
+            self._changed.notify_all()
+
+    def _replace_workers(self, handle: RunHandle | None) -> None:
+        from dfz_ray.runtime.run_handle import boot_workers
+
+        with self._changed:
+            self._handle = None
+        if handle is not None:
+            boot_workers(handle.slots)
+
+    def _ship(self, batch: Batch) -> dict[str, ShippedDomain]:
+        from dfz_ray.runtime.run_handle import ship
+
+        for name in {task.domain for task in batch.tasks}.difference(self._shipped):
+            self._shipped[name] = ship(REGISTRY.get(name))
+        return self._shipped
+
+    # --- the thread that listens ------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_over or (self._handle is not None and self._has_open()))
+                handle = self._handle
+                if handle is None:
+                    return
+            try:
+                self._hear(handle)
+            except BaseException as error:
+                self._on_deaf(handle, error)
+
+    def _hear(self, handle: RunHandle) -> None:
+        if self._watch is None:
+            counts: Sequence[int] = handle.progress(POLL_S)
+        else:
+            news = handle.news(POLL_S)
+            counts = news.counts
+            self._watch(news)
+        with self._changed:
+            self._counts = list(counts)
+            self._changed.notify_all()
+        if self._on_counts is not None:
+            self._on_counts(self.counts)
+
+    def _on_deaf(self, handle: RunHandle, error: BaseException) -> None:
+        """The manager does not answer: the thread that sends finds another one, or the run ends."""
+        lost = error if isinstance(error, ManagerLost) else None
+        with self._changed:
+            if self._handle is not handle:  # it is known
+                return
+            self._handle = None
+            self._lost = lost
+            if lost is None:
+                self._errands.clear()
+                self._errands.append(_raise(error))
+            self._changed.notify_all()
+
+    # --- what both look at ------------------------------------------------------------------------------------------
+
+    def _has_open(self) -> bool:
+        """Whether the manager has tasks whose end was not heard."""
+        return sum(self._counts[2:]) < self._accepted
+
+    def _is_done(self) -> bool:
+        return self._is_opened and not self._errands and not self._has_open()
+
+    def _check_open(self) -> None:
+        if self.failure is not None:
+            raise InfrastructureLost(f"the run can't go on: {self.failure}")
+        if self._closing is not None:
+            raise InfrastructureLost("the run was closed")
+
+
+_open_runs: weakref.WeakSet[LiveRun] = weakref.WeakSet()
+
+
+@functools.cache
+def _watch_exit() -> None:
+    # Before the interpreter waits for threads and Ray is shut down; the pools of concurrent.futures do the same.
+    threading._register_atexit(_close_all)  # type: ignore[attr-defined]
+
+
+def _close_at_exit(run: LiveRun) -> None:
+    _watch_exit()
+    _open_runs.add(run)
+
+
+def _close_all() -> None:
+    for run in list(_open_runs):
+        with contextlib.suppress(BaseException):
+            if run.finishes_at_exit:
+                run.wait()
+            run.close(at_once=not run.finishes_at_exit)
+
+
+def _raise(error: BaseException) -> Errand:
+    def errand(handle: Any) -> None:
+        raise error
+
+    return errand
+
+
+def _read_news(journal: JournalReader) -> News:
+    """What a journal says of all tasks, as news."""
+    from dfz_ray.runtime.news import FailedTask, News
+
+    rows = journal.rows()
+    ran = {one.task: (one.began_at, one.ended_at, rows.nodes.get(one.chunk)) for one in rows.attempts}
+    failures = [
+        FailedTask(number, reason, message, traceback, None, *ran.get(number, (None, None, None)))
+        for number, state, reason, message, traceback in rows.others
+        if STATES[state] == "failed"
+    ]
+    completions = [
+        Completions(chunk.tasks, chunk.times, rows.results(chunk.chunk), chunk.digests) for chunk in rows.completions
+    ]
+    nodes = [rows.nodes.get(chunk.chunk) for chunk in rows.completions]
+    cancelled = [number for number, state, *_ in rows.others if STATES[state] == "cancelled"]
+    unsuccessful = [one.task for one in rows.attempts]
+    counts = list(journal.counts().values())
+    return News(counts, (), completions, nodes, failures, cancelled, unsuccessful, is_whole=True)
+
+
+def _count_ended(folder: Path) -> int:
+    """How many tasks of a run are in a final state."""
+    if not RunFolder(folder).holds_run():
+        return 0
+    with JournalReader(folder) as journal:
+        return sum(list(journal.counts().values())[2:])
+
+
+def _shapes_of(folder: Path, batch: Batch | None) -> tuple[list[Resources], int]:
+    """The shapes of a run's tasks, and how many tasks there are."""
+    if batch is not None:
+        shapes = {id(task.resources): task.resources for task in batch.tasks}  # tasks that are alike share the object
+        return list({shape.key(): shape for shape in shapes.values()}.values()), len(batch.tasks)
+    with JournalReader(folder) as journal:
+        return [Resources.model_validate_json(shape) for shape in journal.shapes()], sum(journal.counts().values())

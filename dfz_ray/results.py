@@ -1,0 +1,168 @@
+"""What came of a run."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from dfz_ray.errors import InvalidInput, Problem, TasksFailed
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.record import STATES, Record
+from dfz_ray.journal.record_table import RecordTable
+
+if TYPE_CHECKING:
+    import pandas
+
+SHOWN_CHARACTERS = 100
+"""Of an error, where everything is told in one line."""
+
+
+class Selection(Sequence[Record]):
+    """Records of a run, in the order of submission, also by task id."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._chosen = records
+
+    @functools.cached_property
+    def counts(self) -> dict[str, int]:
+        """How many there are in each state."""
+        found = Counter(record.status for record in self._chosen)
+        return {state: found[state] for state in STATES}
+
+    @functools.cached_property
+    def _positions(self) -> dict[str, int]:
+        return {record.task_id: position for position, record in enumerate(self._chosen)}
+
+    def select(self, state: str | None = None, domain: str | None = None, kind: str | None = None) -> Selection:
+        """The records of tasks in a state, of a domain, of a kind; None: whatever it is.
+
+        Raises:
+            InvalidInput: there is no such state.
+        """
+        if state is not None and state not in STATES:
+            raise InvalidInput([Problem("state", repr(state), f"one of {', '.join(STATES)}")], "select")
+        return Selection(
+            [
+                record
+                for record in self._chosen
+                if state in (None, record.status) and domain in (None, record.domain) and kind in (None, record.kind)
+            ]
+        )
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A table with a row for each task, and a column `result.<key>` for each key of a result."""
+        import pandas
+
+        rows = []
+        for record in self._chosen:
+            row = record.to_dict()
+            result = record.result
+            row["error"] = str(record.error) if record.error else None
+            row |= {f"result.{key}": value for key, value in result.items()} if isinstance(result, dict) else {}
+            if isinstance(result, dict):
+                del row["result"]
+            rows.append(row)
+        return pandas.DataFrame(rows)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is a task of that id; or a record, as in any sequence."""
+        return key in self._positions if isinstance(key, str) else key in self._chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._chosen)
+
+    @overload
+    def __getitem__(self, key: str | int) -> Record: ...
+    @overload
+    def __getitem__(self, key: slice) -> Sequence[Record]: ...
+    def __getitem__(self, key: str | int | slice) -> Record | Sequence[Record]:
+        """A record by its task's id (KeyError where there is none) or by position; a slice of records."""
+        return self._chosen[self._positions[key] if isinstance(key, str) else key]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._tell()}>"
+
+    def _tell(self) -> str:
+        """What happened, in one line."""
+        told = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count) or "no tasks"
+        failed = self.counts["failed"] and next(record for record in self._chosen if record.status == "failed")
+        return f"{told}; first failed: {failed.task_id}: {_first_line(str(failed.error))}" if failed else told
+
+
+class Results(Selection):
+    """What came of a run: its records, and what they say together.
+
+    Args:
+        records: all of the run's.
+        slots: how many tasks could execute at once.
+        run_dir: the run folder, or None where a temporary one was used and everything completed.
+    """
+
+    def __init__(self, records: RecordTable, slots: float, run_dir: str | None) -> None:
+        super().__init__(records)
+        self._records = records
+        self._slots = slots
+        self.run_dir = run_dir
+        self.counts = records.counts
+
+    @property
+    def _positions(self) -> dict[str, int]:
+        return self._records.positions
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Any]:
+        """How the run went; see `dfz_ray.journal.measures.measure`."""
+        from dfz_ray.journal.measures import measure
+
+        return measure(self._records.spans, self.counts, self._slots)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over the completed results, in hex; equal digests mean equal results."""
+        return self._records.digest()
+
+    def values(self) -> list[Any]:
+        """The results alone, in the order of submission.
+
+        Raises:
+            TasksFailed: a task did not complete.
+        """
+        if self.counts["completed"] < len(self):
+            first = next(record for record in self if record.status != "completed")
+            raise TasksFailed(self.counts, (first.task_id, str(first.error or first.status)), self.run_dir or "")
+        return self._records.values()
+
+    def _tell(self) -> str:
+        seconds = self.metrics["total_duration"]
+        took = f" in {seconds:.2f} s" if seconds is not None else ""
+        kept = f"; {self.run_dir}" if self.run_dir else ""
+        told, *failed = super()._tell().partition("; ")
+        return f"{told}{took}{''.join(failed)}{kept}"
+
+
+def _first_line(text: str) -> str:
+    line = text.partition("\n")[0]
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}..."
+
+
+def read_results(folder: Path, slots: int | None = None, temporary: bool = False) -> Results:
+    """The results of a run that has ended, from its folder; a temporary one is removed if all tasks completed."""
+    with JournalReader(folder) as journal:
+        records, all_slots = journal.table(), slots or int(journal.meta["slots"])
+    keep = not temporary or records.counts["completed"] < len(records)
+    if not keep:
+        records.load()
+    results = Results(records, all_slots, str(folder) if keep else None)
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    elif temporary:
+        print(f"not all tasks completed; the run is kept in {folder}", file=sys.stderr)
+    return results
