@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from operator import mul
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from dfz_ray.engine.arrivals import sort_by_kind
 from dfz_ray.engine.attempts import Attempts
+from dfz_ray.engine.auto_slots import AutoSlots
 from dfz_ray.engine.chunking import Pace
-from dfz_ray.engine.consecutive import find_range
-from dfz_ray.engine.ends import Ends, sort_ends
+from dfz_ray.engine.ends import sort_ends
 from dfz_ray.engine.hands import Hands
+from dfz_ray.engine.learning import sum_times
 from dfz_ray.engine.lease import Lease
 from dfz_ray.engine.lifecycle import Happening, Lifecycle
 from dfz_ray.engine.losses import Losses
@@ -35,12 +36,14 @@ from dfz_ray.engine.messages import (
     LeaseLost,
     ManagerMeasured,
     OutcomesCommitted,
+    PoolLimited,
     StartLease,
     StopAsked,
     TasksSubmitted,
     TimePassed,
     WorkAsked,
 )
+from dfz_ray.engine.pool import Pool, PoolLimits
 from dfz_ray.engine.preemption import find_victims
 from dfz_ray.engine.queue import Kind, Lane, Queue
 from dfz_ray.engine.urgency import Urgency
@@ -76,6 +79,10 @@ class EngineOptions:
     """Number of the first chunk; a run that goes on continues its numbers."""
     seed: int = 0
     """Of the delays before retries."""
+    pool: PoolLimits | None = None
+    """Between which numbers the slots follow what pays; None: they stay as many as there are."""
+    cores: float = 1.0
+    """How many tasks can compute at once, as far as is known: for the pool."""
 
 
 class Engine:
@@ -95,6 +102,7 @@ class Engine:
         self._attempts = Attempts(lambda number: self._kind(number).policy, options.free_losses, options.seed)
         self._losses = Losses(self._queue, self._hands, self._attempts)
         self._urgency = Urgency(self._queue)
+        self._auto = None if options.pool is None else self._follow(Pool(options.slots, options.pool, options.cores))
         self._ruled_out: dict[int, str] = {}
         """Lanes whose tasks can never run, and why."""
         self._stopped = False
@@ -111,6 +119,7 @@ class Engine:
             LeaseLost: self.on_lease_lost,
             OutcomesCommitted: self.on_outcomes_committed,
             LaneSized: self.on_lane_sized,
+            PoolLimited: self.on_pool_limited,
             ManagerMeasured: self.on_manager_measured,
             CancelAsked: self.on_cancel_asked,
             TimePassed: self.on_time_passed,
@@ -126,6 +135,12 @@ class Engine:
     def slots(self) -> int:
         """How many leases may be out at once."""
         return self._pace.slots
+
+    def set_slots(self, slots: int) -> None:
+        """From now on so many leases may be out: others end as they ask for work."""
+        self._pace = replace(self._pace, slots=slots)
+        while len(self._hands.leases) > slots and (ids := [one for lane in self._queue.lanes for one in lane.unplaced]):
+            self._hands.drop(max(ids))
 
     @property
     def wake_at(self) -> float | None:
@@ -155,7 +170,7 @@ class Engine:
         self.tasks.add(len(event.kind_of), event.settled)
         self._kind_of.extend(event.kind_of)
         self._attempts.restore(event.charged, event.free_losses)
-        by_kind = _sort_by_kind(event, first)
+        by_kind = sort_by_kind(event, first)
         for kind_number, numbers in by_kind.items():
             self._queue.put(kind_number, numbers, now)
         return self._fail_ruled_out({self._queue.kinds[kind_number].lane for kind_number in by_kind})
@@ -169,6 +184,8 @@ class Engine:
         if lease.asked_at is None:
             self._hands.place(event.lease, now)
             lane.stillborn = 0
+            if self._auto is not None:
+                self._auto.on_placed(now)
         if lease.ending or self._stopped or lease.killed or self._is_over(lease, now):
             return self._end(event.lease, lease)
         suspects = self._queue.find_suspects(lane) if lane.suspects else None
@@ -200,7 +217,9 @@ class Engine:
         del lease.held[event.chunk]
         self._queue.lanes[lease.lane].fruitless = 0
         ends = sort_ends(event, self._hands.release(held))
-        self._learn(held.taken.kind, ends)
+        times = sum_times(ends.accepted, ends.durations_s, held.taken.kind, self._kind_of)
+        for kind in times:
+            self._queue.learn(*kind)
         if ends.rest:
             self._hands.hand_back(ends.rest, True, now)
         completed, failures = ends.accepted, event.failures
@@ -211,7 +230,8 @@ class Engine:
             failed = {number: failures[number] for number in ends.accepted if number in failures}
             final, retried = self._charge_all(failed, now)
         commit = CommitEnds(event.lease, event.chunk, completed, final, ends.superseded, retried)
-        return [commit, *self._fail_ruled_out({lease.lane})]
+        changes = [] if self._auto is None else self._auto.on_chunk_ended(held, times, event.cpu_s, now)
+        return [commit, *changes, *self._fail_ruled_out({lease.lane})]
 
     def on_outcomes_committed(self, event: OutcomesCommitted, now: float) -> list[Command]:
         """Committed tasks are final."""
@@ -258,9 +278,13 @@ class Engine:
             self._hands.drop(next(reversed(lane.unplaced)))  # Ray can't place it: it must not keep a slot from others
         return self._fail_ruled_out({lane.number})
 
+    def on_pool_limited(self, event: PoolLimited, now: float) -> list[Command]:
+        """The slots are as many as the cluster holds, at most."""
+        return [] if self._auto is None else self._auto.limit(PoolLimits(event.least, event.most), now)
+
     def on_manager_measured(self, event: ManagerMeasured, now: float) -> list[Command]:
         """Chunks become large enough for the manager to keep up."""
-        self._pace = Pace(self._pace.slots, self._pace.target_s, event.per_chunk_s)
+        self._pace = replace(self._pace, manager_s=event.per_chunk_s)
         return []
 
     def on_cancel_asked(self, event: CancelAsked, now: float) -> list[Command]:
@@ -327,6 +351,8 @@ class Engine:
         """Whether a lease has to make room: its time is up, or others are more urgent."""
         if lease.asked_at is not None and now - lease.asked_at >= self.options.lease_s:
             return True
+        if len(self._hands.leases) - len(self._hands.leaving) > self._pace.slots:
+            return True
         if len(self._queue.lanes) == 1:
             return False
         is_full = len(self._hands.leases) >= self._pace.slots
@@ -355,21 +381,6 @@ class Engine:
         self._hands.leaving.add(lease_id)
         return KillLease(lease_id, why)
 
-    def _learn(self, kind: int | None, ends: Ends) -> None:
-        """Take in how long tasks took, which are of one kind, or of any."""
-        if kind is not None and ends.accepted:
-            self._learn_kind(kind, ends.durations_s)
-            return
-        by_kind: defaultdict[int, list[float]] = defaultdict(list)
-        for number, duration_s in zip(ends.accepted, ends.durations_s, strict=True):
-            by_kind[self._kind_of[number]].append(duration_s)
-        for kind_number, durations_s in by_kind.items():
-            self._learn_kind(kind_number, durations_s)
-
-    def _learn_kind(self, kind: int, durations_s: Sequence[float]) -> None:
-        squares = sum(map(mul, durations_s, durations_s))
-        self._queue.learn(kind, len(durations_s), sum(durations_s), squares)
-
     def _fail_ruled_out(self, lanes: set[int]) -> list[Command]:
         """What waits in a lane fails, where no node can ever run it."""
         commands: list[Command] = []
@@ -379,21 +390,12 @@ class Engine:
                 commands.append(CommitLosses("infeasible", dict.fromkeys(numbers, self._ruled_out[number])))
         return commands
 
+    def _follow(self, pool: Pool) -> AutoSlots:
+        self.set_slots(pool.slots)
+        return AutoSlots(pool, self._queue, self._hands, self.set_slots)
+
     def _kind(self, number: int) -> Kind:
         return self._queue.kinds[self._kind_of[number]]
 
     def _tell_history(self) -> tuple[str, ...]:
         return tuple(f"{now:.6f} {event}" for now, event in self._recent)
-
-
-def _sort_by_kind(event: TasksSubmitted, first: int) -> dict[int, Sequence[int]]:
-    """The tasks that are open, by kind, where the first one has that number."""
-    kinds = set(event.kind_of)
-    if len(kinds) == 1 and not event.settled:
-        return {kinds.pop(): range(first, first + len(event.kind_of))}
-    end = first + len(event.kind_of)
-    by_kind: defaultdict[int, list[int]] = defaultdict(list)
-    for number, kind_number in enumerate(event.kind_of, first):
-        if number not in event.settled:
-            by_kind[kind_number].append(number)
-    return {kind_number: find_range(numbers, end) or numbers for kind_number, numbers in by_kind.items()}

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from dfz_ray.engine.learning import KindTimes
+
 WINDOWS = 8
 """So many windows are remembered: what is older may not hold any more."""
 COMMON_SHARE = 0.5
@@ -18,15 +20,6 @@ PRIOR_TASKS = 4
 """The prior counts as much as so many tasks do."""
 CERTAIN = 0.01
 """No standard error is smaller: the machine itself is not steadier."""
-
-
-class KindTimes(NamedTuple):
-    """Run times of tasks of one kind, in seconds."""
-
-    kind: int
-    count: int
-    total_s: float
-    total_squares: float
 
 
 class Gain(NamedTuple):

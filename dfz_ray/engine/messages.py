@@ -72,6 +72,8 @@ class ChunkEnded:
     """How long each of them took."""
     failures: Mapping[int, str] = field(default_factory=lambda: NO_FAILURES)
     """Why those failed that did, by number: the reason."""
+    cpu_s: float | None = None
+    """For how long they computed, all together, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,14 @@ class LaneSized:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolLimited:
+    """Where the number of slots follows what pays: the cluster holds another number of them."""
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class ManagerMeasured:
     """How long the manager itself takes for one chunk."""
 
@@ -156,6 +166,7 @@ Event = (
     | LeaseLost
     | OutcomesCommitted
     | LaneSized
+    | PoolLimited
     | ManagerMeasured
     | CancelAsked
     | TimePassed
@@ -233,6 +244,14 @@ class NoteAttemptsLost:
 
 
 @dataclass(frozen=True, slots=True)
+class NotePoolChanged:
+    """Write down that there is another number of slots from now on."""
+
+    slots: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CommitCancellations:
     """Write down that these tasks were cancelled."""
 
@@ -263,6 +282,7 @@ Command = (
     | CommitEnds
     | CommitLosses
     | NoteAttemptsLost
+    | NotePoolChanged
     | CommitCancellations
     | InterruptLease
     | KillLease

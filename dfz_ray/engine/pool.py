@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dfz_ray.engine.level import KindTimes, Level, Window, compare
+from dfz_ray.engine.learning import KindTimes
+from dfz_ray.engine.level import Level, Window, compare
 
 WINDOW_S = 0.15
 """No look at a level is shorter."""
@@ -41,6 +42,8 @@ TASKS_FOR_EACH = 2
 """More slots are tried only where at least so many tasks wait for each of them."""
 PLACED = 0.9
 """So large a share of the slots in use is all of them: leases come and go."""
+EARLY = 0.2
+"""A chunk may have been executed for this share of its time before a look began."""
 PATIENCE_S = 10.0
 """How long slots may take to be there: new processes have to start and to import."""
 PAUSE_S = 5.0
@@ -139,7 +142,7 @@ class Pool:
             cpu_s: for how long its tasks computed, where that is known.
         """
         self.see(active, now)
-        if self._window is not None and began_at >= self._window.opened_at:
+        if self._window is not None and began_at >= self._window.opened_at - EARLY * (now - began_at):
             self._window.add(times, (now - began_at) * width, width, active, cpu_s)
 
     def decide(self, waiting: int, left_s: float, now: float) -> PoolChange | None:

@@ -206,7 +206,9 @@ def test_a_task_that_completes_twice_in_a_chunk_is_impossible(tmp_path: Path) ->
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("table", ["blocks", "batches", "kinds", "chunks", "completions", "attempts", "cancels", "pool_changes"])
+@pytest.mark.parametrize(
+    "table", ["blocks", "batches", "kinds", "chunks", "completions", "attempts", "cancels", "pool_changes"]
+)
 def test_a_group_is_committed_whole_or_not_at_all(tmp_path: Path, table: str) -> None:
     """A group of which one row can't be written leaves nothing in the journal, whichever row it is."""
     there = {

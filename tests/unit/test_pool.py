@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pool_curves import Course, Slowdown, Work, best_fixed, cores, perfect, play, usl
 
-from dfz_ray.engine.level import KindTimes, Level, Window, compare
+from dfz_ray.engine.learning import KindTimes
+from dfz_ray.engine.level import Level, Window, compare
 from dfz_ray.engine.pool import PATIENCE_S, Pool, PoolLimits
 
 CURVES: dict[str, Slowdown] = {
@@ -132,7 +133,7 @@ def times(kind: int, count: int, mean_s: float) -> KindTimes:
 
 @pytest.mark.parametrize(("slower", "ratio"), [(1.0, 2.0), (2.0, 1.0), (4.0, 0.5)])
 def test_twice_the_slots_gain_what_tasks_do_not_lose(slower: float, ratio: float) -> None:
-    """With twice the slots the throughput doubles if tasks take as long as before, and stays if they take twice that."""
+    """Twice the slots double the throughput if tasks take no longer, and it stays if they take twice as long."""
     gain = compare(level(4, times(0, 100, 0.1)), level(8, times(0, 100, 0.1 * slower)))
 
     assert gain is not None
