@@ -19,7 +19,7 @@ from dfz_ray.journal.record import Record, TaskError, read_result
 from dfz_ray.live_run import LiveRun
 from dfz_ray.results import Results, read_results
 from dfz_ray.specs.batch import Batch
-from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.settings import MaxWorkers, Settings
 
 if TYPE_CHECKING:
     from dfz_ray.journal.columns import Completions
@@ -43,7 +43,7 @@ class BatchHandle:
         folder: of the run.
         is_temporary: whether the folder is ours to remove, once everything has completed.
         domains: those that the batch names, ready to travel; None: they are found when the run is opened.
-        slots: how many tasks may execute at once; None: as many as the cluster holds.
+        slots: how many tasks may execute at once; None: as many as the cluster holds; `auto`.
         address: which Ray.
         retry_failed: make the failed tasks of a run that goes on due again.
         tells: whether `as_completed` will be asked for.
@@ -59,7 +59,7 @@ class BatchHandle:
         *,
         is_temporary: bool,
         domains: Mapping[str, ShippedDomain] | None = None,
-        slots: int | None = None,
+        slots: MaxWorkers = None,
         address: str | None = None,
         retry_failed: bool = False,
         tells: bool = True,

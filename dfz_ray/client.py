@@ -22,7 +22,7 @@ from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.checking import read_batch
 from dfz_ray.specs.encoding import plain
 from dfz_ray.specs.problems import show
-from dfz_ray.specs.settings import Settings, read_settings
+from dfz_ray.specs.settings import AUTO, MaxWorkers, Settings, read_settings
 
 if TYPE_CHECKING:
     from dfz_ray.runtime.run_handle import RunHandle
@@ -39,7 +39,7 @@ Source = str | Path | Mapping[str, Any] | Iterable[Any]
 def run(
     batch: Source,
     *,
-    max_workers: int | None = None,
+    max_workers: MaxWorkers = None,
     run_dir: str | Path | None = None,
     address: str | None = None,
     progress: bool | Tell | None = None,
@@ -53,7 +53,7 @@ def run(
 
     Args:
         batch: the path of a YAML or JSON file, the same as a dict, or a list of tasks.
-        max_workers: how many tasks may execute at once; None: as many as the cluster holds.
+        max_workers: how many tasks may execute at once; None: as many as the cluster holds; `auto`: by what pays.
         run_dir: the folder of the run; None: a temporary one, which is kept only if a task does not complete.
         address: which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one.
         progress: None shows a bar where stderr is a terminal, True and False say so; a callable receives the counts.
@@ -72,7 +72,7 @@ def run(
         KeyboardInterrupt: what had ended is committed, and in the run folder.
     """
     settings = config if isinstance(config, Settings) else read_settings(config)
-    slots = check_max_workers(max_workers if max_workers is not None else settings.max_workers)
+    slots = _check_slots(max_workers if max_workers is not None else settings.max_workers)
     checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
     return run_checked(
         checked,
@@ -88,7 +88,7 @@ def run(
 def submit(
     batch: Source,
     *,
-    max_workers: int | None = None,
+    max_workers: MaxWorkers = None,
     run_dir: str | Path | None = None,
     address: str | None = None,
     progress: bool | Tell | None = False,
@@ -115,7 +115,7 @@ def submit(
         InvalidInput: with all that is wrong; nothing was started.
     """
     settings = config if isinstance(config, Settings) else read_settings(config)
-    slots = check_max_workers(max_workers if max_workers is not None else settings.max_workers)
+    slots = _check_slots(max_workers if max_workers is not None else settings.max_workers)
     checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
     shown = contextlib.ExitStack()
     tell = shown.enter_context(show_progress(progress))
@@ -126,7 +126,7 @@ def run_checked(
     batch: Batch | None,
     settings: Settings,
     *,
-    slots: int | None = None,
+    slots: MaxWorkers = None,
     run_dir: str | Path | None = None,
     address: str | None = None,
     progress: bool | Tell | None = None,
@@ -156,7 +156,7 @@ def run_checked(
 def _start(
     batch: Batch | None,
     settings: Settings,
-    slots: int | None,
+    slots: MaxWorkers,
     run_dir: str | Path | None,
     address: str | None,
     retry_failed: bool,
@@ -198,6 +198,17 @@ def check_max_workers(value: Any) -> int | None:
     if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
         raise InvalidInput([Problem("max_workers", show(value), "a whole number of at least 1")], "max_workers")
     return number
+
+
+def _check_slots(value: Any) -> MaxWorkers:
+    """The number of slots that was asked for, or `auto`.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    if isinstance(value, str) and value != AUTO:
+        raise InvalidInput([Problem("max_workers", show(value), f"a whole number, or {AUTO}")], "max_workers")
+    return AUTO if isinstance(value, str) else check_max_workers(value)
 
 
 def shipped_domains(batch: Batch) -> dict[str, ShippedDomain]:

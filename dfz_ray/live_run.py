@@ -20,7 +20,7 @@ from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.record import STATES
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.resources import Resources
-from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.settings import AUTO, MaxWorkers, Settings
 
 if TYPE_CHECKING:
     from dfz_ray.runtime.news import News
@@ -51,7 +51,8 @@ class LiveRun:
         name: of the run, for its journal.
         settings: how tasks are handed out and written down.
         folder: of the run, a new one or one that was left.
-        slots: how many tasks may execute at once; None: as many of the first batch's shapes as the cluster holds.
+        slots: how many tasks may execute at once; None: as many of the first batch's shapes as the cluster holds;
+            `auto`: as many at first, and then by what pays.
         address: which Ray.
         seed: of what is drawn as the run goes on, which is the delays before retries.
         retry_failed: make the failed tasks of a run that goes on due again.
@@ -69,7 +70,7 @@ class LiveRun:
         settings: Settings,
         folder: Path,
         *,
-        slots: int | None = None,
+        slots: MaxWorkers = None,
         address: str | None = None,
         seed: int = 0,
         retry_failed: bool = False,
@@ -80,12 +81,13 @@ class LiveRun:
         on_end: Callable[[BaseException | None], None] | None = None,
     ) -> None:
         self.folder = folder
-        self.slots = slots
+        self.slots = slots if isinstance(slots, int) else None
         """How many tasks may execute at once; None until that is known."""
         self.known: Sequence[tuple[str, str, str]] = ()
         """Id, domain and kind of the tasks that the run had when it was opened."""
         self.finishes_at_exit = finishes_at_exit
         self._name, self._settings, self._address, self._seed = name, settings, address, seed
+        self._is_auto = slots == AUTO
         self._retry_failed = retry_failed
         self._is_endless = is_endless
         self._watch = watch
@@ -259,7 +261,14 @@ class LiveRun:
             self.slots = count_slots(shapes, ENDLESS if self._is_endless else tasks)
         tells = self._watch is not None
         handle = RunHandle(
-            self.folder, self._name, self.slots, self._settings, self._retry_failed, self._seed, tells=tells
+            self.folder,
+            self._name,
+            self.slots,
+            self._settings,
+            self._retry_failed,
+            self._seed,
+            tells=tells,
+            is_auto=self._is_auto,
         )
         if handle.tasks and self._watch is not None:
             with JournalReader(self.folder) as journal:

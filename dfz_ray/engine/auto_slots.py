@@ -47,6 +47,11 @@ class AutoSlots:
         return self._follow(self.pool.limit(limits, now))
 
     @property
+    def wanted(self) -> int:
+        """How many slots it would use if the cluster held them: twice as many as now, where more may pay."""
+        return 2 * self.pool.slots if self.pool.wants_more else self.pool.slots
+
+    @property
     def _active(self) -> int:
         """How many slots are in use, of leases that Ray has placed."""
         return len(self._hands.leases) - self._hands.starting

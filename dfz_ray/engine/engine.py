@@ -143,6 +143,15 @@ class Engine:
             self._hands.drop(max(ids))
 
     @property
+    def wanted(self) -> int:
+        """How many slots it could use if the cluster held them; 0 where their number does not follow what pays."""
+        return 0 if self._auto is None else self._auto.wanted
+
+    def open_tasks(self) -> dict[int, int]:
+        """By lane: its tasks that wait, and the leases that it has."""
+        return {lane.number: lane.waiting + lane.leases for lane in self._queue.lanes}
+
+    @property
     def wake_at(self) -> float | None:
         """When the engine wants to be told that time has passed; None: nothing is due by time alone."""
         if self._stopped:

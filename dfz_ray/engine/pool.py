@@ -96,6 +96,8 @@ class Pool:
         """Where in UP the next step up is."""
         self._may_grow = self._may_shrink = True
         """Whether it was not seen yet that this is of no use from here."""
+        self.wants_more = True
+        """Whether more slots were not seen yet to be of no use."""
         self._paused_until = 0.0
         self._pauses = 0
         self._last = ""
@@ -105,11 +107,6 @@ class Pool:
     def rests(self) -> bool:
         """Whether no other number was found that pays, so that it waits before it tries again."""
         return self._settled is not None
-
-    @property
-    def is_content(self) -> bool:
-        """Whether more slots were seen not to pay."""
-        return not self._may_grow
 
     def limit(self, limits: PoolLimits, now: float) -> PoolChange | None:
         """Take other limits: nodes have come, or are gone."""
@@ -214,9 +211,11 @@ class Pool:
             self._base, self._trial, self._last = trial, None, told
             is_perfect = gain.ratio >= NEARLY_PERFECT * trial.slots / base.slots
             self._may_grow, self._may_shrink = is_up, not is_up or not is_perfect
+            self.wants_more = is_up
             self._step = self._largest_step(is_perfect)
             return self._probe(waiting, left_s, now)
         if is_up:
+            self.wants_more = False
             was_large = trial.slots > 2 * base.slots
             self._step = UP.index(2.0) if was_large else len(UP) - 1
             # Where twice as many bring about as much, what lies between brings little more.
@@ -245,7 +244,7 @@ class Pool:
         assert self._settled is not None  # noqa: S101  it rests
         gain = compare(self._settled, self._base)
         if gain is not None and abs(gain.log) > math.log(CHANGED) + 2 * gain.error:
-            self._pauses = 0
+            self._pauses, self.wants_more = 0, True
             return True
         return now >= self._paused_until
 

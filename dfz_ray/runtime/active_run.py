@@ -31,7 +31,9 @@ from dfz_ray.engine.messages import (
     LeaseLost,
     ManagerMeasured,
     NoteAttemptsLost,
+    NotePoolChanged,
     OutcomesCommitted,
+    PoolLimited,
     StartLease,
     StopAsked,
     TasksSubmitted,
@@ -43,6 +45,7 @@ from dfz_ray.journal.columns import NO_WORK, unpack, unpack_works
 from dfz_ray.journal.commit_sums import Row
 from dfz_ray.journal.recovery import OpenedJournal
 from dfz_ray.runtime.bulletin import Bulletin, Reading
+from dfz_ray.runtime.demand import share_out
 from dfz_ray.runtime.group_commit import GroupCommit, Pending
 from dfz_ray.runtime.lease_calls import LeaseCalls
 from dfz_ray.runtime.news import News, NewsDesk
@@ -107,12 +110,12 @@ class ActiveRun:
         self._scope = ""
         """Of the cancellation that is being handled."""
         commits = GroupCommit(self._writer, self._on_committed, self._fail)
-        self._journal = RunJournal(self._writer, commits, self._recovered.next_cancel)
+        self._journal = RunJournal(self._writer, commits, self._recovered.next_cancel, self._recovered.next_pool_change)
         self._leases = LeaseCalls(self._grace_s, self._on_lease_over, self._fail)
-        self._nodes = NodeWatch(self._shapes, self._handle, options.node_wait_s)
-        slots, epoch = options.engine.slots, self._writer.epoch
+        self._nodes = NodeWatch(self._shapes, self._handle, self._limit_pool, self._find_needs, options.node_wait_s)
+        self._pool, self._most_slots, self._why_slots = options.engine.pool, options.most_slots, ""
         self._desk = NewsDesk(options.tells)
-        self._bulletin = Bulletin(folder, meta, epoch, slots, self._read, self.cancel)
+        self._bulletin = Bulletin(folder, meta, self._writer.epoch, self._read, self.cancel)
         self._done = asyncio.Event()
         """No task is open, or the run can't go on."""
         self._done.set()
@@ -127,10 +130,13 @@ class ActiveRun:
             CommitEnds: self._commit_ends,
             CommitLosses: self._commit_losses,
             NoteAttemptsLost: self._journal.add_lost_attempts,
+            NotePoolChanged: self._note_pool_changed,
             CommitCancellations: self._commit_cancellations,
             InterruptLease: self._leases.interrupt,
             KillLease: self._leases.kill,
         }
+        if self._pool is not None:
+            self._note_pool_changed(NotePoolChanged(self._engine.slots, f"begins with {self._engine.slots}"))
 
     # --- what the driver asks ---------------------------------------------------------------------------------------
 
@@ -264,7 +270,8 @@ class ActiveRun:
             numbers = completions.numbers() + [row[0] for row in failed]
             durations_s = completions.durations_s() + [row[2] - row[1] for row in failed]
             failures = {row[0]: row[4] for row in failed}
-            self._handle(ChunkEnded(report.lease, report.ended, numbers, durations_s, failures))
+            cpu_s = None if self._pool is None else completions.cpu_s() + sum(row[3] for row in failed)
+            self._handle(ChunkEnded(report.lease, report.ended, numbers, durations_s, failures, cpu_s))
         if report.began is not None:
             self._handle(ChunkBegan(report.lease, report.began))
             self._desk.on_began(report.began)
@@ -328,6 +335,10 @@ class ActiveRun:
     def _commit_cancellations(self, command: CommitCancellations) -> None:
         self._journal.add_cancellations(command, self._scope)
 
+    def _note_pool_changed(self, command: NotePoolChanged) -> None:
+        self._why_slots = command.reason
+        self._journal.add_pool_change(command)
+
     # --- what goes on beside ----------------------------------------------------------------------------------------
 
     def _on_lease_over(self, event: LeaseEnded | LeaseLost) -> None:
@@ -350,9 +361,24 @@ class ActiveRun:
         else:
             self._done.set()
 
+    def _limit_pool(self, held: float) -> None:
+        """The nodes hold so many tasks of the smallest shape."""
+        if self._pool is None:
+            return
+        most = int(held) if self._most_slots is None else min(int(held), self._most_slots)
+        limits = self._pool._replace(most=max(self._pool.least, most))
+        if limits != self._pool:
+            self._pool = limits
+            self._handle(PoolLimited(*limits))
+
+    def _find_needs(self) -> dict[int, int]:
+        """How many leases of each lane could be used."""
+        wanted = self._engine.wanted if self._most_slots is None else min(self._engine.wanted, self._most_slots)
+        return share_out(wanted, self._engine.open_tasks()) if wanted else {}
+
     def _read(self) -> Reading:
-        notices = list(self._nodes.notices.values())
-        return Reading(self._engine.tasks.counts, self._engine.leases, self._writer.commits, notices)
+        engine, notices = self._engine, list(self._nodes.notices.values())
+        return Reading(engine.tasks.counts, engine.slots, self._why_slots, engine.leases, self._writer.commits, notices)
 
     def _measure_manager(self, spent_s: float, ended: bool) -> None:
         self._spent_s += spent_s

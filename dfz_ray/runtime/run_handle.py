@@ -22,12 +22,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.engine.engine import EngineOptions
+from dfz_ray.engine.pool import PoolLimits
 from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
 from dfz_ray.garbage import collector_paused
 from dfz_ray.journal.columns import TaskColumns
 from dfz_ray.journal.recovery import read_contents
 from dfz_ray.runtime.news import News
-from dfz_ray.runtime.nodes import capacity, is_alive, live_nodes, request_of
+from dfz_ray.runtime.nodes import count_held, is_alive, live_nodes
 from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission, SubmittedKind
 from dfz_ray.runtime.task_manager import TaskManager
 from dfz_ray.specs.batch import Batch
@@ -43,8 +44,6 @@ FIRST_BLOCK_TASKS = 500
 """And so many at first: workers begin with them while the next ones are packed."""
 BLOCK_BYTES = 2**26
 """And fewer where their parameters are larger than this: a column of the journal holds those of a whole block."""
-MIN_CPUS = 0.25
-"""A shape that declares less than this, or nothing, counts as this much when slots are counted: each is a process."""
 BOOTED_AT_MOST = 64
 """Beyond so many workers, waiting for the first of them is not what takes the time."""
 LOOK_S = 5.0
@@ -111,6 +110,7 @@ class RunHandle:
         retry_failed: make failed tasks due again.
         seed: of what is drawn as the run goes on, which is the delays before retries.
         tells: whether `news` will be asked for.
+        is_auto: whether the number of slots follows what pays, from this one on.
 
     Raises:
         RunFolderRefused: the folder holds something else, or a live process works on the run.
@@ -127,12 +127,13 @@ class RunHandle:
         retry_failed: bool = False,
         seed: int = 0,
         tells: bool = False,
+        is_auto: bool = False,
     ) -> None:
         self.folder = folder.absolute()
         self.slots = slots
         self.id = uuid.uuid4().hex
         self._manager = get_manager()
-        options = _options(slots, settings, seed, tells)
+        options = _options(slots, settings, seed, tells, is_auto)
         meta = {
             "run_id": self.id,
             "name": name,
@@ -300,7 +301,7 @@ class _Texts:
         return found[1]
 
 
-def _options(slots: int, settings: Settings, seed: int, tells: bool) -> RunOptions:
+def _options(slots: int, settings: Settings, seed: int, tells: bool, is_auto: bool) -> RunOptions:
     faults, chunking, journal = settings.faults, settings.chunking, settings.journal
     engine = EngineOptions(
         slots,
@@ -310,8 +311,17 @@ def _options(slots: int, settings: Settings, seed: int, tells: bool) -> RunOptio
         faults.preempt_after_s,
         faults.free_losses,
         seed=seed,
+        pool=_limits(slots, settings) if is_auto else None,
+        cores=sum(node.get("CPU", 0.0) for node in live_nodes()) if is_auto else 1.0,
     )
-    return RunOptions(engine, journal.inline_result_bytes, journal.durable, faults.node_wait_s, tells)
+    most = settings.pool.most
+    return RunOptions(engine, journal.inline_result_bytes, journal.durable, faults.node_wait_s, tells, most)
+
+
+def _limits(slots: int, settings: Settings) -> PoolLimits:
+    """At first: more is known when the manager has seen the nodes."""
+    least, most = settings.pool.least, settings.pool.most
+    return PoolLimits(least, max(least, slots) if most is None else max(least, most))
 
 
 def ship(domain: Domain) -> ShippedDomain:
@@ -336,12 +346,7 @@ def ship(domain: Domain) -> ShippedDomain:
 
 def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
     """The slots of a run that names no number: as many of its smallest shape as the cluster holds, at least 1."""
-    nodes = live_nodes()
-    cores = sum(node.get("CPU", 0.0) for node in nodes)
-    most = max(
-        (min(capacity(request_of(shape), nodes), cores / max(shape.cpus, MIN_CPUS)) for shape in shapes), default=1
-    )
-    return int(max(1, min(most, tasks)))
+    return int(max(1, min(count_held(shapes, live_nodes()), tasks)))
 
 
 def _check_node() -> None:

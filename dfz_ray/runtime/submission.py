@@ -22,6 +22,8 @@ class RunOptions:
     node_wait_s: float | None
     tells: bool = False
     """Whether the driver listens to the news of single tasks."""
+    most_slots: int | None = None
+    """Where the number of slots follows what pays: no more than that; None: as many as the cluster holds."""
 
 
 class SubmittedKind(NamedTuple):

@@ -27,6 +27,7 @@ from dfz_ray.engine.messages import (
     LeaseLost,
     ManagerMeasured,
     NoteAttemptsLost,
+    NotePoolChanged,
     OutcomesCommitted,
     StartLease,
     TasksSubmitted,
@@ -123,6 +124,8 @@ class Simulation:
         self.executions: list[Execution] = []
         self.most_busy = 0
         """The most workers that ever executed a chunk at one time."""
+        self.pool_changes: list[tuple[float, NotePoolChanged]] = []
+        """When the number of slots changed, where that follows what pays."""
         self._busy: set[int] = set()
         self._busy_s = 0.0
         self._ended_s = 0.0
@@ -243,6 +246,8 @@ class Simulation:
                     self.lose(command.lease, "worker_crashed")
                 case InterruptLease():
                     self._interrupt(command)
+                case NotePoolChanged():
+                    self.pool_changes.append((self.now, command))
                 case _:
                     self._pending.append(command)
         self._commit_soon()

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from dfz_ray.engine.engine import EngineOptions
-from dfz_ray.engine.messages import ChunkEnded, Command, Event, NotePoolChanged
+from dfz_ray.engine.messages import ChunkEnded, Command, Event
 from dfz_ray.simulation import Costs, Run, SimulatedTask, Simulation
 
 COSTS = Costs(start_s=0.02, message_s=0.0005, commit_s=0.003, manager_s=0.0002, jitter=0.2)
@@ -24,7 +24,6 @@ class SharedCores(Simulation):
 
     def __init__(self, options: EngineOptions, cores: int, spread: float = 0.1, seed: int = 0) -> None:
         super().__init__(options, COSTS, seed)
-        self.changes: list[tuple[float, NotePoolChanged]] = []
         self._cores = cores
         self._spread = spread
         self._rng = random.Random(seed)  # noqa: S311  run times, not secrets
@@ -48,9 +47,7 @@ class SharedCores(Simulation):
                 for number, duration_s in pairs
             )
             event = ChunkEnded(event.lease, event.chunk, event.numbers, event.durations_s, event.failures, cpu_s)
-        commands = super().handle(event)
-        self.changes.extend((self.now, command) for command in commands if isinstance(command, NotePoolChanged))
-        return [command for command in commands if not isinstance(command, NotePoolChanged)]
+        return super().handle(event)
 
 
 def makespan_s(tasks: Sequence[SimulatedTask], options: EngineOptions, cores: int, seed: int = 0) -> float:

@@ -1,0 +1,64 @@
+"""What Ray's autoscaler is asked for: nodes for what waits, and for what the pool of slots would use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from dfz_ray.runtime.nodes import has_autoscaler, request_nodes, request_of
+from dfz_ray.specs.resources import Resources
+
+BUNDLES_LIMIT = 10_000
+"""More is never asked for at once."""
+
+
+class Demand:
+    """Asks for nodes, and takes it back. A request says what the cluster is to hold in all, not what more.
+
+    Args:
+        lanes: the shape of every lane, by number; it grows.
+        needs: tells how many leases of each lane could be used.
+    """
+
+    def __init__(self, lanes: Sequence[Resources], needs: Callable[[], Mapping[int, int]]) -> None:
+        self._lanes = lanes
+        self._needs = needs
+        self._requested: list[dict[str, float]] = []
+
+    def tell(self, missing: Sequence[int]) -> None:
+        """Ask for what is needed now, if it is another than before.
+
+        Args:
+            missing: the lanes whose tasks wait for a node that holds one of them.
+        """
+        counts = {**dict.fromkeys(missing, 1), **self._needs()}
+        wanted = [
+            bundle
+            for lane, count in sorted(counts.items())
+            for bundle in [request_of(self._lanes[lane])] * count
+            if bundle
+        ]
+        self._ask(wanted[:BUNDLES_LIMIT])
+
+    def let_go(self) -> None:
+        """Ask for nothing more."""
+        self._ask([])
+
+    def _ask(self, wanted: list[dict[str, float]]) -> None:
+        if wanted != self._requested and has_autoscaler():
+            request_nodes(wanted)
+            self._requested = wanted
+
+
+def share_out(slots: int, open_tasks: Mapping[int, int], width: int = 1) -> dict[int, int]:
+    """How many leases of each lane so many slots are, by the lanes' open tasks.
+
+    Args:
+        slots: that could be used.
+        open_tasks: of each lane.
+        width: how many slots a lease has.
+    """
+    total = sum(open_tasks.values())
+    return {
+        lane: math.ceil(min(tasks, slots * tasks / total) / width) for lane, tasks in open_tasks.items() if tasks > 0
+    }
