@@ -44,8 +44,8 @@ PLACED = 0.9
 """So large a share of the slots in use is all of them: leases come and go."""
 EARLY = 0.2
 """A chunk may have been executed for this share of its time before a look began."""
-PATIENCE_S = 10.0
-"""How long slots may take to be there: new processes have to start and to import."""
+PATIENCE_S = 60.0
+"""How long it may take until another slot is there: new processes have to start and to import."""
 PAUSE_S = 5.0
 """The first pause between probes that don't pay; each further one is twice as long ..."""
 PAUSES = 6
@@ -121,6 +121,8 @@ class Pool:
 
     def see(self, active: int, now: float) -> None:
         """So many slots are in use."""
+        if active > self._active:
+            self._moved_at = now
         self._active = active
         if self._window is None and PLACED * self.slots <= active <= self.slots:
             self._window = Window(now)
