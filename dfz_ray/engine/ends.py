@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from operator import mul
 from typing import NamedTuple
 
 from dfz_ray.engine.messages import ChunkEnded
+from dfz_ray.engine.queue import Queue
 
 
 class Ends(NamedTuple):
@@ -35,3 +38,20 @@ def sort_ends(event: ChunkEnded, mine: Sequence[int]) -> Ends:
         else:
             superseded.append(number)
     return Ends(list(accepted), list(accepted.values()), list(rest), superseded)
+
+
+def learn(queue: Queue, kind_of: Sequence[int], kind: int | None, ends: Ends) -> None:
+    """Take in how long tasks took, which are of one kind, or of any."""
+    if kind is not None and ends.accepted:
+        _learn_kind(queue, kind, ends.durations_s)
+        return
+    by_kind: defaultdict[int, list[float]] = defaultdict(list)
+    for number, duration_s in zip(ends.accepted, ends.durations_s, strict=True):
+        by_kind[kind_of[number]].append(duration_s)
+    for kind_number, durations_s in by_kind.items():
+        _learn_kind(queue, kind_number, durations_s)
+
+
+def _learn_kind(queue: Queue, kind: int, durations_s: Sequence[float]) -> None:
+    squares = sum(map(mul, durations_s, durations_s))
+    queue.learn(kind, len(durations_s), sum(durations_s), squares)
