@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 from dfz_ray.engine.hands import Hands
 from dfz_ray.engine.learning import KindTimes
 from dfz_ray.engine.lease import HeldChunk
-from dfz_ray.engine.messages import Command, NotePoolChanged
+from dfz_ray.engine.messages import Command, NotePoolChanged, PoolLimited
+from dfz_ray.engine.options import EngineOptions
 from dfz_ray.engine.pool import Pool, PoolChange, PoolLimits
 from dfz_ray.engine.queue import Queue
 
@@ -16,48 +18,68 @@ class AutoSlots:
     """Lets a pool move the number of slots.
 
     Args:
-        pool: it decides.
+        options: of the engine.
         queue: what waits.
         hands: the leases that are out.
         set_slots: does it.
     """
 
-    def __init__(self, pool: Pool, queue: Queue, hands: Hands, set_slots: Callable[[int], None]) -> None:
-        self.pool = pool
+    def __init__(self, options: EngineOptions, queue: Queue, hands: Hands, set_slots: Callable[[int], None]) -> None:
+        self._pool = Pool(options.slots, options.pool or PoolLimits(), options.cores)
+        self._width = options.width
         self._queue = queue
         self._hands = hands
         self._set_slots = set_slots
+        set_slots(self._pool.slots)
 
     def on_placed(self, now: float) -> None:
         """A lease is there."""
-        self.pool.see(self._active, now)
+        self._pool.see(*self._count_active(), now)
 
     def on_chunk_ended(
         self, held: HeldChunk, times: Sequence[KindTimes], cpu_s: float | None, now: float
     ) -> list[Command]:
         """A chunk has ended that a worker had begun."""
         began_at = now if held.begun_at is None else held.begun_at
-        self.pool.on_chunk(times, began_at, 1, self._active, now, cpu_s)
-        waiting = sum(lane.waiting for lane in self._queue.lanes)
-        left_s = sum(lane.left_s for lane in self._queue.lanes) / self.pool.slots
-        return self._follow(self.pool.decide(waiting, left_s, now))
+        width = min(held.width, len(held.chunk.numbers))
+        self._pool.see(*self._count_active(), now)
+        self._pool.on_chunk(times, began_at, width, now, cpu_s)
+        waiting = sum([lane.waiting for lane in self._queue.lanes])
+        left_s = sum([lane.left_s for lane in self._queue.lanes]) / self._pool.slots
+        return self._follow(self._pool.decide(waiting, left_s, now))
 
-    def limit(self, limits: PoolLimits, now: float) -> list[Command]:
+    def limit(self, event: PoolLimited, now: float) -> list[Command]:
         """The cluster holds another number of slots."""
-        return self._follow(self.pool.limit(limits, now))
+        return self._follow(self._pool.limit(PoolLimits(event.least, event.most), now))
 
-    @property
-    def wanted(self) -> int:
-        """How many slots it would use if the cluster held them: twice as many as now, where more may pay."""
-        return 2 * self.pool.slots if self.pool.wants_more else self.pool.slots
+    def find_needs(self) -> dict[int, int]:
+        """By lane, how many leases it could use if the cluster held them: twice as many, where more may pay."""
+        slots = 2 * self._pool.slots if self._pool.wants_more else self._pool.slots
+        return share_out(slots, {lane.number: lane.waiting + lane.leases for lane in self._queue.lanes}, self._width)
 
-    @property
-    def _active(self) -> int:
-        """How many slots are in use, of leases that Ray has placed."""
-        return len(self._hands.leases) - self._hands.starting
+    def _count_active(self) -> tuple[int, float]:
+        """How many slots are in use, of leases that Ray has placed; and how many could be, with what there is to do."""
+        lanes = self._queue.lanes
+        starting = sum([lane.starting_slots for lane in lanes])
+        reachable = sum([lane.capacity for lane in lanes if lane.waiting or lane.leases])
+        return self._hands.used - starting, reachable * self._width
 
     def _follow(self, change: PoolChange | None) -> list[Command]:
         if change is None:
             return []
         self._set_slots(change.slots)
         return [NotePoolChanged(change.slots, change.reason)]
+
+
+def share_out(slots: int, open_tasks: Mapping[int, int], width: int = 1) -> dict[int, int]:
+    """How many leases of each lane so many slots are, by the lanes' open tasks.
+
+    Args:
+        slots: that could be used.
+        open_tasks: of each lane.
+        width: how many slots a lease has.
+    """
+    total = sum(open_tasks.values())
+    return {
+        lane: math.ceil(min(tasks, slots * tasks / total) / width) for lane, tasks in open_tasks.items() if tasks > 0
+    }

@@ -6,16 +6,14 @@ import math
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from dfz_ray.engine.arrivals import sort_by_kind
 from dfz_ray.engine.attempts import Attempts
 from dfz_ray.engine.auto_slots import AutoSlots
-from dfz_ray.engine.chunking import Pace
 from dfz_ray.engine.ends import sort_ends
 from dfz_ray.engine.hands import Hands
-from dfz_ray.engine.learning import sum_times
+from dfz_ray.engine.learning import learn
 from dfz_ray.engine.lease import Lease
 from dfz_ray.engine.lifecycle import Happening, Lifecycle
 from dfz_ray.engine.losses import Losses
@@ -43,46 +41,22 @@ from dfz_ray.engine.messages import (
     TimePassed,
     WorkAsked,
 )
-from dfz_ray.engine.pool import Pool, PoolLimits
+from dfz_ray.engine.options import EngineOptions
 from dfz_ray.engine.preemption import find_victims
-from dfz_ray.engine.queue import Kind, Lane, Queue
+from dfz_ray.engine.queue import Kind, Lane, Queue, Taken
+from dfz_ray.engine.slots import Slots
 from dfz_ray.engine.urgency import Urgency
+
+__all__ = ["Engine", "EngineOptions"]
 
 HISTORY = 50
 """How many of the last events an error tells."""
 LONG_S = 1.0
 """No chunk is handed out ahead of one whose tasks take longer: a higher priority would have to wait for it."""
+LEASE_TASKS = 20
+"""A lease of several threads lasts for so many of its longest tasks: as it ends, they wait for the last one."""
 LOOK_S = 0.1
 """How often the engine wants to be told the time while something may overrun it."""
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """What the engine goes by; times in seconds.
-
-    `dfz_ray.specs.settings` explains those that users set.
-    """
-
-    slots: int
-    """How many leases may be out at once."""
-    target_s: float = 0.2
-    """The work that a chunk aims at."""
-    lease_s: float = 2.0
-    """After this long a lease gets no further chunk."""
-    grace_s: float = 1.0
-    """How long a worker may take to let go of a task that is cancelled, or late, before it is killed."""
-    preempt_after_s: float | None = 5.0
-    """How long a task may wait behind preemptible ones of a lower priority; None: for ever."""
-    free_losses: int = 5
-    """How often a task may be lost with its node without being charged."""
-    first_chunk: int = 0
-    """Number of the first chunk; a run that goes on continues its numbers."""
-    seed: int = 0
-    """Of the delays before retries."""
-    pool: PoolLimits | None = None
-    """Between which numbers the slots follow what pays; None: they stay as many as there are."""
-    cores: float = 1.0
-    """How many tasks can compute at once, as far as is known: for the pool."""
 
 
 class Engine:
@@ -95,14 +69,15 @@ class Engine:
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
         self.tasks = Lifecycle(history=self._tell_history)
-        self._pace = Pace(options.slots, options.target_s)
         self._queue = Queue()
         self._kind_of = array("l")
         self._hands = Hands(self.tasks, self._queue, self._kind_of, options.first_chunk)
+        self._slots = Slots(options.slots, options.target_s, options.width, self._hands)
+        self._is_wide = options.width > 1
         self._attempts = Attempts(lambda number: self._kind(number).policy, options.free_losses, options.seed)
         self._losses = Losses(self._queue, self._hands, self._attempts)
         self._urgency = Urgency(self._queue)
-        self._auto = None if options.pool is None else self._follow(Pool(options.slots, options.pool, options.cores))
+        self._auto = None if options.pool is None else AutoSlots(options, self._queue, self._hands, self.set_slots)
         self._ruled_out: dict[int, str] = {}
         """Lanes whose tasks can never run, and why."""
         self._stopped = False
@@ -128,28 +103,31 @@ class Engine:
 
     @property
     def leases(self) -> int:
-        """How many slots are in use."""
+        """How many leases are out."""
         return len(self._hands.leases)
 
     @property
-    def slots(self) -> int:
-        """How many leases may be out at once."""
-        return self._pace.slots
-
-    def set_slots(self, slots: int) -> None:
-        """From now on so many leases may be out: others end as they ask for work."""
-        self._pace = replace(self._pace, slots=slots)
-        while len(self._hands.leases) > slots and (ids := [one for lane in self._queue.lanes for one in lane.unplaced]):
-            self._hands.drop(max(ids))
+    def slots_in_use(self) -> int:
+        """How many slots the leases have."""
+        return self._hands.used
 
     @property
-    def wanted(self) -> int:
-        """How many slots it could use if the cluster held them; 0 where their number does not follow what pays."""
-        return 0 if self._auto is None else self._auto.wanted
+    def slots(self) -> int:
+        """How many tasks may execute at once."""
+        return self._slots.count
 
-    def open_tasks(self) -> dict[int, int]:
-        """By lane: its tasks that wait, and the leases that it has."""
-        return {lane.number: lane.waiting + lane.leases for lane in self._queue.lanes}
+    def set_slots(self, slots: int) -> None:
+        """From now on so many tasks may execute at once: leases end, or use fewer threads, as they ask for work.
+
+        What more of them are free is used by what `handle` says next.
+        """
+        self._slots.set(slots)
+        while self._slots.are_too_few and (unplaced := [lane.unplaced for lane in self._queue.lanes if lane.unplaced]):
+            self._hands.drop(max(next(reversed(ids)) for ids in unplaced))
+
+    def find_needs(self) -> dict[int, int]:
+        """By lane, how many leases it could use if the cluster held them; only where the slots follow what pays."""
+        return {} if self._auto is None else self._auto.find_needs()
 
     @property
     def wake_at(self) -> float | None:
@@ -197,15 +175,21 @@ class Engine:
                 self._auto.on_placed(now)
         if lease.ending or self._stopped or lease.killed or self._is_over(lease, now):
             return self._end(event.lease, lease)
+        threads, idle = self._slots.decide(lease, lane, event.busy)
+        if not threads:
+            return self._end(event.lease, lease)
         suspects = self._queue.find_suspects(lane) if lane.suspects else None
-        if lease.held and (suspects or self._holds_back(lane, lease) or lease.holds_suspects):
-            return [AnswerWait(event.lease)]
+        if lease.held and (suspects or lease.holds_suspects or (not idle and self._holds_back(lane, lease))):
+            return self._wait(event.lease, lease, idle)
+        taken: Taken | None
         if suspects:
-            return [self._hands.give(event.lease, self._hands.take_suspects(lease.lane), is_suspect=True)]
-        taken = self._queue.take(lane, self._pace, lease.held_s)
+            taken = self._hands.take_suspects(lease.lane)
+        else:
+            held_s = 0.0 if idle else lease.ahead_s
+            taken = self._queue.take(lane, self._slots.pace, held_s, threads, idle or threads)
         if taken is None:
-            return [AnswerWait(event.lease)] if lease.held else self._end(event.lease, lease)
-        return [self._hands.give(event.lease, taken)]
+            return self._wait(event.lease, lease, idle) if lease.held else self._end(event.lease, lease)
+        return [self._hands.give(event.lease, taken, bool(suspects))]
 
     def on_chunk_began(self, event: ChunkBegan, now: float) -> list[Command]:
         """The tasks of the chunk are running."""
@@ -224,11 +208,12 @@ class Engine:
         self._hands.begin(held, now)
         lease = self._hands.leases[event.lease]
         del lease.held[event.chunk]
+        if self._is_wide:
+            self._hands.settle(lease)
+            lease.longest_s = max(lease.longest_s, *event.durations_s, 0.0)
         self._queue.lanes[lease.lane].fruitless = 0
         ends = sort_ends(event, self._hands.release(held))
-        times = sum_times(ends.accepted, ends.durations_s, held.taken.kind, self._kind_of)
-        for kind in times:
-            self._queue.learn(*kind)
+        times = learn(self._queue, self._kind_of, held.taken.kind, ends)
         if ends.rest:
             self._hands.hand_back(ends.rest, True, now)
         completed, failures = ends.accepted, event.failures
@@ -289,11 +274,11 @@ class Engine:
 
     def on_pool_limited(self, event: PoolLimited, now: float) -> list[Command]:
         """The slots are as many as the cluster holds, at most."""
-        return [] if self._auto is None else self._auto.limit(PoolLimits(event.least, event.most), now)
+        return [] if self._auto is None else self._auto.limit(event, now)
 
     def on_manager_measured(self, event: ManagerMeasured, now: float) -> list[Command]:
         """Chunks become large enough for the manager to keep up."""
-        self._pace = replace(self._pace, manager_s=event.per_chunk_s)
+        self._slots.measure(event.per_chunk_s)
         return []
 
     def on_cancel_asked(self, event: CancelAsked, now: float) -> list[Command]:
@@ -318,7 +303,8 @@ class Engine:
                 commands.append(self._kill(lease_id, why))
         if (after_s := self.options.preempt_after_s) is not None and len(self._queue.priorities) > 1:
             lowest = min((one for one, chunks in self._hands.priorities.items() if chunks), default=math.inf)
-            victims = find_victims(self._queue, self._hands.leases, lowest, after_s, now)
+            width = self._slots.pace.width
+            victims = find_victims(self._queue, self._hands.leases, lowest, after_s, now, width)
             commands.extend(self._kill(lease_id, "preempted") for lease_id in victims)
         return commands
 
@@ -343,7 +329,7 @@ class Engine:
     def _fill_slots(self, commands: list[Command]) -> None:
         """Start a lease for each free slot for which there is work."""
         while not self._stopped:
-            is_full = len(self._hands.leases) >= self._pace.slots
+            is_full = self._hands.used >= self._slots.pace.slots or (self._is_wide and self._slots.are_too_many)
             if is_full and (len(self._queue.priorities) < 2 or not self._hands.starting):
                 return
             kind = self._urgency.find_kind()
@@ -354,18 +340,20 @@ class Engine:
                 if displaced is None:
                     return
                 self._hands.drop(displaced)
-            commands.append(StartLease(self._hands.start(kind.lane), kind.lane, kind.name))
+            width = self._slots.find_first_width(self._queue.lanes[kind.lane]) if self._is_wide else 1
+            commands.append(StartLease(self._hands.start(kind.lane, width), kind.lane, kind.name, width))
 
     def _is_over(self, lease: Lease, now: float) -> bool:
         """Whether a lease has to make room: its time is up, or others are more urgent."""
-        if lease.asked_at is not None and now - lease.asked_at >= self.options.lease_s:
-            return True
-        if len(self._hands.leases) - len(self._hands.leaving) > self._pace.slots:
+        age_s = 0.0 if lease.asked_at is None else now - lease.asked_at
+        if age_s >= self.options.lease_s and not (self._is_wide and age_s < LEASE_TASKS * lease.find_longest_s(now)):
             return True
         if len(self._queue.lanes) == 1:
             return False
-        is_full = len(self._hands.leases) >= self._pace.slots
-        return self._urgency.must_make_room(lease, is_full, len(self._hands.leaving))
+        return self._urgency.must_make_room(lease, self._is_full(), len(self._hands.leaving))
+
+    def _is_full(self) -> bool:
+        return self._hands.used >= self._slots.pace.slots or (self._is_wide and self._slots.are_too_many)
 
     def _holds_back(self, lane: Lane, lease: Lease) -> bool:
         """Whether a lease that has a chunk in hand gets no other one yet: at the end, and where tasks are long."""
@@ -373,8 +361,15 @@ class Engine:
         if kind is None:
             return True
         if not kind.times.known:  # if one of its tasks is out it may take for ever, and another slot be free soon
-            return kind.probing > 0 or lane.waiting < 2 * self._pace.slots
-        return kind.times.mean_s > LONG_S or self._pace.keeps_back(lane.left_s, lease.held_s, kind.times.mean_s)
+            return kind.probing > 0 or lane.waiting < 2 * self._slots.count
+        task_s, pace = kind.times.mean_s, self._slots.pace
+        return task_s > LONG_S or pace.keeps_back(lane.left_s, lease.ahead_s, task_s, lease.threads)
+
+    def _wait(self, lease_id: int, lease: Lease, idle: int) -> list[Command]:
+        """A lease holds something and gets no more for now: threads that have nothing to do leave their slots."""
+        if idle and lease.threads > idle:
+            self._hands.shrink(lease, lease.threads - idle)
+        return [AnswerWait(lease_id, lease.threads)]
 
     def _end(self, lease_id: int, lease: Lease) -> list[Command]:
         """A lease that holds nothing gives up its slot at once: its worker only has to return."""
@@ -398,10 +393,6 @@ class Engine:
             if numbers:
                 commands.append(CommitLosses("infeasible", dict.fromkeys(numbers, self._ruled_out[number])))
         return commands
-
-    def _follow(self, pool: Pool) -> AutoSlots:
-        self.set_slots(pool.slots)
-        return AutoSlots(pool, self._queue, self._hands, self.set_slots)
 
     def _kind(self, number: int) -> Kind:
         return self._queue.kinds[self._kind_of[number]]

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from operator import mul
 from typing import NamedTuple
 
+from dfz_ray.engine.ends import Ends
+from dfz_ray.engine.queue import Queue
+
 
 class KindTimes(NamedTuple):
     """Run times of tasks of one kind, in seconds."""
@@ -17,26 +20,19 @@ class KindTimes(NamedTuple):
     total_squares: float
 
 
-def sum_times(
-    numbers: Sequence[int], durations_s: Sequence[float], sole: int | None, kind_of: Sequence[int]
-) -> list[KindTimes]:
-    """The run times of tasks, by kind.
-
-    Args:
-        numbers: of the tasks.
-        durations_s: how long each of them took.
-        sole: the kind of all of them, where that is known to be one.
-        kind_of: for every task of the run, the number of its kind.
-    """
-    if not numbers:
+def learn(queue: Queue, kind_of: Sequence[int], kind: int | None, ends: Ends) -> list[KindTimes]:
+    """Take in how long tasks took, which are of one kind, or of any; returns it by kind."""
+    if not ends.accepted:
         return []
-    if sole is not None:
-        return [_sum(sole, durations_s)]
+    if kind is not None:
+        return [_learn_kind(queue, kind, ends.durations_s)]
     by_kind: defaultdict[int, list[float]] = defaultdict(list)
-    for number, duration_s in zip(numbers, durations_s, strict=True):
+    for number, duration_s in zip(ends.accepted, ends.durations_s, strict=True):
         by_kind[kind_of[number]].append(duration_s)
-    return [_sum(kind, own) for kind, own in by_kind.items()]
+    return [_learn_kind(queue, kind_number, durations_s) for kind_number, durations_s in by_kind.items()]
 
 
-def _sum(kind: int, durations_s: Sequence[float]) -> KindTimes:
-    return KindTimes(kind, len(durations_s), sum(durations_s), sum(map(mul, durations_s, durations_s)))
+def _learn_kind(queue: Queue, kind: int, durations_s: Sequence[float]) -> KindTimes:
+    times = KindTimes(kind, len(durations_s), sum(durations_s), sum(map(mul, durations_s, durations_s)))
+    queue.learn(*times)
+    return times

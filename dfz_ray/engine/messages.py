@@ -19,6 +19,8 @@ class KindEntry(NamedTuple):
     lane: int
     """Number of its lane: tasks of one domain and one shape, which may share a lease."""
     policy: KindPolicy = KindPolicy()
+    exclusive: bool = False
+    """Whether each of its lane's tasks needs a process of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class WorkAsked:
     """A lease asks for a chunk: for now, or, while it holds one, for later."""
 
     lease: int
+    busy: int = 0
+    """Of a lease with several threads: for how many of them it has tasks in hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +102,8 @@ class LeaseLost:
     message: str
     reason: str = "worker_crashed"
     """worker_crashed, node_lost, out_of_memory or timeout."""
-    executing: int | None = None
-    """The task that it was executing, NO_TASK where it was executing none; None where that is not known."""
+    executing: Sequence[int] | None = None
+    """The tasks that it was executing; None where that is not known. Of a timeout: only those that were overdue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,7 @@ class StopAsked:
 
 
 NO_TASK = -1
-"""The worker was alive between tasks, so none of them is to blame for its death."""
+"""Stands for a task where a worker executes none."""
 
 Event = (
     TasksSubmitted
@@ -184,6 +188,8 @@ class StartLease:
     lane: int
     kind: str
     """The kind that it will probably begin with: it names the call in the Ray dashboard."""
+    width: int = 1
+    """How many slots it takes for now: the most tasks that it will execute at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +198,17 @@ class GiveChunk:
 
     lease: int
     chunk: Chunk
+    threads: int = 1
+    """How many tasks it may execute at once from now on."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerWait:
-    """Answer a lease, which holds a chunk: ask again when it has ended."""
+    """Answer a lease, which holds a chunk: ask again when it has ended, or when more of its threads have no task."""
 
     lease: int
+    threads: int = 1
+    """How many tasks it may execute at once from now on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,16 +119,16 @@ class Pool:
         word = "no more than" if bounded < self.slots else "at least"
         return self._settle(bounded, f"{word} {bounded} can be used now", now)
 
-    def see(self, active: int, now: float) -> None:
-        """So many slots are in use."""
+    def see(self, active: int, reachable: float, now: float) -> None:
+        """So many slots are in use; and so many could be, by the cluster and by what there is to do."""
         if active > self._active:
             self._moved_at = now
         self._active = active
-        if self._window is None and PLACED * self.slots <= active <= self.slots:
+        if self._window is None and active and PLACED * min(self.slots, reachable) <= active <= self.slots:
             self._window = Window(now)
 
     def on_chunk(
-        self, times: Sequence[KindTimes], began_at: float, width: int, active: int, now: float, cpu_s: float | None
+        self, times: Sequence[KindTimes], began_at: float, width: int, now: float, cpu_s: float | None
     ) -> None:
         """A chunk has ended.
 
@@ -136,13 +136,11 @@ class Pool:
             times: the run times of its tasks.
             began_at: when its worker began it.
             width: on how many slots.
-            active: how many slots are in use.
             now: the time.
             cpu_s: for how long its tasks computed, where that is known.
         """
-        self.see(active, now)
         if self._window is not None and began_at >= self._window.opened_at - EARLY * (now - began_at):
-            self._window.add(times, (now - began_at) * width, width, active, cpu_s)
+            self._window.add(times, (now - began_at) * width, width, self._active, cpu_s)
 
     def decide(self, waiting: int, left_s: float, now: float) -> PoolChange | None:
         """Whether to change the number of slots now.
@@ -155,7 +153,7 @@ class Pool:
         window = self._window
         if window is None:
             return self._give_up_waiting(waiting, now)
-        if window.ended < self.slots or now - window.opened_at < WINDOW_S:
+        if window.ended < min(self.slots, self._active) or now - window.opened_at < WINDOW_S:
             return None
         level = self._base if self._trial is None else self._trial
         level.add(window, now)

@@ -45,7 +45,6 @@ from dfz_ray.journal.columns import NO_WORK, unpack, unpack_works
 from dfz_ray.journal.commit_sums import Row
 from dfz_ray.journal.recovery import OpenedJournal
 from dfz_ray.runtime.bulletin import Bulletin, Reading
-from dfz_ray.runtime.demand import share_out
 from dfz_ray.runtime.group_commit import GroupCommit, Pending
 from dfz_ray.runtime.lease_calls import LeaseCalls
 from dfz_ray.runtime.news import News, NewsDesk
@@ -112,7 +111,9 @@ class ActiveRun:
         commits = GroupCommit(self._writer, self._on_committed, self._fail)
         self._journal = RunJournal(self._writer, commits, self._recovered.next_cancel, self._recovered.next_pool_change)
         self._leases = LeaseCalls(self._grace_s, self._on_lease_over, self._fail)
-        self._nodes = NodeWatch(self._shapes, self._handle, self._limit_pool, self._find_needs, options.node_wait_s)
+        self._nodes = NodeWatch(
+            self._shapes, self._handle, self._limit_pool, self._engine.find_needs, options.node_wait_s
+        )
         self._pool, self._most_slots, self._why_slots = options.engine.pool, options.most_slots, ""
         self._desk = NewsDesk(options.tells)
         self._bulletin = Bulletin(folder, meta, self._writer.epoch, self._read, self.cancel)
@@ -370,11 +371,6 @@ class ActiveRun:
         if limits != self._pool:
             self._pool = limits
             self._handle(PoolLimited(*limits))
-
-    def _find_needs(self) -> dict[int, int]:
-        """How many leases of each lane could be used."""
-        wanted = self._engine.wanted if self._most_slots is None else min(self._engine.wanted, self._most_slots)
-        return share_out(wanted, self._engine.open_tasks()) if wanted else {}
 
     def _read(self) -> Reading:
         engine, notices = self._engine, list(self._nodes.notices.values())

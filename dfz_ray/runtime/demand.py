@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 from dfz_ray.runtime.nodes import has_autoscaler, request_nodes, request_of
@@ -48,17 +47,3 @@ class Demand:
         if wanted != self._requested and has_autoscaler():
             request_nodes(wanted)
             self._requested = wanted
-
-
-def share_out(slots: int, open_tasks: Mapping[int, int], width: int = 1) -> dict[int, int]:
-    """How many leases of each lane so many slots are, by the lanes' open tasks.
-
-    Args:
-        slots: that could be used.
-        open_tasks: of each lane.
-        width: how many slots a lease has.
-    """
-    total = sum(open_tasks.values())
-    return {
-        lane: math.ceil(min(tasks, slots * tasks / total) / width) for lane, tasks in open_tasks.items() if tasks > 0
-    }

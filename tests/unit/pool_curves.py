@@ -68,10 +68,12 @@ def play(works: Sequence[Work], slowdown: Slowdown, pool: Pool | int, seed: int 
     while batch.waiting or batch.agenda:
         batch.start_slots()
         if isinstance(pool, Pool):
-            pool.see(batch.slots, batch.now)
+            pool.see(batch.slots, math.inf, batch.now)
         chunk = batch.end_next()
+        if isinstance(pool, Pool):
+            pool.see(batch.slots, math.inf, batch.now)
         if isinstance(pool, Pool) and chunk is not None:
-            pool.on_chunk([chunk.times], chunk.began_at, 1, batch.slots, batch.now, chunk.cpu_s)
+            pool.on_chunk([chunk.times], chunk.began_at, 1, batch.now, chunk.cpu_s)
             left_s = batch.left_s * slowdown(batch.slots) / batch.slots
             change = pool.decide(len(batch.waiting), left_s, batch.now)
             if change is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -177,18 +178,20 @@ def test_each_change_says_why() -> None:
 def test_slots_that_ray_does_not_place_are_given_up() -> None:
     """Where only some of the slots come into being within a minute the pool goes back to those, and says so."""
     pool = Pool(4, PoolLimits(1, 64), cores=64)
-    pool.see(4, 0.0)
+    pool.see(4, math.inf, 0.0)
     now, change = 0.0, None
     while change is None:
         now += 0.25
-        pool.on_chunk([times(0, 10, 0.025)], now - 0.25, 1, 4, now, 0.0)
+        pool.see(4, math.inf, now)
+        pool.on_chunk([times(0, 10, 0.025)], now - 0.25, 1, now, 0.0)
         change = pool.decide(10_000, 1_000.0, now)
     assert change.slots == 64
 
     change = None
     while change is None:
         now += 0.25
-        pool.on_chunk([times(0, 10, 0.025)], now - 0.25, 1, 6, now, 0.0)
+        pool.see(6, math.inf, now)
+        pool.on_chunk([times(0, 10, 0.025)], now - 0.25, 1, now, 0.0)
         change = pool.decide(10_000, 1_000.0, now)
 
     assert now < 2 * PATIENCE_S
@@ -205,9 +208,10 @@ def test_nodes_that_go_take_their_slots_along() -> None:
     assert change is not None
     assert (change.slots, change.reason) == (4, "from 8 to 4: no more than 4 can be used now")
     assert pool.limit(PoolLimits(1, 16), 2.0) is None
-    pool.see(4, 2.0)
+    pool.see(4, math.inf, 2.0)
     for end in range(3, 60):
-        pool.on_chunk([times(0, 1, 1.0)], end - 0.99, 1, 4, float(end), 1.0)
+        pool.see(4, math.inf, float(end))
+        pool.on_chunk([times(0, 1, 1.0)], end - 0.99, 1, float(end), 1.0)
         change = pool.decide(1_000, 1_000.0, float(end))
         if change is not None:
             break
@@ -218,7 +222,7 @@ def test_nodes_that_go_take_their_slots_along() -> None:
 def test_a_pool_that_rests_wakes_when_run_times_change() -> None:
     """When tasks of the same kinds come to take another time, the pause before the next probe is over."""
     pool = Pool(4, PoolLimits(4, 4))
-    pool.see(4, 0.0)
+    pool.see(4, math.inf, 0.0)
     now = 0.0
 
     def go_on(task_s: float, seconds: float) -> None:
@@ -227,7 +231,8 @@ def test_a_pool_that_rests_wakes_when_run_times_change() -> None:
         while now < end:
             now += 0.2
             for _ in range(4):
-                pool.on_chunk([times(0, 1, task_s)], now - 0.19, 1, 4, now, 0.0)
+                pool.see(4, math.inf, now)
+                pool.on_chunk([times(0, 1, task_s)], now - 0.19, 1, now, 0.0)
             pool.decide(10_000, 1_000.0, now)
 
     go_on(0.18, 2.0)
