@@ -113,7 +113,8 @@ class Results(Selection):
         super().__init__(records)
         self._records = records
         self._slots = slots
-        self._changes = changes
+        self.slot_changes = changes
+        """When the number of slots changed, in Unix seconds, and to which one, where that followed what paid."""
         self.run_dir = run_dir
         self.counts = records.counts
 
@@ -126,7 +127,7 @@ class Results(Selection):
         """How the run went; see `dfz_ray.journal.measures.measure`."""
         from dfz_ray.journal.measures import measure
 
-        return measure(self._records.spans, self.counts, self._slots, self._changes)
+        return measure(self._records.spans, self.counts, self._slots, self.slot_changes)
 
     @functools.cached_property
     def digest(self) -> str:
