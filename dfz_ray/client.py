@@ -127,6 +127,7 @@ def run(
     max_workers: int | None = None,
     run_dir: str | Path | None = None,
     address: str | None = None,
+    use_threads: bool = False,
     progress: bool | Tell | None = None,
     retry_failed: bool = False,
     config: str | Path | Mapping[str, Any] | Settings | None = None,
@@ -141,6 +142,7 @@ def run(
         max_workers: how many tasks may execute at once; None: as many as the cluster holds.
         run_dir: the folder of the run; None: a temporary one, which is kept only if a task does not complete.
         address: which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one.
+        use_threads: tasks share the processes that the cluster holds, on threads: for work that waits.
         progress: None shows a bar where stderr is a terminal, True and False say so; a callable receives the counts.
         retry_failed: make the failed tasks of a run that goes on due again.
         config: a configuration file, the same as a dict, or Settings.
@@ -165,6 +167,7 @@ def run(
         slots=slots,
         run_dir=run_dir,
         address=address,
+        use_threads=use_threads,
         progress=progress,
         retry_failed=retry_failed,
     )
@@ -177,6 +180,7 @@ def run_checked(
     slots: int | None = None,
     run_dir: str | Path | None = None,
     address: str | None = None,
+    use_threads: bool = False,
     progress: bool | Tell | None = None,
     retry_failed: bool = False,
 ) -> Results:
@@ -191,7 +195,7 @@ def run_checked(
     try:
         connect(address or settings.address)
         with show_progress(progress) as tell:
-            slots = _work_until_done(folder, batch, domains, settings, slots, tell, retry_failed)
+            slots = _work_until_done(folder, batch, domains, settings, slots, tell, retry_failed, use_threads)
     except BaseException as error:
         begun = RunFolder(folder).holds_run()
         if begun and not isinstance(error, RunFolderRefused):
@@ -211,13 +215,14 @@ def _work_until_done(
     slots: int | None,
     tell: Tell,
     retry_failed: bool,
+    use_threads: bool,
 ) -> int:
     """Open the run, submit the batch and wait for the end; where the manager dies, do it again: there is no other way.
 
     Returns:
         The number of slots.
     """
-    from dfz_ray.runtime.run_handle import RunHandle, boot_workers, count_slots
+    from dfz_ray.runtime.run_handle import RunHandle, boot_workers, count_slots, share_slots
 
     managers, ended = 0, -1
     while True:
@@ -225,7 +230,10 @@ def _work_until_done(
         try:
             shapes, tasks = _shapes_of(folder, batch)
             name, seed = (batch.name, batch.seed) if batch else ("", 0)
-            handle = RunHandle(folder, name, slots or count_slots(shapes, tasks), settings, retry_failed, seed)
+            given, width = slots or count_slots(shapes, tasks), 1
+            if use_threads:
+                given, width = share_slots(slots, shapes, tasks)
+            handle = RunHandle(folder, name, given, settings, retry_failed, seed, width)
             if batch is not None:
                 handle.submit(batch, domains)
             wait_for_end(handle, tell)

@@ -44,6 +44,8 @@ class Domain:
     """`draw(rng, given)`: valid parameters for a generated task; what is given wins. None: the defaults."""
     check: Callable[[Any, Resources], None] = always_fits
     """Raises ValueError, with the expectation as its text, where the declared resources can't hold the task."""
+    exclusive: bool = False
+    """Whether a task needs a process of its own, also where others share one: its library runs one thing at a time."""
     libraries: tuple[str, ...] = ()
     """Modules that compute imports: looked for before a run, imported before a worker is timed."""
     extra: str = ""

@@ -55,7 +55,7 @@ from dfz_ray.runtime.submission import (
     SubmittedKind,
     kind_policy,
 )
-from dfz_ray.runtime.worker import END, WAIT, Ended, Order, Report, make_lease_function, pack_works
+from dfz_ray.runtime.worker import END, NOTED, Ended, Order, Report, make_lease_function, pack_works
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
 
@@ -92,6 +92,9 @@ class ActiveRun:
         self._shapes: list[Resources] = []
         self._domain_of: list[str] = []
         self._functions: dict[str, Any] = {}
+        self._exclusive: set[str] = set()
+        """Domains of which each task needs a process of its own."""
+        self._width = options.engine.width
         self._timeouts: list[float | None] = []
         """By kind."""
         self._files: dict[str, bytes] = dict(self._recovered.files)
@@ -184,6 +187,8 @@ class ActiveRun:
     def _load_domains(self, domains: Sequence[ShippedDomain]) -> None:
         for domain in domains:
             self._functions[domain.name] = make_lease_function(domain.name, domain.pickled)
+            if domain.exclusive:
+                self._exclusive.add(domain.name)
 
     def _add_kinds(self, kinds: Sequence[SubmittedKind]) -> list[KindEntry]:
         """Make kinds known, and the lanes that are new with them; returns them as the engine takes them."""
@@ -196,7 +201,7 @@ class ActiveRun:
                 self._domain_of.append(kind.domain)
             policy = kind_policy(Policy.model_validate_json(kind.policy))
             self._timeouts.append(policy.timeout_s)
-            entries.append(KindEntry(kind.name, lane, policy))
+            entries.append(KindEntry(kind.name, lane, policy, kind.domain in self._exclusive))
         if len(self._shapes) > before:
             self._nodes.size(range(before, len(self._shapes)))
         return entries
@@ -254,9 +259,11 @@ class ActiveRun:
             self._handle(ChunkEnded(report.lease, report.ended, numbers, durations_s, failures))
         if report.began is not None:
             self._handle(ChunkBegan(report.lease, report.began))
-        self._orders.pop(report.lease, None)
-        self._handle(WorkAsked(report.lease))
-        order = self._orders.pop(report.lease)
+        order = NOTED
+        if report.asks:
+            self._orders.pop(report.lease, None)
+            self._handle(WorkAsked(report.lease, report.busy))
+            order = self._orders.pop(report.lease)
         self._measure_manager(time.thread_time() - begun, report.ended is not None)
         return order
 
@@ -288,7 +295,8 @@ class ActiveRun:
         domain, shape = self._domain_of[command.lane], self._shapes[command.lane]
         name = domain if command.kind == domain else f"{domain}: {command.kind}"
         function = self._functions[domain].options(name=name, **remote_options(shape))
-        call = function.remote(self._manager, self._id, command.lease, shape.threads, self._grace_s)
+        width = 1 if domain in self._exclusive else self._width
+        call = function.remote(self._manager, self._id, command.lease, shape.threads, self._grace_s, width)
         self._leases.watch(command.lease, call)
 
     def _give_chunk(self, command: GiveChunk) -> None:
@@ -296,10 +304,10 @@ class ActiveRun:
         timeouts_s = [self._deadlines.get(number) for number in numbers] if self._deadlines else None
         works = pack_works(numbers, [self._works[number] for number in numbers], timeouts_s)
         self._journal.add_chunk(command)
-        self._orders[command.lease] = Order(command.chunk.id, works, command.chunk.budget_s)
+        self._orders[command.lease] = Order(command.chunk.id, works, command.chunk.budget_s, threads=command.threads)
 
     def _answer_wait(self, command: AnswerWait) -> None:
-        self._orders[command.lease] = WAIT
+        self._orders[command.lease] = Order(threads=command.threads)
 
     def _answer_end(self, command: AnswerEnd) -> None:
         self._orders[command.lease] = END
@@ -335,7 +343,7 @@ class ActiveRun:
 
     def _read(self) -> Reading:
         notices = list(self._nodes.notices.values())
-        return Reading(self._engine.tasks.counts, self._engine.leases, self._writer.commits, notices)
+        return Reading(self._engine.tasks.counts, self._engine.slots_in_use, self._writer.commits, notices)
 
     def _measure_manager(self, spent_s: float, ended: bool) -> None:
         self._spent_s += spent_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import threading
 import time
 import uuid
@@ -44,6 +45,9 @@ BLOCK_BYTES = 2**26
 """And fewer where their parameters are larger than this: a column of the journal holds those of a whole block."""
 MIN_CPUS = 0.25
 """A shape that declares less than this, or nothing, counts as this much when slots are counted: each is a process."""
+THREADS = 16
+"""Threads of a process where nobody names a number of slots: so many tasks that wait for nine tenths of their time, or
+more, keep a core busy; many more of those that compute would only wait for each other."""
 BOOTED_AT_MOST = 64
 """Beyond so many workers, waiting for the first of them is not what takes the time."""
 LOOK_S = 5.0
@@ -109,6 +113,7 @@ class RunHandle:
         settings: how tasks are handed out and written down.
         retry_failed: make failed tasks due again.
         seed: of what is drawn as the run goes on, which is the delays before retries.
+        width: how many tasks may share a process at most, on threads.
 
     Raises:
         RunFolderRefused: the folder holds something else, or a live process works on the run.
@@ -117,13 +122,20 @@ class RunHandle:
     """
 
     def __init__(
-        self, folder: Path, name: str, slots: int, settings: Settings, retry_failed: bool = False, seed: int = 0
+        self,
+        folder: Path,
+        name: str,
+        slots: int,
+        settings: Settings,
+        retry_failed: bool = False,
+        seed: int = 0,
+        width: int = 1,
     ) -> None:
         self.folder = folder.absolute()
         self.slots = slots
         self.id = uuid.uuid4().hex
         self._manager = get_manager()
-        options = _options(slots, settings, seed)
+        options = _options(slots, settings, seed, width)
         meta = {
             "run_id": self.id,
             "name": name,
@@ -267,7 +279,7 @@ class _Texts:
         return found[1]
 
 
-def _options(slots: int, settings: Settings, seed: int) -> RunOptions:
+def _options(slots: int, settings: Settings, seed: int, width: int) -> RunOptions:
     faults, chunking, journal = settings.faults, settings.chunking, settings.journal
     engine = EngineOptions(
         slots,
@@ -277,6 +289,7 @@ def _options(slots: int, settings: Settings, seed: int) -> RunOptions:
         faults.preempt_after_s,
         faults.free_losses,
         seed=seed,
+        width=width,
     )
     return RunOptions(engine, journal.inline_result_bytes, journal.durable, faults.node_wait_s)
 
@@ -298,7 +311,7 @@ def ship(domain: Domain) -> ShippedDomain:
             f"domain {domain.name!r} can't be sent to the workers: with what it refers to it has {len(pickled)} bytes, "
             f"and at most {DOMAIN_LIMIT_BYTES} may travel; let it read large data from a file"
         )
-    return ShippedDomain(domain.name, pickled, json.dumps(sorted(domain.volatile)))
+    return ShippedDomain(domain.name, pickled, json.dumps(sorted(domain.volatile)), domain.exclusive)
 
 
 def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
@@ -309,6 +322,22 @@ def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
         (min(capacity(request_of(shape), nodes), cores / max(shape.cpus, MIN_CPUS)) for shape in shapes), default=1
     )
     return int(max(1, min(most, tasks)))
+
+
+def share_slots(slots: int | None, shapes: Iterable[Resources], tasks: int) -> tuple[int, int]:
+    """The slots of a run whose tasks share processes, and how many of them one process has.
+
+    There are as many processes as the cluster holds of the smallest shape, and no more than slots.
+
+    Args:
+        slots: how many are asked for; None: THREADS for each process.
+        shapes: of the tasks.
+        tasks: how many there are.
+    """
+    processes = count_slots(shapes, tasks if slots is None else slots)
+    if slots is None:
+        slots = max(1, min(THREADS * processes, tasks))
+    return slots, math.ceil(slots / processes)
 
 
 def _check_node() -> None:
