@@ -45,6 +45,7 @@ class BatchHandle:
         domains: those that the batch names, ready to travel; None: they are found when the run is opened.
         slots: how many tasks may execute at once; None: as many as the cluster holds; `auto`.
         address: which Ray.
+        use_threads: whether tasks share processes, on threads.
         retry_failed: make the failed tasks of a run that goes on due again.
         tells: whether `as_completed` will be asked for.
         tell: is told the counts as they change.
@@ -61,6 +62,7 @@ class BatchHandle:
         domains: Mapping[str, ShippedDomain] | None = None,
         slots: MaxWorkers = None,
         address: str | None = None,
+        use_threads: bool = False,
         retry_failed: bool = False,
         tells: bool = True,
         tell: Tell | None = None,
@@ -87,6 +89,7 @@ class BatchHandle:
             folder,
             slots=slots,
             address=address,
+            use_threads=use_threads,
             seed=batch.seed if batch else 0,
             retry_failed=retry_failed,
             is_endless=False,

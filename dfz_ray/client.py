@@ -42,6 +42,7 @@ def run(
     max_workers: MaxWorkers = None,
     run_dir: str | Path | None = None,
     address: str | None = None,
+    use_threads: bool = False,
     progress: bool | Tell | None = None,
     retry_failed: bool = False,
     config: str | Path | Mapping[str, Any] | Settings | None = None,
@@ -56,6 +57,7 @@ def run(
         max_workers: how many tasks may execute at once; None: as many as the cluster holds; `auto`: by what pays.
         run_dir: the folder of the run; None: a temporary one, which is kept only if a task does not complete.
         address: which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one.
+        use_threads: tasks share the processes that the cluster holds, on threads: for work that waits.
         progress: None shows a bar where stderr is a terminal, True and False say so; a callable receives the counts.
         retry_failed: make the failed tasks of a run that goes on due again.
         config: a configuration file, the same as a dict, or Settings.
@@ -80,6 +82,7 @@ def run(
         slots=slots,
         run_dir=run_dir,
         address=address,
+        use_threads=use_threads,
         progress=progress,
         retry_failed=retry_failed,
     )
@@ -91,6 +94,7 @@ def submit(
     max_workers: MaxWorkers = None,
     run_dir: str | Path | None = None,
     address: str | None = None,
+    use_threads: bool = False,
     progress: bool | Tell | None = False,
     retry_failed: bool = False,
     config: str | Path | Mapping[str, Any] | Settings | None = None,
@@ -104,6 +108,7 @@ def submit(
         max_workers: how many tasks may execute at once.
         run_dir: the folder of the run.
         address: which Ray.
+        use_threads: whether tasks share processes, on threads.
         progress: True shows a bar; a callable receives the counts, in a thread of its own.
         retry_failed: make the failed tasks of a run that goes on due again.
         config: a configuration file, the same as a dict, or Settings.
@@ -119,7 +124,8 @@ def submit(
     checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
     shown = contextlib.ExitStack()
     tell = shown.enter_context(show_progress(progress))
-    return _start(checked, settings, slots, run_dir, address, retry_failed, tells=True, tell=tell, on_end=shown.close)
+    given = (settings, slots, run_dir, address, use_threads, retry_failed)
+    return _start(checked, *given, tells=True, tell=tell, on_end=shown.close)
 
 
 def run_checked(
@@ -129,6 +135,7 @@ def run_checked(
     slots: MaxWorkers = None,
     run_dir: str | Path | None = None,
     address: str | None = None,
+    use_threads: bool = False,
     progress: bool | Tell | None = None,
     retry_failed: bool = False,
 ) -> Results:
@@ -137,7 +144,8 @@ def run_checked(
         _check_resumable(Path(run_dir or "."))
     tells = logger.isEnabledFor(logging.DEBUG)
     domains = shipped_domains(batch) if batch is not None else None  # what can't travel is told before anything starts
-    handle = _start(batch, settings, slots, run_dir, address, retry_failed, tells=tells, domains=domains)
+    given = (settings, slots, run_dir, address, use_threads, retry_failed)
+    handle = _start(batch, *given, tells=tells, domains=domains)
     folder = Path(handle.run_dir)
     try:
         with show_progress(progress) as tell:
@@ -159,6 +167,7 @@ def _start(
     slots: MaxWorkers,
     run_dir: str | Path | None,
     address: str | None,
+    use_threads: bool,
     retry_failed: bool,
     *,
     tells: bool,
@@ -174,6 +183,7 @@ def _start(
         domains=domains,
         slots=slots,
         address=address,
+        use_threads=use_threads,
         retry_failed=retry_failed,
         tells=tells,
         tell=tell,

@@ -20,11 +20,12 @@ from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.record import STATES
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.resources import Resources
-from dfz_ray.specs.settings import AUTO, MaxWorkers, Settings
+from dfz_ray.specs.settings import MaxWorkers, Settings
 
 if TYPE_CHECKING:
     from dfz_ray.runtime.news import News
     from dfz_ray.runtime.run_handle import RunHandle
+    from dfz_ray.runtime.slot_plan import SlotPlan
     from dfz_ray.runtime.submission import ShippedDomain
 
 logger = logging.getLogger("dfz_ray")
@@ -54,6 +55,7 @@ class LiveRun:
         slots: how many tasks may execute at once; None: as many of the first batch's shapes as the cluster holds;
             `auto`: as many at first, and then by what pays.
         address: which Ray.
+        use_threads: whether tasks share processes, on threads.
         seed: of what is drawn as the run goes on, which is the delays before retries.
         retry_failed: make the failed tasks of a run that goes on due again.
         is_endless: whether it waits for further batches; else it closes itself when no task is open.
@@ -72,6 +74,7 @@ class LiveRun:
         *,
         slots: MaxWorkers = None,
         address: str | None = None,
+        use_threads: bool = False,
         seed: int = 0,
         retry_failed: bool = False,
         is_endless: bool = True,
@@ -87,7 +90,8 @@ class LiveRun:
         """Id, domain and kind of the tasks that the run had when it was opened."""
         self.finishes_at_exit = finishes_at_exit
         self._name, self._settings, self._address, self._seed = name, settings, address, seed
-        self._is_auto = slots == AUTO
+        self._asked, self._use_threads = slots, use_threads
+        self._plan: SlotPlan | None = None
         self._retry_failed = retry_failed
         self._is_endless = is_endless
         self._watch = watch
@@ -254,21 +258,16 @@ class LiveRun:
                 raise
 
     def _open(self) -> RunHandle:
-        from dfz_ray.runtime.run_handle import RunHandle, count_slots
+        from dfz_ray.runtime.run_handle import RunHandle
+        from dfz_ray.runtime.slot_plan import plan_slots
 
-        if self.slots is None:
+        if self._plan is None:
             shapes, tasks = _shapes_of(self.folder, self._first_batch)
-            self.slots = count_slots(shapes, ENDLESS if self._is_endless else tasks)
+            self._plan = plan_slots(self._asked, self._use_threads, shapes, ENDLESS if self._is_endless else tasks)
+            self.slots = self._plan.slots
         tells = self._watch is not None
         handle = RunHandle(
-            self.folder,
-            self._name,
-            self.slots,
-            self._settings,
-            self._retry_failed,
-            self._seed,
-            tells=tells,
-            is_auto=self._is_auto,
+            self.folder, self._name, self._plan, self._settings, self._retry_failed, self._seed, tells=tells
         )
         if handle.tasks and self._watch is not None:
             with JournalReader(self.folder) as journal:

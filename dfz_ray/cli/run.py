@@ -40,6 +40,7 @@ _WORK_OPTIONS = (
         metavar="N|auto",
         help="How many tasks may execute at once; auto: by what pays.",
     ),
+    click.option("--use-threads", is_flag=True, help="Tasks share processes, on threads: for work that waits."),
     click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one)."),
     click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains."),
     click.option("--config", metavar="FILE", help="Settings; configs/default.yaml explains them."),
@@ -120,6 +121,7 @@ def _work(
             slots=options["max_workers"] or settings.max_workers,
             run_dir=folder,
             address=options["address"],
+            use_threads=options["use_threads"],
             retry_failed=retry_failed,
         )
     finally:  # one that is interrupted, too, is the last run; one that was refused is not

@@ -27,6 +27,7 @@ class AutoSlots:
     def __init__(self, options: EngineOptions, queue: Queue, hands: Hands, set_slots: Callable[[int], None]) -> None:
         self._pool = Pool(options.slots, options.pool or PoolLimits(), options.cores)
         self._width = options.width
+        self._processes = options.processes
         self._queue = queue
         self._hands = hands
         self._set_slots = set_slots
@@ -50,12 +51,17 @@ class AutoSlots:
 
     def limit(self, event: PoolLimited, now: float) -> list[Command]:
         """The cluster holds another number of slots."""
+        self._processes = event.processes
         return self._follow(self._pool.limit(PoolLimits(event.least, event.most), now))
 
     def find_needs(self) -> dict[int, int]:
         """By lane, how many leases it could use if the cluster held them: twice as many, where more may pay."""
-        slots = 2 * self._pool.slots if self._pool.wants_more else self._pool.slots
-        return share_out(slots, {lane.number: lane.waiting + lane.leases for lane in self._queue.lanes}, self._width)
+        pool = self._pool
+        # In thread mode there may be room for more in the processes that there are.
+        leases = pool.slots if self._width == 1 else self._processes
+        is_full = self._width == 1 or 2 * pool.slots > pool.limits.most
+        wanted = 2 * leases if pool.wants_more and is_full else leases
+        return share_out(wanted, {lane.number: lane.waiting + lane.leases for lane in self._queue.lanes})
 
     def _count_active(self) -> tuple[int, float]:
         """How many slots are in use, of leases that Ray has placed; and how many could be, with what there is to do."""
@@ -71,15 +77,12 @@ class AutoSlots:
         return [NotePoolChanged(change.slots, change.reason)]
 
 
-def share_out(slots: int, open_tasks: Mapping[int, int], width: int = 1) -> dict[int, int]:
-    """How many leases of each lane so many slots are, by the lanes' open tasks.
+def share_out(leases: int, open_tasks: Mapping[int, int]) -> dict[int, int]:
+    """How many of some leases each lane gets, by the lanes' open tasks.
 
     Args:
-        slots: that could be used.
+        leases: that could be used.
         open_tasks: of each lane.
-        width: how many slots a lease has.
     """
     total = sum(open_tasks.values())
-    return {
-        lane: math.ceil(min(tasks, slots * tasks / total) / width) for lane, tasks in open_tasks.items() if tasks > 0
-    }
+    return {lane: math.ceil(min(tasks, leases * tasks / total)) for lane, tasks in open_tasks.items() if tasks > 0}

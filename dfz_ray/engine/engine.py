@@ -72,7 +72,7 @@ class Engine:
         self._queue = Queue()
         self._kind_of = array("l")
         self._hands = Hands(self.tasks, self._queue, self._kind_of, options.first_chunk)
-        self._slots = Slots(options.slots, options.target_s, options.width, self._hands)
+        self._slots = Slots(options.slots, options.target_s, options.width, self._hands, options.processes)
         self._is_wide = options.width > 1
         self._attempts = Attempts(lambda number: self._kind(number).policy, options.free_losses, options.seed)
         self._losses = Losses(self._queue, self._hands, self._attempts)
@@ -274,6 +274,7 @@ class Engine:
 
     def on_pool_limited(self, event: PoolLimited, now: float) -> list[Command]:
         """The slots are as many as the cluster holds, at most."""
+        self._slots.spread(event.processes)
         return [] if self._auto is None else self._auto.limit(event, now)
 
     def on_manager_measured(self, event: ManagerMeasured, now: float) -> list[Command]:

@@ -57,7 +57,7 @@ class Losses:
 
         Where it is not known which one that was, everything that the worker may have begun is suspect, and is run in
         halves until the guilty task is alone: the message that it had begun the next chunk may have died with it. Where
-        the worker executed several, these are the suspects; but a deadline names who overran it.
+        the worker executed several, these are the suspects; but it may be known whose deadlines ended it.
 
         Args:
             lease: the lease, which has no slot any more.
@@ -70,7 +70,8 @@ class Losses:
             reason = event.reason  # it died of something else before it was killed
         is_free = is_stopped or reason in ("preempted", "cancelled")
         executing = self._find_executing(lease, event, is_free)
-        lost = _Loss(reason, event.message, is_free, len(executing or ()) > 1 and not is_free and reason != "timeout")
+        has_suspects = len(executing or ()) > 1 and not (is_free or event.are_guilty)
+        lost = _Loss(reason, event.message, is_free, has_suspects)
         commands: list[Command] = []
         back: list[tuple[Sequence[int], bool]] = []
         for position, held in enumerate(lease.held.values()):

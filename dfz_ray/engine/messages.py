@@ -104,6 +104,8 @@ class LeaseLost:
     """worker_crashed, node_lost, out_of_memory or timeout."""
     executing: Sequence[int] | None = None
     """The tasks that it was executing; None where that is not known. Of a timeout: only those that were overdue."""
+    are_guilty: bool = False
+    """Whether each of these is to blame, also where they are several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,8 @@ class PoolLimited:
 
     least: int
     most: int
+    processes: int
+    """So many the cluster holds."""
 
 
 @dataclass(frozen=True, slots=True)

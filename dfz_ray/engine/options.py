@@ -32,6 +32,8 @@ class EngineOptions:
     """Of the delays before retries."""
     width: int = 1
     """How many slots one lease may have: each runs so many tasks at once, on threads."""
+    processes: int = 1
+    """Over so many leases at least the slots are spread, as far as there are so many."""
     pool: PoolLimits | None = None
     """Between which numbers the slots follow what pays; None: they stay as many as there are."""
     cores: float = 1.0

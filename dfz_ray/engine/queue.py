@@ -254,7 +254,8 @@ class Queue:
             pace: says how many.
             held_s: the work that who is to get them has in hand, for each of its slots.
             width: how many slots it has.
-            least: one task for each of so many of them, whatever it takes.
+            least: one task for each of so many of them, if tasks are short. What takes long, or may, goes alone: so no
+                result waits for another task.
         """
         numbers: list[int] = []
         share_s = pace.share_s(lane.left_s, held_s, width)
@@ -267,9 +268,13 @@ class Queue:
             if numbers and (policy.priority, timeout_s < math.inf) != (priority, is_limited):
                 break  # what has no deadline would spoil the limit
             priority, is_limited = policy.priority, timeout_s < math.inf
+            if not times.known or times.mean_s > pace.aim_s:
+                if numbers:
+                    break  # it would spoil the estimate
+                share_s, least = 0.0, 1
             rest_s, lacking = share_s - expected_s, max(least - len(numbers), 0)
-            if numbers and not lacking and (not times.known or times.mean_s > rest_s):
-                break  # what is unknown goes alone, or on threads that have nothing else: it would spoil the estimate
+            if numbers and not lacking and times.mean_s > rest_s:
+                break
             rest_s = min(rest_s, timeout_s * width)  # a chunk is to be no longer than a deadline
             size = chunk_size(times, kind.waiting.count, kind.last_size, rest_s, max(lacking, 1))
             size = min(size, TASKS_LIMIT - len(numbers))

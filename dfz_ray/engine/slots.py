@@ -19,12 +19,14 @@ class Slots:
         target_s: the work that a chunk aims at.
         width: how many of them one lease may have at most.
         hands: the leases that are out.
+        processes: over so many leases at least they are spread, as far as there are so many.
     """
 
-    def __init__(self, count: int, target_s: float, width: int, hands: Hands) -> None:
+    def __init__(self, count: int, target_s: float, width: int, hands: Hands, processes: int = 1) -> None:
         self.pace = Pace(count, target_s)
         self._width = width
         self._hands = hands
+        self._least_processes = processes
         self.set(count)
 
     @property
@@ -34,10 +36,15 @@ class Slots:
 
     def set(self, count: int) -> None:
         """From now on there are so many: what is too much ends as it asks for more."""
-        self._processes = math.ceil(count / self._width)
+        self._processes = max(math.ceil(count / self._width), min(count, self._least_processes))
         self._fair = math.ceil(count / self._processes)
         """How many slots each lease has where so many leases share them."""
         self.pace = replace(self.pace, slots=count, width=self._fair)
+
+    def spread(self, processes: int) -> None:
+        """From now on they are spread over so many leases at least, as far as there are so many."""
+        self._least_processes = processes
+        self.set(self.count)
 
     def measure(self, per_chunk_s: float) -> None:
         """The manager takes so long for a chunk."""

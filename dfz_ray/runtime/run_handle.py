@@ -8,7 +8,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,11 @@ from dfz_ray.garbage import collector_paused
 from dfz_ray.journal.columns import TaskColumns
 from dfz_ray.journal.recovery import read_contents
 from dfz_ray.runtime.news import News
-from dfz_ray.runtime.nodes import count_held, is_alive, live_nodes
+from dfz_ray.runtime.nodes import is_alive, live_nodes
+from dfz_ray.runtime.slot_plan import SlotPlan
 from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission, SubmittedKind
 from dfz_ray.runtime.task_manager import TaskManager
 from dfz_ray.specs.batch import Batch
-from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.settings import Settings
 from dfz_ray.specs.task import Task
 
@@ -105,12 +105,11 @@ class RunHandle:
     Args:
         folder: where the run is, or is to be.
         name: of a new run, for its journal.
-        slots: how many tasks may execute at once.
+        slots: how many tasks may execute at once, or how a run begins whose number follows what pays.
         settings: how tasks are handed out and written down.
         retry_failed: make failed tasks due again.
         seed: of what is drawn as the run goes on, which is the delays before retries.
         tells: whether `news` will be asked for.
-        is_auto: whether the number of slots follows what pays, from this one on.
 
     Raises:
         RunFolderRefused: the folder holds something else, or a live process works on the run.
@@ -122,24 +121,24 @@ class RunHandle:
         self,
         folder: Path,
         name: str,
-        slots: int,
+        slots: int | SlotPlan,
         settings: Settings,
         retry_failed: bool = False,
         seed: int = 0,
         tells: bool = False,
-        is_auto: bool = False,
     ) -> None:
+        plan = SlotPlan(slots) if isinstance(slots, int) else slots
         self.folder = folder.absolute()
-        self.slots = slots
+        self.slots = plan.slots
         self.id = uuid.uuid4().hex
         self._manager = get_manager()
-        options = _options(slots, settings, seed, tells, is_auto)
+        options = _options(plan, settings, seed, tells)
         meta = {
             "run_id": self.id,
             "name": name,
             "created_at": repr(time.time()),
             "dfz_ray": version("dfz_ray"),
-            "slots": str(slots),
+            "slots": str(plan.slots),
         }
         opened: OpenedRun = _get(self._manager.open_run.remote(self.id, str(self.folder), options, meta, retry_failed))
         self.tasks = opened.tasks
@@ -301,27 +300,24 @@ class _Texts:
         return found[1]
 
 
-def _options(slots: int, settings: Settings, seed: int, tells: bool, is_auto: bool) -> RunOptions:
+def _options(plan: SlotPlan, settings: Settings, seed: int, tells: bool) -> RunOptions:
     faults, chunking, journal = settings.faults, settings.chunking, settings.journal
     engine = EngineOptions(
-        slots,
+        plan.slots,
         chunking.target_s,
         chunking.lease_s,
         faults.grace_s,
         faults.preempt_after_s,
         faults.free_losses,
         seed=seed,
-        pool=_limits(slots, settings) if is_auto else None,
-        cores=sum(node.get("CPU", 0.0) for node in live_nodes()) if is_auto else 1.0,
+        width=plan.width,
+        processes=plan.processes,
+        # What the nodes hold is told as soon as they have been looked at.
+        pool=PoolLimits(settings.pool.least, settings.pool.most or plan.slots) if plan.is_auto else None,
+        cores=sum(node.get("CPU", 0.0) for node in live_nodes()) if plan.is_auto else 1.0,
     )
     most = settings.pool.most
     return RunOptions(engine, journal.inline_result_bytes, journal.durable, faults.node_wait_s, tells, most)
-
-
-def _limits(slots: int, settings: Settings) -> PoolLimits:
-    """At first: more is known when the manager has seen the nodes."""
-    least, most = settings.pool.least, settings.pool.most
-    return PoolLimits(least, max(least, slots) if most is None else max(least, most))
 
 
 def ship(domain: Domain) -> ShippedDomain:
@@ -341,12 +337,7 @@ def ship(domain: Domain) -> ShippedDomain:
             f"domain {domain.name!r} can't be sent to the workers: with what it refers to it has {len(pickled)} bytes, "
             f"and at most {DOMAIN_LIMIT_BYTES} may travel; let it read large data from a file"
         )
-    return ShippedDomain(domain.name, pickled, json.dumps(sorted(domain.volatile)))
-
-
-def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
-    """The slots of a run that names no number: as many of its smallest shape as the cluster holds, at least 1."""
-    return int(max(1, min(count_held(shapes, live_nodes()), tasks)))
+    return ShippedDomain(domain.name, pickled, json.dumps(sorted(domain.volatile)), domain.exclusive)
 
 
 def _check_node() -> None:

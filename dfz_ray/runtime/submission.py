@@ -49,6 +49,8 @@ class ShippedDomain(NamedTuple):
     pickled: bytes
     volatile: str
     """JSON list, for the journal."""
+    exclusive: bool = False
+    """Whether each of its tasks needs a process of its own."""
 
 
 @dataclass(frozen=True)

@@ -247,8 +247,8 @@ class Simulation:
                 case KillLease():
                     worker = self.workers.get(command.lease)
                     is_late = worker is not None and command.why == "timeout"
-                    guilty = worker.find_overdue() if worker is not None and is_late else None
-                    self.lose(command.lease, "worker_crashed" if guilty is None else "timeout", guilty)
+                    guilty = worker.find_overdue() if worker is not None and is_late else ()
+                    self.lose(command.lease, "timeout" if guilty else "worker_crashed", guilty)
                 case InterruptLease():
                     self._interrupt(command)
                 case NotePoolChanged():
@@ -299,13 +299,13 @@ class Simulation:
 
         self.at(self.now + self.take_s("message"), arrive)
 
-    def lose(self, lease: int, reason: str, guilty: int | None = None) -> None:
+    def lose(self, lease: int, reason: str, guilty: Sequence[int] = ()) -> None:
         """Let a worker die, if it lives; the manager is told which tasks it executed, or which of them hung."""
         worker = self.workers.get(lease)
         if worker is None:
             return
-        executing = worker.executing if guilty is None else (guilty,)
-        lost = LeaseLost(lease, f"the worker of lease {lease} died", reason, executing)
+        message = f"the worker of lease {lease} died"
+        lost = LeaseLost(lease, message, reason, guilty or worker.executing, bool(guilty))
         self.remove(worker)
         self.at(self.now + self.take_s("loss"), lambda: self.tell(lost))
 

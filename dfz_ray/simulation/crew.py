@@ -73,15 +73,14 @@ class Crew:
         """The tasks that it executes."""
         return tuple(self._executing)
 
-    def find_overdue(self) -> int | None:
-        """The task that is beyond its deadline for the longest time, if any is."""
+    def find_overdue(self) -> Sequence[int]:
+        """The tasks that are beyond their deadlines."""
         tasks, now = self._cluster.tasks, self._cluster.now
-        dues = [
-            (thread.began_s + timeout_s, number)
+        return [
+            number
             for number, thread in self._executing.items()
-            if (timeout_s := tasks[number].policy.timeout_s) is not None
+            if (timeout_s := tasks[number].policy.timeout_s) is not None and thread.began_s + timeout_s < now
         ]
-        return next((number for due, number in sorted(dues) if due <= now), None)
 
     def go_on(self) -> None:
         """Begin: ask for work when it has started."""
@@ -175,7 +174,7 @@ class Crew:
             return
         if thread.run.kills:
             is_late = thread.run.reason == "timeout"  # then it is known whose deadline it was
-            self._cluster.lose(self.lease, thread.run.reason, number if is_late else None)
+            self._cluster.lose(self.lease, thread.run.reason, self.find_overdue() if is_late else ())
             return
         del self._executing[number]
         now = self._cluster.now

@@ -111,9 +111,9 @@ class Worker:
         now = self._cluster.now
         return sum(max(0.0, min(now, step.ended_s) - step.began_s) for step in self._steps)
 
-    def find_overdue(self) -> int | None:
-        """The task that is beyond its deadline, where it is not the only one that is executed."""
-        return None
+    def find_overdue(self) -> Sequence[int]:
+        """The tasks that are beyond their deadlines, where others may be executed beside them."""
+        return ()
 
     def note_rest(self) -> None:
         """It executes nothing any more, be it that it is dead."""

@@ -188,7 +188,7 @@ class FaultyCluster(Simulation):
         self.journal.write(group)
         super().commit(group)
 
-    def lose(self, lease: int, reason: str, guilty: int | None = None) -> None:
+    def lose(self, lease: int, reason: str, guilty: Sequence[int] = ()) -> None:
         self.deaths += lease in self.workers
         super().lose(lease, reason, guilty)
 

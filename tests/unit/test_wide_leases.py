@@ -14,7 +14,7 @@ from hypothesis.stateful import rule
 from simulated_faults import run_seed
 from test_engine_sequences import INDEX, AnySequence
 from virtual_cluster import ONCE, Job, VirtualCluster
-from witness import Witness
+from witness import Witness, chunk_ended
 
 from dfz_ray.engine.messages import (
     AnswerEnd,
@@ -104,15 +104,20 @@ def test_what_needs_a_process_of_its_own_gets_one() -> None:
     assert (len(answer.chunk.numbers), answer.threads) == (1, 1)
 
 
-def test_an_unknown_kind_gets_one_task_for_each_thread() -> None:
-    """Until a kind is known its chunks have as many tasks as the lease has threads, of several kinds if need be."""
-    witness = Witness(16, width=8)
-    witness.tell(TasksSubmitted([KindEntry(f"k{number}", 0) for number in range(100)], list(range(100))))
+def test_what_takes_long_or_may_goes_alone() -> None:
+    """A task of a kind that is long, or not known, is a chunk for itself: no result waits for another task to end."""
+    cluster = run([Job("long", 2.0)] * 200 + [Job(f"single {number}", 0.01) for number in range(100)])
 
-    answer = witness.ask(0)
+    assert {len(handed.numbers) for handed in cluster.witness.handed} == {1}
+    assert cluster.makespan_s <= 4 * 2.0 + 0.2
 
-    assert isinstance(answer, GiveChunk)
-    assert (len(answer.chunk.numbers), answer.threads) == (8, 8)
+
+def test_short_tasks_go_to_all_threads_at_once() -> None:
+    """Of a kind whose tasks are short a chunk has one for each thread at least, and as many times the work."""
+    cluster = run([Job("k", 0.05)] * 2_000)
+
+    sizes = [len(handed.numbers) for handed in cluster.witness.handed]
+    assert max(sizes) == pytest.approx(32 * 0.2 / 0.05, abs=1)
 
 
 def test_a_lease_with_threads_that_wait_gets_tasks_for_these() -> None:
@@ -199,10 +204,13 @@ def test_several_guilty_ones_are_found() -> None:
     assert Counter(cluster.witness.outcome.values()) == {"completed": 61, "worker_crashed": 3}
 
 
-def with_chunk(policy: KindPolicy = ONCE, busy: int = 4) -> tuple[Witness, Sequence[int]]:
+def with_chunk(policy: KindPolicy = ONCE) -> tuple[Witness, Sequence[int]]:
     """A lease of four slots, and the four tasks that it executes."""
     witness = Witness(4, width=4, grace_s=0.5)
-    witness.tell(TasksSubmitted([KindEntry("k", 0, policy)], [0] * 8))
+    witness.tell(TasksSubmitted([KindEntry("k", 0, policy)], [0] * 9))
+    answer = witness.ask(0)
+    assert isinstance(answer, GiveChunk)
+    witness.tell(chunk_ended(0, answer.chunk, 0.1))
     answer = witness.ask(0)
     assert isinstance(answer, GiveChunk)
     witness.tell(ChunkBegan(0, answer.chunk.id))
@@ -213,12 +221,22 @@ def test_a_deadline_charges_only_the_task_that_overran_it() -> None:
     """Where a deadline cost the process, the overdue task is charged, and those beside it run again, uncharged."""
     witness, numbers = with_chunk(KindPolicy(max_attempts=1, timeout_s=1.0))
 
-    commands = witness.tell(LeaseLost(0, "it ran too long", "timeout", (numbers[2],)), 2.0)
+    commands = witness.tell(LeaseLost(0, "it ran too long", "timeout", numbers[1:3], are_guilty=True), 2.0)
 
-    losses = [command for command in commands if isinstance(command, CommitLosses)]
-    assert [list(command.messages) for command in losses] == [[numbers[2]]]
-    assert witness.charged == {numbers[2]: 1}
+    losses = [number for command in commands if isinstance(command, CommitLosses) for number in command.messages]
+    assert losses == list(numbers[1:3])
+    assert witness.charged == {numbers[1]: 1, numbers[2]: 1}
     assert not witness.engine._queue.lanes[0].suspects
+
+
+def test_who_may_only_have_been_kept_from_ending_is_suspect() -> None:
+    """Where one task kept all others from running beyond their deadlines too, they are run in halves, uncharged."""
+    witness, numbers = with_chunk(KindPolicy(max_attempts=1, timeout_s=1.0))
+
+    witness.tell(LeaseLost(0, "it ran too long", "timeout", numbers[:3]), 2.0)
+
+    assert not witness.charged
+    assert [group.numbers for group in witness.engine._queue.lanes[0].suspects] == [list(numbers[:2]), [numbers[2]]]
 
 
 def test_a_worker_that_keeps_no_deadline_is_killed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from witness import Witness
@@ -119,7 +120,7 @@ class VirtualCluster(Simulation):
 
     def handle(self, event: Event) -> list[Command]:
         if isinstance(event, LeaseLost) and event.executing is not None:
-            event = LeaseLost(event.lease, event.message, event.reason, self._told(event.executing))
+            event = replace(event, executing=self._told(event.executing))
         return self.witness.tell(event, self.now)
 
     def take_s(self, what: str) -> float:
