@@ -21,7 +21,7 @@ from dfz_ray.live_run import LiveRun
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
-from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.settings import MaxWorkers, Settings
 from dfz_ray.specs.task import Task
 
 if TYPE_CHECKING:
@@ -87,10 +87,18 @@ class CallRun:
         is_temporary: whether the folder is removed in the end.
         slots: how many calls may execute at once.
         address: which Ray.
+        use_threads: whether calls share processes, on threads.
     """
 
     def __init__(
-        self, name: str, settings: Settings, folder: Path, is_temporary: bool, slots: int | None, address: str | None
+        self,
+        name: str,
+        settings: Settings,
+        folder: Path,
+        is_temporary: bool,
+        slots: MaxWorkers,
+        address: str | None,
+        use_threads: bool,
     ) -> None:
         self.packer = CallPacker()
         self.is_shut = False
@@ -112,6 +120,7 @@ class CallRun:
             slots=slots,
             address=address,
             own=lambda: [calls_domain()],
+            use_threads=use_threads,
             finishes_at_exit=True,
             watch=self._hear,
             on_end=self._end,

@@ -18,13 +18,13 @@ from pydantic import ValidationError
 from dfz_ray.call_future import CallFuture
 from dfz_ray.call_map import CallMap
 from dfz_ray.call_run import CallRun, Treatment
-from dfz_ray.client import check_max_workers
+from dfz_ray.client import check_slots
 from dfz_ray.errors import InfrastructureLost, InvalidInput
 from dfz_ray.specs.encoding import plain
 from dfz_ray.specs.policy import Policy, merge
 from dfz_ray.specs.problems import find_problems
 from dfz_ray.specs.resources import Resources
-from dfz_ray.specs.settings import Settings, read_settings
+from dfz_ray.specs.settings import MaxWorkers, Settings, read_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -171,8 +171,8 @@ class DFZExecutor(_Calls):
       200 ms later than it could. A call must not wait for another one to be made, or for what is done with the result
       of another one.
     - `map` sends short calls in groups, each of which is one task of the run, and sends the next ones as these end;
-      with a `timeout`, or a deadline for calls, it sends them one by one unless `chunksize` says otherwise. `buffersize`
-      is there before Python 3.14, too.
+      with a `timeout`, or a deadline for calls, it sends them one by one unless `chunksize` says otherwise.
+      `buffersize` is there before Python 3.14, too.
     - `shutdown(cancel_futures=True)` leaves as many of the oldest calls as there are free workers.
     - What a call prints goes to Ray's log of its worker, not to the terminal.
     - Arguments and results are written down in a run folder on this machine, and what has more than some megabytes
@@ -180,8 +180,10 @@ class DFZExecutor(_Calls):
       later on: `dfz resume` and `dfz replay` refuse it.
 
     Args:
-        max_workers: how many calls may execute at once; None: as many as the cluster holds.
+        max_workers: how many calls may execute at once; None: as many as the cluster holds; `auto`: what pays, found
+            out while calls are made.
         address: which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one.
+        use_threads: calls share the processes that the cluster holds, on threads: for work that waits.
         config: a configuration file, the same as a dict, or Settings.
         run_dir: the folder of its run; None: a temporary one, which is removed in the end.
 
@@ -192,18 +194,19 @@ class DFZExecutor(_Calls):
 
     def __init__(
         self,
-        max_workers: int | None = None,
+        max_workers: MaxWorkers = None,
         *,
         address: str | None = None,
+        use_threads: bool = False,
         config: str | Path | Mapping[str, Any] | Settings | None = None,
         run_dir: str | Path | None = None,
     ) -> None:
-        if max_workers is not None and max_workers <= 0:
+        if isinstance(max_workers, int) and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         settings = config if isinstance(config, Settings) else read_settings(config)
-        slots = check_max_workers(max_workers if max_workers is not None else settings.max_workers)
+        slots = check_slots(max_workers if max_workers is not None else settings.max_workers)
         folder = Path(tempfile.mkdtemp(prefix="dfz-calls-")) if run_dir is None else Path(run_dir)
-        run = CallRun("calls", settings, folder, run_dir is None, slots, address)
+        run = CallRun("calls", settings, folder, run_dir is None, slots, address, use_threads)
         super().__init__(run, Treatment(settings.resources, settings.policy))
         self._finalizer = weakref.finalize(self, run.shut)
         self._finalizer.atexit = False  # then the run waits for its calls by itself

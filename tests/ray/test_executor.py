@@ -476,6 +476,26 @@ def test_a_map_that_is_left(executor: DFZExecutor, tmp_path: Path) -> None:
     assert executor.submit(abs, -1).result(DEADLINE_S) == 1
 
 
+def test_calls_on_threads(cluster: None) -> None:
+    """With use_threads calls that wait share processes, and each other's modules; many wait at the same time."""
+    with DFZExecutor(32, use_threads=True) as executor:
+        executor.submit(abs, 1).result(DEADLINE_S)
+        begun = time.monotonic()
+        futures = [executor.submit(sleep_and_tell, 0.5) for _ in range(32)]
+        processes = {future.result(DEADLINE_S) for future in futures}
+        took_s = time.monotonic() - begun
+        assert len(processes) <= 4
+        assert took_s < 0.5 * 32 / 2
+        assert list(executor.map(abs, range(-100, 0))) == list(range(100, 0, -1))
+
+
+def test_as_many_workers_as_pay(cluster: None) -> None:
+    """With `auto` the number of workers is found while calls are made."""
+    with DFZExecutor("auto") as executor:
+        assert list(executor.map(abs, range(-100, 0))) == list(range(100, 0, -1))
+        assert executor.submit(abs, -1).result(DEADLINE_S) == 1
+
+
 def test_arguments(cluster: None) -> None:
     """Arguments that can't be are refused as those of the standard library's executors are."""
     for wrong in (0, -1):
