@@ -5,6 +5,7 @@ DfzError
 ├── MissingExtra        a domain's libraries are not installed
 ├── RunFolderRefused    the folder can't hold this run
 ├── TasksFailed         Results.values() was asked for, but some tasks did not complete
+├── CallFailed          a call failed, and what it raised could not be brought here, or it raised nothing
 ├── InfrastructureLost  Ray, or the manager of the run, is gone
 │   └── ManagerLost     the manager alone: another one can go on with the run
 ├── ClusterUnusable     no Ray to be had at the address, or not one for this run
@@ -134,6 +135,36 @@ class TasksFailed(DfzError):
         first = f"; {self.example[0]}: {self.example[1]}" if self.example else ""
         where = f" (all of them: dfz results {self.run_dir})" if self.run_dir else ""
         return f"{failed} of {total} tasks did not complete{first}{where}"
+
+
+class CallFailed(DfzError):
+    """A call failed: its worker died, it overran its deadline, or what it raised can't be pickled.
+
+    Args:
+        reason: as in the run's journal: exception, worker_crashed, timeout, out_of_memory, ...
+        message: the same as a sentence, or type and text of the exception.
+        traceback: where it was raised, as text; None where it was not.
+    """
+
+    def __init__(self, reason: str, message: str, traceback: str | None = None) -> None:
+        super().__init__(reason, message, traceback)
+        self.reason = reason
+        self.message = message
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return self.message if self.reason == "exception" else f"{self.reason}: {self.message}"
+
+
+class RemoteTraceback(Exception):
+    """The `__cause__` of what a call raised: the traceback on its worker, as text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
 
 
 class IllegalTransition(DfzError):

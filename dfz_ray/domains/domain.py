@@ -44,6 +44,8 @@ class Domain:
     """`draw(rng, given)`: valid parameters for a generated task; what is given wins. None: the defaults."""
     check: Callable[[Any, Resources], None] = always_fits
     """Raises ValueError, with the expectation as its text, where the declared resources can't hold the task."""
+    pack_error: Callable[[BaseException], bytes | None] | None = None
+    """From what a task has raised to what is handed to who waits for it, beside the text; None where it can't be."""
     libraries: tuple[str, ...] = ()
     """Modules that compute imports: looked for before a run, imported before a worker is timed."""
     extra: str = ""

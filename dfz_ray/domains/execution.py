@@ -42,6 +42,8 @@ class Failure(NamedTuple):
     reason: str
     message: str
     traceback: str | None = None
+    payload: bytes | None = None
+    """What the domain's `pack_error` has made of the exception: for who waits for the task, and never written down."""
 
 
 class Execution(NamedTuple):
@@ -134,15 +136,16 @@ def _execute(domain: Domain, work: Work, threads: int, reader: ParametersReader,
     except ValidationError as error:
         return number, None, None, Failure("invalid", _shorten(clean(str(error)), MESSAGE_CHARACTERS))
     except BaseException as error:  # validators may do anything
-        _pass_on_interruption(error)
+        pass_on_interruption(error)
         return number, None, None, describe_exception(error, skip_frames=1)
     try:
         value = domain.compute(parameters, work.seed, threads)
     except BaseException as error:  # also SystemExit: a task ends itself, not its worker
         if _forks != forks:
             _end_child(error)
-        _pass_on_interruption(error)
-        return number, None, None, describe_exception(error, skip_frames=1)
+        pass_on_interruption(error)
+        failure = describe_exception(error, skip_frames=1)
+        return number, None, None, failure._replace(payload=_pack_error(domain, error))
     if _forks != forks:
         _end_child(None)
     try:
@@ -153,7 +156,7 @@ def _execute(domain: Domain, work: Work, threads: int, reader: ParametersReader,
     except Unserializable as error:
         return number, None, None, Failure("unserializable", clean(f"the result: {error}"))
     except BaseException as error:  # a value's own methods may do anything
-        _pass_on_interruption(error)
+        pass_on_interruption(error)
         return number, None, None, describe_exception(error)
 
 
@@ -182,7 +185,17 @@ def _end_child(error: BaseException | None) -> NoReturn:
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def _pass_on_interruption(error: BaseException) -> None:
+def _pack_error(domain: Domain, error: BaseException) -> bytes | None:
+    if domain.pack_error is None:
+        return None
+    try:
+        return domain.pack_error(error)
+    except BaseException as worse:  # an exception's own methods may do anything
+        pass_on_interruption(worse)
+        return None
+
+
+def pass_on_interruption(error: BaseException) -> None:
     """Raise the interruption that an error is, or came of: what a task raises as it cleans up does not hide why."""
     seen: set[int] = set()
     came_of: list[BaseException | None] = [error]

@@ -20,6 +20,10 @@ BUILT_IN = {
 }
 
 
+CALLS = "function"
+"""The domain of function calls (domains/function_call.py): no batch may name it, for its parameters are code."""
+
+
 class Registry:
     """Domains by name; each is imported when it is first asked for."""
 
@@ -32,7 +36,7 @@ class Registry:
         Raises:
             InvalidInput: the name is a built-in one's.
         """
-        if domain.name in BUILT_IN:
+        if domain.name in BUILT_IN or domain.name == CALLS:
             raise InvalidInput([Problem("domain", repr(domain.name), "a name that no built-in domain has")], "domain")
         self._defined[domain.name] = domain
 
@@ -42,6 +46,8 @@ class Registry:
         Raises:
             DfzError: an installed package offers it, but can't be imported.
         """
+        if name == CALLS:
+            return None
         if name in self._defined:
             return self._defined[name]
         if name in BUILT_IN:
@@ -51,6 +57,11 @@ class Registry:
     def get(self, name: str) -> Domain:
         """The domain of that name, which must be known."""
         found = self.find(name)
+        if name == CALLS:
+            raise DfzError(
+                "these tasks are calls of functions: their process alone can go on with them, for what a run folder "
+                "holds is never taken for code"
+            )
         if found is None:
             raise DfzError(
                 f"no domain {name!r} is known here: import the module that defines it (--import), or run the script "

@@ -69,13 +69,15 @@ class RunJournal:
         if command.completed:
             rows.completions.append((chunk, *completions))
         retried, failed = set(command.retried), set(command.failed)
-        for number, began, until, cpu, reason, message, traceback in ended.failures:
+        for number, began, until, cpu, reason, message, traceback, payload in ended.failures:
             attempt = (number, chunk, ATTEMPT_FAILED, 1, began or None, until or None, cpu, reason)
             if number in retried:
                 rows.attempts.append((*attempt, message))
             elif number in failed:
                 rows.attempts.append((*attempt, None))
                 rows.outcomes.append((number, State.FAILED, None, reason, message, traceback))
+                if payload is not None:
+                    self.commits.pending.payloads[number] = payload
         self.commits.pending.completed.extend(command.completed)
         self.commits.pending.failed.extend(command.failed)
         self.commits.soon()

@@ -17,7 +17,7 @@ import ray
 from ray import cloudpickle
 
 from dfz_ray.domains.domain import Domain
-from dfz_ray.domains.execution import Execution, Failure, Work, describe_exception, execute_chunk, thread_budget
+from dfz_ray.domains.execution import Execution, Work, describe_exception, execute_chunk, thread_budget
 from dfz_ray.journal.columns import NOTHING_COMPLETED, Completions, pack, unpack
 from dfz_ray.runtime.mark import Mark
 from dfz_ray.runtime.warden import LeaseWarden
@@ -52,8 +52,8 @@ class Ended(NamedTuple):
     """The same as the manager reads it: it does not look inside what completed."""
 
     completions: Completions
-    failures: Sequence[tuple[int, float, float, float, str, str, str | None]]
-    """Number, start, end, CPU time, reason, message, traceback."""
+    failures: Sequence[tuple[int, float, float, float, str, str, str | None, bytes | None]]
+    """Number, start, end, CPU time, reason, message, traceback, payload."""
 
 
 class Report(NamedTuple):
@@ -181,8 +181,8 @@ def _run_chunk(
     try:
         domain = load_domain(pickled_domain)
     except Exception as error:  # a module of the user's that this node lacks, say: its tasks can't run here
-        name, message, lines = describe_exception(error)
-        failure = Failure(name, f"the domain can't be loaded on this worker: {message}", lines)
+        told = describe_exception(error)
+        failure = told._replace(message=f"the domain can't be loaded on this worker: {told.message}")
         return [Execution(work.number, 0.0, 0.0, 0.0, None, None, failure) for work in works]
     try:
         return execute_chunk(domain, works, threads, shelf, order.budget_s, warden)

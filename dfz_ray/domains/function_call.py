@@ -1,0 +1,267 @@
+"""The domain of function calls: a task is a call, or several of one function, that a driver has pickled.
+
+A function travels once per run, as one of its files. Pickle is code: so no batch can name this domain, and no run of it
+is gone on with by another process. This floor does without ray: who sends the domain gives it cloudpickle's `dumps`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pickle
+import sys
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import Annotated, Any, NamedTuple
+
+import msgpack
+from pydantic import AfterValidator, Field, ValidationInfo
+
+from dfz_ray.domains.domain import Domain, Parameters
+from dfz_ray.domains.execution import Failure, describe_exception, pass_on_interruption
+from dfz_ray.domains.registry import CALLS
+from dfz_ray.specs.encoding import SCALARS, decode, encode
+from dfz_ray.specs.input_file import FileShelf
+
+Dumps = Callable[[Any], bytes]
+
+ERROR_LIMIT_BYTES = 2**20
+"""A larger exception reaches the driver as text."""
+KEPT_FUNCTIONS = 256
+"""A worker keeps so many; an older one is unpickled again when it is called again."""
+_CONTAINERS = frozenset({tuple, list, set, frozenset})
+_EMPTY_BIN_BYTES = len(msgpack.packb(b""))
+
+
+class Form(IntEnum):
+    """What the arguments of a task are."""
+
+    CALL = 0
+    """Of one call: positional ones, keyword ones."""
+    CALL_ANEW = 1
+    """The same, of a function that is unpickled for each call: what one call changes in it, no other one sees."""
+    WHOLE_CALL = 2
+    """The function, and these."""
+    GROUP = 3
+    """A list: the positional ones of each call."""
+    GROUP_ANEW = 4
+    """The same, of a function that is unpickled for each call."""
+
+
+def _check_sent(sha256: str, info: ValidationInfo) -> str:
+    """A function is one of the files that the run's driver has sent: no batch has any of these."""
+    if sha256:
+        shelf = info.context
+        if not isinstance(shelf, FileShelf) or sha256 not in shelf.contents:
+            raise ValueError("a function that this run was sent")
+        if sha256 not in _contents:
+            while len(_contents) >= KEPT_FUNCTIONS:
+                oldest = next(iter(_contents))
+                del _contents[oldest]
+                _loaded.pop(oldest, None)
+            _contents[sha256] = shelf.contents[sha256]
+    return sha256
+
+
+class FunctionCall(Parameters):
+    """A call of a function, or several of one; see Form."""
+
+    function: Annotated[str, AfterValidator(_check_sent)]
+    """SHA-256 of the pickled function, in hex; empty where it is among the arguments."""
+    form: Annotated[int, Field(ge=0, le=max(Form))]
+    arguments: bytes
+
+
+class PackedFunction(NamedTuple):
+    """A function, ready to travel."""
+
+    sha256: str
+    content: bytes
+    is_fixed: bool
+    """Nothing that it refers to can change, so it may be unpickled once for many calls."""
+    kind: str
+    prefixes: tuple[bytes, ...]
+    """By Form: the parameters of a task up to its arguments."""
+
+    @classmethod
+    def of(cls, content: bytes, is_fixed: bool, kind: str) -> PackedFunction:
+        """A pickled function."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        prefixes = tuple(
+            encode({"function": "" if form == Form.WHOLE_CALL else sha256, "form": int(form), "arguments": b""})
+            for form in Form
+        )
+        return cls(sha256, content, is_fixed, kind, tuple(prefix[:-_EMPTY_BIN_BYTES] for prefix in prefixes))
+
+    def call(self, arguments: bytes) -> bytes:
+        """The parameters of a task that is one call.
+
+        Args:
+            arguments: the pickled pair of positional and keyword arguments.
+        """
+        form = Form.CALL if self.is_fixed else Form.CALL_ANEW
+        packed: bytes = self.prefixes[form] + msgpack.packb(arguments)
+        return packed
+
+    def group(self, arguments: bytes) -> bytes:
+        """The parameters of a task that is a call for each item of a pickled list of positional arguments."""
+        form = Form.GROUP if self.is_fixed else Form.GROUP_ANEW
+        packed: bytes = self.prefixes[form] + msgpack.packb(arguments)
+        return packed
+
+
+def call_once(whole: bytes) -> bytes:
+    """The parameters of a task that is one call of a function that travels with it.
+
+    Args:
+        whole: the pickled triple of the function, its positional and its keyword arguments.
+    """
+    return encode({"function": "", "form": int(Form.WHOLE_CALL), "arguments": whole})
+
+
+class GroupResult(NamedTuple):
+    """What came of the calls of a group."""
+
+    values: list[Any]
+    """What they returned, in order; None for one that raised."""
+    failures: Mapping[int, Failure]
+    """Of those that raised, by position."""
+
+
+def read_result(result: bytes) -> Any:
+    """What a call returned, or the GroupResult of several; from the result of a task of the run of this process."""
+    return pickle.loads(decode(result))  # noqa: S301 - of this run, as its workers say it
+
+
+def is_plain(value: Any) -> bool:
+    """Whether plain pickle will do: the value, or what it directly contains, is numbers, texts, bytes and None."""
+    kind = type(value)
+    if kind in SCALARS:
+        return True
+    if kind in _CONTAINERS:
+        return SCALARS.issuperset(map(type, value))
+    if kind is dict:
+        return SCALARS.issuperset(map(type, value)) and SCALARS.issuperset(map(type, value.values()))
+    if kind is bytearray:
+        return True
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and kind is numpy.ndarray and value.dtype.kind in "biufcSUmM"
+
+
+class Calls:
+    """What a worker does with calls, and `pack_error` of their domain.
+
+    Args:
+        dumps: cloudpickle's: it takes by value what the workers, or the driver, can't import.
+    """
+
+    def __init__(self, dumps: Dumps) -> None:
+        self._dumps = dumps
+
+    def compute(self, call: FunctionCall, seed: int, threads: int) -> bytes:
+        """Call; what comes back is pickled."""
+        form = call.form
+        if form >= Form.GROUP:
+            return self._dump_group(_compute_group(self, call))
+        if form == Form.WHOLE_CALL:
+            function, args, kwargs = pickle.loads(call.arguments)  # noqa: S301 - the driver of this run has made it
+        else:
+            function = _load_anew(call.function) if form == Form.CALL_ANEW else _load(call.function)
+            args, kwargs = pickle.loads(call.arguments)  # noqa: S301 - the same
+        return self.dump(function(*args, **kwargs))
+
+    def dump(self, value: Any) -> bytes:
+        """A value as bytes, by plain pickle where that will do, for it takes a twentieth of the time."""
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL) if is_plain(value) else self._dumps(value)
+
+    def pack_error(self, error: BaseException) -> bytes | None:
+        """An exception as bytes, if it is the same one when it is unpickled; and not too large."""
+        packed = self._dumps(error)
+        if len(packed) > ERROR_LIMIT_BYTES:
+            return None
+        again = pickle.loads(packed)  # noqa: S301 - it was just made
+        return packed if type(again) is type(error) else None
+
+    def _dump_group(self, group: GroupResult) -> bytes:
+        values, failures = group
+        if SCALARS.issuperset(map(type, values)) and not failures:
+            return pickle.dumps((values, {}), pickle.HIGHEST_PROTOCOL)
+        plain_failures = {position: tuple(failure) for position, failure in failures.items()}
+        with contextlib.suppress(Exception):
+            return self._dumps((values, plain_failures))
+        for position, value in enumerate(values):  # one of them can't travel: the others do
+            try:
+                self.dump(value)
+            except BaseException as error:
+                values[position], plain_failures[position] = None, tuple(self.describe(error))
+        return self._dumps((values, plain_failures))
+
+    def describe(self, error: BaseException) -> Failure:
+        """Why a call of a group failed."""
+        pass_on_interruption(error)
+        failure = describe_exception(error, skip_frames=1)
+        try:
+            return failure._replace(payload=self.pack_error(error))
+        except BaseException as worse:  # an exception's own methods may do anything
+            pass_on_interruption(worse)
+            return failure
+
+
+def _compute_group(calls: Calls, call: FunctionCall) -> GroupResult:
+    arguments = pickle.loads(call.arguments)  # noqa: S301 - the driver of this run has made it
+    values: list[Any] = []
+    failures: dict[int, Failure] = {}
+    for args in arguments:
+        try:
+            function = _load(call.function) if call.form == Form.GROUP else _load_anew(call.function)
+            values.append(function(*args))
+        except BaseException as error:  # also SystemExit: a call ends itself, not the others
+            failures[len(values)] = calls.describe(error)
+            values.append(None)
+    return GroupResult(values, failures)
+
+
+def read_group(result: bytes) -> GroupResult:
+    """What came of a group, from the result of its task."""
+    values, failures = read_result(result)
+    return GroupResult(values, {position: Failure(*told) for position, told in failures.items()})
+
+
+_contents: dict[str, bytes] = {}
+"""The pickled functions that this process was sent, by SHA-256."""
+_loaded: dict[str, Callable[..., Any]] = {}
+"""Of these, the ones that can't change, unpickled."""
+
+
+def _load(sha256: str) -> Callable[..., Any]:
+    try:
+        return _loaded[sha256]
+    except KeyError:
+        function = _loaded[sha256] = _load_anew(sha256)
+        return function
+
+
+def _load_anew(sha256: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = pickle.loads(_contents[sha256])  # noqa: S301 - the driver of this run has made it
+    return function
+
+
+def _kind(call: Any) -> str:
+    return CALLS
+
+
+def make_domain(dumps: Dumps) -> Domain:
+    """The domain of calls.
+
+    Args:
+        dumps: cloudpickle's.
+    """
+    calls = Calls(dumps)
+    return Domain(
+        name=CALLS,
+        parameters=FunctionCall,
+        compute=calls.compute,
+        kind=_kind,
+        pack_error=calls.pack_error,
+        summary="Calls of functions, as an executor makes them.",
+    )

@@ -1,0 +1,20 @@
+"""How functions, arguments and results travel: with Ray's cloudpickle, which every worker has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import cloudpickle
+
+from dfz_ray.domains.captures import is_importable
+
+dumps = cloudpickle.dumps
+"""Pickle a value; what can't be imported elsewhere goes by value. `pickle.loads` reads it where Ray is installed."""
+
+
+def is_by_reference(value: Any) -> bool:
+    """Whether a function or class travels as the name under which it is imported."""
+    if not is_importable(value):
+        return False
+    module = f"{value.__module__}."
+    return not any(module.startswith(f"{name}.") for name in cloudpickle.list_registry_pickle_by_value())
