@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from dfz_ray.errors import DfzError as DfzError
     from dfz_ray.errors import InvalidInput as InvalidInput
     from dfz_ray.errors import TasksFailed as TasksFailed
+    from dfz_ray.executor import DFZExecutor as DFZExecutor
     from dfz_ray.journal.record import Record as Record
     from dfz_ray.results import Results as Results
 
 _HOMES = {
     "BatchHandle": "dfz_ray.batch_handle",
     "ConcurrentDFZAdapter": "dfz_ray.dropin",
+    "DFZExecutor": "dfz_ray.executor",
     "DfzError": "dfz_ray.errors",
     "InvalidInput": "dfz_ray.errors",
     "Record": "dfz_ray.journal.record",

@@ -77,10 +77,19 @@ class CallPacker:
             return self._pack_function(self._dumps(function), False, function)
         return self._remember(function, captures)
 
-    def pack_group(self, packed: PackedFunction, arguments: Sequence[tuple[Any, ...]]) -> bytes:
-        """The parameters of a task that is several calls: the positional arguments of each."""
+    def pack_group(
+        self, packed: PackedFunction, arguments: Sequence[tuple[Any, ...]], budget_s: float = float("inf")
+    ) -> bytes:
+        """The parameters of a task that is several calls.
+
+        Args:
+            packed: of which function.
+            arguments: the positional ones of each call.
+            budget_s: after so many seconds no further call is begun.
+        """
         are_plain = all(SCALARS.issuperset(map(type, args)) for args in arguments)
-        return packed.group(pickle.dumps(arguments, pickle.HIGHEST_PROTOCOL) if are_plain else self._dumps(arguments))
+        both = (budget_s, arguments)
+        return packed.group(pickle.dumps(both, pickle.HIGHEST_PROTOCOL) if are_plain else self._dumps(both))
 
     def _find(self, function: Any) -> PackedFunction | None:
         known = self._known.get(id(function))

@@ -23,6 +23,7 @@ from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.settings import Settings
 
 if TYPE_CHECKING:
+    from dfz_ray.domains.domain import Domain
     from dfz_ray.runtime.news import News
     from dfz_ray.runtime.run_handle import RunHandle
     from dfz_ray.runtime.submission import ShippedDomain
@@ -53,6 +54,7 @@ class LiveRun:
         folder: of the run, a new one or one that was left.
         slots: how many tasks may execute at once; None: as many of the first batch's shapes as the cluster holds.
         address: which Ray.
+        own: domains that only this process has, and the registry does not.
         seed: of what is drawn as the run goes on, which is the delays before retries.
         retry_failed: make the failed tasks of a run that goes on due again.
         is_endless: whether it waits for further batches; else it closes itself when no task is open.
@@ -71,6 +73,7 @@ class LiveRun:
         *,
         slots: int | None = None,
         address: str | None = None,
+        own: Callable[[], Sequence[Domain]] = tuple,
         seed: int = 0,
         retry_failed: bool = False,
         is_endless: bool = True,
@@ -86,6 +89,7 @@ class LiveRun:
         """Id, domain and kind of the tasks that the run had when it was opened."""
         self.finishes_at_exit = finishes_at_exit
         self._name, self._settings, self._address, self._seed = name, settings, address, seed
+        self._find_own = own
         self._retry_failed = retry_failed
         self._is_endless = is_endless
         self._watch = watch
@@ -157,6 +161,30 @@ class LiveRun:
             self._changed.notify_all()
         return first
 
+    def submit_later(self, take: Callable[[int], Batch | None]) -> None:
+        """Send what there is when it can be sent: until then further tasks may come together.
+
+        Args:
+            take: is called once, in the thread that sends, with the number of the first task; returns these, or None.
+
+        Raises:
+            InfrastructureLost: the run can't go on, or was closed.
+        """
+        taken: list[Batch | None] = []  # where the manager is lost meanwhile, the same ones are sent again
+
+        def send(handle: RunHandle) -> None:
+            if not taken:
+                taken.append(take(self._submitted))
+                with self._changed:
+                    self._submitted += len(taken[0].tasks) if taken[0] else 0
+            if taken[0] is not None:
+                handle.submit(taken[0], self._ship(taken[0]), self._on_accepted)
+
+        with self._changed:
+            self._check_open()
+            self._errands.append(send)
+            self._changed.notify_all()
+
     def go_on(self) -> None:
         """Open the run as it is, without being given anything."""
         with self._changed:
@@ -192,6 +220,20 @@ class LiveRun:
                 raise self.failure
             return self._is_done()
 
+    def finish(self) -> None:
+        """Take no more batches: the run closes itself when no task is open."""
+        with self._changed:
+            self._is_endless = False
+            if not self._errands and not self._is_opened:
+                self._closing = GRACE_S
+            self._changed.notify_all()
+
+    def join(self) -> None:
+        """Wait until the run is closed; called by what it calls itself, this returns at once."""
+        if threading.current_thread() not in self._threads:
+            for thread in self._threads:
+                thread.join()
+
     def close(self, grace_s: float = GRACE_S, *, at_once: bool = False, wait: bool = True) -> None:
         """End the run: what still runs has a grace, in seconds, and is then killed.
 
@@ -205,9 +247,8 @@ class LiveRun:
             if at_once:
                 self._errands.clear()
             self._changed.notify_all()
-        if wait and threading.current_thread() not in self._threads:
-            for thread in self._threads:
-                thread.join()
+        if wait:
+            self.join()
 
     # --- the thread that sends --------------------------------------------------------------------------------------
 
@@ -252,14 +293,23 @@ class LiveRun:
                 raise
 
     def _open(self) -> RunHandle:
-        from dfz_ray.runtime.run_handle import RunHandle, count_slots
+        from dfz_ray.runtime.run_handle import RunHandle, count_slots, ship
 
+        for domain in () if self._shipped else self._find_own():
+            self._shipped[domain.name] = ship(domain)
         if self.slots is None:
-            shapes, tasks = _shapes_of(self.folder, self._first_batch)
+            shapes, tasks = self._find_shapes()
             self.slots = count_slots(shapes, ENDLESS if self._is_endless else tasks)
         tells = self._watch is not None
         handle = RunHandle(
-            self.folder, self._name, self.slots, self._settings, self._retry_failed, self._seed, tells=tells
+            self.folder,
+            self._name,
+            self.slots,
+            self._settings,
+            self._retry_failed,
+            self._seed,
+            tells=tells,
+            domains=self._shipped,
         )
         if handle.tasks and self._watch is not None:
             with JournalReader(self.folder) as journal:
@@ -271,6 +321,16 @@ class LiveRun:
             self._handle, self._lost, self._accepted, self._is_opened = handle, None, handle.tasks, True
             self._changed.notify_all()
         return handle
+
+    def _find_shapes(self) -> tuple[list[Resources], int]:
+        """The shapes of the run's tasks, as far as they are known, and how many tasks there are."""
+        if self._first_batch is not None:
+            shapes = {id(task.resources): task.resources for task in self._first_batch.tasks}  # tasks share the object
+            return list({shape.key(): shape for shape in shapes.values()}.values()), len(self._first_batch.tasks)
+        if not RunFolder(self.folder).holds_run():
+            return [self._settings.resources], 0
+        with JournalReader(self.folder) as journal:
+            return [Resources.model_validate_json(one) for one in journal.shapes()], sum(journal.counts().values())
 
     def _do_errands(self, handle: RunHandle) -> None:
         """Do what there is to do until the run is to be closed."""
@@ -424,12 +484,3 @@ def _count_ended(folder: Path) -> int:
         return 0
     with JournalReader(folder) as journal:
         return sum(list(journal.counts().values())[2:])
-
-
-def _shapes_of(folder: Path, batch: Batch | None) -> tuple[list[Resources], int]:
-    """The shapes of a run's tasks, and how many tasks there are."""
-    if batch is not None:
-        shapes = {id(task.resources): task.resources for task in batch.tasks}  # tasks that are alike share the object
-        return list({shape.key(): shape for shape in shapes.values()}.values()), len(batch.tasks)
-    with JournalReader(folder) as journal:
-        return [Resources.model_validate_json(shape) for shape in journal.shapes()], sum(journal.counts().values())

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import pickle
 import sys
+import time
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Annotated, Any, NamedTuple
@@ -43,7 +44,7 @@ class Form(IntEnum):
     WHOLE_CALL = 2
     """The function, and these."""
     GROUP = 3
-    """A list: the positional ones of each call."""
+    """A budget, and a list: the positional ones of each call. After so many seconds no further call is begun."""
     GROUP_ANEW = 4
     """The same, of a function that is unpickled for each call."""
 
@@ -104,7 +105,12 @@ class PackedFunction(NamedTuple):
         return packed
 
     def group(self, arguments: bytes) -> bytes:
-        """The parameters of a task that is a call for each item of a pickled list of positional arguments."""
+        """The parameters of a task that is several calls.
+
+        Args:
+            arguments: a pickled pair: after how many seconds no further call is begun, and a list of the positional
+                arguments of each.
+        """
         form = Form.GROUP if self.is_fixed else Form.GROUP_ANEW
         packed: bytes = self.prefixes[form] + msgpack.packb(arguments)
         return packed
@@ -123,7 +129,7 @@ class GroupResult(NamedTuple):
     """What came of the calls of a group."""
 
     values: list[Any]
-    """What they returned, in order; None for one that raised."""
+    """What they returned, in order; None for one that raised. Fewer than there were calls where the budget ended."""
     failures: Mapping[int, Failure]
     """Of those that raised, by position."""
 
@@ -208,16 +214,20 @@ class Calls:
 
 
 def _compute_group(calls: Calls, call: FunctionCall) -> GroupResult:
-    arguments = pickle.loads(call.arguments)  # noqa: S301 - the driver of this run has made it
+    budget_s, arguments = pickle.loads(call.arguments)  # noqa: S301 - the driver of this run has made it
     values: list[Any] = []
     failures: dict[int, Failure] = {}
+    load = _load if call.form == Form.GROUP else _load_anew
+    ends_at = time.perf_counter() + budget_s
     for args in arguments:
         try:
-            function = _load(call.function) if call.form == Form.GROUP else _load_anew(call.function)
+            function = load(call.function)
             values.append(function(*args))
         except BaseException as error:  # also SystemExit: a call ends itself, not the others
             failures[len(values)] = calls.describe(error)
             values.append(None)
+        if time.perf_counter() > ends_at:
+            break
     return GroupResult(values, failures)
 
 

@@ -111,6 +111,7 @@ class RunHandle:
         retry_failed: make failed tasks due again.
         seed: of what is drawn as the run goes on, which is the delays before retries.
         tells: whether `news` will be asked for.
+        domains: those that only this process has, ready to travel.
 
     Raises:
         RunFolderRefused: the folder holds something else, or a live process works on the run.
@@ -127,6 +128,7 @@ class RunHandle:
         retry_failed: bool = False,
         seed: int = 0,
         tells: bool = False,
+        domains: Mapping[str, ShippedDomain] | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self.slots = slots
@@ -143,13 +145,16 @@ class RunHandle:
         opened: OpenedRun = _get(self._manager.open_run.remote(self.id, str(self.folder), options, meta, retry_failed))
         self.tasks = opened.tasks
         """How many tasks the run has."""
+        self._may_know = bool(opened.tasks)
+        """Whether the run may have some of the tasks that are submitted next: where it had some when it was opened."""
         self._batches = opened.batches
         self._kinds: dict[SubmittedKind, int] = {kind: number for number, kind in enumerate(opened.kinds)}
         self._domains = {kind.domain for kind in opened.kinds}
         if not self._domains:
             return
         try:
-            known = [ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
+            own = domains or {}
+            known = [own.get(domain) or ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
             _get(self._manager.go_on.remote(self.id, known))
         except BaseException:
             self.close()
@@ -164,7 +169,8 @@ class RunHandle:
     ) -> None:
         """Send a batch's tasks; returns when all of them are on disk.
 
-        A task that the run has already, equal to this one, is left out; so a batch may be submitted again.
+        A task that the run had already when it was opened, equal to this one, is left out; so a batch may be submitted
+        again, once.
 
         Args:
             batch: the checked tasks.
@@ -175,7 +181,8 @@ class RunHandle:
         Raises:
             RunFolderRefused: the run has another task of the same id.
         """
-        new = self._without_known(batch.tasks) if self.tasks else batch.tasks
+        new = self._without_known(batch.tasks) if self._may_know else batch.tasks
+        self._may_know = False
         if not new:
             return
         accepted = self.tasks

@@ -1,0 +1,282 @@
+"""The run behind an executor: calls that wait to be sent, and those that the run has, until their end is heard."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from dfz_ray.calls import CallPacker, calls_domain, read_error
+from dfz_ray.domains.function_call import PackedFunction
+from dfz_ray.domains.registry import CALLS
+from dfz_ray.errors import DfzError, InfrastructureLost
+from dfz_ray.journal.columns import TIMES, Completions, read_times, unpack
+from dfz_ray.journal.folder import RunFolder
+from dfz_ray.live_run import LiveRun
+from dfz_ray.specs.batch import Batch
+from dfz_ray.specs.policy import Policy
+from dfz_ray.specs.resources import Resources
+from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.task import Task
+
+if TYPE_CHECKING:
+    from dfz_ray.runtime.news import News
+
+
+class ExecutorBroken(InfrastructureLost, BrokenExecutor):
+    """The run behind an executor can't go on; it is here, for errors.py does without concurrent.futures."""
+
+
+class Slot(Protocol):
+    """Where what comes of a task goes to."""
+
+    number: int | None
+    """Of the task, once it was sent."""
+    is_wanted: bool
+    """Whether it is still to be sent."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a worker has begun it, or it has ended."""
+
+    def begin(self) -> None:
+        """A worker begins it."""
+
+    def complete(self, result: bytes, took_s: float) -> None:
+        """It has completed, after so many seconds."""
+
+    def fail(self, error: BaseException) -> None:
+        """It has failed for good."""
+
+    def on_cancelled(self) -> None:
+        """The run has cancelled it."""
+
+    def cancel(self) -> bool:
+        """Cancel it, if it has not begun; returns whether it is cancelled."""
+
+
+class Source(Protocol):
+    """What has tasks left that were not sent."""
+
+    def cancel(self) -> None:
+        """Send no more of them."""
+
+
+class Treatment(NamedTuple):
+    """How calls are treated; those that are treated alike share one object."""
+
+    resources: Resources
+    policy: Policy
+
+
+class Sending(NamedTuple):
+    """A task that is to be sent."""
+
+    slot: Slot
+    kind: str
+    parameters: bytes
+    treatment: Treatment
+    function: PackedFunction | None
+
+
+class CallRun:
+    """The calls of one executor. It outlives the executor until all that was asked for has ended.
+
+    Args:
+        name: of the run, for its journal.
+        settings: how tasks are handed out and written down.
+        folder: of the run.
+        is_temporary: whether the folder is removed in the end.
+        slots: how many calls may execute at once.
+        address: which Ray.
+    """
+
+    def __init__(
+        self, name: str, settings: Settings, folder: Path, is_temporary: bool, slots: int | None, address: str | None
+    ) -> None:
+        self.packer = CallPacker()
+        self.broken: ExecutorBroken | None = None
+        """The run has ended, or can't go on."""
+        self.is_shut = False
+        """Whether it takes no more calls."""
+        self._name, self._folder, self._is_temporary = name, folder, is_temporary
+        self._lock = threading.Lock()
+        self._waiting: list[Sending] = []
+        self._is_asked = False
+        """Whether the run was asked to take what waits."""
+        self._open: dict[int, Slot] = {}
+        """By number."""
+        self._sent_files: set[str] = set()
+        self._to_cancel: list[int] = []
+        self._sources: list[Source] = []
+        self._run = LiveRun(
+            name,
+            settings,
+            folder,
+            slots=slots,
+            address=address,
+            own=lambda: [calls_domain()],
+            finishes_at_exit=True,
+            watch=self._hear,
+            on_end=self._end,
+        )
+
+    @property
+    def slots(self) -> int:
+        """How many calls may execute at once; 1 as long as that is not known."""
+        return self._run.slots or 1
+
+    # --- what the executor asks -------------------------------------------------------------------------------------
+
+    def send(self, sendings: Sequence[Sending]) -> None:
+        """Take tasks; they are sent at once, or, while others are on their way, together with what comes meanwhile.
+
+        Raises:
+            DfzError: the run can't go on, or was closed.
+        """
+        with self._lock:
+            self._waiting.extend(sendings)
+            if self._is_asked:
+                return
+            self._is_asked = True
+        try:
+            self._run.submit_later(self._take)
+        except DfzError:
+            with self._lock:
+                self._is_asked = False
+                self._waiting = [one for one in self._waiting if one not in sendings]
+            raise
+
+    def cancel(self, slots: Iterable[Slot]) -> None:
+        """Cancel tasks: those that wait are not sent."""
+        numbers = []
+        for slot in slots:
+            slot.is_wanted = False
+            if slot.number is not None:
+                numbers.append(slot.number)
+        if not numbers:
+            return
+        with self._lock:
+            is_asked = bool(self._to_cancel)
+            self._to_cancel += numbers
+        if is_asked:
+            return
+        found: list[int] = []  # where the manager is lost meanwhile, they are cancelled again
+
+        def find() -> list[int]:
+            with self._lock:
+                found.extend(self._to_cancel)
+                self._to_cancel.clear()
+            return found
+
+        self._run.cancel(find, "calls")
+
+    def cancel_pending(self) -> None:
+        """Cancel what has not begun, but for the oldest tasks where slots are free: these would have begun by now."""
+        with self._lock:
+            slots = [*self._open.values(), *(one.slot for one in self._waiting)]
+            sources = list(self._sources)
+        pending = [slot for slot in slots if not slot.has_begun]
+        for source in sources:
+            source.cancel()
+        for slot in pending[max(0, self.slots - (len(slots) - len(pending))) :]:
+            slot.cancel()
+
+    def hold(self, source: Source) -> None:
+        """Stay open for what it has left."""
+        with self._lock:
+            self._sources.append(source)
+
+    def release(self, source: Source) -> None:
+        """It has nothing left, or it is not wanted any more."""
+        with self._lock:
+            if source in self._sources:
+                self._sources.remove(source)
+        self._settle()
+
+    def shut(self) -> None:
+        """Take no more calls; what was asked for goes on, and then the run closes itself."""
+        self.is_shut = True
+        self._settle()
+
+    def join(self) -> None:
+        """Wait until the run is closed."""
+        self._run.join()
+
+    def _settle(self) -> None:
+        if self.is_shut and not self._sources:
+            self._run.finish()
+
+    # --- what the run tells -----------------------------------------------------------------------------------------
+
+    def _take(self, first: int) -> Batch | None:
+        """What waits, as a batch; called in the thread that sends."""
+        with self._lock:
+            self._is_asked = False
+            waiting, self._waiting = self._waiting, []
+            waiting = [one for one in waiting if one.slot.is_wanted]
+            numbers = range(first, first + len(waiting))
+            for number, one in zip(numbers, waiting, strict=True):
+                one.slot.number = number
+            self._open.update(zip(numbers, [one.slot for one in waiting], strict=True))
+        if not waiting:
+            return None
+        files = {one.sha256: one.content for _, _, _, _, one in waiting if one and one.sha256 not in self._sent_files}
+        self._sent_files.update(files)
+        tasks = [
+            Task(str(number), CALLS, kind, 0, treatment.resources, parameters, "", treatment.policy)
+            for number, (_, kind, parameters, treatment, _) in zip(numbers, waiting, strict=True)
+        ]
+        late = [one.slot for one in waiting if not one.slot.is_wanted]  # cancelled before it had a number
+        if late:
+            self.cancel(late)
+        return Batch(self._name, 0, tuple(tasks), files)
+
+    def _hear(self, news: News) -> None:
+        for number in news.begun:
+            slot = self._open.get(number)
+            if slot is not None:
+                slot.begin()
+            slot = None
+        for columns in news.completions:
+            self._on_completions(columns)
+        for failed in news.failures:
+            slot = self._open.pop(failed.number, None)
+            if slot is not None:
+                slot.fail(read_error(failed.reason, failed.message, failed.traceback, failed.payload))
+        for number in news.cancelled:
+            slot = self._open.pop(number, None)
+            if slot is not None:
+                slot.on_cancelled()
+
+    def _on_completions(self, columns: Completions) -> None:
+        times = read_times(columns.times)
+        rows = zip(columns.numbers(), unpack(columns.results), times[0::TIMES], times[1::TIMES], strict=True)
+        for number, result, began_at, ended_at in rows:
+            slot = self._open.pop(number, None)  # of one that was heard of before there is nothing
+            if slot is not None:
+                slot.complete(result if isinstance(result, bytes) else self._read(result), ended_at - began_at)
+
+    def _read(self, name: str) -> bytes:
+        """A result that is too large for the journal."""
+        return (RunFolder(self._folder).results / name).read_bytes()
+
+    def _end(self, failure: BaseException | None) -> None:
+        error = ExecutorBroken(f"the run can't go on: {failure}" if failure else "the run was closed")
+        error.__cause__ = failure
+        with self._lock:
+            self.broken = error if failure else None
+            self.is_shut = True
+            left = [*self._open.values(), *(one.slot for one in self._waiting)]
+            self._open.clear()
+            self._waiting.clear()
+            sources, self._sources = self._sources, []
+        for source in sources:
+            source.cancel()
+        for slot in left:
+            slot.fail(error)
+        if self._is_temporary:
+            shutil.rmtree(self._folder, ignore_errors=True)
