@@ -54,6 +54,7 @@ class LiveRun:
         folder: of the run, a new one or one that was left.
         slots: how many tasks may execute at once; None: as many of the first batch's shapes as the cluster holds.
         address: which Ray.
+        use_threads: whether tasks run on threads of one worker process.
         own: domains that only this process has, and the registry does not.
         seed: of what is drawn as the run goes on, which is the delays before retries.
         retry_failed: make the failed tasks of a run that goes on due again.
@@ -73,6 +74,7 @@ class LiveRun:
         *,
         slots: int | None = None,
         address: str | None = None,
+        use_threads: bool = False,
         own: Callable[[], Sequence[Domain]] = tuple,
         seed: int = 0,
         retry_failed: bool = False,
