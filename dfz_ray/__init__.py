@@ -10,6 +10,7 @@ The public names are loaded when they are first used: `import dfz_ray` imports n
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,15 +46,19 @@ _HOMES = {
     "submit": "dfz_ray.client",
 }
 
+logging.getLogger("dfz_ray").addHandler(logging.NullHandler())  # silent, unless the program that uses it listens
+
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - the names stand once
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'dfz_ray' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a checker would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'dfz_ray' has no attribute {name!r}")
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -3,26 +3,79 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
-from dfz_ray.call_run import CallRun
+from dfz_ray.call_run import CallRun, Treatment
+from dfz_ray.calls import PackedCall
 from dfz_ray.domains.function_call import read_result
 
-_PENDING, _CANCELLED = "PENDING", "CANCELLED"
+_PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED", "FINISHED"
 """States of a future, as concurrent.futures names them."""
+LAZY = frozenset({"_condition", "_waiters", "_done_callbacks"})
+"""What a Future has for those who wait for it. It is most of a future: ten objects, which the garbage collector looks
+at again and again while a hundred thousand calls are under way; that took three quarters of the time of `submit`.
+"""
+_lock = threading.RLock()
+"""Held to change the state of a future that nobody has waited for, and to make what waiting needs."""
 
 
 class CallFuture(Future[Any]):
-    """A future of concurrent.futures, to which the run tells what becomes of its task."""
+    """A future of concurrent.futures, to which the run tells what becomes of its task.
 
-    def __init__(self, run: CallRun) -> None:
-        super().__init__()
+    What waiting needs is made when it is first looked at, under a lock that all share. As long as it is not there, the
+    state changes under that lock; from then on under the future's own, as in its class.
+    """
+
+    number: int | None = None
+    """Of the task, once it was sent."""
+    is_wanted = True
+    """Whether it is still to be sent."""
+    _is_watched = False
+    """Whether what waiting needs is there."""
+
+    def __init__(self, run: CallRun, treatment: Treatment, call: PackedCall) -> None:
+        self._state = _PENDING
+        self._result: Any = None
+        self._exception: BaseException | None = None
         self._run = run
-        self.number: int | None = None
-        """Of the task, once it was sent."""
-        self.is_wanted = True
-        """Whether it is still to be sent."""
+        self.treatment = treatment
+        self.call: PackedCall | None = call
+        """What is to be called, until it was sent."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in LAZY:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        with _lock:
+            if not self._is_watched:
+                self._condition = threading.Condition()
+                self._waiters: list[Any] = []
+                self._done_callbacks: list[Any] = []
+                self._is_watched = True
+        return object.__getattribute__(self, name)
+
+    # --- what its owner asks ----------------------------------------------------------------------------------------
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the call has returned, or raised; see `Future.result`."""
+        if self._state == _FINISHED and self._exception is None:
+            return self._result
+        return super().result(timeout)
+
+    def done(self) -> bool:
+        """Whether the call has ended, or was cancelled."""
+        return self._state == _FINISHED or super().done()
+
+    def cancel(self) -> bool:
+        """Cancel the call; one that has begun goes on, and False is returned."""
+        if not super().cancel():
+            return False
+        if self._state == _CANCELLED:  # the run was not told yet
+            self._run.cancel([self])
+        return True
+
+    # --- what the run tells -----------------------------------------------------------------------------------------
 
     @property
     def has_begun(self) -> bool:
@@ -31,9 +84,14 @@ class CallFuture(Future[Any]):
 
     def begin(self) -> None:
         """A worker begins the call."""
+        with _lock:
+            if not self._is_watched:
+                if self._state == _PENDING:
+                    self._state = _RUNNING
+                return
         with self._condition:
             if self._state == _PENDING:
-                self.set_running_or_notify_cancel()
+                self._state = _RUNNING
 
     def complete(self, result: bytes, took_s: float) -> None:
         """The call has returned."""
@@ -42,6 +100,11 @@ class CallFuture(Future[Any]):
         except BaseException as error:  # what is unpickled may do anything
             self.fail(error)
             return
+        with _lock:
+            if not self._is_watched:
+                if self._state in (_PENDING, _RUNNING):
+                    self._result, self._state = value, _FINISHED
+                return
         with contextlib.suppress(InvalidStateError):  # it was cancelled meanwhile
             self.set_result(value)
 
@@ -55,21 +118,6 @@ class CallFuture(Future[Any]):
         with self._condition:
             if not self.done():
                 self._state = _PENDING
-        super().cancel()
-        self._tell_cancelled()
-
-    def cancel(self) -> bool:
-        """Cancel the call; one that has begun goes on, and False is returned."""
-        if not super().cancel():
-            return False
-        if self._tell_cancelled():
-            self._run.cancel([self])
-        return True
-
-    def _tell_cancelled(self) -> bool:
-        """Tell those who wait for it; returns whether they were not told yet."""
-        with self._condition:
-            if self._state != _CANCELLED:
-                return False
-            self.set_running_or_notify_cancel()
-            return True
+            super().cancel()
+            if self._state == _CANCELLED:
+                self.set_running_or_notify_cancel()

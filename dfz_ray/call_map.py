@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from typing import Any
 
-from dfz_ray.call_run import CallRun, Sending, Treatment
-from dfz_ray.calls import read_error
+from dfz_ray.call_run import CallRun, Treatment
+from dfz_ray.calls import PackedCall, read_error
 from dfz_ray.domains.function_call import GroupResult, PackedFunction, read_group
 
 GROUP_S = 0.02
@@ -62,7 +62,7 @@ class CallMap:
         """Those from `_sent` on, which were not sent yet."""
         self._sent = 0
         self._each_s: float | None = None
-        """The least that a call has taken, on average in a group; groups that take longer are cut off by their budget."""
+        """The least that a call has taken, on average in a group; what takes longer is cut off by the budget."""
         run.hold(self)
         if size is None:
             self._send_next(1, PROBES * run.slots)
@@ -170,13 +170,15 @@ class CallMap:
             return
         budget_s = BUDGET_S if self._size is None else float("inf")
         pack, function = self._run.packer.pack_group, self._function
-        groups = [_Group(self, first + at, items[at : at + size]) for at in range(0, len(items), size)]
+        kind = f"{function.kind} (map)"
+        groups = []
+        for at in range(0, len(items), size):
+            own = items[at : at + size]
+            call = PackedCall(kind, pack(function, own, budget_s), function)
+            groups.append(_Group(self, self._treatment, call, first + at, own))
         with self._changed:
             self._groups.update(dict.fromkeys(groups))
-        kind = f"{function.kind} (map)"
-        self._run.send(
-            [Sending(one, kind, pack(function, one.items, budget_s), self._treatment, function) for one in groups]
-        )
+        self._run.send(groups)
 
 
 class _Raised:
@@ -191,7 +193,9 @@ class _Raised:
 class _Group:
     """Calls of a map that are one task."""
 
-    def __init__(self, owner: CallMap, first: int, items: Items) -> None:
+    def __init__(self, owner: CallMap, treatment: Treatment, call: PackedCall, first: int, items: Items) -> None:
+        self.treatment = treatment
+        self.call: PackedCall | None = call
         self.number: int | None = None
         self.is_wanted = True
         self.first = first
@@ -227,6 +231,5 @@ class _Group:
         """Cancel it, if it has not begun."""
         if self.has_begun:
             return False
-        self.on_cancelled()
         self._map.forget(self)
         return True

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from dfz_ray.calls import CallPacker, calls_domain, read_error
+from dfz_ray.calls import CallPacker, PackedCall, calls_domain, read_error
 from dfz_ray.domains.function_call import PackedFunction
 from dfz_ray.domains.registry import CALLS
-from dfz_ray.errors import DfzError, InfrastructureLost
+from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.columns import TIMES, Completions, read_times, unpack
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.live_run import LiveRun
@@ -30,9 +31,19 @@ class ExecutorBroken(InfrastructureLost, BrokenExecutor):
     """The run behind an executor can't go on; it is here, for errors.py does without concurrent.futures."""
 
 
+class Treatment(NamedTuple):
+    """How calls are treated; those that are treated alike share one object."""
+
+    resources: Resources
+    policy: Policy
+
+
 class Slot(Protocol):
     """Where what comes of a task goes to."""
 
+    treatment: Treatment
+    call: PackedCall | None
+    """What is to be called, until it was sent."""
     number: int | None
     """Of the task, once it was sent."""
     is_wanted: bool
@@ -52,7 +63,7 @@ class Slot(Protocol):
         """It has failed for good."""
 
     def on_cancelled(self) -> None:
-        """The run has cancelled it."""
+        """The run cancels it, or has cancelled it."""
 
     def cancel(self) -> bool:
         """Cancel it, if it has not begun; returns whether it is cancelled."""
@@ -63,23 +74,6 @@ class Source(Protocol):
 
     def cancel(self) -> None:
         """Send no more of them."""
-
-
-class Treatment(NamedTuple):
-    """How calls are treated; those that are treated alike share one object."""
-
-    resources: Resources
-    policy: Policy
-
-
-class Sending(NamedTuple):
-    """A task that is to be sent."""
-
-    slot: Slot
-    kind: str
-    parameters: bytes
-    treatment: Treatment
-    function: PackedFunction | None
 
 
 class CallRun:
@@ -98,15 +92,13 @@ class CallRun:
         self, name: str, settings: Settings, folder: Path, is_temporary: bool, slots: int | None, address: str | None
     ) -> None:
         self.packer = CallPacker()
-        self.broken: ExecutorBroken | None = None
-        """The run has ended, or can't go on."""
         self.is_shut = False
         """Whether it takes no more calls."""
         self._name, self._folder, self._is_temporary = name, folder, is_temporary
         self._lock = threading.Lock()
-        self._waiting: list[Sending] = []
+        self._waiting: deque[Slot] = deque()
         self._is_asked = False
-        """Whether the run was asked to take what waits."""
+        """Whether the run was asked to take what waits; not under the lock: who takes says no before it takes."""
         self._open: dict[int, Slot] = {}
         """By number."""
         self._sent_files: set[str] = set()
@@ -131,23 +123,21 @@ class CallRun:
 
     # --- what the executor asks -------------------------------------------------------------------------------------
 
-    def send(self, sendings: Sequence[Sending]) -> None:
-        """Take tasks; they are sent at once, or, while others are on their way, together with what comes meanwhile.
+    def send(self, slots: Iterable[Slot]) -> None:
+        """Send tasks: at once, or, while others are on their way, together with what comes meanwhile.
 
         Raises:
-            DfzError: the run can't go on, or was closed.
+            InfrastructureLost: the run can't go on, or was closed.
         """
-        with self._lock:
-            self._waiting.extend(sendings)
-            if self._is_asked:
-                return
-            self._is_asked = True
+        self._waiting.extend(slots)
+        if self._is_asked:
+            return
+        self._is_asked = True
         try:
             self._run.submit_later(self._take)
-        except DfzError:
-            with self._lock:
-                self._is_asked = False
-                self._waiting = [one for one in self._waiting if one not in sendings]
+        except InfrastructureLost:
+            self._is_asked = False
+            self._waiting.clear()  # its end was told to all that waited then
             raise
 
     def cancel(self, slots: Iterable[Slot]) -> None:
@@ -155,6 +145,7 @@ class CallRun:
         numbers = []
         for slot in slots:
             slot.is_wanted = False
+            slot.on_cancelled()
             if slot.number is not None:
                 numbers.append(slot.number)
         if not numbers:
@@ -177,7 +168,7 @@ class CallRun:
     def cancel_pending(self) -> None:
         """Cancel what has not begun, but for the oldest tasks where slots are free: these would have begun by now."""
         with self._lock:
-            slots = [*self._open.values(), *(one.slot for one in self._waiting)]
+            slots = [*self._open.values(), *self._waiting.copy()]
             sources = list(self._sources)
         pending = [slot for slot in slots if not slot.has_begun]
         for source in sources:
@@ -202,6 +193,11 @@ class CallRun:
         self.is_shut = True
         self._settle()
 
+    def closed(self) -> RuntimeError:
+        """What to say to who submits where nothing can be."""
+        failure = self._run.failure
+        return _broken(failure) if failure else RuntimeError("cannot schedule new futures after shutdown")
+
     def join(self) -> None:
         """Wait until the run is closed."""
         self._run.join()
@@ -214,26 +210,31 @@ class CallRun:
 
     def _take(self, first: int) -> Batch | None:
         """What waits, as a batch; called in the thread that sends."""
-        with self._lock:
-            self._is_asked = False
-            waiting, self._waiting = self._waiting, []
-            waiting = [one for one in waiting if one.slot.is_wanted]
-            numbers = range(first, first + len(waiting))
-            for number, one in zip(numbers, waiting, strict=True):
-                one.slot.number = number
-            self._open.update(zip(numbers, [one.slot for one in waiting], strict=True))
+        self._is_asked = False
+        waiting = [slot for slot in self._take_waiting() if slot.is_wanted]
         if not waiting:
             return None
-        files = {one.sha256: one.content for _, _, _, _, one in waiting if one and one.sha256 not in self._sent_files}
-        self._sent_files.update(files)
-        tasks = [
-            Task(str(number), CALLS, kind, 0, treatment.resources, parameters, "", treatment.policy)
-            for number, (_, kind, parameters, treatment, _) in zip(numbers, waiting, strict=True)
-        ]
-        late = [one.slot for one in waiting if not one.slot.is_wanted]  # cancelled before it had a number
+        functions: dict[str, PackedFunction] = {}
+        tasks = []
+        for number, slot in enumerate(waiting, first):
+            assert slot.call is not None  # noqa: S101 - it was not sent before
+            kind, parameters, function = slot.call
+            resources, policy = slot.treatment
+            slot.number, slot.call = number, None
+            self._open[number] = slot
+            tasks.append(Task._make((str(number), CALLS, kind, 0, resources, parameters, "", policy)))
+            if function is not None:
+                functions[function.sha256] = function
+        late = [slot for slot in waiting if not slot.is_wanted]  # cancelled before it had a number
         if late:
             self.cancel(late)
+        files = {key: one.content for key, one in functions.items() if key not in self._sent_files}
+        self._sent_files.update(files)
         return Batch(self._name, 0, tuple(tasks), files)
+
+    def _take_waiting(self) -> list[Slot]:
+        waiting = self._waiting
+        return [waiting.popleft() for _ in range(len(waiting))]
 
     def _hear(self, news: News) -> None:
         for number in news.begun:
@@ -265,14 +266,12 @@ class CallRun:
         return (RunFolder(self._folder).results / name).read_bytes()
 
     def _end(self, failure: BaseException | None) -> None:
-        error = ExecutorBroken(f"the run can't go on: {failure}" if failure else "the run was closed")
-        error.__cause__ = failure
+        error = self.closed() if failure is None else _broken(failure)
         with self._lock:
-            self.broken = error if failure else None
             self.is_shut = True
-            left = [*self._open.values(), *(one.slot for one in self._waiting)]
+            self._is_asked = False
+            left = [*self._open.values(), *self._take_waiting()]
             self._open.clear()
-            self._waiting.clear()
             sources, self._sources = self._sources, []
         for source in sources:
             source.cancel()
@@ -280,3 +279,9 @@ class CallRun:
             slot.fail(error)
         if self._is_temporary:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _broken(failure: BaseException) -> ExecutorBroken:
+    error = ExecutorBroken(f"the run can't go on: {failure}")
+    error.__cause__ = failure
+    return error

@@ -54,8 +54,10 @@ class CallPacker:
         Raises:
             Exception: whatever pickling the function or an argument raises.
         """
-        packed = self._find(function)
-        if packed is None:
+        known = self._known.get(id(function))
+        if known is not None and known[2].are_same():
+            packed = known[1]
+        else:
             captures = Captures(function, self._is_by_reference)
             if captures.can_change:
                 content = self._dumps(function)
@@ -112,7 +114,7 @@ class CallPacker:
 
     def _pack_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
         both = (args, kwargs)
-        if all(map(is_plain, args)) and (not kwargs or all(map(is_plain, kwargs.values()))):
+        if (not args or all(map(is_plain, args))) and (not kwargs or all(map(is_plain, kwargs.values()))):
             return pickle.dumps(both, pickle.HIGHEST_PROTOCOL)
         return self._dumps(both)
 

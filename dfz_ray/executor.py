@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from dfz_ray.call_future import CallFuture
 from dfz_ray.call_map import CallMap
-from dfz_ray.call_run import CallRun, Sending, Treatment
+from dfz_ray.call_run import CallRun, Treatment
 from dfz_ray.client import check_max_workers
 from dfz_ray.errors import InfrastructureLost, InvalidInput
 from dfz_ray.specs.encoding import plain
@@ -54,13 +54,13 @@ class _Calls(Executor):
         """
         run = self._run
         if run.is_shut:
-            raise self._closed()
+            raise run.closed()
         call = run.packer.pack(fn, args, kwargs)
-        future = CallFuture(run)
+        future = CallFuture(run, self._treatment, call)
         try:
-            run.send((Sending(future, call.kind, call.parameters, self._treatment, call.function),))
+            run.send((future,))
         except InfrastructureLost:
-            raise self._closed() from None
+            raise run.closed() from None
         return future
 
     def map(
@@ -97,7 +97,7 @@ class _Calls(Executor):
             raise ValueError("buffersize must be None or > 0")
         run = self._run
         if run.is_shut:
-            raise self._closed()
+            raise run.closed()
         items = zip(*iterables, strict=False)
         if buffersize is not None:
             return _map_some(self, fn, items, ends_at, chunksize or 1, buffersize)
@@ -106,7 +106,7 @@ class _Calls(Executor):
         try:
             made = CallMap(run, run.packer.pack_function(fn), self._treatment, list(items), chunksize, ends_at)
         except InfrastructureLost:
-            raise self._closed() from None
+            raise run.closed() from None
         return made.results()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -133,9 +133,6 @@ class _Calls(Executor):
             InvalidInput: an option that is not known, or that can't be.
         """
         return View(self, self._run, _treat(self._treatment, options))
-
-    def _closed(self) -> RuntimeError:
-        return self._run.broken or RuntimeError("cannot schedule new futures after shutdown")
 
 
 class View(_Calls):

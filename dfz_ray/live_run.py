@@ -448,8 +448,10 @@ def _close_all() -> None:
     for run in list(_open_runs):
         with contextlib.suppress(BaseException):
             if run.finishes_at_exit:
-                run.wait()
-            run.close(at_once=not run.finishes_at_exit)
+                run.finish()
+                run.join()
+            else:
+                run.close(at_once=True)
 
 
 def _raise(error: BaseException) -> Errand:

@@ -31,6 +31,9 @@ ERROR_LIMIT_BYTES = 2**20
 KEPT_FUNCTIONS = 256
 """A worker keeps so many; an older one is unpickled again when it is called again."""
 _CONTAINERS = frozenset({tuple, list, set, frozenset})
+_BIN8 = 0xC4
+"""MessagePack's type of up to 255 bytes: their number follows in one byte, and then they."""
+_SHORT = [bytes([_BIN8, length]) for length in range(256)]
 _EMPTY_BIN_BYTES = len(msgpack.packb(b""))
 
 
@@ -47,6 +50,9 @@ class Form(IntEnum):
     """A budget, and a list: the positional ones of each call. After so many seconds no further call is begun."""
     GROUP_ANEW = 4
     """The same, of a function that is unpickled for each call."""
+
+
+_CALL, _CALL_ANEW = Form.CALL.value, Form.CALL_ANEW.value
 
 
 def _check_sent(sha256: str, info: ValidationInfo) -> str:
@@ -100,9 +106,7 @@ class PackedFunction(NamedTuple):
         Args:
             arguments: the pickled pair of positional and keyword arguments.
         """
-        form = Form.CALL if self.is_fixed else Form.CALL_ANEW
-        packed: bytes = self.prefixes[form] + msgpack.packb(arguments)
-        return packed
+        return self.prefixes[_CALL if self.is_fixed else _CALL_ANEW] + _pack_bytes(arguments)
 
     def group(self, arguments: bytes) -> bytes:
         """The parameters of a task that is several calls.
@@ -111,9 +115,20 @@ class PackedFunction(NamedTuple):
             arguments: a pickled pair: after how many seconds no further call is begun, and a list of the positional
                 arguments of each.
         """
-        form = Form.GROUP if self.is_fixed else Form.GROUP_ANEW
-        packed: bytes = self.prefixes[form] + msgpack.packb(arguments)
-        return packed
+        return self.prefixes[Form.GROUP if self.is_fixed else Form.GROUP_ANEW] + _pack_bytes(arguments)
+
+
+def _pack_bytes(value: bytes) -> bytes:
+    """As MessagePack; by hand where they are few, for calling the packer takes longer than all the rest."""
+    length = len(value)
+    packed: bytes = _SHORT[length] + value if length < len(_SHORT) else msgpack.packb(value)
+    return packed
+
+
+def _unpack_bytes(packed: bytes) -> bytes:
+    """What was packed."""
+    value: bytes = packed[2:] if packed[0] == _BIN8 else decode(packed)
+    return value
 
 
 def call_once(whole: bytes) -> bytes:
@@ -136,7 +151,7 @@ class GroupResult(NamedTuple):
 
 def read_result(result: bytes) -> Any:
     """What a call returned, or the GroupResult of several; from the result of a task of the run of this process."""
-    return pickle.loads(decode(result))  # noqa: S301 - of this run, as its workers say it
+    return pickle.loads(_unpack_bytes(result))  # noqa: S301 - of this run, as its workers say it
 
 
 def is_plain(value: Any) -> bool:
