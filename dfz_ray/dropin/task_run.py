@@ -155,7 +155,9 @@ class TaskRun:
             left = [*self._open.values(), *(one.task for one in self._waiting)]
             self._open.clear()
             self._waiting.clear()
-        text = f"the run can't go on: {failure}" if failure else "the run was closed"
+        text = str(failure or "the run was closed")
         for task in left:
-            task.fail(Trouble("node_lost", text))
+            error = InfrastructureLost(text)
+            error.__cause__ = failure
+            task.fail(Trouble("exception", text, error=error))
         shutil.rmtree(self._folder, ignore_errors=True)
