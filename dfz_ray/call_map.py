@@ -12,11 +12,14 @@ from typing import Any
 from dfz_ray.call_run import CallRun, Treatment
 from dfz_ray.calls import PackedCall, read_error
 from dfz_ray.domains.function_call import GroupResult, PackedFunction, read_group
+from dfz_ray.errors import InfrastructureLost
 
 GROUP_S = 0.02
 """A group whose size is chosen here aims at this much work; the run makes chunks of groups."""
 BUDGET_S = 0.1
 """Where its calls take longer than was expected, it ends after this time, and its others are sent anew."""
+GROUP_BYTES = 2**22
+"""And its arguments and its results have no more bytes than this, as far as those before it tell."""
 GROUP_LIMIT = 10_000
 LAST_GROUPS = 4
 """There are at least so many groups for each slot of what is left, that all slots end at about the same time."""
@@ -63,6 +66,8 @@ class CallMap:
         self._sent = 0
         self._each_s: float | None = None
         """The least that a call has taken, on average in a group; what takes longer is cut off by the budget."""
+        self._each_bytes = 1.0
+        """The most that arguments or results of a call had, on average in a group."""
         run.hold(self)
         if size is None:
             self._send_next(1, PROBES * run.slots)
@@ -114,10 +119,11 @@ class CallMap:
 
     # --- what its groups tell ---------------------------------------------------------------------------------------
 
-    def on_complete(self, group: _Group, result: GroupResult, took_s: float) -> None:
+    def on_complete(self, group: _Group, result: GroupResult, took_s: float, size_bytes: int) -> None:
         """Calls of a group have ended: all of them, or the first ones."""
         values, failures = result
         ended = len(values)
+        self._each_bytes = max(self._each_bytes, size_bytes / ended)
         for place, failure in failures.items():
             values[place] = _Raised(read_error(*failure))
         with self._changed:
@@ -154,7 +160,8 @@ class CallMap:
         if self._each_s is None:  # none has completed
             return 1
         shared = left // (LAST_GROUPS * self._run.slots)
-        return max(1, min(GROUP_LIMIT, shared, int(GROUP_S / max(self._each_s, 1e-9))))
+        fitting = min(int(GROUP_S / max(self._each_s, 1e-9)), int(GROUP_BYTES / self._each_bytes))
+        return max(1, min(GROUP_LIMIT, shared, fitting))
 
     def _send_next(self, size: int, count: int) -> None:
         with self._changed:
@@ -175,10 +182,15 @@ class CallMap:
         for at in range(0, len(items), size):
             own = items[at : at + size]
             call = PackedCall(kind, pack(function, own, budget_s), function)
+            self._each_bytes = max(self._each_bytes, len(call.parameters) / len(own))
             groups.append(_Group(self, self._treatment, call, first + at, own))
         with self._changed:
             self._groups.update(dict.fromkeys(groups))
-        self._run.send(groups)
+        try:
+            self._run.send(groups)
+        except InfrastructureLost:
+            for group in groups:
+                group.fail(self._run.closed())
 
 
 class _Raised:
@@ -216,7 +228,7 @@ class _Group:
         except BaseException as error:  # what is unpickled may do anything
             self.fail(error)
             return
-        self._map.on_complete(self, group, took_s)
+        self._map.on_complete(self, group, took_s, len(result))
 
     def fail(self, error: BaseException) -> None:
         """It has failed as a whole."""

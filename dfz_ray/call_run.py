@@ -14,6 +14,7 @@ from dfz_ray.calls import CallPacker, PackedCall, calls_domain, read_error
 from dfz_ray.domains.function_call import PackedFunction
 from dfz_ray.domains.registry import CALLS
 from dfz_ray.errors import InfrastructureLost
+from dfz_ray.garbage import collector_paused
 from dfz_ray.journal.columns import TIMES, Completions, read_times, unpack
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.live_run import LiveRun
@@ -168,7 +169,7 @@ class CallRun:
     def cancel_pending(self) -> None:
         """Cancel what has not begun, but for the oldest tasks where slots are free: these would have begun by now."""
         with self._lock:
-            slots = [*self._open.values(), *self._waiting.copy()]
+            slots = [*self._open.copy().values(), *self._waiting.copy()]
             sources = list(self._sources)
         pending = [slot for slot in slots if not slot.has_begun]
         for source in sources:
@@ -211,26 +212,25 @@ class CallRun:
     def _take(self, first: int) -> Batch | None:
         """What waits, as a batch; called in the thread that sends."""
         self._is_asked = False
-        waiting = [slot for slot in self._take_waiting() if slot.is_wanted]
-        if not waiting:
-            return None
-        functions: dict[str, PackedFunction] = {}
-        tasks = []
-        for number, slot in enumerate(waiting, first):
-            assert slot.call is not None  # noqa: S101 - it was not sent before
-            kind, parameters, function = slot.call
-            resources, policy = slot.treatment
-            slot.number, slot.call = number, None
-            self._open[number] = slot
-            tasks.append(Task._make((str(number), CALLS, kind, 0, resources, parameters, "", policy)))
-            if function is not None:
-                functions[function.sha256] = function
+        with self._lock, collector_paused():
+            waiting = [slot for slot in self._take_waiting() if slot.is_wanted]
+            functions: dict[str, PackedFunction] = {}
+            tasks = []
+            for number, slot in enumerate(waiting, first):
+                assert slot.call is not None  # noqa: S101 - it was not sent before
+                kind, parameters, function = slot.call
+                resources, policy = slot.treatment
+                slot.number, slot.call = number, None
+                self._open[number] = slot
+                tasks.append(Task._make((str(number), CALLS, kind, 0, resources, parameters, "", policy)))
+                if function is not None:
+                    functions[function.sha256] = function
         late = [slot for slot in waiting if not slot.is_wanted]  # cancelled before it had a number
         if late:
             self.cancel(late)
         files = {key: one.content for key, one in functions.items() if key not in self._sent_files}
         self._sent_files.update(files)
-        return Batch(self._name, 0, tuple(tasks), files)
+        return Batch(self._name, 0, tuple(tasks), files) if tasks else None
 
     def _take_waiting(self) -> list[Slot]:
         waiting = self._waiting
@@ -258,19 +258,22 @@ class CallRun:
         rows = zip(columns.numbers(), unpack(columns.results), times[0::TIMES], times[1::TIMES], strict=True)
         for number, result, began_at, ended_at in rows:
             slot = self._open.pop(number, None)  # of one that was heard of before there is nothing
-            if slot is not None:
-                slot.complete(result if isinstance(result, bytes) else self._read(result), ended_at - began_at)
-
-    def _read(self, name: str) -> bytes:
-        """A result that is too large for the journal."""
-        return (RunFolder(self._folder).results / name).read_bytes()
+            if slot is None:
+                continue
+            if isinstance(result, str):  # it is too large for the journal
+                try:
+                    result = (RunFolder(self._folder).results / result).read_bytes()  # noqa: PLW2901 - the same one
+                except OSError as error:
+                    slot.fail(error)
+                    continue
+            slot.complete(result, ended_at - began_at)
 
     def _end(self, failure: BaseException | None) -> None:
         error = self.closed() if failure is None else _broken(failure)
         with self._lock:
             self.is_shut = True
             self._is_asked = False
-            left = [*self._open.values(), *self._take_waiting()]
+            left = [*self._open.copy().values(), *self._take_waiting()]
             self._open.clear()
             sources, self._sources = self._sources, []
         for source in sources:

@@ -46,7 +46,7 @@ def scale(**options: Any) -> int:
     """Measure how a batch scales with the number of workers, and say how many are worth paying for.
 
     The same batch is run by a sequential program without Ray and by every number of workers, several times, in a random
-    order. Without options: a small study of all three domains, in about two minutes. Examples:
+    order. Without options: a small study of circuits, mazes and classifiers, in about two minutes. Examples:
 
     \b
         dfz scale

@@ -13,10 +13,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from enum import IntEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgpack
-from pydantic import AfterValidator, Field, ValidationInfo
 
 from dfz_ray.domains.domain import Domain, Parameters
 from dfz_ray.domains.execution import Failure, describe_exception, pass_on_interruption
@@ -29,7 +28,7 @@ Dumps = Callable[[Any], bytes]
 ERROR_LIMIT_BYTES = 2**20
 """A larger exception reaches the driver as text."""
 KEPT_FUNCTIONS = 256
-"""A worker keeps so many; an older one is unpickled again when it is called again."""
+"""A worker keeps so many; then it forgets the older half of them."""
 _CONTAINERS = frozenset({tuple, list, set, frozenset})
 _BIN8 = 0xC4
 """MessagePack's type of up to 255 bytes: their number follows in one byte, and then they."""
@@ -55,27 +54,12 @@ class Form(IntEnum):
 _CALL, _CALL_ANEW = Form.CALL.value, Form.CALL_ANEW.value
 
 
-def _check_sent(sha256: str, info: ValidationInfo) -> str:
-    """A function is one of the files that the run's driver has sent: no batch has any of these."""
-    if sha256:
-        shelf = info.context
-        if not isinstance(shelf, FileShelf) or sha256 not in shelf.contents:
-            raise ValueError("a function that this run was sent")
-        if sha256 not in _contents:
-            while len(_contents) >= KEPT_FUNCTIONS:
-                oldest = next(iter(_contents))
-                del _contents[oldest]
-                _loaded.pop(oldest, None)
-            _contents[sha256] = shelf.contents[sha256]
-    return sha256
+class FunctionCall(NamedTuple):
+    """A call of a function, or several of one, as a worker gets it."""
 
-
-class FunctionCall(Parameters):
-    """A call of a function, or several of one; see Form."""
-
-    function: Annotated[str, AfterValidator(_check_sent)]
+    function: str
     """SHA-256 of the pickled function, in hex; empty where it is among the arguments."""
-    form: Annotated[int, Field(ge=0, le=max(Form))]
+    form: int
     arguments: bytes
 
 
@@ -129,6 +113,10 @@ def _unpack_bytes(packed: bytes) -> bytes:
     """What was packed."""
     value: bytes = packed[2:] if packed[0] == _BIN8 else decode(packed)
     return value
+
+
+_HEAD_BYTES = len(PackedFunction.of(b"", True, "").prefixes[Form.CALL])
+"""All parameters that name a function have heads of this length."""
 
 
 def call_once(whole: bytes) -> bytes:
@@ -256,6 +244,31 @@ _contents: dict[str, bytes] = {}
 """The pickled functions that this process was sent, by SHA-256."""
 _loaded: dict[str, Callable[..., Any]] = {}
 """Of these, the ones that can't change, unpickled."""
+_heads: dict[bytes, tuple[str, int]] = {}
+"""What the parameters of such calls begin with: function and form."""
+
+
+def read_call(packed: bytes, shelf: FileShelf) -> FunctionCall:
+    """The parameters of a task; MessagePack and pydantic would take longer than the call of a small function.
+
+    Raises:
+        ValueError: the run has no such function.
+    """
+    known = _heads.get(packed[:_HEAD_BYTES])
+    if known is not None:
+        return FunctionCall(*known, _unpack_bytes(packed[_HEAD_BYTES:]))
+    call = FunctionCall(**decode(packed))
+    if call.function:
+        if call.function not in shelf.contents:
+            raise ValueError(f"the run was not sent the function {call.function}")
+        if len(_contents) >= KEPT_FUNCTIONS:
+            _heads.clear()
+            for oldest in list(_contents)[: KEPT_FUNCTIONS // 2]:
+                del _contents[oldest]
+                _loaded.pop(oldest, None)
+        _heads[packed[:_HEAD_BYTES]] = call.function, call.form
+        _contents[call.function] = shelf.contents[call.function]
+    return call
 
 
 def _load(sha256: str) -> Callable[..., Any]:
@@ -284,7 +297,8 @@ def make_domain(dumps: Dumps) -> Domain:
     calls = Calls(dumps)
     return Domain(
         name=CALLS,
-        parameters=FunctionCall,
+        parameters=Parameters,
+        read=read_call,
         compute=calls.compute,
         kind=_kind,
         pack_error=calls.pack_error,

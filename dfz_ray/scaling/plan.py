@@ -25,7 +25,7 @@ DEFAULT_STUDY: dict[str, dict[str, Any]] = {
         "parameters": {"epochs": 6, "difficulty": "easy"},
     },
 }
-"""All three domains, tasks of a tenth of a second and more, about six seconds of work on one core."""
+"""Circuits, mazes and classifiers, tasks of a tenth of a second and more, about six seconds of work on one core."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,11 @@ KNOWN_FAILURES: dict[Case, str] = {
     ("test_shutdown", "ExecutorShutdownTest", "test_hang_gh83386"): PRINTS,
 }
 """Generic tests that fail, each with the reason."""
-UNKNOWN_IN_OLDER = {"Py_GIL_DISABLED": False, "requires_gil_enabled": lambda reason: lambda test: test}
+UNKNOWN_IN_OLDER = {
+    "Py_GIL_DISABLED": False,
+    "requires_gil_enabled": lambda reason: lambda test: test,
+    "force_not_colorized": lambda test: test,
+}
 """What the tests of a newer Python take from test.support, and an older one does not have: its value there."""
 
 

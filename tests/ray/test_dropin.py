@@ -136,6 +136,25 @@ def test_unknown_parameters_of_old_scripts_are_left_out_with_a_warning(adapter: 
     assert [one.filename for one in told] == [__file__]
 
 
+def test_parameters_of_older_image_and_sorting_tasks_are_real(
+    adapter: ConcurrentDFZAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Size, categories, augmentation and model of images, and the algorithm of a sort, are used and not left out."""
+    image = {"image_size": np.int64(32), "num_categories": np.int64(2), "augmentation": np.bool_(True)}
+    sort = {"list_length": np.int64(50), "value_range": [1, 9], "list_type": "almost_sorted"}
+    tasks = [
+        {"id": "i", "domain": "image_classification", "parameters": {**image, "model_type": np.str_("cnn")}},
+        {"id": "s", "domain": "sorting", "parameters": {**sort, "algorithm": np.str_("heapsort")}},
+    ]
+    with caplog.at_level(logging.WARNING, logger="dfz_ray"):
+        results = asyncio.run(adapter.execute_tasks_batch(tasks))["results"]
+    assert not caplog.records
+    images, sorting = (results[name]["result"]["result"] for name in "is")
+    assert images["model_details"]["image_size"] == [1, 32, 32]
+    assert images["classes"] == ["0", "1"]
+    assert (sorting["algorithm"], sorting["is_sorted"]) == ("heapsort", True)
+
+
 def test_a_repeated_id_is_told_apart(adapter: ConcurrentDFZAdapter) -> None:
     """Two tasks of one batch with the same id both run, on the same seed; the second is id#2."""
     task = {"id": "twin", "domain": "maze", "parameters": {"size_x": 6, "size_y": 6}}

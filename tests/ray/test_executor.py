@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import functools
 import gc
+import itertools
 import os
 import signal
 import subprocess
@@ -22,8 +23,10 @@ import pytest
 import ray
 
 from dfz_ray import DFZExecutor, InvalidInput
+from dfz_ray.call_map import CallMap
 from dfz_ray.call_run import CallRun
 from dfz_ray.errors import CallFailed, DfzError, RemoteTraceback, RunFolderRefused
+from dfz_ray.journal.audit import audit_run
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.live_run import LiveRun
 from dfz_ray.runtime.run_handle import get_manager
@@ -303,6 +306,7 @@ def test_the_manager_dies(cluster: None, tmp_path: Path) -> None:
         assert list(executor.map(abs, range(-500, 0))) == list(range(500, 0, -1))
     with JournalReader(tmp_path / "run") as journal:
         assert journal.counts()["completed"] == sum(journal.counts().values())
+    assert [text for check in audit_run(tmp_path / "run").checks for text in check.violations] == []
 
 
 def test_the_run_is_written_down(cluster: None, tmp_path: Path) -> None:
@@ -389,6 +393,26 @@ def sleep_and_tell(duration_s: float) -> int:
     return os.getpid()
 
 
+def test_map_of_large_values(executor: DFZExecutor) -> None:
+    """Quick calls with large arguments and results go together only as far as memory is not in danger."""
+    items = [bytes([n % 256]) * 300_000 for n in range(150)]
+    assert list(executor.map(lambda item: item + b"!", items)) == [item + b"!" for item in items]
+    largest = max(len(slot.items) for slot in seen_groups(executor, items))
+    assert largest <= 2**22 / 300_000
+
+
+def seen_groups(executor: DFZExecutor, items: list[bytes]) -> list[Any]:
+    """The groups of a map, as they were sent."""
+    groups: list[Any] = []
+    run: CallRun = executor._run
+    made = CallMap(run, run.packer.pack_function(len), executor._treatment, [(item,) for item in items], None, None)
+    values = made.results()
+    for _ in items:
+        groups += made._groups
+        next(values)
+    return groups
+
+
 def test_map_takes_all_items_at_once(executor: DFZExecutor) -> None:
     """The iterables are used up when map returns, and nothing is lost where nobody asks for the results."""
     items = iter(range(100))
@@ -411,6 +435,8 @@ def test_map_with_a_buffer(executor: DFZExecutor) -> None:
     assert len(taken) == 4
     assert list(results) == list(range(1, 20))
     assert list(executor.map(abs, range(-7, 0), buffersize=2, chunksize=3)) == [7, 6, 5, 4, 3, 2, 1]
+    endless = executor.map(abs, itertools.count(), buffersize=2)
+    assert [next(endless) for _ in range(5)] == list(range(5))
     for wrong, error in ((0, ValueError), (-1, ValueError), ("2", TypeError)):
         with pytest.raises(error):
             executor.map(abs, [1], buffersize=wrong)  # type: ignore[arg-type]
