@@ -19,7 +19,7 @@ from dfz_ray.journal.record import Record, TaskError, read_result
 from dfz_ray.live_run import LiveRun
 from dfz_ray.results import Results, read_results
 from dfz_ray.specs.batch import Batch
-from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.settings import MaxWorkers, Settings
 
 if TYPE_CHECKING:
     from dfz_ray.journal.columns import Completions
@@ -43,8 +43,9 @@ class BatchHandle:
         folder: of the run.
         is_temporary: whether the folder is ours to remove, once everything has completed.
         domains: those that the batch names, ready to travel; None: they are found when the run is opened.
-        slots: how many tasks may execute at once; None: as many as the cluster holds.
+        slots: how many tasks may execute at once; None: as many as the cluster holds; `auto`.
         address: which Ray.
+        use_threads: whether tasks share processes, on threads.
         retry_failed: make the failed tasks of a run that goes on due again.
         tells: whether `as_completed` will be asked for.
         tell: is told the counts as they change.
@@ -59,8 +60,9 @@ class BatchHandle:
         *,
         is_temporary: bool,
         domains: Mapping[str, ShippedDomain] | None = None,
-        slots: int | None = None,
+        slots: MaxWorkers = None,
         address: str | None = None,
+        use_threads: bool = False,
         retry_failed: bool = False,
         tells: bool = True,
         tell: Tell | None = None,
@@ -87,6 +89,7 @@ class BatchHandle:
             folder,
             slots=slots,
             address=address,
+            use_threads=use_threads,
             seed=batch.seed if batch else 0,
             retry_failed=retry_failed,
             is_endless=False,

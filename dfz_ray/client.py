@@ -22,7 +22,7 @@ from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.checking import read_batch
 from dfz_ray.specs.encoding import plain
 from dfz_ray.specs.problems import show
-from dfz_ray.specs.settings import Settings, read_settings
+from dfz_ray.specs.settings import AUTO, MaxWorkers, Settings, read_settings
 
 if TYPE_CHECKING:
     from dfz_ray.runtime.run_handle import RunHandle
@@ -39,9 +39,10 @@ Source = str | Path | Mapping[str, Any] | Iterable[Any]
 def run(
     batch: Source,
     *,
-    max_workers: int | None = None,
+    max_workers: MaxWorkers = None,
     run_dir: str | Path | None = None,
     address: str | None = None,
+    use_threads: bool = False,
     progress: bool | Tell | None = None,
     retry_failed: bool = False,
     config: str | Path | Mapping[str, Any] | Settings | None = None,
@@ -53,9 +54,10 @@ def run(
 
     Args:
         batch: the path of a YAML or JSON file, the same as a dict, or a list of tasks.
-        max_workers: how many tasks may execute at once; None: as many as the cluster holds.
+        max_workers: how many tasks may execute at once; None: as many as the cluster holds; `auto`: by what pays.
         run_dir: the folder of the run; None: a temporary one, which is kept only if a task does not complete.
         address: which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one.
+        use_threads: tasks share the processes that the cluster holds, on threads: for work that waits.
         progress: None shows a bar where stderr is a terminal, True and False say so; a callable receives the counts.
         retry_failed: make the failed tasks of a run that goes on due again.
         config: a configuration file, the same as a dict, or Settings.
@@ -72,7 +74,7 @@ def run(
         KeyboardInterrupt: what had ended is committed, and in the run folder.
     """
     settings = config if isinstance(config, Settings) else read_settings(config)
-    slots = check_max_workers(max_workers if max_workers is not None else settings.max_workers)
+    slots = _check_slots(max_workers if max_workers is not None else settings.max_workers)
     checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
     return run_checked(
         checked,
@@ -80,6 +82,7 @@ def run(
         slots=slots,
         run_dir=run_dir,
         address=address,
+        use_threads=use_threads,
         progress=progress,
         retry_failed=retry_failed,
     )
@@ -88,9 +91,10 @@ def run(
 def submit(
     batch: Source,
     *,
-    max_workers: int | None = None,
+    max_workers: MaxWorkers = None,
     run_dir: str | Path | None = None,
     address: str | None = None,
+    use_threads: bool = False,
     progress: bool | Tell | None = False,
     retry_failed: bool = False,
     config: str | Path | Mapping[str, Any] | Settings | None = None,
@@ -104,6 +108,7 @@ def submit(
         max_workers: how many tasks may execute at once.
         run_dir: the folder of the run.
         address: which Ray.
+        use_threads: whether tasks share processes, on threads.
         progress: True shows a bar; a callable receives the counts, in a thread of its own.
         retry_failed: make the failed tasks of a run that goes on due again.
         config: a configuration file, the same as a dict, or Settings.
@@ -115,20 +120,22 @@ def submit(
         InvalidInput: with all that is wrong; nothing was started.
     """
     settings = config if isinstance(config, Settings) else read_settings(config)
-    slots = check_max_workers(max_workers if max_workers is not None else settings.max_workers)
+    slots = _check_slots(max_workers if max_workers is not None else settings.max_workers)
     checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
     shown = contextlib.ExitStack()
     tell = shown.enter_context(show_progress(progress))
-    return _start(checked, settings, slots, run_dir, address, retry_failed, tells=True, tell=tell, on_end=shown.close)
+    given = (settings, slots, run_dir, address, use_threads, retry_failed)
+    return _start(checked, *given, tells=True, tell=tell, on_end=shown.close)
 
 
 def run_checked(
     batch: Batch | None,
     settings: Settings,
     *,
-    slots: int | None = None,
+    slots: MaxWorkers = None,
     run_dir: str | Path | None = None,
     address: str | None = None,
+    use_threads: bool = False,
     progress: bool | Tell | None = None,
     retry_failed: bool = False,
 ) -> Results:
@@ -137,7 +144,8 @@ def run_checked(
         _check_resumable(Path(run_dir or "."))
     tells = logger.isEnabledFor(logging.DEBUG)
     domains = shipped_domains(batch) if batch is not None else None  # what can't travel is told before anything starts
-    handle = _start(batch, settings, slots, run_dir, address, retry_failed, tells=tells, domains=domains)
+    given = (settings, slots, run_dir, address, use_threads, retry_failed)
+    handle = _start(batch, *given, tells=tells, domains=domains)
     folder = Path(handle.run_dir)
     try:
         with show_progress(progress) as tell:
@@ -156,9 +164,10 @@ def run_checked(
 def _start(
     batch: Batch | None,
     settings: Settings,
-    slots: int | None,
+    slots: MaxWorkers,
     run_dir: str | Path | None,
     address: str | None,
+    use_threads: bool,
     retry_failed: bool,
     *,
     tells: bool,
@@ -174,6 +183,7 @@ def _start(
         domains=domains,
         slots=slots,
         address=address,
+        use_threads=use_threads,
         retry_failed=retry_failed,
         tells=tells,
         tell=tell,
@@ -198,6 +208,17 @@ def check_max_workers(value: Any) -> int | None:
     if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
         raise InvalidInput([Problem("max_workers", show(value), "a whole number of at least 1")], "max_workers")
     return number
+
+
+def _check_slots(value: Any) -> MaxWorkers:
+    """The number of slots that was asked for, or `auto`.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    if isinstance(value, str) and value != AUTO:
+        raise InvalidInput([Problem("max_workers", show(value), f"a whole number, or {AUTO}")], "max_workers")
+    return AUTO if isinstance(value, str) else check_max_workers(value)
 
 
 def shipped_domains(batch: Batch) -> dict[str, ShippedDomain]:

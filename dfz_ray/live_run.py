@@ -20,12 +20,13 @@ from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.record import STATES
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.resources import Resources
-from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.settings import MaxWorkers, Settings
 
 if TYPE_CHECKING:
     from dfz_ray.domains.domain import Domain
     from dfz_ray.runtime.news import News
     from dfz_ray.runtime.run_handle import RunHandle
+    from dfz_ray.runtime.slot_plan import SlotPlan
     from dfz_ray.runtime.submission import ShippedDomain
 
 logger = logging.getLogger("dfz_ray")
@@ -52,10 +53,12 @@ class LiveRun:
         name: of the run, for its journal.
         settings: how tasks are handed out and written down.
         folder: of the run, a new one or one that was left.
-        slots: how many tasks may execute at once; None: as many of the first batch's shapes as the cluster holds.
+        slots: how many tasks may execute at once; None: as many of the first batch's shapes as the cluster holds;
+            `auto`: as many at first, and then by what pays.
         address: which Ray.
         use_threads: whether tasks run on threads of one worker process.
         own: domains that only this process has, and the registry does not.
+        use_threads: whether tasks share processes, on threads.
         seed: of what is drawn as the run goes on, which is the delays before retries.
         retry_failed: make the failed tasks of a run that goes on due again.
         is_endless: whether it waits for further batches; else it closes itself when no task is open.
@@ -72,10 +75,11 @@ class LiveRun:
         settings: Settings,
         folder: Path,
         *,
-        slots: int | None = None,
+        slots: MaxWorkers = None,
         address: str | None = None,
         use_threads: bool = False,
         own: Callable[[], Sequence[Domain]] = tuple,
+        use_threads: bool = False,
         seed: int = 0,
         retry_failed: bool = False,
         is_endless: bool = True,
@@ -85,13 +89,15 @@ class LiveRun:
         on_end: Callable[[BaseException | None], None] | None = None,
     ) -> None:
         self.folder = folder
-        self.slots = slots
+        self.slots = slots if isinstance(slots, int) else None
         """How many tasks may execute at once; None until that is known."""
         self.known: Sequence[tuple[str, str, str]] = ()
         """Id, domain and kind of the tasks that the run had when it was opened."""
         self.finishes_at_exit = finishes_at_exit
         self._name, self._settings, self._address, self._seed = name, settings, address, seed
         self._find_own = own
+        self._asked, self._use_threads = slots, use_threads
+        self._plan: SlotPlan | None = None
         self._retry_failed = retry_failed
         self._is_endless = is_endless
         self._watch = watch
@@ -295,18 +301,20 @@ class LiveRun:
                 raise
 
     def _open(self) -> RunHandle:
-        from dfz_ray.runtime.run_handle import RunHandle, count_slots, ship
+        from dfz_ray.runtime.run_handle import RunHandle, ship
+        from dfz_ray.runtime.slot_plan import plan_slots
 
         for domain in () if self._shipped else self._find_own():
             self._shipped[domain.name] = ship(domain)
-        if self.slots is None:
+        if self._plan is None:
             shapes, tasks = self._find_shapes()
-            self.slots = count_slots(shapes, ENDLESS if self._is_endless else tasks)
+            self._plan = plan_slots(self._asked, self._use_threads, shapes, ENDLESS if self._is_endless else tasks)
+            self.slots = self._plan.slots
         tells = self._watch is not None
         handle = RunHandle(
             self.folder,
             self._name,
-            self.slots,
+            self._plan,
             self._settings,
             self._retry_failed,
             self._seed,

@@ -104,12 +104,17 @@ class Results(Selection):
         records: all of the run's.
         slots: how many tasks could execute at once.
         run_dir: the run folder, or None where a temporary one was used and everything completed.
+        changes: when the number of slots changed, and to which one.
     """
 
-    def __init__(self, records: RecordTable, slots: float, run_dir: str | None) -> None:
+    def __init__(
+        self, records: RecordTable, slots: float, run_dir: str | None, changes: Sequence[tuple[float, int]] = ()
+    ) -> None:
         super().__init__(records)
         self._records = records
         self._slots = slots
+        self.slot_changes = changes
+        """When the number of slots changed, in Unix seconds, and to which one, where that followed what paid."""
         self.run_dir = run_dir
         self.counts = records.counts
 
@@ -122,7 +127,7 @@ class Results(Selection):
         """How the run went; see `dfz_ray.journal.measures.measure`."""
         from dfz_ray.journal.measures import measure
 
-        return measure(self._records.spans, self.counts, self._slots)
+        return measure(self._records.spans, self.counts, self._slots, self.slot_changes)
 
     @functools.cached_property
     def digest(self) -> str:
@@ -157,10 +162,11 @@ def read_results(folder: Path, slots: int | None = None, temporary: bool = False
     """The results of a run that has ended, from its folder; a temporary one is removed if all tasks completed."""
     with JournalReader(folder) as journal:
         records, all_slots = journal.table(), slots or int(journal.meta["slots"])
+        changes = [(change.changed_at, change.slots) for change in journal.pool_changes()]
     keep = not temporary or records.counts["completed"] < len(records)
     if not keep:
         records.load()
-    results = Results(records, all_slots, str(folder) if keep else None)
+    results = Results(records, all_slots, str(folder) if keep else None, changes)
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     elif temporary:

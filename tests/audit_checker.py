@@ -32,6 +32,7 @@ KEYS = {
     "completions": ["chunk"],
     "attempts": ["task", "chunk"],
     "cancels": ["cancel"],
+    "pool_changes": ["change"],
     "outcomes": ["task"],
     "reopened": ["task", "outcome_commit"],
 }
@@ -86,7 +87,7 @@ def check_journal(folder: Path, scratch: Path) -> list[str]:
         }
     if isinstance(told, int) and told > len(tables["commits"]):
         found.append(f"{told} commits were told of")
-    if {row["key"]: row["value"] for row in tables["meta"]}.get("schema_version") != "3":
+    if {row["key"]: row["value"] for row in tables["meta"]}.get("schema_version") != "4":
         found.append("it is of another schema")
     return [
         *found,
@@ -202,6 +203,7 @@ def check_references(tables: dict[str, Rows]) -> list[str]:
         ("completions", ("chunk",)),
         ("attempts", ("task", "chunk")),
         ("cancels", ("epoch",)),
+        ("pool_changes", ("epoch",)),
         ("outcomes", ("task",)),
         ("reopened", ("task", "reopening_epoch")),
         ("commits", ("epoch",)),
@@ -211,6 +213,9 @@ def check_references(tables: dict[str, Rows]) -> list[str]:
                 is_creation = name == "commits" and row["commit"] == row["epoch"] == 0
                 if row[column] not in there[column.removeprefix("reopening_")] and not is_creation:
                     found.append(f"a row of {name} refers to a {column} that is not there: {row[column]!r}")
+    for row in tables["pool_changes"]:
+        if row["slots"] < 1 or not row["reason"]:
+            found.append(f"pool change {row['change']} is none")
     for row in tables["chunks"]:
         if not there["task"].issuperset(msgpack.unpackb(row["tasks"])):
             found.append(f"chunk {row['chunk']} has a task that is not there")

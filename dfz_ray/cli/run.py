@@ -16,17 +16,31 @@ import click
 from dfz_ray.cli import EXIT_CAN_NEVER_RUN, EXIT_SOME_FAILED, take_stdout
 from dfz_ray.cli.printing import marked, safe_line
 from dfz_ray.cli.run_folder import remember_run
-from dfz_ray.specs.settings import Settings, read_settings
+from dfz_ray.specs.settings import AUTO, WORKERS_LIMIT, Settings, read_settings
 
 if TYPE_CHECKING:
     from dfz_ray.results import Results
     from dfz_ray.specs.batch import Batch
 
 
+class _Workers(click.IntRange):
+    """A number of workers, or `auto`."""
+
+    def __init__(self) -> None:
+        super().__init__(1, WORKERS_LIMIT)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return AUTO if value == AUTO else super().convert(value, param, ctx)
+
+
 _WORK_OPTIONS = (
     click.option(
-        "--max-workers", type=click.IntRange(1, 1_000_000), metavar="N", help="How many tasks may execute at once."
+        "--max-workers",
+        type=_Workers(),
+        metavar="N|auto",
+        help="How many tasks may execute at once; auto: by what pays.",
     ),
+    click.option("--use-threads", is_flag=True, help="Tasks share processes, on threads: for work that waits."),
     click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one)."),
     click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains."),
     click.option("--config", metavar="FILE", help="Settings; configs/default.yaml explains them."),
@@ -107,6 +121,7 @@ def _work(
             slots=options["max_workers"] or settings.max_workers,
             run_dir=folder,
             address=options["address"],
+            use_threads=options["use_threads"],
             retry_failed=retry_failed,
         )
     finally:  # one that is interrupted, too, is the last run; one that was refused is not

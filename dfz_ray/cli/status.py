@@ -81,6 +81,8 @@ def _table(found: Status, now: float) -> Table:
     if found.working:
         table.add_row("rate", _rate(found))
         table.add_row("slots", f"{found.leases:,} of {found.slots:,} in use")
+        if found.why_slots:
+            table.add_row("pool", marked(found.why_slots))
     for notice in found.notices:
         table.add_row("notice", marked(notice))
     return table

@@ -51,6 +51,8 @@ class Domain:
     """
     pack_error: Callable[[BaseException], bytes | None] | None = None
     """From what a task has raised to what is handed to who waits for it, beside the text; None where it can't be."""
+    exclusive: bool = False
+    """Whether a task needs a process of its own, also where others share one: its library runs one thing at a time."""
     libraries: tuple[str, ...] = ()
     """Modules that compute imports: looked for before a run, imported before a worker is timed."""
     extra: str = ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import os
 import sys
 import traceback
@@ -59,7 +58,7 @@ class Execution(NamedTuple):
     failure: Failure | None
 
 
-_Outcome = tuple[int, bytes | None, bytes | None, Failure | None]
+Outcome = tuple[int, bytes | None, bytes | None, Failure | None]
 """Number of the task, result, digest, failure."""
 
 
@@ -102,23 +101,23 @@ def execute_chunk(
     Returns:
         One entry for each task that was executed, in order.
     """
-    clock, forks = ChunkClock(), _forks
+    clock, forks = ChunkClock(), count_forks()
     reader = ParametersReader(domain, shelf)
-    outcomes: list[_Outcome] = []
+    outcomes: list[Outcome] = []
     for work in works:
         if outcomes and clock.elapsed_s > budget_s:
             break
         if warden is None:
-            outcome = _execute(domain, work, threads, reader, forks)
+            outcome = execute_task(domain, work, threads, reader, forks)
         else:
             try:
                 if not warden.begin(work):
                     continue
-                outcome = _execute(domain, work, threads, reader, forks)
+                outcome = execute_task(domain, work, threads, reader, forks)
                 warden.end()
             except Interruption as interruption:
                 warden.end()
-                outcome = work.number, None, None, _describe_interruption(interruption)
+                outcome = work.number, None, None, describe_interruption(interruption)
         clock.lap()
         outcomes.append(outcome)
     return [
@@ -129,7 +128,16 @@ def execute_chunk(
     ]
 
 
-def _execute(domain: Domain, work: Work, threads: int, reader: ParametersReader, forks: int) -> _Outcome:
+def execute_task(domain: Domain, work: Work, threads: int, reader: ParametersReader, forks: int) -> Outcome:
+    """Execute one task; only an Interruption leaves this function.
+
+    Args:
+        domain: what it is a task of.
+        work: the task.
+        threads: how many threads it may use.
+        reader: of its parameters.
+        forks: what `count_forks` said before: a child that comes back here ends.
+    """
     number = work.number
     try:
         parameters = reader.read(work.parameters)
@@ -164,6 +172,11 @@ _forks = 0
 """How many forks have led to this process. A task may fork; where the child comes back here it ends, for only its
 parent is a worker. To count costs nothing, and to ask for the number of the process, before and after each task, does.
 """
+
+
+def count_forks() -> int:
+    """How many forks have led to this process."""
+    return _forks
 
 
 def _note_fork() -> None:
@@ -230,12 +243,12 @@ def describe_exception(error: BaseException, skip_frames: int = 0) -> Failure:
     return Failure("exception", clean(message), clean(_shorten(lines, TRACEBACK_CHARACTERS)))
 
 
-def _describe_interruption(interruption: Interruption) -> Failure:
+def describe_interruption(interruption: Interruption) -> Failure:
     """Where the task was when it was interrupted: the frames of its own, without those of who interrupted it."""
-    stack = traceback.extract_tb(interruption.__traceback__)[: -interruption.frames]
-    frames = list(
-        itertools.dropwhile(lambda frame: frame.filename == _describe_interruption.__code__.co_filename, stack)
-    )
+    stack = traceback.extract_tb(interruption.__traceback__)
+    del stack[len(stack) - interruption.frames :]
+    here = describe_interruption.__code__.co_filename
+    frames = stack[max([number for number, frame in enumerate(stack, 1) if frame.filename == here], default=0) :]
     lines = "".join(["Traceback (most recent call last):\n", *traceback.format_list(frames)])
     return Failure(interruption.reason, interruption.message, clean(_shorten(lines, TRACEBACK_CHARACTERS)))
 

@@ -187,6 +187,7 @@ DOMAIN = Domain(
     compute=compute,
     kind=kind,
     draw=draw,
+    exclusive=True,  # the number of torch's threads, and whether it is deterministic, are matters of the process
     libraries=("torch", "torchvision", "sklearn"),
     extra="image",
     summary="Train an image classifier and measure it on images that it has not seen.",

@@ -59,13 +59,15 @@ class Pace:
     target_s: float
     manager_s: float = 0.0
     """The manager's own time per chunk."""
+    width: int = 1
+    """A lease has so many slots, and its chunks as many times the work."""
 
     @cached_property
     def aim_s(self) -> float:
-        """The work that a chunk aims at: enough for the manager to keep up with all slots."""
-        return max(self.target_s, self.slots * self.manager_s / MANAGER_SHARE)
+        """How long a chunk is to keep its slots busy: enough for the manager to keep up with all leases."""
+        return max(self.target_s, self.slots / self.width * self.manager_s / MANAGER_SHARE)
 
-    def share_s(self, left_s: float, held_s: float = 0.0) -> float:
+    def share_s(self, left_s: float, held_s: float = 0.0, width: int = 1) -> float:
         """The work that the next chunk may take of what is left.
 
         Half of a fair share (factoring: Hummel, Schonberg and Flynn, 1992), so that the last chunks are small enough
@@ -73,25 +75,26 @@ class Pace:
 
         Args:
             left_s: the work that waits, in seconds.
-            held_s: the work that the one who is to get it has in hand.
+            held_s: the work that the one who is to get it has in hand, for each of its slots.
+            width: how many slots it has.
         """
         share_s = min(self.aim_s, max(left_s / (2 * self.slots), LEAST_S))
-        return min(share_s, self._ahead_s(left_s, held_s)) if held_s else share_s
+        return width * (min(share_s, self._ahead_s(left_s, held_s, width)) if held_s else share_s)
 
-    def keeps_back(self, left_s: float, held_s: float, task_s: float) -> bool:
+    def keeps_back(self, left_s: float, held_s: float, task_s: float, width: int = 1) -> bool:
         """Whether who has work in hand gets none ahead: there is no room for a task of that length, or for little."""
-        return self._ahead_s(left_s, held_s) < max(task_s, min(LEAST_S, self.aim_s))
+        return self._ahead_s(left_s, held_s, width) < max(task_s, min(LEAST_S, self.aim_s))
 
-    def _ahead_s(self, left_s: float, held_s: float) -> float:
-        """How much work may be handed out ahead: what surely keeps no slot waiting at the end.
+    def _ahead_s(self, left_s: float, held_s: float, width: int) -> float:
+        """How much work may be handed out ahead for each slot: what surely keeps no slot waiting at the end.
 
         Who has held_s in hand ends no later, with that and this, than the rest would take on the other slots, even if
-        they were all free at once: held + ahead <= (left - ahead) / (slots - 1).
+        they were all free at once: held + ahead <= (left - width * ahead) / (slots - width).
         """
-        return (left_s - (self.slots - 1) * held_s) / self.slots
+        return (left_s - (self.slots - width) * held_s) / self.slots
 
 
-def chunk_size(times: RunTimes, waiting: int, last_size: int, share_s: float) -> int:
+def chunk_size(times: RunTimes, waiting: int, last_size: int, share_s: float, least: int = 1) -> int:
     """How many tasks of one kind to take.
 
     Args:
@@ -99,16 +102,18 @@ def chunk_size(times: RunTimes, waiting: int, last_size: int, share_s: float) ->
         waiting: how many of it are waiting, at least one.
         last_size: the size of the kind's last chunk; a chunk grows at most so many times as large: GROWTH.
         share_s: the work that the chunk may take.
+        least: for so many threads it is.
 
     Returns:
-        At least 1; exactly 1 until the kind is known.
+        One for each thread at least, if so many wait; exactly that until the kind is known.
     """
+    least = min(least, waiting)
     if not times.known:
-        return 1
+        return least
     fitting = int(min(share_s / times.mean_s, TASKS_LIMIT)) if times.mean_s > 0 else TASKS_LIMIT
-    return max(1, min(fitting, GROWTH * last_size, waiting, TASKS_LIMIT))
+    return max(least, min(fitting, GROWTH * max(last_size, least), waiting, TASKS_LIMIT))
 
 
-def overrun_budget_s(expected_s: float, count: int, spread_s: float, aim_s: float) -> float:
+def overrun_budget_s(expected_s: float, count: float, spread_s: float, aim_s: float) -> float:
     """When a chunk has clearly taken longer than what its kinds let expect, in seconds."""
     return expected_s + max(aim_s, 3 * spread_s * math.sqrt(count))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from operator import mul
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from dfz_ray.engine.arrivals import sort_by_kind
 from dfz_ray.engine.attempts import Attempts
-from dfz_ray.engine.chunking import Pace
-from dfz_ray.engine.consecutive import find_range
-from dfz_ray.engine.ends import Ends, sort_ends
+from dfz_ray.engine.auto_slots import AutoSlots
+from dfz_ray.engine.ends import sort_ends
 from dfz_ray.engine.hands import Hands
+from dfz_ray.engine.learning import learn
 from dfz_ray.engine.lease import Lease
 from dfz_ray.engine.lifecycle import Happening, Lifecycle
 from dfz_ray.engine.losses import Losses
@@ -35,47 +34,29 @@ from dfz_ray.engine.messages import (
     LeaseLost,
     ManagerMeasured,
     OutcomesCommitted,
+    PoolLimited,
     StartLease,
     StopAsked,
     TasksSubmitted,
     TimePassed,
     WorkAsked,
 )
+from dfz_ray.engine.options import EngineOptions
 from dfz_ray.engine.preemption import find_victims
-from dfz_ray.engine.queue import Kind, Lane, Queue
+from dfz_ray.engine.queue import Kind, Lane, Queue, Taken
+from dfz_ray.engine.slots import Slots
 from dfz_ray.engine.urgency import Urgency
+
+__all__ = ["Engine", "EngineOptions"]
 
 HISTORY = 50
 """How many of the last events an error tells."""
 LONG_S = 1.0
 """No chunk is handed out ahead of one whose tasks take longer: a higher priority would have to wait for it."""
+LEASE_TASKS = 20
+"""A lease of several threads lasts for so many of its longest tasks: as it ends, they wait for the last one."""
 LOOK_S = 0.1
 """How often the engine wants to be told the time while something may overrun it."""
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """What the engine goes by; times in seconds.
-
-    `dfz_ray.specs.settings` explains those that users set.
-    """
-
-    slots: int
-    """How many leases may be out at once."""
-    target_s: float = 0.2
-    """The work that a chunk aims at."""
-    lease_s: float = 2.0
-    """After this long a lease gets no further chunk."""
-    grace_s: float = 1.0
-    """How long a worker may take to let go of a task that is cancelled, or late, before it is killed."""
-    preempt_after_s: float | None = 5.0
-    """How long a task may wait behind preemptible ones of a lower priority; None: for ever."""
-    free_losses: int = 5
-    """How often a task may be lost with its node without being charged."""
-    first_chunk: int = 0
-    """Number of the first chunk; a run that goes on continues its numbers."""
-    seed: int = 0
-    """Of the delays before retries."""
 
 
 class Engine:
@@ -88,13 +69,15 @@ class Engine:
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
         self.tasks = Lifecycle(history=self._tell_history)
-        self._pace = Pace(options.slots, options.target_s)
         self._queue = Queue()
         self._kind_of = array("l")
         self._hands = Hands(self.tasks, self._queue, self._kind_of, options.first_chunk)
+        self._slots = Slots(options.slots, options.target_s, options.width, self._hands, options.processes)
+        self._is_wide = options.width > 1
         self._attempts = Attempts(lambda number: self._kind(number).policy, options.free_losses, options.seed)
         self._losses = Losses(self._queue, self._hands, self._attempts)
         self._urgency = Urgency(self._queue)
+        self._auto = None if options.pool is None else AutoSlots(options, self._queue, self._hands, self.set_slots)
         self._ruled_out: dict[int, str] = {}
         """Lanes whose tasks can never run, and why."""
         self._stopped = False
@@ -111,6 +94,7 @@ class Engine:
             LeaseLost: self.on_lease_lost,
             OutcomesCommitted: self.on_outcomes_committed,
             LaneSized: self.on_lane_sized,
+            PoolLimited: self.on_pool_limited,
             ManagerMeasured: self.on_manager_measured,
             CancelAsked: self.on_cancel_asked,
             TimePassed: self.on_time_passed,
@@ -119,13 +103,31 @@ class Engine:
 
     @property
     def leases(self) -> int:
-        """How many slots are in use."""
+        """How many leases are out."""
         return len(self._hands.leases)
 
     @property
+    def slots_in_use(self) -> int:
+        """How many slots the leases have."""
+        return self._hands.used
+
+    @property
     def slots(self) -> int:
-        """How many leases may be out at once."""
-        return self._pace.slots
+        """How many tasks may execute at once."""
+        return self._slots.count
+
+    def set_slots(self, slots: int) -> None:
+        """From now on so many tasks may execute at once: leases end, or use fewer threads, as they ask for work.
+
+        What more of them are free is used by what `handle` says next.
+        """
+        self._slots.set(slots)
+        while self._slots.are_too_few and (unplaced := [lane.unplaced for lane in self._queue.lanes if lane.unplaced]):
+            self._hands.drop(max(next(reversed(ids)) for ids in unplaced))
+
+    def find_needs(self) -> dict[int, int]:
+        """By lane, how many leases it could use if the cluster held them; only where the slots follow what pays."""
+        return {} if self._auto is None else self._auto.find_needs()
 
     @property
     def wake_at(self) -> float | None:
@@ -155,7 +157,7 @@ class Engine:
         self.tasks.add(len(event.kind_of), event.settled)
         self._kind_of.extend(event.kind_of)
         self._attempts.restore(event.charged, event.free_losses)
-        by_kind = _sort_by_kind(event, first)
+        by_kind = sort_by_kind(event, first)
         for kind_number, numbers in by_kind.items():
             self._queue.put(kind_number, numbers, now)
         return self._fail_ruled_out({self._queue.kinds[kind_number].lane for kind_number in by_kind})
@@ -169,17 +171,25 @@ class Engine:
         if lease.asked_at is None:
             self._hands.place(event.lease, now)
             lane.stillborn = 0
+            if self._auto is not None:
+                self._auto.on_placed(now)
         if lease.ending or self._stopped or lease.killed or self._is_over(lease, now):
             return self._end(event.lease, lease)
+        threads, idle = self._slots.decide(lease, lane, event.busy)
+        if not threads:
+            return self._end(event.lease, lease)
         suspects = self._queue.find_suspects(lane) if lane.suspects else None
-        if lease.held and (suspects or self._holds_back(lane, lease) or lease.holds_suspects):
-            return [AnswerWait(event.lease)]
+        if lease.held and (suspects or lease.holds_suspects or (not idle and self._holds_back(lane, lease))):
+            return self._wait(event.lease, lease, idle)
+        taken: Taken | None
         if suspects:
-            return [self._hands.give(event.lease, self._hands.take_suspects(lease.lane), is_suspect=True)]
-        taken = self._queue.take(lane, self._pace, lease.held_s)
+            taken = self._hands.take_suspects(lease.lane)
+        else:
+            held_s = 0.0 if idle else lease.ahead_s
+            taken = self._queue.take(lane, self._slots.pace, held_s, threads, idle or threads)
         if taken is None:
-            return [AnswerWait(event.lease)] if lease.held else self._end(event.lease, lease)
-        return [self._hands.give(event.lease, taken)]
+            return self._wait(event.lease, lease, idle) if lease.held else self._end(event.lease, lease)
+        return [self._hands.give(event.lease, taken, bool(suspects))]
 
     def on_chunk_began(self, event: ChunkBegan, now: float) -> list[Command]:
         """The tasks of the chunk are running."""
@@ -198,9 +208,12 @@ class Engine:
         self._hands.begin(held, now)
         lease = self._hands.leases[event.lease]
         del lease.held[event.chunk]
+        if self._is_wide:
+            self._hands.settle(lease)
+            lease.longest_s = max(lease.longest_s, *event.durations_s, 0.0)
         self._queue.lanes[lease.lane].fruitless = 0
         ends = sort_ends(event, self._hands.release(held))
-        self._learn(held.taken.kind, ends)
+        times = learn(self._queue, self._kind_of, held.taken.kind, ends)
         if ends.rest:
             self._hands.hand_back(ends.rest, True, now)
         completed, failures = ends.accepted, event.failures
@@ -211,7 +224,8 @@ class Engine:
             failed = {number: failures[number] for number in ends.accepted if number in failures}
             final, retried = self._charge_all(failed, now)
         commit = CommitEnds(event.lease, event.chunk, completed, final, ends.superseded, retried)
-        return [commit, *self._fail_ruled_out({lease.lane})]
+        changes = [] if self._auto is None else self._auto.on_chunk_ended(held, times, event.cpu_s, now)
+        return [commit, *changes, *self._fail_ruled_out({lease.lane})]
 
     def on_outcomes_committed(self, event: OutcomesCommitted, now: float) -> list[Command]:
         """Committed tasks are final."""
@@ -258,9 +272,14 @@ class Engine:
             self._hands.drop(next(reversed(lane.unplaced)))  # Ray can't place it: it must not keep a slot from others
         return self._fail_ruled_out({lane.number})
 
+    def on_pool_limited(self, event: PoolLimited, now: float) -> list[Command]:
+        """The slots are as many as the cluster holds, at most."""
+        self._slots.spread(event.processes)
+        return [] if self._auto is None else self._auto.limit(event, now)
+
     def on_manager_measured(self, event: ManagerMeasured, now: float) -> list[Command]:
         """Chunks become large enough for the manager to keep up."""
-        self._pace = Pace(self._pace.slots, self._pace.target_s, event.per_chunk_s)
+        self._slots.measure(event.per_chunk_s)
         return []
 
     def on_cancel_asked(self, event: CancelAsked, now: float) -> list[Command]:
@@ -285,7 +304,8 @@ class Engine:
                 commands.append(self._kill(lease_id, why))
         if (after_s := self.options.preempt_after_s) is not None and len(self._queue.priorities) > 1:
             lowest = min((one for one, chunks in self._hands.priorities.items() if chunks), default=math.inf)
-            victims = find_victims(self._queue, self._hands.leases, lowest, after_s, now)
+            width = self._slots.pace.width
+            victims = find_victims(self._queue, self._hands.leases, lowest, after_s, now, width)
             commands.extend(self._kill(lease_id, "preempted") for lease_id in victims)
         return commands
 
@@ -310,7 +330,7 @@ class Engine:
     def _fill_slots(self, commands: list[Command]) -> None:
         """Start a lease for each free slot for which there is work."""
         while not self._stopped:
-            is_full = len(self._hands.leases) >= self._pace.slots
+            is_full = self._hands.used >= self._slots.pace.slots or (self._is_wide and self._slots.are_too_many)
             if is_full and (len(self._queue.priorities) < 2 or not self._hands.starting):
                 return
             kind = self._urgency.find_kind()
@@ -321,16 +341,20 @@ class Engine:
                 if displaced is None:
                     return
                 self._hands.drop(displaced)
-            commands.append(StartLease(self._hands.start(kind.lane), kind.lane, kind.name))
+            width = self._slots.find_first_width(self._queue.lanes[kind.lane]) if self._is_wide else 1
+            commands.append(StartLease(self._hands.start(kind.lane, width), kind.lane, kind.name, width))
 
     def _is_over(self, lease: Lease, now: float) -> bool:
         """Whether a lease has to make room: its time is up, or others are more urgent."""
-        if lease.asked_at is not None and now - lease.asked_at >= self.options.lease_s:
+        age_s = 0.0 if lease.asked_at is None else now - lease.asked_at
+        if age_s >= self.options.lease_s and not (self._is_wide and age_s < LEASE_TASKS * lease.find_longest_s(now)):
             return True
         if len(self._queue.lanes) == 1:
             return False
-        is_full = len(self._hands.leases) >= self._pace.slots
-        return self._urgency.must_make_room(lease, is_full, len(self._hands.leaving))
+        return self._urgency.must_make_room(lease, self._is_full(), len(self._hands.leaving))
+
+    def _is_full(self) -> bool:
+        return self._hands.used >= self._slots.pace.slots or (self._is_wide and self._slots.are_too_many)
 
     def _holds_back(self, lane: Lane, lease: Lease) -> bool:
         """Whether a lease that has a chunk in hand gets no other one yet: at the end, and where tasks are long."""
@@ -338,8 +362,15 @@ class Engine:
         if kind is None:
             return True
         if not kind.times.known:  # if one of its tasks is out it may take for ever, and another slot be free soon
-            return kind.probing > 0 or lane.waiting < 2 * self._pace.slots
-        return kind.times.mean_s > LONG_S or self._pace.keeps_back(lane.left_s, lease.held_s, kind.times.mean_s)
+            return kind.probing > 0 or lane.waiting < 2 * self._slots.count
+        task_s, pace = kind.times.mean_s, self._slots.pace
+        return task_s > LONG_S or pace.keeps_back(lane.left_s, lease.ahead_s, task_s, lease.threads)
+
+    def _wait(self, lease_id: int, lease: Lease, idle: int) -> list[Command]:
+        """A lease holds something and gets no more for now: threads that have nothing to do leave their slots."""
+        if idle and lease.threads > idle:
+            self._hands.shrink(lease, lease.threads - idle)
+        return [AnswerWait(lease_id, lease.threads)]
 
     def _end(self, lease_id: int, lease: Lease) -> list[Command]:
         """A lease that holds nothing gives up its slot at once: its worker only has to return."""
@@ -355,21 +386,6 @@ class Engine:
         self._hands.leaving.add(lease_id)
         return KillLease(lease_id, why)
 
-    def _learn(self, kind: int | None, ends: Ends) -> None:
-        """Take in how long tasks took, which are of one kind, or of any."""
-        if kind is not None and ends.accepted:
-            self._learn_kind(kind, ends.durations_s)
-            return
-        by_kind: defaultdict[int, list[float]] = defaultdict(list)
-        for number, duration_s in zip(ends.accepted, ends.durations_s, strict=True):
-            by_kind[self._kind_of[number]].append(duration_s)
-        for kind_number, durations_s in by_kind.items():
-            self._learn_kind(kind_number, durations_s)
-
-    def _learn_kind(self, kind: int, durations_s: Sequence[float]) -> None:
-        squares = sum(map(mul, durations_s, durations_s))
-        self._queue.learn(kind, len(durations_s), sum(durations_s), squares)
-
     def _fail_ruled_out(self, lanes: set[int]) -> list[Command]:
         """What waits in a lane fails, where no node can ever run it."""
         commands: list[Command] = []
@@ -384,16 +400,3 @@ class Engine:
 
     def _tell_history(self) -> tuple[str, ...]:
         return tuple(f"{now:.6f} {event}" for now, event in self._recent)
-
-
-def _sort_by_kind(event: TasksSubmitted, first: int) -> dict[int, Sequence[int]]:
-    """The tasks that are open, by kind, where the first one has that number."""
-    kinds = set(event.kind_of)
-    if len(kinds) == 1 and not event.settled:
-        return {kinds.pop(): range(first, first + len(event.kind_of))}
-    end = first + len(event.kind_of)
-    by_kind: defaultdict[int, list[int]] = defaultdict(list)
-    for number, kind_number in enumerate(event.kind_of, first):
-        if number not in event.settled:
-            by_kind[kind_number].append(number)
-    return {kind_number: find_range(numbers, end) or numbers for kind_number, numbers in by_kind.items()}

@@ -32,31 +32,36 @@ class Hands:
         """How many chunks are in hand, by their priority."""
         self.starting = 0
         """How many leases have not asked for work yet."""
+        self.used = 0
+        """How many slots the leases have."""
         self.next_lease = 0
         self._tasks = tasks
         self._queue = queue
         self._kind_of = kind_of
         self._next_chunk = first_chunk
 
-    def start(self, lane_number: int) -> int:
-        """Use a slot for a lane; returns the number of the lease."""
+    def start(self, lane_number: int, width: int = 1) -> int:
+        """Use so many slots for a lane; returns the number of the lease."""
         lane = self._queue.lanes[lane_number]
         lease_id, self.next_lease = self.next_lease, self.next_lease + 1
         lane.leases += 1
         lane.unplaced[lease_id] = None
+        lane.starting_slots += width
+        self.used += width
         self.starting += 1
         self._queue.changed.add(lane_number)
-        self.leases[lease_id] = Lease(lane_number)
+        self.leases[lease_id] = Lease(lane_number, width, width)
         return lease_id
 
     def place(self, lease_id: int, now: float) -> None:
         """A lease asks for work for the first time: Ray has placed it."""
         lease = self.leases[lease_id]
         lease.asked_at = now
-        self._note_placed(lease_id, self._queue.lanes[lease.lane])
+        self._note_placed(lease_id, lease.width, self._queue.lanes[lease.lane])
 
-    def _note_placed(self, lease_id: int, lane: Lane) -> None:
+    def _note_placed(self, lease_id: int, width: int, lane: Lane) -> None:
         del lane.unplaced[lease_id]
+        lane.starting_slots -= width
         self.starting -= 1
         self._queue.changed.add(lane.number)
 
@@ -66,21 +71,43 @@ class Hands:
         if lease is not None:
             lane = self._queue.lanes[lease.lane]
             lane.leases -= 1
+            self.used -= lease.width
             self.leaving.discard(lease_id)
             self._queue.changed.add(lane.number)
             if lease.asked_at is None:
-                self._note_placed(lease_id, lane)
+                self._note_placed(lease_id, lease.width, lane)
         return lease
+
+    def allow(self, lease: Lease, threads: int) -> None:
+        """Let a lease execute so many tasks at once; more, for as long as it has more that it was given before."""
+        if threads != lease.threads:
+            lease.threads = threads
+            for held in lease.held.values():
+                held.width = max(held.width, threads)
+            self.settle(lease)
+
+    def shrink(self, lease: Lease, threads: int) -> None:
+        """A lease executes no more tasks than that, and has no other ones in hand."""
+        lease.threads = threads
+        for held in lease.held.values():
+            held.width = threads
+        self.settle(lease)
+
+    def settle(self, lease: Lease) -> None:
+        """A lease uses as many slots as it may, or may have used for what it has in hand."""
+        width = max([lease.threads, *[held.width for held in lease.held.values()]])
+        self.used += width - lease.width
+        lease.width = width
 
     def give(self, lease_id: int, taken: Taken, is_suspect: bool = False) -> GiveChunk:
         """Put a chunk into the hands of a lease."""
         chunk = Chunk(self._next_chunk, taken.numbers, taken.budget_s)
         self._next_chunk += 1
         lease = self.leases[lease_id]
-        lease.held[chunk.id] = HeldChunk(chunk, taken, is_suspect=is_suspect)
+        lease.held[chunk.id] = HeldChunk(chunk, taken, is_suspect=is_suspect, width=lease.threads)
         lease.served += 1
         self.priorities[taken.priority] += 1
-        return GiveChunk(lease_id, chunk)
+        return GiveChunk(lease_id, chunk, lease.threads)
 
     def find(self, lease_id: int, chunk: int) -> HeldChunk | None:
         """A chunk, if the lease has it in hand."""

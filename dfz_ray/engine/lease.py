@@ -1,4 +1,4 @@
-"""A slot in use: what a lease has in its hands."""
+"""Slots in use: what a lease has in its hands."""
 
 from __future__ import annotations
 
@@ -23,13 +23,19 @@ class HeldChunk:
     is_suspect: bool = False
     kill_at: float = math.inf
     """When its worker is killed for not letting go of what was cancelled of it."""
+    width: int = 1
+    """At most so many of its tasks are executed at once."""
 
 
 @dataclass(slots=True)
 class Lease:
-    """A slot in use."""
+    """A process that runs tasks, on one slot or several."""
 
     lane: int
+    width: int = 1
+    """How many slots it uses: it executes no more tasks at once."""
+    threads: int = 1
+    """How many it may execute at once of those that it begins from now on."""
     asked_at: float | None = None
     """When it first asked for work: until then Ray has not placed it."""
     held: dict[int, HeldChunk] = field(default_factory=dict)
@@ -38,17 +44,30 @@ class Lease:
     ending: bool = False
     killed: str = ""
     """Why its worker is being killed: timeout, preempted or cancelled."""
+    longest_s: float = 0.0
+    """How long the longest of its tasks took, of chunks that have ended."""
     look_at: float = math.inf
     """Its worker is not overdue before that."""
+
+    def find_longest_s(self, now: float) -> float:
+        """How long the longest of its tasks took, as far as is known: of the chunks in hand the oldest counts."""
+        since = [held.begun_at for held in self.held.values() if held.begun_at is not None]
+        return max(self.longest_s, now - min(since, default=now))
 
     def begun(self) -> Iterator[HeldChunk]:
         """The chunks that its worker has begun; the last one is what it executes."""
         return (held for held in self.held.values() if held.begun_at is not None)
 
     @property
-    def held_s(self) -> float:
-        """The work that it has in hand, in seconds; what has been done of it counts, too."""
-        return sum([held.taken.likely_s for held in self.held.values()])
+    def ahead_s(self) -> float:
+        """The work that each of its slots has in hand, in seconds; what has been done of it counts, too.
+
+        It begins a chunk when the one before it is used up.
+        """
+        seconds = 0.0
+        for held in self.held.values():
+            seconds = held.taken.likely_s + (seconds if held.begun_at is None else 0.0)
+        return seconds / self.threads
 
     @property
     def holds_suspects(self) -> bool:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from dfz_ray.engine.attempts import Attempts
 from dfz_ray.engine.hands import Hands
 from dfz_ray.engine.lease import HeldChunk, Lease
-from dfz_ray.engine.messages import NO_TASK, Command, CommitLosses, LeaseLost, NoteAttemptsLost
+from dfz_ray.engine.messages import Command, CommitLosses, LeaseLost, NoteAttemptsLost
 from dfz_ray.engine.queue import Lane, Queue
 
 STILLBORN_LIMIT = 5
 """A lane is given up when so many of its workers in a row, each started after the last one's death, never asked."""
 FRUITLESS_LIMIT = 5
 """After so many deaths of workers in a row that no task is to blame for, a lane's tasks are tried in halves."""
+
+
+class _Loss(NamedTuple):
+    """How a worker was lost."""
+
+    reason: str
+    message: str
+    is_free: bool
+    """No task is to blame."""
+    has_suspects: bool
+    """It executed several tasks, and any of them may be to blame."""
 
 
 class Losses:
@@ -44,7 +56,8 @@ class Losses:
         """The task that the worker executed is charged, where it is to blame; all others go back.
 
         Where it is not known which one that was, everything that the worker may have begun is suspect, and is run in
-        halves until the guilty task is alone: the message that it had begun the next chunk may have died with it.
+        halves until the guilty task is alone: the message that it had begun the next chunk may have died with it. Where
+        the worker executed several, these are the suspects; but it may be known whose deadlines ended it.
 
         Args:
             lease: the lease, which has no slot any more.
@@ -53,12 +66,17 @@ class Losses:
             now: the time.
         """
         reason = lease.killed or event.reason
+        if reason == "timeout" and (event.reason != "worker_crashed" or len(event.executing or ()) > 1):
+            reason = event.reason  # it died of something else before it was killed
         is_free = is_stopped or reason in ("preempted", "cancelled")
         executing = self._find_executing(lease, event, is_free)
+        has_suspects = len(executing or ()) > 1 and not (is_free or event.are_guilty)
+        lost = _Loss(reason, event.message, is_free, has_suspects)
         commands: list[Command] = []
         back: list[tuple[Sequence[int], bool]] = []
         for position, held in enumerate(lease.held.values()):
-            begun = held.begun_at is not None or executing in held.chunk.numbers
+            mine = [number for number in executing or () if number in held.chunk.numbers]
+            begun = held.begun_at is not None or bool(mine)
             if begun:
                 self._hands.begin(held, now)
             wanted = self._hands.release(held)
@@ -68,54 +86,62 @@ class Losses:
                     self._hands.suspect(wanted, begun)
                     continue
             elif begun:
-                commands.extend(self._on_begun_lost(held, wanted, executing, event.message, reason, is_free, now))
-                wanted = [number for number in wanted if number != executing]
+                commands.extend(self._on_begun_lost(held, wanted, mine, lost, now))
+                wanted = [number for number in wanted if number not in mine]
             back.append((wanted, begun))
         for numbers, begun in reversed(back):  # so that the first of them is due first again
             self._hands.hand_back(numbers, begun, now)
         return [command for command in commands if not isinstance(command, NoteAttemptsLost) or command.numbers]
 
-    def _find_executing(self, lease: Lease, event: LeaseLost, is_free: bool) -> int | None:
-        """The task that was executed, NO_TASK where there was none or it does not matter, None where nobody knows."""
+    def _find_executing(self, lease: Lease, event: LeaseLost, is_free: bool) -> Sequence[int] | None:
+        """The tasks that were executed, none where it does not matter, None where nobody knows."""
         in_hand = [number for held in lease.held.values() for number in held.chunk.numbers]
         executing = event.executing
-        if executing is not None and executing not in in_hand:
-            executing = NO_TASK
+        if executing:
+            executing = list(set(executing).intersection(in_hand))
         if is_free:
-            return NO_TASK if executing is None else executing
+            return executing or ()
         if event.reason == "node_lost" and executing is None:  # a node takes with it what could have told
             forgiven = [self._attempts.forgive(number) for held in lease.begun() for number in held.chunk.numbers]
-            return NO_TASK if all(forgiven) else None
+            return () if all(forgiven) else None
         lane = self._queue.lanes[lease.lane]
-        lane.fruitless += executing == NO_TASK and bool(in_hand)
-        if executing is None or (executing == NO_TASK and lane.fruitless > FRUITLESS_LIMIT):
-            return in_hand[0] if len(in_hand) == 1 else None
+        is_fruitless = executing is not None and not executing
+        lane.fruitless += is_fruitless and bool(in_hand)
+        if executing is None or (is_fruitless and lane.fruitless > FRUITLESS_LIMIT):
+            return in_hand if len(in_hand) == 1 else None
         return executing
 
     def _on_begun_lost(
-        self,
-        held: HeldChunk,
-        wanted: Sequence[int],
-        executing: int,
-        message: str,
-        reason: str,
-        is_free: bool,
-        now: float,
+        self, held: HeldChunk, wanted: Sequence[int], executing: Sequence[int], lost: _Loss, now: float
     ) -> list[Command]:
-        """What was executed of a chunk is lost with its worker, and one task may be to blame for that."""
+        """What was executed of a chunk is lost with its worker, and who executed may be to blame for that."""
         chunk = held.chunk
-        before = chunk.numbers[: chunk.numbers.index(executing)] if executing in chunk.numbers else chunk.numbers
+        before = chunk.numbers
+        if executing:  # tasks are begun in order
+            before = chunk.numbers[: max(map(chunk.numbers.index, executing))]
         chosen = set(wanted)
-        executed = [number for number in before if number in chosen]
-        commands: list[Command] = [NoteAttemptsLost(chunk.id, executed, reason, message)]
-        if executing not in chosen:
-            return commands
-        if is_free or (reason == "node_lost" and self._attempts.forgive(executing)):
-            self._hands.hand_back([executing], True, now)
-            return [*commands, NoteAttemptsLost(chunk.id, [executing], reason, message)]
-        delay_s = self._attempts.charge(executing, reason)
+        executed = [number for number in before if number in chosen and number not in executing]
+        commands: list[Command] = [NoteAttemptsLost(chunk.id, executed, lost.reason, lost.message)]
+        suspects: list[int] = []
+        for number in executing:
+            if number not in chosen:
+                continue
+            if lost.is_free or (lost.reason == "node_lost" and self._attempts.forgive(number)):
+                self._hands.hand_back([number], True, now)
+            elif lost.has_suspects:
+                suspects.append(number)
+            else:
+                commands.append(self._charge(chunk.id, number, lost, now))
+                continue
+            commands.append(NoteAttemptsLost(chunk.id, [number], lost.reason, lost.message))
+        if suspects:
+            self._hands.suspect(sorted(suspects), True)
+        return commands
+
+    def _charge(self, chunk: int, number: int, lost: _Loss, now: float) -> Command:
+        delay_s = self._attempts.charge(number, lost.reason)
         if delay_s is None:
-            self._hands.probe_ended(executing)
-            return [*commands, CommitLosses(reason, {executing: message}, chunk.id)]
-        self._hands.delay(executing, now + delay_s)
-        return [*commands, NoteAttemptsLost(chunk.id, [executing], reason, message, charged=True)]
+            self._hands.probe_ended(number)
+            return CommitLosses(lost.reason, {number: lost.message}, chunk)
+        self._hands.delay(number, now + delay_s)
+        return NoteAttemptsLost(chunk, [number], lost.reason, lost.message, charged=True)

@@ -19,6 +19,8 @@ class KindEntry(NamedTuple):
     lane: int
     """Number of its lane: tasks of one domain and one shape, which may share a lease."""
     policy: KindPolicy = KindPolicy()
+    exclusive: bool = False
+    """Whether each of its lane's tasks needs a process of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class ChunkEnded:
     """How long each of them took."""
     failures: Mapping[int, str] = field(default_factory=lambda: NO_FAILURES)
     """Why those failed that did, by number: the reason."""
+    cpu_s: float | None = None
+    """For how long they computed, all together, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class WorkAsked:
     """A lease asks for a chunk: for now, or, while it holds one, for later."""
 
     lease: int
+    busy: int = 0
+    """Of a lease with several threads: for how many of them it has tasks in hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +102,10 @@ class LeaseLost:
     message: str
     reason: str = "worker_crashed"
     """worker_crashed, node_lost, out_of_memory or timeout."""
-    executing: int | None = None
-    """The task that it was executing, NO_TASK where it was executing none; None where that is not known."""
+    executing: Sequence[int] | None = None
+    """The tasks that it was executing; None where that is not known. Of a timeout: only those that were overdue."""
+    are_guilty: bool = False
+    """Whether each of these is to blame, also where they are several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,16 @@ class LaneSized:
     capacity: float
     why_none: str = ""
     """Where the capacity is 0, and no node is waited for: what was asked, and what the nearest node has."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimited:
+    """Where the number of slots follows what pays: the cluster holds another number of them."""
+
+    least: int
+    most: int
+    processes: int
+    """So many the cluster holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +163,7 @@ class StopAsked:
 
 
 NO_TASK = -1
-"""The worker was alive between tasks, so none of them is to blame for its death."""
+"""Stands for a task where a worker executes none."""
 
 Event = (
     TasksSubmitted
@@ -156,6 +174,7 @@ Event = (
     | LeaseLost
     | OutcomesCommitted
     | LaneSized
+    | PoolLimited
     | ManagerMeasured
     | CancelAsked
     | TimePassed
@@ -173,6 +192,8 @@ class StartLease:
     lane: int
     kind: str
     """The kind that it will probably begin with: it names the call in the Ray dashboard."""
+    width: int = 1
+    """How many slots it takes for now: the most tasks that it will execute at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +202,17 @@ class GiveChunk:
 
     lease: int
     chunk: Chunk
+    threads: int = 1
+    """How many tasks it may execute at once from now on."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerWait:
-    """Answer a lease, which holds a chunk: ask again when it has ended."""
+    """Answer a lease, which holds a chunk: ask again when it has ended, or when more of its threads have no task."""
 
     lease: int
+    threads: int = 1
+    """How many tasks it may execute at once from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +258,14 @@ class NoteAttemptsLost:
 
 
 @dataclass(frozen=True, slots=True)
+class NotePoolChanged:
+    """Write down that there is another number of slots from now on."""
+
+    slots: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CommitCancellations:
     """Write down that these tasks were cancelled."""
 
@@ -263,6 +296,7 @@ Command = (
     | CommitEnds
     | CommitLosses
     | NoteAttemptsLost
+    | NotePoolChanged
     | CommitCancellations
     | InterruptLease
     | KillLease

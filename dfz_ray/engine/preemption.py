@@ -12,7 +12,9 @@ GRANT_S = 60.0
 """A slot that was taken from others for a kind, and not used by it for so long, was used by someone else."""
 
 
-def find_victims(queue: Queue, leases: Mapping[int, Lease], lowest: float, after_s: float, now: float) -> list[int]:
+def find_victims(
+    queue: Queue, leases: Mapping[int, Lease], lowest: float, after_s: float, now: float, width: int = 1
+) -> list[int]:
     """The leases that are to give way to tasks of a higher priority which have waited for too long.
 
     Args:
@@ -21,6 +23,7 @@ def find_victims(queue: Queue, leases: Mapping[int, Lease], lowest: float, after
         lowest: no lease has anything of a lower priority in hand.
         after_s: how long a task may wait behind preemptible ones of a lower priority.
         now: the time.
+        width: how many slots a lease has.
     """
     late = [kind for kind in _firsts(queue) if now - kind.waiting_since >= after_s]
     for kind in late:
@@ -40,7 +43,7 @@ def find_victims(queue: Queue, leases: Mapping[int, Lease], lowest: float, after
         lane = queue.lanes[kind.lane]
         is_crowded = bool(lane.capacity) and share + 1 / lane.capacity > 1
         coming = len(kind.granted) + (0 if is_crowded else lane.starting)
-        needed = _slots_needed(kind, after_s) - coming
+        needed = math.ceil(_slots_needed(kind, after_s) / width) - coming
         if needed <= 0:
             continue
         found = sorted(

@@ -66,9 +66,13 @@ class Lane:
     """How many leases of its shape the cluster can run at once."""
     seen: bool = False
     """Whether the cluster ever could run one."""
+    exclusive: bool = False
+    """Whether each of its tasks needs a process of its own."""
     leases: int = 0
     unplaced: dict[int, None] = field(default_factory=dict)
     """Leases that have not asked for work yet, in the order of their start."""
+    starting_slots: int = 0
+    """How many slots these have."""
     stillborn: int = 0
     """Deaths in a row of leases that had not."""
     fruitless: int = 0
@@ -95,7 +99,7 @@ class Taken(NamedTuple):
     kind: int | None = None
     """The number of their kind, where they are known to be of one."""
     likely_s: float = math.inf
-    """They take no longer by what is known of their kinds, and one standard deviation."""
+    """They take no longer, one after the other, by what is known of their kinds, and one standard deviation."""
 
 
 class Queue:
@@ -111,9 +115,9 @@ class Queue:
         """Tasks that are to be tried again: when, and their kind."""
         self._delays: list[tuple[float, int]] = []
 
-    def add_kind(self, name: str, lane: int, policy: KindPolicy) -> None:
+    def add_kind(self, name: str, lane: int, policy: KindPolicy, exclusive: bool = False) -> None:
         """Make a kind known; it gets the next number, and its lane exists from now on."""
-        self.get_lane(lane)
+        self.get_lane(lane).exclusive = exclusive
         self.kinds.append(Kind(len(self.kinds), name, lane, policy))
         self.priorities.add(policy.priority)
 
@@ -242,37 +246,56 @@ class Queue:
         number = lane.ranking.find_first()
         return None if number is None else self.kinds[number]
 
-    def take(self, lane: Lane, pace: Pace, held_s: float = 0.0) -> Taken | None:
-        """Take a chunk's tasks from a lane, for someone who has so much work in hand; None where nothing waits."""
+    def take(self, lane: Lane, pace: Pace, held_s: float = 0.0, width: int = 1, least: int = 1) -> Taken | None:
+        """Take a chunk's tasks from a lane; None where nothing waits.
+
+        Args:
+            lane: from which.
+            pace: says how many.
+            held_s: the work that who is to get them has in hand, for each of its slots.
+            width: how many slots it has.
+            least: one task for each of so many of them, if tasks are short. What takes long, or may, goes alone: so no
+                result waits for another task.
+        """
         numbers: list[int] = []
-        share_s = pace.share_s(lane.left_s, held_s)
-        expected_s, spread_s, sum_s, longest_s = 0.0, 0.0, 0.0, 0.0
+        share_s = pace.share_s(lane.left_s, held_s, width)
+        expected_s, spread_s, sum_s, longest_s, mean_s = 0.0, 0.0, 0.0, 0.0, 0.0
         priority, is_limited, is_preemptible = 0, False, True
         sole: int | None = None
         while len(numbers) < TASKS_LIMIT and (kind := self.find_first(lane)) is not None:
             times, policy = kind.times, kind.policy
             timeout_s = math.inf if policy.timeout_s is None else policy.timeout_s
-            if numbers and (not times.known or (policy.priority, timeout_s < math.inf) != (priority, is_limited)):
-                break  # what is unknown goes alone: it would spoil the estimate; and no deadline, the limit
+            if numbers and (policy.priority, timeout_s < math.inf) != (priority, is_limited):
+                break  # what has no deadline would spoil the limit
             priority, is_limited = policy.priority, timeout_s < math.inf
-            rest_s = share_s - expected_s
-            if numbers and times.mean_s > rest_s:
+            if not times.known or times.mean_s > pace.aim_s:
+                if numbers:
+                    break  # it would spoil the estimate
+                share_s, least = 0.0, 1
+            rest_s, lacking = share_s - expected_s, max(least - len(numbers), 0)
+            if numbers and not lacking and times.mean_s > rest_s:
                 break
-            rest_s = min(rest_s, timeout_s)  # a chunk is to be no longer than a deadline
-            size = min(chunk_size(times, kind.waiting.count, kind.last_size, rest_s), TASKS_LIMIT - len(numbers))
+            rest_s = min(rest_s, timeout_s * width)  # a chunk is to be no longer than a deadline
+            size = chunk_size(times, kind.waiting.count, kind.last_size, rest_s, max(lacking, 1))
+            size = min(size, TASKS_LIMIT - len(numbers))
             sole = None if numbers else kind.number
             numbers.extend(self._take_from(lane, kind, size))
             is_preemptible = is_preemptible and policy.preemptible
             sum_s, longest_s = sum_s + size * timeout_s, max(longest_s, timeout_s)
             expected_s += size * times.mean_s
             spread_s = max(spread_s, times.spread_s)
-            if not times.known or kind.waiting.count:
+            mean_s = max(mean_s, times.mean_s)
+            if (not times.known or kind.waiting.count) and len(numbers) >= least:
                 break
         if not numbers:
             return None
-        budget_s = overrun_budget_s(expected_s, len(numbers), spread_s, pace.aim_s)
-        limit_s, likely_s = min(sum_s, budget_s + longest_s), expected_s + spread_s * math.sqrt(len(numbers))
-        return Taken(numbers, budget_s, limit_s, priority, is_preemptible, sole, likely_s)
+        likely_s = expected_s + spread_s * math.sqrt(len(numbers))
+        if width == 1:
+            budget_s = overrun_budget_s(expected_s, len(numbers), spread_s, pace.aim_s)
+            return Taken(numbers, budget_s, min(sum_s, budget_s + longest_s), priority, is_preemptible, sole, likely_s)
+        # It begins with the first of its tasks, as the other threads still have theirs of the chunk before.
+        budget_s = mean_s + overrun_budget_s(expected_s / width, len(numbers) / width, spread_s, pace.aim_s)
+        return Taken(numbers, budget_s, budget_s + longest_s, priority, is_preemptible, sole, likely_s)
 
     def _take_from(self, lane: Lane, kind: Kind, size: int) -> list[int]:
         numbers = kind.waiting.take(size)

@@ -117,7 +117,7 @@ class Urgency:
 
 
 def _wants_lease(lane: Lane) -> bool:
-    return lane.leases < lane.capacity and lane.waiting + len(lane.suspects) > lane.starting
+    return lane.leases < lane.capacity and lane.waiting + len(lane.suspects) > lane.starting_slots
 
 
 def _rank(queue: Queue, lane: Lane, kind: Kind) -> Rank:

@@ -95,6 +95,10 @@ class Completions(NamedTuple):
         times = read_times(self.times)
         return list(map(sub, times[1::TIMES], times[0::TIMES]))
 
+    def cpu_s(self) -> float:
+        """For how long they computed, all together."""
+        return sum(read_times(self.times)[2::TIMES])
+
     def rows(self) -> list[tuple[int, float, float, float, bytes | str, bytes]]:
         """What `of` was given."""
         times = read_times(self.times)

@@ -55,6 +55,7 @@ TABLES = (
     Table("completions", "add_completion", "scan_completions", at_once=1),
     Table("attempts", "add_attempt", "scan_attempts", itemgetter(0, 1), {3: int, 4: float, 5: float, 6: float}),
     Table("cancels", "add_cancel", "scan_cancels", conversions={2: float}),
+    Table("pool_changes", "add_pool_change", "scan_pool_changes", conversions={2: float}),
     Table("outcomes", "add_outcome", "scan_outcomes"),
     Table("reopened", "add_reopened", "scan_reopened", itemgetter(0, 1)),
 )

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 
-def measure(spans: ArrayLike, counts: Mapping[str, int], slots: float | None) -> dict[str, Any]:
+def measure(
+    spans: ArrayLike, counts: Mapping[str, int], slots: float | None, changes: Sequence[tuple[float, int]] = ()
+) -> dict[str, Any]:
     """The metrics of a run.
 
     Args:
         spans: shape (executions, 2), start and end of every execution that ended, in seconds of one clock.
         counts: tasks per state.
-        slots: how many tasks could execute at once, where that is known.
+        slots: how many tasks could execute at once, where that is known; of a pool that moves, at first.
+        changes: when that changed, and to which number, in order; `utilization` goes by the mean over the makespan.
 
     Returns:
         Rates as fractions, times in seconds, throughput in completed tasks per second. `total_duration` is the
@@ -56,8 +59,16 @@ def measure(spans: ArrayLike, counts: Mapping[str, int], slots: float | None) ->
         busy = float(durations.sum())
         metrics["avg_concurrency"] = busy / makespan
         metrics["throughput"] = completed / makespan
-        metrics["utilization"] = busy / (makespan * slots) if slots else None
+        available = _mean_slots(slots, changes, float(times[:, 0].min()), makespan) if slots else 0.0
+        metrics["utilization"] = busy / (makespan * available) if available else None
     return metrics
+
+
+def _mean_slots(slots: float, changes: Sequence[tuple[float, int]], begun_at: float, makespan_s: float) -> float:
+    """The number of slots over the makespan, each weighted by the time that it was in force."""
+    edges = [0.0, *(min(max(at - begun_at, 0.0), makespan_s) for at, _ in changes), makespan_s]
+    counts = [slots, *(count for _, count in changes)]
+    return float(np.dot(np.diff(edges), counts)) / makespan_s
 
 
 def concurrency(times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

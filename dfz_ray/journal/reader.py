@@ -33,6 +33,15 @@ class StoredTask(NamedTuple):
     parameters: bytes
 
 
+class PoolChangeRow(NamedTuple):
+    """A change of the number of slots."""
+
+    changed_at: float
+    """In Unix seconds."""
+    slots: int
+    reason: str
+
+
 class JournalReader:
     """A read-only view of a run folder; a context manager.
 
@@ -137,6 +146,10 @@ class JournalReader:
         """The numbers of the tasks of the batches of this name."""
         blocks = self._rows("read_batch_blocks", (name,))
         return [number for first, tasks in blocks for number in range(first, first + tasks)]
+
+    def pool_changes(self) -> list[PoolChangeRow]:
+        """Every change of the number of slots, where that followed what paid."""
+        return list(map(PoolChangeRow._make, self._rows("read_pool_changes")))
 
     def batches(self) -> list[str]:
         """The names of the run's batches, in the order of submission."""

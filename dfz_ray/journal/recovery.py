@@ -38,6 +38,7 @@ class Recovered:
     files: dict[str, bytes]
     next_chunk: int
     next_cancel: int
+    next_pool_change: int
     batches: int
 
 
@@ -71,6 +72,7 @@ def read_recovered(folder: Path) -> Recovered:
             files=dict(rows("read_files")),
             next_chunk=rows("next_chunk").fetchone()[0],
             next_cancel=rows("next_cancel").fetchone()[0],
+            next_pool_change=rows("next_pool_change").fetchone()[0],
             batches=rows("count_batches").fetchone()[0],
         )
 

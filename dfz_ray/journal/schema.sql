@@ -1,4 +1,4 @@
--- The journal of a run, schema 3: its tables, what proves that they are whole, and every statement that is run on them.
+-- The journal of a run, schema 4: its tables, what proves that they are whole, and every statement that is run on them.
 --
 -- Times are Unix seconds; states and outcomes are small numbers, named beside their column. Rows are only added. The
 -- one exception: outcomes of failed tasks that are to be tried again move to `reopened`, whole.
@@ -41,6 +41,7 @@
 --   Attempts have an outcome of 1 to 3; failed and lost ones have a reason, and only these are charged. The task of an
 --   attempt is in the list of its chunk, and so are those of a row of `completions`; no task has both in one chunk. What
 --   a row refers to is there: batch, kind, domain, task, chunk, epoch (commit 0 alone is of epoch 0).
+--   Each of `pool_changes` is to one slot at least, and has a reason.
 --   No task completed before it was reopened. Attempts that were committed before their task was reopened last belong to
 --   an outcome that is past. Of the later ones at most max_attempts are charged, and each has a reason to have been
 --   followed by another one: it was superseded; or lost, and not charged; or failed or lost, charged, for a reason that
@@ -156,6 +157,15 @@ CREATE TABLE cancels (                 -- every time that someone asked for task
     "commit" INTEGER NOT NULL
 );
 
+CREATE TABLE pool_changes (            -- where the number of slots follows what pays: every time that it changed
+    change     INTEGER PRIMARY KEY,    -- from 0
+    epoch      INTEGER NOT NULL,
+    changed_at REAL NOT NULL,
+    slots      INTEGER NOT NULL,       -- how many tasks might execute at once from then on
+    reason     TEXT NOT NULL,          -- a sentence
+    "commit"   INTEGER NOT NULL
+);
+
 CREATE TABLE outcomes (                -- one per task: the primary key makes a second one impossible
     task      INTEGER PRIMARY KEY,
     state     INTEGER NOT NULL,        -- 2 completed, 3 failed, 4 cancelled
@@ -231,6 +241,9 @@ INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 -- name: add_cancel
 INSERT INTO cancels VALUES (?, ?, ?, ?, ?, ?);
 
+-- name: add_pool_change
+INSERT INTO pool_changes VALUES (?, ?, ?, ?, ?, ?);
+
 -- name: add_outcome
 INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?);
 
@@ -289,6 +302,9 @@ SELECT * FROM attempts ORDER BY task, chunk;
 -- name: scan_cancels
 SELECT * FROM cancels ORDER BY cancel;
 
+-- name: scan_pool_changes
+SELECT * FROM pool_changes ORDER BY change;
+
 -- name: scan_outcomes
 SELECT task, state, chunk, reason, message, traceback, "commit" FROM outcomes WHERE state <> 2
 UNION ALL
@@ -306,6 +322,9 @@ SELECT coalesce(max(chunk) + 1, 0) FROM chunks;
 
 -- name: next_cancel
 SELECT coalesce(max(cancel) + 1, 0) FROM cancels;
+
+-- name: next_pool_change
+SELECT coalesce(max(change) + 1, 0) FROM pool_changes;
 
 -- name: count_batches
 SELECT count(*) FROM batches;
@@ -340,6 +359,9 @@ SELECT chunks.chunk, leases.node FROM chunks JOIN leases USING (epoch, lease);
 
 -- name: count_commits
 SELECT coalesce(max("commit"), -1) + 1 FROM commits;
+
+-- name: read_pool_changes
+SELECT changed_at, slots, reason FROM pool_changes ORDER BY change;
 
 -- name: read_batches
 SELECT name FROM batches ORDER BY batch;
@@ -444,6 +466,12 @@ FROM chunks WHERE epoch NOT IN (SELECT epoch FROM epochs)
 UNION ALL
 SELECT 'cancel ' || cancel || ' is of the unknown epoch ' || epoch
 FROM cancels WHERE epoch NOT IN (SELECT epoch FROM epochs)
+UNION ALL
+SELECT 'pool change ' || change || ' is of the unknown epoch ' || epoch
+FROM pool_changes WHERE epoch NOT IN (SELECT epoch FROM epochs)
+UNION ALL
+SELECT 'pool change ' || change || ' names no number of slots, or no reason'
+FROM pool_changes WHERE typeof(slots) <> 'integer' OR slots < 1 OR reason = ''
 UNION ALL
 SELECT 'task ' || task || ' was reopened in the unknown epoch ' || reopening_epoch
 FROM reopened WHERE reopening_epoch NOT IN (SELECT epoch FROM epochs)

@@ -35,6 +35,8 @@ class Status:
     counts: dict[str, int]
     """Tasks per state, all five."""
     slots: int
+    why_slots: str
+    """Where their number follows what pays: why there are so many; else empty."""
     leases: int
     """How many of the slots are in use."""
     tasks_per_s: float | None
@@ -57,6 +59,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "working": (bool,),
     "counts": (dict,),
     "slots": (int,),
+    "why_slots": (str,),
     "leases": (int,),
     "tasks_per_s": (int, float, NoneType),
     "left_s": (int, float, NoneType),
@@ -118,6 +121,7 @@ def find_status(folder: Path) -> Status:
         commits = journal.commits()
         if not working and noted is not None and is_latest and not noted.working and noted.commits == commits:
             return noted
+        changes = journal.pool_changes()
         return Status(
             run_id=journal.meta.get("run_id", ""),
             name=journal.meta.get("name", ""),
@@ -127,7 +131,8 @@ def find_status(folder: Path) -> Status:
             updated_at=_changed_at(folder),
             working=working,
             counts=journal.counts(),
-            slots=int(journal.meta.get("slots", 0)),
+            slots=changes[-1].slots if changes else int(journal.meta.get("slots", 0)),
+            why_slots=changes[-1].reason if changes else "",
             leases=0,
             tasks_per_s=None,
             left_s=None,

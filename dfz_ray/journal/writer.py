@@ -45,6 +45,7 @@ class Group:
     completions: list[Row] = field(default_factory=list)
     attempts: list[Row] = field(default_factory=list)
     cancels: list[Row] = field(default_factory=list)
+    pool_changes: list[Row] = field(default_factory=list)
     outcomes: list[Row] = field(default_factory=list)
 
     def __bool__(self) -> bool:

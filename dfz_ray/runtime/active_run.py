@@ -31,6 +31,7 @@ from dfz_ray.engine.messages import (
     LeaseLost,
     ManagerMeasured,
     NoteAttemptsLost,
+    NotePoolChanged,
     OutcomesCommitted,
     StartLease,
     StopAsked,
@@ -48,6 +49,7 @@ from dfz_ray.runtime.lease_calls import LeaseCalls
 from dfz_ray.runtime.news import News, NewsDesk
 from dfz_ray.runtime.node_watch import NodeWatch
 from dfz_ray.runtime.nodes import remote_options
+from dfz_ray.runtime.pool_desk import PoolDesk
 from dfz_ray.runtime.run_journal import RunJournal
 from dfz_ray.runtime.submission import (
     OpenedRun,
@@ -57,7 +59,7 @@ from dfz_ray.runtime.submission import (
     SubmittedKind,
     kind_policy,
 )
-from dfz_ray.runtime.worker import END, WAIT, Ended, Order, Report, make_lease_function, pack_works
+from dfz_ray.runtime.worker import END, NOTED, Ended, Order, Report, make_lease_function, pack_works
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
 
@@ -94,6 +96,9 @@ class ActiveRun:
         self._shapes: list[Resources] = []
         self._domain_of: list[str] = []
         self._functions: dict[str, Any] = {}
+        self._exclusive: set[str] = set()
+        """Domains of which each task needs a process of its own."""
+        self._width = options.engine.width
         self._timeouts: list[float | None] = []
         """By kind."""
         self._files: dict[str, bytes] = dict(self._recovered.files)
@@ -107,12 +112,14 @@ class ActiveRun:
         self._scope = ""
         """Of the cancellation that is being handled."""
         commits = GroupCommit(self._writer, self._on_committed, self._fail)
-        self._journal = RunJournal(self._writer, commits, self._recovered.next_cancel)
+        self._journal = RunJournal(self._writer, commits, self._recovered.next_cancel, self._recovered.next_pool_change)
+        self._pool = PoolDesk(options, self._journal, self._handle)
         self._leases = LeaseCalls(self._grace_s, self._on_lease_over, self._fail)
-        self._nodes = NodeWatch(self._shapes, self._handle, options.node_wait_s)
-        slots, epoch = options.engine.slots, self._writer.epoch
+        self._nodes = NodeWatch(
+            self._shapes, self._handle, self._pool.on_held, self._engine.find_needs, options.node_wait_s
+        )
         self._desk = NewsDesk(options.tells)
-        self._bulletin = Bulletin(folder, meta, epoch, slots, self._read, self.cancel)
+        self._bulletin = Bulletin(folder, meta, self._writer.epoch, self._read, self.cancel)
         self._done = asyncio.Event()
         """No task is open, or the run can't go on."""
         self._done.set()
@@ -127,6 +134,7 @@ class ActiveRun:
             CommitEnds: self._commit_ends,
             CommitLosses: self._commit_losses,
             NoteAttemptsLost: self._journal.add_lost_attempts,
+            NotePoolChanged: self._pool.note,
             CommitCancellations: self._commit_cancellations,
             InterruptLease: self._leases.interrupt,
             KillLease: self._leases.kill,
@@ -187,6 +195,8 @@ class ActiveRun:
     def _load_domains(self, domains: Sequence[ShippedDomain]) -> None:
         for domain in domains:
             self._functions[domain.name] = make_lease_function(domain.name, domain.pickled)
+            if domain.exclusive:
+                self._exclusive.add(domain.name)
 
     def _add_kinds(self, kinds: Sequence[SubmittedKind]) -> list[KindEntry]:
         """Make kinds known, and the lanes that are new with them; returns them as the engine takes them."""
@@ -199,7 +209,7 @@ class ActiveRun:
                 self._domain_of.append(kind.domain)
             policy = kind_policy(Policy.model_validate_json(kind.policy))
             self._timeouts.append(policy.timeout_s)
-            entries.append(KindEntry(kind.name, lane, policy))
+            entries.append(KindEntry(kind.name, lane, policy, kind.domain in self._exclusive))
         if len(self._shapes) > before:
             self._nodes.size(range(before, len(self._shapes)))
         return entries
@@ -264,13 +274,16 @@ class ActiveRun:
             numbers = completions.numbers() + [row[0] for row in failed]
             durations_s = completions.durations_s() + [row[2] - row[1] for row in failed]
             failures = {row[0]: row[4] for row in failed}
-            self._handle(ChunkEnded(report.lease, report.ended, numbers, durations_s, failures))
+            cpu_s = completions.cpu_s() + sum(row[3] for row in failed) if self._pool.is_auto else None
+            self._handle(ChunkEnded(report.lease, report.ended, numbers, durations_s, failures, cpu_s))
         if report.began is not None:
             self._handle(ChunkBegan(report.lease, report.began))
             self._desk.on_began(report.began)
-        self._orders.pop(report.lease, None)
-        self._handle(WorkAsked(report.lease))
-        order = self._orders.pop(report.lease)
+        order = NOTED
+        if report.asks:
+            self._orders.pop(report.lease, None)
+            self._handle(WorkAsked(report.lease, report.busy))
+            order = self._orders.pop(report.lease)
         self._measure_manager(time.thread_time() - begun, report.ended is not None)
         return order
 
@@ -302,7 +315,8 @@ class ActiveRun:
         domain, shape = self._domain_of[command.lane], self._shapes[command.lane]
         name = domain if command.kind == domain else f"{domain}: {command.kind}"
         function = self._functions[domain].options(name=name, **remote_options(shape))
-        call = function.remote(self._manager, self._id, command.lease, shape.threads, self._grace_s)
+        width = 1 if domain in self._exclusive else self._width
+        call = function.remote(self._manager, self._id, command.lease, shape.threads, self._grace_s, width)
         self._leases.watch(command.lease, call)
 
     def _give_chunk(self, command: GiveChunk) -> None:
@@ -311,10 +325,10 @@ class ActiveRun:
         works = pack_works(numbers, [self._works[number] for number in numbers], timeouts_s)
         self._journal.add_chunk(command)
         self._desk.on_given(command.chunk.id, numbers, self._leases.host_of(command.lease))
-        self._orders[command.lease] = Order(command.chunk.id, works, command.chunk.budget_s)
+        self._orders[command.lease] = Order(command.chunk.id, works, command.chunk.budget_s, threads=command.threads)
 
     def _answer_wait(self, command: AnswerWait) -> None:
-        self._orders[command.lease] = WAIT
+        self._orders[command.lease] = Order(threads=command.threads)
 
     def _answer_end(self, command: AnswerEnd) -> None:
         self._orders[command.lease] = END
@@ -351,8 +365,9 @@ class ActiveRun:
             self._done.set()
 
     def _read(self) -> Reading:
-        notices = list(self._nodes.notices.values())
-        return Reading(self._engine.tasks.counts, self._engine.leases, self._writer.commits, notices)
+        engine, notices = self._engine, list(self._nodes.notices.values())
+        commits = self._writer.commits
+        return Reading(engine.tasks.counts, engine.slots, self._pool.why, engine.slots_in_use, commits, notices)
 
     def _measure_manager(self, spent_s: float, ended: bool) -> None:
         self._spent_s += spent_s

@@ -26,6 +26,9 @@ class Reading(NamedTuple):
 
     counts: Sequence[int]
     """Tasks per state, in the order of the lifecycle's states."""
+    slots: int
+    why_slots: str
+    """Where their number follows what pays: why there are so many."""
     leases: int
     commits: int
     notices: Sequence[str]
@@ -38,7 +41,6 @@ class Bulletin:
         folder: of the run.
         meta: what the journal notes about it.
         epoch: this manager's.
-        slots: of the run.
         read: tells where the run stands.
         cancel: cancels tasks by number, all for None, on a request of that scope; returns once that is on disk.
     """
@@ -48,14 +50,12 @@ class Bulletin:
         folder: Path,
         meta: dict[str, str],
         epoch: int,
-        slots: int,
         read: Callable[[], Reading],
         cancel: Callable[[set[int] | None, str], Awaitable[None]],
     ) -> None:
         self._folder = folder
         self._meta = meta
         self._epoch = epoch
-        self._slots = slots
         self._read = read
         self._cancel = cancel
         self._pace = Pace()
@@ -100,7 +100,8 @@ class Bulletin:
             updated_at=time.time(),
             working=working,
             counts=dict(zip(STATES, reading.counts, strict=True)),
-            slots=self._slots,
+            slots=reading.slots,
+            why_slots=reading.why_slots,
             leases=reading.leases,
             tasks_per_s=self._pace.tasks_per_s if working else None,
             left_s=self._pace.left_s(sum(reading.counts) - ended) if working else None,

@@ -133,14 +133,17 @@ class LeaseCalls:
             return LeaseLost(lease, message, reason)
         if reason == "node_lost" or not is_alive(place.node_id):
             return LeaseLost(lease, "the node that ran the task was lost", "node_lost")
-        remains = await reach.read_remains(place)
+        remains = await reach.read_remains(place, self._grace_s)
         if remains is None:  # Ray may not know yet that the node is dead: no task is to pay for that
             return LeaseLost(lease, "the node that ran the task can't be reached", "node_lost")
-        if remains.dump and remains.executing is not None:
-            reason = "timeout"
-            self.tracebacks[remains.executing] = remains.dump
-        why = self._killed.get(lease) or ("timeout" if reason == "timeout" else "")
-        return LeaseLost(lease, WHY_KILLED.get(why, message), reason, remains.executing)
+        executing, killed = remains.executing, self._killed.get(lease)
+        if executing and (remains.dump or (killed == "timeout" and len(executing) > 1)):
+            executing = remains.overdue
+            reason = "timeout" if executing else reason
+            self.tracebacks.update(dict.fromkeys(executing, remains.dump) if remains.dump else {})
+        why = killed or ("timeout" if reason == "timeout" else "")
+        are_guilty = reason == "timeout" and remains.are_guilty
+        return LeaseLost(lease, WHY_KILLED.get(why, message), reason, executing, are_guilty)
 
     def _errand(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         errand = asyncio.create_task(coroutine)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dfz_ray.engine.messages import LaneSized
-from dfz_ray.runtime.nodes import capacity, has_autoscaler, live_nodes, request_nodes, request_of, why_none
+from dfz_ray.runtime.demand import Demand
+from dfz_ray.runtime.nodes import capacity, count_held, has_autoscaler, live_nodes, request_of, why_none
 from dfz_ray.specs.resources import Resources
 
 logger = logging.getLogger("dfz_ray")
@@ -27,17 +28,27 @@ class NodeWatch:
     Args:
         lanes: the shape of every lane, by number; it grows.
         tell: takes the event.
+        tell_held: takes how many tasks of the smallest shape all nodes hold.
+        needs: tells how many leases of each lane could be used, where nodes are to be asked for.
         wait_s: how long tasks that no node can hold wait for one; None: as the autoscaler makes sensible.
     """
 
-    def __init__(self, lanes: Sequence[Resources], tell: Callable[[LaneSized], None], wait_s: float | None) -> None:
+    def __init__(
+        self,
+        lanes: Sequence[Resources],
+        tell: Callable[[LaneSized], None],
+        tell_held: Callable[[float], None],
+        needs: Callable[[], Mapping[int, int]],
+        wait_s: float | None,
+    ) -> None:
         self._lanes = lanes
         self._tell = tell
+        self._tell_held = tell_held
         self._wait_s = wait_s
         self._holds: dict[int, float] = {}
         self._seen: set[int] = set()
         self._missing_since: dict[int, float] = {}
-        self._requested: list[dict[str, float]] = []
+        self._demand = Demand(lanes, needs)
         self.notices: dict[int, str] = {}
         """Of the lanes that wait for a node: what they wait for."""
         self._watcher = asyncio.create_task(self._watch())
@@ -64,25 +75,19 @@ class NodeWatch:
                 self.notices.pop(number, None)
                 why += f"; waited {wait_s:g} s for one" if wait_s else ""
             self._tell(LaneSized(number, 0, "" if waits else why))
-        self._ask_autoscaler()
+        self._tell_held(count_held(self._lanes, nodes))
+        self._demand.tell(sorted(self.notices))
 
     def close(self) -> None:
         """Look no more, and ask for no more nodes."""
         self._watcher.cancel()
         self.notices.clear()
-        self._ask_autoscaler()
+        self._demand.let_go()
 
     def _wait(self) -> float:
         if self._wait_s is not None:
             return self._wait_s
         return AUTOSCALER_WAIT_S if has_autoscaler() else 0.0
-
-    def _ask_autoscaler(self) -> None:
-        """Let Ray's autoscaler know what the waiting lanes need: their leases are not called before it is there."""
-        wanted = [request_of(self._lanes[number]) for number in sorted(self.notices)]
-        if wanted != self._requested and has_autoscaler():
-            request_nodes(wanted)
-            self._requested = wanted
 
     async def _watch(self) -> None:
         idle_s = 0.0

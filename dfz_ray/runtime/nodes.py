@@ -8,7 +8,7 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -21,6 +21,8 @@ logger = logging.getLogger("dfz_ray")
 HEAD_S = 5.0
 """A head that is silent for so long counts as lost. Ray itself would wait for a minute, and then end the process."""
 HEAD_AGAIN_S = 0.2
+MIN_CPUS = 0.25
+"""A shape that declares less than this, or nothing, counts as this much when slots are counted: each is a process."""
 
 
 def request_of(resources: Resources) -> dict[str, float]:
@@ -45,6 +47,14 @@ def capacity(request: Mapping[str, float], nodes: Iterable[Mapping[str, float]])
     return sum(
         min((math.floor(node.get(name, 0.0) / amount + 1e-9) for name, amount in request.items()), default=math.inf)
         for node in nodes
+    )
+
+
+def count_held(shapes: Iterable[Resources], nodes: Sequence[Mapping[str, float]]) -> float:
+    """How many tasks of the smallest of these shapes the nodes hold at once, each in a process of its own."""
+    cores = sum(node.get("CPU", 0.0) for node in nodes)
+    return max(
+        (min(capacity(request_of(shape), nodes), cores / max(shape.cpus, MIN_CPUS)) for shape in shapes), default=1
     )
 
 

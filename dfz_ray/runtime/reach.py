@@ -32,9 +32,9 @@ async def kill(place: Place) -> None:
     await _on_node(place, _kill, place)
 
 
-async def read_remains(place: Place) -> Remains | None:
-    """What a dead worker has left; None where its node can't be reached."""
-    remains: Remains | None = await _on_node(place, _read_remains, place)
+async def read_remains(place: Place, grace_s: float) -> Remains | None:
+    """What a dead worker has left, whose tasks had so long to let go; None where its node can't be reached."""
+    remains: Remains | None = await _on_node(place, _read_remains, place, grace_s)
     return remains
 
 
@@ -63,8 +63,8 @@ def _kill(place: Place) -> None:
             os.kill(place.process, signal.SIGKILL)
 
 
-def _read_remains(place: Place) -> Remains:
-    return Mark(place.mark).read_remains()
+def _read_remains(place: Place, grace_s: float) -> Remains:
+    return Mark(place.mark).read_remains(grace_s)
 
 
 def _find(place: Place) -> psutil.Process | None:

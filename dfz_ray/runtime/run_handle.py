@@ -8,7 +8,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.engine.engine import EngineOptions
+from dfz_ray.engine.pool import PoolLimits
 from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
 from dfz_ray.garbage import collector_paused
 from dfz_ray.journal.columns import TaskColumns
 from dfz_ray.journal.recovery import read_contents
 from dfz_ray.runtime.news import News
-from dfz_ray.runtime.nodes import capacity, is_alive, live_nodes, request_of
+from dfz_ray.runtime.nodes import is_alive, live_nodes
+from dfz_ray.runtime.slot_plan import SlotPlan
 from dfz_ray.runtime.submission import OpenedRun, RunOptions, ShippedDomain, Submission, SubmittedKind
 from dfz_ray.runtime.task_manager import TaskManager
 from dfz_ray.specs.batch import Batch
-from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.settings import Settings
 from dfz_ray.specs.task import Task
 
@@ -43,8 +44,6 @@ FIRST_BLOCK_TASKS = 500
 """And so many at first: workers begin with them while the next ones are packed."""
 BLOCK_BYTES = 2**26
 """And fewer where their parameters are larger than this: a column of the journal holds those of a whole block."""
-MIN_CPUS = 0.25
-"""A shape that declares less than this, or nothing, counts as this much when slots are counted: each is a process."""
 BOOTED_AT_MOST = 64
 """Beyond so many workers, waiting for the first of them is not what takes the time."""
 LOOK_S = 5.0
@@ -106,7 +105,7 @@ class RunHandle:
     Args:
         folder: where the run is, or is to be.
         name: of a new run, for its journal.
-        slots: how many tasks may execute at once.
+        slots: how many tasks may execute at once, or how a run begins whose number follows what pays.
         settings: how tasks are handed out and written down.
         retry_failed: make failed tasks due again.
         seed: of what is drawn as the run goes on, which is the delays before retries.
@@ -123,24 +122,25 @@ class RunHandle:
         self,
         folder: Path,
         name: str,
-        slots: int,
+        slots: int | SlotPlan,
         settings: Settings,
         retry_failed: bool = False,
         seed: int = 0,
         tells: bool = False,
         domains: Mapping[str, ShippedDomain] | None = None,
     ) -> None:
+        plan = SlotPlan(slots) if isinstance(slots, int) else slots
         self.folder = folder.absolute()
-        self.slots = slots
+        self.slots = plan.slots
         self.id = uuid.uuid4().hex
         self._manager = get_manager()
-        options = _options(slots, settings, seed, tells)
+        options = _options(plan, settings, seed, tells)
         meta = {
             "run_id": self.id,
             "name": name,
             "created_at": repr(time.time()),
             "dfz_ray": version("dfz_ray"),
-            "slots": str(slots),
+            "slots": str(plan.slots),
         }
         opened: OpenedRun = _get(self._actor.open_run.remote(self.id, str(self.folder), options, meta, retry_failed))
         self.tasks = opened.tasks
@@ -313,18 +313,24 @@ class _Texts:
         return found[1]
 
 
-def _options(slots: int, settings: Settings, seed: int, tells: bool) -> RunOptions:
+def _options(plan: SlotPlan, settings: Settings, seed: int, tells: bool) -> RunOptions:
     faults, chunking, journal = settings.faults, settings.chunking, settings.journal
     engine = EngineOptions(
-        slots,
+        plan.slots,
         chunking.target_s,
         chunking.lease_s,
         faults.grace_s,
         faults.preempt_after_s,
         faults.free_losses,
         seed=seed,
+        width=plan.width,
+        processes=plan.processes,
+        # What the nodes hold is told as soon as they have been looked at.
+        pool=PoolLimits(settings.pool.least, settings.pool.most or plan.slots) if plan.is_auto else None,
+        cores=sum(node.get("CPU", 0.0) for node in live_nodes()) if plan.is_auto else 1.0,
     )
-    return RunOptions(engine, journal.inline_result_bytes, journal.durable, faults.node_wait_s, tells)
+    most = settings.pool.most
+    return RunOptions(engine, journal.inline_result_bytes, journal.durable, faults.node_wait_s, tells, most)
 
 
 def ship(domain: Domain) -> ShippedDomain:
@@ -344,17 +350,7 @@ def ship(domain: Domain) -> ShippedDomain:
             f"domain {domain.name!r} can't be sent to the workers: with what it refers to it has {len(pickled)} bytes, "
             f"and at most {DOMAIN_LIMIT_BYTES} may travel; let it read large data from a file"
         )
-    return ShippedDomain(domain.name, pickled, json.dumps(sorted(domain.volatile)))
-
-
-def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
-    """The slots of a run that names no number: as many of its smallest shape as the cluster holds, at least 1."""
-    nodes = live_nodes()
-    cores = sum(node.get("CPU", 0.0) for node in nodes)
-    most = max(
-        (min(capacity(request_of(shape), nodes), cores / max(shape.cpus, MIN_CPUS)) for shape in shapes), default=1
-    )
-    return int(max(1, min(most, tasks)))
+    return ShippedDomain(domain.name, pickled, json.dumps(sorted(domain.volatile)), domain.exclusive)
 
 
 def _check_ray() -> None:

@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from dfz_ray.engine.lifecycle import State
-from dfz_ray.engine.messages import CommitCancellations, CommitEnds, CommitLosses, GiveChunk, NoteAttemptsLost
+from dfz_ray.engine.messages import (
+    CommitCancellations,
+    CommitEnds,
+    CommitLosses,
+    GiveChunk,
+    NoteAttemptsLost,
+    NotePoolChanged,
+)
 from dfz_ray.journal.writer import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED, JournalWriter
 from dfz_ray.runtime.group_commit import GroupCommit
 from dfz_ray.runtime.submission import Submission
@@ -26,12 +33,14 @@ class RunJournal:
         writer: the journal, open for work.
         commits: its commits.
         next_cancel: number of the first cancellation.
+        next_pool_change: number of the first change of the slots.
     """
 
-    def __init__(self, writer: JournalWriter, commits: GroupCommit, next_cancel: int) -> None:
+    def __init__(self, writer: JournalWriter, commits: GroupCommit, next_cancel: int, next_pool_change: int) -> None:
         self.commits = commits
         self.epoch = writer.epoch
         self._next_cancel = next_cancel
+        self._next_pool_change = next_pool_change
 
     def add_submission(self, submission: Submission, first: int) -> None:
         """New tasks, numbered from `first` on, and what is new with them."""
@@ -98,6 +107,13 @@ class RunJournal:
         told = (outcome, charged, None, None, None, command.reason, command.message)
         self.commits.pending.rows.attempts.extend((number, command.chunk, *told) for number in command.numbers)
         self.commits.soon()
+
+    def add_pool_change(self, command: NotePoolChanged) -> None:
+        """There is another number of slots."""
+        row = (self._next_pool_change, self.epoch, time.time(), command.slots, command.reason)
+        self.commits.pending.rows.pool_changes.append(row)
+        self._next_pool_change += 1
+        self.commits.soon(CHUNK_ROW_DELAY_S)
 
     def add_cancellations(self, command: CommitCancellations, scope: str) -> None:
         """Tasks were cancelled."""

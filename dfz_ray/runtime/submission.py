@@ -22,6 +22,8 @@ class RunOptions:
     node_wait_s: float | None
     tells: bool = False
     """Whether the driver listens to the news of single tasks."""
+    most_slots: int | None = None
+    """Where the number of slots follows what pays: no more than that; None: as many as the cluster holds."""
 
 
 class SubmittedKind(NamedTuple):
@@ -47,6 +49,8 @@ class ShippedDomain(NamedTuple):
     pickled: bytes
     volatile: str
     """JSON list, for the journal."""
+    exclusive: bool = False
+    """Whether each of its tasks needs a process of its own."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import faulthandler
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dfz_ray.domains.execution import Work
@@ -23,6 +23,20 @@ AGAIN_S = 0.1
 """An alarm comes again after so long: one that comes just before a task begins to sleep would not wake it."""
 SOON_S = 1e-4
 """An alarm that came too early is set again for no less than this: 0 would turn it off."""
+
+
+@contextlib.contextmanager
+def handle_signals(handlers: Mapping[int, Any]) -> Iterator[None]:
+    """Let signals be handled so, LOOK among them, for the length of a lease."""
+    # Ray would raise SystemExit or KeyboardInterrupt in the task, which would look like its own failure.
+    all_handlers = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.SIG_IGN, **handlers}
+    before = {number: signal.signal(number, handler) for number, handler in all_handlers.items()}
+    try:
+        yield
+    finally:
+        before[LOOK] = signal.SIG_IGN  # one that comes too late must not end an idle worker
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class LeaseWarden:
@@ -51,22 +65,12 @@ class LeaseWarden:
     @contextlib.contextmanager
     def on_duty(self) -> Iterator[None]:
         """Watch, for the length of a lease."""
-        handlers: dict[int, Any] = {
-            # Ray would raise SystemExit or KeyboardInterrupt in the task, which would look like its own failure.
-            signal.SIGTERM: signal.SIG_DFL,
-            signal.SIGINT: signal.SIG_IGN,
-            signal.SIGALRM: self._on_alarm,
-            LOOK: self._on_look,
-        }
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        self.mark.open()
-        try:
-            yield
-        finally:
-            before[LOOK] = signal.SIG_IGN  # one that comes too late must not end an idle worker
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            self.mark.close()
+        with handle_signals({signal.SIGALRM: self._on_alarm, LOOK: self._on_look}):
+            self.mark.open()
+            try:
+                yield
+            finally:
+                self.mark.close()
 
     def begin(self, work: Work) -> bool:
         """A task begins; whether it is still wanted."""

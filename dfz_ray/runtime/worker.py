@@ -9,7 +9,7 @@ import itertools
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import psutil
@@ -19,6 +19,8 @@ from ray import cloudpickle
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.execution import Execution, Work, describe_exception, execute_chunk, thread_budget
 from dfz_ray.journal.columns import NOTHING_COMPLETED, Completions, pack, unpack
+from dfz_ray.runtime.crew import Crew
+from dfz_ray.runtime.crew_warden import CrewWarden
 from dfz_ray.runtime.mark import Mark
 from dfz_ray.runtime.warden import LeaseWarden
 from dfz_ray.specs.input_file import FileShelf
@@ -65,6 +67,14 @@ class Report(NamedTuple):
     began: int | None = None
     place: Place | None = None
     """In the first report."""
+    asks: bool = True
+    """Whether it asks for work."""
+    busy: int = 0
+    """Of a lease with several threads: for how many of them it has tasks in hand."""
+
+
+Exchange = Callable[[Report], Any]
+"""Sends a report to the manager; gives the reference of its answer."""
 
 
 class Order(NamedTuple):
@@ -75,6 +85,8 @@ class Order(NamedTuple):
     """Packed: see pack_works."""
     budget_s: float = 0.0
     end: bool = False
+    threads: int = 1
+    """How many tasks it may execute at once from now on; 0: no word of that."""
 
 
 def pack_works(
@@ -101,8 +113,8 @@ def pack_executions(executions: Sequence[Execution]) -> Executions:
     return Executions(Completions.of(completed), pack(failed))
 
 
-WAIT = Order()
-"""Ask again when the chunk in hand has ended."""
+NOTED = Order(threads=0)
+"""What was reported is noted; nothing was asked."""
 END = Order(end=True)
 """Nothing more for this lease, after what it holds."""
 
@@ -115,35 +127,42 @@ def make_lease_function(name: str, pickled_domain: bytes) -> Any:
     a worker that has loaded a GPU library is kept (Ray's default would replace it after every call).
     """
 
-    def lease(manager: Any, run_id: str, lease_id: int, threads: int, grace_s: float) -> None:
-        run_lease(pickled_domain, manager, run_id, lease_id, threads, grace_s)
+    def lease(manager: Any, run_id: str, lease_id: int, threads: int, grace_s: float, width: int = 1) -> None:
+        run_lease(pickled_domain, manager, run_id, lease_id, threads, grace_s, width)
 
     lease.__name__ = lease.__qualname__ = name  # the dashboard groups calls by it
     return ray.remote(max_retries=0, max_calls=0)(lease)
 
 
-def run_lease(pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, threads: int, grace_s: float) -> None:
+def run_lease(
+    pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, threads: int, grace_s: float, width: int
+) -> None:
     """Ask for chunks and run them, one always in hand, until the manager says that the lease is over."""
-    mark = Mark(f"{run_id}-{lease_id}")
-    warden = LeaseWarden(mark, grace_s)
+    mark = Mark(f"{run_id}-{lease_id}", width)
+    warden = LeaseWarden(mark, grace_s) if width == 1 else CrewWarden(mark, grace_s, width)
     with warden.on_duty():
-        _run_chunks(pickled_domain, manager, run_id, lease_id, threads, warden)
+        # Importing is nobody's task: it is done before the first is asked for, so that workers that are warm take more.
+        if pickled_domain not in _loaded and not manager.is_open.remote(run_id).future().result():
+            return  # Ray has placed this lease too late
+        with contextlib.suppress(Exception):  # what can't be imported is told by each task that needs it
+            load_domain(pickled_domain).load()
+        _spare_the_collector()
+        shelf = FileShelf(contents=_FetchedFiles(manager, run_id))
+
+        def exchange(report: Report) -> Any:
+            return manager.exchange.remote(run_id, report)
+
+        if isinstance(warden, LeaseWarden):
+            _run_chunks(pickled_domain, exchange, lease_id, threads, shelf, warden)
+        else:
+            with thread_budget(threads):
+                _run_chunks_on_threads(pickled_domain, exchange, lease_id, threads, shelf, warden)
     _release_gpu()
 
 
 def _run_chunks(
-    pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, threads: int, warden: LeaseWarden
+    pickled_domain: bytes, exchange: Exchange, lease_id: int, threads: int, shelf: FileShelf, warden: LeaseWarden
 ) -> None:
-    def exchange(report: Report) -> Any:
-        return manager.exchange.remote(run_id, report)
-
-    shelf = FileShelf(contents=_FetchedFiles(manager, run_id))
-    # Importing is nobody's task: it is done before the first is asked for, so that workers that are warm take more.
-    if pickled_domain not in _loaded and not manager.is_open.remote(run_id).future().result():
-        return  # Ray has placed this lease too late
-    with contextlib.suppress(Exception):  # what can't be imported is told by each task that needs it
-        load_domain(pickled_domain).load()
-    _spare_the_collector()
     ended: int | None = None
     executions = NOTHING_EXECUTED
     with thread_budget(threads):
@@ -160,6 +179,33 @@ def _run_chunks(
                 ended, executions = None, NOTHING_EXECUTED
                 if over:
                     break
+
+
+def _run_chunks_on_threads(
+    pickled_domain: bytes, exchange: Exchange, lease_id: int, threads: int, shelf: FileShelf, warden: CrewWarden
+) -> None:
+    """The main thread talks to the manager, and keeps deadlines; the others execute."""
+    with Crew(lambda: load_domain(pickled_domain), threads, shelf, warden) as crew:
+        answers: list[Any] = [exchange(Report(lease_id, place=_place(warden.mark))).future()]
+        answers[0].add_done_callback(lambda _: warden.wake())
+        while True:
+            warden.watch(crew.asks_at)
+            if answers and answers[0].done():
+                order: Order = answers.pop().result()
+                works = unpack_works(order.works) if order.chunk is not None else ()
+                crew.take_order(order.chunk, works, order.budget_s, order.threads, order.end)
+            if answers:
+                continue
+            news = crew.find_news()
+            if news is None:
+                if crew.is_done:
+                    return
+                continue
+            ended, executions = (None, NOTHING_EXECUTED) if news.ended is None else news.ended
+            packed = executions if isinstance(executions, Executions) else pack_executions(executions)
+            report = Report(lease_id, ended, packed, news.began, asks=news.asks, busy=news.busy)
+            answers.append(exchange(report).future())
+            answers[0].add_done_callback(lambda _: warden.wake())
 
 
 @functools.cache

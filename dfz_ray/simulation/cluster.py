@@ -27,12 +27,14 @@ from dfz_ray.engine.messages import (
     LeaseLost,
     ManagerMeasured,
     NoteAttemptsLost,
+    NotePoolChanged,
     OutcomesCommitted,
     StartLease,
     TasksSubmitted,
     TimePassed,
 )
 from dfz_ray.engine.retries import KindPolicy
+from dfz_ray.simulation.crew import Crew
 from dfz_ray.simulation.worker import Execution, Message, Run, SimulatedTask, Worker
 
 Commit = CommitEnds | CommitLosses | CommitCancellations | NoteAttemptsLost
@@ -84,10 +86,10 @@ def simulate(
 
     Args:
         tasks: all are submitted at once.
-        slots: how many leases may be out at once.
+        slots: how many tasks may execute at once.
         costs: what is not work.
         seed: of the jitter, and of the delays before retries.
-        options: of the engine; its slots and its seed are those given here.
+        options: of the engine, its width included; its slots and its seed are those given here.
 
     Returns:
         What came of it; the same arguments give the same.
@@ -118,12 +120,15 @@ class Simulation:
         self.costs = costs
         self.now = 0.0
         self.tasks: list[SimulatedTask] = []
-        self.workers: dict[int, Worker] = {}
+        self.workers: dict[int, Worker | Crew] = {}
         """Those that live, by lease; also those that Ray has not placed yet."""
         self.executions: list[Execution] = []
         self.most_busy = 0
-        """The most workers that ever executed a chunk at one time."""
-        self._busy: set[int] = set()
+        """The most tasks that were ever executed at one time; between those of a chunk a worker counts as busy."""
+        self.pool_changes: list[tuple[float, NotePoolChanged]] = []
+        """When the number of slots changed, where that follows what pays."""
+        self._busy: dict[int, int] = {}
+        self._busy_now = 0
         self._busy_s = 0.0
         self._ended_s = 0.0
         self._chunks = self._leases = 0
@@ -240,9 +245,14 @@ class Simulation:
                 case StartLease():
                     self._start(command.lease)
                 case KillLease():
-                    self.lose(command.lease, "worker_crashed")
+                    worker = self.workers.get(command.lease)
+                    is_late = worker is not None and command.why == "timeout"
+                    guilty = worker.find_overdue() if worker is not None and is_late else ()
+                    self.lose(command.lease, "timeout" if guilty else "worker_crashed", guilty)
                 case InterruptLease():
                     self._interrupt(command)
+                case NotePoolChanged():
+                    self.pool_changes.append((self.now, command))
                 case _:
                     self._pending.append(command)
         self._commit_soon()
@@ -289,39 +299,41 @@ class Simulation:
 
         self.at(self.now + self.take_s("message"), arrive)
 
-    def lose(self, lease: int, reason: str) -> None:
-        """Let a worker die, if it lives; the manager is told which task it executed."""
+    def lose(self, lease: int, reason: str, guilty: Sequence[int] = ()) -> None:
+        """Let a worker die, if it lives; the manager is told which tasks it executed, or which of them hung."""
         worker = self.workers.get(lease)
         if worker is None:
             return
-        lost = LeaseLost(lease, f"the worker of lease {lease} died", reason, worker.executing)
+        message = f"the worker of lease {lease} died"
+        lost = LeaseLost(lease, message, reason, guilty or worker.executing, bool(guilty))
         self.remove(worker)
         self.at(self.now + self.take_s("loss"), lambda: self.tell(lost))
 
-    def end(self, worker: Worker) -> None:
+    def end(self, worker: Worker | Crew) -> None:
         """The call of a lease returns."""
         self.remove(worker)
         self.at(self.now + self.take_s("message"), lambda: self.tell(LeaseEnded(worker.lease)))
 
-    def remove(self, worker: Worker) -> None:
+    def remove(self, worker: Worker | Crew) -> None:
         """A worker is no more."""
         worker.lives = False
         if self.workers.get(worker.lease) is worker:
             del self.workers[worker.lease]
-        self.note_busy(worker, False)
+        worker.note_rest()
 
-    def note_busy(self, worker: Worker, is_busy: bool) -> None:
-        """A worker begins a chunk, or has done with it."""
-        if is_busy:
-            self._busy.add(worker.lease)
-            self.most_busy = max(self.most_busy, len(self._busy))
-        elif worker.lease in self._busy:
-            self._busy.discard(worker.lease)
-            self._busy_s += worker.spent_s
+    def note_busy(self, lease: int, tasks: int) -> None:
+        """The worker of a lease executes so many tasks."""
+        self._busy_now += tasks - self._busy.get(lease, 0)
+        self._busy[lease] = tasks
+        self.most_busy = max(self.most_busy, self._busy_now)
+
+    def note_spent(self, seconds: float) -> None:
+        """Tasks were executed for so long."""
+        self._busy_s += seconds
 
     def _start(self, lease: int) -> None:
         self._leases += 1
-        worker = self.workers[lease] = Worker(self, lease)
+        worker = self.workers[lease] = Worker(self, lease) if self.engine.options.width == 1 else Crew(self, lease)
         self.at(self.now, worker.go_on)
 
     def _interrupt(self, command: InterruptLease) -> None:

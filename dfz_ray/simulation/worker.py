@@ -7,7 +7,6 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dfz_ray.engine.messages import (
-    NO_TASK,
     AnswerEnd,
     Chunk,
     ChunkBegan,
@@ -21,6 +20,7 @@ from dfz_ray.engine.retries import KindPolicy
 
 if TYPE_CHECKING:
     from dfz_ray.simulation.cluster import Simulation
+    from dfz_ray.simulation.crew import Crew
 
 
 class SimulatedTask(NamedTuple):
@@ -69,9 +69,9 @@ class Step(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What a worker tells the manager at once; the last event asks for work, and is answered."""
+    """What a worker tells the manager at once; where the last event asks for work it is answered."""
 
-    worker: Worker
+    worker: Worker | Crew
     events: tuple[Event, ...]
     box: list[Any]
     """Gets the answer."""
@@ -100,16 +100,25 @@ class Worker:
         """Tasks that it was told to let go of."""
 
     @property
-    def executing(self) -> int:
-        """The task that it executes, or NO_TASK."""
+    def executing(self) -> tuple[int, ...]:
+        """The task that it executes, if any."""
         step = self._find_step()
-        return NO_TASK if step is None else step.number
+        return () if step is None else (step.number,)
 
     @property
     def spent_s(self) -> float:
         """How long it has executed tasks of its chunk."""
         now = self._cluster.now
         return sum(max(0.0, min(now, step.ended_s) - step.began_s) for step in self._steps)
+
+    def find_overdue(self) -> Sequence[int]:
+        """The tasks that are beyond their deadlines, where others may be executed beside them."""
+        return ()
+
+    def note_rest(self) -> None:
+        """It executes nothing any more, be it that it is dead."""
+        self._cluster.note_busy(self.lease, 0)
+        self._cluster.note_spent(self.spent_s)
 
     def go_on(self, value: Any = None) -> None:
         """Do what comes next, if it lives: up to where it waits for a time or an answer."""
@@ -156,7 +165,7 @@ class Worker:
             ahead = self._send(*last, ChunkBegan(lease, order.chunk.id), WorkAsked(lease))
             self._chunk, self._chunk_began_s, self._steps = order.chunk, cluster.now, []
             self._plan(order.chunk.numbers, cluster.now)
-            cluster.note_busy(self, True)
+            cluster.note_busy(lease, 1)
             yield self._end_of_plan()
             last = (self._end_chunk(order.chunk),)
             order = yield ahead
@@ -201,7 +210,7 @@ class Worker:
     def _end_chunk(self, chunk: Chunk) -> ChunkEnded:
         steps = self._steps
         self._cluster.executions.extend(Execution(one.number, self.lease, one.began_s, one.ended_s) for one in steps)
-        self._cluster.note_busy(self, False)
+        self.note_rest()
         self._chunk, self._steps = None, []
         numbers, durations_s = [one.number for one in steps], [one.run.duration_s for one in steps]
         failures = {one.number: one.run.reason for one in steps if one.run.reason}

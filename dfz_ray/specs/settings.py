@@ -8,10 +8,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.encoding import plain
@@ -19,6 +19,11 @@ from dfz_ray.specs.policy import TIMEOUT_LIMIT_S, Policy
 from dfz_ray.specs.problems import find_problems, show, show_name
 from dfz_ray.specs.reading import read_data
 from dfz_ray.specs.resources import Resources
+
+AUTO: Final = "auto"
+"""In the place of a number of workers: it follows what pays."""
+WORKERS_LIMIT = 1_000_000
+MaxWorkers = int | Literal["auto"] | None
 
 
 class _Section(BaseModel):
@@ -82,6 +87,17 @@ class FaultSettings(_Section):
     )
 
 
+class PoolSettings(_Section):
+    """Between which numbers the slots move where max_workers is auto."""
+
+    least: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1, description="With max_workers auto: never fewer slots than this."
+    )
+    most: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None, description="With max_workers auto: never more slots than this; null means as many as the cluster holds."
+    )
+
+
 class StudySettings(_Section):
     """How a scaling study measures."""
 
@@ -93,11 +109,21 @@ class StudySettings(_Section):
     )
 
 
+def _check_max_workers(value: Any) -> Any:
+    """In one step: of a union pydantic would tell what is wrong with each member."""
+    is_number = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= WORKERS_LIMIT
+    if value is None or value == AUTO or is_number:
+        return value
+    raise ValueError(f"a whole number from 1 to {WORKERS_LIMIT}, auto, or null")
+
+
 class Settings(_Section):
     """Everything that can be set in a configuration file."""
 
-    max_workers: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
-        None, description="How many tasks may execute at once; null means as many as the cluster holds."
+    max_workers: Annotated[MaxWorkers, BeforeValidator(_check_max_workers)] = Field(
+        None,
+        description="How many tasks may execute at once: a number; auto, which moves it by what pays; or null, as many "
+        "as the cluster holds.",
     )
     address: str | None = Field(
         None,
@@ -111,6 +137,9 @@ class Settings(_Section):
         FaultSettings(), description="What happens when tasks overrun, nodes are lost, and others are in the way."
     )
     chunking: ChunkingSettings = Field(ChunkingSettings(), description="How tasks are handed to workers.")
+    pool: PoolSettings = Field(
+        PoolSettings(), description="Between which numbers the slots move where max_workers is auto."
+    )
     journal: JournalSettings = Field(JournalSettings(), description="How a run is written down.")
     study: StudySettings = Field(StudySettings(), description="How a scaling study measures.")
 

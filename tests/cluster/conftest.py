@@ -13,6 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -87,6 +88,26 @@ class LocalCluster:
         """Start the first node."""
         arguments = ["--head", f"--port={self._port}", f"--num-cpus={cpus}", "--include-dashboard=false"]
         head = Node([*arguments, f"--resources={json.dumps(custom)}"], self.environment)
+        self._nodes.append(head)
+        head.wait_until_started()
+        return head
+
+    def start_autoscaling_head(self, config: Mapping[str, Any]) -> Node:
+        """Start the first node, of one CPU, and with it Ray's autoscaler, whose nodes are processes of this machine."""
+        found = "import ray.util; print(ray.util.get_node_ip_address())"
+        ip = subprocess.run([sys.executable, "-c", found], capture_output=True, text=True, check=True).stdout.strip()
+        provider = {
+            "type": "fake_multinode",
+            "gcs_address": f"{ip}:{self._port}",
+            "launch_multiple": True,
+            "use_node_id_as_ip": True,  # as all nodes have one
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+        }
+        file = self.folder / "autoscaling.json"
+        file.write_text(json.dumps({**config, "provider": provider}))
+        arguments = ["--head", f"--port={self._port}", "--num-cpus=1", "--include-dashboard=false"]
+        head = Node([*arguments, f"--autoscaling-config={file}"], self.environment)
         self._nodes.append(head)
         head.wait_until_started()
         return head

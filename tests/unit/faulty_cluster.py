@@ -14,7 +14,6 @@ from witness import Witness
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.lifecycle import State
 from dfz_ray.engine.messages import (
-    NO_TASK,
     CancelAsked,
     ChunkBegan,
     ChunkEnded,
@@ -30,9 +29,11 @@ from dfz_ray.engine.messages import (
     NoteAttemptsLost,
     StopAsked,
     TasksSubmitted,
+    TimePassed,
 )
 from dfz_ray.simulation import Costs, Run, Simulation
 from dfz_ray.simulation.cluster import Commit
+from dfz_ray.simulation.crew import Crew
 from dfz_ray.simulation.worker import Message, Worker
 
 LEASES_OF_A_MANAGER = 1_000_000
@@ -79,12 +80,18 @@ class Journal:
 
 
 class FaultyCluster(Simulation):
-    """A run with faults from a seed."""
+    """A run with faults from a seed.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        seed: of everything.
+        is_wide: whether leases run several tasks at once, and the number of slots changes.
+    """
+
+    def __init__(self, seed: int, is_wide: bool = False) -> None:
         self.dice = dice = random.Random(seed)  # noqa: S311  faults, not secrets
         self.options = EngineOptions(
-            slots=dice.randint(1, 6),
+            slots=dice.randint(2, 12) if is_wide else dice.randint(1, 6),
+            width=dice.randint(2, 6) if is_wide else 1,
             lease_s=dice.choice([0.05, 0.5, 2.0]),
             grace_s=dice.choice([0.2, 0.5]),
             preempt_after_s=dice.choice([None, 0.1, 0.5]),
@@ -93,6 +100,7 @@ class FaultyCluster(Simulation):
         )
         super().__init__(self.options, Costs())
         self.witness = self._new_witness(0)
+        self.most_slots = self.options.slots
         self.fates: list[Fate] = []
         self.attempts: Counter[int] = Counter()
         self.journal = Journal()
@@ -180,13 +188,13 @@ class FaultyCluster(Simulation):
         self.journal.write(group)
         super().commit(group)
 
-    def lose(self, lease: int, reason: str) -> None:
+    def lose(self, lease: int, reason: str, guilty: Sequence[int] = ()) -> None:
         self.deaths += lease in self.workers
-        super().lose(lease, reason)
+        super().lose(lease, reason, guilty)
 
     # --- faults -----------------------------------------------------------------------------------------------------
 
-    def strike(self, worker: Worker, reason: str) -> None:
+    def strike(self, worker: Worker | Crew, reason: str) -> None:
         """A worker dies through no fault of a task."""
         self._outside.add(worker.lease)
         self.lose(worker.lease, reason)
@@ -203,7 +211,8 @@ class FaultyCluster(Simulation):
             executing = None
         elif blame == "stale" and executing is not None:
             older = [one.number for one in self.executions if one.lease == lost.lease and one.number not in in_hand]
-            executing = self.dice.choice([*older, NO_TASK])
+            stale = self.dice.choice([*older, None])
+            executing = () if stale is None else (stale,)
         lost = dataclasses.replace(lost, executing=executing)
         if self.dice.random() < self._doubled:
             self._tell_later(lost)
@@ -236,6 +245,13 @@ class FaultyCluster(Simulation):
         """The run is to end; what does not end is killed, as when a manager closes a run."""
         self.tell(StopAsked())
         self.at(self.now + 2.0, lambda: [self.lose(lease, "worker_crashed") for lease in list(self.workers)])
+
+    def set_slots(self, slots: int) -> None:
+        """From now on so many tasks may execute at once."""
+        self.options = dataclasses.replace(self.options, slots=slots)
+        self.engine.set_slots(slots)
+        self.witness.note_slots()
+        self.tell(TimePassed())
 
     def place_all(self) -> None:
         """What Ray could not place is given up, and called anew."""

@@ -95,6 +95,7 @@ def build(folder: Path) -> None:
     group.outcomes += [failed(2), failed(3)]
     group.attempts.append(attempt(4, 4, ATTEMPT_LOST, "cancelled"))
     group.cancels.append((0, writer.epoch, 6.0, "1 task", 1))
+    group.pool_changes.append((0, writer.epoch, 6.5, 8, "from 4 to 8: to see whether more pay"))
     group.outcomes.append(cancelled(4))
     writer.commit(group)
     group = Group(completions=[completed(5, LARGE)])

@@ -1,6 +1,7 @@
 """Whole runs in virtual time with faults of every sort, drawn from a seed, checked after every event.
 
-`run_seed(seed)` is one of them; `python tests/unit/simulated_faults.py SEED` runs it again alone.
+`run_seed(seed)` is one of them; `python tests/unit/simulated_faults.py SEED` runs it again alone, with `wide` behind
+it where its leases run several tasks at once.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ def draw_fate(dice: random.Random, policy: KindPolicy, faults: float) -> Fate:
     return Fate(sort, "exception", dice.randint(1, 3))
 
 
-def draw_run(seed: int) -> FaultyCluster:
+def draw_run(seed: int, is_wide: bool = False) -> FaultyCluster:
     """A run: its tasks and the times of its faults."""
-    cluster = FaultyCluster(seed)
+    cluster = FaultyCluster(seed, is_wide)
     dice = cluster.dice
     lanes = dice.randint(1, 3)
     kinds = [
@@ -89,6 +90,10 @@ def draw_run(seed: int) -> FaultyCluster:
         fates = [draw_fate(dice, task.policy, faults) for task in tasks]
         cluster.at(at, lambda tasks=tasks, fates=fates: (cluster.fates.extend(fates), cluster.submit(tasks)))
     _draw_faults(cluster, lanes, count)
+    for at in sorted(dice.uniform(0.0, 3.0) for _ in range(dice.randint(0, 3))) if is_wide else ():
+        slots = dice.randint(1, 12)
+        cluster.at(at, lambda slots=slots: cluster.set_slots(slots))
+        cluster.most_slots = max(cluster.most_slots, slots)
     return cluster
 
 
@@ -122,6 +127,7 @@ def check_truth(cluster: FaultyCluster) -> None:
     """Every task ended as it had to, and nothing is left over."""
     witness, tasks = cluster.witness, cluster.tasks
     witness.check_lanes()
+    assert cluster.most_busy <= cluster.most_slots, "the cap counts tasks"
     assert witness.engine.leases == 0, "every slot is free"
     assert witness.engine.tasks.counts[State.RUNNING] == 0
     assert not cluster.workers.keys() & witness.placed, "only those are left that Ray never placed"
@@ -142,18 +148,23 @@ def check_truth(cluster: FaultyCluster) -> None:
         assert outcome in may, (number, outcome, fate)
 
 
-def run_seed(seed: int) -> Report:
+def run_seed(seed: int, is_wide: bool = False) -> Report:
     """Run what a seed says to its end, with a check after every event.
+
+    Args:
+        seed: of everything.
+        is_wide: whether leases run several tasks at once.
 
     Raises:
         AssertionError: the engine did what it must not; the message tells the seed.
     """
-    cluster = draw_run(seed)
+    cluster = draw_run(seed, is_wide)
     try:
         cluster.run(limit=STEPS_LIMIT)
         check_truth(cluster)
     except Exception as error:
-        again = f"seed {seed} failed at {cluster.now:.6f} s; again: python tests/unit/simulated_faults.py {seed}"
+        command = f"python tests/unit/simulated_faults.py {seed}{' wide' * is_wide}"
+        again = f"seed {seed} failed at {cluster.now:.6f} s; again: {command}"
         raise AssertionError(f"{again}\n{type(error).__name__}: {error}") from error
     cluster.kills.update(kill.why for kill in cluster.witness.kills)
     outcomes = Counter(cluster.journal.outcomes.values())
@@ -170,9 +181,10 @@ def run_seed(seed: int) -> Report:
 
 def main(arguments: Sequence[Any]) -> None:
     """Run seeds: one, or those from the first to before the second."""
+    is_wide, arguments = "wide" in arguments, [one for one in arguments if one != "wide"]
     first, end = int(arguments[0]), int(arguments[1]) if len(arguments) > 1 else int(arguments[0]) + 1
     for seed in range(first, end):
-        report = run_seed(seed)
+        report = run_seed(seed, is_wide)
         if end - first <= 10:
             print(report)
 

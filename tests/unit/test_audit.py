@@ -64,7 +64,7 @@ def test_the_audit_tells_what_it_looked_at(tmp_path: Path) -> None:
     assert both_say_ok(tmp_path)
     with JournalReader(tmp_path) as journal:
         assert found.pop("digest") == {"results": 27, "digest": journal.digest()}
-        assert found.pop("commits") == {"commits": journal.commits(), "rows": 92}
+        assert found.pop("commits") == {"commits": journal.commits(), "rows": 93}
     assert found.pop("file") == {"bytes": (tmp_path / "run.sqlite").stat().st_size, "seal": "whole"}
     assert found == {
         "conservation": COUNTS,
@@ -333,6 +333,10 @@ def unlikely_columns() -> Iterator[tuple[str, Group, str, str]]:
     yield "no epoch", Group(chunks=[(20, 9, 0, 1.0, pack([0]))]), "conservation", "chunk 20 is of the unknown epoch 9"
     yield "no lease's", Group(leases=[(9, 0, "host", 1, 2.0)]), "conservation", "lease 0 is of the unknown epoch 9"
     yield "no cancel's", Group(cancels=[(0, 9, 2.0, "run", 0)]), "conservation", "cancel 0 is of the unknown epoch 9"
+    change = Group(pool_changes=[(1, 9, 2.0, 4, "why")])
+    yield "no change's", change, "conservation", "pool change 1 is of the unknown epoch 9"
+    change = Group(pool_changes=[(1, 1, 2.0, 0, "why")])
+    yield "no slots", change, "conservation", "pool change 1 names no number of slots, or no reason"
     strange = Group(chunks=[(20, 1, 0, 1.0, pack([0, 5]))])
     yield "no such task", strange, "attempts", "chunk 20 has a task that was not submitted"
     torn = Group(chunks=[(20, 1, 0, 1.0, b"\x92\x00")])
@@ -485,10 +489,10 @@ def test_a_run_of_another_schema_is_a_violation(tmp_path: Path) -> None:
     """A journal of another schema can't be vouched for."""
     build(tmp_path)
     before = (tmp_path / "run.sqlite").read_bytes()
-    (tmp_path / "run.sqlite").write_bytes(before.replace(b"schema_version3", b"schema_version4"))
+    (tmp_path / "run.sqlite").write_bytes(before.replace(b"schema_version4", b"schema_version5"))
     (tmp_path / "seal").unlink()
 
-    assert "it has schema 4; this dfz_ray audits schema 3" in told(audit_run(tmp_path))["file"]
+    assert "it has schema 5; this dfz_ray audits schema 4" in told(audit_run(tmp_path))["file"]
 
 
 # --- the independent checker ------------------------------------------------------------------------------------------

@@ -540,6 +540,7 @@ def test_the_status_of_a_run_that_goes_on(run: Path, capsys: pytest.CaptureFixtu
         working=True,
         counts={"pending": 1000, "running": 3, "completed": 997, "failed": 0, "cancelled": 0},
         slots=4,
+        why_slots="",
         leases=3,
         tasks_per_s=12.34,
         left_s=400.0,

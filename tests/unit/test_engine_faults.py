@@ -17,7 +17,6 @@ from witness import Witness, chunk_ended
 
 from dfz_ray.engine.lifecycle import State
 from dfz_ray.engine.messages import (
-    NO_TASK,
     AnswerEnd,
     AnswerWait,
     CancelAsked,
@@ -465,7 +464,7 @@ def test_only_the_task_that_was_executed_is_charged(reason: str) -> None:
     """Where it is known what the worker executed, that task alone is charged; its chunk-mates wait again, uncharged."""
     witness, lease, chunk = with_chunk(KindPolicy(max_attempts=1))
 
-    commands = witness.tell(LeaseLost(lease, "it died", reason, chunk.numbers[3]))
+    commands = witness.tell(LeaseLost(lease, "it died", reason, (chunk.numbers[3],)))
 
     assert commands[0] == NoteAttemptsLost(chunk.id, chunk.numbers[:3], reason, "it died")
     assert commands[1] == CommitLosses(reason, {chunk.numbers[3]: "it died"}, chunk.id)
@@ -476,8 +475,8 @@ def test_only_the_task_that_was_executed_is_charged(reason: str) -> None:
     assert list(again.chunk.numbers)[:3] == list(chunk.numbers)[:3]
 
 
-@pytest.mark.parametrize("executing", [NO_TASK, 0, 299, 10**9])
-def test_a_worker_that_executed_none_of_its_tasks_charges_nobody(executing: int) -> None:
+@pytest.mark.parametrize("executing", [(), (0,), (299,), (10**9,)])
+def test_a_worker_that_executed_none_of_its_tasks_charges_nobody(executing: tuple[int, ...]) -> None:
     """Where a worker dies between tasks, or what is told of it is old, all that it held waits again, uncharged."""
     witness, lease, chunk = with_chunk()
 
@@ -490,7 +489,7 @@ def test_a_worker_that_executed_none_of_its_tasks_charges_nobody(executing: int)
 
 def test_workers_that_keep_dying_between_tasks_are_looked_into() -> None:
     """When worker after worker dies of no task in particular, their chunk is halved until one is alone, and charged."""
-    cluster = VirtualCluster(1, told=lambda executing: NO_TASK)
+    cluster = VirtualCluster(1, told=lambda executing: ())
     cluster.submit(Job("k", 0.001, crashes=number == 77) for number in range(200))
 
     cluster.play(limit=100_000)
@@ -525,7 +524,7 @@ def test_what_a_journal_knows_of_attempts_counts() -> None:
         answer = witness.ask(lease)
         assert isinstance(answer, GiveChunk)
         (number,) = answer.chunk.numbers
-        witness.tell(LeaseLost(lease, "it died", "worker_crashed" if number == 1 else "node_lost", number))
+        witness.tell(LeaseLost(lease, "it died", "worker_crashed" if number == 1 else "node_lost", (number,)))
 
     assert witness.outcome == {0: "completed", 1: "worker_crashed"}
     assert witness.charged == {1: 3, 2: 1}
@@ -664,7 +663,7 @@ def test_a_worker_that_does_not_let_go_is_killed_after_its_grace() -> None:
     assert witness.tell(TimePassed(), 11.0) == [KillLease(lease, "cancelled")]
 
     assert witness.tell(TimePassed(), 12.0) == []
-    witness.tell(LeaseLost(lease, "killed", "worker_crashed", chunk.numbers[0]), 12.5)
+    witness.tell(LeaseLost(lease, "killed", "worker_crashed", (chunk.numbers[0],)), 12.5)
     assert not witness.charged
     assert witness.outcome[chunk.numbers[0]] == "cancelled"
     assert witness.engine.wake_at is None

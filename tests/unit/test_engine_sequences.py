@@ -11,7 +11,6 @@ from witness import Witness, chunk_ended
 
 from dfz_ray.engine.lifecycle import State
 from dfz_ray.engine.messages import (
-    NO_TASK,
     AnswerEnd,
     AnswerWait,
     CancelAsked,
@@ -142,9 +141,9 @@ class AnySequence(RuleBasedStateMachine):
         """Of a task that is told, of nobody knows what, of none, or of one that it never had."""
         lease = self.pick_lease(index)
         in_hand = [number for chunk in self.witness.held.get(lease, {}).values() for number in chunk.numbers]
-        executing = {"unknown": None, "nothing": NO_TASK, "wrong": position}.get(blame)
+        executing = {"nothing": (), "wrong": (position,)}.get(blame)
         if blame == "known" and in_hand:
-            executing = in_hand[position % len(in_hand)]
+            executing = (in_hand[position % len(in_hand)],)
         before = self.witness.charged.copy()
 
         self.tell(LeaseLost(lease, "it died", reason, executing))
@@ -152,8 +151,8 @@ class AnySequence(RuleBasedStateMachine):
         charged = [number for number in self.witness.charged if self.witness.charged[number] > before[number]]
         assert len(charged) <= 1
         assert set(charged) <= set(in_hand)
-        if executing in in_hand:
-            assert charged in ([], [executing]), "only who is to blame is charged"
+        if executing and executing[0] in in_hand:
+            assert charged in ([], [*executing]), "only who is to blame is charged"
         elif executing is not None and len(in_hand) > 1:
             assert charged == [], "who is not to blame is not charged"
 

@@ -206,7 +206,9 @@ def test_a_task_that_completes_twice_in_a_chunk_is_impossible(tmp_path: Path) ->
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("table", ["blocks", "batches", "kinds", "chunks", "completions", "attempts", "cancels"])
+@pytest.mark.parametrize(
+    "table", ["blocks", "batches", "kinds", "chunks", "completions", "attempts", "cancels", "pool_changes"]
+)
 def test_a_group_is_committed_whole_or_not_at_all(tmp_path: Path, table: str) -> None:
     """A group of which one row can't be written leaves nothing in the journal, whichever row it is."""
     there = {
@@ -217,9 +219,10 @@ def test_a_group_is_committed_whole_or_not_at_all(tmp_path: Path, table: str) ->
         "completions": completion(1, {2: "again"}),
         "attempts": (2, 2, ATTEMPT_LOST, 0, None, None, None, "node_lost", "again"),
         "cancels": (0, 1, 6.0, "run", 0),
+        "pool_changes": (0, 1, 6.0, 2, "why"),
     }
     writer = make_run(tmp_path, list("abc"), completed(1, "there"))
-    writer.commit(Group(attempts=[there["attempts"]], cancels=[there["cancels"]]))
+    writer.commit(Group(attempts=[there["attempts"]], cancels=[there["cancels"]], pool_changes=[there["pool_changes"]]))
     group = completed(0, "beside")
     getattr(group, table).append(there[table])
 

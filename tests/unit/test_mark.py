@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_task_of_a_killed_worker_is_known(folder: Path) -> None:
     """A worker that was killed has left the number of its task, and where it hung; reading that removes it."""
     subprocess.run([sys.executable, "-c", WORKER, str(folder.parent)])
-    assert Mark("lease").read_remains() == Remains(17, "here it hung")
+    assert Mark("lease").read_remains() == Remains((17,), "here it hung", (17,), are_guilty=True)
     assert Mark("lease").read_remains() == Remains(None, "")
     assert not list(folder.iterdir())
 
@@ -50,7 +50,7 @@ def test_a_worker_between_tasks_blames_none(folder: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     own.note(3)
     own.note(NO_TASK)
-    assert Mark("lease").read_remains().executing == NO_TASK
+    assert Mark("lease").read_remains().executing == ()
     own.close()
     assert not list(folder.iterdir())
 
@@ -95,3 +95,41 @@ def test_a_folder_of_someone_else_is_not_used(folder: Path, monkeypatch: pytest.
     own.note(1)
     assert own.open_dump() is None
     assert not list(folder.with_name(f"dfz_ray-{other}").glob("new*"))
+
+
+SEVERAL = """
+import os, sys, tempfile, threading, time
+tempfile.tempdir = sys.argv[1]
+from dfz_ray.runtime.mark import Mark
+mark = Mark("lease", 4)
+mark.open()
+now = time.monotonic()
+mark.note_thread(0, 5, now - 1, 0xAB)
+mark.note_thread(1, 6, now - 3, 0xCD)
+mark.note_thread(2, 7)
+mark.note_thread(3, 8, now + 100)
+if len(sys.argv) > 2:
+    mark.note_interrupted(0)
+    mark.note_interrupted(1)
+dump = "Timeout!\\nThread 0x00000000000000ab (most recent call first):\\n  here\\n"
+dump += "Thread 0x00000000000000cd (most recent call first):\\n  there\\n"
+os.write(mark.open_dump().fileno(), dump.encode())
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_of_several_tasks_those_that_did_not_let_go_in_time_are_guilty(folder: Path) -> None:
+    """A worker of several threads leaves the numbers of all its tasks, who had its grace for nothing, and where."""
+    subprocess.run([sys.executable, "-c", SEVERAL, str(folder.parent), "asked to let go"])
+    remains = Mark("lease").read_remains(grace_s=2.0)
+    assert remains.executing == (5, 6, 7, 8)
+    assert (remains.overdue, remains.are_guilty) == ((6,), True)
+    assert "there" in remains.dump
+    assert "here\n" not in remains.dump.replace("there\n", "")
+
+
+def test_who_could_not_be_asked_to_let_go_is_not_known_to_be_guilty(folder: Path) -> None:
+    """Where no task was asked to let go, since one kept all threads from running, all that are late are named."""
+    subprocess.run([sys.executable, "-c", SEVERAL, str(folder.parent)])
+    remains = Mark("lease").read_remains(grace_s=2.0)
+    assert (remains.overdue, remains.are_guilty) == ((5, 6), False)

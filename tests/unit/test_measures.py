@@ -134,3 +134,13 @@ def test_metrics_are_plain_numbers() -> None:
 
     values = [item for value in metrics.values() for item in (value if isinstance(value, list) else [value])]
     assert {type(value) for value in values} == {int, float}
+
+
+def test_utilization_goes_by_the_slots_that_there_were() -> None:
+    """Where the number of slots moves, each number counts for as long as it was in force within the makespan."""
+    spans = [(10.0, 20.0), (10.0, 20.0)]
+    counts = COUNTS | {"completed": 2}
+
+    metrics = measure(spans, counts, 2, [(5.0, 8), (15.0, 4), (30.0, 100)])
+
+    assert metrics["utilization"] == pytest.approx(20 / (5 * 8 + 5 * 4))

@@ -43,7 +43,7 @@ def commit(writer: JournalWriter, chunk: int, *ends: tuple[CommitEnds, Ended]) -
     async def work() -> None:
         failures: list[Exception] = []
         commits = GroupCommit(writer, lambda *_: None, failures.append)
-        journal = RunJournal(writer, commits, 0)
+        journal = RunJournal(writer, commits, 0, 0)
         journal.add_chunk(GiveChunk(0, Chunk(chunk, [0, 1, 2, 3], 1.0)))
         for command, what in ends:
             journal.add_ends(command, what)

@@ -18,7 +18,7 @@ from dfz_ray.specs.policy import Backoff, Policy
 from dfz_ray.specs.settings import FaultSettings, Settings, read_settings, render_settings
 
 DEFAULT = Path(__file__).parents[2] / "configs/default.yaml"
-SECTIONS = "one of address, chunking, faults, journal, max_workers, policy, resources, study"
+SECTIONS = "one of address, chunking, faults, journal, max_workers, policy, pool, resources, study"
 
 
 def refusal(source: Any) -> InvalidInput:
@@ -109,10 +109,10 @@ CASES = [
     ({"chunking": {"target": 1}}, "chunking.target", "an unknown key", "did you mean 'target_s'?"),
     ({"resources": {"cpu": 1}}, "resources.cpu", "an unknown key", "did you mean 'cpus'?"),
     ({"a\nb": 1}, r"a\nb", "an unknown key", SECTIONS),
-    ({"max_workers": 0}, "max_workers", "0", "greater than or equal to 1"),
-    ({"max_workers": True}, "max_workers", "True", "a valid integer"),
-    ({"max_workers": "auto"}, "max_workers", "'auto'", "a valid integer"),
-    ({"max_workers": 10**7}, "max_workers", "10000000", "less than or equal to 1000000"),
+    ({"max_workers": 0}, "max_workers", "0", "a whole number from 1 to 1000000, auto, or null"),
+    ({"max_workers": True}, "max_workers", "True", "a whole number from 1 to 1000000, auto, or null"),
+    ({"max_workers": "automatic"}, "max_workers", "'automatic'", "a whole number from 1 to 1000000, auto, or null"),
+    ({"max_workers": 10**7}, "max_workers", "10000000", "a whole number from 1 to 1000000, auto, or null"),
     ({"address": 3}, "address", "3", "a valid string"),
     ({"chunking": None}, "chunking", "None", "a mapping of names to values"),
     ({"chunking": [1]}, "chunking", "[1]", "a mapping of names to values"),

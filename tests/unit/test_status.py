@@ -33,6 +33,7 @@ TOLD = Status(
     working=True,
     counts=COUNTS,
     slots=8,
+    why_slots="",
     leases=7,
     tasks_per_s=12.5,
     left_s=None,

@@ -44,6 +44,7 @@ class Stage:
         lease = Lease(lane, **more)  # type: ignore[arg-type]
         if kind is None:
             self.queue.lanes[lane].unplaced[len(self.leases)] = None
+            self.queue.lanes[lane].starting_slots += 1
         else:
             lease.asked_at, lease.served = 0.0, 1
             lease.held[len(self.leases)] = self.held(kind.policy)

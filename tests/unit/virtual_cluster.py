@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from witness import Witness
@@ -38,7 +39,7 @@ class VirtualCluster(Simulation):
             of a worker is known) take, each time anew.
         last_words: whether a message that is on its way when its worker dies still arrives.
         is_repeated: whether the end of a chunk is reported a second time, later.
-        told: what is told of the task that a worker executed as it died; by default that it is not known.
+        told: what is told of the tasks that a worker executed as it died; by default that it is not known.
         options: of the engine.
     """
 
@@ -51,7 +52,7 @@ class VirtualCluster(Simulation):
         delays: Callable[[str], float] = {"start": 0.01, "message": 0.0003, "commit": 0.003, "loss": 0.1}.__getitem__,
         last_words: Callable[[], bool] = lambda: True,
         is_repeated: Callable[[], bool] = lambda: False,
-        told: Callable[[int], int | None] = lambda executing: None,
+        told: Callable[[Sequence[int]], Sequence[int] | None] = lambda executing: None,
         **options: Any,
     ) -> None:
         super().__init__(EngineOptions(slots), Costs())
@@ -119,7 +120,7 @@ class VirtualCluster(Simulation):
 
     def handle(self, event: Event) -> list[Command]:
         if isinstance(event, LeaseLost) and event.executing is not None:
-            event = LeaseLost(event.lease, event.message, event.reason, self._told(event.executing))
+            event = replace(event, executing=self._told(event.executing))
         return self.witness.tell(event, self.now)
 
     def take_s(self, what: str) -> float:

@@ -93,6 +93,8 @@ class Witness:
         self.messages: dict[int, str] = {}
         """Task: the message of its loss."""
         self.stopped = False
+        self.slots_before = slots
+        """The cap, or what was in use beyond it when it was lowered."""
         self.events = 0
         self._owed: dict[int, str] = {}
         self._due: dict[int, float] = {}
@@ -117,9 +119,16 @@ class Witness:
             self.check_lanes()
         return commands
 
-    def ask(self, lease: int, now: float = 0.0) -> Answer:
+    def note_slots(self) -> None:
+        """There are fewer slots from now on: calls that Ray has not placed hold none any more."""
+        gone = self.out - self.engine._hands.leases.keys()
+        assert not gone & self.placed, "who has begun ends by itself"
+        self.out -= gone
+        self.slots_before = max(self.slots_before, self.engine.slots)
+
+    def ask(self, lease: int, now: float = 0.0, busy: int = 0) -> Answer:
         """Ask for work."""
-        return next(command for command in self.tell(WorkAsked(lease), now) if isinstance(command, Answer))
+        return next(command for command in self.tell(WorkAsked(lease, busy), now) if isinstance(command, Answer))
 
     def commit(self, now: float = 0.0) -> None:
         """What is to be committed is on disk."""
@@ -263,7 +272,7 @@ class Witness:
     def _note_start(self, command: StartLease) -> None:
         assert command.lease not in self.lane_of_lease
         assert not self.stopped
-        if len(self.out) == self.engine.slots:  # it takes the place of one that Ray has not placed
+        if len(self.out - self.engine._hands.leases.keys()) > 0:  # it takes the place of one that Ray has not placed
             self.out.remove(next(one for one in self.out - self.placed if one not in self.engine._hands.leases))
         self.lane_of_lease[command.lease] = command.lane
         self.out.add(command.lease)
@@ -296,9 +305,9 @@ class Witness:
 
     def _forgive(self, command: NoteAttemptsLost, event: Event) -> None:
         assert isinstance(event, LeaseLost)
-        if event.executing in command.numbers:
-            self.forgiven[event.executing] += 1
-            assert self.forgiven[event.executing] <= self.engine.options.free_losses
+        for number in set(event.executing or ()).intersection(command.numbers):
+            self.forgiven[number] += 1  # of several it is not known for whose sake, so none is charged
+            assert self.forgiven[number] <= self.engine.options.free_losses or len(event.executing or ()) > 1
 
     def _note_chunk(self, command: GiveChunk, now: float) -> None:
         chunk, lane = command.chunk, self.lane_of_lease[command.lease]
@@ -371,7 +380,10 @@ class Witness:
         counts = self.engine.tasks.counts
         assert counts == [self.states[state] for state in State]
         assert sum(counts) == len(self.engine.tasks) == len(self.kind_of)
-        assert self.engine.leases == len(self.out) <= self.engine.slots
+        assert self.engine.leases == len(self.out) <= self.slots_before
+        in_use = sum(lease.width for lease in self.engine._hands.leases.values())
+        assert self.engine.slots_in_use == in_use <= self.slots_before, "the cap counts tasks"
+        self.slots_before = max(self.engine.slots, in_use)
         assert sum(counts[State.COMPLETED :]) + len(self._owed) == len(self.outcome)
         assert self.engine._hands.revoked == self._revoked_at.keys()
 
@@ -393,6 +405,8 @@ class Witness:
             kinds = [kind for kind in queue.kinds if kind.lane == lane.number]
             assert lane.leases == len(mine)
             assert lane.starting == len(set(mine) - self.placed)
+            widths = {lease: self.engine._hands.leases[lease].width for lease in mine}
+            assert lane.starting_slots == sum(width for lease, width in widths.items() if lease not in self.placed)
             assert lane.waiting == sum(len(kind.waiting) for kind in kinds)
             left_s = sum(len(kind.waiting) * kind.times.mean_s for kind in kinds)
             assert math.isclose(lane.left_s, left_s, rel_tol=1e-6, abs_tol=1e-6)

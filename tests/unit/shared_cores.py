@@ -1,0 +1,61 @@
+"""The simulated cluster where tasks compute on shared cores, or wait, and the engine moves its number of slots."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from dfz_ray.engine.engine import EngineOptions
+from dfz_ray.engine.messages import ChunkEnded, Command, Event
+from dfz_ray.simulation import Costs, Run, SimulatedTask, Simulation
+
+COSTS = Costs(start_s=0.02, message_s=0.0005, commit_s=0.003, manager_s=0.0002, jitter=0.2)
+
+
+class SharedCores(Simulation):
+    """Tasks whose kind's name begins with `waits` wait; all others compute, and share the cores.
+
+    Args:
+        options: of the engine.
+        cores: so many tasks compute at once without slowing one another down.
+        spread: of run times, as a share of their mean.
+        seed: of the run times and the jitter.
+    """
+
+    def __init__(self, options: EngineOptions, cores: int, spread: float = 0.1, seed: int = 0) -> None:
+        super().__init__(options, COSTS, seed)
+        self._cores = cores
+        self._spread = spread
+        self._rng = random.Random(seed)  # noqa: S311  run times, not secrets
+        self._computing: float | None = None
+        """The share of the executions of late that compute."""
+
+    def attempt(self, number: int) -> Run:
+        task = self.tasks[number]
+        computes = not task.kind.startswith("waits")
+        before = float(computes) if self._computing is None else self._computing
+        self._computing = before + 0.02 * (computes - before)
+        # A worker with one slot is not among the busy ones as it begins a chunk; one with many counts what it began.
+        together = max(1, self._busy_now + (self.engine.options.width == 1))
+        slow = max(1.0, self._computing * together / self._cores) if computes else 1.0
+        return Run(task.duration_s * slow * max(0.1, self._rng.gauss(1.0, self._spread)))
+
+    def handle(self, event: Event) -> list[Command]:
+        if isinstance(event, ChunkEnded):
+            pairs = zip(event.numbers, event.durations_s, strict=True)
+            cpu_s = sum(
+                self.tasks[number].duration_s if not self.tasks[number].kind.startswith("waits") else 0.001 * duration_s
+                for number, duration_s in pairs
+            )
+            event = ChunkEnded(event.lease, event.chunk, event.numbers, event.durations_s, event.failures, cpu_s)
+        return super().handle(event)
+
+
+def makespan_s(tasks: Sequence[SimulatedTask], options: EngineOptions, cores: int, seed: int = 0) -> float:
+    """How long a batch takes."""
+    cluster = SharedCores(options, cores, seed=seed)
+    cluster.submit(tasks)
+    cluster.run(limit=5_000_000)
+    result = cluster.result()
+    assert result.counts["completed"] == len(tasks)
+    return result.makespan_s
