@@ -56,7 +56,6 @@ class LiveRun:
         slots: how many tasks may execute at once; None: as many of the first batch's shapes as the cluster holds;
             `auto`: as many at first, and then by what pays.
         address: which Ray.
-        use_threads: whether tasks run on threads of one worker process.
         own: domains that only this process has, and the registry does not.
         use_threads: whether tasks share processes, on threads.
         seed: of what is drawn as the run goes on, which is the delays before retries.
@@ -77,7 +76,6 @@ class LiveRun:
         *,
         slots: MaxWorkers = None,
         address: str | None = None,
-        use_threads: bool = False,
         own: Callable[[], Sequence[Domain]] = tuple,
         use_threads: bool = False,
         seed: int = 0,

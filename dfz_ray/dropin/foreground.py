@@ -7,6 +7,7 @@ import time
 from dfz_ray.domains.execution import Work, execute_chunk, thread_budget
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.dropin.old_tasks import OldTask
+from dfz_ray.dropin.preloading import preload
 from dfz_ray.dropin.records import Answer, answer
 from dfz_ray.dropin.submitted_task import Trouble
 from dfz_ray.errors import DfzError
@@ -23,6 +24,8 @@ def execute_here(task: OldTask) -> Answer:
     domain, threads = REGISTRY.get(checked.domain), checked.resources.threads
     shelf = FileShelf(contents=dict(task.files))
     try:
+        for module in domain.libraries:
+            preload(module)
         domain.load()  # as on a worker: importing is nobody's task
     except (DfzError, ImportError) as error:
         return answer(task.label, begun, time.time(), error=f"the domain can't be loaded: {error}")

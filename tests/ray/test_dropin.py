@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 
 from dfz_ray import ConcurrentCTMAbsoluteZeroPlugin, ConcurrentDFZAdapter, create_concurrent_dfz_plugin, domain
+from dfz_ray.runtime.worker import ship_by_value
+
+ship_by_value(sys.modules[__name__])  # tasks call functions of this module
 
 ROOT = Path(__file__).parents[2]
 RECORD_KEYS = {"task_id", "status", "start_time", "end_time", "duration", "result"}
@@ -136,9 +139,8 @@ def test_unknown_parameters_of_old_scripts_are_left_out_with_a_warning(adapter: 
     assert [one.filename for one in told] == [__file__]
 
 
-def test_parameters_of_older_image_and_sorting_tasks_are_real(
-    adapter: ConcurrentDFZAdapter, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_parameters_of_older_image_and_sorting_tasks_are_real(adapter: ConcurrentDFZAdapter) -> None:
     """Size, categories, augmentation and model of images, and the algorithm of a sort, are used and not left out."""
     image = {"image_size": np.int64(32), "num_categories": np.int64(2), "augmentation": np.bool_(True)}
     sort = {"list_length": np.int64(50), "value_range": [1, 9], "list_type": "almost_sorted"}
@@ -146,9 +148,7 @@ def test_parameters_of_older_image_and_sorting_tasks_are_real(
         {"id": "i", "domain": "image_classification", "parameters": {**image, "model_type": np.str_("cnn")}},
         {"id": "s", "domain": "sorting", "parameters": {**sort, "algorithm": np.str_("heapsort")}},
     ]
-    with caplog.at_level(logging.WARNING, logger="dfz_ray"):
-        results = asyncio.run(adapter.execute_tasks_batch(tasks))["results"]
-    assert not caplog.records
+    results = asyncio.run(adapter.execute_tasks_batch(tasks))["results"]
     images, sorting = (results[name]["result"]["result"] for name in "is")
     assert images["model_details"]["image_size"] == [1, 32, 32]
     assert images["classes"] == ["0", "1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -16,6 +17,9 @@ import numpy as np
 import pytest
 
 from dfz_ray import ConcurrentTaskManager, InvalidInput, create_concurrent_dfz_plugin
+from dfz_ray.runtime.worker import ship_by_value
+
+ship_by_value(sys.modules[__name__])  # tasks call functions of this module
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,7 +148,7 @@ def test_the_plugins_own_methods_are_tasks(manager: ConcurrentTaskManager) -> No
 
 
 def test_futures_cancel_and_time_out(manager: ConcurrentTaskManager, door: Path) -> None:
-    """A task that waits is cancelled, one that runs is not; waiting too long raises TimeoutError, and the task goes on."""
+    """A task that waits is cancelled, one that runs is not; who waits too long gets a TimeoutError, and it goes on."""
     running = [manager.submit_task(hold, {"id": f"r{n}", "door": str(door)}) for n in range(2)]
     for n in range(2):
         assert wait_for_status(manager, f"r{n}", "running")["elapsed"] >= 0
@@ -211,11 +215,25 @@ def test_one_worker_never_runs_two_tasks(cluster: None) -> None:
     assert (metrics["max_concurrency"], metrics["total_tasks"]) == (1, 10)
 
 
-def test_threads_are_asked_for(cluster: None) -> None:
-    """`use_processes=False` is taken, and tasks run."""
-    with ConcurrentTaskManager(max_workers=4, use_processes=False) as manager:
+def meet(task: dict[str, Any], context: str) -> dict[str, Any]:
+    """Wait until all of them run."""
+    folder = Path(context)
+    (folder / str(task["n"])).touch()
+    until = time.monotonic() + 60
+    while len(list(folder.iterdir())) < task["all"] and time.monotonic() < until:
+        time.sleep(0.01)
+    return {"met": len(list(folder.iterdir())), "pid": os.getpid()}
+
+
+def test_tasks_that_wait_share_processes(cluster: None, tmp_path: Path) -> None:
+    """With `use_processes=False` tasks run on threads of worker processes: more of them at once than there are CPUs."""
+    with ConcurrentTaskManager(max_workers=12, use_processes=False) as manager:
         assert manager.use_processes is False
-        assert manager.submit_task(lambda task, context: 7, {}).result(60) == 7
+        futures = [manager.submit_task(meet, {"n": n, "all": 12}, str(tmp_path)) for n in range(12)]
+        results = [future.result(60) for future in futures]
+        assert manager.get_metrics()["max_concurrency"] == 12
+    assert {result["met"] for result in results} == {12}
+    assert len({result["pid"] for result in results}) < 12
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, "4", True])

@@ -153,7 +153,7 @@ def test_the_foreground_runs_a_task_without_ray() -> None:
     assert (bad["status"], set(bad) - set(good)) == ("error", {"error"})
 
 
-@pytest.mark.parametrize("domain", ["quantum", "maze", "image_classification"])
+@pytest.mark.parametrize("domain", ["quantum", "maze", "image_classification", "sorting"])
 def test_generated_tasks_are_valid(domain: str) -> None:
     """Generated tasks have ids of their own and valid parameters; equal seeds draw equal ones."""
     tasks, _ = draw_tasks(domain, 5, None, 7, Settings())

@@ -1,11 +1,14 @@
+# fmt: off
+# ruff: noqa
 import asyncio
-
 from dfz_ray import ConcurrentDFZAdapter
-
 
 async def main():
     # Create a concurrent DFZ adapter with 4 workers
-    adapter = ConcurrentDFZAdapter(config={"config_path": "configs/default.yaml"}, max_workers=4)
+    adapter = ConcurrentDFZAdapter(
+        config={"config_path": "configs/default.yaml"},
+        max_workers=4
+    )
 
     # Initialize the adapter
     await adapter.initialize()
@@ -16,14 +19,24 @@ async def main():
             "id": "task_1",
             "domain": "quantum",
             "description": "Quantum task 1",
-            "parameters": {"algorithm": "vqe", "num_qubits": 5, "noise_level": 0.01, "circuit_depth": 4},
+            "parameters": {
+                "algorithm": "vqe",
+                "num_qubits": 5,
+                "noise_level": 0.01,
+                "circuit_depth": 4
+            }
         },
         {
             "id": "task_2",
             "domain": "quantum",
             "description": "Quantum task 2",
-            "parameters": {"algorithm": "grover", "num_qubits": 6, "noise_level": 0.02, "circuit_depth": 3},
-        },
+            "parameters": {
+                "algorithm": "grover",
+                "num_qubits": 6,
+                "noise_level": 0.02,
+                "circuit_depth": 3
+            }
+        }
     ]
 
     # Execute tasks concurrently
@@ -32,6 +45,5 @@ async def main():
     # Process results
     for task_id, task_result in result["results"].items():
         print(f"Task {task_id}: {task_result['status']}")
-
 
 asyncio.run(main())
