@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from dfz_ray.client import run as run
     from dfz_ray.client import submit as submit
     from dfz_ray.domains.user_domain import domain as domain
+    from dfz_ray.dropin import ConcurrentCTMAbsoluteZeroPlugin as ConcurrentCTMAbsoluteZeroPlugin
     from dfz_ray.dropin import ConcurrentDFZAdapter as ConcurrentDFZAdapter
+    from dfz_ray.dropin import ConcurrentTaskManager as ConcurrentTaskManager
+    from dfz_ray.dropin import create_concurrent_dfz_plugin as create_concurrent_dfz_plugin
     from dfz_ray.errors import DfzError as DfzError
     from dfz_ray.errors import InvalidInput as InvalidInput
     from dfz_ray.errors import TasksFailed as TasksFailed
@@ -28,13 +31,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BatchHandle": "dfz_ray.batch_handle",
+    "ConcurrentCTMAbsoluteZeroPlugin": "dfz_ray.dropin",
     "ConcurrentDFZAdapter": "dfz_ray.dropin",
+    "ConcurrentTaskManager": "dfz_ray.dropin",
     "DFZExecutor": "dfz_ray.executor",
     "DfzError": "dfz_ray.errors",
     "InvalidInput": "dfz_ray.errors",
     "Record": "dfz_ray.journal.record",
     "Results": "dfz_ray.results",
     "TasksFailed": "dfz_ray.errors",
+    "create_concurrent_dfz_plugin": "dfz_ray.dropin",
     "domain": "dfz_ray.domains.user_domain",
     "run": "dfz_ray.client",
     "submit": "dfz_ray.client",

@@ -142,7 +142,7 @@ class RunHandle:
             "dfz_ray": version("dfz_ray"),
             "slots": str(plan.slots),
         }
-        opened: OpenedRun = _get(self._manager.open_run.remote(self.id, str(self.folder), options, meta, retry_failed))
+        opened: OpenedRun = _get(self._actor.open_run.remote(self.id, str(self.folder), options, meta, retry_failed))
         self.tasks = opened.tasks
         """How many tasks the run has."""
         self._may_know = bool(opened.tasks)
@@ -155,7 +155,7 @@ class RunHandle:
         try:
             own = domains or {}
             known = [own.get(domain) or ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
-            _get(self._manager.go_on.remote(self.id, known))
+            _get(self._actor.go_on.remote(self.id, known))
         except BaseException:
             self.close()
             raise
@@ -202,7 +202,7 @@ class RunHandle:
                 _get(on_its_way[0])
                 on_accepted(on_its_way[1])
             accepted += len(tasks)
-            on_its_way = self._manager.submit.remote(self.id, submission), accepted
+            on_its_way = self._actor.submit.remote(self.id, submission), accepted
         if on_its_way is not None:
             _get(on_its_way[0])
             on_accepted(on_its_way[1])
@@ -214,7 +214,7 @@ class RunHandle:
             numbers: of the tasks; None: all.
             scope: what is cancelled, in a few words, for the journal.
         """
-        _get(self._manager.cancel.remote(self.id, numbers, scope))
+        _get(self._actor.cancel.remote(self.id, numbers, scope))
 
     def progress(self, timeout_s: float) -> list[int]:
         """Tasks per state, in the order of the lifecycle's states: after a while, or as soon as all are final.
@@ -222,7 +222,7 @@ class RunHandle:
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        counts: list[int] = _get(self._manager.progress.remote(self.id, timeout_s))
+        counts: list[int] = _get(self._actor.progress.remote(self.id, timeout_s))
         return counts
 
     def news(self, timeout_s: float) -> News:
@@ -231,12 +231,18 @@ class RunHandle:
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        told: News = _get(self._manager.news.remote(self.id, timeout_s))
+        told: News = _get(self._actor.news.remote(self.id, timeout_s))
         return told
 
     def close(self, grace_s: float = 1.0) -> None:
         """End the run's work; what still runs has a grace, in seconds, and is then killed."""
-        _get(self._manager.close_run.remote(self.id, grace_s))
+        _get(self._actor.close_run.remote(self.id, grace_s))
+
+    @property
+    def _actor(self) -> Any:
+        """The manager, as long as Ray is there: it would start another one by itself, where this one is unknown."""
+        _check_ray()
+        return self._manager
 
     def _without_known(self, tasks: Sequence[Task]) -> Sequence[Task]:
         known = read_contents(self.folder)
@@ -347,6 +353,11 @@ def ship(domain: Domain) -> ShippedDomain:
     return ShippedDomain(domain.name, pickled, json.dumps(sorted(domain.volatile)), domain.exclusive)
 
 
+def _check_ray() -> None:
+    if not ray.is_initialized():
+        raise InfrastructureLost("the run can't go on: Ray was shut down in this process")
+
+
 def _check_node() -> None:
     if not is_alive(ray.get_runtime_context().get_node_id()):
         raise InfrastructureLost("the run can't go on: the Ray node of this process is dead")
@@ -356,6 +367,7 @@ def _get(reference: Any) -> Any:
     """`ray.get`, with errors that say what they mean for the run."""
     try:
         while True:
+            _check_ray()
             with contextlib.suppress(GetTimeoutError):
                 return ray.get(reference, timeout=LOOK_S)
             _check_node()
