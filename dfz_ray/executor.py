@@ -167,6 +167,8 @@ class DFZExecutor(_Calls):
       others is a `RemoteTraceback`.
     - `running()` is true, and `cancel()` false, from when a worker has taken a call and is about to make it. That is
       heard a moment later; a call that is cancelled in that moment is ended.
+    - A call by itself takes some ten milliseconds longer, for it and its result are brought to the disk; calls that are
+      on their way together share that.
     - Calls that are short are handed out, and their results come back, many at a time: a result may be there up to some
       200 ms later than it could. A call must not wait for another one to be made, or for what is done with the result
       of another one.
