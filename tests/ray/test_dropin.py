@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 from dfz_ray import ConcurrentCTMAbsoluteZeroPlugin, ConcurrentDFZAdapter, create_concurrent_dfz_plugin, domain
+from dfz_ray.runtime.run_handle import get_manager
 from dfz_ray.runtime.worker import ship_by_value
 
 ship_by_value(sys.modules[__name__])  # tasks call functions of this module
@@ -255,6 +257,23 @@ def test_ten_adapters_do_not_disturb_each_other(cluster: None) -> None:
     assert asyncio.run(main()) == [[100 * number + n for n in range(20)] for number in range(10)]
 
 
+def test_a_lost_manager_costs_nothing(adapter: ConcurrentDFZAdapter) -> None:
+    """Where the actor that manages a batch is killed, another one goes on with it: every task has its own result."""
+
+    async def main() -> dict[str, Any]:
+        tasks = [{"id": f"t{n}", "domain": "tagged", "parameters": {"value": n, "busy_s": 0.02}} for n in range(100)]
+        batch = asyncio.create_task(adapter.execute_tasks_batch(tasks))
+        until = time.monotonic() + 60
+        while not adapter.collect_completed_tasks():
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
+        ray.kill(get_manager())
+        return (await batch)["results"]
+
+    results = asyncio.run(main())
+    assert [results[f"t{n}"]["result"]["result"]["value"] for n in range(100)] == list(range(100))
+
+
 def test_metrics_add_up_over_batches(adapter: ConcurrentDFZAdapter) -> None:
     """The performance metrics count every batch of the adapter, with the keys that scripts read."""
     for _ in range(2):
@@ -438,8 +457,31 @@ def test_a_script_that_forgets_to_shut_down_ends_cleanly(tmp_path: Path) -> None
     assert left == []
 
 
+RAY_ENDED = """
+import atexit, ray
+from dfz_ray import create_concurrent_dfz_plugin
+
+plugin = create_concurrent_dfz_plugin(max_workers=1)
+task = {"id": "m", "domain": "maze", "parameters": {"size_x": 5, "size_y": 5}}
+print(plugin.execute_tasks_batch([task])["results"]["m"]["status"])
+ray.shutdown()
+atexit.register(lambda: print(ray.is_initialized()))
+if AGAIN:
+    print(plugin.execute_tasks_batch([task])["results"]["m"]["error"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("again", "said"), [("0", []), ("1", ["the run can't go on: Ray was shut down in this process"])]
+)
+def test_a_ray_that_was_shut_down_is_not_started_again_by_itself(again: str, said: list[str]) -> None:
+    """After `ray.shutdown()` a run does not start another Ray: its tasks fail with a clear text, and the script ends."""
+    done = run_program("-c", RAY_ENDED.replace("AGAIN", again))
+    assert (done.stdout.splitlines(), done.stderr, done.returncode) == (["completed", *said, "False"], "", 0)
+
+
 def test_the_event_loop_is_never_blocked() -> None:
-    """From a cold start to the end nothing blocks the event loop for half a second, beyond what the machine does.
+    """From a cold start to the end nothing blocks the event loop for half a second, beyond what a busy machine does.
 
     A call that does block it is seen, so the test could fail.
     """
@@ -450,8 +492,9 @@ def test_the_event_loop_is_never_blocked() -> None:
         for part, own, beside, beats in map(str.split, done.stdout.splitlines())
     }
     assert gaps.pop("blocked")[0] > 1
-    assert len(gaps) == 9
-    assert {part: gap for part, (gap, _) in gaps.items() if gap > 0.5} == {}
+    assert len(gaps) == 10
+    bound_s = min(1.0, 0.5 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))  # a thread waits for a core as well
+    assert {part: gap for part, (gap, _) in gaps.items() if gap > bound_s} == {}
     assert gaps["initialize"][1] > 20
 
 
