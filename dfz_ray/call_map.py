@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from typing import Any
 
-from dfz_ray.call_run import CallRun, Treatment
+from dfz_ray.call_run import CallRun, ExecutorBroken, Treatment
 from dfz_ray.calls import PackedCall, read_error
 from dfz_ray.domains.function_call import GroupResult, PackedFunction, read_group
 from dfz_ray.errors import InfrastructureLost
@@ -28,6 +28,8 @@ PROBES = 2
 AHEAD = 16
 """And then so many groups for each slot, again and again, when half of these have ended."""
 
+_LAST = (CancelledError, ExecutorBroken)
+"""Errors after which no call is made any more."""
 _NOTHING = object()
 Items = list[tuple[Any, ...]]
 
@@ -138,11 +140,15 @@ class CallMap:
 
     def on_fail(self, group: _Group, error: BaseException) -> None:
         """A group has failed as a whole, or was cancelled."""
+        is_shared = self._size is None and len(group.items) > 1 and not isinstance(error, _LAST)
         with self._changed:
             if self._groups.pop(group, self) is self:
                 return
-            self._values[group.first : group.first + len(group.items)] = [_Raised(error)] * len(group.items)
-            self._changed.notify_all()
+            if not is_shared:
+                self._values[group.first : group.first + len(group.items)] = [_Raised(error)] * len(group.items)
+                self._changed.notify_all()
+        if is_shared:  # one of them has killed their worker, say: the others have not failed
+            self._send_groups(group.items, group.first, 1)
         self._go_on()
 
     def forget(self, group: _Group) -> None:
@@ -173,17 +179,11 @@ class CallMap:
             self._run.release(self)
 
     def _send_groups(self, items: Items, first: int, size: int) -> None:
-        if not items:
-            return
-        budget_s = BUDGET_S if self._size is None else float("inf")
-        pack, function = self._run.packer.pack_group, self._function
-        kind = f"{function.kind} (map)"
-        groups = []
+        groups: list[_Group] = []
         for at in range(0, len(items), size):
-            own = items[at : at + size]
-            call = PackedCall(kind, pack(function, own, budget_s), function)
-            self._each_bytes = max(self._each_bytes, len(call.parameters) / len(own))
-            groups.append(_Group(self, self._treatment, call, first + at, own))
+            self._add_group(groups, items[at : at + size], first + at)
+        if not groups:
+            return
         with self._changed:
             self._groups.update(dict.fromkeys(groups))
         try:
@@ -191,6 +191,25 @@ class CallMap:
         except InfrastructureLost:
             for group in groups:
                 group.fail(self._run.closed())
+
+    def _add_group(self, groups: list[_Group], items: Items, first: int) -> None:
+        """Add a group; where one of its items can't travel, that one has failed, and the others go alone."""
+        function = self._function
+        budget_s = BUDGET_S if self._size is None else float("inf")
+        try:
+            parameters = self._run.packer.pack_group(function, items, budget_s)
+        except Exception as error:
+            if len(items) > 1:
+                for place, item in enumerate(items, first):
+                    self._add_group(groups, [item], place)
+                return
+            with self._changed:
+                self._values[first] = _Raised(error)
+                self._changed.notify_all()
+            return
+        self._each_bytes = max(self._each_bytes, len(parameters) / len(items))
+        call = PackedCall(f"{function.kind} (map)", parameters, function)
+        groups.append(_Group(self, self._treatment, call, first, items))
 
 
 class _Raised:

@@ -21,7 +21,7 @@ from dfz_ray.live_run import LiveRun
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
-from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.settings import MaxWorkers, Settings
 from dfz_ray.specs.task import Task
 
 if TYPE_CHECKING:
@@ -87,16 +87,24 @@ class CallRun:
         is_temporary: whether the folder is removed in the end.
         slots: how many calls may execute at once.
         address: which Ray.
+        use_threads: whether calls share processes, on threads.
     """
 
     def __init__(
-        self, name: str, settings: Settings, folder: Path, is_temporary: bool, slots: int | None, address: str | None
+        self,
+        name: str,
+        settings: Settings,
+        folder: Path,
+        is_temporary: bool,
+        slots: MaxWorkers,
+        address: str | None,
+        use_threads: bool,
     ) -> None:
         self.packer = CallPacker()
         self.is_shut = False
         """Whether it takes no more calls."""
         self._name, self._folder, self._is_temporary = name, folder, is_temporary
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what garbage collection ends may come back here in the midst of it
         self._waiting: deque[Slot] = deque()
         self._is_asked = False
         """Whether the run was asked to take what waits; not under the lock: who takes says no before it takes."""
@@ -112,6 +120,7 @@ class CallRun:
             slots=slots,
             address=address,
             own=lambda: [calls_domain()],
+            use_threads=use_threads,
             finishes_at_exit=True,
             watch=self._hear,
             on_end=self._end,

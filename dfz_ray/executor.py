@@ -18,13 +18,13 @@ from pydantic import ValidationError
 from dfz_ray.call_future import CallFuture
 from dfz_ray.call_map import CallMap
 from dfz_ray.call_run import CallRun, Treatment
-from dfz_ray.client import check_max_workers
+from dfz_ray.client import check_slots
 from dfz_ray.errors import InfrastructureLost, InvalidInput
 from dfz_ray.specs.encoding import plain
 from dfz_ray.specs.policy import Policy, merge
 from dfz_ray.specs.problems import find_problems
 from dfz_ray.specs.resources import Resources
-from dfz_ray.specs.settings import Settings, read_settings
+from dfz_ray.specs.settings import MaxWorkers, Settings, read_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -148,36 +148,42 @@ class DFZExecutor(_Calls):
 
     It takes whatever cloudpickle takes: also lambdas, closures and what a script defines, without a main guard. Calls
     are batched by themselves: the first goes at once, and what is submitted while others are on their way goes
-    together. In detail it differs from ProcessPoolExecutor in this:
+    together. `executor.options(...)` gives calls resources, a deadline or a priority of their own. In detail it differs
+    from ProcessPoolExecutor in this:
 
     - A worker that dies, or a node that is lost, does not break the executor: the call is made again, up to
-      `max_attempts` times (a policy's 3), and then its future alone fails, with `CallFailed`. So a call may be made
-      more than once. Where Ray itself is gone, the futures get a BrokenExecutor.
-    - `max_workers` is how many calls may execute at once, None as many as the cluster has CPUs for; workers are started
-      as they are needed and given back when they are not, and `mp_context`, `initializer` and `max_tasks_per_child` are
-      not offered: what is costly to make may be made once in each worker by a function with `functools.cache`.
+      `max_attempts` times (3), and then its future alone fails, with `CallFailed`. So a call may be made more than
+      once. Where Ray itself is gone, the futures get a BrokenExecutor.
+    - `max_workers` is how many calls may execute at once, None as many as the cluster has CPUs for. Workers are started
+      as they are needed and given back when they are not; `mp_context`, `initializer` and `max_tasks_per_child` are not
+      offered. What is costly to make can be made once in each worker by a function of a module with `functools.cache`.
     - Function and arguments are pickled by `submit`, not later: what changes afterwards does not reach the call, and
-      what can't be pickled is an exception of `submit`. What a function refers to by value is as it is then.
-    - A function that refers to nothing that can change (see ARCHITECTURE.md) is loaded once in each worker; any other
-      one for each call, so that no call sees what another one did to it.
+      what can't be pickled is an exception of `submit`. What is of the script itself, or of a module that was given to
+      cloudpickle's `register_pickle_by_value`, travels by value; any other function or class by its name.
+    - A function by value that refers to nothing that can change (numbers, texts, modules, functions, classes and tuples
+      of these) is loaded once in each worker; any other one for each call, so that no call sees what another one did.
     - An exception that does not survive pickling, or is larger than a megabyte, becomes a `CallFailed` with its type,
-      text and traceback. The `__cause__` of the others is a `RemoteTraceback`.
-    - `running()` is true, and `cancel()` false, from when a worker has taken a call and is about to make it; a call may
-      have begun a moment before that is heard. Then `cancel()` is true, and ends it.
+      text and traceback; so does any that was raised just before the run's manager was lost. The `__cause__` of the
+      others is a `RemoteTraceback`.
+    - `running()` is true, and `cancel()` false, from when a worker has taken a call and is about to make it. That is
+      heard a moment later; a call that is cancelled in that moment is ended.
     - Calls that are short are handed out, and their results come back, many at a time: a result may be there up to some
       200 ms later than it could. A call must not wait for another one to be made, or for what is done with the result
       of another one.
-    - `map` sends the calls of one function in groups, where they are short, and items that were not sent yet when the
-      process ends are lost; `timeout` makes it send them one by one.
+    - `map` sends short calls in groups, each of which is one task of the run, and sends the next ones as these end;
+      with a `timeout`, or a deadline for calls, it sends them one by one unless `chunksize` says otherwise.
+      `buffersize` is there before Python 3.14, too.
     - `shutdown(cancel_futures=True)` leaves as many of the oldest calls as there are free workers.
     - What a call prints goes to Ray's log of its worker, not to the terminal.
-    - Each run is written down as it goes, in `run_dir`: `dfz status` tells how far it is. What it holds is not taken
-      for code later on: `dfz resume` refuses it.
-    - `executor.options(...)` gives calls resources, a deadline or a priority of their own.
+    - Arguments and results are written down in a run folder on this machine, and what has more than some megabytes
+      would better be a file. `dfz status` and its like work on that folder; but what it holds is not taken for code
+      later on: `dfz resume` and `dfz replay` refuse it.
 
     Args:
-        max_workers: how many calls may execute at once; None: as many as the cluster holds.
+        max_workers: how many calls may execute at once; None: as many as the cluster holds; `auto`: what pays, found
+            out while calls are made.
         address: which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one.
+        use_threads: calls share the processes that the cluster holds, on threads: for work that waits.
         config: a configuration file, the same as a dict, or Settings.
         run_dir: the folder of its run; None: a temporary one, which is removed in the end.
 
@@ -188,18 +194,19 @@ class DFZExecutor(_Calls):
 
     def __init__(
         self,
-        max_workers: int | None = None,
+        max_workers: MaxWorkers = None,
         *,
         address: str | None = None,
+        use_threads: bool = False,
         config: str | Path | Mapping[str, Any] | Settings | None = None,
         run_dir: str | Path | None = None,
     ) -> None:
-        if max_workers is not None and max_workers <= 0:
+        if isinstance(max_workers, int) and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         settings = config if isinstance(config, Settings) else read_settings(config)
-        slots = check_max_workers(max_workers if max_workers is not None else settings.max_workers)
+        slots = check_slots(max_workers if max_workers is not None else settings.max_workers)
         folder = Path(tempfile.mkdtemp(prefix="dfz-calls-")) if run_dir is None else Path(run_dir)
-        run = CallRun("calls", settings, folder, run_dir is None, slots, address)
+        run = CallRun("calls", settings, folder, run_dir is None, slots, address, use_threads)
         super().__init__(run, Treatment(settings.resources, settings.policy))
         self._finalizer = weakref.finalize(self, run.shut)
         self._finalizer.atexit = False  # then the run waits for its calls by itself

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -14,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost
-from dfz_ray.journal.columns import Completions
+from dfz_ray.exit import close_at_exit
 from dfz_ray.journal.folder import RunFolder
-from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.reader import JournalReader, count_ended
 from dfz_ray.journal.record import STATES
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.resources import Resources
@@ -121,7 +119,7 @@ class LiveRun:
             threading.Thread(target=work, name=f"dfz_ray {word} {name}", daemon=True)
             for word, work in (("sends", self._send), ("listens", self._listen))
         ]
-        _close_at_exit(self)
+        close_at_exit(self)
         for thread in reversed(self._threads):  # the first one waits for the other in the end
             thread.start()
 
@@ -286,7 +284,7 @@ class LiveRun:
                 handle.close(self._closing or 0.0)
                 return
             except ManagerLost as error:
-                before, ended, self._retry_failed = ended, _count_ended(self.folder), False
+                before, ended, self._retry_failed = ended, count_ended(self.folder), False
                 managers = managers + 1 if ended == before else 1
                 if managers >= MANAGERS_LIMIT:
                     raise
@@ -299,6 +297,7 @@ class LiveRun:
                 raise
 
     def _open(self) -> RunHandle:
+        from dfz_ray.runtime.news import read_news
         from dfz_ray.runtime.run_handle import RunHandle, ship
         from dfz_ray.runtime.slot_plan import plan_slots
 
@@ -323,7 +322,7 @@ class LiveRun:
             with JournalReader(self.folder) as journal:
                 if not self._is_opened:
                     self.known = journal.names()
-                told = _read_news(journal)
+                told = read_news(journal)
             self._watch(told)
         with self._changed:
             self._handle, self._lost, self._accepted, self._is_opened = handle, None, handle.tasks, True
@@ -333,8 +332,7 @@ class LiveRun:
     def _find_shapes(self) -> tuple[list[Resources], int]:
         """The shapes of the run's tasks, as far as they are known, and how many tasks there are."""
         if self._first_batch is not None:
-            shapes = {id(task.resources): task.resources for task in self._first_batch.tasks}  # tasks share the object
-            return list({shape.key(): shape for shape in shapes.values()}.values()), len(self._first_batch.tasks)
+            return self._first_batch.shapes(), len(self._first_batch.tasks)
         if not RunFolder(self.folder).holds_run():
             return [self._settings.resources], 0
         with JournalReader(self.folder) as journal:
@@ -436,61 +434,8 @@ class LiveRun:
             raise InfrastructureLost("the run was closed")
 
 
-_open_runs: weakref.WeakSet[LiveRun] = weakref.WeakSet()
-
-
-@functools.cache
-def _watch_exit() -> None:
-    # Before the interpreter waits for threads and Ray is shut down; the pools of concurrent.futures do the same.
-    threading._register_atexit(_close_all)  # type: ignore[attr-defined]
-
-
-def _close_at_exit(run: LiveRun) -> None:
-    _watch_exit()
-    _open_runs.add(run)
-
-
-def _close_all() -> None:
-    for run in list(_open_runs):
-        with contextlib.suppress(BaseException):
-            if run.finishes_at_exit:
-                run.finish()
-                run.join()
-            else:
-                run.close(at_once=True)
-
-
 def _raise(error: BaseException) -> Errand:
     def errand(handle: Any) -> None:
         raise error
 
     return errand
-
-
-def _read_news(journal: JournalReader) -> News:
-    """What a journal says of all tasks, as news."""
-    from dfz_ray.runtime.news import FailedTask, News
-
-    rows = journal.rows()
-    ran = {one.task: (one.began_at, one.ended_at, rows.nodes.get(one.chunk)) for one in rows.attempts}
-    failures = [
-        FailedTask(number, reason, message, traceback, None, *ran.get(number, (None, None, None)))
-        for number, state, reason, message, traceback in rows.others
-        if STATES[state] == "failed"
-    ]
-    completions = [
-        Completions(chunk.tasks, chunk.times, rows.results(chunk.chunk), chunk.digests) for chunk in rows.completions
-    ]
-    nodes = [rows.nodes.get(chunk.chunk) for chunk in rows.completions]
-    cancelled = [number for number, state, *_ in rows.others if STATES[state] == "cancelled"]
-    unsuccessful = [one.task for one in rows.attempts]
-    counts = list(journal.counts().values())
-    return News(counts, (), completions, nodes, failures, cancelled, unsuccessful, is_whole=True)
-
-
-def _count_ended(folder: Path) -> int:
-    """How many tasks of a run are in a final state."""
-    if not RunFolder(folder).holds_run():
-        return 0
-    with JournalReader(folder) as journal:
-        return sum(list(journal.counts().values())[2:])

@@ -28,7 +28,7 @@ Dumps = Callable[[Any], bytes]
 ERROR_LIMIT_BYTES = 2**20
 """A larger exception reaches the driver as text."""
 KEPT_FUNCTIONS = 256
-"""A worker keeps so many; then it forgets the older half of them."""
+"""A worker keeps so many; then it begins anew."""
 _CONTAINERS = frozenset({tuple, list, set, frozenset})
 _BIN8 = 0xC4
 """MessagePack's type of up to 255 bytes: their number follows in one byte, and then they."""
@@ -60,6 +60,8 @@ class FunctionCall(NamedTuple):
     function: str
     """SHA-256 of the pickled function, in hex; empty where it is among the arguments."""
     form: int
+    content: bytes
+    """The pickled function."""
     arguments: bytes
 
 
@@ -175,7 +177,7 @@ class Calls:
         if form == Form.WHOLE_CALL:
             function, args, kwargs = pickle.loads(call.arguments)  # noqa: S301 - the driver of this run has made it
         else:
-            function = _load_anew(call.function) if form == Form.CALL_ANEW else _load(call.function)
+            function = _load_anew(call) if form == Form.CALL_ANEW else _load(call)
             args, kwargs = pickle.loads(call.arguments)  # noqa: S301 - the same
         return self.dump(function(*args, **kwargs))
 
@@ -224,7 +226,7 @@ def _compute_group(calls: Calls, call: FunctionCall) -> GroupResult:
     ends_at = time.perf_counter() + budget_s
     for args in arguments:
         try:
-            function = load(call.function)
+            function = load(call)
             values.append(function(*args))
         except BaseException as error:  # also SystemExit: a call ends itself, not the others
             failures[len(values)] = calls.describe(error)
@@ -240,12 +242,10 @@ def read_group(result: bytes) -> GroupResult:
     return GroupResult(values, {position: Failure(*told) for position, told in failures.items()})
 
 
-_contents: dict[str, bytes] = {}
-"""The pickled functions that this process was sent, by SHA-256."""
 _loaded: dict[str, Callable[..., Any]] = {}
-"""Of these, the ones that can't change, unpickled."""
-_heads: dict[bytes, tuple[str, int]] = {}
-"""What the parameters of such calls begin with: function and form."""
+"""The functions that can't change, of those that this process was sent, by SHA-256."""
+_heads: dict[bytes, tuple[str, int, bytes]] = {}
+"""What the parameters of calls begin with: function, form and content."""
 
 
 def read_call(packed: bytes, shelf: FileShelf) -> FunctionCall:
@@ -257,30 +257,29 @@ def read_call(packed: bytes, shelf: FileShelf) -> FunctionCall:
     known = _heads.get(packed[:_HEAD_BYTES])
     if known is not None:
         return FunctionCall(*known, _unpack_bytes(packed[_HEAD_BYTES:]))
-    call = FunctionCall(**decode(packed))
-    if call.function:
-        if call.function not in shelf.contents:
-            raise ValueError(f"the run was not sent the function {call.function}")
-        if len(_contents) >= KEPT_FUNCTIONS:
-            _heads.clear()
-            for oldest in list(_contents)[: KEPT_FUNCTIONS // 2]:
-                del _contents[oldest]
-                _loaded.pop(oldest, None)
-        _heads[packed[:_HEAD_BYTES]] = call.function, call.form
-        _contents[call.function] = shelf.contents[call.function]
-    return call
+    told = decode(packed)
+    function, form, arguments = told["function"], told["form"], told["arguments"]
+    if not function:
+        return FunctionCall(function, form, b"", arguments)
+    if function not in shelf.contents:
+        raise ValueError(f"the run was not sent the function {function}")
+    if len(_heads) >= KEPT_FUNCTIONS:
+        _heads.clear()
+        _loaded.clear()
+    _heads[packed[:_HEAD_BYTES]] = known = function, form, shelf.contents[function]
+    return FunctionCall(*known, arguments)
 
 
-def _load(sha256: str) -> Callable[..., Any]:
+def _load(call: FunctionCall) -> Callable[..., Any]:
     try:
-        return _loaded[sha256]
+        return _loaded[call.function]
     except KeyError:
-        function = _loaded[sha256] = _load_anew(sha256)
+        function = _loaded[call.function] = _load_anew(call)
         return function
 
 
-def _load_anew(sha256: str) -> Callable[..., Any]:
-    function: Callable[..., Any] = pickle.loads(_contents[sha256])  # noqa: S301 - the driver of this run has made it
+def _load_anew(call: FunctionCall) -> Callable[..., Any]:
+    function: Callable[..., Any] = pickle.loads(call.content)  # noqa: S301 - the driver of this run has made it
     return function
 
 

@@ -197,8 +197,6 @@ def test_a_crash_fails_one_call(executor: DFZExecutor) -> None:
 
     assert caught.value.reason == "worker_crashed"
     assert [future.result(DEADLINE_S) for future in others] == [*range(50), *range(50)]
-    with pytest.raises(CallFailed, match="worker_crashed"):
-        list(executor.options(max_attempts=1).map(lambda n: crash() if n else n, range(2)))
 
 
 def test_a_call_that_has_begun_runs_on(executor: DFZExecutor, tmp_path: Path) -> None:
@@ -376,6 +374,25 @@ def test_map_ends_at_an_exception(executor: DFZExecutor) -> None:
     assert seen == [100 // (1500 - x) for x in range(1500)]
 
 
+def test_map_with_a_crash(executor: DFZExecutor) -> None:
+    """A call that kills its worker fails alone, whatever was sent together with it."""
+    seen: list[int] = []
+    with pytest.raises(CallFailed, match="worker_crashed"):
+        seen.extend(executor.options(max_attempts=1).map(lambda n: crash() if n == 700 else n, range(1000)))
+    assert seen == list(range(700))
+
+
+def test_map_with_an_item_that_can_not_travel(executor: DFZExecutor) -> None:
+    """An item that can't be pickled is an error where its result is due, and the executor ends as ever."""
+    seen: list[Any] = []
+    with pytest.raises(TypeError, match="cannot pickle"):
+        seen.extend(executor.map(type, [*range(50), threading.Lock(), 1]))
+    assert seen == [int] * 50
+    with DFZExecutor(1) as other, pytest.raises(TypeError, match="cannot pickle"):
+        list(other.map(type, [threading.Lock()], chunksize=5))
+    assert list(executor.map(abs, [])) == []
+
+
 def test_map_with_calls_that_turn_out_long(executor: DFZExecutor) -> None:
     """Where short calls are followed by long ones, these are shared out: no worker is left with all of them."""
     begun = time.monotonic()
@@ -457,6 +474,26 @@ def test_a_map_that_is_left(executor: DFZExecutor, tmp_path: Path) -> None:
     assert next(results) == "seen"
     results.close()  # type: ignore[attr-defined]
     assert executor.submit(abs, -1).result(DEADLINE_S) == 1
+
+
+def test_calls_on_threads(cluster: None) -> None:
+    """With use_threads calls that wait share processes, and each other's modules; many wait at the same time."""
+    with DFZExecutor(32, use_threads=True) as executor:
+        executor.submit(abs, 1).result(DEADLINE_S)
+        begun = time.monotonic()
+        futures = [executor.submit(sleep_and_tell, 0.5) for _ in range(32)]
+        processes = {future.result(DEADLINE_S) for future in futures}
+        took_s = time.monotonic() - begun
+        assert len(processes) <= 4
+        assert took_s < 0.5 * 32 / 2
+        assert list(executor.map(abs, range(-100, 0))) == list(range(100, 0, -1))
+
+
+def test_as_many_workers_as_pay(cluster: None) -> None:
+    """With `auto` the number of workers is found while calls are made."""
+    with DFZExecutor("auto") as executor:
+        assert list(executor.map(abs, range(-100, 0))) == list(range(100, 0, -1))
+        assert executor.submit(abs, -1).result(DEADLINE_S) == 1
 
 
 def test_arguments(cluster: None) -> None:
