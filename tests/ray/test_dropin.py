@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -42,6 +43,14 @@ def tag(value: int, busy_s: float = 0.0) -> dict[str, Any]:
     while time.monotonic() < until:
         pass
     return {"value": value, "pid": os.getpid()}
+
+
+@domain("fails_at_first")
+def fail_at_first(path: str) -> dict[str, Any]:
+    if Path(path).exists():
+        Path(path).unlink()
+        raise RuntimeError("not yet")
+    return {}
 
 
 @pytest.fixture
@@ -238,6 +247,43 @@ def test_max_workers_caps_all_batches_together(cluster: None) -> None:
     asyncio.run(main())
     metrics = adapter.get_performance_metrics()["concurrent"]
     assert (metrics["total_tasks"], metrics["max_concurrency"]) == (15, 1)
+
+
+def test_tasks_may_say_how_they_are_treated(cluster: None, door: Path) -> None:
+    """A task of the adapter may have a priority, a deadline, retries and resources, as those of batch files."""
+    adapter = ConcurrentDFZAdapter(max_workers=1)
+
+    def treated(task_id: str, **more: Any) -> dict[str, Any]:
+        return {"id": task_id, "domain": "tagged", "parameters": {"value": 1}, **more}
+
+    async def main() -> dict[str, Any]:
+        late = {**held_task(door, "late"), "policy": {"timeout_s": 0.5}}
+        await adapter.execute_tasks_batch([late], wait=False)
+        await status_becomes(adapter, "late", "running")
+        tasks = [
+            *(treated(f"low{n}") for n in range(3)),
+            treated("high", policy={"priority": 5}),
+            treated("huge", resources={"cpus": 1000}),
+            {"id": "flaky", "domain": "fails_at_first", "parameters": {"path": str(door)}}
+            | {"policy": {"max_attempts": 2, "retry_on": ["exception"], "backoff": {"first_s": 0.01}}},
+        ]
+        return {**(await adapter.execute_tasks_batch(tasks))["results"], "late": adapter.get_task_status("late")}
+
+    results = asyncio.run(main())
+    assert (results["late"]["status"], results["late"]["error"].partition(":")[0]) == ("failed", "timeout")
+    assert (results["huge"]["status"], results["huge"]["error"].partition(":")[0]) == ("failed", "infeasible")
+    assert results["flaky"]["status"] == "completed"
+    assert results["high"]["start_time"] < min(results[f"low{n}"]["start_time"] for n in range(3))
+
+
+def test_debug_logging_tells_of_each_task(adapter: ConcurrentDFZAdapter, caplog: pytest.LogCaptureFixture) -> None:
+    """At level DEBUG the logger dfz_ray tells how each task of an adapter has ended."""
+    tasks = [{"id": "fine", "domain": "tagged", "parameters": {"value": 1}}, {"id": "bad", "domain": "mase"}]
+    with caplog.at_level(logging.DEBUG, "dfz_ray"):
+        asyncio.run(adapter.execute_tasks_batch(tasks))
+    told = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith("task fine: completed after") for line in told)
+    assert any(line.startswith("task bad: failed: ") and "did you mean 'maze'?" in line for line in told)
 
 
 def test_ten_adapters_do_not_disturb_each_other(cluster: None) -> None:
