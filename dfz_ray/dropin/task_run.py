@@ -53,6 +53,7 @@ class TaskRun:
         """Whether the run was asked to take what waits."""
         self._open: dict[int, SubmittedTask] = {}
         self._sent_files: set[str] = set()
+        self._has_sent = False
         self._folder = Path(tempfile.mkdtemp(prefix="dfz-tasks-"))
         self._run = LiveRun(
             "tasks",
@@ -72,8 +73,11 @@ class TaskRun:
         """Take tasks; they are sent at once, or, while others are on their way, together with what comes meanwhile.
 
         Raises:
-            InfrastructureLost: the run is over.
+            InfrastructureLost: the run is over, or its Ray was shut down in this process.
         """
+        if self._has_sent and not _is_connected():
+            self.is_over = True
+            self._run.close(at_once=True, wait=False)
         with self._lock:
             if self.is_over:
                 raise InfrastructureLost("the run is over")
@@ -109,6 +113,7 @@ class TaskRun:
                 self._open[number] = one.task
         if not waiting:
             return None
+        self._has_sent = True
         for one in waiting:
             if one.task.future.cancelled():  # before it had a number
                 self.cancel(one.task)
@@ -161,3 +166,9 @@ class TaskRun:
             error.__cause__ = failure
             task.fail(Trouble("exception", text, error=error))
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _is_connected() -> bool:
+    from dfz_ray.runtime.connection import is_connected
+
+    return is_connected()

@@ -49,6 +49,11 @@ def connect(address: str | None = None, *, logical_cpus: int | None = None) -> N
             _connect(address, logical_cpus)
 
 
+def is_connected() -> bool:
+    """Whether this process is connected to a Ray."""
+    return bool(ray.is_initialized())
+
+
 def _connect(address: str | None, logical_cpus: int | None) -> None:
     wanted = address or os.environ.get("RAY_ADDRESS") or None
     if wanted is None and _left_cluster_answers():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 from dfz_ray import ConcurrentCTMAbsoluteZeroPlugin, ConcurrentDFZAdapter, create_concurrent_dfz_plugin, domain
+from dfz_ray.runtime.run_handle import get_manager
 from dfz_ray.runtime.worker import ship_by_value
 
 ship_by_value(sys.modules[__name__])  # tasks call functions of this module
@@ -40,6 +43,14 @@ def tag(value: int, busy_s: float = 0.0) -> dict[str, Any]:
     while time.monotonic() < until:
         pass
     return {"value": value, "pid": os.getpid()}
+
+
+@domain("fails_at_first")
+def fail_at_first(path: str) -> dict[str, Any]:
+    if Path(path).exists():
+        Path(path).unlink()
+        raise RuntimeError("not yet")
+    return {}
 
 
 @pytest.fixture
@@ -238,6 +249,43 @@ def test_max_workers_caps_all_batches_together(cluster: None) -> None:
     assert (metrics["total_tasks"], metrics["max_concurrency"]) == (15, 1)
 
 
+def test_tasks_may_say_how_they_are_treated(cluster: None, door: Path) -> None:
+    """A task of the adapter may have a priority, a deadline, retries and resources, as those of batch files."""
+    adapter = ConcurrentDFZAdapter(max_workers=1)
+
+    def treated(task_id: str, **more: Any) -> dict[str, Any]:
+        return {"id": task_id, "domain": "tagged", "parameters": {"value": 1}, **more}
+
+    async def main() -> dict[str, Any]:
+        late = {**held_task(door, "late"), "policy": {"timeout_s": 0.5}}
+        await adapter.execute_tasks_batch([late], wait=False)
+        await status_becomes(adapter, "late", "running")
+        tasks = [
+            *(treated(f"low{n}") for n in range(3)),
+            treated("high", policy={"priority": 5}),
+            treated("huge", resources={"cpus": 1000}),
+            {"id": "flaky", "domain": "fails_at_first", "parameters": {"path": str(door)}}
+            | {"policy": {"max_attempts": 2, "retry_on": ["exception"], "backoff": {"first_s": 0.01}}},
+        ]
+        return {**(await adapter.execute_tasks_batch(tasks))["results"], "late": adapter.get_task_status("late")}
+
+    results = asyncio.run(main())
+    assert (results["late"]["status"], results["late"]["error"].partition(":")[0]) == ("failed", "timeout")
+    assert (results["huge"]["status"], results["huge"]["error"].partition(":")[0]) == ("failed", "infeasible")
+    assert results["flaky"]["status"] == "completed"
+    assert results["high"]["start_time"] < min(results[f"low{n}"]["start_time"] for n in range(3))
+
+
+def test_debug_logging_tells_of_each_task(adapter: ConcurrentDFZAdapter, caplog: pytest.LogCaptureFixture) -> None:
+    """At level DEBUG the logger dfz_ray tells how each task of an adapter has ended."""
+    tasks = [{"id": "fine", "domain": "tagged", "parameters": {"value": 1}}, {"id": "bad", "domain": "mase"}]
+    with caplog.at_level(logging.DEBUG, "dfz_ray"):
+        asyncio.run(adapter.execute_tasks_batch(tasks))
+    told = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith("task fine: completed after") for line in told)
+    assert any(line.startswith("task bad: failed: ") and "did you mean 'maze'?" in line for line in told)
+
+
 def test_ten_adapters_do_not_disturb_each_other(cluster: None) -> None:
     """Ten adapters with a batch each, at once and with the same task ids: every result is its own."""
 
@@ -253,6 +301,23 @@ def test_ten_adapters_do_not_disturb_each_other(cluster: None) -> None:
         return await asyncio.gather(*(run_one(number) for number in range(10)))
 
     assert asyncio.run(main()) == [[100 * number + n for n in range(20)] for number in range(10)]
+
+
+def test_a_lost_manager_costs_nothing(adapter: ConcurrentDFZAdapter) -> None:
+    """Where the actor that manages a batch is killed, another one goes on with it: every task has its own result."""
+
+    async def main() -> dict[str, Any]:
+        tasks = [{"id": f"t{n}", "domain": "tagged", "parameters": {"value": n, "busy_s": 0.02}} for n in range(100)]
+        batch = asyncio.create_task(adapter.execute_tasks_batch(tasks))
+        until = time.monotonic() + 60
+        while not adapter.collect_completed_tasks():
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
+        ray.kill(get_manager())
+        return (await batch)["results"]
+
+    results = asyncio.run(main())
+    assert [results[f"t{n}"]["result"]["result"]["value"] for n in range(100)] == list(range(100))
 
 
 def test_metrics_add_up_over_batches(adapter: ConcurrentDFZAdapter) -> None:
@@ -438,8 +503,29 @@ def test_a_script_that_forgets_to_shut_down_ends_cleanly(tmp_path: Path) -> None
     assert left == []
 
 
+RAY_ENDED = """
+import atexit, ray
+from dfz_ray import create_concurrent_dfz_plugin
+
+plugin = create_concurrent_dfz_plugin(max_workers=1)
+task = {"id": "m", "domain": "maze", "parameters": {"size_x": 5, "size_y": 5}}
+print(plugin.execute_tasks_batch([task])["results"]["m"]["status"])
+ray.shutdown()
+atexit.register(lambda: print(ray.is_initialized()))
+if AGAIN:
+    print(plugin.execute_tasks_batch([task])["results"]["m"]["status"])
+"""
+
+
+@pytest.mark.parametrize(("again", "said"), [("0", ["False"]), ("1", ["completed", "True"])])
+def test_after_ray_was_shut_down(again: str, said: list[str]) -> None:
+    """After `ray.shutdown()` a further task starts another Ray; nothing else does, nor does the script's end."""
+    done = run_program("-c", RAY_ENDED.replace("AGAIN", again))
+    assert (done.stdout.splitlines(), done.stderr, done.returncode) == (["completed", *said], "", 0)
+
+
 def test_the_event_loop_is_never_blocked() -> None:
-    """From a cold start to the end nothing blocks the event loop for half a second, beyond what the machine does.
+    """From a cold start to the end nothing blocks the event loop for half a second, beyond what a busy machine does.
 
     A call that does block it is seen, so the test could fail.
     """
@@ -450,8 +536,9 @@ def test_the_event_loop_is_never_blocked() -> None:
         for part, own, beside, beats in map(str.split, done.stdout.splitlines())
     }
     assert gaps.pop("blocked")[0] > 1
-    assert len(gaps) == 9
-    assert {part: gap for part, (gap, _) in gaps.items() if gap > 0.5} == {}
+    assert len(gaps) == 10
+    bound_s = min(1.0, 0.5 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))  # a thread waits for a core as well
+    assert {part: gap for part, (gap, _) in gaps.items() if gap > bound_s} == {}
     assert gaps["initialize"][1] > 20
 
 
