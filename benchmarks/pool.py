@@ -95,13 +95,13 @@ def make_cases(cores: int, iteration_s: float) -> list[Case]:
     ]
 
 
-def time_run(case: Case, tasks: list[Any], workers: int | str) -> tuple[float, int]:
-    """The makespan, and how often the number of slots changed."""
+def time_run(case: Case, tasks: list[Any], workers: int | str) -> tuple[float, list[tuple[float, int]]]:
+    """The makespan, and the changes of the number of slots: after how many seconds, and to which."""
     begun = time.perf_counter()
     results = run(tasks, max_workers=workers, use_threads=case.use_threads)
-    makespan_s = time.perf_counter() - begun
+    makespan_s, ended_at = time.perf_counter() - begun, time.time()
     results.values()
-    return makespan_s, len(results.slot_changes)
+    return makespan_s, [(at - ended_at + makespan_s, count) for at, count in results.slot_changes]
 
 
 def find_rates(case: Case) -> dict[int, float]:
@@ -123,7 +123,7 @@ def measure(case: Case, seconds: float, repeats: int) -> dict[str, Any]:
     settings: list[int | str] = [count for count, rate in rates.items() if rate > CLEARLY_SLOWER * best_rate]
     settings.append(AUTO)
     walls: dict[int | str, list[float]] = {setting: [] for setting in settings}
-    changes: list[int] = []
+    changes: list[list[tuple[float, int]]] = []
     order = random.Random(0)  # noqa: S311 - no secret is drawn
     for _ in range(repeats):
         for setting in order.sample(settings, len(settings)):
@@ -139,10 +139,10 @@ def measure(case: Case, seconds: float, repeats: int) -> dict[str, Any]:
         print(
             f"  {setting!s:>5} workers  {medians[setting]:7.2f} s  {', '.join(f'{one:.2f}' for one in walls[setting])}"
         )
+    for one in changes:
+        print("  auto: " + ", ".join(f"{count} after {at:.2f} s" for at, count in one))
     told = statistics.median(ratios)
-    print(
-        f"  auto / best fixed ({best}): {told:.3f} (pairs {min(ratios):.3f} to {max(ratios):.3f}); changes {changes}\n"
-    )
+    print(f"  auto / best fixed ({best}): {told:.3f} (pairs {min(ratios):.3f} to {max(ratios):.3f})\n")
     return {
         "case": case.name,
         "tasks": len(tasks),

@@ -90,6 +90,8 @@ class Pool:
         """While it rests: what was known when that began."""
         self._window: Window | None = None
         """None until all slots are there."""
+        self._first = Window(now)
+        """All chunks, until it is known how large the first step is."""
         self._moved_at = now
         self._active = 0
         self._step: int | None = None
@@ -139,6 +141,8 @@ class Pool:
             now: the time.
             cpu_s: for how long its tasks computed, where that is known.
         """
+        if self._step is None:
+            self._first.add(times, (now - began_at) * width, width, self._active, cpu_s)
         if self._window is not None and began_at >= self._window.opened_at - EARLY * (now - began_at):
             self._window.add(times, (now - began_at) * width, width, self._active, cpu_s)
 
@@ -150,6 +154,10 @@ class Pool:
             left_s: how long the rest will take with the present slots, as far as that is known, in seconds.
             now: the time.
         """
+        if self._step is None and self._first.ended:
+            change = self._hurry(waiting, left_s, now)
+            if change is not None:
+                return change
         window = self._window
         if window is None:
             return self._give_up_waiting(waiting, now)
@@ -172,21 +180,39 @@ class Pool:
 
     def _probe(self, waiting: int, left_s: float, now: float) -> PoolChange | None:
         """Try another level, where there is one that may be better, and enough is left to find out."""
-        base = self._base
-        for factor in UP[self._step or 0 :] if self._may_grow else ():
-            target = self._bounded(max(self.slots + 1, round(self.slots * factor)))
-            if target > self.slots and waiting >= TASKS_FOR_EACH * target:
-                if base.window_s > TAKES_MOST * left_s:
-                    return None
-                return self._try(target, self._last or "to see whether more pay", now)
+        change = self._probe_more(waiting, left_s, now)
+        if change is not None:
+            return change
         target = self._bounded(min(self.slots - 1, round(self.slots * DOWN)))
         if self._may_shrink and target < self.slots:
             # Slots that are to end do so when they ask, so it takes about two windows.
-            if 2 * base.window_s * (1 - target / self.slots) > COSTS_MOST * left_s:
+            if 2 * self._base.window_s * (1 - target / self.slots) > COSTS_MOST * left_s:
                 return None
             return self._try(target, self._last or "to see whether fewer suffice", now)
         self._rest(now)
         return None
+
+    def _probe_more(self, waiting: int, left_s: float, now: float) -> PoolChange | None:
+        if not self._may_grow or self._base.window_s > TAKES_MOST * left_s:
+            return None
+        for factor in UP[self._step or 0 :]:
+            target = self._bounded(max(self.slots + 1, round(self.slots * factor)))
+            if target > self.slots and waiting >= TASKS_FOR_EACH * target:
+                return self._try(target, self._last or "to see whether more pay", now)
+        return None
+
+    def _hurry(self, waiting: int, left_s: float, now: float) -> PoolChange | None:
+        """Where the first tasks hardly computed, many more at once are tried without a longer look."""
+        glimpse = Level(self.slots)
+        glimpse.add(self._first, now)
+        cpus = glimpse.cpus
+        if cpus is None or cpus * UP[0] > self._cores:
+            return None
+        before, self._base, self._step = self._base, glimpse, 0
+        change = self._probe_more(waiting, left_s, now)
+        if change is None:
+            self._base, self._step = before, None
+        return change
 
     def _try(self, target: int, why: str, now: float) -> PoolChange:
         self._trial, self._last = Level(target), ""

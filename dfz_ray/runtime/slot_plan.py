@@ -13,7 +13,7 @@ from dfz_ray.specs.settings import AUTO, MaxWorkers
 THREADS = 16
 """Threads of a process where nobody names a number of slots: so many tasks that wait for nine tenths of their time, or
 more, keep a core busy; many more of those that compute would only wait for each other."""
-AUTO_BEGIN, AUTO_THREADS = 4, 64
+AUTO_BEGIN, AUTO_THREADS = 8, 256
 """Threads of a process where their number follows what pays: at first, and at most."""
 
 

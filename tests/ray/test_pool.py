@@ -29,6 +29,10 @@ def changes_of(folder: Path) -> list[PoolChangeRow]:
         return journal.pool_changes()
 
 
+def max_slots(folder: Path) -> int:
+    return max([change.slots for change in changes_of(folder)], default=0)
+
+
 @pytest.mark.timeout(240)
 def test_each_change_is_a_line_in_the_journal(tmp_path: Path) -> None:
     """With max_workers auto the number of slots changes while the run goes on, each time with a reason on disk."""
@@ -56,6 +60,26 @@ def test_each_change_is_a_line_in_the_journal(tmp_path: Path) -> None:
     assert 0 < results.metrics["utilization"] <= 1
     audit = audit_run(folder)
     assert audit.ok, audit
+
+
+def test_threads_become_as_many_as_pay(tmp_path: Path) -> None:
+    """Tasks that wait begin with eight threads for each process, and soon have many more, spread over all processes."""
+    tasks = {"generate": [{"domain": "nap", "count": 60_000, "parameters": {"ms": 20.0}, "resources": {"cpus": 1}}]}
+    handle = submit(tasks, max_workers="auto", use_threads=True, run_dir=tmp_path / "run")
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while not (tmp_path / "run/run.sqlite").exists() or max_slots(tmp_path / "run") < 64:
+            assert time.monotonic() < deadline
+            handle.wait(0.1)
+    finally:
+        handle.cancel()
+        results = handle.results(DEADLINE_S)
+
+    changes = changes_of(tmp_path / "run")
+    assert changes[0].slots == 4 * 8
+    assert all(change.slots <= 4 * 256 for change in changes)
+    assert results.metrics["max_concurrency"] > 32
+    assert audit_run(tmp_path / "run").ok
 
 
 def test_the_results_do_not_depend_on_the_slots() -> None:
