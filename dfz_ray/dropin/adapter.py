@@ -16,7 +16,7 @@ from dfz_ray.dropin.plugin import ConcurrentCTMAbsoluteZeroPlugin, Context
 from dfz_ray.dropin.records import Answer
 from dfz_ray.dropin.task_future import awaitable
 from dfz_ray.dropin.task_generation import draw_tasks
-from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.settings import MaxWorkers, Settings
 
 
 class ConcurrentDFZAdapter:
@@ -28,7 +28,7 @@ class ConcurrentDFZAdapter:
     Args:
         dfz_path: where a DFZ installation lies; nothing of it is needed to run tasks.
         config: `{"config_path": "configs/default.yaml"}`, or the settings themselves.
-        max_workers: how many tasks may execute at once.
+        max_workers: how many tasks may execute at once; `auto`: by what pays.
         use_processes: None and True run tasks in worker processes, False on threads of one, for work that waits.
 
     Raises:
@@ -39,7 +39,7 @@ class ConcurrentDFZAdapter:
         self,
         dfz_path: str | Path | None = None,
         config: Mapping[str, Any] | Settings | None = None,
-        max_workers: int = 4,
+        max_workers: MaxWorkers = 4,
         use_processes: bool | None = None,
     ) -> None:
         self.dfz_path = dfz_path

@@ -18,7 +18,7 @@ from dfz_ray.dropin.records import Answer
 from dfz_ray.dropin.task_generation import draw_tasks
 from dfz_ray.dropin.task_manager import ConcurrentTaskManager
 from dfz_ray.errors import InvalidInput, Problem
-from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.settings import MaxWorkers, Settings
 
 HOOKS = ("pre_message_process", "post_message_process", "task_generation", "intent_detection")
 GENERATED = ("quantum", "maze", "image_classification")
@@ -33,7 +33,7 @@ class ConcurrentCTMAbsoluteZeroPlugin:
     Args:
         config_path: a configuration file, or the settings themselves.
         standalone: whether it is used without a DFZ manager: then it registers no hooks.
-        max_workers: how many tasks may execute at once.
+        max_workers: how many tasks may execute at once; `auto`: by what pays.
         use_processes: None and True run tasks in worker processes, False on threads of one, for work that waits.
 
     Raises:
@@ -48,7 +48,7 @@ class ConcurrentCTMAbsoluteZeroPlugin:
         self,
         config_path: str | Path | Mapping[str, Any] | Settings | None = None,
         standalone: bool = False,
-        max_workers: int = 4,
+        max_workers: MaxWorkers = 4,
         use_processes: bool | None = None,
     ) -> None:
         self.settings = read_configuration(config_path, stacklevel=2)
@@ -238,14 +238,14 @@ class ConcurrentCTMAbsoluteZeroPlugin:
 
 def create_concurrent_dfz_plugin(
     config_path: str | Path | Mapping[str, Any] | Settings | None = None,
-    max_workers: int = 4,
+    max_workers: MaxWorkers = 4,
     use_processes: bool | None = None,
 ) -> ConcurrentCTMAbsoluteZeroPlugin:
     """A plugin for a DFZ manager.
 
     Args:
         config_path: a configuration file, or the settings themselves.
-        max_workers: how many tasks may execute at once.
+        max_workers: how many tasks may execute at once; `auto`: by what pays.
         use_processes: None and True run tasks in worker processes, False on threads of one.
     """
     settings = read_configuration(config_path, stacklevel=2)

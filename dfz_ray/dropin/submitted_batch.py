@@ -17,10 +17,10 @@ class SubmittedBatch:
 
     Args:
         tasks: these, in their order; their labels are unique among them.
-        slots: how many could execute at once.
+        slots: how many could execute at once, where that is known.
     """
 
-    def __init__(self, tasks: Sequence[SubmittedTask], slots: int) -> None:
+    def __init__(self, tasks: Sequence[SubmittedTask], slots: int | None) -> None:
         self.tasks = tasks
         self.done: Future[None] = Future()
         """Is done when all of them have ended."""

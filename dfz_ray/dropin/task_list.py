@@ -29,12 +29,12 @@ def unique(name: str, taken: Container[str]) -> str:
     return candidate
 
 
-def measure_tasks(tasks: Iterable[SubmittedTask], slots: int) -> Answer:
+def measure_tasks(tasks: Iterable[SubmittedTask], slots: int | None) -> Answer:
     """The metrics of tasks, with the keys that scripts read.
 
     Args:
         tasks: some tasks of a manager.
-        slots: how many could execute at once.
+        slots: how many could execute at once, where that is known.
     """
     tasks = list(tasks)
     found = Counter(task.status for task in tasks)
@@ -118,7 +118,7 @@ class TaskList:
         for task in tasks:
             task.future.cancel()
 
-    def metrics(self, slots: int) -> Answer:
+    def metrics(self, slots: int | None) -> Answer:
         """The metrics of all tasks."""
         with self._changed:
             tasks = list(self._all)

@@ -11,9 +11,9 @@ import weakref
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from dfz_ray.client import check_max_workers
+from dfz_ray.client import check_slots
 from dfz_ray.domains.registry import CALLS
 from dfz_ray.dropin.old_tasks import OldTasks
 from dfz_ray.dropin.records import Answer
@@ -22,7 +22,7 @@ from dfz_ray.dropin.submitted_task import SubmittedCall, SubmittedTask, Trouble
 from dfz_ray.dropin.task_list import TaskList, name_of
 from dfz_ray.dropin.task_run import Sending, TaskRun
 from dfz_ray.errors import InfrastructureLost
-from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.settings import AUTO, MaxWorkers, Settings
 from dfz_ray.specs.task import Task
 
 if TYPE_CHECKING:
@@ -38,18 +38,18 @@ class ConcurrentTaskManager:
     process that exits waits for the tasks of its managers, as it does for those of the standard library's pools.
 
     Args:
-        max_workers: how many tasks may execute at once; None: as many as this process may use cores.
+        max_workers: how many tasks may execute at once; None: as many as there are cores; `auto`: by what pays.
         use_processes: None and True run tasks in worker processes, False on threads of one, for work that waits.
         settings: how tasks are handed out, what they need and how they are treated where they do not say so.
 
     Raises:
-        InvalidInput: `max_workers` is no whole number of at least 1.
+        InvalidInput: `max_workers` is neither a whole number of at least 1 nor `auto`.
     """
 
     def __init__(
-        self, max_workers: int | None = 4, use_processes: bool | None = None, *, settings: Settings | None = None
+        self, max_workers: MaxWorkers = 4, use_processes: bool | None = None, *, settings: Settings | None = None
     ) -> None:
-        self.max_workers = check_max_workers(max_workers) or _count_cores()
+        self.max_workers: int | Literal["auto"] = check_slots(max_workers) or _count_cores()
         self.use_processes = use_processes is None or bool(use_processes)
         self.settings = settings or Settings()
         self._tasks = TaskList()
@@ -58,6 +58,11 @@ class ConcurrentTaskManager:
         self._run: TaskRun | None = None
         self._packer: CallPacker | None = None
         self._is_shut = False
+
+    @property
+    def _slots(self) -> int | None:
+        """How many tasks could execute at once, where that does not change."""
+        return None if self.max_workers == AUTO else self.max_workers
 
     # --- submitting -------------------------------------------------------------------------------------------------
 
@@ -107,7 +112,7 @@ class ConcurrentTaskManager:
                 task.fail(Trouble("exception", one.problem))
             else:
                 sendings.append(Sending(task, one.checked._replace(id=task.stored_id), one.files))
-        batch = SubmittedBatch(submitted, self.max_workers)
+        batch = SubmittedBatch(submitted, self._slots)
         if sendings:
             self._send(sendings)
         return batch
@@ -183,7 +188,7 @@ class ConcurrentTaskManager:
 
     def get_metrics(self) -> Answer:
         """How all tasks went: see `dfz_ray.journal.measures.measure`; what nothing was measured for is 0."""
-        return self._tasks.metrics(self.max_workers)
+        return self._tasks.metrics(self._slots)
 
     # --- ending -----------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.live_run import LiveRun
 from dfz_ray.specs.batch import Batch
-from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.settings import MaxWorkers, Settings
 from dfz_ray.specs.task import Task
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class TaskRun:
         use_threads: whether they run on threads of one worker process.
     """
 
-    def __init__(self, settings: Settings, slots: int, use_threads: bool) -> None:
+    def __init__(self, settings: Settings, slots: MaxWorkers, use_threads: bool) -> None:
         self.is_over = False
         """Whether it takes no more tasks, for it can't go on or was closed."""
         self._lock = threading.Lock()

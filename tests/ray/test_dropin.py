@@ -249,6 +249,16 @@ def test_max_workers_caps_all_batches_together(cluster: None) -> None:
     assert (metrics["total_tasks"], metrics["max_concurrency"]) == (15, 1)
 
 
+def test_the_number_of_workers_may_follow_what_pays(cluster: None) -> None:
+    """With `auto` a manager's workers are as many as pay; tasks and metrics are as ever."""
+    adapter = ConcurrentDFZAdapter(max_workers="auto", use_processes=False)
+    assert adapter.plugin.task_manager.max_workers == "auto"
+    tasks = [{"domain": "tagged", "parameters": {"value": n, "busy_s": 0.01}} for n in range(60)]
+    answer = asyncio.run(adapter.execute_tasks_batch(tasks))
+    assert [record["status"] for record in answer["results"].values()] == ["completed"] * 60
+    assert answer["metrics"]["success_rate"] == 1.0
+
+
 def test_tasks_may_say_how_they_are_treated(cluster: None, door: Path) -> None:
     """A task of the adapter may have a priority, a deadline, retries and resources, as those of batch files."""
     adapter = ConcurrentDFZAdapter(max_workers=1)
