@@ -20,8 +20,9 @@ from attempt_rows import assert_sound, charged_tasks, read_attempts, workers_los
 from driver import BIN, wait_until
 
 from dfz_ray import domain, run
-from dfz_ray.client import Results, read_results, shipped_domains, wait_for_end
+from dfz_ray.client import shipped_domains, wait_for_end
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.results import Results, read_results
 from dfz_ray.runtime.run_handle import RunHandle
 from dfz_ray.runtime.slot_plan import THREADS, SlotPlan, share_slots
 from dfz_ray.runtime.worker import ship_by_value
