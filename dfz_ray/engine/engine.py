@@ -119,7 +119,7 @@ class Engine:
         return self._slots.count
 
     def set_slots(self, slots: int) -> None:
-        """From now on so many tasks may execute at once: fewer as leases ask for work, more by what `handle` says next."""
+        """From now on so many tasks may execute at once: fewer as leases ask for work, more by what follows."""
         self._slots.set(slots)
         while self._slots.are_too_few and (unplaced := [lane.unplaced for lane in self._queue.lanes if lane.unplaced]):
             self._hands.drop(max(next(reversed(ids)) for ids in unplaced))
