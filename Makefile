@@ -17,7 +17,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(READY)
 
-scale: $(READY)  ## Run the default scaling study: all three domains, about two minutes
+scale: $(READY)  ## Run the default scaling study: circuits, mazes and classifiers, about two minutes
 	$(BIN)/python benchmarks/scale.py
 
 test: $(READY)  ## Run the tests
@@ -25,7 +25,7 @@ test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest tests/ray tests/cluster -n 2 --dist loadfile
 
 chaos: $(READY)  ## Kill whatever can be killed, in thousands of ways, and see that nothing is lost: an hour
-	$(BIN)/python -m pytest tests/ray tests/cluster -m long
+	$(BIN)/python -m pytest tests/unit tests/ray tests/cluster -m long
 	$(BIN)/python tests/mutations.py
 	$(BIN)/python tests/chaos.py
 

@@ -22,6 +22,10 @@ def burn(iterations: int) -> int:
     return value
 
 
+def do_nothing(number: int) -> None:
+    """A call that costs nothing itself."""
+
+
 @functools.cache
 def foretell(iterations: int) -> int:
     """What `burn` returns, without its work: the step is applied to itself, by doubling."""

@@ -21,6 +21,8 @@ KNOWN_FUNCTIONS = 1_000
 """So many functions are remembered with what they were pickled to."""
 INLINE_BYTES = 2**16
 """A function that may be another one at each call travels with its arguments, unless it is larger than this."""
+ARGUMENTS_LIMIT_BYTES = 2**29
+"""What SQLite holds in one value ends at about twice as much."""
 KIND_CHARACTERS = 200
 
 
@@ -54,14 +56,17 @@ class CallPacker:
         Raises:
             Exception: whatever pickling the function or an argument raises.
         """
-        packed = self._find(function)
-        if packed is None:
+        known = self._known.get(id(function))
+        if known is not None and known[2].are_same():
+            packed = known[1]
+        else:
             captures = Captures(function, self._is_by_reference)
             if captures.can_change:
                 content = self._dumps(function)
                 if len(content) <= INLINE_BYTES:
-                    whole = call_once(self._dumps((function, tuple(args), kwargs)))
-                    return PackedCall(name_of(function), whole, None)
+                    whole = self._dumps((function, tuple(args), kwargs))
+                    _check_size("the arguments of a call", whole, ARGUMENTS_LIMIT_BYTES)
+                    return PackedCall(name_of(function), call_once(whole), None)
                 packed = self._pack_function(content, False, function)
             else:
                 packed = self._remember(function, captures)
@@ -77,10 +82,21 @@ class CallPacker:
             return self._pack_function(self._dumps(function), False, function)
         return self._remember(function, captures)
 
-    def pack_group(self, packed: PackedFunction, arguments: Sequence[tuple[Any, ...]]) -> bytes:
-        """The parameters of a task that is several calls: the positional arguments of each."""
+    def pack_group(
+        self, packed: PackedFunction, arguments: Sequence[tuple[Any, ...]], budget_s: float = float("inf")
+    ) -> bytes:
+        """The parameters of a task that is several calls.
+
+        Args:
+            packed: of which function.
+            arguments: the positional ones of each call.
+            budget_s: after so many seconds no further call is begun.
+        """
         are_plain = all(SCALARS.issuperset(map(type, args)) for args in arguments)
-        return packed.group(pickle.dumps(arguments, pickle.HIGHEST_PROTOCOL) if are_plain else self._dumps(arguments))
+        both = (budget_s, arguments)
+        pickled = pickle.dumps(both, pickle.HIGHEST_PROTOCOL) if are_plain else self._dumps(both)
+        _check_size("the arguments of calls that go together", pickled, ARGUMENTS_LIMIT_BYTES)
+        return packed.group(pickled)
 
     def _find(self, function: Any) -> PackedFunction | None:
         known = self._known.get(id(function))
@@ -94,18 +110,26 @@ class CallPacker:
         return packed
 
     def _pack_function(self, content: bytes, is_fixed: bool, function: Any) -> PackedFunction:
-        if len(content) > LIMIT_BYTES:
-            raise DfzError(
-                f"{name_of(function)} can't be sent to the workers: with what it refers to it has "
-                f"{len(content)} bytes, and at most {LIMIT_BYTES} may travel; let it read large data from a file"
-            )
+        _check_size(f"{name_of(function)} with what it refers to", content, LIMIT_BYTES)
         return PackedFunction.of(content, is_fixed, name_of(function))
 
     def _pack_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
         both = (args, kwargs)
-        if all(map(is_plain, args)) and (not kwargs or all(map(is_plain, kwargs.values()))):
-            return pickle.dumps(both, pickle.HIGHEST_PROTOCOL)
-        return self._dumps(both)
+        if (not args or all(map(is_plain, args))) and (not kwargs or all(map(is_plain, kwargs.values()))):
+            packed = pickle.dumps(both, pickle.HIGHEST_PROTOCOL)
+        else:
+            packed = self._dumps(both)
+        if len(packed) > ARGUMENTS_LIMIT_BYTES:
+            _check_size("the arguments of a call", packed, ARGUMENTS_LIMIT_BYTES)
+        return packed
+
+
+def _check_size(what: str, packed: bytes, limit: int) -> None:
+    if len(packed) > limit:
+        raise DfzError(
+            f"{what} can't be sent to the workers: {len(packed)} bytes, and at most {limit} may travel; "
+            "let large data be read from a file"
+        )
 
 
 def name_of(function: Any) -> str:
@@ -135,7 +159,7 @@ def read_error(reason: str, message: str, traceback: str | None, payload: bytes 
     if payload is not None:
         try:
             error = pickle.loads(payload)  # noqa: S301 - of this run, as its workers say it
-        except Exception:  # its class can't be had here
+        except BaseException:  # its class can't be had here, or does whatever it likes
             error = None
     if not isinstance(error, BaseException):
         error = CallFailed(reason, message, traceback)

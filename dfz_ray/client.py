@@ -74,7 +74,7 @@ def run(
         KeyboardInterrupt: what had ended is committed, and in the run folder.
     """
     settings = config if isinstance(config, Settings) else read_settings(config)
-    slots = _check_slots(max_workers if max_workers is not None else settings.max_workers)
+    slots = check_slots(max_workers if max_workers is not None else settings.max_workers)
     checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
     return run_checked(
         checked,
@@ -120,7 +120,7 @@ def submit(
         InvalidInput: with all that is wrong; nothing was started.
     """
     settings = config if isinstance(config, Settings) else read_settings(config)
-    slots = _check_slots(max_workers if max_workers is not None else settings.max_workers)
+    slots = check_slots(max_workers if max_workers is not None else settings.max_workers)
     checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
     shown = contextlib.ExitStack()
     tell = shown.enter_context(show_progress(progress))
@@ -210,7 +210,7 @@ def check_max_workers(value: Any) -> int | None:
     return number
 
 
-def _check_slots(value: Any) -> MaxWorkers:
+def check_slots(value: Any) -> MaxWorkers:
     """The number of slots that was asked for, or `auto`.
 
     Raises:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -14,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost
-from dfz_ray.journal.columns import Completions
+from dfz_ray.exit import close_at_exit
 from dfz_ray.journal.folder import RunFolder
-from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.reader import JournalReader, count_ended
 from dfz_ray.journal.record import STATES
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.settings import MaxWorkers, Settings
 
 if TYPE_CHECKING:
+    from dfz_ray.domains.domain import Domain
     from dfz_ray.runtime.news import News
     from dfz_ray.runtime.run_handle import RunHandle
     from dfz_ray.runtime.slot_plan import SlotPlan
@@ -55,6 +54,7 @@ class LiveRun:
         slots: how many tasks may execute at once; None: as many of the first batch's shapes as the cluster holds;
             `auto`: as many at first, and then by what pays.
         address: which Ray.
+        own: domains that only this process has, and the registry does not.
         use_threads: whether tasks share processes, on threads.
         seed: of what is drawn as the run goes on, which is the delays before retries.
         retry_failed: make the failed tasks of a run that goes on due again.
@@ -74,6 +74,7 @@ class LiveRun:
         *,
         slots: MaxWorkers = None,
         address: str | None = None,
+        own: Callable[[], Sequence[Domain]] = tuple,
         use_threads: bool = False,
         seed: int = 0,
         retry_failed: bool = False,
@@ -90,6 +91,7 @@ class LiveRun:
         """Id, domain and kind of the tasks that the run had when it was opened."""
         self.finishes_at_exit = finishes_at_exit
         self._name, self._settings, self._address, self._seed = name, settings, address, seed
+        self._find_own = own
         self._asked, self._use_threads = slots, use_threads
         self._plan: SlotPlan | None = None
         self._retry_failed = retry_failed
@@ -117,7 +119,7 @@ class LiveRun:
             threading.Thread(target=work, name=f"dfz_ray {word} {name}", daemon=True)
             for word, work in (("sends", self._send), ("listens", self._listen))
         ]
-        _close_at_exit(self)
+        close_at_exit(self)
         for thread in reversed(self._threads):  # the first one waits for the other in the end
             thread.start()
 
@@ -163,6 +165,30 @@ class LiveRun:
             self._changed.notify_all()
         return first
 
+    def submit_later(self, take: Callable[[int], Batch | None]) -> None:
+        """Send what there is when it can be sent: until then further tasks may come together.
+
+        Args:
+            take: is called once, in the thread that sends, with the number of the first task; returns these, or None.
+
+        Raises:
+            InfrastructureLost: the run can't go on, or was closed.
+        """
+        taken: list[Batch | None] = []  # where the manager is lost meanwhile, the same ones are sent again
+
+        def send(handle: RunHandle) -> None:
+            if not taken:
+                taken.append(take(self._submitted))
+                with self._changed:
+                    self._submitted += len(taken[0].tasks) if taken[0] else 0
+            if taken[0] is not None:
+                handle.submit(taken[0], self._ship(taken[0]), self._on_accepted)
+
+        with self._changed:
+            self._check_open()
+            self._errands.append(send)
+            self._changed.notify_all()
+
     def go_on(self) -> None:
         """Open the run as it is, without being given anything."""
         with self._changed:
@@ -198,6 +224,20 @@ class LiveRun:
                 raise self.failure
             return self._is_done()
 
+    def finish(self) -> None:
+        """Take no more batches: the run closes itself when no task is open."""
+        with self._changed:
+            self._is_endless = False
+            if not self._errands and not self._is_opened:
+                self._closing = GRACE_S
+            self._changed.notify_all()
+
+    def join(self) -> None:
+        """Wait until the run is closed; called by what it calls itself, this returns at once."""
+        if threading.current_thread() not in self._threads:
+            for thread in self._threads:
+                thread.join()
+
     def close(self, grace_s: float = GRACE_S, *, at_once: bool = False, wait: bool = True) -> None:
         """End the run: what still runs has a grace, in seconds, and is then killed.
 
@@ -211,9 +251,8 @@ class LiveRun:
             if at_once:
                 self._errands.clear()
             self._changed.notify_all()
-        if wait and threading.current_thread() not in self._threads:
-            for thread in self._threads:
-                thread.join()
+        if wait:
+            self.join()
 
     # --- the thread that sends --------------------------------------------------------------------------------------
 
@@ -245,7 +284,7 @@ class LiveRun:
                 handle.close(self._closing or 0.0)
                 return
             except ManagerLost as error:
-                before, ended, self._retry_failed = ended, _count_ended(self.folder), False
+                before, ended, self._retry_failed = ended, count_ended(self.folder), False
                 managers = managers + 1 if ended == before else 1
                 if managers >= MANAGERS_LIMIT:
                     raise
@@ -258,27 +297,46 @@ class LiveRun:
                 raise
 
     def _open(self) -> RunHandle:
-        from dfz_ray.runtime.run_handle import RunHandle
+        from dfz_ray.runtime.news import read_news
+        from dfz_ray.runtime.run_handle import RunHandle, ship
         from dfz_ray.runtime.slot_plan import plan_slots
 
+        for domain in () if self._shipped else self._find_own():
+            self._shipped[domain.name] = ship(domain)
         if self._plan is None:
-            shapes, tasks = _shapes_of(self.folder, self._first_batch)
+            shapes, tasks = self._find_shapes()
             self._plan = plan_slots(self._asked, self._use_threads, shapes, ENDLESS if self._is_endless else tasks)
             self.slots = self._plan.slots
         tells = self._watch is not None
         handle = RunHandle(
-            self.folder, self._name, self._plan, self._settings, self._retry_failed, self._seed, tells=tells
+            self.folder,
+            self._name,
+            self._plan,
+            self._settings,
+            self._retry_failed,
+            self._seed,
+            tells=tells,
+            domains=self._shipped,
         )
         if handle.tasks and self._watch is not None:
             with JournalReader(self.folder) as journal:
                 if not self._is_opened:
                     self.known = journal.names()
-                told = _read_news(journal)
+                told = read_news(journal)
             self._watch(told)
         with self._changed:
             self._handle, self._lost, self._accepted, self._is_opened = handle, None, handle.tasks, True
             self._changed.notify_all()
         return handle
+
+    def _find_shapes(self) -> tuple[list[Resources], int]:
+        """The shapes of the run's tasks, as far as they are known, and how many tasks there are."""
+        if self._first_batch is not None:
+            return self._first_batch.shapes(), len(self._first_batch.tasks)
+        if not RunFolder(self.folder).holds_run():
+            return [self._settings.resources], 0
+        with JournalReader(self.folder) as journal:
+            return [Resources.model_validate_json(one) for one in journal.shapes()], sum(journal.counts().values())
 
     def _do_errands(self, handle: RunHandle) -> None:
         """Do what there is to do until the run is to be closed."""
@@ -376,68 +434,8 @@ class LiveRun:
             raise InfrastructureLost("the run was closed")
 
 
-_open_runs: weakref.WeakSet[LiveRun] = weakref.WeakSet()
-
-
-@functools.cache
-def _watch_exit() -> None:
-    # Before the interpreter waits for threads and Ray is shut down; the pools of concurrent.futures do the same.
-    threading._register_atexit(_close_all)  # type: ignore[attr-defined]
-
-
-def _close_at_exit(run: LiveRun) -> None:
-    _watch_exit()
-    _open_runs.add(run)
-
-
-def _close_all() -> None:
-    for run in list(_open_runs):
-        with contextlib.suppress(BaseException):
-            if run.finishes_at_exit:
-                run.wait()
-            run.close(at_once=not run.finishes_at_exit)
-
-
 def _raise(error: BaseException) -> Errand:
     def errand(handle: Any) -> None:
         raise error
 
     return errand
-
-
-def _read_news(journal: JournalReader) -> News:
-    """What a journal says of all tasks, as news."""
-    from dfz_ray.runtime.news import FailedTask, News
-
-    rows = journal.rows()
-    ran = {one.task: (one.began_at, one.ended_at, rows.nodes.get(one.chunk)) for one in rows.attempts}
-    failures = [
-        FailedTask(number, reason, message, traceback, None, *ran.get(number, (None, None, None)))
-        for number, state, reason, message, traceback in rows.others
-        if STATES[state] == "failed"
-    ]
-    completions = [
-        Completions(chunk.tasks, chunk.times, rows.results(chunk.chunk), chunk.digests) for chunk in rows.completions
-    ]
-    nodes = [rows.nodes.get(chunk.chunk) for chunk in rows.completions]
-    cancelled = [number for number, state, *_ in rows.others if STATES[state] == "cancelled"]
-    unsuccessful = [one.task for one in rows.attempts]
-    counts = list(journal.counts().values())
-    return News(counts, (), completions, nodes, failures, cancelled, unsuccessful, is_whole=True)
-
-
-def _count_ended(folder: Path) -> int:
-    """How many tasks of a run are in a final state."""
-    if not RunFolder(folder).holds_run():
-        return 0
-    with JournalReader(folder) as journal:
-        return sum(list(journal.counts().values())[2:])
-
-
-def _shapes_of(folder: Path, batch: Batch | None) -> tuple[list[Resources], int]:
-    """The shapes of a run's tasks, and how many tasks there are."""
-    if batch is not None:
-        shapes = {id(task.resources): task.resources for task in batch.tasks}  # tasks that are alike share the object
-        return list({shape.key(): shape for shape in shapes.values()}.values()), len(batch.tasks)
-    with JournalReader(folder) as journal:
-        return [Resources.model_validate_json(shape) for shape in journal.shapes()], sum(journal.counts().values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 
@@ -14,15 +15,23 @@ def show_progress(progress: bool | Tell | None) -> Iterator[Tell]:
     """A function that is to be told the counts, and shows them as it was asked to.
 
     Args:
-        progress: a callable is told itself; True shows a bar, False nothing; None a bar where stderr is a terminal.
+        progress: a callable is told itself; True shows a bar, False nothing; None a bar in terminals and notebooks.
     """
     if callable(progress):
         yield progress
-    elif progress or (progress is None and sys.stderr.isatty()):
+    elif progress or (progress is None and (sys.stderr.isatty() or _is_notebook())):
         with _bar() as tell:
             yield tell
     else:
         yield lambda counts: None
+
+
+def _is_notebook() -> bool:
+    """Whether this runs in a notebook that can show what moves."""
+    shell = sys.modules.get("IPython")
+    if shell is None or type(shell.get_ipython()).__name__ != "ZMQInteractiveShell":
+        return False
+    return importlib.util.find_spec("ipywidgets") is not None  # without it nothing could be drawn over
 
 
 @contextlib.contextmanager
@@ -51,7 +60,7 @@ def _bar() -> Iterator[Tell]:
 
         def tell(counts: dict[str, int]) -> None:
             done = counts["completed"] + counts["failed"] + counts["cancelled"]
-            states = ", ".join(f"{counts[state]} {state}" for state in ("running", "failed") if counts[state])
+            states = ", ".join(f"{count} {state}" for state, count in counts.items() if count and state != "completed")
             bar.update(task, total=sum(counts.values()), completed=done, states=states)
 
         yield tell

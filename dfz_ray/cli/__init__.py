@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import signal
 import sys
 from typing import Any, TextIO
@@ -109,6 +110,8 @@ def call(command: click.Command, arguments: list[str] | None = None, name: str |
     from dfz_ray.errors import DfzError, InfrastructureLost
 
     before = sys.stdout
+    if logging.lastResort is not None:  # warnings go to stderr, past what shows the bar
+        logging.getLogger("dfz_ray").addHandler(logging.lastResort)
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, _interrupt)  # what a batch system sends: the same as Ctrl-C
     try:

@@ -17,7 +17,7 @@ from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.task import SEED_LIMIT
 
 if TYPE_CHECKING:
-    from dfz_ray.scaling.measurement import Measurement
+    from dfz_ray.scaling.measurement import Measurement, Mode
     from dfz_ray.scaling.plan import Plan
 
 DEFAULT_COUNT = 20
@@ -30,7 +30,8 @@ DEFAULT_COUNT = 20
 @click.option("--workers", type=click.IntRange(1, 1_000_000), metavar="N", help="Measure this number of workers only.")
 @click.option("--scaling-test", is_flag=True, help="Measure several numbers of workers (the default).")
 @click.option("--max-workers", metavar="N,N,...", help="Which ones, with --scaling-test: 1,2,4,8,16.")
-@click.option("--use-processes", is_flag=True, help="Tasks run in worker processes (they always do).")
+@click.option("--use-processes", is_flag=True, help="Each task that runs has a process (the default).")
+@click.option("--use-threads", is_flag=True, help="Tasks share processes, on threads; with both, both are compared.")
 @click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
 @click.option("--repeats", type=click.IntRange(1, 1000), metavar="N", help="How often each point is measured [5].")
 @click.option(
@@ -46,7 +47,7 @@ def scale(**options: Any) -> int:
     """Measure how a batch scales with the number of workers, and say how many are worth paying for.
 
     The same batch is run by a sequential program without Ray and by every number of workers, several times, in a random
-    order. Without options: a small study of all three domains, in about two minutes. Examples:
+    order. Without options: a small study of circuits, mazes and classifiers, in about two minutes. Examples:
 
     \b
         dfz scale
@@ -110,7 +111,9 @@ def _make_plan(options: dict[str, Any]) -> tuple[Plan, Any, list[str]]:
         counts = parse_worker_counts(options["max_workers"])
     else:
         counts = default_worker_counts(usable_cores())
-    return make_plan(batch, counts, options["repeats"] or settings.study.repeats, seed), settings, left_out
+    modes: list[Mode] = ["processes"] if options["use_processes"] or not options["use_threads"] else []
+    modes += ["threads"] if options["use_threads"] else []
+    return make_plan(batch, counts, options["repeats"] or settings.study.repeats, seed, modes), settings, left_out
 
 
 def _check_together(options: dict[str, Any]) -> None:
@@ -156,7 +159,7 @@ def _tell(plan: Plan, measurements: list[Measurement], study: Any, folder: Path,
     summary = build_summary(
         host=host,
         batch={"domains": sorted({task.domain for task in plan.batch.tasks}), "count": len(plan.batch.tasks)},
-        mode="processes",
+        mode=" and ".join(plan.modes),
         measurements=measurements,
         physical_cores=study.physical_cores(host["physical_cores"]),
         cpus_per_task=plan.cpus_per_task,
@@ -206,6 +209,7 @@ def _bar(plan: Plan) -> Iterator[Any]:
         def tell(measurement: Measurement) -> None:
             count = measurement.workers
             name = f"{count} worker{'s' if count > 1 else ''}" if count else "sequential"
+            name += f" ({measurement.mode})" if count and len(plan.modes) > 1 else ""
             took = measurement.error or f"{measurement.wall_s:.2f} s"
             words = f"{measurement.order + 1}/{len(plan.trials)}  {name}: {took}"
             progress.update(bar, advance=weight(measurement.workers), description=words)

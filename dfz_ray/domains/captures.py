@@ -48,7 +48,8 @@ class Captures:
         self._names: list[tuple[Any, str, object]] = []
         """Mappings, a key of each, and what was there."""
         self._cells: list[tuple[types.CellType, object]] = []
-        self._attributes: list[tuple[object, str, object]] = []
+        self._functions: list[tuple[types.FunctionType, types.CodeType, object, object]] = []
+        """With what they do."""
         self._seen: dict[int, object] = {}
         """By their id, and held, for else another one could get the id."""
         try:
@@ -61,16 +62,23 @@ class Captures:
 
     def are_same(self) -> bool:
         """Whether all of it is still there, and the same; it makes no sense where `can_change`."""
+        for function, code, defaults, more in self._functions:
+            if (
+                function.__code__ is not code
+                or function.__defaults__ is not defaults
+                or function.__kwdefaults__ is not more
+            ):
+                return False
+        for mapping, name, value in self._names:
+            if mapping.get(name, _ABSENT) is not value:
+                return False
         try:
             for cell, content in self._cells:
                 if cell.cell_contents is not content:
                     return False
         except ValueError:  # an empty one
             return False
-        for mapping, name, value in self._names:
-            if mapping.get(name, _ABSENT) is not value:
-                return False
-        return all(getattr(owner, name, _ABSENT) is value for owner, name, value in self._attributes)
+        return True
 
     def _visit(self, value: Any) -> None:
         if type(value) in _IMMUTABLE_EXACT:
@@ -97,8 +105,7 @@ class Captures:
                 self._visit(part)
 
     def _visit_function(self, function: types.FunctionType) -> None:
-        for name in ("__code__", "__defaults__", "__kwdefaults__", "__qualname__", "__doc__"):
-            self._attributes.append((function, name, getattr(function, name)))
+        self._functions.append((function, function.__code__, function.__defaults__, function.__kwdefaults__))
         self._visit(function.__defaults__)
         if function.__kwdefaults__:
             self._visit_mapping(function.__kwdefaults__)

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from dfz_ray.errors import MissingExtra
+from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.specs.resources import Resources
 
 
@@ -44,6 +45,10 @@ class Domain:
     """`draw(rng, given)`: valid parameters for a generated task; what is given wins. None: the defaults."""
     check: Callable[[Any, Resources], None] = always_fits
     """Raises ValueError, with the expectation as its text, where the declared resources can't hold the task."""
+    read: Callable[[bytes, FileShelf], Any] | None = None
+    """Reads parameters from their bytes, in the place of the type, where that is too slow; only where no batch can name
+    the domain.
+    """
     pack_error: Callable[[BaseException], bytes | None] | None = None
     """From what a task has raised to what is handed to who waits for it, beside the text; None where it can't be."""
     exclusive: bool = False

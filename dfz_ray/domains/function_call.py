@@ -10,12 +10,12 @@ import contextlib
 import hashlib
 import pickle
 import sys
+import time
 from collections.abc import Callable, Mapping
 from enum import IntEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgpack
-from pydantic import AfterValidator, Field, ValidationInfo
 
 from dfz_ray.domains.domain import Domain, Parameters
 from dfz_ray.domains.execution import Failure, describe_exception, pass_on_interruption
@@ -28,8 +28,11 @@ Dumps = Callable[[Any], bytes]
 ERROR_LIMIT_BYTES = 2**20
 """A larger exception reaches the driver as text."""
 KEPT_FUNCTIONS = 256
-"""A worker keeps so many; an older one is unpickled again when it is called again."""
+"""A worker keeps so many; then it begins anew."""
 _CONTAINERS = frozenset({tuple, list, set, frozenset})
+_BIN8 = 0xC4
+"""MessagePack's type of up to 255 bytes: their number follows in one byte, and then they."""
+_SHORT = [bytes([_BIN8, length]) for length in range(256)]
 _EMPTY_BIN_BYTES = len(msgpack.packb(b""))
 
 
@@ -43,32 +46,22 @@ class Form(IntEnum):
     WHOLE_CALL = 2
     """The function, and these."""
     GROUP = 3
-    """A list: the positional ones of each call."""
+    """A budget, and a list: the positional ones of each call. After so many seconds no further call is begun."""
     GROUP_ANEW = 4
     """The same, of a function that is unpickled for each call."""
 
 
-def _check_sent(sha256: str, info: ValidationInfo) -> str:
-    """A function is one of the files that the run's driver has sent: no batch has any of these."""
-    if sha256:
-        shelf = info.context
-        if not isinstance(shelf, FileShelf) or sha256 not in shelf.contents:
-            raise ValueError("a function that this run was sent")
-        if sha256 not in _contents:
-            while len(_contents) >= KEPT_FUNCTIONS:
-                oldest = next(iter(_contents))
-                del _contents[oldest]
-                _loaded.pop(oldest, None)
-            _contents[sha256] = shelf.contents[sha256]
-    return sha256
+_CALL, _CALL_ANEW = Form.CALL.value, Form.CALL_ANEW.value
 
 
-class FunctionCall(Parameters):
-    """A call of a function, or several of one; see Form."""
+class FunctionCall(NamedTuple):
+    """A call of a function, or several of one, as a worker gets it."""
 
-    function: Annotated[str, AfterValidator(_check_sent)]
+    function: str
     """SHA-256 of the pickled function, in hex; empty where it is among the arguments."""
-    form: Annotated[int, Field(ge=0, le=max(Form))]
+    form: int
+    content: bytes
+    """The pickled function."""
     arguments: bytes
 
 
@@ -99,15 +92,33 @@ class PackedFunction(NamedTuple):
         Args:
             arguments: the pickled pair of positional and keyword arguments.
         """
-        form = Form.CALL if self.is_fixed else Form.CALL_ANEW
-        packed: bytes = self.prefixes[form] + msgpack.packb(arguments)
-        return packed
+        return self.prefixes[_CALL if self.is_fixed else _CALL_ANEW] + _pack_bytes(arguments)
 
     def group(self, arguments: bytes) -> bytes:
-        """The parameters of a task that is a call for each item of a pickled list of positional arguments."""
-        form = Form.GROUP if self.is_fixed else Form.GROUP_ANEW
-        packed: bytes = self.prefixes[form] + msgpack.packb(arguments)
-        return packed
+        """The parameters of a task that is several calls.
+
+        Args:
+            arguments: a pickled pair: after how many seconds no further call is begun, and a list of the positional
+                arguments of each.
+        """
+        return self.prefixes[Form.GROUP if self.is_fixed else Form.GROUP_ANEW] + _pack_bytes(arguments)
+
+
+def _pack_bytes(value: bytes) -> bytes:
+    """As MessagePack; by hand where they are few, for calling the packer takes longer than all the rest."""
+    length = len(value)
+    packed: bytes = _SHORT[length] + value if length < len(_SHORT) else msgpack.packb(value)
+    return packed
+
+
+def _unpack_bytes(packed: bytes) -> bytes:
+    """What was packed."""
+    value: bytes = packed[2:] if packed[0] == _BIN8 else decode(packed)
+    return value
+
+
+_HEAD_BYTES = len(PackedFunction.of(b"", True, "").prefixes[Form.CALL])
+"""All parameters that name a function have heads of this length."""
 
 
 def call_once(whole: bytes) -> bytes:
@@ -123,14 +134,14 @@ class GroupResult(NamedTuple):
     """What came of the calls of a group."""
 
     values: list[Any]
-    """What they returned, in order; None for one that raised."""
+    """What they returned, in order; None for one that raised. Fewer than there were calls where the budget ended."""
     failures: Mapping[int, Failure]
     """Of those that raised, by position."""
 
 
 def read_result(result: bytes) -> Any:
     """What a call returned, or the GroupResult of several; from the result of a task of the run of this process."""
-    return pickle.loads(decode(result))  # noqa: S301 - of this run, as its workers say it
+    return pickle.loads(_unpack_bytes(result))  # noqa: S301 - of this run, as its workers say it
 
 
 def is_plain(value: Any) -> bool:
@@ -166,7 +177,7 @@ class Calls:
         if form == Form.WHOLE_CALL:
             function, args, kwargs = pickle.loads(call.arguments)  # noqa: S301 - the driver of this run has made it
         else:
-            function = _load_anew(call.function) if form == Form.CALL_ANEW else _load(call.function)
+            function = _load_anew(call) if form == Form.CALL_ANEW else _load(call)
             args, kwargs = pickle.loads(call.arguments)  # noqa: S301 - the same
         return self.dump(function(*args, **kwargs))
 
@@ -208,16 +219,20 @@ class Calls:
 
 
 def _compute_group(calls: Calls, call: FunctionCall) -> GroupResult:
-    arguments = pickle.loads(call.arguments)  # noqa: S301 - the driver of this run has made it
+    budget_s, arguments = pickle.loads(call.arguments)  # noqa: S301 - the driver of this run has made it
     values: list[Any] = []
     failures: dict[int, Failure] = {}
+    load = _load if call.form == Form.GROUP else _load_anew
+    ends_at = time.perf_counter() + budget_s
     for args in arguments:
         try:
-            function = _load(call.function) if call.form == Form.GROUP else _load_anew(call.function)
+            function = load(call)
             values.append(function(*args))
         except BaseException as error:  # also SystemExit: a call ends itself, not the others
             failures[len(values)] = calls.describe(error)
             values.append(None)
+        if time.perf_counter() > ends_at:
+            break
     return GroupResult(values, failures)
 
 
@@ -227,22 +242,44 @@ def read_group(result: bytes) -> GroupResult:
     return GroupResult(values, {position: Failure(*told) for position, told in failures.items()})
 
 
-_contents: dict[str, bytes] = {}
-"""The pickled functions that this process was sent, by SHA-256."""
 _loaded: dict[str, Callable[..., Any]] = {}
-"""Of these, the ones that can't change, unpickled."""
+"""The functions that can't change, of those that this process was sent, by SHA-256."""
+_heads: dict[bytes, tuple[str, int, bytes]] = {}
+"""What the parameters of calls begin with: function, form and content."""
 
 
-def _load(sha256: str) -> Callable[..., Any]:
+def read_call(packed: bytes, shelf: FileShelf) -> FunctionCall:
+    """The parameters of a task; MessagePack and pydantic would take longer than the call of a small function.
+
+    Raises:
+        ValueError: the run has no such function.
+    """
+    known = _heads.get(packed[:_HEAD_BYTES])
+    if known is not None:
+        return FunctionCall(*known, _unpack_bytes(packed[_HEAD_BYTES:]))
+    told = decode(packed)
+    function, form, arguments = told["function"], told["form"], told["arguments"]
+    if not function:
+        return FunctionCall(function, form, b"", arguments)
+    if function not in shelf.contents:
+        raise ValueError(f"the run was not sent the function {function}")
+    if len(_heads) >= KEPT_FUNCTIONS:
+        _heads.clear()
+        _loaded.clear()
+    _heads[packed[:_HEAD_BYTES]] = known = function, form, shelf.contents[function]
+    return FunctionCall(*known, arguments)
+
+
+def _load(call: FunctionCall) -> Callable[..., Any]:
     try:
-        return _loaded[sha256]
+        return _loaded[call.function]
     except KeyError:
-        function = _loaded[sha256] = _load_anew(sha256)
+        function = _loaded[call.function] = _load_anew(call)
         return function
 
 
-def _load_anew(sha256: str) -> Callable[..., Any]:
-    function: Callable[..., Any] = pickle.loads(_contents[sha256])  # noqa: S301 - the driver of this run has made it
+def _load_anew(call: FunctionCall) -> Callable[..., Any]:
+    function: Callable[..., Any] = pickle.loads(call.content)  # noqa: S301 - the driver of this run has made it
     return function
 
 
@@ -259,7 +296,8 @@ def make_domain(dumps: Dumps) -> Domain:
     calls = Calls(dumps)
     return Domain(
         name=CALLS,
-        parameters=FunctionCall,
+        parameters=Parameters,
+        read=read_call,
         compute=calls.compute,
         kind=_kind,
         pack_error=calls.pack_error,

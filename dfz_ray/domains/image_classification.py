@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationInfo, field_validator
-
-from dfz_ray.domains.domain import Domain, Parameters
-from dfz_ray.domains.image_sources import Digits, choose_classes, find_source, parse_source
+from dfz_ray.domains.domain import Domain
+from dfz_ray.domains.image_parameters import DEFAULT_BATCH_SIZE, ImageClassificationParameters
+from dfz_ray.domains.image_sources import Digits, choose_classes, parse_source
 from dfz_ray.specs.input_file import FileShelf
 
 if TYPE_CHECKING:
@@ -19,60 +18,10 @@ if TYPE_CHECKING:
     from dfz_ray.domains.image_split import ImageSplit
     from dfz_ray.domains.labelled_images import LabelledImages
 
-DEFAULT_BATCH_SIZE = 32
+RESIZED_TEST_BATCH_SIZE = 16
+"""Of large images, so that what a model makes of them fits into the memory."""
 QUICK_EPOCHS = {"easy": (6, 12), "medium": (10, 20), "hard": (14, 28)}
 """Epochs of generated tasks: all take about as long, since a harder task has fewer images."""
-
-
-class ImageClassificationParameters(Parameters):
-    """Train an image classifier and measure it on images that it has not seen; `main_score` is the test accuracy."""
-
-    difficulty: Annotated[
-        Literal["easy", "medium", "hard"],
-        Field(
-            description="easy: the images as they are; medium: pixel noise of 0.2 (white is 1) and half of the training"
-            " images; hard: noise of 0.3 and 30 % of them"
-        ),
-    ] = "easy"
-    data_source: Annotated[
-        str,
-        Field(
-            description="digits (with scikit-learn), imagefolder:PATH (one subfolder per class, or nested ones),"
-            " torchvision:NAME:ROOT (never downloaded) or fake (made-up images, to try things out)"
-        ),
-    ] = "digits"
-    target_classes: Annotated[
-        list[str] | None,
-        Field(min_length=2, description="the classes to tell apart, two at least; none: all of the source"),
-    ] = None
-    hierarchy_depth: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=10,
-            description="levels of groups of classes to report the accuracy for, the classes themselves included",
-        ),
-    ] = 2
-    model: Annotated[
-        Literal["small_cnn", "resnet18"],
-        Field(description="small_cnn (quick, for small images) or resnet18 (11 million weights)"),
-    ] = "small_cnn"
-    epochs: Annotated[int, Field(ge=1, le=1000, description="how often every training image is shown")] = 3
-    batch_size: Annotated[int, Field(ge=2, le=4096, description="images per training step")] = DEFAULT_BATCH_SIZE
-
-    @field_validator("data_source")
-    @classmethod
-    def _find_source(cls, value: str, info: ValidationInfo) -> str:
-        shelf = info.context if isinstance(info.context, FileShelf) else FileShelf()
-        return find_source(value, shelf).text
-
-    @field_validator("target_classes")
-    @classmethod
-    def _know_classes(cls, value: list[str] | None, info: ValidationInfo) -> list[str] | None:
-        if value is not None and "data_source" in info.data:  # else it is refused already
-            known = parse_source(info.data["data_source"], FileShelf()).find_classes()
-            choose_classes(known or tuple(value), value)
-        return value
 
 
 def compute(parameters: ImageClassificationParameters, seed: int, threads: int) -> dict[str, Any]:
@@ -81,31 +30,40 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
     The test set is the source's own where it has one, and else a quarter of every class, drawn from the seed (see
     `split_images` for why). Same parameters, seed and threads: the same result, on the same kind of processor.
 
+    Bounds on the numbers of images (see `bound_images`) leave the first ones of each class, and change nothing in what
+    is for training and what for testing.
+
     Args:
         parameters: what to learn, and with what.
-        seed: decides the split, the noise, the first weights and the order of training.
+        seed: decides the split, the noise, the first weights, the order of training, and how images are augmented.
         threads: how many threads torch may use.
 
     Returns:
         `main_score` and `accuracy` (share of test images recognised), `precision`, `recall`, `f1` (means over the
         classes), `per_class_accuracy`, `per_class`, `confusion_matrix` (rows are true classes), `classes`, `per_level`
-        (accuracy within groups of classes, coarse to fine), `training_curve`, `model_details`, `details`.
+        (accuracy within groups of classes, coarse to fine), `training_curve`, `model_details` (what was trained, on how
+        many images of what size), `details`.
 
     Raises:
         ValueError: the images can't be read, or do not suffice.
     """
+    from dfz_ray.domains.image_bounds import bound_images
     from dfz_ray.domains.image_models import LEARNING_RATES, build_model
     from dfz_ray.domains.image_split import DIFFICULTIES, draw_weights_seed, random_stream, split_images
-    from dfz_ray.domains.image_training import predict, reproducible_torch, train
+    from dfz_ray.domains.image_training import TEST_BATCH_SIZE, predict, reproducible_torch, train
+    from dfz_ray.domains.image_views import augmented, plain, resized
     from dfz_ray.domains.labelled_images import load_images
 
     source = parse_source(parameters.data_source, FileShelf())
     with reproducible_torch(draw_weights_seed(seed), threads) as device:
         images = load_images(source)
-        chosen = choose_classes(images.classes, parameters.target_classes)
-        split = split_images(images, chosen, DIFFICULTIES[parameters.difficulty], seed)
-        model = build_model(parameters.model, split.image_size, len(chosen)).to(device)
-        weights = sum(weight.numel() for weight in model.parameters())
+        chosen = choose_classes(images.classes, parameters.target_classes)[: parameters.num_categories]
+        at_hand = split_images(images, chosen, DIFFICULTIES[parameters.difficulty], seed)
+        channels, side, _ = at_hand.image_size
+        side = parameters.image_size or side
+        model = build_model(parameters.model, (channels, side, side), len(chosen)).to(device)
+        view = resized(side) if parameters.image_size else plain
+        split = at_hand.take(*bound_images(parameters, model, view, at_hand.image_size))
         learning_rate = LEARNING_RATES[parameters.model]
         curve = train(
             model,
@@ -115,21 +73,31 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
             batch_size=parameters.batch_size,
             learning_rate=learning_rate,
             rng=random_stream(seed, "order"),
+            view=augmented(view, random_stream(seed, "augmentation")) if parameters.augmentation else view,
         )
-        predicted = predict(model, split.test_pixels)
+        test_batch_size = RESIZED_TEST_BATCH_SIZE if parameters.image_size else TEST_BATCH_SIZE
+        predicted = predict(model, split.test_pixels, view, test_batch_size)
+        model_details = {
+            "name": parameters.model,
+            "parameters": sum(weight.numel() for weight in model.parameters()),
+            "epochs": len(curve),
+            "batch_size": parameters.batch_size,
+            "learning_rate": learning_rate,
+            "device": device.type,
+            "image_size": [channels, side, side],
+            "train_images": len(split.train_labels),
+            "test_images": len(split.test_labels),
+        }
         del model  # so that its memory on the GPU is given back on leaving
-    model_details = {
-        "name": parameters.model,
-        "parameters": weights,
-        "epochs": parameters.epochs,
-        "batch_size": parameters.batch_size,
-        "learning_rate": learning_rate,
-        "device": device.type,
-        "image_size": list(split.image_size),
-        "train_images": len(split.train_labels),
-        "test_images": len(split.test_labels),
-    }
     scores = _score(parameters, images, chosen, split, predicted)
+    if parameters.is_bounded or parameters.train_images or parameters.test_images:
+        model_details |= {
+            "augmentation": parameters.augmentation,
+            "num_categories": len(chosen),
+            "source_image_size": list(at_hand.image_size),
+            "train_images_at_hand": len(at_hand.train_labels),
+            "test_images_at_hand": len(at_hand.test_labels),
+        }
     return {**scores, "training_curve": curve, "model_details": model_details}
 
 
@@ -171,17 +139,28 @@ def _score(
 
 def kind(parameters: ImageClassificationParameters) -> str:
     """Tasks of one kind train one model on about as many images for as many epochs."""
-    words = [parameters.model, parse_source(parameters.data_source, FileShelf()).label, parameters.difficulty]
-    if parameters.target_classes is not None:
-        words.append(f"{len(parameters.target_classes)} classes")
+    words = [parameters.model, parse_source(parameters.data_source, FileShelf()).label]
+    if parameters.image_size is not None:
+        words.append(f"at {parameters.image_size}")
+    words.append(parameters.difficulty)
+    classes = len(parameters.target_classes) if parameters.target_classes else parameters.num_categories
+    if classes:
+        words.append(f"{classes} classes")
+    if parameters.augmentation:
+        words.append("augmented")
     words.append(f"{parameters.epochs} epoch{'s' if parameters.epochs > 1 else ''}")
     if parameters.batch_size != DEFAULT_BATCH_SIZE:
         words.append(f"batch {parameters.batch_size}")
+    if parameters.train_images is not None:
+        words.append(f"of {parameters.train_images}")
     return " ".join(words)
 
 
 def draw(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a quick task (about 0.2 to 1.5 s on one core) that are valid beside the given ones."""
+    """Parameters of a quick task (about 0.2 to 1.5 s on one core) that are valid beside the given ones.
+
+    Given ones that older scripts give may make it one of up to 20 s.
+    """
     difficulty = rng.choice(list(QUICK_EPOCHS))
     some_digits = sorted(rng.sample(Digits().find_classes(), 6))
     drawn: dict[str, Any] = {
@@ -194,6 +173,11 @@ def draw(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
         drawn |= {"target_classes": None, "epochs": 1}
     if given.get("model", "small_cnn") != "small_cnn":
         drawn["epochs"] = 1
+    if given.get("num_categories") is not None:
+        drawn["target_classes"] = None
+    older = given.get("image_size") is not None or given.get("model_type") is not None
+    if older or given.get("model") == "small_vit":
+        del drawn["epochs"]  # the default does for any size and model
     return {**drawn, **given}
 
 

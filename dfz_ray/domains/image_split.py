@@ -53,6 +53,22 @@ class ImageSplit:
         _, channels, height, width = self.train_pixels.shape
         return channels, height, width
 
+    def take(self, train_images: int | None, test_images: int | None) -> ImageSplit:
+        """The first images of each class, no more than so many in all but one of each class at least; None: all."""
+        return ImageSplit(
+            *_take(self.train_pixels, self.train_labels, train_images),
+            *_take(self.test_pixels, self.test_labels, test_images),
+        )
+
+
+def _take(pixels: Pixels, labels: Labels, most: int | None) -> tuple[Pixels, Labels]:
+    if most is None or most >= len(labels):
+        return pixels, labels
+    counts = np.bincount(labels)
+    kept = max(1, most // int(np.count_nonzero(counts)))
+    places = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels]  # within its class: these stand together
+    return pixels[places < kept], labels[places < kept]
+
 
 def split_images(images: LabelledImages, classes: Sequence[int], difficulty: Difficulty, seed: int) -> ImageSplit:
     """Divide the images of some classes into training and test images.

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from dfz_ray.domains.image_views import View, plain
+
 TEST_BATCH_SIZE = 512
 
 _one_at_a_time = threading.Lock()
@@ -64,6 +66,7 @@ def train(
     batch_size: int,
     learning_rate: float,
     rng: np.random.Generator,
+    view: View = plain,
 ) -> list[dict[str, Any]]:
     """Fit a model by Adam (Kingma & Ba, 2015) on the cross-entropy, with a step size that falls linearly to nothing.
 
@@ -77,6 +80,7 @@ def train(
         batch_size: images per step; 2 at least.
         learning_rate: the first step size.
         rng: draws the order of the images.
+        view: what the model is shown of a batch.
 
     Returns:
         Per epoch the mean loss and the accuracy on the training images, measured on each batch just before the model
@@ -96,7 +100,7 @@ def train(
         for batch in batches:
             optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / steps)
             optimizer.zero_grad(set_to_none=True)
-            scores = model(images[batch])
+            scores = model(view(images[batch]))
             loss = nn.functional.cross_entropy(scores, targets[batch])
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -108,13 +112,15 @@ def train(
     return curve
 
 
-def predict(model: nn.Module, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """The class that a model finds most likely for each image."""
+def predict(
+    model: nn.Module, pixels: npt.NDArray[np.float32], view: View = plain, batch_size: int = TEST_BATCH_SIZE
+) -> npt.NDArray[np.int64]:
+    """The class that a model finds most likely for each image, of which it is shown a view."""
     device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode():
         found = [
-            model(torch.tensor(pixels[start : start + TEST_BATCH_SIZE], device=device)).argmax(1).cpu()
-            for start in range(0, len(pixels), TEST_BATCH_SIZE)
+            model(view(torch.tensor(pixels[start : start + batch_size], device=device))).argmax(1).cpu()
+            for start in range(0, len(pixels), batch_size)
         ]
     return torch.cat(found).numpy()

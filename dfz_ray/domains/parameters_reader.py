@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel
 
 from dfz_ray.domains.domain import Domain
@@ -16,17 +18,20 @@ class ParametersReader:
     """
 
     def __init__(self, domain: Domain, shelf: FileShelf) -> None:
+        self._read = domain.read
         self._model = domain.parameters
         self._shelf = shelf
         self._is_frozen = domain.parameters.model_config.get("frozen", False)
         self._last: tuple[bytes, BaseModel] | None = None
 
-    def read(self, packed: bytes) -> BaseModel:
-        """The parameters, checked.
+    def read(self, packed: bytes) -> Any:
+        """The parameters, checked: of the domain's type, or what its own `read` returns.
 
         Raises:
             ValidationError: they are not what the domain takes.
         """
+        if self._read is not None:
+            return self._read(packed, self._shelf)
         if self._last is not None and self._last[0] == packed:
             return self._last[1]
         parameters = self._model.model_validate(decode(packed), context=self._shelf)

@@ -17,6 +17,7 @@ BUILT_IN = {
     "quantum": "dfz_ray.domains.quantum:DOMAIN",
     "maze": "dfz_ray.domains.maze:DOMAIN",
     "image_classification": "dfz_ray.domains.image_classification:DOMAIN",
+    "sorting": "dfz_ray.domains.sorting:DOMAIN",
 }
 
 

@@ -192,6 +192,14 @@ class JournalReader:
             raise unreadable(self._folder, error) from error
 
 
+def count_ended(folder: Path) -> int:
+    """How many tasks of a folder's run are in a final state; 0 where it holds none."""
+    if not RunFolder(folder).holds_run():
+        return 0
+    with JournalReader(folder) as journal:
+        return sum(list(journal.counts().values())[2:])
+
+
 def open_journal(folder: RunFolder, mode: str) -> sqlite3.Connection:
     """A connection to a run's journal, which must exist.
 

@@ -49,13 +49,22 @@ def connect(address: str | None = None, *, logical_cpus: int | None = None) -> N
             _connect(address, logical_cpus)
 
 
+def is_connected() -> bool:
+    """Whether this process is connected to a Ray."""
+    return bool(ray.is_initialized())
+
+
 def _connect(address: str | None, logical_cpus: int | None) -> None:
     wanted = address or os.environ.get("RAY_ADDRESS") or None
     if wanted is None and _left_cluster_answers():
         wanted = "auto"  # not its address: only for "auto" Ray looks for the token that a local cluster may ask for
     if wanted is None or wanted == "local":
+        cpus = logical_cpus or usable_cores()
+        # Else Ray waits for its first workers while it connects, and lets no other thread run meanwhile.
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         # Without a dashboard: it would take a share of a core. A cluster that `ray start` makes has one.
-        _init(address="local", num_cpus=logical_cpus or usable_cores(), include_dashboard=False)
+        _init(address="local", num_cpus=cpus, include_dashboard=False)
+        _boot_workers(min(cpus, usable_cores()))
         return
     if wanted.startswith("ray://"):
         raise ClusterUnusable(
@@ -68,6 +77,17 @@ def _connect(address: str | None, logical_cpus: int | None) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         token = "" if os.environ.get("RAY_AUTH_MODE") else " (if it asks for a token, set RAY_AUTH_MODE=token)"
         raise ClusterUnusable(f"no Ray can be used at {wanted!r}{token}: {str(error).splitlines()[0]}") from None
+
+
+def _boot_workers(count: int) -> None:
+    """Let Ray start its first workers, without waiting for them."""
+    boot = ray.remote(num_cpus=1, max_retries=0)(_do_nothing)
+    for _ in range(count):
+        boot.remote()
+
+
+def _do_nothing() -> None:
+    """What a worker is started for that is to be there."""
 
 
 def usable_cores() -> int:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from dfz_ray.engine.lifecycle import State
 from dfz_ray.journal.columns import Completions
 from dfz_ray.journal.commit_sums import Row
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.record import STATES
 
 GATHER_S = 0.02
 """News that come within this time of the last ones are told together: to tell them costs the manager a millisecond."""
@@ -123,6 +125,25 @@ class NewsDesk:
         self._failures, self._cancelled, self._unsuccessful = [], [], []
         self._has_news.clear()
         return News(list(counts), *told)
+
+
+def read_news(journal: JournalReader) -> News:
+    """What a journal says of all tasks, as news."""
+    rows = journal.rows()
+    ran = {one.task: (one.began_at, one.ended_at, rows.nodes.get(one.chunk)) for one in rows.attempts}
+    failures = [
+        FailedTask(number, reason, message, traceback, None, *ran.get(number, (None, None, None)))
+        for number, state, reason, message, traceback in rows.others
+        if STATES[state] == "failed"
+    ]
+    completions = [
+        Completions(chunk.tasks, chunk.times, rows.results(chunk.chunk), chunk.digests) for chunk in rows.completions
+    ]
+    nodes = [rows.nodes.get(chunk.chunk) for chunk in rows.completions]
+    cancelled = [number for number, state, *_ in rows.others if STATES[state] == "cancelled"]
+    unsuccessful = [one.task for one in rows.attempts]
+    counts = list(journal.counts().values())
+    return News(counts, (), completions, nodes, failures, cancelled, unsuccessful, is_whole=True)
 
 
 async def _wait_for_one(timeout_s: float, *events: asyncio.Event) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from ray import cloudpickle
 
 from dfz_ray.domains.captures import is_importable
+
+if "__mp_main__" in sys.modules:  # the script itself, in a process that multiprocessing has spawned
+    cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
 
 dumps = cloudpickle.dumps
 """Pickle a value; what can't be imported elsewhere goes by value. `pickle.loads` reads it where Ray is installed."""

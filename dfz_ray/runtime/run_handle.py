@@ -110,6 +110,7 @@ class RunHandle:
         retry_failed: make failed tasks due again.
         seed: of what is drawn as the run goes on, which is the delays before retries.
         tells: whether `news` will be asked for.
+        domains: those that only this process has, ready to travel.
 
     Raises:
         RunFolderRefused: the folder holds something else, or a live process works on the run.
@@ -126,6 +127,7 @@ class RunHandle:
         retry_failed: bool = False,
         seed: int = 0,
         tells: bool = False,
+        domains: Mapping[str, ShippedDomain] | None = None,
     ) -> None:
         plan = SlotPlan(slots) if isinstance(slots, int) else slots
         self.folder = folder.absolute()
@@ -140,17 +142,20 @@ class RunHandle:
             "dfz_ray": version("dfz_ray"),
             "slots": str(plan.slots),
         }
-        opened: OpenedRun = _get(self._manager.open_run.remote(self.id, str(self.folder), options, meta, retry_failed))
+        opened: OpenedRun = _get(self._actor.open_run.remote(self.id, str(self.folder), options, meta, retry_failed))
         self.tasks = opened.tasks
         """How many tasks the run has."""
+        self._may_know = bool(opened.tasks)
+        """Whether the run may have some of the tasks that are submitted next: where it had some when it was opened."""
         self._batches = opened.batches
         self._kinds: dict[SubmittedKind, int] = {kind: number for number, kind in enumerate(opened.kinds)}
         self._domains = {kind.domain for kind in opened.kinds}
         if not self._domains:
             return
         try:
-            known = [ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
-            _get(self._manager.go_on.remote(self.id, known))
+            own = domains or {}
+            known = [own.get(domain) or ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
+            _get(self._actor.go_on.remote(self.id, known))
         except BaseException:
             self.close()
             raise
@@ -164,7 +169,8 @@ class RunHandle:
     ) -> None:
         """Send a batch's tasks; returns when all of them are on disk.
 
-        A task that the run has already, equal to this one, is left out; so a batch may be submitted again.
+        A task that the run had already when it was opened, equal to this one, is left out; so a batch may be submitted
+        again, once.
 
         Args:
             batch: the checked tasks.
@@ -175,7 +181,8 @@ class RunHandle:
         Raises:
             RunFolderRefused: the run has another task of the same id.
         """
-        new = self._without_known(batch.tasks) if self.tasks else batch.tasks
+        new = self._without_known(batch.tasks) if self._may_know else batch.tasks
+        self._may_know = False
         if not new:
             return
         accepted = self.tasks
@@ -195,7 +202,7 @@ class RunHandle:
                 _get(on_its_way[0])
                 on_accepted(on_its_way[1])
             accepted += len(tasks)
-            on_its_way = self._manager.submit.remote(self.id, submission), accepted
+            on_its_way = self._actor.submit.remote(self.id, submission), accepted
         if on_its_way is not None:
             _get(on_its_way[0])
             on_accepted(on_its_way[1])
@@ -207,7 +214,7 @@ class RunHandle:
             numbers: of the tasks; None: all.
             scope: what is cancelled, in a few words, for the journal.
         """
-        _get(self._manager.cancel.remote(self.id, numbers, scope))
+        _get(self._actor.cancel.remote(self.id, numbers, scope))
 
     def progress(self, timeout_s: float) -> list[int]:
         """Tasks per state, in the order of the lifecycle's states: after a while, or as soon as all are final.
@@ -215,7 +222,7 @@ class RunHandle:
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        counts: list[int] = _get(self._manager.progress.remote(self.id, timeout_s))
+        counts: list[int] = _get(self._actor.progress.remote(self.id, timeout_s))
         return counts
 
     def news(self, timeout_s: float) -> News:
@@ -224,12 +231,18 @@ class RunHandle:
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        told: News = _get(self._manager.news.remote(self.id, timeout_s))
+        told: News = _get(self._actor.news.remote(self.id, timeout_s))
         return told
 
     def close(self, grace_s: float = 1.0) -> None:
         """End the run's work; what still runs has a grace, in seconds, and is then killed."""
-        _get(self._manager.close_run.remote(self.id, grace_s))
+        _get(self._actor.close_run.remote(self.id, grace_s))
+
+    @property
+    def _actor(self) -> Any:
+        """The manager, as long as Ray is there: it would start another one by itself, where this one is unknown."""
+        _check_ray()
+        return self._manager
 
     def _without_known(self, tasks: Sequence[Task]) -> Sequence[Task]:
         known = read_contents(self.folder)
@@ -340,6 +353,11 @@ def ship(domain: Domain) -> ShippedDomain:
     return ShippedDomain(domain.name, pickled, json.dumps(sorted(domain.volatile)), domain.exclusive)
 
 
+def _check_ray() -> None:
+    if not ray.is_initialized():
+        raise InfrastructureLost("the run can't go on: Ray was shut down in this process")
+
+
 def _check_node() -> None:
     if not is_alive(ray.get_runtime_context().get_node_id()):
         raise InfrastructureLost("the run can't go on: the Ray node of this process is dead")
@@ -349,6 +367,7 @@ def _get(reference: Any) -> Any:
     """`ray.get`, with errors that say what they mean for the run."""
     try:
         while True:
+            _check_ray()
             with contextlib.suppress(GetTimeoutError):
                 return ray.get(reference, timeout=LOOK_S)
             _check_node()

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Colours that colour-blind readers can tell apart (Okabe & Ito); shapes and dashes differ as well, for print.
-BLUE, ORANGE, GREY, SHADE = "#0072B2", "#D55E00", "#5c5c5c", "#ececec"
+BLUE, ORANGE, GREY, SHADE, GREEN = "#0072B2", "#D55E00", "#5c5c5c", "#ececec", "#009E73"
+COLOURS = {"processes": (BLUE, "-"), "threads": (GREEN, "--")}
+"""Where both modes are in one picture."""
 MANY_POINTS = 8
 """With more points than this only powers of two are named, and efficiencies are left to the table."""
 BESIDE = 2**-0.08
@@ -63,13 +65,13 @@ def _title(figure: Figure, summary: Mapping[str, Any]) -> None:
     where = f"{host.get('hostname', 'unknown host')}, {host.get('cpu_model') or 'unknown CPU'}, {cores}"
     repeats = f"median of {summary['repeats']} repeats" if summary["repeats"] != 1 else "one repeat"
     title = figure.suptitle(
-        f"{_shorten(what, 90)}\n{_shorten(where, 90)}; {_shorten(summary['mode'], 20)}, {repeats}", fontsize=11
+        f"{_shorten(what, 90)}\n{_shorten(where, 90)}; {_shorten(summary['mode'], 24)}, {repeats}", fontsize=11
     )
     title.set_parse_math(False)  # a name may hold a dollar sign
 
 
 def _workers_axis(axes: Axes, summary: Mapping[str, Any]) -> None:
-    workers = [point["workers"] for point in summary["points"]] or [1]
+    workers = sorted({point["workers"] for point in summary["points"]}) or [1]
     margin = 1.3 if len(workers) > 1 else 2
     low, high = min(workers) / margin, max(workers) * margin
     powers = [2**power for power in range(11) if low <= 2**power <= high]
@@ -91,7 +93,7 @@ def _workers_axis(axes: Axes, summary: Mapping[str, Any]) -> None:
 def _draw_speedup(axes: Axes, summary: Mapping[str, Any]) -> None:
     axes.set_ylabel("sequential time / time with N workers")
     points = [point for point in summary["points"] if point["speedup"] is not None]
-    few = 0 < len(points) <= MANY_POINTS
+    few = 0 < len(points) <= MANY_POINTS and len(_by_mode(summary["points"])) == 1
     axes.set_title(f"Speedup{' (and efficiency)' if few else ''}", fontsize=11, loc="left", weight="bold")
     if not points:
         why = "no number of workers completed a task"
@@ -135,7 +137,7 @@ def _draw_throughput(axes: Axes, summary: Mapping[str, Any], measurements: Seque
         [trial.workers * BESIDE if trial.workers else edge / BESIDE**0.5 for trial in trials],
         rates,
         s=20,
-        c=[BLUE if trial.workers else ORANGE for trial in trials],
+        c=[_colour(trial, measurements) if trial.workers else ORANGE for trial in trials],
         alpha=0.4,
         linewidths=0,
         zorder=2,
@@ -144,7 +146,8 @@ def _draw_throughput(axes: Axes, summary: Mapping[str, Any], measurements: Seque
     points = [point for point in summary["points"] if point["tasks_per_s"] is not None]
     _draw_points(axes, points, "tasks_per_s")
     for point in points:
-        if point["workers"] == summary["recommendation"]["workers"]:
+        recommended = summary["recommendation"]
+        if point["workers"] == recommended["workers"] and recommended.get("mode") in (None, point.get("mode")):
             at = (point["workers"], point["tasks_per_s"])
             axes.plot(*at, "o", ms=15, mfc="none", mec="black", mew=1.3, ls="none", label="recommended", zorder=6)
     failed = [point["workers"] for point in summary["points"] if point["wall_s"] is None]
@@ -156,9 +159,29 @@ def _draw_throughput(axes: Axes, summary: Mapping[str, Any], measurements: Seque
     axes.set_ylim(0, (max(rates, default=0) or 1) * 1.12)
 
 
+def _by_mode(points: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    modes: dict[str, list[Mapping[str, Any]]] = {}
+    for point in points:
+        modes.setdefault(point.get("mode") or "processes", []).append(point)
+    return modes
+
+
+def _colour(trial: Measurement, measurements: Sequence[Measurement]) -> str:
+    compares = len({one.mode for one in measurements if one.workers}) > 1
+    return COLOURS[trial.mode or "processes"][0] if compares else BLUE
+
+
 def _draw_points(axes: Axes, points: Sequence[Mapping[str, Any]], key: str) -> None:
     """Medians with their intervals and a line through them; hollow where the cluster served fewer slots."""
-    axes.plot([point["workers"] for point in points], [point[key] for point in points], color=BLUE, lw=1.6, zorder=3)
+    modes = _by_mode(points)
+    for mode, mine in modes.items():
+        _draw_line(axes, mine, key, *(COLOURS[mode] if len(modes) > 1 else (BLUE, "-")), f"{mode}: " * (len(modes) > 1))
+
+
+def _draw_line(axes: Axes, points: Sequence[Mapping[str, Any]], key: str, colour: str, dashes: str, whose: str) -> None:
+    axes.plot(
+        [point["workers"] for point in points], [point[key] for point in points], dashes, color=colour, lw=1.6, zorder=3
+    )
     known = [point for point in points if point[f"{key}_ci95"]]
     if known:
         axes.errorbar(
@@ -169,22 +192,23 @@ def _draw_points(axes: Axes, points: Sequence[Mapping[str, Any]], key: str) -> N
                 [max(0.0, point[f"{key}_ci95"][1] - point[key]) for point in known],
             ],
             fmt="none",
-            ecolor=BLUE,
+            ecolor=colour,
             elinewidth=1.6,
             capsize=4,
             zorder=4,
         )
-    median = "median, with 95 % interval" if known else "median, too few repeats for an interval"
-    for served, fill, label in ((True, BLUE, median), (False, "white", "the cluster served fewer slots")):
+    median = f"{whose}median, with 95 % interval" if known else f"{whose}median, too few repeats for an interval"
+    fewer = f"{whose}the cluster served fewer slots"
+    for served, fill, label in ((True, colour, median), (False, "white", fewer)):
         shown = [point for point in points if served == _fully_served(point)]
         if shown:
             axes.plot(
                 [point["workers"] for point in shown],
                 [point[key] for point in shown],
-                "o",
+                "o" if colour == BLUE else "s",
                 ms=6.5,
                 mfc=fill,
-                mec=BLUE,
+                mec=colour,
                 mew=1.8,
                 ls="none",
                 label=label,

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from dfz_ray.errors import InvalidInput, Problem
 
 Kind = Literal["baseline", "point"]
+Mode = Literal["processes", "threads"]
 
 CLOCK_RESOLUTION_S = 1e-9
 
@@ -58,6 +59,8 @@ class Measurement:
     """Slots that the cluster could run at once; None for the baseline."""
     started_at: float
     """Unix seconds."""
+    mode: Mode | None = None
+    """Whether each task had a process, or several shared one, on threads; None for the baseline."""
     load: float | None = None
     """The host's 1-minute load average just before the trial."""
     error: str | None = None

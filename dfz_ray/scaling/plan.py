@@ -10,6 +10,7 @@ from typing import Any
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import InvalidInput, MissingExtra, Problem
+from dfz_ray.scaling.measurement import Mode
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.problems import show
 
@@ -25,7 +26,7 @@ DEFAULT_STUDY: dict[str, dict[str, Any]] = {
         "parameters": {"epochs": 6, "difficulty": "easy"},
     },
 }
-"""All three domains, tasks of a tenth of a second and more, about six seconds of work on one core."""
+"""Circuits, mazes and classifiers, tasks of a tenth of a second and more, about six seconds of work on one core."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Trial:
     """Slots, or BASELINE."""
     repeat: int
     order: int
+    mode: Mode = "processes"
 
 
 @dataclass(frozen=True)
@@ -47,22 +49,29 @@ class Plan:
     seed: int
 
     @property
+    def modes(self) -> tuple[Mode, ...]:
+        """Those that are measured."""
+        return tuple(sorted({trial.mode for trial in self.trials}))
+
+    @property
     def cpus_per_task(self) -> float:
         """The most CPUs that a task of the batch declares."""
         return max(task.resources.cpus for task in self.batch.tasks)
 
 
-def make_plan(batch: Batch, worker_counts: Sequence[int], repeats: int, seed: int) -> Plan:
-    """Plan a study: in each repeat the baseline and every worker count once, in a random order of its own.
+def make_plan(
+    batch: Batch, worker_counts: Sequence[int], repeats: int, seed: int, modes: Sequence[Mode] = ("processes",)
+) -> Plan:
+    """Plan a study: in each repeat the baseline and every worker count once in each mode, in a random order of its own.
 
     So a machine that becomes slower or faster meanwhile does so for all of them (Hoefler and Belli, SC'15).
     """
     rng = random.Random(seed)  # noqa: S311 - no secret is drawn
     trials: list[Trial] = []
     for repeat in range(repeats):
-        points = [BASELINE, *worker_counts]
+        points = [(BASELINE, modes[0]), *[(workers, mode) for mode in modes for workers in worker_counts]]
         rng.shuffle(points)
-        trials.extend(Trial(workers, repeat, order) for order, workers in enumerate(points, len(trials)))
+        trials.extend(Trial(workers, repeat, order, mode) for order, (workers, mode) in enumerate(points, len(trials)))
     return Plan(batch, tuple(trials), seed)
 
 

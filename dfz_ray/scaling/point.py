@@ -13,7 +13,7 @@ from dfz_ray.scaling.estimate import (
     estimate_speedup,
     estimate_throughput,
 )
-from dfz_ray.scaling.measurement import Measurement
+from dfz_ray.scaling.measurement import Measurement, Mode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ class Point:
     """The fewest slots that the cluster could run at once in any repeat."""
     oversubscribed: bool
     """Whether the workers' CPUs are more than the physical cores."""
+    mode: Mode = "processes"
 
     @property
     def digest(self) -> str | None:
@@ -68,15 +69,15 @@ def estimate_points(
         seed: of the bootstrap.
 
     Returns:
-        The baseline (None if it was not measured) and the points by their number of workers.
+        The baseline (None if it was not measured) and the points by their number of workers, and mode.
     """
-    groups: dict[int, list[Measurement]] = {}
+    groups: dict[tuple[int, Mode], list[Measurement]] = {}
     for measurement in measurements:
-        groups.setdefault(measurement.workers, []).append(measurement)
-    sequential = groups.get(0, [])
+        groups.setdefault((measurement.workers, measurement.mode or "processes"), []).append(measurement)
+    sequential = groups.get((0, "processes"), [])
     points = [
         _summarise(trials, sequential, workers * cpus_per_task > physical_cores, seed)
-        for workers, trials in sorted(groups.items())
+        for (workers, _), trials in sorted(groups.items())
     ]
     if sequential:
         return points[0], points[1:]
@@ -109,6 +110,7 @@ def _summarise(
         digests=tuple(dict.fromkeys(trial.digest for trial in timed if trial.digest is not None)),
         served=min((trial.served for trial in trials if trial.served is not None), default=None),
         oversubscribed=oversubscribed,
+        mode=trials[0].mode or "processes",
     )
 
 

@@ -135,7 +135,7 @@ def _point_row(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> PointRow
     workers = entry.get("workers", 0)
     highest = entry.get("max_concurrency")
     return PointRow(
-        workers=str(workers) if workers else "sequential",
+        workers=_name_workers(workers, entry.get("mode") if _compares(summary) else None),
         wall_s=_seconds(entry["wall_s"]),
         wall_s_ci95=_interval(entry["wall_s_ci95"]),
         speedup=_number(entry.get("speedup"), "x"),
@@ -150,14 +150,29 @@ def _point_row(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> PointRow
         repeats=str(entry["repeats"]),
         digest=entry["digest"] or NOTHING,
         notes=tuple(_notes(entry, summary)),
-        recommended=workers == summary["recommendation"]["workers"],
+        recommended=_is_recommended(entry, summary),
     )
+
+
+def _compares(summary: Mapping[str, Any]) -> bool:
+    """Whether two modes were measured."""
+    return len({point.get("mode") for point in summary["points"]}) > 1
+
+
+def _name_workers(workers: int, mode: str | None) -> str:
+    return " ".join(filter(None, (str(workers), mode))) if workers else "sequential"
+
+
+def _is_recommended(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
+    recommended = summary["recommendation"]
+    workers = entry.get("workers", 0)
+    return workers == recommended["workers"] and (not workers or recommended.get("mode") in (None, entry.get("mode")))
 
 
 def _notes(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     workers = entry.get("workers", 0)
     notes = []
-    if workers == summary["recommendation"]["workers"]:
+    if _is_recommended(entry, summary):
         notes.append("recommended")
     if entry["errors"]:
         trials = entry["repeats"] + len(entry["errors"])
@@ -196,10 +211,11 @@ class TrialRow:
 
 def trial_rows(measurements: Sequence[Measurement]) -> list[TrialRow]:
     """All trials in the order in which they ran."""
+    compares = len({trial.mode for trial in measurements if trial.workers}) > 1
     return [
         TrialRow(
             order=str(trial.order + 1),
-            workers=str(trial.workers) if trial.workers else "sequential",
+            workers=_name_workers(trial.workers, trial.mode if compares else None),
             repeat=str(trial.repeat + 1),
             started=datetime.fromtimestamp(trial.started_at, UTC).strftime("%H:%M:%S"),
             wall_s=_seconds(trial.wall_s),

@@ -20,6 +20,7 @@ from dfz_ray.results import read_results
 from dfz_ray.runtime.connection import connect, usable_cores
 from dfz_ray.runtime.nodes import live_nodes
 from dfz_ray.runtime.run_handle import RunHandle
+from dfz_ray.runtime.slot_plan import SlotPlan
 from dfz_ray.runtime.warm_up import Sample, WarmUp, warm_workers
 from dfz_ray.scaling.host import host_facts
 from dfz_ray.scaling.measurement import Measurement, append_measurement
@@ -67,6 +68,14 @@ class Study:
         nodes = live_nodes()
         return of_this_host if len(nodes) <= 1 else int(sum(node.get("CPU", 0) for node in nodes))
 
+    def _width(self, trial: Trial) -> int:
+        """How many tasks share a process: with threads there are no more processes than cores."""
+        if trial.mode == "processes":
+            return 1
+        nodes = live_nodes()
+        cores = usable_cores() if len(nodes) <= 1 else int(sum(node.get("CPU", 0) for node in nodes))
+        return math.ceil(trial.workers / max(1, min(trial.workers, cores)))
+
     def _warm(self, workers: int) -> WarmUp:
         return warm_workers(self._samples, workers, self._idle_workers, self._plan.batch.files)
 
@@ -105,9 +114,10 @@ class Study:
     def _point(self, trial: Trial) -> Measurement:
         started_at, load = time.time(), os.getloadavg()[0]
         try:
-            warm = self._warm(trial.workers)
+            width = self._width(trial)
+            warm = self._warm(math.ceil(trial.workers / width))
             with _scratch_folder() as folder:
-                handle = RunHandle(folder, self._plan.batch.name, trial.workers, self._settings)
+                handle = RunHandle(folder, self._plan.batch.name, SlotPlan(trial.workers, width), self._settings)
                 try:
                     begun = time.perf_counter()
                     handle.submit(self._plan.batch, self._domains)
@@ -133,7 +143,8 @@ class Study:
             avg_concurrency=sum(results.metrics["task_durations"]) / wall_s,
             max_concurrency=results.metrics["max_concurrency"],
             busy_s=sum(results.metrics["task_durations"]),
-            served=warm.served,
+            served=min(trial.workers, warm.served * width),
+            mode=trial.mode,
             started_at=started_at,
             load=load,
         )
@@ -155,6 +166,7 @@ class Study:
             max_concurrency=None,
             busy_s=None,
             served=None,
+            mode=None if trial.workers == BASELINE else trial.mode,
             started_at=started_at,
             load=load,
             error=str(error),

@@ -31,7 +31,7 @@ def build_summary(
     Args:
         host: the facts of `host_facts`.
         batch: `domains` and `count` of the batch; other keys are kept.
-        mode: `processes` or `threads`.
+        mode: `processes`, `threads`, or `processes and threads`.
         measurements: all trials, in any order.
         physical_cores: of the cluster, as far as this study may use them.
         cpus_per_task: the most that one task of the batch declares.
@@ -53,7 +53,7 @@ def build_summary(
         "baseline": _baseline_entry(baseline),
         "points": [_point_entry(point) for point in points],
         "fits": {"amdahl": None, "usl": None},
-        "recommendation": asdict(recommend(points, baseline, physical_cores=physical_cores)),
+        "recommendation": _recommend(points, baseline, physical_cores),
         "digests_equal": _digests_equal(baseline, points),
         "physical_cores": physical_cores,
         "cpus_per_task": cpus_per_task,
@@ -101,7 +101,29 @@ def _point_entry(point: Point) -> dict[str, Any]:
         "warm_up_s": point.warm_up_s,
         "repeats": point.repeats,
         "errors": list(point.errors),
+        "mode": point.mode,
     }
+
+
+def _recommend(points: Sequence[Point], baseline: Point | None, physical_cores: int) -> dict[str, Any]:
+    """The recommendation; where two modes were measured that of the better one, with the mode."""
+    modes = sorted({point.mode for point in points})
+    if len(modes) < 2:
+        return asdict(recommend(points, baseline, physical_cores=physical_cores))
+    found, rates = {}, {}
+    for mode in modes:
+        mine = [point for point in points if point.mode == mode]
+        found[mode] = recommend(mine, baseline, physical_cores=physical_cores)
+        chosen = next((point for point in mine if point.workers == found[mode].workers), None)
+        rates[mode] = chosen.tasks_per_s.value if chosen is not None and chosen.tasks_per_s else 0.0
+    best, other = sorted(modes, key=lambda mode: -rates[mode])
+    reason = f"with {best}: {found[best].reason}; with {other}: "
+    if rates[best] and rates[other]:
+        share = 100 * rates[other] / rates[best]
+        reason += f"{share:.0f} % of that throughput, at the best number of workers there ({found[other].workers})"
+    else:
+        reason += found[other].reason
+    return {"workers": found[best].workers, "mode": best if rates[best] else None, "reason": reason}
 
 
 def _value(estimate: Estimate | None) -> float | None:

@@ -50,3 +50,8 @@ class Batch:
     tasks: tuple[Task, ...]
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """The files that parameters name: SHA-256 in hex, content."""
+
+    def shapes(self) -> list[Resources]:
+        """What its tasks ask for, each shape once."""
+        distinct = {id(task.resources): task.resources for task in self.tasks}  # tasks that are alike share the object
+        return list({shape.key(): shape for shape in distinct.values()}.values())

@@ -1,4 +1,4 @@
-"""The DFZ interface: scripts written for the old module run with their import line changed."""
+"""The DFZ adapter and plugin: batches, single tasks, records, metrics, hooks, and what a process that ends does."""
 
 from __future__ import annotations
 
@@ -7,86 +7,67 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
-from dfz_ray import ConcurrentDFZAdapter, InvalidInput
+from dfz_ray import ConcurrentCTMAbsoluteZeroPlugin, ConcurrentDFZAdapter, create_concurrent_dfz_plugin, domain
+from dfz_ray.runtime.run_handle import get_manager
+from dfz_ray.runtime.worker import ship_by_value
+
+ship_by_value(sys.modules[__name__])  # tasks call functions of this module
 
 ROOT = Path(__file__).parents[2]
-
-BASIC_USAGE = """
-import asyncio
-from dfz_ray import ConcurrentDFZAdapter
-
-async def main():
-    # Create a concurrent DFZ adapter with 4 workers
-    adapter = ConcurrentDFZAdapter(
-        config={"config_path": "configs/default.yaml"},
-        max_workers=4
-    )
-
-    # Initialize the adapter
-    await adapter.initialize()
-
-    # Define a batch of tasks
-    tasks = [
-        {
-            "id": "task_1",
-            "domain": "quantum",
-            "description": "Quantum task 1",
-            "parameters": {
-                "algorithm": "vqe",
-                "num_qubits": 5,
-                "noise_level": 0.01,
-                "circuit_depth": 4
-            }
-        },
-        {
-            "id": "task_2",
-            "domain": "quantum",
-            "description": "Quantum task 2",
-            "parameters": {
-                "algorithm": "grover",
-                "num_qubits": 6,
-                "noise_level": 0.02,
-                "circuit_depth": 3
-            }
-        }
-    ]
-
-    # Execute tasks concurrently
-    result = await adapter.execute_tasks_batch(tasks, wait=True)
-
-    # Process results
-    for task_id, task_result in result["results"].items():
-        print(f"Task {task_id}: {task_result['status']}")
-
-asyncio.run(main())
-"""
+RECORD_KEYS = {"task_id", "status", "start_time", "end_time", "duration", "result"}
+ANSWER_KEYS = {"task_id", "status", "start_time", "end_time", "duration", "result"}
 
 
-def test_basic_usage_runs_as_written() -> None:
-    """The seed document's first example runs with only its import line changed, and says nothing on stderr."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", BASIC_USAGE],
-        cwd=ROOT,
-        env={**os.environ, "RAY_ADDRESS": "local"},  # whatever Ray may have been left on this machine
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.stdout == "Task task_1: completed\nTask task_2: completed\n"
-    assert done.stderr == ""
-    assert done.returncode == 0
+@domain("held_while_file_exists")
+def hold(path: str, most_s: float = 60.0) -> dict[str, Any]:
+    until = time.monotonic() + most_s
+    while Path(path).exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    return {"held": path}
+
+
+@domain("tagged")
+def tag(value: int, busy_s: float = 0.0) -> dict[str, Any]:
+    until = time.monotonic() + busy_s
+    while time.monotonic() < until:
+        pass
+    return {"value": value, "pid": os.getpid()}
+
+
+@domain("fails_at_first")
+def fail_at_first(path: str) -> dict[str, Any]:
+    if Path(path).exists():
+        Path(path).unlink()
+        raise RuntimeError("not yet")
+    return {}
 
 
 @pytest.fixture
 def adapter(cluster: None) -> ConcurrentDFZAdapter:
     return ConcurrentDFZAdapter(config={"config_path": None}, max_workers=2)
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Path:
+    """A file that holds tasks as long as it exists."""
+    path = tmp_path / "door"
+    path.touch()
+    return path
+
+
+def held_task(door: Path, task_id: str = "held") -> dict[str, Any]:
+    return {"id": task_id, "domain": "held_while_file_exists", "parameters": {"path": str(door)}}
 
 
 def mixed_tasks() -> list[dict[str, Any]]:
@@ -101,29 +82,42 @@ def mixed_tasks() -> list[dict[str, Any]]:
     ]
 
 
+async def status_becomes(adapter: ConcurrentDFZAdapter, task_id: str, status: str) -> dict[str, Any]:
+    until = time.monotonic() + 60
+    while (record := adapter.get_task_status(task_id))["status"] != status:
+        assert time.monotonic() < until, record
+        await asyncio.sleep(0.01)
+    return record
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
 def test_a_batch_mixes_the_three_domains(adapter: ConcurrentDFZAdapter) -> None:
     """One batch holds tasks of all domains, with NumPy scalars as parameters; each has a record and a future."""
     answer = asyncio.run(adapter.execute_tasks_batch(mixed_tasks()))
-    assert list(answer["results"]) == ["q", "m", "i"]
+    assert list(answer["results"]) == list(answer["futures"]) == ["q", "m", "i"]
     for task_id, record in answer["results"].items():
-        assert record["status"] == "completed"
-        assert record["result"]["status"] == "success"
+        assert (record["status"], set(record)) == ("completed", RECORD_KEYS)
+        assert (record["result"]["status"], set(record["result"])) == ("success", ANSWER_KEYS)
         assert 0 <= record["result"]["result"]["main_score"] <= 1
         assert record["duration"] == pytest.approx(record["end_time"] - record["start_time"])
-        assert answer["futures"][task_id].result() is record
+        assert isinstance(answer["futures"][task_id], Future)
+        assert answer["futures"][task_id].result() == record["result"]
     assert answer["metrics"]["successful_tasks"] == 3
 
 
 def test_foreground_and_batch_give_the_same_answer(adapter: ConcurrentDFZAdapter) -> None:
-    """The same task has the same result one by one and in a batch; callers may add keys of their own."""
+    """The same task has the same result one by one, in a batch, and again; callers may add keys of their own."""
     task = {"id": "same", "domain": "quantum", "parameters": {"algorithm": "grover", "num_qubits": 4}}
     alone = asyncio.run(adapter.execute_task(task))
-    record = asyncio.run(adapter.execute_tasks_batch([task]))["results"]["same"]
-    assert alone["status"] == "success"
-    assert alone["result"] == record["result"]["result"]
-    record.update(record["result"])
+    records = [asyncio.run(adapter.execute_tasks_batch([task]))["results"]["same"] for _ in range(2)]
+    assert (alone["status"], set(alone)) == ("success", ANSWER_KEYS)
+    assert alone["result"] == records[0]["result"]["result"] == records[1]["result"]["result"]
+    assert records[0]["start_time"] < records[1]["start_time"]  # the work is done anew
+    records[0].update(records[0]["result"])
     alone["mode"] = "sequential"
-    assert record["status"] == "success"
+    assert records[0]["status"] == "success"
 
 
 def test_a_task_that_cannot_be_fails_alone(adapter: ConcurrentDFZAdapter) -> None:
@@ -133,67 +127,432 @@ def test_a_task_that_cannot_be_fails_alone(adapter: ConcurrentDFZAdapter) -> Non
         {"id": "unknown", "domain": "mase", "parameters": {}},
         {"id": "range", "domain": "quantum", "parameters": {"algorithm": "ghz", "num_qubits": 99}},
     ]
-    results = asyncio.run(adapter.execute_tasks_batch(tasks))["results"]
+    answer = asyncio.run(adapter.execute_tasks_batch(tasks))
+    results = answer["results"]
     assert [results[task_id]["status"] for task_id in ("ok", "unknown", "range")] == ["completed", "failed", "failed"]
     assert "did you mean 'maze'?" in results["unknown"]["error"]
     assert "num_qubits: found 99" in results["range"]["error"]
+    assert answer["futures"]["range"].result()["status"] == "error"
+    assert (answer["metrics"]["failed_tasks"], answer["metrics"]["success_rate"]) == (2, pytest.approx(1 / 3))
     assert asyncio.run(adapter.execute_task(tasks[1]))["status"] == "error"
 
 
-def test_unknown_parameters_of_old_scripts_are_left_out_with_a_warning(
-    adapter: ConcurrentDFZAdapter, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Parameters that the old system ignored do not fail a task; one warning names them."""
+def test_unknown_parameters_of_old_scripts_are_left_out_with_a_warning(adapter: ConcurrentDFZAdapter) -> None:
+    """Parameters that the old system ignored do not fail a task; one warning names them, and the script's line."""
     task = {"domain": "maze", "parameters": {"size_x": 5, "size_y": 5, "colour": "red", "seed": 3}}
-    with caplog.at_level(logging.WARNING, logger="dfz_ray"):
-        answer = asyncio.run(adapter.execute_task(task))
-    assert answer["status"] == "success"
-    assert [record.message for record in caplog.records] == ["left out, for domain maze does not know them: colour"]
+
+    async def main() -> dict[str, Any]:
+        return await adapter.execute_tasks_batch([task, task])
+
+    with pytest.warns(UserWarning, match="maze: colour") as told:
+        answer = asyncio.run(main())
+    assert [record["status"] for record in answer["results"].values()] == ["completed", "completed"]
+    assert [one.filename for one in told] == [__file__]
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_parameters_of_older_image_and_sorting_tasks_are_real(adapter: ConcurrentDFZAdapter) -> None:
+    """Size, categories, augmentation and model of images, and the algorithm of a sort, are used and not left out."""
+    image = {"image_size": np.int64(32), "num_categories": np.int64(2), "augmentation": np.bool_(True)}
+    sort = {"list_length": np.int64(50), "value_range": [1, 9], "list_type": "almost_sorted"}
+    tasks = [
+        {"id": "i", "domain": "image_classification", "parameters": {**image, "model_type": np.str_("cnn")}},
+        {"id": "s", "domain": "sorting", "parameters": {**sort, "algorithm": np.str_("heapsort")}},
+    ]
+    results = asyncio.run(adapter.execute_tasks_batch(tasks))["results"]
+    images, sorting = (results[name]["result"]["result"] for name in "is")
+    assert images["model_details"]["image_size"] == [1, 32, 32]
+    assert images["classes"] == ["0", "1"]
+    assert (sorting["algorithm"], sorting["is_sorted"]) == ("heapsort", True)
 
 
 def test_a_repeated_id_is_told_apart(adapter: ConcurrentDFZAdapter) -> None:
-    """Two tasks of one batch with the same id both run, on the same seed; the second is stored as id#2."""
+    """Two tasks of one batch with the same id both run, on the same seed; the second is id#2."""
     task = {"id": "twin", "domain": "maze", "parameters": {"size_x": 6, "size_y": 6}}
     results = asyncio.run(adapter.execute_tasks_batch([task, task]))["results"]
     assert list(results) == ["twin", "twin#2"]
     assert results["twin"]["result"]["result"]["path"] == results["twin#2"]["result"]["result"]["path"]
 
 
-def test_the_event_loop_goes_on_while_a_batch_runs(adapter: ConcurrentDFZAdapter) -> None:
-    """Waiting for a batch does not block the event loop: a heartbeat beside it never misses half a second."""
+def test_a_batch_goes_on_in_the_background(adapter: ConcurrentDFZAdapter, door: Path) -> None:
+    """With `wait=False` a batch returns at once, without results; polling tells of each task once, as it ends."""
 
-    async def beat(gaps: list[float]) -> None:
-        last = time.monotonic()
-        while True:
-            await asyncio.sleep(0.02)
-            gaps.append(time.monotonic() - last)
-            last = time.monotonic()
+    async def main() -> dict[str, dict[str, Any]]:
+        free = [{"id": f"m{n}", "domain": "maze", "parameters": {"size_x": 5, "size_y": 5}} for n in range(3)]
+        answer = await adapter.execute_tasks_batch([held_task(door), *free], wait=False)
+        assert "results" not in answer
+        assert list(answer["futures"]) == ["held", "m0", "m1", "m2"]
+        running = await status_becomes(adapter, "held", "running")
+        assert running["elapsed"] >= 0
+        collected: dict[str, dict[str, Any]] = {}
+        while len(collected) < 4:
+            if len(collected) == 3:
+                assert "held" not in collected
+                door.unlink(missing_ok=True)
+            new = adapter.collect_completed_tasks()
+            assert not set(new) & set(collected)
+            collected |= new
+            await asyncio.sleep(0.01)
+        return collected
 
-    async def main() -> list[float]:
-        gaps: list[float] = []
-        heart = asyncio.create_task(beat(gaps))
-        tasks = [{"domain": "maze", "parameters": {"size_x": 100, "size_y": 100}} for _ in range(50)]
-        await adapter.execute_tasks_batch(tasks)
-        heart.cancel()
-        return gaps
+    collected = asyncio.run(main())
+    assert {record["status"] for record in collected.values()} == {"completed"}
+    assert adapter.collect_completed_tasks() == {}
+    assert adapter.get_task_status("never")["status"] == "unknown"
 
-    gaps = asyncio.run(main())
-    assert len(gaps) >= 3
-    assert max(gaps) < 0.5
+
+def test_after_a_timeout_the_rest_goes_on(adapter: ConcurrentDFZAdapter, door: Path) -> None:
+    """A batch whose time is up returns what has ended; the rest goes on, and its futures end later."""
+
+    async def main() -> None:
+        free = {"id": "free", "domain": "maze", "parameters": {"size_x": 5, "size_y": 5}}
+        await adapter.execute_tasks_batch([free])
+        answer = await adapter.execute_tasks_batch([held_task(door), free], timeout=3)
+        assert list(answer["results"]) == ["free"]
+        assert answer["metrics"]["total_tasks"] == 2
+        assert not answer["futures"]["held"].done()
+        door.unlink()
+        held = await asyncio.to_thread(answer["futures"]["held"].result, 60)
+        assert held["result"] == {"held": str(door)}
+
+    asyncio.run(main())
+
+
+def test_one_task_is_submitted_and_awaited(adapter: ConcurrentDFZAdapter, door: Path) -> None:
+    """A task that is submitted alone gives a future to be awaited; cancelled before it begins, it never runs."""
+
+    async def main() -> None:
+        holding = [await adapter.execute_task_concurrent(held_task(door, name)) for name in ("a", "b")]
+        await status_becomes(adapter, "a", "running")
+        await status_becomes(adapter, "b", "running")
+        waits = await adapter.execute_task_concurrent({"id": "w", "domain": "maze", "parameters": {"size_x": 5}})
+        assert adapter.get_task_status("w")["status"] == "pending"
+        waits.cancel()
+        await status_becomes(adapter, "w", "cancelled")
+        door.unlink()
+        assert {(await future)["status"] for future in holding} == {"success"}
+
+    asyncio.run(main())
+
+
+def test_max_workers_caps_all_batches_together(cluster: None) -> None:
+    """Batches that run at the same time share the workers of their adapter: with one, no two tasks overlap."""
+    adapter = ConcurrentDFZAdapter(max_workers=1)
+    assert adapter.plugin.task_manager.max_workers == 1
+
+    async def main() -> None:
+        tasks = [{"domain": "tagged", "parameters": {"value": n, "busy_s": 0.05}} for n in range(5)]
+        await asyncio.gather(*(adapter.execute_tasks_batch(tasks) for _ in range(3)))
+
+    asyncio.run(main())
+    metrics = adapter.get_performance_metrics()["concurrent"]
+    assert (metrics["total_tasks"], metrics["max_concurrency"]) == (15, 1)
+
+
+def test_tasks_may_say_how_they_are_treated(cluster: None, door: Path) -> None:
+    """A task of the adapter may have a priority, a deadline, retries and resources, as those of batch files."""
+    adapter = ConcurrentDFZAdapter(max_workers=1)
+
+    def treated(task_id: str, **more: Any) -> dict[str, Any]:
+        return {"id": task_id, "domain": "tagged", "parameters": {"value": 1}, **more}
+
+    async def main() -> dict[str, Any]:
+        late = {**held_task(door, "late"), "policy": {"timeout_s": 0.5}}
+        await adapter.execute_tasks_batch([late], wait=False)
+        await status_becomes(adapter, "late", "running")
+        tasks = [
+            *(treated(f"low{n}") for n in range(3)),
+            treated("high", policy={"priority": 5}),
+            treated("huge", resources={"cpus": 1000}),
+            {"id": "flaky", "domain": "fails_at_first", "parameters": {"path": str(door)}}
+            | {"policy": {"max_attempts": 2, "retry_on": ["exception"], "backoff": {"first_s": 0.01}}},
+        ]
+        return {**(await adapter.execute_tasks_batch(tasks))["results"], "late": adapter.get_task_status("late")}
+
+    results = asyncio.run(main())
+    assert (results["late"]["status"], results["late"]["error"].partition(":")[0]) == ("failed", "timeout")
+    assert (results["huge"]["status"], results["huge"]["error"].partition(":")[0]) == ("failed", "infeasible")
+    assert results["flaky"]["status"] == "completed"
+    assert results["high"]["start_time"] < min(results[f"low{n}"]["start_time"] for n in range(3))
+
+
+def test_debug_logging_tells_of_each_task(adapter: ConcurrentDFZAdapter, caplog: pytest.LogCaptureFixture) -> None:
+    """At level DEBUG the logger dfz_ray tells how each task of an adapter has ended."""
+    tasks = [{"id": "fine", "domain": "tagged", "parameters": {"value": 1}}, {"id": "bad", "domain": "mase"}]
+    with caplog.at_level(logging.DEBUG, "dfz_ray"):
+        asyncio.run(adapter.execute_tasks_batch(tasks))
+    told = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith("task fine: completed after") for line in told)
+    assert any(line.startswith("task bad: failed: ") and "did you mean 'maze'?" in line for line in told)
+
+
+def test_ten_adapters_do_not_disturb_each_other(cluster: None) -> None:
+    """Ten adapters with a batch each, at once and with the same task ids: every result is its own."""
+
+    async def run_one(number: int) -> list[int]:
+        adapter = ConcurrentDFZAdapter(config={"config_path": None}, max_workers=np.int64(2))
+        await adapter.initialize()
+        tasks = [{"id": f"task_{n}", "domain": "tagged", "parameters": {"value": 100 * number + n}} for n in range(20)]
+        results = (await adapter.execute_tasks_batch(tasks))["results"]
+        await adapter.shutdown()
+        return [results[f"task_{n}"]["result"]["result"]["value"] for n in range(20)]
+
+    async def main() -> list[list[int]]:
+        return await asyncio.gather(*(run_one(number) for number in range(10)))
+
+    assert asyncio.run(main()) == [[100 * number + n for n in range(20)] for number in range(10)]
+
+
+def test_a_lost_manager_costs_nothing(adapter: ConcurrentDFZAdapter) -> None:
+    """Where the actor that manages a batch is killed, another one goes on with it: every task has its own result."""
+
+    async def main() -> dict[str, Any]:
+        tasks = [{"id": f"t{n}", "domain": "tagged", "parameters": {"value": n, "busy_s": 0.02}} for n in range(100)]
+        batch = asyncio.create_task(adapter.execute_tasks_batch(tasks))
+        until = time.monotonic() + 60
+        while not adapter.collect_completed_tasks():
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
+        ray.kill(get_manager())
+        return (await batch)["results"]
+
+    results = asyncio.run(main())
+    assert [results[f"t{n}"]["result"]["result"]["value"] for n in range(100)] == list(range(100))
 
 
 def test_metrics_add_up_over_batches(adapter: ConcurrentDFZAdapter) -> None:
-    """The performance metrics count every batch of the adapter."""
+    """The performance metrics count every batch of the adapter, with the keys that scripts read."""
     for _ in range(2):
         asyncio.run(adapter.execute_tasks_batch(mixed_tasks()[:2]))
     metrics = adapter.get_performance_metrics()["concurrent"]
+    assert set(metrics) == {
+        *("total_tasks", "successful_tasks", "failed_tasks", "success_rate", "failure_rate"),
+        *("avg_duration", "min_duration", "max_duration", "avg_concurrency", "max_concurrency"),
+        *("task_durations", "concurrent_executions", "total_duration", "throughput", "utilization"),
+    }
     assert metrics["total_tasks"] == metrics["successful_tasks"] == 4
+    assert (metrics["success_rate"], metrics["failure_rate"]) == (1.0, 0.0)
     assert metrics["max_concurrency"] <= 2
     assert len(metrics["task_durations"]) == 4
 
 
-@pytest.mark.parametrize("config", [{"config_path": "nowhere.yaml"}, {"max_wrkers": 2}])
-def test_a_wrong_configuration_is_told(config: dict[str, Any]) -> None:
-    """A configuration file that is missing, or a setting that is misspelt, is refused at once."""
-    with pytest.raises(InvalidInput):
-        ConcurrentDFZAdapter(config=config)
+def test_an_adapter_is_an_async_context_manager(cluster: None) -> None:
+    """`async with` initializes an adapter, and waits for its tasks in the end; then it takes none, and still tells."""
+
+    async def main() -> ConcurrentDFZAdapter:
+        async with ConcurrentDFZAdapter(max_workers=1) as adapter:
+            await adapter.execute_tasks_batch(
+                [{"id": "t", "domain": "tagged", "parameters": {"value": 1, "busy_s": 0.3}}], wait=False
+            )
+        assert adapter.get_task_status("t")["status"] == "completed"
+        with pytest.raises(RuntimeError, match="shutdown"):
+            await adapter.execute_tasks_batch([{"id": "u", "domain": "maze"}])
+        return adapter
+
+    adapter = asyncio.run(main())
+    assert adapter.get_performance_metrics()["concurrent"]["total_tasks"] == 1
+
+
+def test_a_large_result_arrives(adapter: ConcurrentDFZAdapter) -> None:
+    """A result that is too large for the journal is read from its file."""
+    task = {"id": "m", "domain": "maze", "parameters": {"size_x": 199, "size_y": 199, "visual_patterns": True}}
+    record = asyncio.run(adapter.execute_tasks_batch([task]))["results"]["m"]
+    assert record["status"] == "completed"
+    assert record["result"]["result"]["solved"]
+
+
+# --- the plugin, its hooks and its manager ----------------------------------------------------------------------------
+
+
+def test_the_plugin_runs_batches_without_an_event_loop(cluster: None) -> None:
+    """The plugin's calls are plain ones: one task here, one elsewhere, or a batch, with or without waiting."""
+    plugin = create_concurrent_dfz_plugin(max_workers=2)
+    task = {"id": "m", "domain": "maze", "parameters": {"size_x": 8, "size_y": 8}}
+    alone = plugin.execute_task(task, {"user": "x"})
+    elsewhere = plugin.execute_task_concurrent(task).result(60)
+    batch = plugin.execute_tasks_batch([task])["results"]["m"]
+    assert alone["result"]["path"] == elsewhere["result"]["path"] == batch["result"]["result"]["path"]
+    background = plugin.execute_tasks_batch([task], wait=False)
+    assert background["futures"]["m"].result(60)["status"] == "success"
+    found = plugin.get_task("m")
+    assert found is not None
+    assert (found["domain"], found["parameters"], found["status"]) == ("maze", task["parameters"], "completed")
+    assert plugin.get_task("never") is None
+    assert len(plugin.collect_completed_tasks()) == 2  # of the batch that was answered under the same id nothing
+    assert plugin.get_performance_metrics()["concurrent"]["total_tasks"] == 3
+
+
+def test_the_plugin_says_what_it_is() -> None:
+    """The plugin has the name that DFZ knows it by, a version and a description."""
+    plugin = ConcurrentCTMAbsoluteZeroPlugin(None, standalone=True)
+    assert plugin.name == "ctm_az"
+    assert plugin.version
+    assert plugin.description
+    assert (plugin.task_manager.max_workers, plugin.task_manager.use_processes) == (4, True)
+
+
+class HookRegistry:
+    """A DFZ manager as far as plugins know it; it answers messages by turning them round."""
+
+    def __init__(self) -> None:
+        self.hooks: dict[str, Any] = {}
+
+    def register_hook(self, name: str, function: Any) -> None:
+        self.hooks[name] = function
+
+    async def send_message(self, message: str, context: Any) -> dict[str, Any]:
+        return {"content": message[::-1], "context": context}
+
+
+def test_the_hooks_are_registered_with_a_manager(adapter: ConcurrentDFZAdapter) -> None:
+    """A manager gets four coroutine functions: messages pass as they are, tasks are made, domains are found."""
+    manager = HookRegistry()
+
+    async def main() -> None:
+        assert await adapter.initialize(manager) is True
+        hooks = manager.hooks
+        assert set(hooks) == {"pre_message_process", "post_message_process", "task_generation", "intent_detection"}
+        assert await hooks["pre_message_process"]("hello", {}) == "hello"
+        assert await hooks["post_message_process"]({"content": "x"}, {}) == {"content": "x"}
+        assert (await hooks["intent_detection"]("solve a maze", {}))["intents"][0]["name"] == "maze"
+        tasks = await hooks["task_generation"]({"domain": "maze", "count": 2, "parameters": {"size_x": 5}})
+        assert [task["parameters"]["size_x"] for task in tasks] == [5, 5]
+        assert len(await hooks["task_generation"](None)) == 3
+        await adapter.execute_tasks_batch(tasks)
+        told = await hooks["post_message_process"]({"content": "x"}, {})
+        assert set(told["ctm_az"]["completed_tasks"]) == {task["id"] for task in tasks}
+        assert await hooks["post_message_process"]({"content": "y"}, {}) == {"content": "y"}
+        assert await hooks["post_message_process"]("text", {}) == "text"
+        assert await adapter.send_message("abc", {"n": 1}) == {"content": "cba", "context": {"n": 1}}
+        assert [one["role"] for one in adapter.get_conversation_history()] == ["user", "assistant"]
+
+    asyncio.run(main())
+
+
+def test_a_standalone_plugin_registers_no_hooks(cluster: None) -> None:
+    """A standalone plugin registers nothing with a manager."""
+    manager = HookRegistry()
+    plugin = ConcurrentCTMAbsoluteZeroPlugin(standalone=True)
+    assert asyncio.run(plugin.initialize(manager))
+    assert manager.hooks == {}
+
+
+def test_messages_without_a_manager(adapter: ConcurrentDFZAdapter) -> None:
+    """Without a DFZ manager a message is answered with an error, and the conversation is empty."""
+    assert asyncio.run(adapter.send_message("hello")) == {"error": "DFZ not available"}
+    assert adapter.get_conversation_history() == []
+
+
+def test_generated_tasks_run(adapter: ConcurrentDFZAdapter) -> None:
+    """`generate_task` answers a list of tasks, also of one; they run as they are."""
+
+    async def main() -> dict[str, Any]:
+        tasks = await adapter.generate_task("maze")
+        tasks += await adapter.generate_tasks("quantum", 2, {"algorithm": "ghz"}, num_qubits=3)
+        return await adapter.execute_tasks_batch(tasks)
+
+    results = asyncio.run(main())["results"]
+    assert [record["status"] for record in results.values()] == ["completed"] * 3
+
+
+# --- processes that end -----------------------------------------------------------------------------------------------
+
+
+def run_program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "RAY_ADDRESS": "local", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+FORGOTTEN = """
+import asyncio, sys
+from dfz_ray import ConcurrentDFZAdapter, ConcurrentTaskManager, domain
+
+@domain("slow_write")
+def slow_write(path: str) -> dict:
+    import time
+    time.sleep(1)
+    open(path, "w").write("done")
+    return {}
+
+async def main():
+    adapters = [ConcurrentDFZAdapter(max_workers=1) for _ in range(3)]
+    for number, adapter in enumerate(adapters):
+        path = f"{sys.argv[1]}/{number}"
+        await adapter.execute_tasks_batch([{"domain": "slow_write", "parameters": {"path": path}}], wait=False)
+        await adapter.execute_task_concurrent({"domain": "maze", "parameters": {"size_x": 5, "size_y": 5}})
+
+idle = ConcurrentTaskManager()
+asyncio.run(main())
+print("forgot to shut down")
+"""
+
+
+def test_a_script_that_forgets_to_shut_down_ends_cleanly(tmp_path: Path) -> None:
+    """A process that exits waits for the tasks of its adapters, says nothing, and leaves no folder of a run."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as temporary:  # Ray's paths must be short
+        done = run_program("-c", FORGOTTEN, str(tmp_path), TMPDIR=temporary)
+        left = [path.name for path in Path(temporary).iterdir() if path.name.startswith("dfz-")]
+    assert (done.returncode, done.stdout, done.stderr) == (0, "forgot to shut down\n", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
+    assert left == []
+
+
+RAY_ENDED = """
+import atexit, ray
+from dfz_ray import create_concurrent_dfz_plugin
+
+plugin = create_concurrent_dfz_plugin(max_workers=1)
+task = {"id": "m", "domain": "maze", "parameters": {"size_x": 5, "size_y": 5}}
+print(plugin.execute_tasks_batch([task])["results"]["m"]["status"])
+ray.shutdown()
+atexit.register(lambda: print(ray.is_initialized()))
+if AGAIN:
+    print(plugin.execute_tasks_batch([task])["results"]["m"]["status"])
+"""
+
+
+@pytest.mark.parametrize(("again", "said"), [("0", ["False"]), ("1", ["completed", "True"])])
+def test_after_ray_was_shut_down(again: str, said: list[str]) -> None:
+    """After `ray.shutdown()` a further task starts another Ray; nothing else does, nor does the script's end."""
+    done = run_program("-c", RAY_ENDED.replace("AGAIN", again))
+    assert (done.stdout.splitlines(), done.stderr, done.returncode) == (["completed", *said], "", 0)
+
+
+def test_the_event_loop_is_never_blocked() -> None:
+    """From a cold start to the end nothing blocks the event loop for half a second, beyond what a busy machine does.
+
+    A call that does block it is seen, so the test could fail.
+    """
+    done = run_program(str(Path(__file__).with_name("heartbeat_script.py")))
+    assert (done.returncode, done.stderr) == (0, "")
+    gaps = {
+        part: (float(own) - float(beside), int(beats))
+        for part, own, beside, beats in map(str.split, done.stdout.splitlines())
+    }
+    assert gaps.pop("blocked")[0] > 1
+    assert len(gaps) == 10
+    bound_s = min(1.0, 0.5 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))  # a thread waits for a core as well
+    assert {part: gap for part, (gap, _) in gaps.items() if gap > bound_s} == {}
+    assert gaps["initialize"][1] > 20
+
+
+def test_a_batch_waits_without_a_thread_of_the_loop(adapter: ConcurrentDFZAdapter, door: Path) -> None:
+    """However many batches wait, the event loop's own threads stay free for others."""
+
+    async def main() -> None:
+        batches = [asyncio.create_task(adapter.execute_tasks_batch([held_task(door, f"h{n}")])) for n in range(40)]
+        await status_becomes(adapter, "h39", "pending")
+        before = threading.active_count()
+        assert (await adapter.execute_task({"domain": "maze", "parameters": {"size_x": 5}}))["status"] == "success"
+        assert threading.active_count() <= before + 1
+        door.unlink()
+        answers = await asyncio.gather(*batches)
+        assert all(len(answer["results"]) == 1 for answer in answers)
+
+    asyncio.run(main())

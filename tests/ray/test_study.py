@@ -158,3 +158,44 @@ def test_an_address_without_a_ray_is_told(address: str, words: str, tmp_path: Pa
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_study_compares_threads_with_processes(tmp_path: Path) -> None:
+    """With both flags a study measures both modes, interleaved; work that waits is as fast on threads of two cores."""
+    (tmp_path / "nap.py").write_text(
+        "import time\nfrom dfz_ray import domain\n\n"
+        "@domain('nap')\n"
+        "def nap(*, seed: int):\n"
+        "    time.sleep(0.02)\n"
+        "    return seed\n"
+    )
+    done = scale(
+        *("--domain", "nap", "--import", "nap.py", "--count", "120", "--scaling-test", "--max-workers", "2,8"),
+        *("--use-threads", "--use-processes", "--repeats", "2", "--address", "local", "--output", "study"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = read_summary(tmp_path / "study")
+    assert summary["mode"] == "processes and threads"
+    points = {(point["workers"], point["mode"]): point for point in summary["points"]}
+    assert points.keys() == {(number, mode) for number in (2, 8) for mode in ("processes", "threads")}
+    assert {point["digest"] for point in points.values()} == {summary["batch"]["digest"]}
+    assert points[8, "threads"]["max_concurrency"] == 8
+    assert points[8, "threads"]["served"] == 8
+    assert points[8, "threads"]["speedup"] > 3
+    assert "8 threads" in done.stdout
+
+
+def test_a_study_of_threads_alone_says_so(tmp_path: Path) -> None:
+    """With --use-threads alone a study has that mode, and the form of any other."""
+    done = scale(
+        *("--domain", "maze", "--count", "20", "--workers", "4", "--use-threads", "--repeats", "1"),
+        *("--address", "local", "--output", "study"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = read_summary(tmp_path / "study")
+    assert summary["mode"] == "threads"
+    (point,) = summary["points"]
+    assert (point["workers"], point["mode"], point["success_rate"]) == (4, "threads", 1)
+    assert list(summary["recommendation"]) == ["workers", "reason"]

@@ -28,7 +28,7 @@ from dfz_ray.specs.policy import Backoff, Policy
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.task import derive_seed
 
-NAMES = "one of image_classification, maze, quantum"
+NAMES = "one of image_classification, maze, quantum, sorting"
 BATCH_KEYS = "one of defaults, generate, name, seed, tasks"
 TASK_KEYS = "one of description, domain, id, parameters, policy, resources, seed"
 SHAPE_KEYS = "one of cpus, custom, gpus, memory"

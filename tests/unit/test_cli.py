@@ -177,7 +177,7 @@ REFUSALS = [
     (["scale", "mazes.yaml"], "Got unexpected extra argument (mazes.yaml)"),
     (
         ["domains", "maz"],
-        "NAME: found 'maz'; expected one of image_classification, maze, quantum (did you mean 'maze'?)",
+        "NAME: found 'maz'; expected one of image_classification, maze, quantum, sorting (did you mean 'maze'?)",
     ),
     (["domains", "--import", "raising.py"], "'raising.py', which raises RuntimeError: no luck"),
     (["results"], "Missing argument 'RUN'"),
@@ -278,7 +278,7 @@ def test_domains_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert dfz("domains", "--json") == dfz("domains", "maze", "--json") == 0
 
     domains, schema = map(json.loads, capsys.readouterr().out.splitlines())
-    assert [one["domain"] for one in domains] == ["image_classification", "maze", "quantum"]
+    assert [one["domain"] for one in domains] == ["image_classification", "maze", "quantum", "sorting"]
     assert all(one["summary"] and one["missing"] == "" for one in domains)
     assert schema["properties"]["algorithm"]["enum"] == ["bfs", "dijkstra", "astar", "dfs"]
 

@@ -182,6 +182,18 @@ def test_tasks_that_end_at_their_deadline_do_not_pass_it_on() -> None:
     assert {reason for number, reason in told.items() if number % 2} <= {"completed", "timeout"}
 
 
+def test_an_interruption_leaves_the_interpreter_as_it_was() -> None:
+    """After interruptions a profiler works in that process: nothing is left on its way to a thread."""
+    test_tasks_that_end_at_their_deadline_do_not_pass_it_on()
+    calls: list[str] = []
+
+    sys.setprofile(lambda frame, event, argument: calls.append(event))
+    work(1)
+    sys.setprofile(None)
+
+    assert "call" in calls
+
+
 def test_revoked_tasks_are_let_go_of() -> None:
     """Tasks that are revoked are interrupted, or never begun; they are told of as cancelled, or not at all."""
     stage = Stage()

@@ -24,8 +24,7 @@ from dfz_ray.errors import CallFailed, DfzError, InvalidInput, RemoteTraceback
 from dfz_ray.journal.columns import unpack
 from dfz_ray.runtime.worker import pack_executions
 from dfz_ray.specs.checking import read_batch
-from dfz_ray.specs.encoding import encode
-from dfz_ray.specs.input_file import FileShelf
+from dfz_ray.specs.input_file import LIMIT_BYTES, FileShelf
 
 ROOT = Path(__file__).parents[2]
 
@@ -262,6 +261,13 @@ def test_what_can_not_be_pickled() -> None:
         call(sys._getframe)
 
 
+def test_what_is_too_large() -> None:
+    """A function that refers to more than may travel is refused at the call, with what to do instead."""
+    large = bytes(LIMIT_BYTES)
+    with pytest.raises(DfzError, match="let large data be read from a file"):
+        CallPacker().pack(lambda: len(large), (), {})
+
+
 def test_a_group_goes_on_after_an_exception() -> None:
     """Several calls in one task: each has its own result or exception, whatever the others do."""
     packer = CallPacker()
@@ -336,14 +342,13 @@ def test_no_batch_can_call() -> None:
 
 
 def test_a_function_that_was_not_sent_is_refused() -> None:
-    """A task that names a function which its run was not sent fails as invalid."""
+    """A task that names a function which its run was not sent fails, and says so."""
     packed = CallPacker().pack_function(local(lambda: "never sent"))
 
     done = execute(packed.call(pickle.dumps(((), {}))), None)
 
     assert done.failure is not None
-    assert done.failure.reason == "invalid"
-    assert encode(done.failure.message)
+    assert done.failure.message.startswith("ValueError: the run was not sent the function")
 
 
 def test_functions_of_a_script(tmp_path: Path) -> None:

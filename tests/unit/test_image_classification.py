@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dfz_ray.domains.image_classification import DOMAIN, ImageClassificationParameters
+from dfz_ray.domains.image_classification import DOMAIN
+from dfz_ray.domains.image_parameters import ImageClassificationParameters
 from dfz_ray.specs.input_file import FileShelf
 
 torch = pytest.importorskip("torch")
@@ -263,7 +264,7 @@ def test_unknown_class_is_refused_with_the_nearest_name() -> None:
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"epochs": 2.0}, "valid integer"),
         ({"batch_size": 1}, "greater than or equal to 2"),
-        ({"model": "resnet"}, "'small_cnn' or 'resnet18'"),
+        ({"model": "resnet"}, "'small_cnn', 'resnet18' or 'small_vit'"),
         ({"data_source": "digit"}, "did you mean 'digits'?"),
         ({"data_source": "imagefolder:"}, "imagefolder:PATH"),
         ({"data_source": "torchvision:MNIST"}, "torchvision:NAME:ROOT"),

@@ -38,6 +38,17 @@ def test_repeats_are_interleaved_in_an_order_that_the_seed_decides() -> None:
     assert len(orders) > 1
 
 
+def test_two_modes_are_interleaved_in_the_same_study() -> None:
+    """Where processes and threads are compared, each repeat has every worker count in both, and the baseline once."""
+    batch = read_batch([{"domain": "maze"}], REGISTRY)
+    compared = make_plan(batch, [1, 2], 3, 0, ["processes", "threads"])
+    for repeat in range(3):
+        mine = [(trial.workers, trial.mode) for trial in compared.trials if trial.repeat == repeat]
+        assert len(mine) == 5
+        assert {(workers, mode) for workers in (1, 2) for mode in ("processes", "threads")} < set(mine)
+    assert compared.modes == ("processes", "threads")
+
+
 def test_a_task_of_two_cpus_makes_a_worker_cost_two() -> None:
     """The CPUs that a worker costs are the most that any task of the batch declares."""
     assert plan([1], 1).cpus_per_task == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -212,7 +213,33 @@ def test_whatever_was_measured_can_be_summed_up(trials: list[Measurement]) -> No
     assert points_table(summary).row_count == len({measurement.workers for measurement in trials})
 
 
+def both_modes(repeats: int = 3) -> list[Measurement]:
+    """A study in which threads are twice as fast as processes."""
+    alone = study(workers=(0, 1, 2, 4), repeats=repeats)
+    shared = [dataclasses.replace(one, mode="threads", wall_s=one.wall_s / 2) for one in alone if one.workers]
+    return [dataclasses.replace(one, mode="processes" if one.workers else None) for one in alone] + shared
+
+
+def test_both_modes_are_told_apart() -> None:
+    """Where two modes were measured each has its points, and the better one of them is recommended, with its mode."""
+    summary = summarise(both_modes(), mode="processes and threads")
+
+    points = [(point["workers"], point["mode"]) for point in summary["points"]]
+    assert points == [(number, mode) for number in (1, 2, 4) for mode in ("processes", "threads")]
+    assert [point["speedup"] for point in summary["points"]] == pytest.approx([1, 2, 2, 4, 4, 8])
+    recommended = summary["recommendation"]
+    assert (recommended["workers"], recommended["mode"]) == (4, "threads")
+    assert recommended["reason"].startswith("with threads: use 4 workers")
+    assert "with processes: 50 % of that throughput" in recommended["reason"]
+    lines = terminal(summary).splitlines()
+    assert [" ".join(line.split()[:2]) for line in lines[2:4]] == ["1 processes", "1 threads"]
+    assert next(line for line in lines if "recommended" in line).split()[:2] == ["4", "threads"]
+    assert max(map(len, lines)) <= 80
+
+
 STUDIES = {
+    "both modes": both_modes(),
+    "both modes, one repeat": both_modes(repeats=1),
     "plain": study(),
     "one repeat": study(repeats=1),
     "one point": study(workers=(4,), repeats=1),

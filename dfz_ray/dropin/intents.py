@@ -1,0 +1,66 @@
+"""Which domains a message is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from dfz_ray.domains.registry import REGISTRY
+
+NAMED = 1.0
+"""The confidence where a message has the name of a domain."""
+CHOICE_NAMED = 0.5
+"""And where it only has the name of one of its algorithms or models, which another domain may have as well."""
+CHOICES = ("algorithm", "model", "model_type")
+"""The parameters whose values name a domain by themselves."""
+TEXT_KEYS = ("content", "text", "message")
+
+
+def text_of(message: Any) -> str:
+    """The text of a message: it may be one, or a mapping that has one as `content`, `text` or `message`."""
+    if isinstance(message, Mapping):
+        message = next((message[key] for key in TEXT_KEYS if isinstance(message.get(key), str)), "")
+    return message if isinstance(message, str) else ""
+
+
+def find_intents(message: Any) -> list[dict[str, Any]]:
+    """The domains that a message is about, the likeliest first.
+
+    The confidence is a rule, not a probability: 1 where the domain's name is in the message (also in the plural, and
+    with spaces for underscores), 0.5 where only one of its algorithms or models is.
+
+    Args:
+        message: a text, or a mapping that has one.
+
+    Returns:
+        For each `{"name", "confidence"}`.
+    """
+    words = _words(text_of(message))
+    found = [{"name": name, "confidence": _confidence(name, words)} for name in REGISTRY.names()]
+    return sorted((one for one in found if one["confidence"]), key=lambda one: -one["confidence"])
+
+
+def _confidence(name: str, words: str) -> float:
+    if _words(name) in words:
+        return NAMED
+    domain = REGISTRY.find(name)
+    fields = domain.parameters.model_fields if domain is not None else {}
+    choices = (choice for key in CHOICES if key in fields for choice in _texts(fields[key].annotation))
+    return CHOICE_NAMED if any(_words(choice) in words for choice in choices) else 0.0
+
+
+def _texts(annotation: Any) -> Iterator[str]:
+    for argument in get_args(annotation):
+        if isinstance(argument, str):
+            yield argument
+        else:
+            yield from _texts(argument)
+
+
+def _words(text: str) -> str:
+    """The words in lower case and the singular, with a space before and after each."""
+    singular = (
+        word[:-1] if len(word) > 3 and word.endswith("s") else word for word in re.findall("[a-z0-9]+", text.lower())
+    )
+    return f" {' '.join(singular)} "

@@ -1,0 +1,136 @@
+"""Reading tasks of scripts that were written for the old module."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.dropin.task_list import name_of, unique
+from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.specs.batch import Batch
+from dfz_ray.specs.checking import read_batch
+from dfz_ray.specs.problems import show
+from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.task import Task, derive_seed
+
+TASK_KEYS = ("domain", "description", "parameters", "seed", "resources", "policy")
+"""What is read of a task beside its id; other keys are the script's own."""
+
+
+class OldTask(NamedTuple):
+    """A task as a script gives it."""
+
+    label: str
+    """Its id, unique in its batch."""
+    content: Any
+    checked: Task | None
+    """None: it can't be."""
+    problem: str = ""
+    """Why not."""
+    files: Mapping[str, bytes] = {}
+    """What its parameters name; tasks that came together share one object."""
+
+
+class OldTasks(NamedTuple):
+    """Tasks that were given together."""
+
+    tasks: Sequence[OldTask]
+    left_out: Mapping[str, set[str]]
+    """The parameters that a domain does not know, by domain."""
+
+    def warn(self, stacklevel: int = 1) -> None:
+        """Say what was left out, in one warning.
+
+        Args:
+            stacklevel: as of `warnings.warn`, counted from who calls this.
+        """
+        if self.left_out:
+            told = "; ".join(f"{domain}: {', '.join(sorted(names))}" for domain, names in self.left_out.items())
+            text = f"left out parameters that their domain does not know: {told}"
+            warnings.warn(text, stacklevel=stacklevel + 1)
+
+
+def read_old_tasks(tasks: Iterable[Any], settings: Settings) -> OldTasks:
+    """Check tasks; what can't be is noted beside the others.
+
+    A task without a seed has the one that derives from its id as it was given, so that the same task has the same
+    result one by one and in any batch.
+
+    Args:
+        tasks: each a mapping with `domain` and `parameters`.
+        settings: what they need where they do not say so.
+    """
+    left_out: dict[str, set[str]] = {}
+    labels: dict[str, Any] = {}
+    readable: dict[str, dict[str, Any]] = {}
+    problems: dict[str, str] = {}
+    for task in tasks:
+        given = name_of(task)
+        label = unique(given, labels)
+        labels[label] = task
+        if isinstance(task, Mapping):
+            readable[label] = {**_adapt(task, given, left_out), "id": label}
+        else:
+            wrong = Problem("task", show(task), "a mapping with `domain` and `parameters`")
+            problems[label] = str(InvalidInput([wrong], label))
+    checked, files = _check_all(readable, settings, problems)
+    return OldTasks(
+        [
+            OldTask(label, task, checked.get(label), problems.get(label, ""), files.get(label, {}))
+            for label, task in labels.items()
+        ],
+        left_out,
+    )
+
+
+def _check_all(
+    readable: Mapping[str, dict[str, Any]], settings: Settings, problems: dict[str, str]
+) -> tuple[dict[str, Task], dict[str, Mapping[str, bytes]]]:
+    """All at once, or, where one can't be, each alone."""
+    if not readable:
+        return {}, {}
+    try:
+        batch = _read(list(readable.values()), settings)
+        return {task.id: task for task in batch.tasks}, dict.fromkeys(readable, batch.files)
+    except InvalidInput:
+        pass
+    checked: dict[str, Task] = {}
+    files: dict[str, Mapping[str, bytes]] = {}
+    for label, task in readable.items():
+        try:
+            batch = _read([task], settings)
+            checked[label], files[label] = batch.tasks[0], batch.files
+        except InvalidInput as error:
+            own = [dataclasses.replace(one, where=one.where.removeprefix("tasks[0].")) for one in error.problems]
+            problems[label] = str(InvalidInput(own, f"task {label}"))
+    return checked, files
+
+
+def _read(tasks: list[dict[str, Any]], settings: Settings) -> Batch:
+    return read_batch(tasks, REGISTRY, settings.resources, settings.policy)
+
+
+def _adapt(task: Mapping[str, Any], given_id: str, left_out: dict[str, set[str]]) -> dict[str, Any]:
+    """A task without the parameters that its domain does not know, and with its seed."""
+    known = {key: task[key] for key in TASK_KEYS if task.get(key) is not None}
+    parameters = known.get("parameters")
+    seed = known.pop("seed", None)
+    if isinstance(parameters, Mapping):
+        own = {key: value for key, value in parameters.items() if key != "seed"}
+        domain = REGISTRY.find(known["domain"]) if isinstance(known.get("domain"), str) else None
+        if domain is not None:
+            names = domain.parameters.model_fields
+            if "seed" in names:
+                own = dict(parameters)
+            if domain.parameters.model_config.get("extra") != "allow":
+                foreign = [key for key in own if key not in names]
+                if foreign:
+                    left_out.setdefault(domain.name, set()).update(map(str, foreign))
+                own = {key: value for key, value in own.items() if key in names}
+        known["parameters"] = own
+        if parameters.get("seed") is not None and "seed" not in own:
+            seed = parameters["seed"]
+    return {**known, "seed": derive_seed(0, given_id) if seed is None else seed}

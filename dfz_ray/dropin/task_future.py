@@ -1,0 +1,76 @@
+"""The future of one task, as those of the standard library's pools are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+
+class TaskFuture(Future[Any]):
+    """A future of concurrent.futures that also knows its task's id.
+
+    Args:
+        task_id: of the task.
+        on_cancel: is called once, when it was cancelled.
+    """
+
+    def __init__(self, task_id: str, on_cancel: Callable[[], None]) -> None:
+        super().__init__()
+        self.task_id = task_id
+        self._on_cancel = on_cancel
+        self._turn = threading.Lock()
+        self._is_begun = self._is_told = False
+
+    def begin(self) -> bool:
+        """A worker begins the task, or it ends; returns whether it is still wanted."""
+        with self._turn:
+            if self._is_begun:
+                return not self.cancelled()
+            self._is_begun = True
+            return self.set_running_or_notify_cancel()
+
+    def cancel(self) -> bool:
+        """Cancel the task; one that a worker has begun goes on, and False is returned."""
+        if not super().cancel():
+            return False
+        self.begin()  # tells those who wait for it
+        with self._turn:
+            is_first, self._is_told = not self._is_told, True
+        if is_first:
+            self._on_cancel()
+        return True
+
+
+def awaitable(future: Future[Any]) -> asyncio.Future[Any]:
+    """A future of the running event loop that ends as this one does; to cancel it cancels this one.
+
+    Unlike `asyncio.wrap_future` it does not complain when the loop is closed before that.
+    """
+    loop = asyncio.get_running_loop()
+    waiting: asyncio.Future[Any] = loop.create_future()
+
+    def copy() -> None:
+        if waiting.done():
+            return
+        if future.cancelled():
+            waiting.cancel()
+        elif (error := future.exception()) is not None:
+            waiting.set_exception(error)
+        else:
+            waiting.set_result(future.result())
+
+    def tell(_: Future[Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(copy)
+
+    def pass_on(ended: asyncio.Future[Any]) -> None:
+        if ended.cancelled():
+            future.cancel()
+
+    waiting.add_done_callback(pass_on)
+    future.add_done_callback(tell)
+    return waiting

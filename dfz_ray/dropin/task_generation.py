@@ -1,0 +1,63 @@
+"""Making valid tasks of a domain."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.dropin.old_tasks import OldTasks, read_old_tasks
+from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.specs.encoding import plain
+from dfz_ray.specs.problems import show
+from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.task import SEED_LIMIT
+
+
+def draw_tasks(
+    domain: str, count: int, parameters: Mapping[str, Any] | None, seed: int | None, settings: Settings
+) -> tuple[list[dict[str, Any]], OldTasks]:
+    """Tasks of a domain, with an id, a description, and parameters, a seed among them.
+
+    Args:
+        domain: of which.
+        count: how many.
+        parameters: those that are fixed; the domain draws the others, where it can, or has defaults for them.
+        seed: equal seeds draw equal parameters; None draws others each time.
+        settings: of the tasks.
+
+    Returns:
+        The tasks, and the same as they were read.
+
+    Raises:
+        InvalidInput: the domain is not known, the count is no number, or a parameter can't be.
+    """
+    number = plain(count)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise InvalidInput([Problem("count", show(count), "a whole number of at least 0")], "generate_tasks")
+    rng = random.Random(None if seed is None else plain(seed))  # noqa: S311 - no secret is drawn
+    given = plain(dict(parameters or {}))
+    found = REGISTRY.find(domain) if isinstance(domain, str) else None
+    tasks = []
+    for position in range(number):
+        drawn = dict(given)
+        if found is not None and found.draw is not None:
+            own = {key: value for key, value in given.items() if key in found.parameters.model_fields}
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # it is wrong, and checking it says how
+                drawn = {**found.draw(rng, own), **given}
+        tasks.append(
+            {
+                "id": f"{domain}-{uuid.uuid4().hex[:12]}",
+                "domain": domain,
+                "description": f"{str(domain).replace('_', ' ').capitalize()} task {position + 1} of {number}",
+                "parameters": {"seed": rng.randrange(SEED_LIMIT), **drawn},
+            }
+        )
+    read = read_old_tasks(tasks, settings)
+    wrong = next((one.problem for one in read.tasks if one.problem), None)
+    if wrong is not None:
+        raise InvalidInput([Problem("task", "one that can't be", wrong)], "generate_tasks")
+    return tasks, read

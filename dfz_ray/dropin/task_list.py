@@ -1,0 +1,132 @@
+"""The tasks of one task manager: by id, by state, and in the order in which they ended."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Container, Iterable
+from concurrent.futures import Future
+from typing import Any
+
+from dfz_ray.dropin.records import Answer, in_numbers, unknown
+from dfz_ray.dropin.submitted_task import SubmittedTask
+from dfz_ray.journal.measures import measure
+from dfz_ray.journal.record import STATES
+
+
+def name_of(task: Any) -> str:
+    """The id of a task as a script gives it; one is made where it has none."""
+    given = task.get("id") if hasattr(task, "get") else None
+    return f"task-{uuid.uuid4().hex[:12]}" if given is None or given == "" else str(given)
+
+
+def unique(name: str, taken: Container[str]) -> str:
+    """The name, or `name#n` where it is taken."""
+    number, candidate = 2, name
+    while candidate in taken:
+        candidate, number = f"{name}#{number}", number + 1
+    return candidate
+
+
+def measure_tasks(tasks: Iterable[SubmittedTask], slots: int) -> Answer:
+    """The metrics of tasks, with the keys that scripts read.
+
+    Args:
+        tasks: some tasks of a manager.
+        slots: how many could execute at once.
+    """
+    tasks = list(tasks)
+    found = Counter(task.status for task in tasks)
+    outcomes = [task.outcome for task in tasks]
+    spans = [(one.began, one.ended) for one in outcomes if one is not None and one.has_run]
+    return in_numbers(measure(spans, {state: found[state] for state in STATES}, slots))
+
+
+class TaskList:
+    """All tasks that a manager was given."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._stored: set[str] = set()
+        self._repeats: Counter[str] = Counter()
+        self._by_id: dict[str, SubmittedTask] = {}
+        """The latest one of each id; also by the ids under which they are stored."""
+        self._all: list[SubmittedTask] = []
+        self._ended: list[SubmittedTask] = []
+        self._told = 0
+        """How many futures are done."""
+
+    def store(self, label: str) -> str:
+        """An id that no other task of the manager is stored under: `label`, or `label#n`."""
+        with self._changed:
+            stored = label
+            while stored in self._stored:
+                self._repeats[label] += 1
+                stored = f"{label}#{self._repeats[label] + 1}"
+            self._stored.add(stored)
+            return stored
+
+    def add(self, task: SubmittedTask) -> None:
+        """A task was submitted."""
+        with self._changed:
+            self._all.append(task)
+            self._by_id[task.label] = task
+            self._by_id.setdefault(task.stored_id, task)
+        task.future.add_done_callback(self._on_told)
+
+    def on_end(self, task: SubmittedTask) -> None:
+        """A task has ended."""
+        with self._changed:
+            self._ended.append(task)
+            self._changed.notify_all()
+
+    def _on_told(self, _: Future[Any]) -> None:
+        with self._changed:
+            self._told += 1
+            self._changed.notify_all()
+
+    def find(self, task_id: str) -> SubmittedTask | None:
+        """The latest task of that id."""
+        with self._changed:
+            return self._by_id.get(str(task_id))
+
+    def status(self, task_id: str) -> Answer:
+        """The record of a task, or that it is unknown."""
+        task = self.find(task_id)
+        return unknown(str(task_id)) if task is None else task.record()
+
+    def ended_since(self, position: int) -> tuple[dict[str, Answer], int]:
+        """The records of what ended since a position in the order of the ends, and where that order is now.
+
+        A task of which its own batch has told, and whose id was given to another one since, is left out.
+        """
+        with self._changed:
+            tasks = [one for one in self._ended[position:] if not one.was_returned or self._by_id[one.label] is one]
+            return _by_label(tasks), len(self._ended)
+
+    def wait_all(self, timeout: float | None) -> dict[str, Answer]:
+        """Wait until all tasks have ended, or for so many seconds; the records of those that have."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._ended) == self._told == len(self._all), timeout)
+            return _by_label(task for task in self._all if task.outcome is not None)
+
+    def cancel_pending(self) -> None:
+        """Cancel what no worker has begun."""
+        with self._changed:
+            tasks = [task for task in self._all if task.status == "pending"]
+        for task in tasks:
+            task.future.cancel()
+
+    def metrics(self, slots: int) -> Answer:
+        """The metrics of all tasks."""
+        with self._changed:
+            tasks = list(self._all)
+        return measure_tasks(tasks, slots)
+
+
+def _by_label(tasks: Iterable[SubmittedTask]) -> dict[str, Answer]:
+    records: dict[str, Answer] = {}
+    for task in tasks:
+        records[unique(task.label, records)] = task.record()
+    return records

@@ -1,0 +1,201 @@
+"""Tasks and configurations of scripts that were written for the old module, as they are read."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dfz_ray.dropin.configuration import read_configuration
+from dfz_ray.dropin.foreground import execute_here
+from dfz_ray.dropin.intents import CHOICE_NAMED, NAMED, find_intents
+from dfz_ray.dropin.old_tasks import OldTask, read_old_tasks
+from dfz_ray.dropin.task_generation import draw_tasks
+from dfz_ray.errors import InvalidInput
+from dfz_ray.specs.encoding import decode
+from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.task import derive_seed
+
+MAZE = {"size_x": 6, "size_y": 6}
+
+
+def read_one(task: Any) -> OldTask:
+    (read,) = read_old_tasks([task], Settings()).tasks
+    return read
+
+
+def test_numpy_scalars_are_values() -> None:
+    """Parameters may be NumPy scalars, texts among them; they become plain values."""
+    parameters = {"algorithm": np.random.choice(["ghz"]), "num_qubits": np.int64(4), "noise_level": np.float32(0.5)}
+    read = read_one({"id": np.str_("q"), "domain": np.str_("quantum"), "parameters": parameters})
+    assert read.checked is not None
+    assert (read.label, read.checked.domain) == ("q", "quantum")
+    known = decode(read.checked.parameters)
+    assert {name: known[name] for name in parameters} == {"algorithm": "ghz", "num_qubits": 4, "noise_level": 0.5}
+
+
+def test_a_seed_among_the_parameters_is_the_tasks() -> None:
+    """A seed among the parameters is the task's seed; else it derives from the id as it was given."""
+    seeded = read_one({"id": "m", "domain": "maze", "parameters": {**MAZE, "seed": np.int64(3)}})
+    derived = read_old_tasks([{"id": "m", "domain": "maze", "parameters": MAZE}] * 2, Settings()).tasks
+    assert seeded.checked is not None
+    assert seeded.checked.seed == 3
+    assert [one.label for one in derived] == ["m", "m#2"]
+    assert [one.checked.seed for one in derived if one.checked] == [derive_seed(0, "m")] * 2
+
+
+def test_ids_that_are_made_are_unique() -> None:
+    """Tasks without an id get one each, which no other task has."""
+    read = read_old_tasks([{"domain": "maze", "parameters": MAZE}, {"id": "", "domain": "maze"}] * 50, Settings())
+    assert len({one.label for one in read.tasks}) == 100
+    assert len({one.checked.seed for one in read.tasks if one.checked}) == 100
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        ({"domain": "mase"}, "did you mean 'maze'?"),
+        ({"parameters": {}}, "domain: found nothing"),
+        ({"domain": "quantum", "parameters": {"algorithm": "ghz", "num_qubits": 99}}, "num_qubits: found 99"),
+        ({"domain": "maze", "parameters": [5, 5]}, "parameters: found"),
+        ({"domain": "maze", "parameters": MAZE, "seed": "x"}, "seed: found"),
+        ({"domain": "maze", "parameters": MAZE, "policy": {"max_attempts": 0}}, "policy.max_attempts: found 0"),
+        ("maze", "expected a mapping with `domain` and `parameters`"),
+        (None, "expected a mapping with `domain` and `parameters`"),
+    ],
+)
+def test_what_cannot_be_is_told_of_that_task_alone(task: Any, told: str) -> None:
+    """A task that can't be has a text that names the field, what was found and expected; the others are read."""
+    good = {"id": "good", "domain": "maze", "parameters": MAZE}
+    bad, other = read_old_tasks([task, good], Settings()).tasks
+    assert bad.checked is None
+    assert told in bad.problem
+    assert other.checked is not None
+
+
+def test_a_task_may_have_resources_and_a_policy() -> None:
+    """What tasks of batch files say of resources and policy is read here, too; other keys are the script's own."""
+    task = {
+        "id": "m",
+        "domain": "maze",
+        "parameters": MAZE,
+        "resources": {"cpus": 2},
+        "policy": {"priority": 5},
+        "owner": object(),
+    }
+    read = read_one(task)
+    assert read.checked is not None
+    assert (read.checked.resources.cpus, read.checked.policy.priority) == (2, 5)
+
+
+def test_unknown_parameters_are_left_out_with_one_warning() -> None:
+    """Parameters that a domain does not know are left out; one warning names them, and the line that gave them."""
+    tasks = [
+        {"domain": "maze", "parameters": {**MAZE, "colour": "red", "seed": 1}},
+        {"domain": "maze", "parameters": {**MAZE, "height": 3}},
+        {"domain": "quantum", "parameters": {"algorithm": "ghz", "num_qubits": 3, "backend": "x"}},
+    ]
+    read = read_old_tasks(tasks, Settings())
+    assert all(one.checked for one in read.tasks)
+    with pytest.warns(UserWarning, match="left out") as told:
+        read.warn()
+    assert [str(one.message) for one in told] == [
+        "left out parameters that their domain does not know: maze: colour, height; quantum: backend"
+    ]
+    assert told[0].filename == __file__
+
+
+def test_nothing_is_said_where_nothing_is_left_out() -> None:
+    """Tasks of which everything is known give no warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_old_tasks([{"domain": "maze", "parameters": {**MAZE, "seed": 1}}], Settings()).warn()
+
+
+@pytest.mark.parametrize("given", [None, {}, {"config_path": None}, {"config_path": "configs/default.yaml"}])
+def test_a_configuration_may_be_left_out(given: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No configuration, or the path of the old examples where there is no such file, means the defaults."""
+    monkeypatch.chdir(tmp_path)
+    assert read_configuration(given) == Settings()
+
+
+@pytest.mark.parametrize(
+    "given", ["nowhere.yaml", {"config_path": "nowhere.yaml"}, {"max_wrkers": 2}, {"config_path": "x", "address": "y"}]
+)
+def test_a_wrong_configuration_is_refused(given: Any) -> None:
+    """A file that is missing, a setting that is misspelt, or a path beside settings is refused."""
+    with pytest.raises(InvalidInput):
+        read_configuration(given)
+
+
+def test_a_configuration_of_the_old_system_is_read(tmp_path: Path) -> None:
+    """Keys of the old system's own configuration are left out with one warning; a misspelt setting is refused."""
+    path = tmp_path / "old.yaml"
+    path.write_text("quantum_backend: {shots: 5}\nmax_workers: 3\n")
+    with pytest.warns(UserWarning, match="left out what is no setting here: quantum_backend") as told:
+        assert read_configuration(path).max_workers == 3
+    assert [one.filename for one in told] == [__file__]
+    path.write_text("max_wrkers: 3\n")
+    with pytest.raises(InvalidInput, match="max_workers"):
+        read_configuration(str(path))
+
+
+def test_the_foreground_runs_a_task_without_ray() -> None:
+    """A task in the foreground has its result, or why it failed, and its times."""
+    good = execute_here(read_one({"id": "m", "domain": "maze", "parameters": MAZE}))
+    bad = execute_here(read_one({"id": "b", "domain": "mase"}))
+    assert set(good) == {"task_id", "status", "result", "start_time", "end_time", "duration"}
+    assert (good["task_id"], good["status"], good["result"]["main_score"]) == ("m", "success", 1.0)
+    assert good["duration"] == pytest.approx(good["end_time"] - good["start_time"])
+    assert (bad["status"], set(bad) - set(good)) == ("error", {"error"})
+
+
+@pytest.mark.parametrize("domain", ["quantum", "maze", "image_classification", "sorting"])
+def test_generated_tasks_are_valid(domain: str) -> None:
+    """Generated tasks have ids of their own and valid parameters; equal seeds draw equal ones."""
+    tasks, _ = draw_tasks(domain, 5, None, 7, Settings())
+    again, _ = draw_tasks(domain, np.int64(5), {}, 7, Settings())
+    assert len({task["id"] for task in tasks} | {task["id"] for task in again}) == 10
+    assert [task["parameters"] for task in tasks] == [task["parameters"] for task in again]
+    assert all(one.checked for one in read_old_tasks(tasks, Settings()).tasks)
+    assert set(tasks[0]) == {"id", "domain", "description", "parameters"}
+
+
+def test_given_parameters_are_kept_when_tasks_are_generated() -> None:
+    """What is given is fixed; the rest is drawn, and differs from task to task."""
+    tasks, _ = draw_tasks("maze", 5, {"size_x": np.int64(7)}, None, Settings())
+    assert {task["parameters"]["size_x"] for task in tasks} == {7}
+    assert len({task["parameters"]["seed"] for task in tasks}) == 5
+
+
+@pytest.mark.parametrize(
+    ("domain", "count", "parameters"),
+    [("mase", 1, {}), ("maze", -1, {}), ("maze", "x", {}), ("maze", 1, {"size_x": 0})],
+)
+def test_tasks_that_cannot_be_are_not_generated(domain: str, count: Any, parameters: dict[str, Any]) -> None:
+    """An unknown domain, a count that is none, or a value out of range is refused."""
+    with pytest.raises(InvalidInput):
+        draw_tasks(domain, count, parameters, None, Settings())
+
+
+@pytest.mark.parametrize(
+    ("message", "names"),
+    [
+        ("solve a maze", {"maze": NAMED}),
+        ({"content": "Mazes and image classification"}, {"maze": NAMED, "image_classification": NAMED}),
+        ("run VQE on five qubits", {"quantum": CHOICE_NAMED}),
+        ("a quantum grover search", {"quantum": NAMED}),
+        ("amazement", {}),
+        ("", {}),
+        ({"id": 3}, {}),
+        (None, {}),
+    ],
+)
+def test_intents_are_domains_that_a_message_names(message: Any, names: dict[str, float]) -> None:
+    """A domain that is named is certain; one of which only an algorithm is named is half so; the likeliest is first."""
+    found = find_intents(message)
+    assert {one["name"]: one["confidence"] for one in found} == names
+    assert [one["confidence"] for one in found] == sorted(names.values(), reverse=True)

@@ -1,0 +1,30 @@
+"""What users get wrong, and type checkers are to tell: each line that is marked, and no other one."""
+
+from __future__ import annotations
+
+import dfz_ray
+from dfz_ray import DFZExecutor, domain, run, submit
+
+
+@domain("coin")
+def coin(flips: int = 10, *, seed: int) -> dict[str, int]:
+    """Flip a coin."""
+    return {"heads": flips + seed}
+
+
+def square(x: int) -> float:
+    """A function of the user's own."""
+    return float(x * x)
+
+
+def use() -> None:
+    """Wrong uses."""
+    coin(flips="three", seed=1)  # wrong
+    coin(3)  # wrong
+    run([coin.task()], max_workers="many")  # wrong
+    run([coin.task()], max_worker=3)  # wrong
+    submit([coin.task()]).results().digest.decode()  # wrong
+    DFZExecutor().submit(square, "3")  # wrong
+    text: str = DFZExecutor().submit(square, 3).result()  # wrong
+    print(text)
+    dfz_ray.submitt([])  # wrong
