@@ -43,7 +43,7 @@ from dfz_ray.engine.messages import (
 )
 from dfz_ray.engine.options import EngineOptions
 from dfz_ray.engine.preemption import find_victims
-from dfz_ray.engine.queue import Kind, Lane, Queue, Taken
+from dfz_ray.engine.queue import Lane, Queue, Taken
 from dfz_ray.engine.slots import Slots
 from dfz_ray.engine.urgency import Urgency
 
@@ -74,7 +74,9 @@ class Engine:
         self._hands = Hands(self.tasks, self._queue, self._kind_of, options.first_chunk)
         self._slots = Slots(options.slots, options.target_s, options.width, self._hands, options.processes)
         self._is_wide = options.width > 1
-        self._attempts = Attempts(lambda number: self._kind(number).policy, options.free_losses, options.seed)
+        self._attempts = Attempts(
+            lambda number: self._queue.kinds[self._kind_of[number]].policy, options.free_losses, options.seed
+        )
         self._losses = Losses(self._queue, self._hands, self._attempts)
         self._urgency = Urgency(self._queue)
         self._auto = None if options.pool is None else AutoSlots(options, self._queue, self._hands, self.set_slots)
@@ -117,10 +119,7 @@ class Engine:
         return self._slots.count
 
     def set_slots(self, slots: int) -> None:
-        """From now on so many tasks may execute at once: leases end, or use fewer threads, as they ask for work.
-
-        What more of them are free is used by what `handle` says next.
-        """
+        """From now on so many tasks may execute at once: fewer as leases ask for work, more by what follows."""
         self._slots.set(slots)
         while self._slots.are_too_few and (unplaced := [lane.unplaced for lane in self._queue.lanes if lane.unplaced]):
             self._hands.drop(max(next(reversed(ids)) for ids in unplaced))
@@ -224,8 +223,8 @@ class Engine:
             failed = {number: failures[number] for number in ends.accepted if number in failures}
             final, retried = self._charge_all(failed, now)
         commit = CommitEnds(event.lease, event.chunk, completed, final, ends.superseded, retried)
-        changes = [] if self._auto is None else self._auto.on_chunk_ended(held, times, event.cpu_s, now)
-        return [commit, *changes, *self._fail_ruled_out({lease.lane})]
+        changed = self._auto.on_chunk_ended(held, times, event.cpu_s, now) if self._auto is not None else []
+        return [commit, *changed, *self._fail_ruled_out({lease.lane})]
 
     def on_outcomes_committed(self, event: OutcomesCommitted, now: float) -> list[Command]:
         """Committed tasks are final."""
@@ -394,9 +393,6 @@ class Engine:
             if numbers:
                 commands.append(CommitLosses("infeasible", dict.fromkeys(numbers, self._ruled_out[number])))
         return commands
-
-    def _kind(self, number: int) -> Kind:
-        return self._queue.kinds[self._kind_of[number]]
 
     def _tell_history(self) -> tuple[str, ...]:
         return tuple(f"{now:.6f} {event}" for now, event in self._recent)
