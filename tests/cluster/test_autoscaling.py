@@ -85,7 +85,7 @@ def has_grown(folder: Path) -> bool:
     return any(count > slots[0] for count in slots)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.long
 def test_a_pool_gets_nodes_and_lets_them_go(growing_cluster: LocalCluster, tmp_path: Path) -> None:
     """A run with max_workers auto gets nodes for what waits, uses them as they come, and in the end asks for none."""
     (tmp_path / "naps.py").write_text(NAP)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from attempt_rows import assert_sound, charged_tasks, read_attempts, workers_lost
 from conftest import BIN, LocalCluster
 from driver import completed, wait_until
@@ -178,6 +179,7 @@ def test_tasks_on_other_nodes_are_blamed_interrupted_and_killed(local_cluster: L
     assert_sound(run)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_after_its_cluster_was_lost(local_cluster: LocalCluster, tmp_path: Path) -> None:
     """When head and nodes die, the driver ends and says how to go on; on another cluster `dfz resume` completes it."""
     write_batch(tmp_path, {}, *[{"parameters": {"s": 0.03}, "resources": AWAY} for _ in range(200)])

@@ -527,6 +527,7 @@ if AGAIN:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("again", "said"), [("0", ["False"]), ("1", ["completed", "True"])])
 def test_after_ray_was_shut_down(again: str, said: list[str]) -> None:
     """After `ray.shutdown()` a further task starts another Ray; nothing else does, nor does the script's end."""

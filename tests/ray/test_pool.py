@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 DEADLINE_S = 100.0
 
 
-@domain("nap", cpus=0.5)
+@domain("pool_nap", cpus=0.5)
 def nap(ms: float = 5.0, *, seed: int) -> int:
     """Wait, and compute nothing."""
     time.sleep(ms / 1000)
@@ -33,7 +33,7 @@ def changes_of(folder: Path) -> list[PoolChangeRow]:
 def test_each_change_is_a_line_in_the_journal(tmp_path: Path) -> None:
     """With max_workers auto the number of slots changes while the run goes on, each time with a reason on disk."""
     folder, began_at = tmp_path / "run", time.time()
-    handle = submit({"generate": [{"domain": "nap", "count": 60_000}]}, max_workers="auto", run_dir=folder)
+    handle = submit({"generate": [{"domain": "pool_nap", "count": 60_000}]}, max_workers="auto", run_dir=folder)
     try:
         deadline = time.monotonic() + DEADLINE_S
         while not (folder / "run.sqlite").exists() or len(changes_of(folder)) < 3:
@@ -60,7 +60,9 @@ def test_each_change_is_a_line_in_the_journal(tmp_path: Path) -> None:
 
 def test_threads_become_as_many_as_pay(tmp_path: Path) -> None:
     """Tasks that wait begin with eight threads for each process, and soon have many more, spread over all processes."""
-    tasks = {"generate": [{"domain": "nap", "count": 60_000, "parameters": {"ms": 20.0}, "resources": {"cpus": 1}}]}
+    tasks = {
+        "generate": [{"domain": "pool_nap", "count": 60_000, "parameters": {"ms": 20.0}, "resources": {"cpus": 1}}]
+    }
     handle = submit(tasks, max_workers="auto", use_threads=True, run_dir=tmp_path / "run")
     try:
         deadline = time.monotonic() + DEADLINE_S
@@ -81,7 +83,7 @@ def test_threads_become_as_many_as_pay(tmp_path: Path) -> None:
 
 def test_the_results_do_not_depend_on_the_slots() -> None:
     """A batch has the same results with a fixed number of workers and with auto, which never leaves its limits."""
-    batch = {"seed": 5, "generate": [{"domain": "nap", "count": 400, "parameters": {"ms": 1.0}}]}
+    batch = {"seed": 5, "generate": [{"domain": "pool_nap", "count": 400, "parameters": {"ms": 1.0}}]}
 
     fixed = run(batch, max_workers=2)
     auto = run(batch, max_workers="auto", config={"pool": {"most": 3}})

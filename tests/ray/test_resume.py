@@ -58,6 +58,7 @@ def assert_whole(folder: Path, digest: str) -> None:
         assert sorted(number for (tasks,) in chunks for number in msgpack.unpackb(tasks)) == list(range(400))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"])
 def test_a_run_goes_on_after_the_death_of_its_driver(number: int, tmp_path: Path, undisturbed: str) -> None:
     """After Ctrl-C, and after kill -9, `dfz resume` runs what is left, with the answers of an undisturbed run."""

@@ -60,6 +60,7 @@ def test_a_study_measures_every_point_and_writes_its_files(tmp_path: Path) -> No
     assert sorted(line["workers"] for line in lines) == [0, 0, 1, 1, 2, 2]
 
 
+@pytest.mark.long
 def test_a_study_of_users_own_domain_whose_tasks_fail(tmp_path: Path) -> None:
     """A domain from --import is measured in both programs; where tasks fail the study says so with exit code 1."""
     (tmp_path / "mine.py").write_text(
@@ -82,6 +83,7 @@ def test_a_study_of_users_own_domain_whose_tasks_fail(tmp_path: Path) -> None:
     assert point["digest"] == read_summary(tmp_path / "study")["batch"]["digest"]
 
 
+@pytest.mark.long
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     """A study that is interrupted ends with exit code 130 and keeps every trial that had ended."""
     command = [sys.executable, str(ROOT / "benchmarks/scale.py"), "--domain", "maze", "--count", "40"]
@@ -123,6 +125,7 @@ def head() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("head")
+@pytest.mark.long
 def test_a_study_on_a_cluster_that_was_started_before(tmp_path: Path) -> None:
     """With `--address auto` a study uses the Ray that `ray start --head` made, and marks points beyond its slots."""
     done = scale(
@@ -186,6 +189,7 @@ def test_a_study_compares_threads_with_processes(tmp_path: Path) -> None:
     assert "8 threads" in done.stdout
 
 
+@pytest.mark.long
 def test_a_study_of_threads_alone_says_so(tmp_path: Path) -> None:
     """With --use-threads alone a study has that mode, and the form of any other."""
     done = scale(

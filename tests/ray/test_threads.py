@@ -168,6 +168,7 @@ def test_the_width_follows_from_the_slots_and_the_cluster() -> None:
     assert share_slots(None, one, 5) == (5, 2)
 
 
+@pytest.mark.long
 def test_dfz_run_takes_the_flag(tmp_path: Path) -> None:
     """`dfz run --use-threads` runs the tasks of a batch on threads."""
     (tmp_path / "batch.yaml").write_text("generate: [{domain: maze, count: 30}]")

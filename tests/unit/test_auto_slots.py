@@ -36,7 +36,9 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("width", [pytest.param(1, id="processes"), pytest.param(32, id="threads")])
+@pytest.mark.parametrize(
+    "width", [pytest.param(1, id="processes", marks=pytest.mark.long), pytest.param(32, id="threads")]
+)
 @pytest.mark.parametrize(
     ("tasks", "start", "most"),
     [
