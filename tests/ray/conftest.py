@@ -1,4 +1,4 @@
-"""One embedded Ray of four logical CPUs for each module of tests, whatever the machine has."""
+"""One embedded Ray of four logical CPUs for the tests of a process, whatever the machine has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import ray
 from dfz_ray.runtime.connection import connect
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     connect("local", logical_cpus=4)
     yield

@@ -73,6 +73,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+@pytest.mark.long
 def test_json_is_alone_on_stdout_also_when_workers_die(tmp_path: Path) -> None:
     """`dfz run --json` prints one JSON object alone on stdout, whatever tasks and Ray print."""
     (tmp_path / "loud.py").write_text(

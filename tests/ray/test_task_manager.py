@@ -274,6 +274,7 @@ print([manager.submit_task(Script().method, {"n": n}).result(60)["value"] for n 
 """
 
 
+@pytest.mark.long
 def test_a_manager_that_is_given_up_ends() -> None:
     """Without a reference to it a manager ends when its tasks have; functions of a script are sent by value."""
     done = subprocess.run([sys.executable, "-c", GIVEN_UP], cwd=ROOT, capture_output=True, text=True, timeout=200)
