@@ -28,8 +28,10 @@ class ConcurrentDFZAdapter:
     Args:
         dfz_path: where a DFZ installation lies; nothing of it is needed to run tasks.
         config: `{"config_path": "configs/default.yaml"}`, or the settings themselves.
-        max_workers: how many tasks may execute at once; `auto`: by what pays.
-        use_processes: None and True run tasks in worker processes, False on threads of one, for work that waits.
+        max_workers: how many tasks may execute at once, whatever the configuration says; `auto`: by what pays; None:
+            what the configuration says, and else as many as there are cores.
+        use_processes: None and True run each task in a process, False on threads that share processes, for work that
+            waits.
 
     Raises:
         InvalidInput: a configuration, or a number of workers, that can't be.
@@ -78,10 +80,10 @@ class ConcurrentDFZAdapter:
     # --- tasks ------------------------------------------------------------------------------------------------------
 
     async def execute_task(self, task: Mapping[str, Any], context: Context = None) -> Answer:
-        """Run one task in the foreground: in this process, in a thread.
+        """Run one task in the foreground: in this process, in a thread, after those that are run so already.
 
         Args:
-            task: `{"id", "domain", "description", "parameters"}`.
+            task: `{"id", "domain", "description", "parameters"}`; its policy does not count here, so no deadline does.
             context: the built-in domains need none.
 
         Returns:
@@ -103,7 +105,8 @@ class ConcurrentDFZAdapter:
         """
         read = await asyncio.to_thread(self.plugin.read, [task])
         read.warn(stacklevel=2)
-        return awaitable(self.plugin.task_manager.submit_read(read).tasks[0].future)
+        batch = await asyncio.to_thread(self.plugin.task_manager.submit_read, read)
+        return awaitable(batch.tasks[0].future)
 
     async def execute_tasks_batch(
         self,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dfz_ray.domains.registry import REGISTRY
-from dfz_ray.dropin.task_list import name_of, unique
+from dfz_ray.dropin.task_list import name_of
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.checking import read_batch
@@ -65,11 +66,14 @@ def read_old_tasks(tasks: Iterable[Any], settings: Settings) -> OldTasks:
     """
     left_out: dict[str, set[str]] = {}
     labels: dict[str, Any] = {}
+    repeats: Counter[str] = Counter()
     readable: dict[str, dict[str, Any]] = {}
     problems: dict[str, str] = {}
     for task in tasks:
-        given = name_of(task)
-        label = unique(given, labels)
+        given = label = name_of(task)
+        while label in labels:
+            repeats[given] += 1
+            label = f"{given}#{repeats[given] + 1}"
         labels[label] = task
         if isinstance(task, Mapping):
             readable[label] = {**_adapt(task, given, left_out), "id": label}

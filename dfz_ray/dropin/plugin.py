@@ -34,7 +34,8 @@ class ConcurrentCTMAbsoluteZeroPlugin:
         config_path: a configuration file, or the settings themselves.
         standalone: whether it is used without a DFZ manager: then it registers no hooks.
         max_workers: how many tasks may execute at once; `auto`: by what pays.
-        use_processes: None and True run tasks in worker processes, False on threads of one, for work that waits.
+        use_processes: None and True run each task in a process, False on threads that share processes, for work that
+            waits.
 
     Raises:
         InvalidInput: a configuration, or a number of workers, that can't be.
@@ -83,7 +84,7 @@ class ConcurrentCTMAbsoluteZeroPlugin:
         """Run one task in the foreground, in this process.
 
         Args:
-            task: `{"id", "domain", "description", "parameters"}`.
+            task: `{"id", "domain", "description", "parameters"}`; its policy does not count here, so no deadline does.
             context: the built-in domains need none.
 
         Returns:
@@ -246,7 +247,7 @@ def create_concurrent_dfz_plugin(
     Args:
         config_path: a configuration file, or the settings themselves.
         max_workers: how many tasks may execute at once; `auto`: by what pays.
-        use_processes: None and True run tasks in worker processes, False on threads of one.
+        use_processes: None and True run each task in a process, False on threads that share processes.
     """
     settings = read_configuration(config_path, stacklevel=2)
     return ConcurrentCTMAbsoluteZeroPlugin(settings, max_workers=max_workers, use_processes=use_processes)

@@ -34,13 +34,16 @@ def measure_tasks(tasks: Iterable[SubmittedTask], slots: int | None) -> Answer:
 
     Args:
         tasks: some tasks of a manager.
-        slots: how many could execute at once, where that is known.
+        slots: how many could execute at once; None where that changes: then no utilization is told.
     """
     tasks = list(tasks)
     found = Counter(task.status for task in tasks)
     outcomes = [task.outcome for task in tasks]
     spans = [(one.began, one.ended) for one in outcomes if one is not None and one.has_run]
-    return in_numbers(measure(spans, {state: found[state] for state in STATES}, slots))
+    metrics = in_numbers(measure(spans, {state: found[state] for state in STATES}, slots))
+    if slots is None:
+        del metrics["utilization"]
+    return metrics
 
 
 class TaskList:
@@ -128,5 +131,6 @@ class TaskList:
 def _by_label(tasks: Iterable[SubmittedTask]) -> dict[str, Answer]:
     records: dict[str, Answer] = {}
     for task in tasks:
-        records[unique(task.label, records)] = task.record()
+        key = task.label if task.label not in records else unique(task.stored_id, records)
+        records[key] = task.record()
     return records

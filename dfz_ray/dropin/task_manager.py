@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from dfz_ray.client import check_slots
+from dfz_ray.domains.execution import clean
 from dfz_ray.domains.registry import CALLS
 from dfz_ray.dropin.old_tasks import OldTasks
 from dfz_ray.dropin.records import Answer
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 TaskFunction = Callable[[Any, Any], Any]
 
 
+SHUT = "cannot schedule new futures after shutdown"
+"""As the pools of the standard library say it."""
+
+
 class ConcurrentTaskManager:
     """Runs tasks concurrently, at most so many at once, in a temporary run of its own on Ray.
 
@@ -38,8 +42,10 @@ class ConcurrentTaskManager:
     process that exits waits for the tasks of its managers, as it does for those of the standard library's pools.
 
     Args:
-        max_workers: how many tasks may execute at once; None: as many as there are cores; `auto`: by what pays.
-        use_processes: None and True run tasks in worker processes, False on threads of one, for work that waits.
+        max_workers: how many tasks may execute at once, whatever the settings say; `auto`: by what pays; None: what the
+            settings say, and else as many as there are cores.
+        use_processes: None and True run each task in a process, False on threads that share processes, for work that
+            waits.
         settings: how tasks are handed out, what they need and how they are treated where they do not say so.
 
     Raises:
@@ -49,12 +55,15 @@ class ConcurrentTaskManager:
     def __init__(
         self, max_workers: MaxWorkers = 4, use_processes: bool | None = None, *, settings: Settings | None = None
     ) -> None:
-        self.max_workers: int | Literal["auto"] = check_slots(max_workers) or _count_cores()
-        self.use_processes = use_processes is None or bool(use_processes)
         self.settings = settings or Settings()
+        self.max_workers: int | Literal["auto"] = (
+            check_slots(max_workers) or self.settings.max_workers or _count_cores()
+        )
+        self.use_processes = use_processes is None or bool(use_processes)
         self._tasks = TaskList()
         self._collected = 0
         self._turn = threading.Lock()
+        self._packing = threading.Lock()
         self._run: TaskRun | None = None
         self._packer: CallPacker | None = None
         self._is_shut = False
@@ -86,8 +95,9 @@ class ConcurrentTaskManager:
         Raises:
             RuntimeError: the manager was shut down.
         """
+        self._check_open()
         label = name_of(task)
-        submitted: SubmittedTask = self._make(SubmittedCall, label, self._tasks.store(label), task)
+        submitted: SubmittedTask = self._make(SubmittedCall, label, self._tasks.store(clean(label)), task)
         try:
             sending = self._pack(submitted, task_func, task, context)
         except Exception as error:  # pickling may do anything
@@ -103,6 +113,7 @@ class ConcurrentTaskManager:
         Raises:
             RuntimeError: the manager was shut down.
         """
+        self._check_open()
         sendings: list[Sending] = []
         submitted: list[SubmittedTask] = []
         for one in read.tasks:
@@ -117,9 +128,11 @@ class ConcurrentTaskManager:
             self._send(sendings)
         return batch
 
-    def _make(self, kind: type[SubmittedTask], label: str, stored_id: str, content: Any) -> Any:
+    def _check_open(self) -> None:
         if self._is_shut:
-            raise RuntimeError("cannot schedule new futures after shutdown")
+            raise RuntimeError(SHUT)
+
+    def _make(self, kind: type[SubmittedTask], label: str, stored_id: str, content: Any) -> Any:
         tasks = self._tasks
         task = kind(label, stored_id, content, tasks.on_end)
         tasks.add(task)
@@ -130,7 +143,7 @@ class ConcurrentTaskManager:
 
         if inspect.iscoroutinefunction(task_func):
             task_func = functools.partial(_run_coroutine, task_func)
-        with self._turn:
+        with self._packing:
             self._packer = self._packer or CallPacker()
             call = self._packer.pack(task_func, (task, context), {})
         files = {call.function.sha256: call.function.content} if call.function else {}
@@ -140,9 +153,13 @@ class ConcurrentTaskManager:
 
     def _send(self, sendings: list[Sending]) -> None:
         with self._turn:
-            if self._run is None or self._run.is_over:
+            if not self._is_shut and (self._run is None or self._run.is_over):
                 self._run = self._start_run()
-            run = self._run
+            run = None if self._is_shut else self._run
+        if run is None:  # shut down meanwhile
+            for one in sendings:
+                one.task.fail(Trouble("exception", SHUT, error=RuntimeError(SHUT)))
+            return
         for one in sendings:
             one.task.run = run
         try:
@@ -159,7 +176,10 @@ class ConcurrentTaskManager:
     # --- asking -----------------------------------------------------------------------------------------------------
 
     def get_task_status(self, task_id: str) -> Answer:
-        """The record of the latest task of that id; its status is `unknown` where there was none."""
+        """The record of the latest task of that id; its status is `unknown` where there was none.
+
+        It is `running` from when a worker has taken the task, perhaps with others, and executes it or is about to.
+        """
         return self._tasks.status(task_id)
 
     def get_task(self, task_id: str) -> Answer | None:
@@ -172,7 +192,7 @@ class ConcurrentTaskManager:
     def collect_completed_tasks(self) -> dict[str, Answer]:
         """The records, by id, of the tasks that have ended since the last call.
 
-        Where two of them have one id, the later one is told as `id#2`.
+        Where two of them have one id, the later one is told by the id that it is stored under: `id#n`.
         """
         with self._turn:
             records, self._collected = self._tasks.ended_since(self._collected)
@@ -187,7 +207,10 @@ class ConcurrentTaskManager:
         return self._tasks.wait_all(timeout)
 
     def get_metrics(self) -> Answer:
-        """How all tasks went: see `dfz_ray.journal.measures.measure`; what nothing was measured for is 0."""
+        """How all tasks went: see `dfz_ray.journal.measures.measure`; what nothing was measured for is 0.
+
+        Where the number of workers is `auto` there is no utilization: it would be of a number that changes.
+        """
         return self._tasks.metrics(self._slots)
 
     # --- ending -----------------------------------------------------------------------------------------------------
@@ -197,7 +220,7 @@ class ConcurrentTaskManager:
 
         Args:
             wait: until then.
-            cancel_futures: cancel those that no worker has begun.
+            cancel_futures: cancel those that no worker has taken.
         """
         with self._turn:
             self._is_shut = True
@@ -228,4 +251,6 @@ def _run_coroutine(function: Callable[[Any, Any], Coroutine[Any, Any, Any]], tas
 
 
 def _count_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from dfz_ray.runtime.connection import usable_cores
+
+    return usable_cores()

@@ -41,7 +41,7 @@ class TaskRun:
     Args:
         settings: how tasks are handed out and written down.
         slots: how many tasks may execute at once.
-        use_threads: whether they run on threads of one worker process.
+        use_threads: whether they share worker processes, on threads.
     """
 
     def __init__(self, settings: Settings, slots: MaxWorkers, use_threads: bool) -> None:

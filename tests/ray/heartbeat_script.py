@@ -27,6 +27,10 @@ async def block() -> None:
     time.sleep(1.5)
 
 
+async def submit_one(adapter: ConcurrentDFZAdapter, task: dict[str, Any]) -> Any:
+    return await (await adapter.execute_task_concurrent(task))
+
+
 async def main() -> None:
     await listen("blocked", block())
     adapter = ConcurrentDFZAdapter(config={"config_path": None}, max_workers=2)
@@ -40,7 +44,7 @@ async def main() -> None:
     await listen("batch", adapter.execute_tasks_batch([*tasks, circuit, images]))
     await listen("timeout", adapter.execute_tasks_batch(tasks, timeout=0.2))
     await listen("background", adapter.execute_tasks_batch(tasks, wait=False))
-    await listen("concurrent", await adapter.execute_task_concurrent(circuit))
+    await listen("concurrent", submit_one(adapter, circuit))
     for task in (tasks[0], circuit, images):
         await listen(f"foreground_{task['id']}", adapter.execute_task(task))
     await listen("generate", adapter.generate_tasks("quantum", 200))

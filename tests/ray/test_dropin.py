@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+import threadpoolctl
 
 from dfz_ray import ConcurrentCTMAbsoluteZeroPlugin, ConcurrentDFZAdapter, create_concurrent_dfz_plugin, domain
 from dfz_ray.runtime.run_handle import get_manager
@@ -249,6 +251,42 @@ def test_max_workers_caps_all_batches_together(cluster: None) -> None:
     assert (metrics["total_tasks"], metrics["max_concurrency"]) == (15, 1)
 
 
+def test_the_number_of_workers_comes_from_the_configuration_where_it_is_left_open() -> None:
+    """An argument wins over the configuration, also the default of four; None takes what the configuration says."""
+    config = {"max_workers": 3}
+    assert ConcurrentDFZAdapter(config=config).max_workers == 4
+    assert ConcurrentDFZAdapter(config=config, max_workers=None).max_workers == 3
+    assert ConcurrentDFZAdapter(max_workers=None).max_workers >= 1
+
+
+def test_foreground_tasks_leave_the_process_its_threads(adapter: ConcurrentDFZAdapter) -> None:
+    """Foreground tasks at the same time give back the thread pools of the process as they were."""
+
+    def threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+
+    async def main() -> None:
+        with threadpoolctl.threadpool_limits(limits=3):
+            before = threads()
+            tasks = [{"domain": "tagged", "parameters": {"value": n, "busy_s": 0.05}} for n in range(4)]
+            answers = await asyncio.gather(*map(adapter.execute_task, tasks))
+            assert [one["status"] for one in answers] == ["success"] * 4
+            assert threads() == before
+
+    asyncio.run(main())
+
+
+def test_ctrl_c_ends_a_script_and_not_its_foreground_task_alone() -> None:
+    """An interrupt while the plugin runs a task in the foreground is raised: a loop over tasks does not go on."""
+
+    @domain("interrupted")
+    def interrupted() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        create_concurrent_dfz_plugin().execute_task({"domain": interrupted.domain.name})
+
+
 def test_the_number_of_workers_may_follow_what_pays(cluster: None) -> None:
     """With `auto` a manager's workers are as many as pay; tasks and metrics are as ever."""
     adapter = ConcurrentDFZAdapter(max_workers="auto", use_processes=False)
@@ -257,6 +295,7 @@ def test_the_number_of_workers_may_follow_what_pays(cluster: None) -> None:
     answer = asyncio.run(adapter.execute_tasks_batch(tasks))
     assert [record["status"] for record in answer["results"].values()] == ["completed"] * 60
     assert answer["metrics"]["success_rate"] == 1.0
+    assert "utilization" not in answer["metrics"]  # of a number that changes
 
 
 def test_tasks_may_say_how_they_are_treated(cluster: None, door: Path) -> None:

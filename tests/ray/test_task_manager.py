@@ -138,6 +138,15 @@ def test_what_cannot_travel_fails_alone(manager: ConcurrentTaskManager) -> None:
     assert "can't be sent to the workers" in manager.get_task_status("lock")["error"]
 
 
+def test_an_id_may_be_any_text(manager: ConcurrentTaskManager) -> None:
+    """A file's name that is no UTF-8 is as good an id as any other, and disturbs no one."""
+    name = os.fsdecode(b"\xff.csv")
+    futures = [manager.submit_task(lambda task, _: {"of": len(task["id"])}, {"id": one}) for one in (name, "b", name)]
+    assert [future.result(30)["of"] for future in futures] == [5, 1, 5]
+    assert manager.get_task_status(name)["status"] == "completed"
+    assert set(manager.collect_completed_tasks()) == {name, "b", "\\udcff.csv#2"}
+
+
 def test_the_plugins_own_methods_are_tasks(manager: ConcurrentTaskManager) -> None:
     """The plugin's `execute_task` is a task function like any other, as old scripts have it."""
     plugin = create_concurrent_dfz_plugin()
