@@ -116,8 +116,8 @@ class CallFuture(Future[Any]):
     def on_cancelled(self) -> None:
         """The run has cancelled the call, whether it has begun or not."""
         with self._condition:
-            if not self.done():
+            if self._state == _RUNNING:
                 self._state = _PENDING
-            super().cancel()
-            if self._state == _CANCELLED:
-                self.set_running_or_notify_cancel()
+        super().cancel()  # its callbacks may take locks, which who asks this future may hold
+        if self._state == _CANCELLED:
+            self.set_running_or_notify_cancel()

@@ -89,16 +89,21 @@ class CallMap:
 
     def cancel(self) -> None:
         """Cancel what has not begun."""
+        self.end(CancelledError())
         with self._changed:
-            self._left = iter(())
-            unsent = len(self._values) - self._sent
-            self._values[self._sent :] = [_Raised(CancelledError())] * unsent
-            self._sent += unsent
             groups = list(self._groups)
-            self._changed.notify_all()
         self._run.release(self)
         for group in groups:
             group.cancel()
+
+    def end(self, error: BaseException) -> None:
+        """Nothing can be sent any more: what was not sent has failed."""
+        with self._changed:
+            self._left = iter(())
+            unsent = len(self._values) - self._sent
+            self._values[self._sent :] = [_Raised(error)] * unsent
+            self._sent += unsent
+            self._changed.notify_all()
 
     def _wait_for(self, position: int) -> None:
         if self._values[position] is not _NOTHING:
@@ -140,16 +145,25 @@ class CallMap:
 
     def on_fail(self, group: _Group, error: BaseException) -> None:
         """A group has failed as a whole, or was cancelled."""
-        is_shared = self._size is None and len(group.items) > 1 and not isinstance(error, _LAST)
-        with self._changed:
-            if self._groups.pop(group, self) is self:
-                return
-            if not is_shared:
-                self._values[group.first : group.first + len(group.items)] = [_Raised(error)] * len(group.items)
-                self._changed.notify_all()
+        if self._run.has_ended:
+            self.end(error)
+        is_last = self._run.has_ended or isinstance(error, _LAST)
+        is_shared = self._size is None and len(group.items) > 1 and not is_last
+        if not self._end_group(group, None if is_shared else error):
+            return
         if is_shared:  # one of them has killed their worker, say: the others have not failed
             self._send_groups(group.items, group.first, 1)
         self._go_on()
+
+    def _end_group(self, group: _Group, error: BaseException | None) -> bool:
+        """A group is not under way any more, and its calls have failed, if there is an error; False: that was known."""
+        with self._changed:
+            if self._groups.pop(group, self) is self:
+                return False
+            if error is not None:
+                self._values[group.first : group.first + len(group.items)] = [_Raised(error)] * len(group.items)
+                self._changed.notify_all()
+            return True
 
     def forget(self, group: _Group) -> None:
         """A group is not to be executed."""
@@ -170,27 +184,33 @@ class CallMap:
         return max(1, min(GROUP_LIMIT, shared, fitting))
 
     def _send_next(self, size: int, count: int) -> None:
-        with self._changed:
-            items = list(itertools.islice(self._left, count))
-            first, self._sent = self._sent, self._sent + len(items)
-            is_all = self._sent == len(self._values)
-        self._send_groups(items, first, size)
+        is_all = was_sent = False
+        while not (is_all or was_sent):  # of what was not sent nothing is heard that would make this go on
+            with self._changed:
+                items = list(itertools.islice(self._left, count))
+                first, self._sent = self._sent, self._sent + len(items)
+                is_all = self._sent == len(self._values)
+            was_sent = self._send_groups(items, first, size)
         if is_all:
             self._run.release(self)
 
-    def _send_groups(self, items: Items, first: int, size: int) -> None:
+    def _send_groups(self, items: Items, first: int, size: int) -> bool:
+        """Send items; returns whether any of them could travel."""
         groups: list[_Group] = []
         for at in range(0, len(items), size):
             self._add_group(groups, items[at : at + size], first + at)
         if not groups:
-            return
+            return False
         with self._changed:
             self._groups.update(dict.fromkeys(groups))
         try:
             self._run.send(groups)
         except InfrastructureLost:
+            error = self._run.closed()
+            self.end(error)
             for group in groups:
-                group.fail(self._run.closed())
+                self._end_group(group, error)
+        return True
 
     def _add_group(self, groups: list[_Group], items: Items, first: int) -> None:
         """Add a group; where one of its items can't travel, that one has failed, and the others go alone."""

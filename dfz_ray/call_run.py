@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -73,8 +74,11 @@ class Slot(Protocol):
 class Source(Protocol):
     """What has tasks left that were not sent."""
 
+    def end(self, error: BaseException) -> None:
+        """Nothing can be sent any more: those that are left have failed; those that were sent are told themselves."""
+
     def cancel(self) -> None:
-        """Send no more of them."""
+        """Send no more of them, and cancel those that have not begun."""
 
 
 class CallRun:
@@ -103,6 +107,8 @@ class CallRun:
         self.packer = CallPacker()
         self.is_shut = False
         """Whether it takes no more calls."""
+        self.has_ended = False
+        """Whether the end was told to all that was open then: who sends something later tells it himself."""
         self._name, self._folder, self._is_temporary = name, folder, is_temporary
         self._lock = threading.RLock()  # what garbage collection ends may come back here in the midst of it
         self._waiting: deque[Slot] = deque()
@@ -133,11 +139,11 @@ class CallRun:
 
     # --- what the executor asks -------------------------------------------------------------------------------------
 
-    def send(self, slots: Iterable[Slot]) -> None:
+    def send(self, slots: Collection[Slot]) -> None:
         """Send tasks: at once, or, while others are on their way, together with what comes meanwhile.
 
         Raises:
-            InfrastructureLost: the run can't go on, or was closed.
+            InfrastructureLost: the run can't go on, or was closed; these tasks are told nothing.
         """
         self._waiting.extend(slots)
         if self._is_asked:
@@ -146,9 +152,14 @@ class CallRun:
         try:
             self._run.submit_later(self._take)
         except InfrastructureLost:
+            for slot in slots:
+                slot.is_wanted = False
             self._is_asked = False
-            self._waiting.clear()  # its end was told to all that waited then
             raise
+        finally:
+            if self.has_ended:  # other threads may have relied on this one to ask for theirs, too
+                self._is_asked = False
+                self._fail([slot for slot in self._take_waiting() if slot.is_wanted], self.closed())
 
     def cancel(self, slots: Iterable[Slot]) -> None:
         """Cancel tasks: those that wait are not sent."""
@@ -242,8 +253,11 @@ class CallRun:
         return Batch(self._name, 0, tuple(tasks), files) if tasks else None
 
     def _take_waiting(self) -> list[Slot]:
-        waiting = self._waiting
-        return [waiting.popleft() for _ in range(len(waiting))]
+        taken = []
+        with contextlib.suppress(IndexError):  # another thread takes as well
+            for _ in range(len(self._waiting)):
+                taken.append(self._waiting.popleft())
+        return taken
 
     def _hear(self, news: News) -> None:
         for number in news.begun:
@@ -280,17 +294,20 @@ class CallRun:
     def _end(self, failure: BaseException | None) -> None:
         error = self.closed() if failure is None else _broken(failure)
         with self._lock:
-            self.is_shut = True
+            self.is_shut = self.has_ended = True
             self._is_asked = False
             left = [*self._open.copy().values(), *self._take_waiting()]
             self._open.clear()
             sources, self._sources = self._sources, []
         for source in sources:
-            source.cancel()
-        for slot in left:
-            slot.fail(error)
+            source.end(error)
+        self._fail(left, error)
         if self._is_temporary:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _fail(self, slots: Iterable[Slot], error: BaseException) -> None:
+        for slot in slots:
+            slot.fail(error)
 
 
 def _broken(failure: BaseException) -> ExecutorBroken:

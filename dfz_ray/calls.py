@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import pickle
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 KNOWN_FUNCTIONS = 1_000
 """So many functions are remembered with what they were pickled to."""
+KNOWN_BYTES = 2**27
+"""And no more, unless it is a single one, than have so many bytes when they are pickled."""
 INLINE_BYTES = 2**16
-"""A function that may be another one at each call travels with its arguments, unless it is larger than this."""
+"""A function that may be another one at each call, or is new, travels with its arguments, unless it is larger."""
 ARGUMENTS_LIMIT_BYTES = 2**29
 """What SQLite holds in one value ends at about twice as much."""
 KIND_CHARACTERS = 200
@@ -35,9 +38,21 @@ class PackedCall(NamedTuple):
     """What has to be among the files of the task's run; None: the parameters hold all."""
 
 
+class _Known(NamedTuple):
+    """A function that was seen."""
+
+    function: Any
+    """It is held, for else another one could get its id."""
+    captures: Captures
+    packed: PackedFunction | None
+    """None: it was seen once, and travelled within its call; most of those that are made for one call end here."""
+
+
 class CallPacker:
     """Makes calls ready to travel: a function is pickled once, as long as nothing that it refers to can have changed.
 
+    What is called once, such as a partial that was made for it, travels within its call; from the second call on a
+    function is a file of the run, which is held by the manager and the workers as long as the run goes on.
     Functions that can be imported travel by their name; those of `__main__`, lambdas, closures, partials and methods
     by value, with what they refer to as it is at the time of the call. Arguments are pickled at once as well.
     """
@@ -47,8 +62,10 @@ class CallPacker:
 
         self._dumps: Callable[[Any], bytes] = dumps
         self._is_by_reference = is_by_reference
-        self._known: dict[int, tuple[Any, PackedFunction, Captures]] = {}
-        """By the function's id, which is its own as long as it is held here."""
+        self._known: dict[int, _Known] = {}
+        """By the function's id."""
+        self._known_bytes = 0
+        self._lock = threading.RLock()  # what is given up here may come back here
 
     def pack(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> PackedCall:
         """One call.
@@ -57,30 +74,32 @@ class CallPacker:
             Exception: whatever pickling the function or an argument raises.
         """
         known = self._known.get(id(function))
-        if known is not None and known[2].are_same():
-            packed = known[1]
+        if known is not None and known.captures.are_same():
+            packed = known.packed or self._remember(function, known.captures, self._dumps(function))
         else:
             captures = Captures(function, self._is_by_reference)
+            content = self._dumps(function)
+            if len(content) <= INLINE_BYTES:
+                if not captures.can_change:
+                    self._hold(_Known(function, captures, None), len(content))
+                return self._pack_whole(function, args, kwargs)
             if captures.can_change:
-                content = self._dumps(function)
-                if len(content) <= INLINE_BYTES:
-                    whole = self._dumps((function, tuple(args), kwargs))
-                    _check_size("the arguments of a call", whole, ARGUMENTS_LIMIT_BYTES)
-                    return PackedCall(name_of(function), call_once(whole), None)
                 packed = self._pack_function(content, False, function)
             else:
-                packed = self._remember(function, captures)
+                packed = self._remember(function, captures, content)
         return PackedCall(packed.kind, packed.call(self._pack_arguments(args, kwargs)), packed)
 
     def pack_function(self, function: Callable[..., Any]) -> PackedFunction:
         """A function as it is now, for many calls."""
-        packed = self._find(function)
-        if packed is not None:
-            return packed
-        captures = Captures(function, self._is_by_reference)
+        known = self._known.get(id(function))
+        is_known = known is not None and known.captures.are_same()
+        if known is not None and is_known and known.packed is not None:
+            return known.packed
+        captures = known.captures if known is not None and is_known else Captures(function, self._is_by_reference)
+        content = self._dumps(function)
         if captures.can_change:
-            return self._pack_function(self._dumps(function), False, function)
-        return self._remember(function, captures)
+            return self._pack_function(content, False, function)
+        return self._remember(function, captures, content)
 
     def pack_group(
         self, packed: PackedFunction, arguments: Sequence[tuple[Any, ...]], budget_s: float = float("inf")
@@ -92,22 +111,31 @@ class CallPacker:
             arguments: the positional ones of each call.
             budget_s: after so many seconds no further call is begun.
         """
-        are_plain = all(SCALARS.issuperset(map(type, args)) for args in arguments)
-        both = (budget_s, arguments)
-        pickled = pickle.dumps(both, pickle.HIGHEST_PROTOCOL) if are_plain else self._dumps(both)
+        each = [args if SCALARS.issuperset(map(type, args)) else self._pack_alone(args) for args in arguments]
+        pickled = pickle.dumps((budget_s, each), pickle.HIGHEST_PROTOCOL)
         _check_size("the arguments of calls that go together", pickled, ARGUMENTS_LIMIT_BYTES)
         return packed.group(pickled)
 
-    def _find(self, function: Any) -> PackedFunction | None:
-        known = self._known.get(id(function))
-        return known[1] if known is not None and known[2].are_same() else None
-
-    def _remember(self, function: Any, captures: Captures) -> PackedFunction:
-        packed = self._pack_function(self._dumps(function), True, function)
-        if len(self._known) >= KNOWN_FUNCTIONS:
-            self._known.clear()
-        self._known[id(function)] = (function, packed, captures)
+    def _remember(self, function: Any, captures: Captures, content: bytes) -> PackedFunction:
+        packed = self._pack_function(content, True, function)
+        self._hold(_Known(function, captures, packed), len(content))
         return packed
+
+    def _hold(self, known: _Known, size_bytes: int) -> None:
+        with self._lock:
+            self._known_bytes += size_bytes  # one that was held before counts twice, which does no harm
+            if len(self._known) >= KNOWN_FUNCTIONS or self._known_bytes > KNOWN_BYTES:
+                self._known.clear()
+                self._known_bytes = size_bytes
+            self._known[id(known.function)] = known
+
+    def _pack_whole(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> PackedCall:
+        whole = self._dumps((function, tuple(args), kwargs))
+        _check_size("the arguments of a call", whole, ARGUMENTS_LIMIT_BYTES)
+        return PackedCall(name_of(function), call_once(whole), None)
+
+    def _pack_alone(self, args: tuple[Any, ...]) -> bytes:
+        return pickle.dumps(args, pickle.HIGHEST_PROTOCOL) if all(map(is_plain, args)) else self._dumps(args)
 
     def _pack_function(self, content: bytes, is_fixed: bool, function: Any) -> PackedFunction:
         _check_size(f"{name_of(function)} with what it refers to", content, LIMIT_BYTES)

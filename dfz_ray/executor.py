@@ -160,8 +160,10 @@ class DFZExecutor(_Calls):
     - Function and arguments are pickled by `submit`, not later: what changes afterwards does not reach the call, and
       what can't be pickled is an exception of `submit`. What is of the script itself, or of a module that was given to
       cloudpickle's `register_pickle_by_value`, travels by value; any other function or class by its name.
-    - A function by value that refers to nothing that can change (numbers, texts, modules, functions, classes and tuples
-      of these) is loaded once in each worker; any other one for each call, so that no call sees what another one did.
+    - A function that refers to nothing that can change (numbers, texts, modules, functions, classes and tuples of
+      these) is loaded once in each worker from its second `submit` on, and by `map`; at its first `submit` it travels
+      within the call, unless it is large. Any other function is loaded for each call, so that no call sees what another
+      one did.
     - An exception that does not survive pickling, or is larger than a megabyte, becomes a `CallFailed` with its type,
       text and traceback; so does any that was raised just before the run's manager was lost. The `__cause__` of the
       others is a `RemoteTraceback`.
@@ -173,7 +175,8 @@ class DFZExecutor(_Calls):
       200 ms later than it could. A call must not wait for another one to be made, or for what is done with the result
       of another one.
     - `map` sends short calls in groups, each of which is one task of the run, and sends the next ones as these end;
-      with a `timeout`, or a deadline for calls, it sends them one by one unless `chunksize` says otherwise.
+      with a `timeout`, or a deadline for calls, it sends them one by one unless `chunksize` says otherwise. Calls
+      of one group share neither arguments nor results, unless there is a `buffersize` and a `chunksize`.
       `buffersize` is there before Python 3.14, too.
     - `shutdown(cancel_futures=True)` leaves as many of the oldest calls as there are free workers.
     - What a call prints goes to Ray's log of its worker, not to the terminal.
@@ -226,16 +229,17 @@ def _map_some(
     chunks = iter(lambda: list(itertools.islice(items, size)), [])
     each = functools.partial(_call_each, fn)
     futures = deque([calls.submit(each, chunk) for chunk in itertools.islice(chunks, buffersize)])
-    find_calls = weakref.ref(calls)  # it may be given up before the iterator is
+    find_owner = weakref.ref(_owner_of(calls))  # it may be given up before the iterator is; a view often is at once
+    treatment = calls._treatment
     del calls
 
     def results() -> Iterator[R]:
         try:
             while futures:
-                found = find_calls()
-                if found is not None and (chunk := next(chunks, None)) is not None:
-                    futures.append(found.submit(each, chunk))
-                del found
+                owner = find_owner()
+                if owner is not None and (chunk := next(chunks, None)) is not None:
+                    futures.append(View(owner, owner._run, treatment).submit(each, chunk))
+                del owner
                 values = _result_of(futures.popleft(), ends_at)
                 values.reverse()
                 while values:
@@ -245,6 +249,13 @@ def _map_some(
                 future.cancel()
 
     return results()
+
+
+def _owner_of(calls: _Calls) -> _Calls:
+    """The executor itself, of a view, or a view of a view."""
+    while isinstance(calls, View):
+        calls = calls._owner
+    return calls
 
 
 def _result_of(future: Future[Any], ends_at: float | None) -> Any:

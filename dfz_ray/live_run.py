@@ -60,7 +60,7 @@ class LiveRun:
         retry_failed: make the failed tasks of a run that goes on due again.
         is_endless: whether it waits for further batches; else it closes itself when no task is open.
         finishes_at_exit: whether the interpreter waits for its tasks at exit, as a pool does; else it is closed.
-        watch: is called with all news, in one thread, one after the other. It hears of each task's end at least once:
+        watch: is called with all news, one after the other. It hears of each task's end at least once:
             twice, perhaps, where a manager was lost.
         on_counts: is called with the counts by state whenever they have been heard, in the same thread.
         on_end: is called in the end, with what made it impossible to go on, or None where the run was closed.
@@ -100,6 +100,8 @@ class LiveRun:
         self._on_counts = on_counts
         self._on_end = on_end
         self._changed = threading.Condition()
+        self._watching = threading.Lock()
+        """Held while news are told: those of the old manager may still be, when those of the new one come."""
         self._errands: deque[Errand] = deque()
         self._first_batch: Batch | None = None
         self._submitted = 0
@@ -323,7 +325,8 @@ class LiveRun:
                 if not self._is_opened:
                     self.known = journal.names()
                 told = read_news(journal)
-            self._watch(told)
+            with self._watching:
+                self._watch(told)
         with self._changed:
             self._handle, self._lost, self._accepted, self._is_opened = handle, None, handle.tasks, True
             self._changed.notify_all()
@@ -398,7 +401,8 @@ class LiveRun:
         else:
             news = handle.news(POLL_S)
             counts = news.counts
-            self._watch(news)
+            with self._watching:
+                self._watch(news)
         with self._changed:
             self._counts = list(counts)
             self._changed.notify_all()
@@ -430,7 +434,7 @@ class LiveRun:
     def _check_open(self) -> None:
         if self.failure is not None:
             raise InfrastructureLost(f"the run can't go on: {self.failure}")
-        if self._closing is not None:
+        if self._closing is not None or self._is_over:
             raise InfrastructureLost("the run was closed")
 
 

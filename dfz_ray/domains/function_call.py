@@ -6,7 +6,6 @@ is gone on with by another process. This floor does without ray: who sends the d
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import pickle
 import sys
@@ -46,7 +45,10 @@ class Form(IntEnum):
     WHOLE_CALL = 2
     """The function, and these."""
     GROUP = 3
-    """A budget, and a list: the positional ones of each call. After so many seconds no further call is begun."""
+    """A budget, and a list: the positional ones of each call. After so many seconds no further call is begun.
+
+    Those of a call are a tuple, or a pickled one, where another call could see what is done to them.
+    """
     GROUP_ANEW = 4
     """The same, of a function that is unpickled for each call."""
 
@@ -99,7 +101,7 @@ class PackedFunction(NamedTuple):
 
         Args:
             arguments: a pickled pair: after how many seconds no further call is begun, and a list of the positional
-                arguments of each.
+                arguments of each, as tuples or pickled ones.
         """
         return self.prefixes[Form.GROUP if self.is_fixed else Form.GROUP_ANEW] + _pack_bytes(arguments)
 
@@ -140,7 +142,7 @@ class GroupResult(NamedTuple):
 
 
 def read_result(result: bytes) -> Any:
-    """What a call returned, or the GroupResult of several; from the result of a task of the run of this process."""
+    """What a call returned, from the result of a task of the run of this process; of several see `read_group`."""
     return pickle.loads(_unpack_bytes(result))  # noqa: S301 - of this run, as its workers say it
 
 
@@ -195,17 +197,18 @@ class Calls:
 
     def _dump_group(self, group: GroupResult) -> bytes:
         values, failures = group
-        if SCALARS.issuperset(map(type, values)) and not failures:
-            return pickle.dumps((values, {}), pickle.HIGHEST_PROTOCOL)
         plain_failures = {position: tuple(failure) for position, failure in failures.items()}
-        with contextlib.suppress(Exception):
-            return self._dumps((values, plain_failures))
-        for position, value in enumerate(values):  # one of them can't travel: the others do
-            try:
-                self.dump(value)
-            except BaseException as error:
-                values[position], plain_failures[position] = None, tuple(self.describe(error))
-        return self._dumps((values, plain_failures))
+        are_packed = not SCALARS.issuperset(map(type, values))
+        if are_packed:  # each by itself: they share nothing, and where one can't travel the others do
+            packed = []
+            for position, value in enumerate(values):
+                try:
+                    packed.append(self.dump(value))
+                except BaseException as error:
+                    packed.append(self.dump(None))
+                    plain_failures[position] = tuple(self.describe(error))
+            values = packed
+        return pickle.dumps((values, are_packed, plain_failures), pickle.HIGHEST_PROTOCOL)
 
     def describe(self, error: BaseException) -> Failure:
         """Why a call of a group failed."""
@@ -227,6 +230,8 @@ def _compute_group(calls: Calls, call: FunctionCall) -> GroupResult:
     for args in arguments:
         try:
             function = load(call)
+            if type(args) is bytes:
+                args = pickle.loads(args)  # noqa: PLW2901, S301 - the same ones, of the driver of this run
             values.append(function(*args))
         except BaseException as error:  # also SystemExit: a call ends itself, not the others
             failures[len(values)] = calls.describe(error)
@@ -238,7 +243,9 @@ def _compute_group(calls: Calls, call: FunctionCall) -> GroupResult:
 
 def read_group(result: bytes) -> GroupResult:
     """What came of a group, from the result of its task."""
-    values, failures = read_result(result)
+    values, are_packed, failures = read_result(result)
+    if are_packed:
+        values = [pickle.loads(value) for value in values]  # noqa: S301 - of this run, as its workers say it
     return GroupResult(values, {position: Failure(*told) for position, told in failures.items()})
 
 

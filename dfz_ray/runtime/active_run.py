@@ -355,6 +355,8 @@ class ActiveRun:
             self._handle(OutcomesCommitted(completed, failed, cancelled))
             for number in itertools.chain(completed, failed, cancelled):
                 self._works[number] = NO_WORK
+                if self._deadlines:
+                    self._deadlines.pop(number, None)
             self._note_done()
 
     def _note_done(self) -> None:

@@ -103,6 +103,10 @@ class NewsDesk:
                 self._failures.append(FailedTask(number, reason, message, traceback, *told))
             else:
                 self._cancelled.append(number)
+        over = {row[0] for row in written["completions"]}.union(row[1] for row in written["attempts"])
+        for chunk in over:
+            self._node_of.pop(chunk, None)
+            self._given.pop(chunk, None)
         self._has_news.set()
 
     async def tell(self, counts: Sequence[int], done: asyncio.Event, timeout_s: float) -> News:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from typing import Any
 
 from ray import cloudpickle
@@ -17,8 +18,14 @@ dumps = cloudpickle.dumps
 
 
 def is_by_reference(value: Any) -> bool:
-    """Whether a function or class travels as the name under which it is imported."""
-    if not is_importable(value):
+    """Whether a function, class or module travels as the name under which it is imported."""
+    if isinstance(value, types.ModuleType):
+        name = value.__name__
+        if name not in sys.modules:
+            return False
+    elif is_importable(value):
+        name = value.__module__
+    else:
         return False
-    module = f"{value.__module__}."
-    return not any(module.startswith(f"{name}.") for name in cloudpickle.list_registry_pickle_by_value())
+    module = f"{name}."
+    return not any(module.startswith(f"{other}.") for other in cloudpickle.list_registry_pickle_by_value())

@@ -265,10 +265,14 @@ class _FetchedFiles(dict[str, bytes]):
             content = self._manager.get_file.remote(self._run_id, sha256).future().result()
             if content is None:
                 return False
+            while _seen and sum(map(len, list(_seen.values()))) + len(content) > SEEN_BYTES:
+                _seen.pop(next(iter(list(_seen)), ""), None)  # the oldest one: it can be asked for again
             _seen[str(sha256)] = self[str(sha256)] = content
         return True
 
 
+SEEN_BYTES = 2**28
+"""A worker keeps so much of files for leases to come."""
 _seen: dict[str, bytes] = {}
 
 

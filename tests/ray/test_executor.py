@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from pathlib import Path
@@ -23,9 +24,10 @@ import pytest
 import ray
 
 from dfz_ray import DFZExecutor, InvalidInput
+from dfz_ray.call_future import CallFuture
 from dfz_ray.call_map import CallMap
-from dfz_ray.call_run import CallRun
-from dfz_ray.errors import CallFailed, DfzError, RemoteTraceback, RunFolderRefused
+from dfz_ray.call_run import CallRun, ExecutorBroken
+from dfz_ray.errors import CallFailed, DfzError, InfrastructureLost, RemoteTraceback, RunFolderRefused
 from dfz_ray.journal.audit import audit_run
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.live_run import LiveRun
@@ -350,6 +352,67 @@ def submit_and_wait(executor: DFZExecutor) -> int:
     return executor.submit(abs, -1).result(DEADLINE_S)
 
 
+def test_a_map_of_a_run_that_can_not_be_opened(cluster: None, tmp_path: Path) -> None:
+    """A map that was asked for before the run has failed to open says so; to say it twice changes nothing."""
+    (tmp_path / "something").touch()
+    executor = DFZExecutor(2, run_dir=tmp_path)
+    run: CallRun = executor._run
+    with run._lock:  # as long as it is held, the end is told to nobody
+        results = executor.map(abs, range(1000))
+        (made,) = run._sources
+        assert isinstance(made, CallMap)
+        groups = list(made._groups)
+        assert len(groups) < 1000
+
+    wait_until(lambda: not made._groups)
+    for group in groups:
+        group.fail(ValueError())
+
+    assert {type(value.error) for value in made._values} == {ExecutorBroken}
+    with pytest.raises(BrokenExecutor, match="the run can't go on"):
+        next(results)
+
+
+def test_a_map_that_is_waited_for_as_its_run_fails(cluster: None, tmp_path: Path) -> None:
+    """Who waits for the results of a map hears why there are none, and not that they were cancelled."""
+    (tmp_path / "something").touch()
+    with pytest.raises(BrokenExecutor, match="the run can't go on"):
+        list(DFZExecutor(2, run_dir=tmp_path).map(abs, range(1000)))
+
+
+def test_calls_that_are_sent_as_the_run_ends(cluster: None) -> None:
+    """A call that relies on the request of another thread gets its end, when that request is refused."""
+    executor = DFZExecutor(2, address="127.0.0.1:1")
+    run: CallRun = executor._run
+    wait_until(lambda: run.has_ended)
+    left = CallFuture(run, executor._treatment, run.packer.pack(abs, (1,), {}))
+    run._waiting.append(left)
+    mine = CallFuture(run, executor._treatment, run.packer.pack(abs, (1,), {}))
+
+    with pytest.raises(InfrastructureLost, match="the run can't go on"):
+        run.send((mine,))
+    with pytest.raises(BrokenExecutor, match="the run can't go on"):
+        left.result(DEADLINE_S)
+
+
+class Shrinking(deque[Any]):
+    """A queue of which another thread takes something just after this one has asked for its length."""
+
+    def __len__(self) -> int:
+        return super().__len__() + 1
+
+
+def test_calls_that_another_thread_takes(cluster: None, tmp_path: Path) -> None:
+    """What waits is told of the end, though another thread takes from it at the same moment."""
+    (tmp_path / "something").touch()
+    executor = DFZExecutor(2, run_dir=tmp_path)
+    run: CallRun = executor._run
+    run._waiting = Shrinking()
+    future = executor.submit(abs, 1)
+    with pytest.raises(BrokenExecutor, match="the run can't go on"):
+        future.result(DEADLINE_S)
+
+
 def test_a_folder_that_is_taken(cluster: None, tmp_path: Path) -> None:
     """A folder that holds something else is refused."""
     (tmp_path / "something").touch()
@@ -391,6 +454,37 @@ def test_map_with_an_item_that_can_not_travel(executor: DFZExecutor) -> None:
     with DFZExecutor(1) as other, pytest.raises(TypeError, match="cannot pickle"):
         list(other.map(type, [threading.Lock()], chunksize=5))
     assert list(executor.map(abs, [])) == []
+
+
+def test_map_with_many_items_that_can_not_travel(cluster: None, tmp_path: Path) -> None:
+    """Where whole portions of a map can't be pickled, what follows is called all the same, and the executor ends."""
+    lock, file = threading.Lock(), tmp_path / "made"
+    with DFZExecutor(1) as executor:
+        executor.map(type, [lock] * 3)
+    with DFZExecutor(1) as executor:
+        results = executor.map(type, [lock] * 3)
+        executor.map(touch, [lock] * 100 + [str(file)])
+        others = executor.map(type, [1] * 20 + [lock] * 2000 + [1])
+        with pytest.raises(TypeError, match="cannot pickle"):
+            next(results)
+    assert file.exists()
+    assert list(itertools.islice(others, 20)) == [int] * 20
+    with pytest.raises(TypeError, match="cannot pickle"):
+        next(others)
+
+
+def test_map_with_one_object_for_all_calls(executor: DFZExecutor) -> None:
+    """Calls that are all given one list each have it as it is in the driver, whatever goes together."""
+    seen: list[int] = []
+    results = list(executor.map(append, range(500), itertools.repeat(seen)))
+    assert results == [[n] for n in range(500)]
+    assert seen == []
+
+
+def append(number: int, to: list[int]) -> list[int]:
+    """Append; returns the list."""
+    to.append(number)
+    return to
 
 
 def test_map_with_calls_that_turn_out_long(executor: DFZExecutor) -> None:
@@ -457,6 +551,13 @@ def test_map_with_a_buffer(executor: DFZExecutor) -> None:
     for wrong, error in ((0, ValueError), (-1, ValueError), ("2", TypeError)):
         with pytest.raises(error):
             executor.map(abs, [1], buffersize=wrong)  # type: ignore[arg-type]
+
+
+def test_map_with_a_buffer_and_options(executor: DFZExecutor) -> None:
+    """A view that nobody holds sends all calls of a map with a buffer, each with its options."""
+    results = executor.options(cpus=2).options(priority=1).map(ray_cpus_of, range(20), buffersize=4)
+    gc.collect()
+    assert list(results) == [2.0] * 20
 
 
 def test_map_in_time(executor: DFZExecutor) -> None:

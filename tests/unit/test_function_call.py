@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import functools
 import logging
 import pickle
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from ray import cloudpickle
 
-from dfz_ray.calls import CallPacker, PackedCall, calls_domain, name_of, read_error
+from dfz_ray.calls import KNOWN_BYTES, CallPacker, PackedCall, calls_domain, name_of, read_error
 from dfz_ray.domains.execution import Execution, Work, execute_chunk
 from dfz_ray.domains.function_call import PackedFunction, read_group, read_result
 from dfz_ray.domains.registry import CALLS, REGISTRY
@@ -119,17 +120,45 @@ def test_arrays_and_classes_of_the_script_travel() -> None:
 
 
 def test_a_function_is_pickled_once() -> None:
-    """A function that refers to nothing that can change is pickled at its first call only."""
+    """A function that is called again, and refers to nothing that can change, is a file; it is pickled no more."""
     packer, number = CallPacker(), 3
 
     def add(x: int) -> int:
         return x + number
 
-    first, second = packer.pack(add, (1,), {}), packer.pack(add, (2,), {})
+    first, second, third = (packer.pack(add, (n,), {}) for n in (1, 2, 3))
 
-    assert first.function is not None
-    assert second.function is first.function
-    assert first.function.is_fixed
+    assert first.function is None
+    assert second.function is not None
+    assert third.function is second.function
+    assert third.function.is_fixed
+    assert [read_result(execute_call(one).result or b"") for one in (first, second, third)] == [4, 5, 6]
+
+
+def test_a_function_that_is_called_once_is_no_file() -> None:
+    """Partials and lambdas that are made for one call each travel within it: nobody keeps them; those of a map do."""
+    packer = CallPacker()
+
+    calls = [packer.pack(functools.partial(pow, n), (2,), {}) for n in range(3000)]
+
+    assert {one.function for one in calls} == {None}
+    assert [read_result(execute_call(one).result or b"") for one in calls[:3]] == [0, 1, 4]
+    square = functools.partial(pow, exp=2)
+    assert packer.pack_function(square).is_fixed
+    assert packer.pack(square, (3,), {}).function is packer.pack_function(square)
+
+
+def test_functions_are_remembered_as_far_as_there_is_memory() -> None:
+    """Large functions that are new each time do not pile up in the driver."""
+    packer = CallPacker()
+
+    for n in range(200):
+        packer.pack(functools.partial(len, bytes(2**20) + bytes([n])), (), {})
+
+    held = [one.packed for one in packer._known.values()]
+    assert 0 < sum(len(packed.content) for packed in held if packed) <= KNOWN_BYTES
+    large = functools.partial(len, bytes(2**20))
+    assert packer.pack(large, (), {}).function is packer.pack(large, (), {}).function
 
 
 def test_what_a_function_refers_to_is_as_it_is_at_the_call() -> None:
@@ -166,7 +195,8 @@ def test_a_class_of_the_script_is_as_it_is_at_the_call() -> None:
         return read_result(execute_call(packer.pack(names["scaled"], (3,), {})).result or b"")
 
     assert now() == 6
-    assert packer.pack(names["scaled"], (3,), {}).function is packer.pack(names["scaled"], (4,), {}).function
+    _, second, third = (packer.pack(names["scaled"], (3,), {}) for _ in range(3))
+    assert second.function is third.function is not None
     names["Scale"].factor = 5
     assert now() == 15
 
@@ -216,7 +246,8 @@ def test_a_logger_changes_nothing() -> None:
     def tell() -> str:
         return logger.name
 
-    assert packer.pack(tell, (), {}).function is packer.pack(tell, (), {}).function
+    _, second, third = (packer.pack(tell, (), {}) for _ in range(3))
+    assert second.function is third.function is not None
     assert call(tell) == "dfz_ray.test"
 
 
@@ -295,6 +326,43 @@ def test_a_group_with_results_that_can_not_travel() -> None:
 
     assert values == [[0, {0}], None, [2, {2}]]
     assert failures[1].message.startswith("TypeError: cannot pickle")
+
+
+def test_calls_of_a_group_share_no_argument() -> None:
+    """What one call of a group does to an argument no other one sees, though all were given the same object."""
+    packer, shared = CallPacker(), [0]
+
+    def add(number: int, to: list[int]) -> list[int]:
+        to.append(number)
+        return to
+
+    packed = packer.pack_function(add)
+    parameters = packer.pack_group(packed, [(1, shared), (2, shared), (3, shared)])
+    values, failures = read_group(execute(parameters, packed).result or b"")
+
+    assert (values, failures, shared) == ([[0, 1], [0, 2], [0, 3]], {}, [0])
+
+
+def test_calls_of_a_group_share_no_result() -> None:
+    """Calls that return one and the same object give each caller one of its own, also beside one that raises."""
+    packer = CallPacker()
+    packed = packer.pack_function(lambda n: decimal.getcontext() if n else 1 // n)
+
+    values, failures = read_group(execute(packer.pack_group(packed, [(1,), (0,), (2,)]), packed).result or b"")
+
+    assert list(failures) == [1]
+    values[0].prec += 1
+    assert values[2].prec == values[0].prec - 1
+
+
+def test_bytes_in_a_group_stay_bytes() -> None:
+    """Arguments and results that are bytes, even pickled ones, are what they were, whatever is in the same group."""
+    packer, pickled = CallPacker(), pickle.dumps("text")
+    packed = packer.pack_function(local(lambda given: given))
+
+    for items in ([(pickled,), (b"",), (1,)], [(pickled,), ([pickled],), (None,)]):
+        values, _ = read_group(execute(packer.pack_group(packed, items), packed).result or b"")
+        assert values == [item for (item,) in items]
 
 
 def test_a_group_of_a_function_that_can_change() -> None:
