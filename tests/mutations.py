@@ -62,8 +62,8 @@ MUTATIONS = (
     Mutation(
         "chunk-mates are charged",
         "dfz_ray/engine/losses.py",
-        "commands: list[Command] = [NoteAttemptsLost(chunk.id, executed, reason, message)]",
-        "commands: list[Command] = [NoteAttemptsLost(chunk.id, executed, reason, message, charged=True)]",
+        "commands: list[Command] = [NoteAttemptsLost(chunk.id, executed, lost.reason, lost.message)]",
+        "commands: list[Command] = [NoteAttemptsLost(chunk.id, executed, lost.reason, lost.message, charged=True)]",
         "tests/unit/test_engine_faults.py tests/unit/test_simulation.py",
     ),
     Mutation(
