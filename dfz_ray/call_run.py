@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from dfz_ray.calls import CallPacker, PackedCall, calls_domain, read_error
 from dfz_ray.domains.function_call import PackedFunction
 from dfz_ray.domains.registry import CALLS
-from dfz_ray.errors import InfrastructureLost
+from dfz_ray.errors import InfrastructureLost, JournalDamaged
 from dfz_ray.garbage import collector_paused
 from dfz_ray.journal.columns import TIMES, Completions, read_times, unpack
 from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.record import read_result
 from dfz_ray.live_run import LiveRun
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.policy import Policy
@@ -283,10 +284,10 @@ class CallRun:
             slot = self._open.pop(number, None)  # of one that was heard of before there is nothing
             if slot is None:
                 continue
-            if isinstance(result, str):  # it is too large for the journal
+            if isinstance(result, str):  # it is too large for the journal; its file is what its name says, or refused
                 try:
-                    result = (RunFolder(self._folder).results / result).read_bytes()  # noqa: PLW2901 - the same one
-                except OSError as error:
+                    result = read_result(RunFolder(self._folder).results / result)  # noqa: PLW2901 - the same one
+                except JournalDamaged as error:
                     slot.fail(error)
                     continue
             slot.complete(result, ended_at - began_at)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dfz_ray.calls import calls_domain
 from dfz_ray.dropin.submitted_task import SubmittedTask, Trouble
-from dfz_ray.errors import InfrastructureLost
+from dfz_ray.errors import InfrastructureLost, JournalDamaged
 from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.record import read_result
 from dfz_ray.live_run import LiveRun
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.settings import MaxWorkers, Settings
@@ -146,10 +147,8 @@ class TaskRun:
             if task is None:
                 continue
             try:
-                content = (
-                    stored if isinstance(stored, bytes) else (RunFolder(self._folder).results / stored).read_bytes()
-                )
-            except OSError as error:
+                content = stored if isinstance(stored, bytes) else read_result(RunFolder(self._folder).results / stored)
+            except JournalDamaged as error:
                 task.fail(Trouble("exception", f"its result can't be read: {error}"), began, ended)
             else:
                 task.complete(content, began, ended)
