@@ -85,20 +85,28 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
             "learning_rate": learning_rate,
             "device": device.type,
             "image_size": [channels, side, side],
-            "train_images": len(split.train_labels),
-            "test_images": len(split.test_labels),
+            **_count_images(parameters, split, at_hand, len(chosen)),
         }
         del model  # so that its memory on the GPU is given back on leaving
     scores = _score(parameters, images, chosen, split, predicted)
-    if parameters.is_bounded or parameters.train_images or parameters.test_images:
-        model_details |= {
-            "augmentation": parameters.augmentation,
-            "num_categories": len(chosen),
-            "source_image_size": list(at_hand.image_size),
-            "train_images_at_hand": len(at_hand.train_labels),
-            "test_images_at_hand": len(at_hand.test_labels),
-        }
     return {**scores, "training_curve": curve, "model_details": model_details}
+
+
+def _count_images(
+    parameters: ImageClassificationParameters, split: ImageSplit, at_hand: ImageSplit, categories: int
+) -> dict[str, Any]:
+    """How many images were used; where their number may have been bounded, also how many there were."""
+    used = {"train_images": len(split.train_labels), "test_images": len(split.test_labels)}
+    if not (parameters.is_bounded or parameters.train_images or parameters.test_images):
+        return used
+    return {
+        **used,
+        "augmentation": parameters.augmentation,
+        "num_categories": categories,
+        "source_image_size": list(at_hand.image_size),
+        "train_images_at_hand": len(at_hand.train_labels),
+        "test_images_at_hand": len(at_hand.test_labels),
+    }
 
 
 def _score(
