@@ -27,10 +27,15 @@ CURVES: dict[str, Slowdown] = {
 
 def drive(slowdown: Slowdown, start: int, most: int, works: list[Work], least: int = 1, seed: int = 0) -> Course:
     course = play(works, slowdown, Pool(start, PoolLimits(least, most), cores=2), seed)
+    assert_sound(course, start, most, least)
+    return course
+
+
+def assert_sound(course: Course, start: int, most: int, least: int) -> None:
+    """The number of slots stayed within its limits, and every change was one."""
     slots = [start, *(change.slots for _, change in course.changes)]
     assert all(least <= count <= most for count in slots)
     assert all(before != after for before, after in pairwise(slots))
-    return course
 
 
 # --- as good as the best fixed number ---------------------------------------------------------------------------------
@@ -83,7 +88,9 @@ def test_it_never_leaves_its_limits(
 ) -> None:
     """Whatever it sees, the number of slots stays between the minimum and the maximum, and every change is one."""
     most = max(most, least)
-    drive(slowdown, min(max(start, least), most), most, [Work(tasks, task_s, spread)], least, seed)
+    start = min(max(start, least), most)
+    course = play([Work(tasks, task_s, spread)], slowdown, Pool(start, PoolLimits(least, most), cores=2), seed)
+    assert_sound(course, start, most, least)
 
 
 @settings(max_examples=30, deadline=None)
