@@ -276,7 +276,7 @@ class DfzRay(Contestant):
     def open(self) -> None:
         from burn_domain import burn_task
 
-        from dfz_ray.runtime.connection import connect
+        from dfz_ray.driver.connection import connect
 
         connect("local", logical_cpus=self.workers)
         self._task = burn_task.task

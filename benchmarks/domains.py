@@ -25,8 +25,8 @@ from rich.table import Table
 from session import NICENESS, become_nice
 
 import dfz_ray
-from dfz_ray.domains.execution import Work, execute_chunk, thread_budget
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.execution.execute import Work, execute_chunk, thread_budget
 from dfz_ray.specs.encoding import decode, digest, encode
 from dfz_ray.specs.input_file import FileShelf
 
@@ -47,8 +47,8 @@ def bare_quantum(seeds: Sequence[int]) -> Loop:
     import numpy as np
     from qiskit_aer import AerSimulator
 
-    from dfz_ray.domains.quantum_circuits import grover
-    from dfz_ray.domains.quantum_simulator import noise_model
+    from dfz_ray.domains.quantum.circuits import grover
+    from dfz_ray.domains.quantum.simulator import noise_model
 
     generators = [np.random.default_rng(seed) for seed in seeds]
     circuits = [grover(4, None, rng).circuit for rng in generators]
@@ -62,9 +62,9 @@ def bare_quantum(seeds: Sequence[int]) -> Loop:
 
 def bare_maze(seeds: Sequence[int]) -> Loop:
     """The same mazes, made and searched."""
-    from dfz_ray.domains.maze import COMPLEXITY
-    from dfz_ray.domains.maze_generation import generate
-    from dfz_ray.domains.maze_search import astar
+    from dfz_ray.domains.maze.domain import COMPLEXITY
+    from dfz_ray.domains.maze.generation import generate
+    from dfz_ray.domains.maze.search import astar
 
     return lambda: [astar(generate(20, 20, COMPLEXITY, seed), (0, 0), (19, 19)).path for seed in seeds]
 
@@ -230,7 +230,7 @@ def main(workloads: Sequence[str], workers: Sequence[int], output: Path | None, 
     the number of workers over the rate; overhead is what it takes more. The second table tells where the time of
     dfz_ray's slots goes, by the names of metg.py; "executing" is CPU time. Writes domains.json.
     """
-    from dfz_ray.runtime.connection import connect
+    from dfz_ray.driver.connection import connect
 
     become_nice()
     output = output or Path("studies") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-domains"

@@ -30,16 +30,16 @@ from rich.console import Console
 from rich.table import Table
 
 from dfz_ray.engine.engine import Engine, EngineOptions
-from dfz_ray.engine.lifecycle import State
 from dfz_ray.engine.messages import Command, Event, KindEntry, TasksSubmitted, TimePassed
 from dfz_ray.journal.audit import audit_run
-from dfz_ray.journal.columns import Completions, TaskColumns, pack
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import read_recovered
 from dfz_ray.journal.writer import Group, JournalWriter
+from dfz_ray.protocol.columns import Completions, TaskColumns, pack
 from dfz_ray.simulation import Costs, SimulatedTask, Simulation
 from dfz_ray.specs.encoding import digest, encode
 from dfz_ray.specs.policy import Policy
+from dfz_ray.specs.states import State
 
 TASKS = (10_000, 100_000, 1_000_000)
 SLOTS = (10, 1_000, 10_000)

@@ -75,7 +75,7 @@ def open_ray(workers: int) -> Iterator[dict[str, Measure]]:
 def open_dfz(workers: int) -> Iterator[dict[str, Measure]]:
     """DFZExecutor."""
     from dfz_ray import DFZExecutor
-    from dfz_ray.runtime.connection import connect
+    from dfz_ray.driver.connection import connect
 
     connect("local", logical_cpus=workers)
     with DFZExecutor(workers) as executor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from dfz_ray.journal.columns import read_times
+from dfz_ray.protocol.columns import read_times
 
 LOSSES = ("useful", "encoding", "no core", "dispatch", "imbalance", "ramp-up", "drain", "other")
 """`journal` comes to them where a run is compared with one that did not wait for the disk."""

@@ -46,7 +46,7 @@ from rich.table import Table
 from session import NICENESS, Failed, Session, become_nice
 from workloads import even, even_count, parse_length, show_length
 
-from dfz_ray.domains.execution import Work, execute_chunk
+from dfz_ray.execution.execute import Work, execute_chunk
 from dfz_ray.specs.encoding import encode
 from dfz_ray.specs.input_file import FileShelf
 

@@ -22,7 +22,7 @@ from session import become_nice
 from workloads import burn
 
 from dfz_ray import domain, run
-from dfz_ray.runtime.connection import connect
+from dfz_ray.driver.connection import connect
 
 PILOT_S = 1.5
 """How long a number of workers is tried before."""

@@ -3,7 +3,7 @@
 import sys
 
 from dfz_ray.cli import call
-from dfz_ray.cli.study import scale
+from dfz_ray.cli.scale import scale
 
 if __name__ == "__main__":
     sys.exit(call(scale, name="scale.py"))

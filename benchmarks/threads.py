@@ -15,7 +15,7 @@ from pathlib import Path
 from measurement import estimated
 
 from dfz_ray import domain, run
-from dfz_ray.runtime.connection import connect, usable_cores
+from dfz_ray.driver.connection import connect, usable_cores
 
 
 @domain("nap")

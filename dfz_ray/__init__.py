@@ -14,7 +14,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dfz_ray.batch_handle import BatchHandle as BatchHandle
     from dfz_ray.client import run as run
     from dfz_ray.client import submit as submit
     from dfz_ray.domains.user_domain import domain as domain
@@ -25,16 +24,17 @@ if TYPE_CHECKING:
     from dfz_ray.errors import DfzError as DfzError
     from dfz_ray.errors import InvalidInput as InvalidInput
     from dfz_ray.errors import TasksFailed as TasksFailed
-    from dfz_ray.executor import DFZExecutor as DFZExecutor
+    from dfz_ray.executor.executor import DFZExecutor as DFZExecutor
+    from dfz_ray.handle import BatchHandle as BatchHandle
     from dfz_ray.journal.record import Record as Record
     from dfz_ray.results import Results as Results
 
 _HOMES = {
-    "BatchHandle": "dfz_ray.batch_handle",
+    "BatchHandle": "dfz_ray.handle",
     "ConcurrentCTMAbsoluteZeroPlugin": "dfz_ray.dropin",
     "ConcurrentDFZAdapter": "dfz_ray.dropin",
     "ConcurrentTaskManager": "dfz_ray.dropin",
-    "DFZExecutor": "dfz_ray.executor",
+    "DFZExecutor": "dfz_ray.executor.executor",
     "DfzError": "dfz_ray.errors",
     "InvalidInput": "dfz_ray.errors",
     "Record": "dfz_ray.journal.record",

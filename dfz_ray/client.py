@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfz_ray.batch_handle import BatchHandle
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import InvalidInput, Problem, RunFolderRefused
+from dfz_ray.handle import BatchHandle
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.journal.record import STATES
 from dfz_ray.progress import Tell, show_progress
 from dfz_ray.results import Results
 from dfz_ray.specs.batch import Batch
@@ -23,10 +22,11 @@ from dfz_ray.specs.checking import read_batch
 from dfz_ray.specs.encoding import plain
 from dfz_ray.specs.problems import show
 from dfz_ray.specs.settings import AUTO, MaxWorkers, Settings, read_settings
+from dfz_ray.specs.states import STATES
 
 if TYPE_CHECKING:
-    from dfz_ray.runtime.run_handle import RunHandle
-    from dfz_ray.runtime.submission import ShippedDomain
+    from dfz_ray.driver.manager_client import ManagerClient
+    from dfz_ray.protocol.submission import ShippedDomain
 
 logger = logging.getLogger("dfz_ray")
 
@@ -227,12 +227,12 @@ def shipped_domains(batch: Batch) -> dict[str, ShippedDomain]:
     Raises:
         DfzError: one can't travel.
     """
-    from dfz_ray.runtime.run_handle import ship
+    from dfz_ray.driver.domain_shipping import ship
 
     return {name: ship(REGISTRY.get(name)) for name in {task.domain for task in batch.tasks}}
 
 
-def wait_for_end(handle: RunHandle, tell: Tell) -> None:
+def wait_for_end(handle: ManagerClient, tell: Tell) -> None:
     """Wait until all tasks of a run are in a final state."""
     counts: list[int] = []
     while sum(counts[2:]) < handle.tasks:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 from dfz_ray.errors import InvalidInput, Problem, TasksFailed
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.journal.record import STATES, Record
+from dfz_ray.journal.record import Record
 from dfz_ray.journal.record_table import RecordTable
+from dfz_ray.specs.states import STATES
 
 if TYPE_CHECKING:
     import pandas

@@ -26,12 +26,12 @@ from pathlib import Path
 import click
 
 TESTS = Path(__file__).parent
-sys.path[:0] = [str(TESTS / "ray"), str(TESTS / "unit")]
+sys.path.insert(0, str(TESTS))
 
-from driver import Program, glance, write_batch  # noqa: E402 - they are found by the line above
-from kill_stories import STORIES, Story, find_one  # noqa: E402
-from kill_trial import Trial, all_trials, check_whole, describe, measure_undisturbed, run_trial  # noqa: E402
-from simulated_faults import run_seed  # noqa: E402
+from support.driver import Program, glance, write_batch  # noqa: E402 - they are found by the line above
+from support.kill_stories import STORIES, Story, find_one  # noqa: E402
+from support.kill_trial import Trial, all_trials, check_whole, describe, measure_undisturbed, run_trial  # noqa: E402
+from support.simulated_faults import run_seed  # noqa: E402
 
 PARTS = ("simulation", "kills", "stories", "storm")
 STORM_TASKS, STORM_MS, STORM_KILLS, STORM_REPEATS = 2000, 10, 10, 3

@@ -39,67 +39,67 @@ MUTATIONS = (
         "dfz_ray/journal/writer.py",
         "f\"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}\"",
         '"PRAGMA synchronous = OFF"',
-        "tests/unit/test_fsync.py",
+        "tests/unit/journal/test_fsync.py",
     ),
     Mutation(
         "no epoch check",
         "dfz_ray/journal/writer.py",
         "if (latest := self._latest_epoch()) != self.epoch:",
         "if (latest := self._latest_epoch()) < 0:",
-        "tests/unit/test_journal.py tests/unit/test_group_commit.py",
+        "tests/unit/journal/test_journal.py tests/unit/manager/test_group_commit.py",
     ),
     Mutation(
         "acknowledgement before commit",
-        "dfz_ray/runtime/group_commit.py",
+        "dfz_ray/manager/group_commit.py",
         """                written = await loop.run_in_executor(self._thread, self._writer.commit, pending.rows)
                 self._on_committed(pending, written)
 """,
         """                self._on_committed(pending, {})
                 await loop.run_in_executor(self._thread, self._writer.commit, pending.rows)
 """,
-        "tests/unit/test_group_commit.py",
+        "tests/unit/manager/test_group_commit.py",
     ),
     Mutation(
         "chunk-mates are charged",
         "dfz_ray/engine/losses.py",
         "commands: list[Command] = [NoteAttemptsLost(chunk.id, executed, lost.reason, lost.message)]",
         "commands: list[Command] = [NoteAttemptsLost(chunk.id, executed, lost.reason, lost.message, charged=True)]",
-        "tests/unit/test_engine_faults.py tests/unit/test_simulation.py",
+        "tests/unit/engine/test_engine_faults.py tests/unit/simulation/test_simulation.py",
     ),
     Mutation(
         "a second outcome replaces the first",
         "dfz_ray/journal/schema.sql",
         "INSERT INTO outcomes VALUES",
         "INSERT OR REPLACE INTO outcomes VALUES",
-        "tests/unit/test_journal.py",
+        "tests/unit/journal/test_journal.py",
     ),
     Mutation(
         "a second completion replaces the first outcome",
         "dfz_ray/journal/schema.sql",
         "INSERT INTO outcomes SELECT",
         "INSERT OR REPLACE INTO outcomes SELECT",
-        "tests/unit/test_journal.py",
+        "tests/unit/journal/test_journal.py",
     ),
     Mutation(
         "commit sums are not compared",
         "dfz_ray/journal/commit_sums.py",
         "elif _sum_of(before, commit, sums.get(commit.number, ())) != commit.sha256:",
         "elif not commit.sha256:",
-        "tests/unit/test_damage.py tests/unit/test_audit.py",
+        "tests/unit/journal/test_damage.py tests/unit/journal/test_audit.py",
     ),
     Mutation(
         "a run is opened whatever its outcomes say",
         "dfz_ray/journal/soundness.py",
         "return found[0] if found else next(find_disagreements(connection), None)",
         "return found[0] if found else None",
-        "tests/unit/test_agreement.py",
+        "tests/unit/journal/test_agreement.py",
     ),
     Mutation(
         "records are of several moments",
         "dfz_ray/journal/reader.py",
         'self._connection.execute("BEGIN")',
         "pass",
-        "tests/unit/test_run_folder.py",
+        "tests/unit/journal/test_run_folder.py",
     ),
 )
 

@@ -20,7 +20,7 @@ COMMANDS = {
     "replay": "dfz_ray.cli.replay:replay",
     "cancel": "dfz_ray.cli.cancel:cancel",
     "audit": "dfz_ray.cli.audit:audit",
-    "scale": "dfz_ray.cli.study:scale",
+    "scale": "dfz_ray.cli.scale:scale",
     "domains": "dfz_ray.cli.inspect:domains",
 }
 SUMMARIES = {

@@ -40,7 +40,7 @@ def ship_domain_modules(names: Iterable[str]) -> None:
     """
     modules = import_domain_modules(names)
     if modules:
-        from dfz_ray.runtime.worker import ship_by_value
+        from dfz_ray.driver.domain_shipping import ship_by_value
 
         for module in modules:
             ship_by_value(module)

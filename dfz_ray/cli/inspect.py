@@ -120,7 +120,7 @@ SHOWN_ROWS = 1000
 
 
 def _check_states(context: click.Context, option: click.Parameter, states: tuple[str, ...]) -> tuple[str, ...]:
-    from dfz_ray.journal.record import STATES
+    from dfz_ray.specs.states import STATES
 
     problems = [
         Problem("--state", show(word), describe_names(STATES), nearest(word, STATES))

@@ -42,8 +42,8 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
         dfz replay runs/coins toss-3 --import coins.py
     """
     from dfz_ray.cli.domain_modules import import_domain_modules
-    from dfz_ray.domains.execution import thread_budget
     from dfz_ray.domains.registry import REGISTRY
+    from dfz_ray.execution.execute import thread_budget
     from dfz_ray.specs.encoding import decode, digest, encode
     from dfz_ray.specs.resources import Resources
 

@@ -14,10 +14,10 @@ ENTRY_POINTS = "dfz_ray.domains"
 """The group under which a package offers domains: `coin = "my_package:COIN"`."""
 
 BUILT_IN = {
-    "quantum": "dfz_ray.domains.quantum:DOMAIN",
-    "maze": "dfz_ray.domains.maze:DOMAIN",
-    "image_classification": "dfz_ray.domains.image_classification:DOMAIN",
-    "sorting": "dfz_ray.domains.sorting:DOMAIN",
+    "quantum": "dfz_ray.domains.quantum.domain:DOMAIN",
+    "maze": "dfz_ray.domains.maze.domain:DOMAIN",
+    "image_classification": "dfz_ray.domains.images.domain:DOMAIN",
+    "sorting": "dfz_ray.domains.sorting.domain:DOMAIN",
 }
 
 

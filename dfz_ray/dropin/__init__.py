@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dfz_ray.dropin.adapter import ConcurrentDFZAdapter
+from dfz_ray.dropin.concurrent_task_manager import ConcurrentTaskManager
 from dfz_ray.dropin.plugin import ConcurrentCTMAbsoluteZeroPlugin, create_concurrent_dfz_plugin
-from dfz_ray.dropin.task_manager import ConcurrentTaskManager
 
 __all__ = [
     "ConcurrentCTMAbsoluteZeroPlugin",

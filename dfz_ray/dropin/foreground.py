@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 
-from dfz_ray.domains.execution import Work, execute_chunk, thread_budget
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.dropin.old_tasks import OldTask
 from dfz_ray.dropin.preloading import preload
 from dfz_ray.dropin.records import Answer, answer
-from dfz_ray.dropin.submitted_task import Trouble
+from dfz_ray.dropin.submitted_task import TaskFailure
+from dfz_ray.execution.execute import Work, execute_chunk, thread_budget
 from dfz_ray.specs.encoding import decode
 from dfz_ray.specs.input_file import FileShelf
 
@@ -44,6 +44,6 @@ def execute_here(task: OldTask) -> Answer:
     if done.failure is not None:
         if done.failure.message.partition(":")[0] == KeyboardInterrupt.__name__:
             raise KeyboardInterrupt  # of who wants the program to end, not of the task
-        trouble = Trouble(done.failure.reason, done.failure.message)
+        trouble = TaskFailure(done.failure.reason, done.failure.message)
         return answer(task.label, done.began_at, done.ended_at, error=str(trouble))
     return answer(task.label, done.began_at, done.ended_at, None if done.result is None else decode(done.result))

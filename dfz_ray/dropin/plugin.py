@@ -10,13 +10,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from dfz_ray.dropin.concurrent_task_manager import ConcurrentTaskManager
 from dfz_ray.dropin.configuration import read_configuration
 from dfz_ray.dropin.foreground import execute_here
 from dfz_ray.dropin.intents import find_intents
 from dfz_ray.dropin.old_tasks import OldTasks, read_old_tasks
 from dfz_ray.dropin.records import Answer
 from dfz_ray.dropin.task_generation import draw_tasks
-from dfz_ray.dropin.task_manager import ConcurrentTaskManager
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.settings import MaxWorkers, Settings
 
@@ -254,7 +254,7 @@ def create_concurrent_dfz_plugin(
 
 
 def _connect(address: str | None) -> None:
-    from dfz_ray.runtime.connection import connect
+    from dfz_ray.driver.connection import connect
 
     connect(address)
 

@@ -8,17 +8,17 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any, NamedTuple, Protocol
 
-from dfz_ray.calls import read_error
-from dfz_ray.domains.function_call import read_result
 from dfz_ray.dropin.records import Answer, answer
 from dfz_ray.dropin.task_future import TaskFuture
 from dfz_ray.errors import CallFailed
+from dfz_ray.executor.call_packing import read_error
+from dfz_ray.executor.function_domain import read_result
 from dfz_ray.specs.encoding import decode
 
 logger = logging.getLogger("dfz_ray")
 
 
-class Trouble(NamedTuple):
+class TaskFailure(NamedTuple):
     """Why a task failed."""
 
     reason: str
@@ -117,12 +117,14 @@ class SubmittedTask:
         try:
             result = self._read(stored, began, ended)
         except Exception as error:  # what is unpickled may do anything
-            self.fail(Trouble("exception", f"the result can't be read: {type(error).__name__}: {error}"), began, ended)
+            self.fail(
+                TaskFailure("exception", f"the result can't be read: {type(error).__name__}: {error}"), began, ended
+            )
             return
         self._end(Outcome("completed", began, ended, result))
         self.future.set_result(result)
 
-    def fail(self, trouble: Trouble, began: float | None = None, ended: float | None = None) -> None:
+    def fail(self, trouble: TaskFailure, began: float | None = None, ended: float | None = None) -> None:
         """It has failed for good; without times where it never ran, or its worker died with them."""
         if not self.future.begin():
             return
@@ -163,7 +165,7 @@ class SubmittedTask:
     def _read(self, stored: bytes, began: float, ended: float) -> Any:
         return answer(self.label, began, ended, decode(stored))
 
-    def _tell_failure(self, trouble: Trouble, result: Answer) -> None:
+    def _tell_failure(self, trouble: TaskFailure, result: Answer) -> None:
         self.future.set_result(result)
 
 
@@ -177,5 +179,5 @@ class SubmittedCall(SubmittedTask):
                 value.setdefault(key, time_s)
         return value
 
-    def _tell_failure(self, trouble: Trouble, result: Answer) -> None:
+    def _tell_failure(self, trouble: TaskFailure, result: Answer) -> None:
         self.future.set_exception(trouble.error or read_error(*trouble[:4]))

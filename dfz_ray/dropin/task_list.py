@@ -12,7 +12,7 @@ from typing import Any
 from dfz_ray.dropin.records import Answer, in_numbers, unknown
 from dfz_ray.dropin.submitted_task import SubmittedTask
 from dfz_ray.journal.measures import measure
-from dfz_ray.journal.record import STATES
+from dfz_ray.specs.states import STATES
 
 
 def name_of(task: Any) -> str:

@@ -10,19 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from dfz_ray.calls import calls_domain
-from dfz_ray.dropin.submitted_task import SubmittedTask, Trouble
+from dfz_ray.driver.run_session import RunSession
+from dfz_ray.dropin.submitted_task import SubmittedTask, TaskFailure
 from dfz_ray.errors import InfrastructureLost, JournalDamaged
+from dfz_ray.executor.call_packing import calls_domain
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.record import read_result
-from dfz_ray.live_run import LiveRun
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.settings import MaxWorkers, Settings
 from dfz_ray.specs.task import Task
 
 if TYPE_CHECKING:
-    from dfz_ray.journal.columns import Completions
-    from dfz_ray.runtime.news import News
+    from dfz_ray.protocol.columns import Completions
+    from dfz_ray.protocol.task_events import TaskEvents
 
 
 class Sending(NamedTuple):
@@ -56,7 +56,7 @@ class TaskRun:
         self._sent_files: set[str] = set()
         self._has_sent = False
         self._folder = Path(tempfile.mkdtemp(prefix="dfz-tasks-"))
-        self._run = LiveRun(
+        self._run = RunSession(
             "tasks",
             settings,
             self._folder,
@@ -124,7 +124,7 @@ class TaskRun:
         self._sent_files.update(files)
         return Batch("tasks", 0, tuple(one.checked for one in waiting), files)
 
-    def _hear(self, news: News) -> None:
+    def _hear(self, news: TaskEvents) -> None:
         for number in news.begun:
             task = self._open.get(number)
             if task is not None:
@@ -134,7 +134,7 @@ class TaskRun:
         for failed in news.failures:
             task = self._open.pop(failed.number, None)
             if task is not None:
-                trouble = Trouble(failed.reason, failed.message, failed.traceback, failed.payload)
+                trouble = TaskFailure(failed.reason, failed.message, failed.traceback, failed.payload)
                 task.fail(trouble, failed.began_at, failed.ended_at)
         for number in news.cancelled:
             task = self._open.pop(number, None)
@@ -149,7 +149,7 @@ class TaskRun:
             try:
                 content = stored if isinstance(stored, bytes) else read_result(RunFolder(self._folder).results / stored)
             except JournalDamaged as error:
-                task.fail(Trouble("exception", f"its result can't be read: {error}"), began, ended)
+                task.fail(TaskFailure("exception", f"its result can't be read: {error}"), began, ended)
             else:
                 task.complete(content, began, ended)
 
@@ -163,11 +163,11 @@ class TaskRun:
         for task in left:
             error = InfrastructureLost(text)
             error.__cause__ = failure
-            task.fail(Trouble("exception", text, error=error))
+            task.fail(TaskFailure("exception", text, error=error))
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _is_connected() -> bool:
-    from dfz_ray.runtime.connection import is_connected
+    from dfz_ray.driver.connection import is_connected
 
     return is_connected()

@@ -10,12 +10,11 @@ from typing import Any
 
 from dfz_ray.engine.arrivals import sort_by_kind
 from dfz_ray.engine.attempts import Attempts
-from dfz_ray.engine.auto_slots import AutoSlots
 from dfz_ray.engine.ends import sort_ends
-from dfz_ray.engine.hands import Hands
 from dfz_ray.engine.learning import learn
 from dfz_ray.engine.lease import Lease
-from dfz_ray.engine.lifecycle import Happening, Lifecycle
+from dfz_ray.engine.lease_table import LeaseTable
+from dfz_ray.engine.lifecycle import Lifecycle, Transition
 from dfz_ray.engine.losses import Losses
 from dfz_ray.engine.messages import (
     AnswerEnd,
@@ -44,6 +43,7 @@ from dfz_ray.engine.messages import (
 from dfz_ray.engine.options import EngineOptions
 from dfz_ray.engine.preemption import find_victims
 from dfz_ray.engine.queue import Lane, Queue, Taken
+from dfz_ray.engine.slot_tuner import SlotTuner
 from dfz_ray.engine.slots import Slots
 from dfz_ray.engine.urgency import Urgency
 
@@ -71,7 +71,7 @@ class Engine:
         self.tasks = Lifecycle(history=self._tell_history)
         self._queue = Queue()
         self._kind_of = array("l")
-        self._hands = Hands(self.tasks, self._queue, self._kind_of, options.first_chunk)
+        self._hands = LeaseTable(self.tasks, self._queue, self._kind_of, options.first_chunk)
         self._slots = Slots(options.slots, options.target_s, options.width, self._hands, options.processes)
         self._is_wide = options.width > 1
         self._attempts = Attempts(
@@ -79,7 +79,7 @@ class Engine:
         )
         self._losses = Losses(self._queue, self._hands, self._attempts)
         self._urgency = Urgency(self._queue)
-        self._auto = None if options.pool is None else AutoSlots(options, self._queue, self._hands, self.set_slots)
+        self._auto = None if options.pool is None else SlotTuner(options, self._queue, self._hands, self.set_slots)
         self._ruled_out: dict[int, str] = {}
         """Lanes whose tasks can never run, and why."""
         self._stopped = False
@@ -229,9 +229,9 @@ class Engine:
     def on_outcomes_committed(self, event: OutcomesCommitted, now: float) -> list[Command]:
         """Committed tasks are final."""
         for numbers, happening in (
-            (event.completed, Happening.RESULT_COMMITTED),
-            (event.failed, Happening.FAILURE_COMMITTED),
-            (event.cancelled, Happening.CANCELLATION_COMMITTED),
+            (event.completed, Transition.RESULT_COMMITTED),
+            (event.failed, Transition.FAILURE_COMMITTED),
+            (event.cancelled, Transition.CANCELLATION_COMMITTED),
         ):
             if numbers:
                 self.tasks.move(numbers, happening)

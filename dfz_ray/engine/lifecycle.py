@@ -9,24 +9,10 @@ from typing import Any
 
 from dfz_ray.engine.consecutive import find_range
 from dfz_ray.errors import IllegalTransition
+from dfz_ray.specs.states import State
 
 
-class State(IntEnum):
-    """Where a task stands. The numbers are what the journal stores."""
-
-    PENDING = 0
-    RUNNING = 1
-    COMPLETED = 2
-    FAILED = 3
-    CANCELLED = 4
-
-    @property
-    def label(self) -> str:
-        """The state as it is written outside the engine."""
-        return self.name.lower()
-
-
-class Happening(IntEnum):
+class Transition(IntEnum):
     """What can happen to a task."""
 
     BEGAN = 0
@@ -38,21 +24,18 @@ class Happening(IntEnum):
     CANCELLATION_COMMITTED = 4
 
 
-TRANSITIONS: dict[tuple[State, Happening], State] = {
-    (State.PENDING, Happening.BEGAN): State.RUNNING,
-    (State.RUNNING, Happening.HANDED_BACK): State.PENDING,
-    (State.RUNNING, Happening.RESULT_COMMITTED): State.COMPLETED,
-    (State.RUNNING, Happening.FAILURE_COMMITTED): State.FAILED,
-    (State.PENDING, Happening.FAILURE_COMMITTED): State.FAILED,  # it can never run: infeasible
-    (State.PENDING, Happening.CANCELLATION_COMMITTED): State.CANCELLED,
-    (State.RUNNING, Happening.CANCELLATION_COMMITTED): State.CANCELLED,
+TRANSITIONS: dict[tuple[State, Transition], State] = {
+    (State.PENDING, Transition.BEGAN): State.RUNNING,
+    (State.RUNNING, Transition.HANDED_BACK): State.PENDING,
+    (State.RUNNING, Transition.RESULT_COMMITTED): State.COMPLETED,
+    (State.RUNNING, Transition.FAILURE_COMMITTED): State.FAILED,
+    (State.PENDING, Transition.FAILURE_COMMITTED): State.FAILED,  # it can never run: infeasible
+    (State.PENDING, Transition.CANCELLATION_COMMITTED): State.CANCELLED,
+    (State.RUNNING, Transition.CANCELLATION_COMMITTED): State.CANCELLED,
 }
 
-FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
-"""No event leads out of these."""
-
-_NEXT = [[int(TRANSITIONS.get((state, happening), -1)) for state in State] for happening in Happening]
-_SOURCES = [frozenset(int(source) for source, known in TRANSITIONS if known == happening) for happening in Happening]
+_NEXT = [[int(TRANSITIONS.get((state, happening), -1)) for state in State] for happening in Transition]
+_SOURCES = [frozenset(int(source) for source, known in TRANSITIONS if known == happening) for happening in Transition]
 
 
 class Lifecycle:
@@ -79,7 +62,7 @@ class Lifecycle:
         """The state of one task."""
         return State(self._states[number])
 
-    def move(self, numbers: Sequence[int], happening: Happening) -> None:
+    def move(self, numbers: Sequence[int], happening: Transition) -> None:
         """Let something happen to tasks.
 
         Raises:

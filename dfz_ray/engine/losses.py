@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dfz_ray.engine.attempts import Attempts
-from dfz_ray.engine.hands import Hands
 from dfz_ray.engine.lease import HeldChunk, Lease
+from dfz_ray.engine.lease_table import LeaseTable
 from dfz_ray.engine.messages import Command, CommitLosses, LeaseLost, NoteAttemptsLost
 from dfz_ray.engine.queue import Lane, Queue
 
@@ -37,7 +37,7 @@ class Losses:
         attempts: what has been charged.
     """
 
-    def __init__(self, queue: Queue, hands: Hands, attempts: Attempts) -> None:
+    def __init__(self, queue: Queue, hands: LeaseTable, attempts: Attempts) -> None:
         self._queue = queue
         self._hands = hands
         self._attempts = attempts

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dfz_ray.engine.learning import KindTimes
-from dfz_ray.engine.level import Level, Window, compare
+from dfz_ray.engine.level_stats import LevelStats, Window, compare
 
 WINDOW_S = 0.15
 """No look at a level is shorter."""
@@ -83,10 +83,10 @@ class Pool:
         self.limits = _sound(limits)
         self.slots = self._bounded(slots)
         self._cores = cores
-        self._base = Level(self.slots)
-        self._trial: Level | None = None
+        self._base = LevelStats(self.slots)
+        self._trial: LevelStats | None = None
         """What is seen of a level that is tried."""
-        self._settled: Level | None = None
+        self._settled: LevelStats | None = None
         """While it rests: what was known when that began."""
         self._window: Window | None = None
         """None until all slots are there."""
@@ -203,7 +203,7 @@ class Pool:
 
     def _hurry(self, waiting: int, left_s: float, now: float) -> PoolChange | None:
         """Where the first tasks hardly computed, many more at once are tried without a longer look."""
-        glimpse = Level(self.slots)
+        glimpse = LevelStats(self.slots)
         glimpse.add(self._first, now)
         cpus = glimpse.cpus
         if cpus is None or cpus * UP[0] > self._cores:
@@ -215,10 +215,10 @@ class Pool:
         return change
 
     def _try(self, target: int, why: str, now: float) -> PoolChange:
-        self._trial, self._last = Level(target), ""
+        self._trial, self._last = LevelStats(target), ""
         return self._move(target, why, now)
 
-    def _judge(self, trial: Level, waiting: int, left_s: float, now: float) -> PoolChange | None:
+    def _judge(self, trial: LevelStats, waiting: int, left_s: float, now: float) -> PoolChange | None:
         """Whether the probe has shown anything, and what follows."""
         base, is_up, looks = self._base, trial.slots > self._base.slots, len(trial.windows)
         gain = compare(base, trial)
@@ -283,7 +283,7 @@ class Pool:
 
     def _settle(self, slots: int, why: str, now: float) -> PoolChange:
         """Take a number of slots that no comparison has led to."""
-        self._base, self._trial, self._settled, self._last = Level(slots), None, None, ""
+        self._base, self._trial, self._settled, self._last = LevelStats(slots), None, None, ""
         return self._move(slots, why, now)
 
     def _give_up_waiting(self, waiting: int, now: float) -> PoolChange | None:

@@ -6,8 +6,8 @@ import math
 from dataclasses import replace
 
 from dfz_ray.engine.chunking import Pace
-from dfz_ray.engine.hands import Hands
 from dfz_ray.engine.lease import Lease
+from dfz_ray.engine.lease_table import LeaseTable
 from dfz_ray.engine.queue import Lane
 
 
@@ -22,7 +22,7 @@ class Slots:
         processes: over so many leases at least they are spread, as far as there are so many.
     """
 
-    def __init__(self, count: int, target_s: float, width: int, hands: Hands, processes: int = 1) -> None:
+    def __init__(self, count: int, target_s: float, width: int, hands: LeaseTable, processes: int = 1) -> None:
         self.pace = Pace(count, target_s)
         self._width = width
         self._hands = hands

@@ -6,8 +6,8 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 
-from dfz_ray.journal.columns import DIGEST_BYTES, TIMES_BYTES, unpack
 from dfz_ray.journal.statements import STATEMENTS
+from dfz_ray.protocol.columns import DIGEST_BYTES, TIMES_BYTES, unpack
 
 
 def find_disagreements(connection: sqlite3.Connection) -> Iterator[str]:

@@ -16,17 +16,18 @@ from typing import Any
 
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.agreement import find_disagreements
-from dfz_ray.journal.columns import split_digests, unpack
 from dfz_ray.journal.commit_sums import check_sums
 from dfz_ray.journal.evidence import Evidence, gather
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.history import Attempt, History, find_unexplained
 from dfz_ray.journal.reader import find_wrong_size
-from dfz_ray.journal.record import STATES, read_result
+from dfz_ray.journal.record import read_result
 from dfz_ray.journal.soundness import Seal, find_missing_commits, find_other_schema, find_torn_structure
 from dfz_ray.journal.statements import VERSION
+from dfz_ray.protocol.columns import split_digests, unpack
 from dfz_ray.specs.encoding import decode, digest, run_digest
 from dfz_ray.specs.policy import Policy
+from dfz_ray.specs.states import STATES
 
 MOST_TOLD = 20
 """Of the violations that one check finds, so many are told."""

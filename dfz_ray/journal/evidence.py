@@ -12,12 +12,12 @@ from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfz_ray.journal.columns import unpack
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.lock import is_held
 from dfz_ray.journal.reader import UNREADABLE
 from dfz_ray.journal.soundness import Seal, check_seal, find_other_schema, read_told_commits
 from dfz_ray.journal.statements import STATEMENTS
+from dfz_ray.protocol.columns import unpack
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from dfz_ray.journal.record import STATES
 from dfz_ray.journal.writer import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED
 from dfz_ray.specs.policy import Policy
+from dfz_ray.specs.states import STATES
 
 FAILED = STATES.index("failed")
 _WORDS = {ATTEMPT_FAILED: "failed", ATTEMPT_LOST: "lost", ATTEMPT_SUPERSEDED: "superseded"}

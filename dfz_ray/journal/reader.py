@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dfz_ray.errors import JournalDamaged
-from dfz_ray.journal.columns import split_digests, unpack
 from dfz_ray.journal.folder import RunFolder
-from dfz_ray.journal.record import STATES
 from dfz_ray.journal.record_table import Attempt, CompletedChunk, RecordTable, TableRows
 from dfz_ray.journal.statements import STATEMENTS, VERSION
+from dfz_ray.protocol.columns import split_digests, unpack
+from dfz_ray.specs.states import STATES
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged journal may raise; the latter where SQLite would tell of a text that is no UTF-8."""

@@ -11,9 +11,6 @@ from typing import Any
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.specs.encoding import decode
 
-STATES = ("pending", "running", "completed", "failed", "cancelled")
-"""As they are written outside the engine, in the order of the journal's numbers."""
-
 
 @dataclass(frozen=True, slots=True)
 class TaskError:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
-from dfz_ray.journal.columns import DIGEST_BYTES, TIMES, read_times, split_digests, unpack
-from dfz_ray.journal.record import STATES, Record, TaskError, read_result
+from dfz_ray.journal.record import Record, TaskError, read_result
+from dfz_ray.protocol.columns import DIGEST_BYTES, TIMES, read_times, split_digests, unpack
 from dfz_ray.specs.encoding import decode, run_digest
+from dfz_ray.specs.states import STATES
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dfz_ray.journal.columns import NO_WORK, unpack, unpack_works
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.lock import RunLock
 from dfz_ray.journal.reader import UNREADABLE, open_journal, unreadable
 from dfz_ray.journal.statements import STATEMENTS
 from dfz_ray.journal.writer import JournalWriter
+from dfz_ray.protocol.columns import NO_WORK, unpack, unpack_works
 
 
 @dataclass(frozen=True)

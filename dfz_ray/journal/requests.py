@@ -17,10 +17,10 @@ from typing import Any
 from dfz_ray.errors import InvalidInput, Problem, RunFolderRefused
 from dfz_ray.journal.lock import is_held
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.journal.record import STATES
 from dfz_ray.journal.recovery import OpenedJournal, open_for_work
 from dfz_ray.journal.writer import Group
 from dfz_ray.specs.problems import nearest, show
+from dfz_ray.specs.states import STATES
 
 logger = logging.getLogger("dfz_ray")
 

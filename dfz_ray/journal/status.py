@@ -13,7 +13,7 @@ from typing import Any
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.lock import LOCK, is_held
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.journal.record import STATES
+from dfz_ray.specs.states import STATES
 
 STATUS = "status.json"
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from dfz_ray.errors import EpochSuperseded, JournalDamaged, RunFolderRefused
-from dfz_ray.journal.columns import pack, unpack
 from dfz_ray.journal.commit_sums import NONE_YET, Commit, Row, add_commit
 from dfz_ray.journal.folder import RunFolder, sync_folder, write_whole
 from dfz_ray.journal.reader import open_journal
 from dfz_ray.journal.soundness import refuse_damaged, remove_seal, write_seal
 from dfz_ray.journal.statements import STATEMENTS, VERSION
+from dfz_ray.protocol.columns import pack, unpack
 
 # Numbers that the journal stores; schema.sql explains them.
 ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED = range(1, 4)

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dfz_ray.domains.execution import Work, execute_chunk, thread_budget
 from dfz_ray.errors import DfzError
+from dfz_ray.execution.execute import Work, execute_chunk, thread_budget
 from dfz_ray.specs.encoding import run_digest
 from dfz_ray.specs.input_file import FileShelf
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from dfz_ray.client import shipped_domains, wait_for_end
-from dfz_ray.domains.execution import Work
+from dfz_ray.driver.connection import connect, usable_cores
+from dfz_ray.driver.manager_client import ManagerClient
+from dfz_ray.driver.slot_plan import SlotPlan
+from dfz_ray.driver.warm_up import Sample, WarmUp, warm_workers
 from dfz_ray.errors import DfzError
+from dfz_ray.execution.execute import Work
+from dfz_ray.manager.nodes import live_nodes
 from dfz_ray.results import read_results
-from dfz_ray.runtime.connection import connect, usable_cores
-from dfz_ray.runtime.nodes import live_nodes
-from dfz_ray.runtime.run_handle import RunHandle
-from dfz_ray.runtime.slot_plan import SlotPlan
-from dfz_ray.runtime.warm_up import Sample, WarmUp, warm_workers
 from dfz_ray.scaling.host import host_facts
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.plan import BASELINE, Plan, Trial
@@ -117,7 +117,7 @@ class Study:
             width = self._width(trial)
             warm = self._warm(math.ceil(trial.workers / width))
             with _scratch_folder() as folder:
-                handle = RunHandle(folder, self._plan.batch.name, SlotPlan(trial.workers, width), self._settings)
+                handle = ManagerClient(folder, self._plan.batch.name, SlotPlan(trial.workers, width), self._settings)
                 try:
                     begun = time.perf_counter()
                     handle.submit(self._plan.batch, self._domains)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from dfz_ray.engine.engine import Engine, EngineOptions
-from dfz_ray.engine.lifecycle import State
 from dfz_ray.engine.messages import (
     AnswerEnd,
     AnswerWait,
@@ -34,8 +33,9 @@ from dfz_ray.engine.messages import (
     TimePassed,
 )
 from dfz_ray.engine.retries import KindPolicy
-from dfz_ray.simulation.crew import Crew
+from dfz_ray.simulation.crew import ThreadLease
 from dfz_ray.simulation.worker import Execution, Message, Run, SimulatedTask, Worker
+from dfz_ray.specs.states import State
 
 Commit = CommitEnds | CommitLosses | CommitCancellations | NoteAttemptsLost
 """What is to be on the disk."""
@@ -120,7 +120,7 @@ class Simulation:
         self.costs = costs
         self.now = 0.0
         self.tasks: list[SimulatedTask] = []
-        self.workers: dict[int, Worker | Crew] = {}
+        self.workers: dict[int, Worker | ThreadLease] = {}
         """Those that live, by lease; also those that Ray has not placed yet."""
         self.executions: list[Execution] = []
         self.most_busy = 0
@@ -309,12 +309,12 @@ class Simulation:
         self.remove(worker)
         self.at(self.now + self.take_s("loss"), lambda: self.tell(lost))
 
-    def end(self, worker: Worker | Crew) -> None:
+    def end(self, worker: Worker | ThreadLease) -> None:
         """The call of a lease returns."""
         self.remove(worker)
         self.at(self.now + self.take_s("message"), lambda: self.tell(LeaseEnded(worker.lease)))
 
-    def remove(self, worker: Worker | Crew) -> None:
+    def remove(self, worker: Worker | ThreadLease) -> None:
         """A worker is no more."""
         worker.lives = False
         if self.workers.get(worker.lease) is worker:
@@ -333,7 +333,9 @@ class Simulation:
 
     def _start(self, lease: int) -> None:
         self._leases += 1
-        worker = self.workers[lease] = Worker(self, lease) if self.engine.options.width == 1 else Crew(self, lease)
+        worker = self.workers[lease] = (
+            Worker(self, lease) if self.engine.options.width == 1 else ThreadLease(self, lease)
+        )
         self.at(self.now, worker.go_on)
 
     def _interrupt(self, command: InterruptLease) -> None:

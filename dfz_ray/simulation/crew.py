@@ -1,4 +1,4 @@
-"""A worker of the virtual cluster that runs its tasks on several threads, as `dfz_ray.runtime.crew` does."""
+"""A worker of the virtual cluster that runs its tasks on several threads, as `dfz_ray.worker.thread_lease` does."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Thread(NamedTuple):
     run: Run
 
 
-class Crew:
+class ThreadLease:
     """A worker that serves a lease of several slots.
 
     Args:

@@ -1,4 +1,4 @@
-"""A worker of the virtual cluster: it serves one lease, step by step as `dfz_ray.runtime.worker` does."""
+"""A worker of the virtual cluster: it serves one lease, step by step as `dfz_ray.worker.lease` does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dfz_ray.engine.retries import KindPolicy
 
 if TYPE_CHECKING:
     from dfz_ray.simulation.cluster import Simulation
-    from dfz_ray.simulation.crew import Crew
+    from dfz_ray.simulation.crew import ThreadLease
 
 
 class SimulatedTask(NamedTuple):
@@ -71,7 +71,7 @@ class Step(NamedTuple):
 class Message(NamedTuple):
     """What a worker tells the manager at once; where the last event asks for work it is answered."""
 
-    worker: Worker | Crew
+    worker: Worker | ThreadLease
     events: tuple[Event, ...]
     box: list[Any]
     """Gets the answer."""

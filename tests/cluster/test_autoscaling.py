@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BIN, LocalCluster
-from driver import wait_until
+from support.driver import wait_until
+from support.local_cluster import BIN, LocalCluster
 
 from dfz_ray.journal.audit import audit_run
 from dfz_ray.journal.reader import JournalReader, PoolChangeRow

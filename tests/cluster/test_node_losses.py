@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attempt_rows import assert_sound, charged_tasks, read_attempts, workers_lost
-from conftest import BIN, LocalCluster
-from driver import completed, wait_until
+from support.attempt_rows import assert_sound, charged_tasks, read_attempts, workers_lost
+from support.driver import completed, wait_until
+from support.local_cluster import BIN, LocalCluster
 
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.record import Record

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from attempt_rows import assert_sound, charged_tasks, workers_lost
-from conftest import BIN
+from support.attempt_rows import assert_sound, charged_tasks, workers_lost
+from support.local_cluster import BIN
 
 from dfz_ray.journal.reader import JournalReader
 

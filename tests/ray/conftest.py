@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-from dfz_ray.runtime.connection import connect
+from dfz_ray.driver.connection import connect
 
 
 @pytest.fixture(scope="session")

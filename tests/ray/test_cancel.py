@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 import ray
-from attempt_rows import assert_sound, read_attempts, workers_lost
-from driver import BIN, wait_until
+from support.attempt_rows import assert_sound, read_attempts, workers_lost
+from support.driver import BIN, wait_until
 
 from dfz_ray import domain
 from dfz_ray.client import shipped_domains, wait_for_end
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.driver.domain_shipping import ship_by_value
+from dfz_ray.driver.manager_client import ManagerClient
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.results import Results, read_results
-from dfz_ray.runtime.run_handle import RunHandle
-from dfz_ray.runtime.worker import ship_by_value
 from dfz_ray.specs.checking import read_batch
 from dfz_ray.specs.settings import read_settings
 
@@ -62,9 +62,9 @@ def _hold_the_gil(note: str) -> None:
 
 
 @contextlib.contextmanager
-def opened(folder: Path, *batches: list[dict[str, Any]], slots: int = 2) -> Iterator[RunHandle]:
+def opened(folder: Path, *batches: list[dict[str, Any]], slots: int = 2) -> Iterator[ManagerClient]:
     """A run of batches (named b0, b1, ...), waited for to its end when the block is left."""
-    handle = RunHandle(folder, "cancelled", slots, SETTINGS)
+    handle = ManagerClient(folder, "cancelled", slots, SETTINGS)
     try:
         for number, tasks in enumerate(batches):
             batch = read_batch({"name": f"b{number}", "tasks": tasks}, REGISTRY, SETTINGS.resources, SETTINGS.policy)

@@ -21,8 +21,8 @@ import ray
 import threadpoolctl
 
 from dfz_ray import ConcurrentCTMAbsoluteZeroPlugin, ConcurrentDFZAdapter, create_concurrent_dfz_plugin, domain
-from dfz_ray.runtime.run_handle import get_manager
-from dfz_ray.runtime.worker import ship_by_value
+from dfz_ray.driver.domain_shipping import ship_by_value
+from dfz_ray.driver.manager_client import get_manager
 
 ship_by_value(sys.modules[__name__])  # tasks call functions of this module
 
@@ -579,7 +579,7 @@ def test_the_event_loop_is_never_blocked() -> None:
 
     A call that does block it is seen, so the test could fail.
     """
-    done = run_program(str(Path(__file__).with_name("heartbeat_script.py")))
+    done = run_program(str(ROOT / "tests/support/heartbeat_script.py"))
     assert (done.returncode, done.stderr) == (0, "")
     gaps = {
         part: (float(own) - float(beside), int(beats))

@@ -24,15 +24,15 @@ import pytest
 import ray
 
 from dfz_ray import DFZExecutor, InvalidInput
-from dfz_ray.call_future import CallFuture
-from dfz_ray.call_map import CallMap
-from dfz_ray.call_run import CallRun, ExecutorBroken
+from dfz_ray.driver.domain_shipping import ship_by_value
+from dfz_ray.driver.manager_client import get_manager
+from dfz_ray.driver.run_session import RunSession
 from dfz_ray.errors import CallFailed, DfzError, InfrastructureLost, RemoteTraceback, RunFolderRefused
+from dfz_ray.executor.call_run import CallRun, ExecutorBroken
+from dfz_ray.executor.future import CallFuture
+from dfz_ray.executor.map import CallMap
 from dfz_ray.journal.audit import audit_run
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.live_run import LiveRun
-from dfz_ray.runtime.run_handle import get_manager
-from dfz_ray.runtime.worker import ship_by_value
 
 ship_by_value(sys.modules[__name__])  # the workers need not have this module
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ def wait_until(what: Any) -> None:
         time.sleep(0.01)
 
 
-def live_run(executor: DFZExecutor) -> LiveRun:
+def live_run(executor: DFZExecutor) -> RunSession:
     """The run behind an executor."""
     run: CallRun = executor._run
     return run._run

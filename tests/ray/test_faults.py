@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from driver import BIN, processes_of, start_run, wait_until
+from support.driver import BIN, processes_of, start_run, wait_until
 
 from dfz_ray.journal.reader import JournalReader
 

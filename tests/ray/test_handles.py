@@ -14,9 +14,9 @@ import pytest
 import ray
 
 from dfz_ray import InvalidInput, Results, domain, run, submit
+from dfz_ray.driver.domain_shipping import ship_by_value
+from dfz_ray.driver.manager_client import get_manager
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.runtime.run_handle import get_manager
-from dfz_ray.runtime.worker import ship_by_value
 
 ship_by_value(sys.modules[__name__])
 

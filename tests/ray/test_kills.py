@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import kill_stories
 import pytest
-from kill_trial import TASKS, measure_undisturbed
+from support import kill_stories
+from support.kill_trial import TASKS, measure_undisturbed
 
 from dfz_ray.journal.reader import JournalReader
 

@@ -13,7 +13,7 @@ import pytest
 import ray
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = Path(__file__).parent / "old_scripts"
+SCRIPTS = ROOT / "tests/support/old_scripts"
 COLD_START_S = 10.0
 
 SAID = {

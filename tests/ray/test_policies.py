@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attempt_rows import assert_sound, charged_tasks, read_attempts, workers_lost
-from driver import wait_until
+from support.attempt_rows import assert_sound, charged_tasks, read_attempts, workers_lost
+from support.driver import wait_until
 
 from dfz_ray import domain, run
 from dfz_ray.client import Results
+from dfz_ray.driver.domain_shipping import ship_by_value
 from dfz_ray.journal.status import read_status
-from dfz_ray.runtime.worker import ship_by_value
 
 pytestmark = pytest.mark.usefixtures("cluster")
 ship_by_value(sys.modules[__name__])  # the domains call functions of this module

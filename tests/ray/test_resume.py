@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import psutil
 import pytest
-from driver import BIN, processes_of, start_run
+from support.driver import BIN, processes_of, start_run
 
 from dfz_ray import DfzError, domain, run
 from dfz_ray.journal.lock import LOCK

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from dfz_ray import DfzError, InvalidInput, TasksFailed, domain, run
+from dfz_ray.driver.manager_client import BLOCK_BYTES
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.record import Record
-from dfz_ray.runtime.run_handle import BLOCK_BYTES
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import ray
-import stdlib_tests
-from stdlib_tests import KNOWN_FAILURES, Case, find_cases, find_folder, is_generic, run_case, why_left_out
+from support import stdlib_tests
+from support.stdlib_tests import KNOWN_FAILURES, Case, find_cases, find_folder, is_generic, run_case, why_left_out
 
 from dfz_ray import DFZExecutor
-from dfz_ray.call_future import CallFuture
-from dfz_ray.call_run import Treatment
-from dfz_ray.calls import PackedCall
-from dfz_ray.runtime.worker import ship_by_value
+from dfz_ray.driver.domain_shipping import ship_by_value
+from dfz_ray.executor.call_packing import PackedCall
+from dfz_ray.executor.call_run import Treatment
+from dfz_ray.executor.future import CallFuture
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from dfz_ray import ConcurrentTaskManager, InvalidInput, create_concurrent_dfz_plugin
-from dfz_ray.runtime.worker import ship_by_value
+from dfz_ray.driver.domain_shipping import ship_by_value
 
 ship_by_value(sys.modules[__name__])  # tasks call functions of this module
 

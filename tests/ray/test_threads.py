@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attempt_rows import assert_sound, charged_tasks, read_attempts, workers_lost
-from driver import BIN, wait_until
+from support.attempt_rows import assert_sound, charged_tasks, read_attempts, workers_lost
+from support.driver import BIN, wait_until
 
 from dfz_ray import domain, run
 from dfz_ray.client import shipped_domains, wait_for_end
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.driver.domain_shipping import ship_by_value
+from dfz_ray.driver.manager_client import ManagerClient
+from dfz_ray.driver.slot_plan import THREADS, SlotPlan, share_slots
 from dfz_ray.results import Results, read_results
-from dfz_ray.runtime.run_handle import RunHandle
-from dfz_ray.runtime.slot_plan import THREADS, SlotPlan, share_slots
-from dfz_ray.runtime.worker import ship_by_value
 from dfz_ray.specs.checking import read_batch
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.settings import read_settings
@@ -262,7 +262,7 @@ def test_cancelled_tasks_leave_their_threads(tmp_path: Path) -> None:
     notes = [tmp_path / f"began {number}" for number in range(3)]
     loops = [{**wait.task(what="loop", note=str(note)), "id": note.name} for note in notes]
     batch = read_batch({"tasks": [*loops, *[wait.task() for _ in range(100)]]}, REGISTRY)
-    handle = RunHandle(tmp_path / "run", "cancelled", SlotPlan(8, width=4), settings)
+    handle = ManagerClient(tmp_path / "run", "cancelled", SlotPlan(8, width=4), settings)
     with contextlib.ExitStack() as stack:
         stack.callback(handle.close)
         handle.submit(batch, shipped_domains(batch))

@@ -15,8 +15,8 @@ import pytest
 
 import dfz_ray
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).parents[2]
+HERE = ROOT / "tests/support"
 RIGHT, WRONG = HERE / "typed_user.py", HERE / "typed_wrong.py"
 CHECKERS = {"mypy": ["mypy", "--strict", "--config-file=", "--follow-imports=silent"], "pyright": ["pyright"]}
 

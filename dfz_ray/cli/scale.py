@@ -1,0 +1,219 @@
+"""`dfz scale`, which is also benchmarks/scale.py."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from dfz_ray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, take_stdout
+from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.specs.task import SEED_LIMIT
+
+if TYPE_CHECKING:
+    from dfz_ray.scaling.measurement import Measurement, Mode
+    from dfz_ray.scaling.plan import Plan
+
+DEFAULT_COUNT = 20
+
+
+@click.command("scale", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--domain", metavar="NAME", help="Generated tasks of this domain; without it, and --batch, all three.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help=f"How many of them [{DEFAULT_COUNT}].")
+@click.option("--batch", metavar="FILE", help="The tasks of a batch file instead.")
+@click.option("--workers", type=click.IntRange(1, 1_000_000), metavar="N", help="Measure this number of workers only.")
+@click.option("--scaling-test", is_flag=True, help="Measure several numbers of workers (the default).")
+@click.option("--max-workers", metavar="N,N,...", help="Which ones, with --scaling-test: 1,2,4,8,16.")
+@click.option("--use-processes", is_flag=True, help="Each task that runs has a process (the default).")
+@click.option("--use-threads", is_flag=True, help="Tasks share processes, on threads; with both, both are compared.")
+@click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
+@click.option("--repeats", type=click.IntRange(1, 1000), metavar="N", help="How often each point is measured [5].")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, SEED_LIMIT - 1),
+    metavar="N",
+    help="Seed of the tasks and of the order of trials [0].",
+)
+@click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one).")
+@click.option("--output", metavar="DIR", help="Where the files go [studies/<time>].")
+@click.option("--config", metavar="FILE", help="Settings; configs/default.yaml explains them.")
+def scale(**options: Any) -> int:
+    """Measure how a batch scales with the number of workers, and say how many are worth paying for.
+
+    The same batch is run by a sequential program without Ray and by every number of workers, several times, in a random
+    order. Without options: a small study of circuits, mazes and classifiers, in about two minutes. Examples:
+
+    \b
+        dfz scale
+        dfz scale --domain quantum --count 20 --workers 4
+        dfz scale --domain quantum --count 20 --scaling-test --max-workers 1,2,4,8
+        dfz scale --batch my_batch.yaml --repeats 10 --output studies/mine
+    """
+    plan, settings, left_out = _make_plan(options)
+    folder = _make_folder(options["output"])
+    for words in left_out:
+        click.echo(f"left out: {words}", err=True)
+    from dfz_ray.scaling.study import Study
+
+    out = take_stdout()
+    measurements: list[Measurement] = []
+    interrupted = False
+    with Study(plan, settings, options["address"]) as study:
+        try:
+            with _bar(plan) as tell:
+                for measurement in study.measure(folder / "measurements.jsonl"):
+                    measurements.append(measurement)
+                    tell(measurement)
+        except KeyboardInterrupt:
+            interrupted = True
+        if measurements:
+            _tell(plan, measurements, study, folder, out)
+    if interrupted:
+        click.echo(
+            f"interrupted after {len(measurements)} of {len(plan.trials)} trials; they are in {folder}", err=True
+        )
+        return EXIT_INTERRUPTED
+    return EXIT_SOME_FAILED if any(one.error or one.failed for one in measurements) else 0
+
+
+def _make_plan(options: dict[str, Any]) -> tuple[Plan, Any, list[str]]:
+    """Everything that can be wrong with the command line is found here, before Ray is started."""
+    from dfz_ray.cli.domain_modules import ship_domain_modules
+    from dfz_ray.domains.registry import REGISTRY
+    from dfz_ray.driver.connection import usable_cores
+    from dfz_ray.scaling.plan import default_batch, default_worker_counts, make_plan, parse_worker_counts
+    from dfz_ray.specs.checking import read_batch
+    from dfz_ray.specs.settings import read_settings
+
+    _check_together(options)
+    ship_domain_modules(options["modules"])
+    settings = read_settings(options["config"])
+    seed = settings.study.seed if options["seed"] is None else options["seed"]
+    left_out: list[str] = []
+    source: Any
+    if options["batch"] is not None:
+        source = options["batch"]
+    elif options["domain"] is not None:
+        block = {"domain": options["domain"], "count": options["count"] or DEFAULT_COUNT}
+        source = {"name": options["domain"], "seed": seed, "generate": [block]}
+    else:
+        source, left_out = default_batch(seed)
+    batch = read_batch(source, REGISTRY, settings.resources, settings.policy)
+    if options["workers"]:
+        counts = [options["workers"]]
+    elif options["max_workers"] is not None:
+        counts = parse_worker_counts(options["max_workers"])
+    else:
+        counts = default_worker_counts(usable_cores())
+    modes: list[Mode] = ["processes"] if options["use_processes"] or not options["use_threads"] else []
+    modes += ["threads"] if options["use_threads"] else []
+    return make_plan(batch, counts, options["repeats"] or settings.study.repeats, seed, modes), settings, left_out
+
+
+def _check_together(options: dict[str, Any]) -> None:
+    problems = []
+    given = {name for name, value in options.items() if value not in (None, False, ())}
+    if "max_workers" in given and "scaling_test" not in given:
+        problems.append(Problem("--max-workers", "no --scaling-test", "both", "or --workers N for a single point"))
+    if "workers" in given and given & {"scaling_test", "max_workers"}:
+        problems.append(Problem("--workers", "a scaling test beside it", "one of the two"))
+    if {"batch", "domain"} <= given:
+        problems.append(Problem("--batch", "--domain beside it", "one of the two"))
+    if "count" in given and "domain" not in given:
+        problems.append(Problem("--count", "no --domain", "the domain whose tasks are to be generated"))
+    if problems:
+        raise InvalidInput(problems, "command line")
+
+
+def _make_folder(output: str | None) -> Path:
+    folder = Path(output) if output else Path("studies") / time.strftime("%Y%m%d-%H%M%S")
+    if (folder / "summary.json").exists() or (folder / "measurements.jsonl").exists():
+        problem = Problem(
+            "--output", f"{str(folder)!r}, which holds a study", "a new folder", "measurements are never mixed"
+        )
+        raise InvalidInput([problem], "command line")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "measurements.jsonl").touch()
+    except OSError as error:
+        problem = Problem("--output", repr(str(folder)), f"a folder that can be made ({error.strerror})")
+        raise InvalidInput([problem], "command line") from None
+    return folder
+
+
+def _tell(plan: Plan, measurements: list[Measurement], study: Any, folder: Path, out: TextIO) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    from dfz_ray.scaling.host import host_facts
+    from dfz_ray.scaling.report import points_table, write_study
+    from dfz_ray.scaling.summary import build_summary
+
+    host = host_facts()
+    summary = build_summary(
+        host=host,
+        batch={"domains": sorted({task.domain for task in plan.batch.tasks}), "count": len(plan.batch.tasks)},
+        mode=" and ".join(plan.modes),
+        measurements=measurements,
+        physical_cores=study.physical_cores(host["physical_cores"]),
+        cpus_per_task=plan.cpus_per_task,
+        seed=plan.seed,
+        command=shlex.join(["dfz", "scale", *sys.argv[1:]] if "scale.py" in sys.argv[0] else ["dfz", *sys.argv[1:]]),
+    )
+    files = write_study(folder, summary, measurements)
+    console = Console(file=out, emoji=False)
+    console.print(points_table(summary))
+    console.print(f"\n[bold]{escape(summary['recommendation']['reason'])}[/bold]\n", highlight=False)
+    for path in (files.report, files.figure, files.summary, folder / "measurements.jsonl"):
+        click.echo(path, file=out)
+
+
+@contextmanager
+def _bar(plan: Plan) -> Iterator[Any]:
+    """A progress bar; a trial counts for as much as its share of the work: its part of one core's time."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from dfz_ray.driver.connection import usable_cores
+
+    cores = usable_cores()
+
+    def weight(workers: int) -> float:
+        return 1.0 / max(1, min(workers, cores))
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("study", total=sum(weight(trial.workers) for trial in plan.trials))
+
+        def tell(measurement: Measurement) -> None:
+            count = measurement.workers
+            name = f"{count} worker{'s' if count > 1 else ''}" if count else "sequential"
+            name += f" ({measurement.mode})" if count and len(plan.modes) > 1 else ""
+            took = measurement.error or f"{measurement.wall_s:.2f} s"
+            words = f"{measurement.order + 1}/{len(plan.trials)}  {name}: {took}"
+            progress.update(bar, advance=weight(measurement.workers), description=words)
+            if not console.is_terminal:
+                click.echo(words, err=True)
+
+        yield tell

@@ -1,0 +1,180 @@
+"""The parameters of the domain image_classification, and how those of older scripts relate to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from dfz_ray.domains.domain import Parameters
+from dfz_ray.domains.images.sources import choose_classes, find_source, parse_source
+from dfz_ray.specs.input_file import FileShelf
+
+DEFAULT_MODEL: Literal["small_cnn"] = "small_cnn"
+DEFAULT_EPOCHS = 3
+DEFAULT_BATCH_SIZE = 32
+RESIZED_BATCH_SIZE = 8
+"""Where images are resized few of them can be shown, and more steps learn more from these."""
+TRANSFORMER_EPOCHS = 6
+"""A transformer knows nothing of images beforehand, and learns slowly."""
+RESIZED_RESNET_EPOCHS = 1
+"""It can be shown few images, and learns more from other ones than from the same again."""
+MODEL_TYPES = {"cnn": "small_cnn", "resnet": "resnet18", "vit": "small_vit"}
+"""Other names of the models."""
+MOST_IMAGES = 10_000_000
+
+
+class ImageClassificationParameters(Parameters):
+    """Train an image classifier and measure it on images that it has not seen; `main_score` is the test accuracy."""
+
+    difficulty: Annotated[
+        Literal["easy", "medium", "hard"],
+        Field(
+            description="easy: the images as they are; medium: pixel noise of 0.2 (white is 1) and half of the training"
+            " images; hard: noise of 0.3 and 30 % of them"
+        ),
+    ] = "easy"
+    data_source: Annotated[
+        str,
+        Field(
+            description="digits (with scikit-learn), imagefolder:PATH (one subfolder per class, or nested ones),"
+            " torchvision:NAME:ROOT (never downloaded) or fake (made-up images, to try things out)"
+        ),
+    ] = "digits"
+    target_classes: Annotated[
+        list[str] | None,
+        Field(min_length=2, description="the classes to tell apart, two at least; none: all of the source"),
+    ] = None
+    num_categories: Annotated[
+        int | None,
+        Field(
+            ge=2,
+            le=9,
+            description="the first so many classes of the source, in its order; none: all, or the target_classes",
+        ),
+    ] = None
+    hierarchy_depth: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10,
+            description="levels of groups of classes to report the accuracy for, the classes themselves included",
+        ),
+    ] = 2
+    model_type: Annotated[
+        Literal["cnn", "resnet", "vit"] | None,
+        Field(description="another name of the model: cnn is small_cnn, resnet is resnet18, vit is small_vit"),
+    ] = None
+    model: Annotated[
+        Literal["small_cnn", "resnet18", "small_vit"],
+        Field(
+            description="small_cnn (quick, for small images), resnet18 (11 million weights) or small_vit (a vision"
+            " transformer of 4 blocks on at most 64 patches)"
+        ),
+    ] = DEFAULT_MODEL
+    image_size: Annotated[
+        int | None,
+        Field(
+            ge=32,
+            le=255,
+            description="the side, in pixels, to which images are resized (bilinear) after a source has read them,"
+            " folders at up to 64 pixels; none: as they are",
+        ),
+    ] = None
+    augmentation: Annotated[
+        bool,
+        Field(description="whether each training image is turned by up to 10 degrees and shifted by up to 10 %, anew"),
+    ] = False
+    epochs: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1000,
+            description=f"how often every training image is shown; where not given, {TRANSFORMER_EPOCHS} for small_vit"
+            f" and {RESIZED_RESNET_EPOCHS} for resnet18 with image_size",
+        ),
+    ] = DEFAULT_EPOCHS
+    batch_size: Annotated[
+        int,
+        Field(
+            ge=2,
+            le=4096,
+            description=f"images per training step; where not given, {RESIZED_BATCH_SIZE} with image_size",
+        ),
+    ] = DEFAULT_BATCH_SIZE
+    train_images: Annotated[
+        int | None,
+        Field(
+            ge=2,
+            le=MOST_IMAGES,
+            description="training images to use at most, as many of each class and one at least; none: all, but with"
+            " image_size, num_categories, augmentation or model_type as many as take about 15 s on one core",
+        ),
+    ] = None
+    test_images: Annotated[
+        int | None,
+        Field(
+            ge=2,
+            le=MOST_IMAGES,
+            description="test images to use at most, as train_images; none: all, or as many as take about 3 s",
+        ),
+    ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, given: Any) -> Any:
+        """Defaults that follow from other parameters; written down, they mean the same when they are read again."""
+        if not isinstance(given, Mapping):
+            return given
+        filled = dict(given)
+        if (model_type := filled.get("model_type")) is not None:
+            filled.setdefault("model", MODEL_TYPES.get(str(model_type), DEFAULT_MODEL))
+        if filled.get("model") == "small_vit":
+            filled.setdefault("epochs", TRANSFORMER_EPOCHS)
+        if filled.get("image_size") is not None:
+            filled.setdefault("batch_size", RESIZED_BATCH_SIZE)
+            if filled.get("model") == "resnet18":
+                filled.setdefault("epochs", RESIZED_RESNET_EPOCHS)
+        return filled
+
+    @field_validator("data_source")
+    @classmethod
+    def _find_source(cls, value: str, info: ValidationInfo) -> str:
+        shelf = info.context if isinstance(info.context, FileShelf) else FileShelf()
+        return find_source(value, shelf).text
+
+    @field_validator("target_classes")
+    @classmethod
+    def _know_classes(cls, value: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        if value is not None and "data_source" in info.data:  # else it is refused already
+            known = parse_source(info.data["data_source"], FileShelf()).find_classes()
+            choose_classes(known or tuple(value), value)
+        return value
+
+    @field_validator("num_categories")
+    @classmethod
+    def _agree_with_classes(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is None or not {"data_source", "target_classes"} <= info.data.keys():
+            return value
+        named = info.data["target_classes"]
+        if named is not None and len(named) != value:
+            raise ValueError(f"{len(named)}, as target_classes names so many; or one of the two alone")
+        known = parse_source(info.data["data_source"], FileShelf()).find_classes()
+        if known is not None and len(known) < value:
+            raise ValueError(f"at most {len(known)}, the classes of the data source")
+        return value
+
+    @field_validator("model")
+    @classmethod
+    def _agree_with_type(cls, value: str, info: ValidationInfo) -> str:
+        model_type = info.data.get("model_type")
+        if model_type is not None and MODEL_TYPES[model_type] != value:
+            raise ValueError(f"{MODEL_TYPES[model_type]!r}, as model_type is {model_type!r}; or one of the two alone")
+        return value
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the numbers of images that are not given are bounded: with any parameter that older scripts give."""
+        asked = (self.image_size, self.num_categories, self.model_type)
+        return self.augmentation or any(value is not None for value in asked)

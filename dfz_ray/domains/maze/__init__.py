@@ -1,0 +1,1 @@
+"""Mazes, generated or read, and paths through them."""

@@ -1,0 +1,1 @@
+"""Circuits, simulated with noise or without."""

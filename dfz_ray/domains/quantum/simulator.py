@@ -1,0 +1,174 @@
+"""The simulator: translates circuits to one basis, adds noise, runs them on Aer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from dfz_ray.domains.quantum.assembly import Assembly
+
+BASIS = ("rz", "sx", "x", "cx")
+"""The gates that every circuit is translated to; depth and gate counts are told in them."""
+
+_of_thread = threading.local()
+
+
+def translate(circuit: Any) -> Any:
+    """The circuit in the gates of BASIS.
+
+    Building a pass manager takes longer than using it, so each thread keeps one; it is no more than one
+    per thread because a running pass manager holds the state of its circuit.
+
+    Raises:
+        qiskit.exceptions.QiskitError: the circuit has a gate without a definition.
+    """
+    if not hasattr(_of_thread, "pass_manager"):
+        from qiskit.transpiler import generate_preset_pass_manager
+
+        _of_thread.pass_manager = generate_preset_pass_manager(
+            optimization_level=1, basis_gates=list(BASIS), seed_transpiler=0
+        )
+    return _of_thread.pass_manager.run(circuit)
+
+
+@lru_cache(maxsize=64)
+def noise_model(noise_level: float) -> Any:
+    """Depolarising noise: `noise_level` on cx, a tenth of it on sx and x, none on rz (which is no pulse)."""
+    from qiskit_aer.noise import NoiseModel, depolarizing_error
+
+    model = NoiseModel(basis_gates=list(BASIS))
+    model.add_all_qubit_quantum_error(depolarizing_error(noise_level, 2), ["cx"])
+    model.add_all_qubit_quantum_error(depolarizing_error(noise_level / 10, 1), ["sx", "x"])
+    return model
+
+
+def choose_method(noise_level: float, one_by_one: bool = False) -> str:
+    """Aer's method: the density matrix for noise, unless each shot has to be simulated anyway.
+
+    Aer's own choice (`automatic`) takes the state vector also where the density matrix is much faster.
+
+    Args:
+        noise_level: 0 is no noise.
+        one_by_one: the circuit measures or resets in mid-circuit.
+    """
+    return "density_matrix" if noise_level and not one_by_one else "statevector"
+
+
+def state_bytes(method: str, num_qubits: int) -> int:
+    """Memory of the simulated state: 16 bytes for each amplitude."""
+    return int(16 * (4**num_qubits if method == "density_matrix" else 2**num_qubits))
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """Aer with one method, noise and number of threads; its results are the same for any number of threads."""
+
+    method: str
+    """As chosen by `choose_method`."""
+    noise_level: float
+    """0 is no noise."""
+    threads: int
+
+    def run(self, circuit: Any, **options: Any) -> Any:
+        """Run a translated circuit.
+
+        Args:
+            circuit: in the gates of BASIS; what else it holds (`h` for a change of basis, saves) has no noise.
+            options: of `AerSimulator.run`: shots, seed_simulator, parameter_binds.
+
+        Returns:
+            Aer's result.
+
+        Raises:
+            RuntimeError: Aer did not succeed; its result alone would only say so on request.
+        """
+        result = make_backend(self).run(circuit, **options).result()
+        if not result.success:
+            reasons = sorted({str(part.status) for part in result.results if not part.success})
+            raise RuntimeError(
+                f"Aer could not simulate {circuit.num_qubits} qubits: {'; '.join(reasons) or result.status}"
+            )
+        return result
+
+    def sample(self, circuit: Any, shots: int, seed: int) -> dict[int, int]:
+        """Run a circuit and count its outcomes.
+
+        Returns:
+            Outcome to number of shots; bit i of an outcome is the circuit's classical bit i. (Qiskit's own texts
+            are wrong for classical bits outside a register.)
+        """
+        return _read_counts(self.run(circuit, shots=shots, seed_simulator=seed).data()["counts"])
+
+    def sample_again(self, assembly: Assembly, shots: int, seed: int) -> dict[int, int]:
+        """The same as `sample`, of a circuit that other tasks run too: quicker from the second time on."""
+        counts = assembly.find_counts(make_backend(self), shots, seed)
+        return self.sample(assembly.circuit, shots, seed) if counts is None else _read_counts(counts)
+
+    def without_noise(self) -> Simulator:
+        """A perfect machine with as many threads."""
+        return Simulator("statevector", 0.0, self.threads)
+
+    def state(self, circuit: Any) -> np.ndarray[Any, Any]:
+        """The state after a circuit without measurements: 2^n amplitudes; bit i of an index is qubit i."""
+        from qiskit_aer.library import SaveStatevector
+
+        saving = circuit.copy()
+        saving.append(SaveStatevector(circuit.num_qubits), circuit.qubits)
+        return np.asarray(self.without_noise().run(saving, shots=1).data()["statevector"])
+
+
+def _read_counts(counts: Mapping[str, int]) -> dict[int, int]:
+    return {int(outcome, 16): int(count) for outcome, count in counts.items()}
+
+
+@lru_cache(maxsize=16)
+def make_backend(simulator: Simulator) -> Any:
+    """Aer's own simulator; made once in a process, for a run changes nothing in it."""
+    from qiskit_aer import AerSimulator
+
+    return AerSimulator(
+        method=simulator.method,
+        noise_model=noise_model(simulator.noise_level) if simulator.noise_level else None,
+        max_parallel_threads=simulator.threads,
+    )
+
+
+@dataclass(frozen=True)
+class CircuitSize:
+    """How large a translated circuit is. To count takes a quarter of what simulating few qubits does."""
+
+    num_qubits: int
+    depth: int
+    """The number of gates on the longest path; barriers and measurements do not count."""
+    gate_counts: dict[str, int]
+    """How often each instruction occurs; barriers are none."""
+
+
+def measure_size(circuit: Any) -> CircuitSize:
+    """The size of a translated circuit."""
+    depth = circuit.depth(lambda instruction: instruction.operation.name not in {"barrier", "measure"})
+    counts = {str(name): int(count) for name, count in sorted(circuit.count_ops().items()) if name != "barrier"}
+    return CircuitSize(int(circuit.num_qubits), int(depth), counts)
+
+
+@dataclass(frozen=True)
+class KeptCircuit:
+    """A circuit that many tasks may run: what each of them needs of it is made once."""
+
+    circuit: Any
+    """In the gates of BASIS, with measurements."""
+
+    @cached_property
+    def assembly(self) -> Assembly:
+        """The circuit, to run it."""
+        return Assembly(self.circuit)
+
+    @cached_property
+    def size(self) -> CircuitSize:
+        """How large the circuit is; a loop or branch counts as one gate."""
+        return measure_size(self.circuit)

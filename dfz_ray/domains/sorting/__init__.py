@@ -1,0 +1,1 @@
+"""Lists, sorted and counted."""

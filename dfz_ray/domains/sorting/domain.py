@@ -1,0 +1,162 @@
+"""Sorting: make a list, sort it by an algorithm of our own, and count what that took."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from dfz_ray.domains.domain import Domain, Parameters
+from dfz_ray.domains.sorting.algorithms import ALGORITHMS, Effort
+
+LONGEST = 1_000_000
+LARGEST = 10**12
+SWAPPED_SHARE = 0.05
+"""Of a nearly sorted list so many pairs were swapped, for each element."""
+DRAWN_LENGTHS = (1_000, 16_000)
+LIST_TYPES = {
+    "random": "random",
+    "nearly_sorted": "nearly_sorted",
+    "almost_sorted": "nearly_sorted",
+    "reverse_sorted": "reverse_sorted",
+}
+"""Each name of a type of list, and the one that results use."""
+
+
+def _tuple_of_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class SortingParameters(Parameters):
+    """A list of whole numbers, and the algorithm that sorts it."""
+
+    list_length: int = Field(1000, ge=1, le=LONGEST, description="How many numbers the list has.")
+    value_range: Annotated[tuple[int, int], BeforeValidator(_tuple_of_list)] = Field(
+        (0, 1_000_000),
+        description=f"[min, max], both included, of the numbers that are drawn; from -{LARGEST} to {LARGEST}.",
+    )
+    list_type: Literal["random", "nearly_sorted", "almost_sorted", "reverse_sorted"] = Field(
+        "random",
+        description="random: as it is drawn; nearly_sorted (or almost_sorted): sorted, and then as many random pairs "
+        f"swapped as {SWAPPED_SHARE:.0%} of the length, one at least; reverse_sorted: the largest first.",
+    )
+    algorithm: Literal["quicksort", "mergesort", "heapsort"] = Field(
+        "quicksort",
+        description="quicksort (Hoare's, median of three), mergesort (bottom-up) or heapsort.",
+    )
+
+    @field_validator("value_range")
+    @classmethod
+    def _is_a_range(cls, bounds: tuple[int, int]) -> tuple[int, int]:
+        if not -LARGEST <= bounds[0] <= bounds[1] <= LARGEST:
+            raise ValueError(f"[min, max] with min no larger than max, and both from -{LARGEST} to {LARGEST}")
+        return bounds
+
+
+def compute(parameters: SortingParameters, seed: int, threads: int) -> dict[str, Any]:
+    """Sort a list, and measure the list and the sorting.
+
+    Args:
+        parameters: which list, and how to sort it.
+        seed: of the list.
+        threads: what it may use; it uses one.
+
+    Returns:
+        `main_score`, the economy of comparisons: `needed_comparisons` (see `count_needed`) over `comparisons`, 1 at
+        most, and 0 where the outcome is not the sorted list; 1 says that no method does better on every order of the
+        list, not that none does on this one. `comparisons` and `moves` as the algorithm counted them; `time`, seconds
+        of the sorting alone; `is_sorted`, whether the outcome is what Python's own `sorted` makes of the list.
+    """
+    given = make_list(parameters, seed)
+    values = list(given)
+    began = time.perf_counter()
+    effort = ALGORITHMS[parameters.algorithm](values)
+    time_s = time.perf_counter() - began
+    return {
+        **judge(given, values, effort),
+        "time": time_s,
+        "algorithm": parameters.algorithm,
+        "list_type": LIST_TYPES[parameters.list_type],
+        "details": {
+            "list_length": len(given),
+            "smallest": min(given),
+            "largest": max(given),
+            "distinct_values": len(set(given)),
+            "descents": sum(after < before for before, after in itertools.pairwise(given)),
+            "checked_with": "sorted",
+        },
+    }
+
+
+def make_list(parameters: SortingParameters, seed: int) -> list[int]:
+    """The list that a task is given, drawn from its seed."""
+    rng = random.Random(seed)  # noqa: S311 - no secret is drawn
+    low, high = parameters.value_range
+    values = rng.choices(range(low, high + 1), k=parameters.list_length)
+    list_type = LIST_TYPES[parameters.list_type]
+    if list_type == "random":
+        return values
+    values.sort(reverse=list_type == "reverse_sorted")
+    if list_type == "nearly_sorted" and len(values) > 1:
+        for _ in range(max(1, round(SWAPPED_SHARE * len(values)))):
+            one, other = rng.sample(range(len(values)), 2)
+            values[one], values[other] = values[other], values[one]
+    return values
+
+
+def judge(given: Sequence[int], outcome: Sequence[int], effort: Effort) -> dict[str, Any]:
+    """Whether a list was sorted, and how much more than the unavoidable was done for it."""
+    is_sorted = list(outcome) == sorted(given)
+    needed = count_needed(given)
+    economy = min(1.0, needed / effort.comparisons) if effort.comparisons else 1.0
+    return {
+        "main_score": economy if is_sorted else 0.0,
+        "comparisons": effort.comparisons,
+        "moves": effort.moves,
+        "needed_comparisons": needed,
+        "is_sorted": is_sorted,
+    }
+
+
+def count_needed(values: Sequence[int]) -> int:
+    """So many comparisons a method must make at least for some order of these values (Knuth, TAOCP 3, 5.3.1).
+
+    It tells one order from n! / (m1! m2! ...), where the i-th value occurs mi times, and each comparison halves them at
+    best. And it makes n - 1 at least, for all neighbours in the outcome have to be compared. Where a list happens to be
+    nearly in order, fewer may do.
+    """
+    orders = math.lgamma(len(values) + 1) - math.fsum(math.lgamma(count + 1) for count in Counter(values).values())
+    return max(math.ceil(round(orders / math.log(2), 6)), len(values) - 1)  # rounded: log2(4) is 2 and no more
+
+
+def kind(parameters: SortingParameters) -> str:
+    """Tasks of one kind sort about as many numbers, in the same order, in the same way."""
+    longest = 1 << (parameters.list_length - 1).bit_length()
+    return f"{parameters.algorithm} {LIST_TYPES[parameters.list_type]} up to {longest}"
+
+
+def draw(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a task of about 1 to 100 ms; they are valid beside any that are given."""
+    shortest, longest = DRAWN_LENGTHS
+    return {
+        "list_length": rng.randint(shortest, longest),
+        "list_type": rng.choice(["random", "nearly_sorted", "reverse_sorted"]),
+        "algorithm": rng.choice(list(ALGORITHMS)),
+    }
+
+
+DOMAIN = Domain(
+    name="sorting",
+    parameters=SortingParameters,
+    compute=compute,
+    kind=kind,
+    volatile=frozenset({"time"}),
+    draw=draw,
+    summary="A list of numbers, sorted by quicksort, mergesort or heapsort, with every comparison counted.",
+)

@@ -1,0 +1,359 @@
+"""A run as its driver sees it: open, submit, watch, close."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import ray
+from pydantic import BaseModel
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.driver.domain_shipping import ship
+from dfz_ray.driver.slot_plan import SlotPlan
+from dfz_ray.engine.engine import EngineOptions
+from dfz_ray.engine.pool import PoolLimits
+from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
+from dfz_ray.garbage import collector_paused
+from dfz_ray.journal.recovery import read_contents
+from dfz_ray.manager.nodes import is_alive, live_nodes
+from dfz_ray.manager.task_manager import TaskManager
+from dfz_ray.protocol.columns import TaskColumns
+from dfz_ray.protocol.submission import OpenedRun, RunOptions, ShippedDomain, Submission, SubmittedKind
+from dfz_ray.protocol.task_events import TaskEvents
+from dfz_ray.specs.batch import Batch
+from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.task import Task
+
+BLOCK_TASKS = 5_000
+"""The driver sends so many at once, and no more before the manager has them on disk."""
+FIRST_BLOCK_TASKS = 500
+"""And so many at first: workers begin with them while the next ones are packed."""
+BLOCK_BYTES = 2**26
+"""And fewer where their parameters are larger than this: a column of the journal holds those of a whole block."""
+BOOTED_AT_MOST = 64
+"""Beyond so many workers, waiting for the first of them is not what takes the time."""
+LOOK_S = 5.0
+"""A driver that waits looks so often whether its node lives: Ray would let it wait for ever where that is dead."""
+
+_starting = threading.Lock()
+_manager: Any = None
+_manager_session: str | None = None
+
+
+def get_manager() -> Any:
+    """The handle of this process's manager actor, which is started when first asked for.
+
+    It runs on the node of this process, which holds the run folders, and dies with it.
+
+    Raises:
+        InfrastructureLost: that node is dead.
+    """
+    global _manager, _manager_session  # noqa: PLW0603 - one manager per process, as there is one Ray per process
+    context = ray.get_runtime_context()
+    session = context.get_node_id() + context.get_job_id()  # another one after ray.shutdown() and a new start
+    with _starting:
+        if _manager is None or _manager_session != session:
+            _check_node()
+            here = NodeAffinitySchedulingStrategy(context.get_node_id(), soft=False)
+            actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=10_000)(TaskManager)
+            _manager = actor.options(
+                name=f"dfz_ray task manager {uuid.uuid4().hex[:8]}",
+                scheduling_strategy=here,
+                enable_task_events=False,  # its calls would hide the leases in the dashboard
+            ).remote()
+            _manager_session = session
+        return _manager
+
+
+def _forget_manager() -> None:
+    global _manager  # noqa: PLW0603 - as above
+    _manager = None
+
+
+def boot_workers(slots: int) -> None:
+    """Let Ray start worker processes while a lost manager is replaced: those that it had died with it.
+
+    They take as long to start as the manager does, which would ask for them only after that.
+    """
+    cores = sum(node.get("CPU", 0.0) for node in live_nodes())
+    boot = ray.remote(num_cpus=1, max_retries=0)(_do_nothing)
+    for _ in range(min(slots, int(cores), BOOTED_AT_MOST)):
+        boot.remote()
+
+
+def _do_nothing() -> None:
+    """What a worker is started for that is to be there."""
+
+
+class ManagerClient:
+    """One run of this process's manager: a new one, or one that was left, which goes on at once.
+
+    Args:
+        folder: where the run is, or is to be.
+        name: of a new run, for its journal.
+        slots: how many tasks may execute at once, or how a run begins whose number follows what pays.
+        settings: how tasks are handed out and written down.
+        retry_failed: make failed tasks due again.
+        seed: of what is drawn as the run goes on, which is the delays before retries.
+        tells: whether `news` will be asked for.
+        domains: those that only this process has, ready to travel.
+
+    Raises:
+        RunFolderRefused: the folder holds something else, or a live process works on the run.
+        JournalDamaged: its journal can't be read or written, or is of another schema.
+        DfzError: the run has tasks of a domain that is not known here.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        slots: int | SlotPlan,
+        settings: Settings,
+        retry_failed: bool = False,
+        seed: int = 0,
+        tells: bool = False,
+        domains: Mapping[str, ShippedDomain] | None = None,
+    ) -> None:
+        plan = SlotPlan(slots) if isinstance(slots, int) else slots
+        self.folder = folder.absolute()
+        self.slots = plan.slots
+        self.id = uuid.uuid4().hex
+        self._manager = get_manager()
+        options = _options(plan, settings, seed, tells)
+        meta = {
+            "run_id": self.id,
+            "name": name,
+            "created_at": repr(time.time()),
+            "dfz_ray": version("dfz_ray"),
+            "slots": str(plan.slots),
+        }
+        opened: OpenedRun = _get(self._actor.open_run.remote(self.id, str(self.folder), options, meta, retry_failed))
+        self.tasks = opened.tasks
+        """How many tasks the run has."""
+        self._may_know = bool(opened.tasks)
+        """Whether the run may have some of the tasks that are submitted next: where it had some when it was opened."""
+        self._batches = opened.batches
+        self._kinds: dict[SubmittedKind, int] = {kind: number for number, kind in enumerate(opened.kinds)}
+        self._domains = {kind.domain for kind in opened.kinds}
+        if not self._domains:
+            return
+        try:
+            own = domains or {}
+            known = [own.get(domain) or ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
+            _get(self._actor.go_on.remote(self.id, known))
+        except BaseException:
+            self.close()
+            raise
+
+    def submit(
+        self,
+        batch: Batch,
+        domains: Mapping[str, ShippedDomain],
+        on_accepted: Callable[[int], None] = lambda tasks: None,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Send a batch's tasks; returns when all of them are on disk.
+
+        A task that the run had already when it was opened, equal to this one, is left out; so a batch may be submitted
+        again, once.
+
+        Args:
+            batch: the checked tasks.
+            domains: those that it names, ready to travel.
+            on_accepted: is told how many tasks the run has, whenever some are on disk.
+            is_wanted: is asked between blocks whether to go on.
+
+        Raises:
+            RunFolderRefused: the run has another task of the same id.
+        """
+        new = self._without_known(batch.tasks) if self._may_know else batch.tasks
+        self._may_know = False
+        if not new:
+            return
+        accepted = self.tasks
+        self.tasks += len(new)
+        number, self._batches = self._batches, self._batches + 1
+        batches: tuple[Any, ...] = ((number, batch.name, batch.seed, time.time()),)
+        files = batch.files
+        on_its_way: tuple[Any, int] | None = None
+        for tasks in _split(new):
+            if not is_wanted():
+                break
+            with collector_paused():
+                submission = self._submission(tasks, number, batches, files, domains)
+            batches, files = (), {}
+            # One block at a time: messages overtake each other, and numbers follow the order of submission.
+            if on_its_way is not None:
+                _get(on_its_way[0])
+                on_accepted(on_its_way[1])
+            accepted += len(tasks)
+            on_its_way = self._actor.submit.remote(self.id, submission), accepted
+        if on_its_way is not None:
+            _get(on_its_way[0])
+            on_accepted(on_its_way[1])
+
+    def cancel(self, numbers: set[int] | None, scope: str) -> None:
+        """Cancel what is open of these tasks, by number, or of all; returns when that is on disk.
+
+        Args:
+            numbers: of the tasks; None: all.
+            scope: what is cancelled, in a few words, for the journal.
+        """
+        _get(self._actor.cancel.remote(self.id, numbers, scope))
+
+    def progress(self, timeout_s: float) -> list[int]:
+        """Tasks per state, in the order of the lifecycle's states: after a while, or as soon as all are final.
+
+        Raises:
+            InfrastructureLost: the run can't go on.
+        """
+        counts: list[int] = _get(self._actor.progress.remote(self.id, timeout_s))
+        return counts
+
+    def news(self, timeout_s: float) -> TaskEvents:
+        """What has happened since the last time: as soon as there is something, or after a while.
+
+        Raises:
+            InfrastructureLost: the run can't go on.
+        """
+        told: TaskEvents = _get(self._actor.news.remote(self.id, timeout_s))
+        return told
+
+    def close(self, grace_s: float = 1.0) -> None:
+        """End the run's work; what still runs has a grace, in seconds, and is then killed."""
+        _get(self._actor.close_run.remote(self.id, grace_s))
+
+    @property
+    def _actor(self) -> Any:
+        """The manager, as long as Ray is there: it would start another one by itself, where this one is unknown."""
+        _check_ray()
+        return self._manager
+
+    def _without_known(self, tasks: Sequence[Task]) -> Sequence[Task]:
+        known = read_contents(self.folder)
+        texts = _Texts()
+        new: list[Task] = []
+        differing: list[str] = []
+        for task in tasks:
+            content = (task.domain, texts[task.resources], task.seed, task.parameters, texts[task.policy])
+            if task.id not in known:
+                new.append(task)
+            elif known[task.id] != content:
+                differing.append(task.id)
+        if differing:
+            raise RunFolderRefused(
+                f"{self.folder} has other tasks under {len(differing)} of these ids, such as {differing[0]!r}; "
+                "what was submitted can't be changed: name a new folder, or give the tasks new ids"
+            )
+        return new
+
+    def _submission(
+        self,
+        tasks: Sequence[Task],
+        batch: int,
+        batches: tuple[Any, ...],
+        files: Mapping[str, bytes],
+        domains: Mapping[str, ShippedDomain],
+    ) -> Submission:
+        first_kind = len(self._kinds)
+        ids, domain_of, names, seeds, shapes, parameters, descriptions, policies = zip(*tasks, strict=True)
+        texts = _Texts()
+        # Tasks that are alike share these objects; to compare their addresses takes a fraction of comparing them.
+        keys = list(zip(domain_of, names, map(id, shapes), map(id, policies), strict=True))
+        numbers = dict.fromkeys(keys, 0)
+        for key, task in dict(zip(keys, tasks, strict=True)).items():
+            kind = SubmittedKind(task.domain, task.kind, texts[task.resources], texts[task.policy])
+            numbers[key] = self._kinds.setdefault(kind, len(self._kinds))
+        kinds = list(itertools.islice(self._kinds, first_kind, None))
+        new = [name for name in dict.fromkeys(kind.domain for kind in kinds) if name not in self._domains]
+        self._domains.update(new)
+        kind_of = [numbers[key] for key in keys]
+        columns = TaskColumns.of(ids, kind_of, list(zip(seeds, parameters, strict=True)), descriptions)
+        return Submission(batch, first_kind, batches, [domains[name] for name in new], kinds, files, columns)
+
+
+def _split(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
+    """Tasks in blocks that may be sent at once."""
+    limits = [0, *range(FIRST_BLOCK_TASKS, len(tasks), BLOCK_TASKS), len(tasks)]
+    blocks = [tasks[begin:end] for begin, end in itertools.pairwise(limits)][::-1]
+    while blocks:
+        block = blocks.pop()
+        if len(block) > 1 and sum([len(task.parameters) for task in block]) > BLOCK_BYTES:
+            half = len(block) // 2
+            blocks += [block[half:], block[:half]]
+        else:
+            yield block
+
+
+class _Texts:
+    """The JSON of frozen models; each object is written once, and equal ones look alike."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, tuple[BaseModel, str]] = {}
+
+    def __getitem__(self, model: BaseModel) -> str:
+        found = self._texts.get(id(model))  # tasks that are alike share the object
+        if found is None:
+            found = self._texts[id(model)] = (model, model.model_dump_json())
+        return found[1]
+
+
+def _options(plan: SlotPlan, settings: Settings, seed: int, tells: bool) -> RunOptions:
+    faults, chunking, journal = settings.faults, settings.chunking, settings.journal
+    engine = EngineOptions(
+        plan.slots,
+        chunking.target_s,
+        chunking.lease_s,
+        faults.grace_s,
+        faults.preempt_after_s,
+        faults.free_losses,
+        seed=seed,
+        width=plan.width,
+        processes=plan.processes,
+        # What the nodes hold is told as soon as they have been looked at.
+        pool=PoolLimits(settings.pool.least, settings.pool.most or plan.slots) if plan.is_auto else None,
+        cores=sum(node.get("CPU", 0.0) for node in live_nodes()) if plan.is_auto else 1.0,
+    )
+    most = settings.pool.most
+    return RunOptions(engine, journal.inline_result_bytes, journal.durable, faults.node_wait_s, tells, most)
+
+
+def _check_ray() -> None:
+    if not ray.is_initialized():
+        raise InfrastructureLost("the run can't go on: Ray was shut down in this process")
+
+
+def _check_node() -> None:
+    if not is_alive(ray.get_runtime_context().get_node_id()):
+        raise InfrastructureLost("the run can't go on: the Ray node of this process is dead")
+
+
+def _get(reference: Any) -> Any:
+    """`ray.get`, with errors that say what they mean for the run."""
+    try:
+        while True:
+            _check_ray()
+            with contextlib.suppress(GetTimeoutError):
+                return ray.get(reference, timeout=LOOK_S)
+            _check_node()
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, DfzError):
+            raise cause from None
+        raise InfrastructureLost(f"the manager failed, which is a defect of dfz_ray: {error}") from None
+    except (RayActorError, OutOfMemoryError) as error:  # Ray may kill the manager, too, where memory runs out
+        _forget_manager()
+        raise ManagerLost(f"the manager of the run is gone: {str(error).splitlines()[0]}") from None
+    except RayError as error:
+        raise InfrastructureLost(f"Ray does not answer as it should: {type(error).__name__}: {error}") from None

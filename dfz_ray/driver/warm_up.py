@@ -1,0 +1,99 @@
+"""Workers that are up, with their imports done, before anything is timed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from dfz_ray.driver.manager_client import get_manager
+from dfz_ray.errors import DfzError
+from dfz_ray.execution.execute import Work, execute_chunk, thread_budget
+from dfz_ray.manager.nodes import capacity, live_nodes, remote_options, request_of
+from dfz_ray.manager.ray_errors import describe_loss
+from dfz_ray.specs.input_file import FileShelf
+from dfz_ray.specs.resources import Resources
+from dfz_ray.worker.lease import load_domain
+
+GATE_S = 120.0
+"""How long workers wait for each other, in seconds; a cluster that is busy with others may never serve them all."""
+SAMPLES_S = 10.0
+"""For so long a worker tries tasks, one of each kind: what the first task of a process pays is over then."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One task of each kind of a domain and shape."""
+
+    pickled_domain: bytes
+    resources: Resources
+    works: Sequence[Work]
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """What warming the workers showed."""
+
+    served: int
+    """How many slots the cluster could run at once, of those that were asked for."""
+    wall_s: float
+    niceness: int
+    """Of the worker processes: what is compared with them must be as nice."""
+
+
+def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Mapping[str, bytes]) -> WarmUp:
+    """Hold as many leases as will run, of each shape in turn, until all of them have begun and tried the samples.
+
+    Args:
+        samples: what the workers try.
+        slots: how many leases will run.
+        at_least: how many are held even so: Ray keeps idle workers, and may place a lease on any of them.
+        files: what the samples' parameters name, by hash.
+    """
+    begun = time.perf_counter()
+    manager, nodes = get_manager(), live_nodes()
+    shipped = [(sample.pickled_domain, sample.resources.threads, list(sample.works)) for sample in samples]
+    served, niceness = slots, 0
+    for shape in {sample.resources.key(): sample.resources for sample in samples}.values():
+        count = int(min(max(slots, at_least), capacity(request_of(shape), nodes)))
+        if count == 0:
+            served = 0
+            continue
+        function = ray.remote(max_retries=0, max_calls=0)(hold).options(name="warm-up", **remote_options(shape))
+        gate = uuid.uuid4().hex
+        calls = [function.remote(shipped, dict(files), manager, gate, count) for _ in range(count)]
+        try:
+            answers = ray.get(calls)
+        except RayError as error:
+            raise DfzError(f"the workers can't be warmed up: {describe_loss(error)}") from None
+        served = min(served, max(arrived for arrived, _ in answers))
+        niceness = answers[0][1]
+    return WarmUp(served, time.perf_counter() - begun, niceness)
+
+
+_tried: set[tuple[bytes, Work]] = set()
+"""What this worker process has tried already: it is warm."""
+
+
+def hold(
+    shipped: Sequence[tuple[bytes, int, list[Work]]], files: dict[str, bytes], manager: Any, gate: str, count: int
+) -> tuple[int, int]:
+    """Import, try a task of each kind, and wait for the others; returns how many came, and the process's niceness."""
+    shelf = FileShelf(contents=files)
+    for pickled, threads, works in shipped:
+        domain = load_domain(pickled)
+        with contextlib.suppress(Exception):  # what can't be imported is told by each task that needs it
+            domain.load()
+        fresh = [work for work in works if (pickled, work) not in _tried]
+        with thread_budget(threads):
+            execute_chunk(domain, fresh, threads, shelf, SAMPLES_S)
+        _tried.update((pickled, work) for work in fresh)
+    arrived: int = manager.arrive.remote(gate, count, GATE_S).future().result()
+    return arrived, os.nice(0)

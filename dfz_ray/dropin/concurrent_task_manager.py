@@ -1,0 +1,256 @@
+"""ConcurrentTaskManager: a pool of the old module's kind, on Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from dfz_ray.client import check_slots
+from dfz_ray.domains.registry import CALLS
+from dfz_ray.dropin.old_tasks import OldTasks
+from dfz_ray.dropin.records import Answer
+from dfz_ray.dropin.submitted_batch import SubmittedBatch
+from dfz_ray.dropin.submitted_task import SubmittedCall, SubmittedTask, TaskFailure
+from dfz_ray.dropin.task_list import TaskList, name_of
+from dfz_ray.dropin.task_run import Sending, TaskRun
+from dfz_ray.errors import InfrastructureLost
+from dfz_ray.execution.execute import clean
+from dfz_ray.specs.settings import AUTO, MaxWorkers, Settings
+from dfz_ray.specs.task import Task
+
+if TYPE_CHECKING:
+    from dfz_ray.executor.call_packing import CallPacker
+
+TaskFunction = Callable[[Any, Any], Any]
+
+
+SHUT = "cannot schedule new futures after shutdown"
+"""As the pools of the standard library say it."""
+
+
+class ConcurrentTaskManager:
+    """Runs tasks concurrently, at most so many at once, in a temporary run of its own on Ray.
+
+    It starts nothing before its first task. Its tasks' records, with their results, are kept as long as it is. A
+    process that exits waits for the tasks of its managers, as it does for those of the standard library's pools.
+
+    Args:
+        max_workers: how many tasks may execute at once, whatever the settings say; `auto`: by what pays; None: what the
+            settings say, and else as many as there are cores.
+        use_processes: None and True run each task in a process, False on threads that share processes, for work that
+            waits.
+        settings: how tasks are handed out, what they need and how they are treated where they do not say so.
+
+    Raises:
+        InvalidInput: `max_workers` is neither a whole number of at least 1 nor `auto`.
+    """
+
+    def __init__(
+        self, max_workers: MaxWorkers = 4, use_processes: bool | None = None, *, settings: Settings | None = None
+    ) -> None:
+        self.settings = settings or Settings()
+        self.max_workers: int | Literal["auto"] = (
+            check_slots(max_workers) or self.settings.max_workers or _count_cores()
+        )
+        self.use_processes = use_processes is None or bool(use_processes)
+        self._tasks = TaskList()
+        self._collected = 0
+        self._turn = threading.Lock()
+        self._packing = threading.Lock()
+        self._run: TaskRun | None = None
+        self._packer: CallPacker | None = None
+        self._is_shut = False
+
+    @property
+    def _slots(self) -> int | None:
+        """How many tasks could execute at once, where that does not change."""
+        return None if self.max_workers == AUTO else self.max_workers
+
+    # --- submitting -------------------------------------------------------------------------------------------------
+
+    def submit_task(self, task_func: TaskFunction, task: Any, context: Any = None) -> Future[Any]:
+        """Call `task_func(task, context)` in a worker.
+
+        The function may be any: also a lambda, a closure, a method, one that the script defines, or a coroutine
+        function. It travels to the workers by value with what it refers to, as that is now: what it changes there does
+        not come back, only what it returns does.
+
+        Args:
+            task_func: the function; a dictionary that it returns gets the keys start_time, end_time and duration,
+                unless it has them.
+            task: usually a dictionary; its `id` is that of the task, and one is made where it has none.
+            context: handed through.
+
+        Returns:
+            A future, with the attribute `task_id`: it gives what the function returned, or raises what it raised. What
+            can't travel raises there, too.
+
+        Raises:
+            RuntimeError: the manager was shut down.
+        """
+        self._check_open()
+        label = name_of(task)
+        submitted: SubmittedTask = self._make(SubmittedCall, label, self._tasks.store(clean(label)), task)
+        try:
+            sending = self._pack(submitted, task_func, task, context)
+        except Exception as error:  # pickling may do anything
+            message = f"it can't be sent to the workers: {type(error).__name__}: {error}"
+            submitted.fail(TaskFailure("unserializable", message, error=error))
+        else:
+            self._send([sending])
+        return submitted.future
+
+    def submit_read(self, read: OldTasks) -> SubmittedBatch:
+        """Submit tasks of domains that were read; those that can't be have failed at once.
+
+        Raises:
+            RuntimeError: the manager was shut down.
+        """
+        self._check_open()
+        sendings: list[Sending] = []
+        submitted: list[SubmittedTask] = []
+        for one in read.tasks:
+            task = self._make(SubmittedTask, one.label, self._tasks.store(one.label), one.content)
+            submitted.append(task)
+            if one.checked is None:
+                task.fail(TaskFailure("exception", one.problem))
+            else:
+                sendings.append(Sending(task, one.checked._replace(id=task.stored_id), one.files))
+        batch = SubmittedBatch(submitted, self._slots)
+        if sendings:
+            self._send(sendings)
+        return batch
+
+    def _check_open(self) -> None:
+        if self._is_shut:
+            raise RuntimeError(SHUT)
+
+    def _make(self, kind: type[SubmittedTask], label: str, stored_id: str, content: Any) -> Any:
+        tasks = self._tasks
+        task = kind(label, stored_id, content, tasks.on_end)
+        tasks.add(task)
+        return task
+
+    def _pack(self, submitted: SubmittedTask, task_func: TaskFunction, task: Any, context: Any) -> Sending:
+        from dfz_ray.executor.call_packing import CallPacker
+
+        if inspect.iscoroutinefunction(task_func):
+            task_func = functools.partial(_run_coroutine, task_func)
+        with self._packing:
+            self._packer = self._packer or CallPacker()
+            call = self._packer.pack(task_func, (task, context), {})
+        files = {call.function.sha256: call.function.content} if call.function else {}
+        resources, policy = self.settings.resources, self.settings.policy
+        checked = Task(submitted.stored_id, CALLS, call.kind, 0, resources, call.parameters, "", policy)
+        return Sending(submitted, checked, files)
+
+    def _send(self, sendings: list[Sending]) -> None:
+        with self._turn:
+            if not self._is_shut and (self._run is None or self._run.is_over):
+                self._run = self._start_run()
+            run = None if self._is_shut else self._run
+        if run is None:  # shut down meanwhile
+            for one in sendings:
+                one.task.fail(TaskFailure("exception", SHUT, error=RuntimeError(SHUT)))
+            return
+        for one in sendings:
+            one.task.run = run
+        try:
+            run.send(sendings)
+        except InfrastructureLost:  # it ended at this very moment
+            self._send(sendings)
+
+    def _start_run(self) -> TaskRun:
+        run = TaskRun(self.settings, self.max_workers, use_threads=not self.use_processes)
+        # A manager that is given up lets its run end; at exit the run waits for its tasks by itself.
+        weakref.finalize(self, run.finish).atexit = False
+        return run
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    def get_task_status(self, task_id: str) -> Answer:
+        """The record of the latest task of that id; its status is `unknown` where there was none.
+
+        It is `running` from when a worker has taken the task, perhaps with others, and executes it or is about to.
+        """
+        return self._tasks.status(task_id)
+
+    def get_task(self, task_id: str) -> Answer | None:
+        """The latest task of that id as it was given, with the keys of its record; None where there was none."""
+        task = self._tasks.find(task_id)
+        if task is None:
+            return None
+        return {**(task.content if isinstance(task.content, Mapping) else {"task": task.content}), **task.record()}
+
+    def collect_completed_tasks(self) -> dict[str, Answer]:
+        """The records, by id, of the tasks that have ended since the last call.
+
+        Where two of them have one id, the later one is told by the id that it is stored under: `id#n`.
+        """
+        with self._turn:
+            records, self._collected = self._tasks.ended_since(self._collected)
+        return records
+
+    def ended_since(self, position: int) -> tuple[dict[str, Answer], int]:
+        """The same for those who keep a position of their own; it begins with 0, and the next one is returned."""
+        return self._tasks.ended_since(position)
+
+    def wait_all(self, timeout: float | None = None) -> dict[str, Answer]:
+        """Wait until all tasks have ended, or for so many seconds; the records, by id, of all that have."""
+        return self._tasks.wait_all(timeout)
+
+    def get_metrics(self) -> Answer:
+        """How all tasks went: see `dfz_ray.journal.measures.measure`; what nothing was measured for is 0.
+
+        Where the number of workers is `auto` there is no utilization: it would be of a number that changes.
+        """
+        return self._tasks.metrics(self._slots)
+
+    # --- ending -----------------------------------------------------------------------------------------------------
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks; those that were submitted go on to their end, and the records stay.
+
+        Args:
+            wait: until then.
+            cancel_futures: cancel those that no worker has taken.
+        """
+        with self._turn:
+            self._is_shut = True
+            run = self._run
+        if cancel_futures:
+            self._tasks.cancel_pending()
+        if run is not None:
+            run.finish()
+            if wait:
+                run.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """On a worker it is another manager, which starts nothing before it is given a task."""
+        again = functools.partial(ConcurrentTaskManager, settings=self.settings)
+        return again, (self.max_workers, self.use_processes)
+
+
+def _run_coroutine(function: Callable[[Any, Any], Coroutine[Any, Any, Any]], task: Any, context: Any) -> Any:
+    return asyncio.run(function(task, context))
+
+
+def _count_cores() -> int:
+    from dfz_ray.driver.connection import usable_cores
+
+    return usable_cores()

@@ -1,0 +1,1 @@
+"""HOW a chunk is executed, in any process: no Ray, no journal."""

@@ -1,0 +1,1 @@
+"""DFZExecutor: concurrent.futures on Ray."""

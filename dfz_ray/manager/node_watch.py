@@ -1,0 +1,103 @@
+"""How many leases of each lane the cluster can run, as nodes come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from dfz_ray.engine.messages import LaneSized
+from dfz_ray.manager.autoscaler_request import Demand
+from dfz_ray.manager.nodes import capacity, count_held, has_autoscaler, live_nodes, request_of, why_none
+from dfz_ray.specs.resources import Resources
+
+logger = logging.getLogger("dfz_ray")
+
+LOOK_S = 5.0
+"""How often to look for nodes that came or went."""
+LOOK_WAITING_S = 1.0
+"""How often while tasks wait for a node."""
+AUTOSCALER_WAIT_S = 600.0
+"""How long tasks wait for a node that the autoscaler may bring, where the settings do not say."""
+
+
+class NodeWatch:
+    """Looks at the nodes of the cluster, and tells the engine.
+
+    Args:
+        lanes: the shape of every lane, by number; it grows.
+        tell: takes the event.
+        tell_held: takes how many tasks of the smallest shape all nodes hold.
+        needs: tells how many leases of each lane could be used, where nodes are to be asked for.
+        wait_s: how long tasks that no node can hold wait for one; None: as the autoscaler makes sensible.
+    """
+
+    def __init__(
+        self,
+        lanes: Sequence[Resources],
+        tell: Callable[[LaneSized], None],
+        tell_held: Callable[[float], None],
+        needs: Callable[[], Mapping[int, int]],
+        wait_s: float | None,
+    ) -> None:
+        self._lanes = lanes
+        self._tell = tell
+        self._tell_held = tell_held
+        self._wait_s = wait_s
+        self._holds: dict[int, float] = {}
+        self._seen: set[int] = set()
+        self._missing_since: dict[int, float] = {}
+        self._demand = Demand(lanes, needs)
+        self.notices: dict[int, str] = {}
+        """Of the lanes that wait for a node: what they wait for."""
+        self._watcher = asyncio.create_task(self._watch())
+
+    def size(self, numbers: Iterable[int]) -> None:
+        """Tell the engine how many leases of each of these lanes the cluster can run at once."""
+        nodes, now = live_nodes(), time.monotonic()
+        for number in numbers:
+            shape = self._lanes[number]
+            holds = capacity(request_of(shape), nodes)
+            if holds:
+                self._seen.add(number)
+                self._missing_since.pop(number, None)
+                self.notices.pop(number, None)
+                self._tell(LaneSized(number, holds))
+                continue
+            since = self._missing_since.setdefault(number, now)
+            why, wait_s = why_none(shape, nodes), self._wait()
+            waits = number in self._seen or now - since < wait_s
+            if waits and number not in self.notices:
+                self.notices[number] = f"waits for a node: {why}"
+                logger.warning("tasks wait for a node: %s", why)
+            if not waits:
+                self.notices.pop(number, None)
+                why += f"; waited {wait_s:g} s for one" if wait_s else ""
+            self._tell(LaneSized(number, 0, "" if waits else why))
+        self._tell_held(count_held(self._lanes, nodes))
+        self._demand.tell(sorted(self.notices))
+
+    def close(self) -> None:
+        """Look no more, and ask for no more nodes."""
+        self._watcher.cancel()
+        self.notices.clear()
+        self._demand.let_go()
+
+    def _wait(self) -> float:
+        if self._wait_s is not None:
+            return self._wait_s
+        return AUTOSCALER_WAIT_S if has_autoscaler() else 0.0
+
+    async def _watch(self) -> None:
+        idle_s = 0.0
+        while True:
+            await asyncio.sleep(LOOK_WAITING_S)
+            idle_s += LOOK_WAITING_S
+            if not self.notices and idle_s < LOOK_S:
+                continue
+            idle_s = 0.0
+            try:
+                self.size(range(len(self._lanes)))
+            except Exception:
+                logger.warning("the nodes of the cluster can't be seen; looking again", exc_info=True)

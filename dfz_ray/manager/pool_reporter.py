@@ -1,0 +1,49 @@
+"""A run's slots where their number follows what pays: what is told to the engine, and what becomes of its changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dfz_ray.engine.messages import NotePoolChanged, PoolLimited
+from dfz_ray.manager.run_journal import RunJournal
+from dfz_ray.protocol.submission import RunOptions
+
+
+class PoolReporter:
+    """Tells the engine what the cluster holds, and writes down every change.
+
+    Args:
+        options: of the run.
+        journal: of the run.
+        tell: takes the event.
+    """
+
+    def __init__(self, options: RunOptions, journal: RunJournal, tell: Callable[[PoolLimited], None]) -> None:
+        self.why = ""
+        """Why there are so many slots; empty where their number is fixed."""
+        self.is_auto = options.engine.pool is not None
+        self._limits = options.engine.pool
+        self._most = options.most_slots
+        self._width = options.engine.width
+        self._journal = journal
+        self._tell = tell
+        self._told: PoolLimited | None = None
+        if self._limits is not None:
+            slots = max(self._limits.least, min(options.engine.slots, self._limits.most))
+            self.note(NotePoolChanged(slots, f"begins with {slots}"))
+
+    def note(self, command: NotePoolChanged) -> None:
+        """There is another number of slots."""
+        self.why = command.reason
+        self._journal.add_pool_change(command)
+
+    def on_held(self, held: float) -> None:
+        """The nodes hold so many tasks of the smallest shape, each in a process of its own."""
+        if self._limits is None:
+            return
+        processes = max(1, int(held))
+        most = processes * self._width if self._most is None else min(processes * self._width, self._most)
+        limits = PoolLimited(self._limits.least, max(most, self._limits.least), processes)
+        if limits != self._told:
+            self._told = limits
+            self._tell(limits)

@@ -1,0 +1,134 @@
+"""What happens in a run as rows of its journal; schema.sql explains them."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from dfz_ray.engine.messages import (
+    CommitCancellations,
+    CommitEnds,
+    CommitLosses,
+    GiveChunk,
+    NoteAttemptsLost,
+    NotePoolChanged,
+)
+from dfz_ray.journal.writer import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED, JournalWriter
+from dfz_ray.manager.group_commit import GroupCommit
+from dfz_ray.protocol.reports import Ended, Place
+from dfz_ray.protocol.submission import Submission
+from dfz_ray.specs.encoding import encode
+from dfz_ray.specs.states import State
+
+CHUNK_ROW_DELAY_S = 0.25
+"""How long the row of a chunk that was handed out may wait for a commit."""
+
+
+class RunJournal:
+    """Writes down what happens; `commits` brings it to the disk, in groups.
+
+    Args:
+        writer: the journal, open for work.
+        commits: its commits.
+        next_cancel: number of the first cancellation.
+        next_pool_change: number of the first change of the slots.
+    """
+
+    def __init__(self, writer: JournalWriter, commits: GroupCommit, next_cancel: int, next_pool_change: int) -> None:
+        self.commits = commits
+        self.epoch = writer.epoch
+        self._next_cancel = next_cancel
+        self._next_pool_change = next_pool_change
+
+    def add_submission(self, submission: Submission, first: int) -> None:
+        """New tasks, numbered from `first` on, and what is new with them."""
+        rows = self.commits.pending.rows
+        rows.batches.extend(submission.batches)
+        rows.files.extend(submission.files.items())
+        rows.domains.extend((domain.name, domain.volatile) for domain in submission.domains)
+        rows.kinds.extend(
+            (number, kind.domain, kind.name, kind.resources, kind.policy)
+            for number, kind in enumerate(submission.kinds, submission.first_kind)
+        )
+        tasks, *columns = submission.tasks
+        if tasks:
+            rows.blocks.append((first, tasks, submission.batch, *columns))
+
+    def add_lease(self, lease: int, place: Place) -> None:
+        """A lease runs."""
+        row = (self.epoch, lease, place.host, place.process, time.time())
+        self.commits.pending.rows.leases.append(row)
+
+    def add_chunk(self, command: GiveChunk) -> None:
+        """A chunk is handed out."""
+        chunk = command.chunk
+        row = (chunk.id, self.epoch, command.lease, time.time(), encode(list(chunk.numbers)))
+        self.commits.pending.rows.chunks.append(row)
+        # What is handed out may be written with what ends soon; a result may not wait.
+        self.commits.soon(CHUNK_ROW_DELAY_S)
+
+    def add_ends(self, command: CommitEnds, ended: Ended) -> None:
+        """A chunk has ended."""
+        rows, chunk, completions = self.commits.pending.rows, command.chunk, ended.completions
+        if command.superseded:
+            rows.attempts.extend(_superseded(chunk, ended, set(command.superseded)))
+            completions = completions.only(set(command.completed))
+        if command.completed:
+            rows.completions.append((chunk, *completions))
+        retried, failed = set(command.retried), set(command.failed)
+        for number, began, until, cpu, reason, message, traceback, payload in ended.failures:
+            attempt = (number, chunk, ATTEMPT_FAILED, 1, began or None, until or None, cpu, reason)
+            if number in retried:
+                rows.attempts.append((*attempt, message))
+            elif number in failed:
+                rows.attempts.append((*attempt, None))
+                rows.outcomes.append((number, State.FAILED, None, reason, message, traceback))
+                if payload is not None:
+                    self.commits.pending.payloads[number] = payload
+        self.commits.pending.completed.extend(command.completed)
+        self.commits.pending.failed.extend(command.failed)
+        self.commits.soon()
+
+    def add_losses(self, command: CommitLosses, find_traceback: Callable[[int], str | None]) -> None:
+        """Tasks have failed without a worker saying so."""
+        rows, reason = self.commits.pending.rows, command.reason
+        for number, message in command.messages.items():
+            if command.chunk is not None:
+                rows.attempts.append((number, command.chunk, ATTEMPT_FAILED, 1, None, None, None, reason, None))
+            rows.outcomes.append((number, State.FAILED, None, reason, message, find_traceback(number)))
+        self.commits.pending.failed.extend(command.messages)
+        self.commits.soon()
+
+    def add_lost_attempts(self, command: NoteAttemptsLost) -> None:
+        """Attempts were lost, and others are due."""
+        outcome, charged = (ATTEMPT_FAILED, 1) if command.charged else (ATTEMPT_LOST, 0)
+        told = (outcome, charged, None, None, None, command.reason, command.message)
+        self.commits.pending.rows.attempts.extend((number, command.chunk, *told) for number in command.numbers)
+        self.commits.soon()
+
+    def add_pool_change(self, command: NotePoolChanged) -> None:
+        """There is another number of slots."""
+        row = (self._next_pool_change, self.epoch, time.time(), command.slots, command.reason)
+        self.commits.pending.rows.pool_changes.append(row)
+        self._next_pool_change += 1
+        self.commits.soon(CHUNK_ROW_DELAY_S)
+
+    def add_cancellations(self, command: CommitCancellations, scope: str) -> None:
+        """Tasks were cancelled."""
+        rows, numbers = self.commits.pending.rows, command.numbers
+        rows.cancels.append((self._next_cancel, self.epoch, time.time(), scope, len(numbers)))
+        self._next_cancel += 1
+        told = ("cancelled", f"it was cancelled (cancellation of: {scope})", None)
+        rows.outcomes.extend((number, State.CANCELLED, None, *told) for number in numbers)
+        self.commits.pending.cancelled.extend(numbers)
+        self.commits.soon()
+
+
+def _superseded(chunk: int, ended: Ended, numbers: set[int]) -> Iterator[tuple[Any, ...]]:
+    """The attempts of tasks that had another outcome, or were in other hands, when these came."""
+    told = [(*row[:4], None) for row in ended.completions.rows()]
+    for number, began, until, cpu, reason in itertools.chain(told, (row[:5] for row in ended.failures)):
+        if number in numbers:
+            yield (number, chunk, ATTEMPT_SUPERSEDED, 0, began or None, until or None, cpu, reason, None)

@@ -1,0 +1,119 @@
+"""What a run tells whoever looks into its folder, and what they ask of it there: once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dfz_ray.errors import InvalidInput
+from dfz_ray.journal.requests import CancelRequest, read_requests, resolve
+from dfz_ray.journal.status import Pace, Status, write_status
+from dfz_ray.specs.states import STATES
+
+logger = logging.getLogger("dfz_ray")
+
+EACH_S = 1.0
+
+
+class Reading(NamedTuple):
+    """Where a run stands at this moment."""
+
+    counts: Sequence[int]
+    """Tasks per state, in the order of the lifecycle's states."""
+    slots: int
+    why_slots: str
+    """Where their number follows what pays: why there are so many."""
+    leases: int
+    commits: int
+    notices: Sequence[str]
+
+
+class StatusPublisher:
+    """Keeps status.json, and meets the requests that others file.
+
+    Args:
+        folder: of the run.
+        meta: what the journal notes about it.
+        epoch: this manager's.
+        read: tells where the run stands.
+        cancel: cancels tasks by number, all for None, on a request of that scope; returns once that is on disk.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        meta: dict[str, str],
+        epoch: int,
+        read: Callable[[], Reading],
+        cancel: Callable[[set[int] | None, str], Awaitable[None]],
+    ) -> None:
+        self._folder = folder
+        self._meta = meta
+        self._epoch = epoch
+        self._read = read
+        self._cancel = cancel
+        self._pace = Pace()
+        self._told = ""
+        self._loop = asyncio.create_task(self._keep())
+
+    def close(self) -> None:
+        """The run has come to rest: nothing is changed after this."""
+        self._loop.cancel()
+        self._write(working=False)
+
+    async def _keep(self) -> None:
+        while True:
+            self._write(working=True)
+            try:
+                for path, request in read_requests(self._folder):
+                    await self._meet(path, request)
+            except Exception as error:
+                self._complain(f"a request can't be met: {error}")
+            await asyncio.sleep(EACH_S)
+
+    async def _meet(self, path: Path, request: CancelRequest) -> None:
+        try:
+            numbers = None if request.whole_run else await asyncio.to_thread(resolve, self._folder, request)
+            await self._cancel(numbers, request.scope)
+        except InvalidInput as error:
+            logger.warning("a request is passed over: %s", error)
+        path.unlink(missing_ok=True)
+
+    def _write(self, working: bool) -> None:
+        reading = self._read()
+        if working and not any(reading.counts):
+            return  # the run is being opened: what it holds is not known yet
+        ended = sum(reading.counts[2:])
+        self._pace.note(time.monotonic(), ended)
+        status = Status(
+            run_id=self._meta.get("run_id", ""),
+            name=self._meta.get("name", ""),
+            epoch=self._epoch,
+            process=os.getpid(),
+            host=socket.gethostname(),
+            updated_at=time.time(),
+            working=working,
+            counts=dict(zip(STATES, reading.counts, strict=True)),
+            slots=reading.slots,
+            why_slots=reading.why_slots,
+            leases=reading.leases,
+            tasks_per_s=self._pace.tasks_per_s if working else None,
+            left_s=self._pace.left_s(sum(reading.counts) - ended) if working else None,
+            commits=reading.commits,
+            notices=tuple(reading.notices),
+        )
+        try:
+            write_status(self._folder, status)
+        except OSError as error:  # a full disk, say: the journal, which matters, will tell
+            self._complain(f"the status can't be written: {error}")
+
+    def _complain(self, what: str) -> None:
+        if what != self._told:
+            self._told = what
+            logger.warning("%s", what)

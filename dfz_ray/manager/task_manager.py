@@ -1,0 +1,128 @@
+"""The TaskManager: the Ray actor that tracks the state of every task. One per driver process serves all its runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import ray
+
+from dfz_ray.errors import InfrastructureLost
+from dfz_ray.journal.recovery import open_for_work
+from dfz_ray.manager.active_run import ActiveRun
+from dfz_ray.protocol.orders import END, Order
+from dfz_ray.protocol.reports import Report
+from dfz_ray.protocol.submission import OpenedRun, RunOptions, ShippedDomain, Submission
+from dfz_ray.protocol.task_events import TaskEvents
+
+SWITCH_S = 0.0005
+"""How long one of its threads may keep the others from running, in seconds; with Python's 0.005 commits would wait."""
+
+
+class TaskManager:
+    """Passes messages on to the run that they are for; it decides nothing itself.
+
+    It is an asyncio actor: every method runs in one thread, and a run's journal is written in another.
+    """
+
+    def __init__(self) -> None:
+        _end_at_once_on_sigterm()
+        sys.setswitchinterval(SWITCH_S)
+        gc.freeze()  # what was imported need not be looked at again whenever garbage is collected
+        self._runs: dict[str, ActiveRun] = {}
+        self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
+
+    async def open_run(
+        self, run_id: str, folder: str, options: RunOptions, meta: dict[str, str], retry_failed: bool
+    ) -> OpenedRun:
+        """Open a run folder, a new one or one that was left, and tell what is known of the run.
+
+        Raises:
+            RunFolderRefused: the folder holds something else, or a live process works on the run.
+            JournalDamaged: its journal can't be read or written, or is of another schema.
+        """
+        myself = ray.get_runtime_context().current_actor
+        inline_bytes = options.inline_result_bytes
+        path, durable = Path(folder), options.durable
+        journal = await asyncio.to_thread(open_for_work, path, meta, inline_bytes, retry_failed, durable)
+        self._runs[run_id] = run = ActiveRun(run_id, path, journal, options, myself, meta)
+        return run.describe()
+
+    async def go_on(self, run_id: str, domains: Sequence[ShippedDomain]) -> None:
+        """Let the tasks of an opened run wait that have no outcome, with the domains that they are of."""
+        self._get_run(run_id).go_on(domains)
+
+    async def submit(self, run_id: str, submission: Submission) -> None:
+        """Take in new tasks; returns when they are on disk."""
+        await self._get_run(run_id).submit(submission)
+
+    async def cancel(self, run_id: str, numbers: set[int] | None, scope: str) -> None:
+        """Cancel what is open of these tasks, or of all; returns when that is on disk."""
+        await self._get_run(run_id).cancel(numbers, scope)
+
+    async def progress(self, run_id: str, timeout_s: float) -> list[int]:
+        """Tasks per state: after a while, or as soon as all are in a final state."""
+        return await self._get_run(run_id).progress(timeout_s)
+
+    async def news(self, run_id: str, timeout_s: float) -> TaskEvents:
+        """What has happened to the run's tasks since the last time."""
+        return await self._get_run(run_id).news(timeout_s)
+
+    async def is_open(self, run_id: str) -> bool:
+        """Whether the run is still worked on."""
+        return run_id in self._runs
+
+    async def exchange(self, run_id: str, report: Report) -> Order:
+        """Take in what a lease reports, and answer what it does next."""
+        run = self._runs.get(run_id)
+        return run.exchange(report) if run else END
+
+    async def get_file(self, run_id: str, sha256: str) -> bytes | None:
+        """The content of a file that parameters name."""
+        run = self._runs.get(run_id)
+        return run.get_file(sha256) if run else None
+
+    async def close_run(self, run_id: str, grace_s: float) -> None:
+        """Stop handing out work, let what runs end for a while, and close the journal."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            await run.close(grace_s)
+            self._runs.pop(run_id, None)
+
+    async def arrive(self, gate: str, count: int, timeout_s: float) -> int:
+        """Wait at a gate until so many are there, or the time is up; returns how many came."""
+        arrived, opened = self._gates.setdefault(gate, ([], asyncio.Event()))
+        arrived.append(None)
+        if len(arrived) >= count:
+            opened.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await opened.wait()
+        opened.set()  # who waits longer waits in vain: all go on with those who are here
+        self._gates.pop(gate, None)
+        return len(arrived)
+
+    def _get_run(self, run_id: str) -> ActiveRun:
+        try:
+            return self._runs[run_id]
+        except KeyError:
+            raise InfrastructureLost(f"the manager does not work on run {run_id}") from None
+
+
+def _end_at_once_on_sigterm() -> None:
+    """Die of SIGTERM, and take no notice of SIGINT.
+
+    Ray's own handler would end the actor's event loop, and then wait for leases that wait for that loop: for ever. What
+    is committed is safe, and the next manager goes on with the rest. `signal.signal` refuses to work here, for Ray
+    makes an asyncio actor in a thread of its own; Python's C interface knows no such limit.
+    """
+    set_handler = ctypes.pythonapi.PyOS_setsig
+    set_handler.argtypes, set_handler.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    set_handler(signal.SIGTERM, signal.SIG_DFL)
+    set_handler(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,1 @@
+"""WHAT processes say to each other: driver, manager and worker."""

@@ -1,0 +1,94 @@
+"""What the driver sends to the manager: how a run works, and its tasks, in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dfz_ray.engine.engine import EngineOptions
+from dfz_ray.engine.retries import KindPolicy
+from dfz_ray.protocol.columns import NO_TASKS, TaskColumns
+from dfz_ray.specs.policy import Policy
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run works."""
+
+    engine: EngineOptions
+    inline_result_bytes: int
+    durable: bool
+    node_wait_s: float | None
+    tells: bool = False
+    """Whether the driver listens to the news of single tasks."""
+    most_slots: int | None = None
+    """Where the number of slots follows what pays: no more than that; None: as many as the cluster holds."""
+
+
+class SubmittedKind(NamedTuple):
+    """A kind as the journal has it."""
+
+    domain: str
+    name: str
+    resources: str
+    """JSON."""
+    policy: str
+    """JSON."""
+
+    @property
+    def lane(self) -> tuple[str, str]:
+        """Kinds of one lane are of one domain and one shape, and may share a lease."""
+        return self.domain, self.resources
+
+
+class ShippedDomain(NamedTuple):
+    """A domain on its way to the workers; the manager never looks inside."""
+
+    name: str
+    pickled: bytes
+    volatile: str
+    """JSON list, for the journal."""
+    exclusive: bool = False
+    """Whether each of its tasks needs a process of its own."""
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """What the driver must know of a run that the manager has opened, to go on with its numbers."""
+
+    kinds: Sequence[SubmittedKind]
+    batches: int
+    tasks: int
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A block of tasks, with what is new in it: each list continues the run's numbering."""
+
+    batch: int
+    """Number of the batch that the tasks belong to."""
+    first_kind: int
+    """Number of the first of `kinds`."""
+    batches: Sequence[tuple[int, str, int, float]] = ()
+    """New batches: number, name, seed, time of submission."""
+    domains: Sequence[ShippedDomain] = ()
+    kinds: Sequence[SubmittedKind] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    tasks: TaskColumns = NO_TASKS
+
+
+def kind_policy(policy: Policy) -> KindPolicy:
+    """A policy as the engine takes it."""
+    backoff = policy.backoff
+    return KindPolicy(
+        policy.max_attempts,
+        frozenset(policy.retry_on),
+        backoff.first_s,
+        backoff.factor,
+        backoff.most_s,
+        backoff.jitter,
+        policy.timeout_s,
+        policy.priority,
+        policy.preemptible,
+    )

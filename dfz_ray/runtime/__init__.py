@@ -1,1 +1,0 @@
-"""WHERE it runs: the only floor that imports ray."""

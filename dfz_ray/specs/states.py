@@ -1,0 +1,27 @@
+"""The states of a task; `dfz_ray.engine.lifecycle` has the table of what leads from one to the other."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class State(IntEnum):
+    """Where a task stands. The numbers are what the journal stores."""
+
+    PENDING = 0
+    RUNNING = 1
+    COMPLETED = 2
+    FAILED = 3
+    CANCELLED = 4
+
+    @property
+    def label(self) -> str:
+        """The state as it is written outside the engine."""
+        return self.name.lower()
+
+
+FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+"""No event leads out of these."""
+
+STATES = tuple(state.label for state in State)
+"""As they are written outside the engine, in the order of their numbers."""

@@ -1,0 +1,141 @@
+"""Keeps the deadlines of the tasks that a worker executes, and lets go of those that are cancelled."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dfz_ray.engine.messages import NO_TASK
+from dfz_ray.execution.execute import Work
+from dfz_ray.execution.interruption import Interruption
+from dfz_ray.worker.crash_marker import CrashMarker
+
+LOOK = signal.SIGUSR1
+"""Tells a worker to look at which tasks are revoked."""
+SLACK_S = 0.25
+"""The watchdog may come so much later than it could: so short tasks share one, which costs a thread to start."""
+AGAIN_S = 0.1
+"""An alarm comes again after so long: one that comes just before a task begins to sleep would not wake it."""
+SOON_S = 1e-4
+"""An alarm that came too early is set again for no less than this: 0 would turn it off."""
+
+
+@contextlib.contextmanager
+def handle_signals(handlers: Mapping[int, Any]) -> Iterator[None]:
+    """Let signals be handled so, LOOK among them, for the length of a lease."""
+    # Ray would raise SystemExit or KeyboardInterrupt in the task, which would look like its own failure.
+    all_handlers = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.SIG_IGN, **handlers}
+    before = {number: signal.signal(number, handler) for number, handler in all_handlers.items()}
+    try:
+        yield
+    finally:
+        before[LOOK] = signal.SIG_IGN  # one that comes too late must not end an idle worker
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class DeadlineGuard:
+    """Watches over the tasks of one lease.
+
+    At a deadline an alarm raises an Interruption in the task, which ends Python code and sleeps. What does not end by
+    that, native code that holds the GIL included, meets a watchdog after a grace: a thread in C that needs no GIL,
+    writes where the worker hangs, and ends the process. So exactly this worker is lost, and its mark names the task.
+
+    Args:
+        mark: of the lease.
+        grace_s: from the alarm to the watchdog.
+    """
+
+    def __init__(self, mark: CrashMarker, grace_s: float) -> None:
+        self.mark = mark
+        self._grace_s = grace_s
+        self._current: Work | None = None
+        self._interrupted = False
+        self._due = math.inf
+        """The deadline of the current task, by the monotonic clock."""
+        self._watchdog_at: float | None = None
+        """When the watchdog ends the process, if it is set."""
+        self._revoked: set[int] = set()
+
+    @contextlib.contextmanager
+    def on_duty(self) -> Iterator[None]:
+        """Watch, for the length of a lease."""
+        with handle_signals({signal.SIGALRM: self._on_alarm, LOOK: self._on_look}):
+            self.mark.open()
+            try:
+                yield
+            finally:
+                self.mark.close()
+
+    def begin(self, work: Work) -> bool:
+        """A task begins; whether it is still wanted."""
+        if work.number in self._revoked:
+            return False
+        self.mark.note(work.number)
+        self._interrupted = False
+        if work.timeout_s is None:
+            self._call_off()
+            self._current = work
+            return True
+        self._due = time.monotonic() + work.timeout_s
+        self._set_watchdog(self._due + self._grace_s)
+        if signal.getsignal(signal.SIGALRM) != self._on_alarm:  # a task before has taken the alarm for itself
+            signal.signal(signal.SIGALRM, self._on_alarm)
+        self._current = work
+        signal.setitimer(signal.ITIMER_REAL, work.timeout_s, AGAIN_S)
+        return True
+
+    def end(self) -> None:
+        """The task has ended: an alarm has nothing to interrupt any more."""
+        self._current = None
+
+    def rest(self) -> None:
+        """No task is executed."""
+        self.end()
+        self._call_off()
+        self.mark.note(NO_TASK)
+
+    def _set_watchdog(self, earliest: float) -> None:
+        """Have the process ended at that time or a little later; one that is set for then already is as good."""
+        slack_s = min(SLACK_S, self._grace_s / 4)
+        if self._watchdog_at is not None and earliest <= self._watchdog_at <= earliest + slack_s:
+            return
+        dump = self.mark.open_dump()
+        if dump is not None:  # without it nobody could tell a deadline from a crash: the manager kills what hangs
+            self._watchdog_at = earliest + slack_s
+            faulthandler.dump_traceback_later(self._watchdog_at - time.monotonic(), exit=True, file=dump)
+
+    def _call_off(self) -> None:
+        """No deadline is kept."""
+        if self._watchdog_at is not None:
+            self._watchdog_at = None
+            faulthandler.cancel_dump_traceback_later()
+        if self._due < math.inf:
+            self._due = math.inf
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _on_alarm(self, number: int, frame: Any) -> None:
+        work = self._current
+        if work is None or work.timeout_s is None:
+            return
+        left_s = self._due - time.monotonic()
+        if left_s > 0:  # it was the alarm of the task before, or one that the task has set itself
+            signal.setitimer(signal.ITIMER_REAL, max(left_s, SOON_S), AGAIN_S)
+            return
+        self._interrupt("timeout", f"it ran longer than its deadline of {work.timeout_s:g} s")
+
+    def _on_look(self, number: int, frame: Any) -> None:
+        self._revoked = self.mark.revoked()
+        work = self._current
+        if work is not None and work.number in self._revoked:
+            self._interrupt("cancelled", "it was cancelled")
+
+    def _interrupt(self, reason: str, message: str) -> None:
+        if not self._interrupted:  # once: a task that goes on all the same is not to be stopped while it cleans up
+            self._interrupted = True
+            raise Interruption(reason, message, frames=2)

@@ -1,0 +1,192 @@
+"""Keeps the deadlines of the tasks that the threads of a worker execute, and lets go of those that are cancelled."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import math
+import queue
+import threading
+import time
+from collections.abc import Iterator
+
+from dfz_ray.engine.messages import NO_TASK
+from dfz_ray.execution.execute import Work
+from dfz_ray.execution.interruption import Interruption
+from dfz_ray.worker.crash_marker import CrashMarker
+from dfz_ray.worker.deadlines import LOOK, SLACK_S, handle_signals
+
+_raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_raise_in_thread.argtypes = [ctypes.c_ulong, ctypes.py_object]
+LOOPS = 100
+"""An exception that is on its way to a thread is raised at the next turn of a loop."""
+
+
+class ThreadSlot:
+    """What a thread executes.
+
+    Args:
+        position: of the thread, from 0.
+    """
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.thread = threading.get_ident()
+        self.work: Work | None = None
+        self.due = math.inf
+        """The deadline of its task, by the monotonic clock."""
+        self.interrupted = False
+
+
+class ThreadDeadlineGuard:
+    """Watches over the tasks of a lease that has several threads.
+
+    At a deadline an Interruption is raised in the task's thread, which ends Python code. What does not end by that, a
+    long sleep or native code, meets a watchdog after a grace: a thread in C that needs no GIL, and ends the process.
+    The mark tells whose deadline it was; all others were executed for nothing, and are executed again. Where one task
+    holds the GIL nobody can be asked to let go, and all that is late by then is suspect.
+
+    Args:
+        mark: of the lease.
+        grace_s: from the deadline to the watchdog.
+        width: how many threads there may be.
+    """
+
+    def __init__(self, mark: CrashMarker, grace_s: float, width: int) -> None:
+        self.mark = mark
+        self.width = width
+        self._grace_s = grace_s
+        self._lock = threading.Lock()
+        self._seats: list[ThreadSlot] = []
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        """Whoever has something for the main thread puts something in; that may also be done by a signal."""
+        self._wakes_at = math.inf
+        self._watchdog_at: float | None = None
+        """When the watchdog ends the process, if it is set."""
+        self._revoked: set[int] = set()
+
+    @contextlib.contextmanager
+    def on_duty(self) -> Iterator[None]:
+        """Watch, for the length of a lease."""
+        with handle_signals({LOOK: lambda *_: self._calls.put(True)}):
+            self.mark.open()
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._seats.clear()
+                    self._set_watchdog()
+                self.mark.close()
+
+    # --- in the main thread -------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Let the main thread look at what there is to do."""
+        self._calls.put(False)
+
+    def watch(self, until: float = math.inf) -> None:
+        """Wait until someone calls, a task is due, or it is that late; then let go of what is late or cancelled."""
+        with self._lock:
+            dues = [seat.due for seat in self._seats if not seat.interrupted]
+            self._wakes_at = min([until, *dues])
+        left_s = self._wakes_at - time.monotonic()
+        looks = False
+        with contextlib.suppress(queue.Empty):
+            looks = self._calls.get(timeout=None if left_s == math.inf else max(0.0, left_s))
+            while True:
+                looks = self._calls.get_nowait() or looks
+        if looks:
+            self._revoked = self.mark.revoked()
+        if looks or self._wakes_at <= time.monotonic():
+            self._interrupt_all()
+
+    def interrupt_all(self, reason: str, message: str) -> None:
+        """Let go of everything."""
+        with self._lock:
+            for seat in self._seats:
+                self._interrupt(seat, reason, message)
+
+    def _interrupt_all(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            for seat in self._seats:
+                work = seat.work
+                if work is not None and work.number in self._revoked:
+                    self._interrupt(seat, "cancelled", "it was cancelled")
+                elif work is not None and seat.due <= now:
+                    self._interrupt(seat, "timeout", f"it ran longer than its deadline of {work.timeout_s:g} s")
+
+    def _interrupt(self, seat: ThreadSlot, reason: str, message: str) -> None:
+        if seat.work is not None and not seat.interrupted:  # once: while it cleans up it is not to be stopped
+            seat.interrupted = True
+            self.mark.note_interrupted(seat.position)
+            _raise_in_thread(seat.thread, _make_interruption(reason, message))
+
+    # --- in the threads -----------------------------------------------------------------------------------------------
+
+    def take_seat(self) -> ThreadSlot:
+        """A thread begins."""
+        with self._lock:
+            seat = ThreadSlot(len(self._seats))
+            self._seats.append(seat)
+            return seat
+
+    def begin(self, seat: ThreadSlot, work: Work) -> bool:
+        """A thread begins a task; whether it is still wanted. From now on, to `end`, it may be interrupted."""
+        with self._lock:
+            if work.number in self._revoked:
+                return False
+            seat.interrupted = False
+            if work.timeout_s is not None:
+                seat.due = time.monotonic() + work.timeout_s
+            self.mark.note_thread(seat.position, work.number, seat.due, seat.thread)
+            seat.work = work
+            if work.timeout_s is not None or self._watchdog_at is not None:
+                self._set_watchdog()
+            if seat.due < self._wakes_at:
+                self._calls.put(False)
+        return True
+
+    def end(self, seat: ThreadSlot) -> None:
+        """A thread's task has ended: no interruption comes after this, and one that is on its way comes in here."""
+        with self._lock:
+            seat.work, seat.due = None, math.inf
+            self.mark.note_thread(seat.position, NO_TASK)
+        if seat.interrupted:
+            # To take it back would leave the interpreter looking for it for ever: in Python 3.11 a profiler then hangs.
+            for _ in range(LOOPS):
+                pass
+
+    def rest(self) -> None:
+        """A thread has nothing to do: what was set for its task is called off."""
+        if self._watchdog_at is not None:
+            with self._lock:
+                self._set_watchdog()
+
+    def _set_watchdog(self) -> None:
+        """Have the process ended when the first deadline is overrun, or soon after; what is set already may do."""
+        first = min((seat.due for seat in self._seats), default=math.inf) + self._grace_s
+        slack_s = min(SLACK_S, self._grace_s / 4)
+        if self._watchdog_at is not None and first <= self._watchdog_at <= first + slack_s:
+            return
+        if first == math.inf:
+            if self._watchdog_at is not None:
+                self._watchdog_at = None
+                faulthandler.cancel_dump_traceback_later()
+            return
+        dump = self.mark.open_dump()
+        if dump is not None:  # without it nobody could tell a deadline from a crash: the manager kills what hangs
+            self._watchdog_at = first + slack_s
+            left_s = max(self._watchdog_at - time.monotonic(), 1e-3)
+            faulthandler.dump_traceback_later(left_s, exit=True, file=dump)
+
+
+def _make_interruption(reason: str, message: str) -> type[Interruption]:
+    """A class, for only a class can be raised in another thread."""
+
+    class RaisedInterruption(Interruption):
+        def __init__(self) -> None:
+            super().__init__(reason, message, frames=0)
+
+    return RaisedInterruption

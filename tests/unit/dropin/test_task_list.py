@@ -1,0 +1,264 @@
+"""The tasks of a manager and their futures, without a run behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import CancelledError, Future, TimeoutError, wait
+from typing import Any
+
+import pytest
+
+from dfz_ray.dropin.records import in_numbers
+from dfz_ray.dropin.submitted_batch import SubmittedBatch
+from dfz_ray.dropin.submitted_task import SubmittedTask, TaskFailure
+from dfz_ray.dropin.task_future import TaskFuture, awaitable
+from dfz_ray.dropin.task_list import TaskList
+from dfz_ray.specs.encoding import encode
+
+RESULT = encode({"main_score": 1.0})
+
+
+def submit(tasks: TaskList, *labels: str) -> list[SubmittedTask]:
+    made = [SubmittedTask(label, tasks.store(label), {"id": label}, tasks.on_end) for label in labels]
+    for task in made:
+        tasks.add(task)
+    return made
+
+
+def test_a_record_follows_a_task() -> None:
+    """A task is pending, then running with the time that has elapsed, then completed with the worker's times."""
+    tasks = TaskList()
+    (task,) = submit(tasks, "a")
+    assert (tasks.status("a")["status"], tasks.status("b")) == ("pending", {"task_id": "b", "status": "unknown"})
+    task.begin()
+    running = tasks.status("a")
+    assert running["status"] == "running"
+    assert 0 <= running["elapsed"] < 10
+    task.complete(RESULT, 10.0, 12.5)
+    answer = {
+        "task_id": "a",
+        "status": "success",
+        "result": {"main_score": 1.0},
+        "start_time": 10.0,
+        "end_time": 12.5,
+        "duration": 2.5,
+    }
+    times = {"start_time": 10.0, "end_time": 12.5, "duration": 2.5}
+    assert tasks.status("a") == {"task_id": "a", "status": "completed", **times, "result": answer}
+    assert task.future.result(0) == answer
+
+
+def test_a_task_that_fails_has_a_text() -> None:
+    """A failed task has an error and the foreground's dictionary with it; its future gives that, and raises nothing."""
+    tasks = TaskList()
+    (task,) = submit(tasks, "a")
+    task.fail(TaskFailure("timeout", "it took too long"), 1.0, 2.0)
+    record = tasks.status("a")
+    assert (record["status"], record["error"], record["duration"]) == ("failed", "timeout: it took too long", 1.0)
+    assert task.future.result(0) is record["result"]
+    record.update(record["result"])
+    assert record["status"] == "error"
+
+
+def test_what_is_told_twice_counts_once() -> None:
+    """TaskEvents that come twice change nothing: neither the record, nor what has ended."""
+    tasks = TaskList()
+    (task,) = submit(tasks, "a")
+    task.complete(RESULT, 1.0, 2.0)
+    before = tasks.status("a")
+    task.begin()
+    task.drop()
+    assert tasks.status("a") == before
+    assert list(tasks.wait_all(0)) == ["a"]
+
+
+def test_ids_that_come_again_are_stored_apart() -> None:
+    """A repeated id means the latest task; the earlier one is still there under the id that it was stored under."""
+    tasks = TaskList()
+    first, second, third = submit(tasks, "a", "a", "a#2")
+    assert [one.stored_id for one in (first, second, third)] == ["a", "a#2", "a#2#2"]
+    second.complete(RESULT, 1.0, 2.0)
+    assert tasks.status("a")["status"] == "completed"
+    assert tasks.status("a#2")["status"] == "pending"
+
+
+def test_what_has_ended_is_told_once() -> None:
+    """Collecting tells what has ended since the last time; of two tasks of one id the later one is id#2."""
+    tasks = TaskList()
+    first, second, other = submit(tasks, "a", "a", "b")
+    first.complete(RESULT, 1.0, 2.0)
+    second.complete(RESULT, 2.0, 3.0)
+    records, position = tasks.ended_since(0)
+    assert {name: record["start_time"] for name, record in records.items()} == {"a": 1.0, "a#2": 2.0}
+    assert tasks.ended_since(position)[0] == {}
+    other.complete(RESULT, 1.0, 2.0)
+    assert list(tasks.ended_since(position)[0]) == ["b"]
+
+
+def test_a_batch_that_was_answered_is_not_told_again_in_place_of_a_later_one() -> None:
+    """Who polls for tasks of ids that an earlier batch had is told of these tasks, not of that batch's."""
+    tasks = TaskList()
+    earlier = SubmittedBatch(submit(tasks, "a", "b"), 1)
+    for task in earlier.tasks:
+        task.complete(RESULT, 1.0, 2.0)
+    assert list(earlier.answer(with_results=True)["results"]) == ["a", "b"]
+    (later,) = submit(tasks, "a")
+    records, position = tasks.ended_since(0)
+    assert list(records) == ["b"]
+    later.complete(RESULT, 5.0, 6.0)
+    assert tasks.ended_since(position)[0]["a"]["start_time"] == 5.0
+
+
+def test_a_future_that_is_cancelled_ends_its_task() -> None:
+    """A future is cancelled as long as no worker has begun its task; then the task is cancelled, and stays so."""
+    tasks = TaskList()
+    pending, running = submit(tasks, "a", "b")
+    running.begin()
+    assert pending.future.cancel()
+    assert pending.future.cancel()
+    assert not running.future.cancel()
+    assert wait([pending.future], 1).done == {pending.future}
+    with pytest.raises(CancelledError):
+        pending.future.result(0)
+    pending.complete(RESULT, 1.0, 2.0)
+    assert tasks.status("a")["status"] == "cancelled"
+    assert list(tasks.wait_all(0)) == ["a"]
+    assert tasks.metrics(1)["total_tasks"] == 2
+
+
+def test_callbacks_see_what_the_record_says() -> None:
+    """When a future calls back, its task's record says how it ended, and it may be collected."""
+    tasks = TaskList()
+    done, cancelled = submit(tasks, "a", "b")
+    seen: list[Any] = []
+    done.future.add_done_callback(lambda _: seen.append((tasks.status("a")["status"], list(tasks.ended_since(0)[0]))))
+    cancelled.future.add_done_callback(lambda _: seen.append(tasks.status("b")["status"]))
+    done.complete(RESULT, 1.0, 2.0)
+    cancelled.future.cancel()
+    assert seen == [("completed", ["a"]), "cancelled"]
+
+
+def test_a_task_that_its_run_cancels_is_cancelled() -> None:
+    """A task may be cancelled by its run: one that waits as one that runs; a future that runs then raises."""
+    tasks = TaskList()
+    pending, running = submit(tasks, "a", "b")
+    running.begin()
+    for task in (pending, running):
+        task.drop()
+    assert [tasks.status(name)["status"] for name in ("a", "b")] == ["cancelled", "cancelled"]
+    assert pending.future.cancelled()
+    with pytest.raises(CancelledError):
+        running.future.result(0)
+
+
+def test_futures_are_cancelled_and_begun_by_many_threads() -> None:
+    """However cancelling and beginning meet, a future ends in one way, and its task is told of it at most once."""
+    for _ in range(200):
+        told: list[str] = []
+        future = TaskFuture("a", lambda told=told: told.append("cancelled"))  # type: ignore[misc]
+        start = threading.Barrier(3)
+
+        def cancel(future: TaskFuture = future, start: threading.Barrier = start) -> None:
+            start.wait()
+            future.cancel()
+
+        def begin(future: TaskFuture = future, start: threading.Barrier = start) -> None:
+            start.wait()
+            if future.begin():
+                future.set_result(1)
+
+        threads = [threading.Thread(target=work) for work in (cancel, cancel, begin)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert future.done()
+        assert told == (["cancelled"] if future.cancelled() else [])
+
+
+def test_waiting_for_all_tells_what_is_done() -> None:
+    """After its timeout `wait_all` returns what has ended; without one it waits for all."""
+    tasks = TaskList()
+    first, second = submit(tasks, "a", "b")
+    first.complete(RESULT, 1.0, 2.0)
+    assert list(tasks.wait_all(0.01)) == ["a"]
+    threading.Timer(0.05, lambda: second.complete(RESULT, 1.0, 2.0)).start()
+    assert list(tasks.wait_all(None)) == ["a", "b"]
+    assert second.future.done()
+
+
+def test_a_batch_is_done_with_its_last_task() -> None:
+    """A batch without tasks is done at once, any other with its last task; results are those that have ended."""
+    tasks = TaskList()
+    assert SubmittedBatch([], 1).done.done()
+    batch = SubmittedBatch(submit(tasks, "a", "b"), 2)
+    batch.tasks[1].complete(RESULT, 1.0, 2.0)
+    assert not batch.done.done()
+    told = batch.answer(with_results=True)
+    assert (list(told["futures"]), list(told["results"])) == (["a", "b"], ["b"])
+    assert "results" not in batch.answer(with_results=False)
+    batch.tasks[0].future.cancel()
+    assert batch.done.done()
+    assert batch.answer(with_results=True)["results"]["a"]["status"] == "cancelled"
+
+
+def test_metrics_are_numbers() -> None:
+    """What nothing was measured for is 0, so that scripts can format it; rates are fractions."""
+    tasks = TaskList()
+    empty = tasks.metrics(2)
+    assert (empty["success_rate"], empty["avg_duration"], empty["task_durations"]) == (0.0, 0.0, [])
+    good, bad, refused = submit(tasks, "a", "b", "c")
+    good.complete(RESULT, 1.0, 3.0)
+    bad.fail(TaskFailure("exception", "no"), 2.0, 3.0)
+    refused.fail(TaskFailure("exception", "it can't be"))
+    metrics = tasks.metrics(2)
+    assert metrics["success_rate"] == pytest.approx(1 / 3)
+    assert (metrics["total_tasks"], metrics["failed_tasks"], metrics["max_concurrency"]) == (3, 2, 2)
+    assert metrics["task_durations"] == [2.0, 1.0]
+    assert in_numbers({"throughput": None, "n": 0}) == {"throughput": 0.0, "n": 0}
+
+
+def test_an_awaitable_future_follows() -> None:
+    """A future of the event loop gives what the other one gives, raises what it raises, and cancels it."""
+
+    async def main() -> None:
+        good, bad, left, dropped = (Future[int]() for _ in range(4))
+        waiting = [awaitable(future) for future in (good, bad, left, dropped)]
+        threading.Timer(0.01, good.set_result, [1]).start()
+        bad.set_exception(KeyError("no"))
+        dropped.cancel()
+        assert await waiting[0] == 1
+        with pytest.raises(KeyError):
+            await waiting[1]
+        waiting[2].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting[3]
+        await asyncio.sleep(0)
+        assert left.cancelled()
+
+    asyncio.run(main())
+
+
+def test_a_future_may_end_after_its_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """A future that ends when the event loop is closed complains of nothing."""
+    future: Future[int] = Future()
+
+    async def main() -> None:
+        awaitable(future)
+
+    asyncio.run(main())
+    future.set_result(1)
+    assert caplog.records == []
+
+
+def test_futures_time_out() -> None:
+    """Waiting for a result for too long raises TimeoutError, and the task goes on."""
+    tasks = TaskList()
+    (task,) = submit(tasks, "a")
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        task.future.result(0.01)
+    assert time.monotonic() - began < 5
+    assert tasks.status("a")["status"] == "pending"

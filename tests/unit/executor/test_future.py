@@ -1,0 +1,106 @@
+"""The future of a call: what waiting needs is made when it is first looked at, and nothing is missed meanwhile."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import pickle
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future
+
+import pytest
+
+from dfz_ray.executor.call_packing import PackedCall
+from dfz_ray.executor.call_run import Slot, Treatment
+from dfz_ray.executor.future import LAZY, CallFuture
+from dfz_ray.specs.encoding import encode
+from dfz_ray.specs.policy import Policy
+from dfz_ray.specs.resources import Resources
+
+TREATMENT = Treatment(Resources(), Policy())
+FIVE = encode(pickle.dumps(5))
+
+
+class Run:
+    """It remembers what it was asked to cancel."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[Slot] = []
+
+    def cancel(self, slots: Iterable[Slot]) -> None:
+        """Cancel."""
+        for slot in slots:
+            self.cancelled.append(slot)
+            slot.on_cancelled()
+
+
+def make(run: Run | None = None) -> CallFuture:
+    """A future that was submitted."""
+    return CallFuture(run or Run(), TREATMENT, PackedCall("", b"", None))  # type: ignore[arg-type]
+
+
+def test_it_is_a_whole_future() -> None:
+    """It has all that a Future has in this Python, and no more is made than is looked at."""
+    future = make()
+    assert {*vars(future), *LAZY} >= {*vars(Future())}
+    assert not LAZY & {*vars(future)}
+    assert future._waiters == []
+    assert {*vars(future)} >= LAZY
+    with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
+        future.no_such_name  # noqa: B018
+
+
+def test_an_ended_one_needs_no_more() -> None:
+    """Whether it is done, and its result, are told without making what waiting needs."""
+    future = make()
+    future.begin()
+    future.complete(FIVE, 0.1)
+    assert (future.done(), future.result()) == (True, 5)
+    assert not LAZY & {*vars(future)}
+    assert (future.running(), future.cancelled(), future.cancel(), future.exception()) == (False, False, False, None)
+
+
+def test_cancelling_is_told_to_the_run_once() -> None:
+    """A future that waits is cancelled, once; one that has begun, or ended, is not."""
+    run = Run()
+    waiting, begun = make(run), make(run)
+    begun.begin()
+    assert (waiting.cancel(), waiting.cancel(), begun.cancel()) == (True, True, False)
+    assert run.cancelled == [waiting]
+    assert concurrent.futures.wait([waiting, begun], timeout=0).done == {waiting}
+    waiting.complete(FIVE, 0.1)
+    assert waiting.cancelled()
+    begun.on_cancelled()
+    assert begun.cancelled()
+
+
+def test_a_result_that_can_not_be_read() -> None:
+    """A result whose class can't be had here is the error of that call."""
+    future = make()
+    future.complete(encode(b"cno_such_module\nx\n."), 0.1)
+    assert isinstance(future.exception(), ModuleNotFoundError)
+
+
+def test_nothing_is_missed() -> None:
+    """Whoever begins to wait while the call ends is told of it, thousands of times."""
+    futures = [make() for _ in range(5_000)]
+    told: list[int] = []
+
+    def end() -> None:
+        for future in futures:
+            future.begin()
+            future.complete(FIVE, 0.1)
+
+    def watch() -> None:
+        for future in futures:
+            future.add_done_callback(lambda ended: told.append(ended.result()))
+
+    threads = [threading.Thread(target=work) for work in (end, watch)]
+    for thread in threads:
+        thread.start()
+    results = [future.result(timeout=30) for future in reversed(futures)]
+    for thread in threads:
+        thread.join()
+
+    assert results == [5] * 5_000
+    assert told == [5] * 5_000

@@ -1,0 +1,170 @@
+"""What a reader says of a journal that is damaged, of another schema or none; and what is left after a kill."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from support.journal_rows import completion, together
+from support.small_run import completed, make_run, results
+
+from dfz_ray.errors import JournalDamaged
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.statements import VERSION
+from dfz_ray.journal.writer import Group, JournalWriter
+
+
+def damaged(folder: Path) -> str:
+    """What a reader says of a run folder that it can't read to its end; no other error may leave it."""
+
+    def read() -> None:
+        with JournalReader(folder) as journal:
+            journal.counts()
+            list(journal.records())
+            journal.digest()
+            _ = journal.records().spans
+
+    with pytest.raises(JournalDamaged) as caught:
+        read()
+    return str(caught.value)
+
+
+def begin_script(script: str) -> subprocess.Popen[str]:
+    """A program that finds the modules of the tests."""
+    path = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+    command = [sys.executable, "-c", path + textwrap.dedent(script)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_folder_without_a_journal_is_told(tmp_path: Path) -> None:
+    """A folder that is no run folder is told as such, for reading and for writing, and stays as it is."""
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        assert damaged(folder) == f"{folder} is no run folder: it has no run.sqlite"
+        with pytest.raises(JournalDamaged, match="is no run folder"):
+            JournalWriter(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database, but long enough to be taken for one" * 100])
+def test_a_file_that_is_no_database_is_told(tmp_path: Path, content: bytes) -> None:
+    """A run.sqlite that is something else is told with its path, for reading and for writing, and stays as it is."""
+    (tmp_path / "run.sqlite").write_bytes(content)
+
+    assert f"{tmp_path / 'run.sqlite'} can't be read: " in damaged(tmp_path)
+    with pytest.raises(JournalDamaged, match="can't be read"):
+        JournalWriter(tmp_path)
+    assert (tmp_path / "run.sqlite").read_bytes() == content
+
+
+def test_a_journal_that_was_cut_short_is_told_wherever_it_was_cut(tmp_path: Path) -> None:
+    """A journal of which the end is missing is told as damaged, whatever is missing; nothing wrong is read from it."""
+    ids = [str(number) for number in range(300)]
+    make_run(tmp_path, ids, *(completed(number, "x" * 90) for number in range(300))).close()
+    whole = (tmp_path / "run.sqlite").read_bytes()
+
+    for length in [1, 15, 16, 99, 100, 4095, 4096, 4097, *range(5000, len(whole), 9_999), len(whole) - 1]:
+        (tmp_path / "run.sqlite").write_bytes(whole[:length])
+        assert str(tmp_path / "run.sqlite") in damaged(tmp_path)
+
+
+def test_a_journal_of_another_schema_is_refused(tmp_path: Path) -> None:
+    """A journal of another schema is refused with both numbers, for reading and for writing."""
+    make_run(tmp_path, []).close()
+    with sqlite3.connect(tmp_path / "run.sqlite") as connection:
+        connection.execute("UPDATE meta SET value = '999' WHERE key = 'schema_version'")
+    connection.close()
+
+    assert damaged(tmp_path) == f"{tmp_path} has schema 999; this dfz_ray reads schema {VERSION}"
+    with pytest.raises(JournalDamaged, match="has schema 999"):
+        JournalWriter(tmp_path)
+
+
+def test_a_log_that_was_cut_short_loses_whole_commits_from_its_end(tmp_path: Path) -> None:
+    """Of a log whose tail is torn every commit before the tear is there, whole, and none after it."""
+    writer = make_run(tmp_path / "run", [str(number) for number in range(60)])
+    for number in range(0, 60, 3):
+        together_in_chunk = {number + 1: "x" * 90, number + 2: "x" * 90}
+        writer.commit(
+            together(completed(number, "x" * 90), Group(completions=[completion(100 + number, together_in_chunk)]))
+        )
+    log = (tmp_path / "run" / "run.sqlite-wal").read_bytes()
+    seen = []
+
+    for cut, length in enumerate([*range(0, len(log), len(log) // 25), len(log)]):
+        copy = tmp_path / f"cut {cut}"
+        copy.mkdir()
+        shutil.copy(tmp_path / "run" / "run.sqlite", copy)
+        (copy / "run.sqlite-wal").write_bytes(log[:length])
+        with JournalReader(copy) as journal:
+            assert journal.counts()["completed"] == len(results(copy))
+        seen.append(sorted(map(int, results(copy))))
+
+    assert seen[0] == []
+    assert seen[-1] == list(range(60))
+    for before, after in itertools.pairwise(seen):
+        assert len(before) % 3 == 0
+        assert before == after[: len(before)]
+
+
+def test_a_commit_that_was_cut_off_without_a_log_is_rolled_back_by_the_next_writer(tmp_path: Path) -> None:
+    """Without a log, as on network file systems, a commit that was cut off is told; opening the run mends it."""
+    run = tmp_path / "run"
+    make_run(run, [str(number) for number in range(3000)], completed(0, "committed")).close()
+
+    killed = begin_script(f"""
+        import os, signal, sqlite3
+        from support.small_run import *
+        from dfz_ray.journal.statements import STATEMENTS
+        connection = sqlite3.connect({str(run / "run.sqlite")!r}, isolation_level=None)
+        connection.execute("PRAGMA cache_size = 1")  # so that pages are written before the end of the commit
+        connection.execute("BEGIN IMMEDIATE")
+        rows = ((*failed(number, "exception", "x" * 90).outcomes[0], 3) for number in range(1, 1500))
+        connection.executemany(STATEMENTS["add_outcome"], rows)
+        rows = ((*completion(number, {{number: "x" * 90}}), 3) for number in range(1500, 3000))
+        connection.executemany(STATEMENTS["add_completion"], rows)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+
+    assert "a crash cut its last commit off" in damaged(run)
+    JournalWriter(run).close()
+    assert results(run) == {"0": "committed"}
+
+
+@pytest.mark.parametrize("acknowledged", [1, 8, 40])
+def test_a_process_that_is_killed_loses_nothing_that_it_had_committed(tmp_path: Path, acknowledged: int) -> None:
+    """After SIGKILL in the middle of many commits the journal holds every one that had returned, each of them whole."""
+    run = tmp_path / "run"
+    process = begin_script(f"""
+        from support.small_run import *
+        writer = make_run(Path({str(run)!r}), [str(number) for number in range(30_000)], inline_bytes=100)
+        for number in range(0, 30_000, 3):
+            chunk = completion(100_000 + number, {{number + 1: "large" * 1000 + str(number % 7), number + 2: "x" * 90}})
+            writer.commit(together(completed(number, number), Group(completions=[chunk])))
+            print(number, flush=True)
+    """)
+    assert process.stdout is not None
+    last = [int(process.stdout.readline()) for _ in range(acknowledged)][-1]
+
+    process.kill()
+
+    last = max([last, *map(int, process.stdout.read().split())])
+    process.stdout.close()
+    assert process.wait(timeout=30) < 0
+    found = results(run)
+    assert len(found) % 3 == 0
+    assert last + 3 <= len(found) <= last + 6 < 30_000
+    for number in range(0, len(found), 3):
+        assert found[str(number)] == number
+        assert found[str(number + 1)] == "large" * 1000 + str(number % 7)
+        assert found[str(number + 2)] == "x" * 90
+    JournalWriter(run).close()
+    assert results(run) == found

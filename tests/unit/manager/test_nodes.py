@@ -1,0 +1,44 @@
+"""What the nodes of a cluster hold of a shape."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from dfz_ray.manager.nodes import capacity, request_of, why_none
+from dfz_ray.specs.resources import Resources
+
+SMALL = {"CPU": 4.0, "memory": 8.0 * 2**30}
+LARGE = {"CPU": 16.0, "GPU": 2.0, "memory": 64.0 * 2**30, "fpga": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        (Resources(cpus=1), 20),
+        (Resources(cpus=3), 6),
+        (Resources(cpus=5), 3),
+        (Resources(cpus=0.5), 40),
+        (Resources(cpus=1, gpus=0.5), 4),
+        (Resources(cpus=1, memory=6 * 2**30), 11),
+        (Resources(cpus=1, custom={"fpga": 1.0}), 1),
+        (Resources(cpus=17), 0),
+        (Resources(cpus=1, custom={"tpu": 1.0}), 0),
+        (Resources(cpus=0), math.inf),
+    ],
+)
+def test_capacity_counts_what_single_nodes_hold(shape: Resources, expected: float) -> None:
+    """A shape fits as often as the single nodes hold it; what two nodes have together does not count."""
+    assert capacity(request_of(shape), [SMALL, LARGE]) == expected
+
+
+def test_an_infeasible_shape_is_compared_with_the_nearest_node() -> None:
+    """The message for a shape that fits nowhere names what the node that has most of it lacks."""
+    text = why_none(Resources(cpus=8, gpus=4), [SMALL, LARGE])
+    assert text == "needs 8 CPUs, 4 GPUs; no node has that, the nearest one has 2 GPU of 4 GPU"
+
+
+def test_a_cluster_without_nodes_is_told() -> None:
+    """A cluster that has lost all its nodes is not compared with."""
+    assert "no live node" in why_none(Resources(cpus=1), [])

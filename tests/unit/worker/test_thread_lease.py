@@ -1,0 +1,259 @@
+"""The threads of a worker, without Ray: what they execute, how they end, and what is told of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dfz_ray.domains.domain import Domain, Parameters
+from dfz_ray.execution.execute import Execution, Work
+from dfz_ray.specs.encoding import encode
+from dfz_ray.specs.input_file import FileShelf
+from dfz_ray.worker.crash_marker import CrashMarker
+from dfz_ray.worker.deadlines import LOOK
+from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
+from dfz_ray.worker.thread_lease import TaskEvents, ThreadLease
+
+WIDTH = 4
+FOREVER_S = 1e9
+
+
+class DeedParameters(Parameters):
+    what: str = "nap"
+
+
+class Stage:
+    """What the tasks of a test do and have done."""
+
+    def __init__(self) -> None:
+        self.busy = self.most = 0
+        self.threads: set[int] = set()
+        self.gate = threading.Event()
+        self.lock = threading.Lock()
+
+    def compute(self, parameters: DeedParameters, seed: int, threads: int) -> int:
+        with self.lock:
+            self.busy += 1
+            self.most = max(self.most, self.busy)
+            self.threads.add(threading.get_ident())
+        try:
+            if parameters.what == "wait":
+                assert self.gate.wait(20)
+            if parameters.what == "loop":
+                while True:
+                    sum(range(100))
+            return seed
+        finally:
+            with self.lock:
+                self.busy -= 1
+
+
+class Lead:
+    """The main thread's part, as the worker has it; what a manager would answer is given by the test."""
+
+    def __init__(self, crew: ThreadLease, warden: ThreadDeadlineGuard) -> None:
+        self.crew = crew
+        self.warden = warden
+        self.news: list[TaskEvents] = []
+
+    def order(self, chunk: int | None, works: list[Work], threads: int = WIDTH, over: bool = False) -> None:
+        self.threads = threads
+        self.crew.take_order(chunk, works, FOREVER_S, threads, over)
+
+    def look(self) -> None:
+        self.warden.watch(time.monotonic() + 0.05)
+        while (found := self.crew.find_news()) is not None:
+            self.news.append(found)
+            if found.asks:
+                self.order(None, [], self.threads)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < end
+            self.look()
+
+    @property
+    def ended(self) -> dict[int, list[Execution]]:
+        return dict(news.ended for news in self.news if news.ended is not None)
+
+
+@contextmanager
+def leading(stage: Stage, grace_s: float = 5.0) -> Iterator[Lead]:
+    domain = Domain("deed", DeedParameters, stage.compute, lambda parameters: parameters.what)
+    warden = ThreadDeadlineGuard(CrashMarker(f"test-{os.getpid()}-{time.time_ns()}", WIDTH), grace_s, WIDTH)
+    with warden.on_duty(), ThreadLease(lambda: domain, 1, FileShelf(), warden) as crew:
+        yield Lead(crew, warden)
+        stage.gate.set()
+
+
+@pytest.fixture(autouse=True)
+def _marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def work(number: int, what: str = "nap", timeout_s: float | None = None) -> Work:
+    return Work(number, number, encode({"what": what}), timeout_s)
+
+
+def reasons(executions: list[Execution]) -> dict[int, Any]:
+    return {one.number: one.failure.reason if one.failure else "completed" for one in executions}
+
+
+def test_a_crew_executes_as_many_tasks_at_once_as_it_may() -> None:
+    """As many tasks as the order says are executed at once, and no more; all are told of with the end of the chunk."""
+    stage = Stage()
+    with leading(stage) as lead:
+        lead.order(7, [work(number, "wait") for number in range(20)], threads=3)
+        lead.until(lambda: stage.busy == 3)
+        assert [news.began for news in lead.news] == [7]
+        stage.gate.set()
+        lead.until(lambda: 7 in lead.ended)
+
+    assert stage.most == 3
+    assert sorted(reasons(lead.ended[7]).items()) == [(number, "completed") for number in range(20)]
+
+
+def test_the_next_chunk_is_begun_before_the_last_task_of_the_one_before() -> None:
+    """Threads that find their chunk used up go on with the next one; each is told of when all its tasks have ended."""
+    stage = Stage()
+    with leading(stage) as lead:
+        lead.order(0, [work(0, "wait"), work(1)])
+        lead.order(1, [work(number) for number in range(2, 30)])
+        lead.until(lambda: 1 in lead.ended)
+        assert 0 not in lead.ended
+        stage.gate.set()
+        lead.until(lambda: 0 in lead.ended)
+
+    assert reasons(lead.ended[0]) == {0: "completed", 1: "completed"}
+    assert len(lead.ended[1]) == 28
+
+
+def test_fewer_threads_take_no_further_tasks() -> None:
+    """When a lease may execute fewer tasks at once, what is executed ends, and no more begins than may."""
+    stage = Stage()
+    with leading(stage) as lead:
+        lead.order(0, [work(number, "wait") for number in range(12)], threads=4)
+        lead.until(lambda: stage.busy == 4)
+        lead.order(None, [], threads=1)
+        stage.most = 0
+        stage.gate.set()
+        lead.until(lambda: 0 in lead.ended)
+
+    assert stage.most <= 1
+    assert len(lead.ended[0]) == 12
+
+
+def test_a_deadline_ends_one_task_and_no_other() -> None:
+    """A loop in Python ends at its deadline; the tasks beside it, and those after it on the same thread, do not."""
+    stage = Stage()
+    with leading(stage) as lead:
+        works = [work(0, "loop", 0.1), *[work(number, "nap", 20.0) for number in range(1, 200)]]
+        lead.order(0, works, threads=2)
+        lead.until(lambda: 0 in lead.ended)
+
+    told = reasons(lead.ended[0])
+    assert told.pop(0) == "timeout"
+    assert set(told.values()) == {"completed"}
+    assert len(told) == 199
+    assert len(stage.threads) == 2
+
+
+def test_tasks_that_end_at_their_deadline_do_not_pass_it_on() -> None:
+    """An interruption that comes just as its task ends hits nothing that is executed afterwards."""
+    stage = Stage()
+    with leading(stage) as lead:
+        lead.order(0, [work(number, timeout_s=1e-5) if number % 2 else work(number) for number in range(4_000)])
+        lead.until(lambda: 0 in lead.ended)
+
+    told = reasons(lead.ended[0])
+    assert len(told) == 4_000
+    assert {reason for number, reason in told.items() if number % 2 == 0} == {"completed"}
+    assert {reason for number, reason in told.items() if number % 2} <= {"completed", "timeout"}
+
+
+def test_an_interruption_leaves_the_interpreter_as_it_was() -> None:
+    """After interruptions a profiler works in that process: nothing is left on its way to a thread."""
+    test_tasks_that_end_at_their_deadline_do_not_pass_it_on()
+    calls: list[str] = []
+
+    sys.setprofile(lambda frame, event, argument: calls.append(event))
+    work(1)
+    sys.setprofile(None)
+
+    assert "call" in calls
+
+
+def test_revoked_tasks_are_let_go_of() -> None:
+    """Tasks that are revoked are interrupted, or never begun; they are told of as cancelled, or not at all."""
+    stage = Stage()
+    with leading(stage) as lead:
+        lead.order(0, [work(0, "loop"), work(1, "wait"), work(2, "nap"), work(3, "nap")], threads=2)
+        lead.until(lambda: stage.busy == 2)
+        CrashMarker(lead.warden.mark.name).revoke([0, 3])
+        os.kill(os.getpid(), LOOK)
+        lead.until(lambda: stage.busy == 1)
+        stage.gate.set()
+        lead.until(lambda: 0 in lead.ended)
+
+    assert reasons(lead.ended[0]) == {0: "cancelled", 1: "completed", 2: "completed"}
+
+
+def test_a_domain_that_cannot_be_loaded_is_told_by_each_task() -> None:
+    """Where the domain can't be loaded each task of a chunk fails with the reason."""
+
+    def load() -> Domain:
+        raise ImportError("no such module")
+
+    warden = ThreadDeadlineGuard(CrashMarker("test", WIDTH), 1.0, WIDTH)
+    with warden.on_duty(), ThreadLease(load, 1, FileShelf(), warden) as crew:
+        lead = Lead(crew, warden)
+        lead.order(0, [work(0), work(1)])
+        lead.until(lambda: 0 in lead.ended)
+
+    assert reasons(lead.ended[0]) == {0: "exception", 1: "exception"}
+
+
+WATCHED = """
+import sys, tempfile, time
+tempfile.tempdir = sys.argv[1]
+from dfz_ray.execution.execute import Work
+from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
+from dfz_ray.worker.crash_marker import CrashMarker
+warden = ThreadDeadlineGuard(CrashMarker("watched", 2), 0.1, 2)
+with warden.on_duty():
+    seats = [warden.take_seat(), warden.take_seat()]
+    warden.begin(seats[0], Work(5, 0, b"", 60.0))
+    warden.begin(seats[1], Work(6, 0, b"", 0.2))
+    if sys.argv[2] == "ends":
+        warden.end(seats[1])
+        warden.rest()
+    time.sleep(1.0)
+print("alive")
+"""
+
+
+@pytest.mark.parametrize(("how", "left"), [("ends", "alive\n"), ("hangs", "")])
+def test_the_watchdog_ends_a_process_only_for_who_hangs(how: str, left: str, tmp_path: Path) -> None:
+    """What hangs beyond its deadline and grace ends the process and is named by the mark; what has ended does not."""
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, str(tmp_path), how], capture_output=True, text=True, timeout=60
+    )
+
+    assert done.stdout == left
+    tempfile.tempdir = str(tmp_path)
+    remains = CrashMarker("watched").read_remains(grace_s=0.1)
+    if how == "hangs":
+        assert remains.executing == (5, 6)
+        assert remains.overdue == (6,)
+        assert "time.sleep" in remains.dump or "<string>" in remains.dump
