@@ -48,7 +48,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has a working directory, and domains, of its own, and a wide terminal."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "250")
-    monkeypatch.setattr(REGISTRY, "_defined", {})
+    monkeypatch.setattr(REGISTRY, "defined", {})
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "mazes.yaml").write_text(MAZES)
     (tmp_path / "elsewhere.yaml").write_text("journal: {runs_folder: else/where}\n")
