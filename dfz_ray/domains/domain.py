@@ -49,7 +49,7 @@ class Domain:
     # --- what every domain has --------------------------------------------------------------------------------------
 
     name: str
-    """How batches name it."""
+    """The name of the domain in a batch."""
     parameters: type[BaseModel]
     """The type that checks a task's parameters; `dfz domains NAME` shows its docstring and fields."""
     compute: Callable[[Any, int, int], Any]

@@ -82,7 +82,7 @@ def domain(
         cpus: logical CPUs a task needs; `threads` is max(1, floor(cpus)).
         gpus: GPUs a task needs.
         memory: bytes a task needs, or a text such as `2GiB`.
-        kind: makes of a task's parameters a name that tasks share if they take about as long; None: all share one.
+        kind: turns a task's parameters into a name that tasks share if they take about as long; None: all share one.
         volatile: top-level keys of the result that differ from run to run; the digest leaves them out.
 
     Raises:

@@ -16,7 +16,7 @@ from dfz_ray.specs.encoding import SCALARS
 from dfz_ray.specs.input_file import LIMIT_BYTES
 
 KNOWN_FUNCTIONS = 1_000
-"""So many functions are remembered; then all are forgotten."""
+"""The number of functions that are remembered; then all are forgotten."""
 KNOWN_BYTES = 2**27
 """The most bytes that the remembered functions have when they are pickled, unless there is only one."""
 INLINE_BYTES = 2**16

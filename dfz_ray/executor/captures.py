@@ -1,7 +1,7 @@
 """The things that a function refers to, and whether they are still what they were.
 
-A function that travels by value takes along what it refers to. To pickle it takes fifty times as long as to see that
-none of this has changed, so that is looked at instead: by identity, which tells only where everything is immutable.
+A function that travels by value takes along the things that it refers to. To see that none of them has changed is far
+quicker than to pickle the function again. They are compared by identity, so all of them have to be immutable.
 """
 
 from __future__ import annotations
@@ -52,14 +52,13 @@ class Captures:
 
     Args:
         function: the callable.
-        is_by_reference: tells of a function, class or module whether the workers import it, instead of getting its
-            content.
+        is_by_reference: true for a function, class or module that the workers import instead of getting its content.
     """
 
     def __init__(self, function: Any, is_by_reference: Callable[[Any], bool]) -> None:
         self._is_by_reference = is_by_reference
         self._seen: list[tuple[Callable[..., object], tuple[Any, ...], object]] = []
-        """Each a way to look, where to look, and what was there."""
+        """A function that looks, its arguments, and the thing that it found."""
         try:
             self._look_at_all(function)
             self.can_change = False
@@ -68,7 +67,7 @@ class Captures:
             self.can_change = True
 
     def are_same(self) -> bool:
-        """True if everything is still there; not to be asked where `can_change`."""
+        """True if everything is still there and the same; it means nothing where `can_change`."""
         try:
             for look, where, thing in self._seen:
                 if look(*where) is not thing:
@@ -92,7 +91,7 @@ class Captures:
                 pending += self._look_at(value)
 
     def _look_at(self, value: Any) -> Iterable[Any]:
-        """Note what tells whether a value is still the same, and return its parts."""
+        """Note how to see that a value is still the same, and return its parts."""
         kind = type(value)
         parts: Iterable[Any] = ()
         if kind is types.FunctionType:

@@ -1,7 +1,7 @@
 """The domain of function calls: each of its tasks is one call, or several calls of one function.
 
-A function travels once per run, as one of its files, or within its call. Pickle is code: so no batch can name this
-domain, and no other process goes on with such a run. Only what pickles by value imports Ray, for its cloudpickle.
+A function travels within its call, or once per run as one of its files. Pickle is code: so no batch can name this
+domain, and no other process goes on with such a run. Ray is imported only to pickle by value, with its cloudpickle.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CONTAINERS = frozenset({tuple, list, set, frozenset})
 
 
 class Form(IntEnum):
-    """How the arguments of a task are pickled."""
+    """The content of the pickled arguments of a task."""
 
     CALL = 0
     """A pair: positional and keyword arguments."""

@@ -37,7 +37,7 @@ def bound_images(
         parameters: a number that they give is obeyed. Without one there is no bound, unless a parameter of older
             scripts is given: then as many are used as take about 20 s on one core, training and test together.
         model: its operations on one image are counted; it may be in evaluation mode afterwards.
-        view: makes of an image what the model is shown.
+        view: turns an image into the one that the model is shown.
         image_size: channels, height and width of an image.
 
     Returns:

@@ -132,7 +132,7 @@ def _list_folder(root: Path) -> Listing:
 
 
 def _find_images(root: Path, folders: dict[Path, int]) -> Iterator[tuple[tuple[str, ...], tuple[Path, ...]]]:
-    """Every folder below the root that holds images, also behind links; fills `folders` with what was read."""
+    """Every folder below the root that holds images, also behind links; fills `folders` with those that were read."""
     seen: set[tuple[int, int]] = set()
     for name, subfolders, files in os.walk(root, onerror=_refuse_unreadable, followlinks=True):
         folder = Path(name)

@@ -19,7 +19,7 @@ class LabelledImages:
     """Images with their classes. All tasks of a process share them, so they are read-only."""
 
     pixels: npt.NDArray[np.uint8]
-    """Of shape (images, channels, height, width)."""
+    """Their shape is (images, channels, height, width)."""
     labels: npt.NDArray[np.int64]
     """Per image, the position of its class."""
     classes: tuple[str, ...]

@@ -10,7 +10,7 @@ SMALL_IMAGE_SIDE = 64
 LEARNING_RATES = {"small_cnn": 4e-3, "resnet18": 1e-3, "small_vit": 2e-3}
 """Adam's first step sizes. On digits, half of it costs small_cnn two points of accuracy."""
 WIDTH, DEPTH, HEADS = 64, 4, 4
-"""Of the transformer: features, blocks and heads of attention."""
+"""Features, blocks and attention heads of the transformer."""
 MOST_PATCHES_A_SIDE = 8
 SMALLEST_PATCH = 2
 

@@ -108,7 +108,7 @@ def score_levels(
 
 
 def _group_counts(classes: int, depth: int) -> list[int]:
-    """Numbers of groups, rising to the number of classes; never one group, which would tell nothing."""
+    """Numbers of groups, rising to the number of classes; never one group, which would say nothing."""
     levels = min(depth, classes - 1)
     counts: list[int] = []
     for level in range(1, levels + 1):

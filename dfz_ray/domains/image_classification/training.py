@@ -17,10 +17,10 @@ from torch import nn
 TEST_BATCH_SIZE = 512
 LARGEST_TURN = math.radians(10)
 LARGEST_SHIFT = 0.1
-"""Of the side of an image."""
+"""As a share of the side of an image."""
 
 View = Callable[[torch.Tensor], torch.Tensor]
-"""Makes of a batch of images, of shape (images, channels, height, width), what a model is shown."""
+"""Turns a batch of images, of shape (images, channels, height, width), into the images that a model is shown."""
 
 _one_at_a_time = threading.Lock()
 
@@ -123,7 +123,7 @@ def train(
         batch_size: images per step; 2 at least.
         learning_rate: the first step size.
         rng: draws the order of the images.
-        view: makes of a batch what the model is shown.
+        view: turns a batch into the images that the model is shown.
 
     Returns:
         Per epoch the mean loss and the accuracy on the training images, measured on each batch just before the model

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Cell = tuple[int, int]
 """Column x and row y; (0, 0) is at the top left."""
 Step = tuple[int, int, float]
-"""A move out of a cell: its code (position in MOVES plus 1), what it adds to the cell's number, its cost."""
+"""A move out of a cell: its code (position in MOVES plus 1), the number that it adds to the cell's, its cost."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ MOVES = (
 )
 """Up, left, right, down; then the diagonals by the keys of a numeric keypad, 7 9 and 1 3 at its corners."""
 STRAIGHT = 4
-"""How many of MOVES are straight; they come first."""
+"""The number of MOVES that are straight; they come first."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Grid:
     width: int
     height: int
     moves: int
-    """4 or 8: how many of MOVES there are."""
+    """4 or 8: the number of MOVES that may be made."""
     exits: bytes
     """A byte for each cell; its bit k is set if MOVES[k] is open. What is open from a to b is open from b to a."""
     free_cells: int

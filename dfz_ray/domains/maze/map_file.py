@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dfz_ray.domains.maze.grid import MOVES, Cell, Grid
@@ -46,46 +46,29 @@ class GridMap:
         return np.isin(characters, [ord(character) for character in FREE]).reshape(self.height, self.width)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A file as a key: equal where the content is."""
-
-    sha256: str
-    file: InputFile = field(compare=False)
-
-
+@functools.lru_cache(maxsize=16)
 def read_map(file: InputFile) -> GridMap:
     """Read a map; once in a process, however many tasks name it.
 
     Raises:
         ValueError: it is no such map; the text says in which line, and what was expected.
     """
-    return _read(_Source(file.sha256, file))
+    try:
+        return _parse(file.text)
+    except _Malformed as error:
+        line, problem = error.args
+        raise ValueError(f"a map in the MovingAI format; {file.name}, line {line}: {problem}") from None
 
 
+@functools.lru_cache(maxsize=4)
 def read_grid(file: InputFile, moves: int) -> Grid:
     """The grid of a map, with 4 or 8 moves; made once in a process.
 
     A diagonal move needs both cells beside it free: corners are not cut.
     """
-    return _grid(_Source(file.sha256, file), moves)
-
-
-@functools.lru_cache(maxsize=16)
-def _read(source: _Source) -> GridMap:
-    try:
-        return _parse(source.file.text)
-    except _Malformed as error:
-        line, problem = error.args
-        raise ValueError(f"a map in the MovingAI format; {source.file.name}, line {line}: {problem}") from None
-
-
-@functools.lru_cache(maxsize=4)
-def _grid(source: _Source, moves: int) -> Grid:
     import numpy as np
 
-    read = _read(source)
-    free = read.find_free()
+    free = read_map(file).find_free()
     height, width = free.shape
     framed = np.pad(free, 1)
     exits = np.zeros((height, width), np.uint8)

@@ -28,7 +28,7 @@ class KnownCircuit(KeptCircuit):
     exact: Distribution
     """The distribution of a perfect machine, from theory and not from a simulation."""
     judge: Callable[[Counts], dict[str, Any]]
-    """Makes of counts the keys of the result that only this algorithm has; `main_score` if it is not the fidelity."""
+    """Turns counts into the keys of the result that only this algorithm has; `main_score` if it is not the fidelity."""
 
 
 def _make(build: Callable[..., KnownCircuit], choices: int, *arguments: int) -> KnownCircuit:

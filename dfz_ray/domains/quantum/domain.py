@@ -39,7 +39,7 @@ QUICK: dict[str, tuple[int, int, int]] = {
 FEW_SHOTS = 10_000
 """Up to here the number of shots hardly matters for the time."""
 SLOW_S = 10
-"""Where every shot is a simulation of its own, and they take longer than this, a warning says so."""
+"""A file whose shots are simulated one by one is warned of if they take longer than this."""
 
 _log = logging.getLogger("dfz_ray")
 

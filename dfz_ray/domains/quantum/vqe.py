@@ -59,7 +59,7 @@ class _Evaluator:
 
     @property
     def affordable(self) -> int:
-        """How many evaluations MAX_S allows, at most MAX_EVALUATIONS."""
+        """The number of evaluations that MAX_S allows, at most MAX_EVALUATIONS."""
         gates = sum(count for name, count in self.ansatz.count_ops().items() if name != "rz")
         amplitudes = state_bytes(self.machine.method, self.ansatz.num_qubits) / 16
         return int(min(MAX_EVALUATIONS, MAX_S / (gates * amplitudes * GATE_S[self.machine.method])))
@@ -185,7 +185,7 @@ def _start(layers: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
 
 
 def _optimise(evaluator: _Evaluator, start: np.ndarray[Any, Any], at_least: int) -> tuple[np.ndarray[Any, Any], bool]:
-    """L-BFGS-B within what is affordable.
+    """Minimise the energy by L-BFGS-B, within the affordable number of evaluations.
 
     Args:
         evaluator: gives the energies.
