@@ -57,8 +57,8 @@ class Captures:
 
     def __init__(self, function: Any, is_by_reference: Callable[[Any], bool]) -> None:
         self._is_by_reference = is_by_reference
-        self._seen: list[tuple[Callable[..., object], tuple[Any, ...], object]] = []
-        """A function that looks, its arguments, and the thing that it found."""
+        self._seen: list[tuple[Callable[[Any, Any], object], Any, Any, object]] = []
+        """A function that looks, its two arguments, and the thing that it found."""
         try:
             self._look_at_all(function)
             self.can_change = False
@@ -69,8 +69,8 @@ class Captures:
     def are_same(self) -> bool:
         """True if everything is still there and the same; it means nothing where `can_change`."""
         try:
-            for look, where, thing in self._seen:
-                if look(*where) is not thing:
+            for look, first, second, thing in self._seen:
+                if look(first, second) is not thing:
                     return False
         except ValueError:  # the variable of a closure was deleted
             return False
@@ -125,12 +125,11 @@ class Captures:
             raise _Changeable from None
         if sets_outer_names:
             raise _Changeable  # one call would see what another one has set
+        parts = [self._see(getattr, function, "__defaults__")]
+        parts += self._look_at_mapping(self._see(getattr, function, "__dict__"))
         keyword_defaults = self._see(getattr, function, "__kwdefaults__")
-        parts = [
-            self._see(getattr, function, "__defaults__"),
-            *self._look_at_mapping({} if keyword_defaults is None else keyword_defaults),
-            *self._look_at_mapping(self._see(getattr, function, "__dict__")),
-        ]
+        if keyword_defaults is not None:
+            parts += self._look_at_mapping(keyword_defaults)
         try:
             parts += [self._see(getattr, cell, "cell_contents") for cell in function.__closure__ or ()]
         except ValueError:  # it is set later
@@ -142,9 +141,9 @@ class Captures:
         self._see(_has_size, mapping, len(mapping))  # so a new name shows
         return [self._see(mapping.get, name, _ABSENT) for name in list(mapping) if name not in skip]
 
-    def _see(self, look: Callable[..., Any], *where: Any) -> Any:
-        thing = look(*where)
-        self._seen.append((look, where, thing))
+    def _see(self, look: Callable[[Any, Any], Any], first: Any, second: Any) -> Any:
+        thing = look(first, second)
+        self._seen.append((look, first, second, thing))
         return thing
 
 
