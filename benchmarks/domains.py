@@ -1,4 +1,4 @@
-"""What tasks of the domains cost with dfz_ray, against the loop over the libraries that a user would write."""
+"""The cost of tasks of the domains with dfz_ray, against the loop over the libraries that a user would write."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
     "quantum": {"algorithm": "grover", "num_qubits": 4, "noise_level": 0.02},
     "maze": {"size_x": 20, "size_y": 20},
 }
-TOLD = {"quantum": "counts", "maze": "path"}
-"""The key of a result that `bare` has, too."""
+COMPARED_KEYS = {"quantum": "counts", "maze": "path"}
+"""The key of a result that `bare` finds, too."""
 TASK_S = {"quantum": 0.005, "maze": 0.0004}
-"""About what a task takes; how many there are follows from it."""
+"""About the time of a task; the number of tasks follows from it."""
 LOOPS = ("bare", "compute", "chunk")
 Loop = Callable[[], Sequence[Any]]
 
 
 def bare_quantum(seeds: Sequence[int]) -> Loop:
-    """The calls of Aer; what can be prepared is."""
+    """The calls of Aer alone: everything else is prepared."""
     import numpy as np
     from qiskit_aer import AerSimulator
 
@@ -73,7 +73,7 @@ BARE: Mapping[str, Callable[[Sequence[int]], Loop]] = {"quantum": bare_quantum, 
 
 
 def start_loops(name: str, shares: Sequence[range]) -> list[Connection]:
-    """A process for each share of the seeds, warmed up; it ends when its connection is closed."""
+    """Start a process for each share of the seeds, and warm it up; it ends when its connection is closed."""
     spawn = multiprocessing.get_context("spawn")
     connections = []
     for seeds in shares:
@@ -87,7 +87,7 @@ def start_loops(name: str, shares: Sequence[range]) -> list[Connection]:
 
 
 def time_loops(connections: Sequence[Connection], way: str, shares: Sequence[range]) -> tuple[float, list[bytes]]:
-    """Do all tasks once: tasks per second of all processes together, and the digest of what each found."""
+    """Do all tasks once: tasks per second of all processes together, and the digest of the results of each."""
     for connection in connections:
         connection.send(way)
     walls_s, found = zip(*(connection.recv() for connection in connections), strict=True)
@@ -95,8 +95,8 @@ def time_loops(connections: Sequence[Connection], way: str, shares: Sequence[ran
 
 
 def make_loops(name: str, seeds: Sequence[int]) -> dict[str, tuple[Loop, Callable[[Any], Any]]]:
-    """For each way the loop over all tasks, and how to read from what it gives for one what `bare` has, too."""
-    domain, key = REGISTRY.get(name), TOLD[name]
+    """For each way the loop over all tasks, and a function that reads from a result the part that `bare` finds, too."""
+    domain, key = REGISTRY.get(name), COMPARED_KEYS[name]
     domain.load()
     parameters = domain.parameters.model_validate(PARAMETERS[name])
     works = [Work(number, seed, encode(PARAMETERS[name])) for number, seed in enumerate(seeds)]
@@ -108,7 +108,7 @@ def make_loops(name: str, seeds: Sequence[int]) -> dict[str, tuple[Loop, Callabl
 
 
 def _serve(connection: Connection, name: str, seeds: Sequence[int]) -> None:
-    """Answer each way with the seconds that it took and a digest; end when nobody asks any more."""
+    """Answer each way with its seconds and a digest; end when the connection is closed."""
     loops = make_loops(name, seeds)
     with thread_budget(1), suppress(EOFError):
         while True:
@@ -121,7 +121,7 @@ def _serve(connection: Connection, name: str, seeds: Sequence[int]) -> None:
 
 
 def time_dfz_ray(name: str, tasks: Sequence[Any], workers: int) -> tuple[float, list[bytes], dict[str, float]]:
-    """Run all tasks once: tasks per second, digests as of loops, and what became of the time of slots."""
+    """Run all tasks once: tasks per second, digests as of the loops, and where the time of the slots went."""
     gc.collect()
     with tempfile.TemporaryDirectory(dir=".", ignore_cleanup_errors=True) as folder:
         run_dir = Path(folder) / "run"
@@ -130,7 +130,7 @@ def time_dfz_ray(name: str, tasks: Sequence[Any], workers: int) -> tuple[float, 
         wall_s = time.perf_counter() - begun
         executed = read_executed(run_dir)
     losses = split_losses(executed, called_at, called_at + wall_s, workers, sum(one.cpu_s for one in executed))
-    found = [value[TOLD[name]] for value in values]
+    found = [value[COMPARED_KEYS[name]] for value in values]
     return len(tasks) / wall_s, [digest(found[first::workers]) for first in range(workers)], losses
 
 
@@ -146,7 +146,7 @@ def measure(name: str, workers: int, options: Mapping[str, Any]) -> dict[str, An
     connections = start_loops(name, shares)
     time_dfz_ray(name, tasks, workers)  # starts workers, and imports
     _, expected, _ = time_dfz_ray(name, tasks, workers)
-    told = {"workload": name, "workers": workers, "tasks": count, "warm_up_s": time.perf_counter() - begun}
+    point = {"workload": name, "workers": workers, "tasks": count, "warm_up_s": time.perf_counter() - begun}
     for _ in track(range(options["repeats"]), f"{name}, {workers} at a time, {count} tasks", transient=True):
         for way in order.sample((*LOOPS, "dfz_ray"), len(LOOPS) + 1):
             if way == "dfz_ray":
@@ -159,11 +159,11 @@ def measure(name: str, workers: int, options: Mapping[str, Any]) -> dict[str, An
             rates[way].append(rate)
     for connection in connections:
         connection.close()
-    return {**told, "rates": rates, "lost_s": losses}
+    return {**point, "rates": rates, "lost_s": losses}
 
 
 def summarize_ways(point: Mapping[str, Any]) -> dict[str, Any]:
-    """Medians with intervals: core time of a task each way, and dfz_ray against the loops, repeat by repeat."""
+    """Medians with intervals: core time of a task each way, and dfz_ray against the loops in each repeat."""
     rates, workers = point["rates"], point["workers"]
     ratios = {way: [own / loop for own, loop in zip(rates["dfz_ray"], rates[way], strict=True)] for way in LOOPS}
     return {
@@ -175,14 +175,14 @@ def summarize_ways(point: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def show(told: Mapping[str, Any], unit: float, form: str) -> str:
+def show(estimate: Mapping[str, Any], unit: float, form: str) -> str:
     """A median with its interval."""
-    between = " to ".join(format(unit * end, form) for end in told["ci95"] or ())
-    return f"{unit * told['value']:{form}}" + (f" ({between})" if between else "")
+    between = " to ".join(format(unit * end, form) for end in estimate["ci95"] or ())
+    return f"{unit * estimate['value']:{form}}" + (f" ({between})" if between else "")
 
 
 def ways_tables(points: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """What a task takes, how dfz_ray compares, and where its time goes."""
+    """The time of a task each way, the ratios of dfz_ray, and where its time goes."""
     ways = (*LOOPS, "dfz_ray")
     ratios = ("rate / bare", "overhead over bare", "over compute")
     first = Table("workload", "workers", *ways, *ratios, title="us of a core for each task, and ratios", box=None)
@@ -204,7 +204,7 @@ def ways_tables(points: Sequence[Mapping[str, Any]]) -> list[Table]:
 @click.option("--seed", default=0, show_default=True, help="Of the orders.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for the results [studies/<time>-domains].")
 def main(workloads: Sequence[str], workers: Sequence[int], output: Path | None, **options: Any) -> None:
-    """What tasks of the domains cost with dfz_ray, against the loop over the libraries that a user would write.
+    """The cost of tasks of the domains with dfz_ray, against the loop over the libraries that a user would write.
 
     The workloads have the seeds 0, 1, 2, ...:
 
@@ -218,17 +218,17 @@ def main(workloads: Sequence[str], workers: Sequence[int], output: Path | None, 
       bare     quantum: for each task simulator.run(circuit, shots=1024, seed_simulator=...).result().get_counts().
                Simulator (density matrix, one thread), noise model, circuits (one of 16, in the gates of the noise
                model) and the seeds of the shots are made before the clock starts. run() assembles the circuit anew
-               each time; the domain keeps what it assembled (quantum_assembly.py).
+               each time; the domain keeps the assembled form (domains/quantum/assembly.py).
                maze: for each task the maze is made from its seed and searched, by the domain's own functions.
-               Nothing else is found out, compared or proved.
-      compute  the domain's own function in a loop: whole results. That of a maze has the proof of the path by scipy.
-      chunk    execute_chunk, called once: what a worker does, so also parameters, encoding and digests.
+               Nothing else is measured or proved.
+      compute  the domain's own function in a loop: whole results. That of a maze includes the proof of its path.
+      chunk    execute_chunk, called once: all that a worker does, with parameters, encoding and digests.
       dfz_ray  dfz_ray.run, from the call until all results are in hand, each of them on disk (fsync).
 
-    The first three run in as many processes at one time as dfz_ray has workers: two busy cores slow each other. All are
-    equally nice, share the same tasks out, and have to find the same counts or paths. What a task takes of a core is
-    the number of workers over the rate; overhead is what it takes more. The second table tells where the time of
-    dfz_ray's slots goes, by the names of metg.py; "executing" is CPU time. Writes domains.json.
+    The first three run in as many processes at one time as dfz_ray has workers, since two busy cores slow each other.
+    All are equally nice, share the same tasks out, and have to find the same counts or paths. A task's core time is
+    the number of workers over the rate; overhead is the extra time. The second table shows where the time of dfz_ray's
+    slots goes, by the names of metg.py; "executing" is CPU time. Writes domains.json.
     """
     from dfz_ray.driver.connection import connect
 

@@ -1,1 +1,1 @@
-"""WHAT the work is: pure functions of parameters, seed and thread budget."""
+"""WHAT the work is: each package is a built-in domain; `domain` is the contract that they fulfil."""

@@ -1,4 +1,17 @@
-"""A domain: one kind of work, as data."""
+"""The contract of a domain: one kind of work, as data.
+
+A new domain is a module that ends with `DOMAIN = Domain(...)`. For the least that it needs see `sorting/domain.py`:
+
+1. `class SomeParameters(Parameters)`: the fields of a task's parameters, with limits, defaults and descriptions.
+2. `compute(parameters, seed, threads)`: does the work, and returns a dict of plain data. Its result follows from its
+   arguments alone, whatever ran before in the process and whatever the number of threads.
+3. `kind(parameters)`: a few words that tasks share if they take about as long.
+
+All else in `Domain` has a default. A built-in domain is the package `domains/NAME/` whose module `domain` has the
+DOMAIN, and its name stands in `registry.BUILT_IN`; that is all. Libraries that not everyone has are imported inside
+of functions, named in `libraries`, and brought by an extra of dfz_ray in pyproject.toml. A package of someone else's
+offers its DOMAIN by an entry point (see `registry.ENTRY_POINTS`); a function needs only `@domain` (`user_domain`).
+"""
 
 from __future__ import annotations
 
@@ -17,51 +30,67 @@ from dfz_ray.specs.resources import Resources
 
 
 class Parameters(BaseModel):
-    """The parameters of one domain: frozen, of exact types, and without unknown keys."""
+    """The parameters of a task: frozen, of exact types, and without unknown keys.
+
+    A field of type `InputFile` takes a path; the file is read when the batch is checked, and travels with the task.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def always_fits(parameters: Any, resources: Resources) -> None:
-    """The check of a domain whose tasks need nothing beyond what they declare."""
+    """The check of a domain whose tasks fit any resources."""
 
 
 @dataclass(frozen=True)
 class Domain:
     """One kind of work."""
 
+    # --- what every domain has --------------------------------------------------------------------------------------
+
     name: str
+    """The name of the domain in a batch."""
     parameters: type[BaseModel]
-    """The type that checks a task's parameters; its docstring and fields are what `dfz domains NAME` shows."""
+    """The type that checks a task's parameters; `dfz domains NAME` shows its docstring and fields."""
     compute: Callable[[Any, int, int], Any]
-    """`compute(parameters, seed, threads) -> dict`: pure, with no global random state, and within its threads."""
-    kind: Callable[[Any], str]
-    """`kind(parameters)`: tasks of one kind cost about the same, so that their run time can be learned."""
-    resources: Resources = Resources()
-    """What a task needs that does not say so itself."""
-    volatile: frozenset[str] = frozenset()
-    """Top-level keys of a result that differ from run to run (times, host names): the digest leaves them out."""
-    draw: Callable[[random.Random, Mapping[str, Any]], dict[str, Any]] | None = None
-    """`draw(rng, given)`: valid parameters for a generated task; what is given wins. None: the defaults."""
-    check: Callable[[Any, Resources], None] = always_fits
-    """Raises ValueError, with the expectation as its text, where the declared resources can't hold the task."""
-    read: Callable[[bytes, FileShelf], Any] | None = None
-    """Reads parameters from their bytes, in the place of the type, where that is too slow; only where no batch can name
-    the domain.
+    """`compute(parameters, seed, threads)` returns a task's result: plain data, for a built-in domain a dict with the
+    key `main_score`. It uses no global random state, and no more threads than it is given.
     """
-    pack_error: Callable[[BaseException], bytes | None] | None = None
-    """From what a task has raised to what is handed to who waits for it, beside the text; None where it can't be."""
-    exclusive: bool = False
-    """Whether a task needs a process of its own, also where others share one: its library runs one thing at a time."""
-    libraries: tuple[str, ...] = ()
-    """Modules that compute imports: looked for before a run, imported before a worker is timed."""
-    extra: str = ""
-    """The extra of dfz_ray that brings the libraries."""
+    kind: Callable[[Any], str]
+    """`kind(parameters)`: tasks of one kind take about as long, so that their run time can be learned."""
+
+    # --- what a domain may have -------------------------------------------------------------------------------------
+
     summary: str = field(default="", compare=False)
     """One sentence for `dfz domains`."""
+    resources: Resources = Resources()
+    """The resources of a task that does not declare its own."""
+    volatile: frozenset[str] = frozenset()
+    """Top-level keys of a result that differ from run to run (times, host names); the digest leaves them out."""
+    draw: Callable[[random.Random, Mapping[str, Any]], dict[str, Any]] | None = None
+    """`draw(rng, given)` returns parameters for a generated task that are valid beside the given ones; None: the
+    defaults.
+    """
+    check: Callable[[Any, Resources], None] = always_fits
+    """`check(parameters, resources)` raises ValueError if a task does not fit its resources; the text says what was
+    expected.
+    """
+    libraries: tuple[str, ...] = ()
+    """Modules that `compute` imports. They are looked for before a run, and imported before a worker is timed."""
+    extra: str = ""
+    """The extra of dfz_ray that brings the libraries."""
+    exclusive: bool = False
+    """True if a task needs a process of its own, also where others share one: its library has state of the process."""
+
+    # --- what only the domain of function calls has -----------------------------------------------------------------
+
+    read: Callable[[bytes, FileShelf], Any] | None = None
+    """Reads parameters from their bytes, where the type would be too slow; only for a domain that no batch can name."""
+    pack_error: Callable[[BaseException], bytes | None] | None = None
+    """Packs an exception of a task for its caller, who gets it beside the text; returns None where it can't."""
 
     def require_libraries(self) -> None:
-        """Raise where a library is missing, without importing any.
+        """Raise if a library is missing; none is imported.
 
         Raises:
             MissingExtra: with the line that installs it.

@@ -1,45 +1,38 @@
-"""The domains that are known in this process: built in, installed, and defined by the user."""
+"""The domains that are known in this process: built-in ones, installed ones, and those that the user defines."""
 
 from __future__ import annotations
 
 import functools
 import importlib
-from importlib.metadata import entry_points
-from typing import Any
+from importlib.metadata import EntryPoint, entry_points
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.errors import DfzError, InvalidInput, Problem
 
+BUILT_IN = ("quantum", "maze", "image_classification", "sorting")
+"""Each is the package of that name beside this module; its module `domain` has the DOMAIN."""
 ENTRY_POINTS = "dfz_ray.domains"
-"""The group under which a package offers domains: `coin = "my_package:COIN"`."""
-
-BUILT_IN = {
-    "quantum": "dfz_ray.domains.quantum.domain:DOMAIN",
-    "maze": "dfz_ray.domains.maze.domain:DOMAIN",
-    "image_classification": "dfz_ray.domains.images.domain:DOMAIN",
-    "sorting": "dfz_ray.domains.sorting.domain:DOMAIN",
-}
-
-
+"""The group of entry points by which a package offers domains: `coin = "my_package:COIN"`."""
 CALLS = "function"
-"""The domain of function calls (domains/function_call.py): no batch may name it, for its parameters are code."""
+"""The domain of function calls (executor/function_domain.py). No batch may name it, since its parameters are code."""
 
 
 class Registry:
     """Domains by name; each is imported when it is first asked for."""
 
     def __init__(self) -> None:
-        self._defined: dict[str, Domain] = {}
+        self.defined: dict[str, Domain] = {}
+        """Those that the user has defined."""
 
     def add(self, domain: Domain) -> None:
-        """Make a domain known. A user's one may be defined again (a notebook cell that is run again).
+        """Make a user's domain known. It may be defined again, as by a notebook cell that runs again.
 
         Raises:
-            InvalidInput: the name is a built-in one's.
+            InvalidInput: a built-in domain has the name.
         """
-        if domain.name in BUILT_IN or domain.name == CALLS:
+        if domain.name in (*BUILT_IN, CALLS):
             raise InvalidInput([Problem("domain", repr(domain.name), "a name that no built-in domain has")], "domain")
-        self._defined[domain.name] = domain
+        self.defined[domain.name] = domain
 
     def find(self, name: str) -> Domain | None:
         """The domain of that name, or None.
@@ -49,47 +42,50 @@ class Registry:
         """
         if name == CALLS:
             return None
-        if name in self._defined:
-            return self._defined[name]
+        if name in self.defined:
+            return self.defined[name]
         if name in BUILT_IN:
             return _load_built_in(name)
-        return _load_installed(name) if name in _installed() else None
+        return _load_installed(name) if name in _find_installed() else None
 
     def get(self, name: str) -> Domain:
-        """The domain of that name, which must be known."""
+        """The domain of that name.
+
+        Raises:
+            DfzError: it is not known, or is that of function calls, or can't be imported.
+        """
         found = self.find(name)
+        if found is not None:
+            return found
         if name == CALLS:
             raise DfzError(
-                "these tasks are calls of functions: their process alone can go on with them, for what a run folder "
-                "holds is never taken for code"
+                "these tasks are calls of functions: only the process that made them can go on with them, since "
+                "what a run folder holds is never taken for code"
             )
-        if found is None:
-            raise DfzError(
-                f"no domain {name!r} is known here: import the module that defines it (--import), or run the script "
-                f"that does; known are {', '.join(self.names())}"
-            )
-        return found
+        raise DfzError(
+            f"no domain {name!r} is known here: import the module that defines it (--import), or run the script "
+            f"that does; known are {', '.join(self.names())}"
+        )
 
     def names(self) -> list[str]:
         """All names, in order."""
-        return sorted({*self._defined, *BUILT_IN, *_installed()})
+        return sorted({*self.defined, *BUILT_IN, *_find_installed()})
 
 
 @functools.cache
 def _load_built_in(name: str) -> Domain:
-    module, _, attribute = BUILT_IN[name].partition(":")
-    domain: Domain = getattr(importlib.import_module(module), attribute)
+    domain: Domain = importlib.import_module(f"dfz_ray.domains.{name}.domain").DOMAIN
     return domain
 
 
 @functools.cache
-def _installed() -> dict[str, Any]:
+def _find_installed() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
 
 
 @functools.cache
 def _load_installed(name: str) -> Domain:
-    entry = _installed()[name]
+    entry = _find_installed()[name]
     try:
         domain = entry.load()
     except Exception as error:

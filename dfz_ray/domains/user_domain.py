@@ -1,4 +1,4 @@
-"""`@domain`: a user's function as a domain."""
+"""`@domain` makes a user's function a domain."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PASSED = ("seed", "threads")
-"""Passed to the function where it names them; never a task's parameters."""
+"""Arguments that dfz_ray passes to a function that names them; they are never a task's parameters."""
 EXACT = (int, float, bool, str)
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -43,7 +43,7 @@ class DomainFunction(Generic[P, R]):
     """A user's function that is also a domain: call it as before, or make tasks of it with `task`."""
 
     def __init__(self, function: Callable[P, R], domain: Domain) -> None:
-        functools.update_wrapper(self, function)  # first, for it takes over the attributes of a DomainFunction, too
+        functools.update_wrapper(self, function)  # first, since it copies the attributes of a DomainFunction, too
         self.domain = domain
         self._function = function
 
@@ -57,7 +57,7 @@ class DomainFunction(Generic[P, R]):
 
 
 class FunctionParameters(BaseModel):
-    """The parameters of a user's function; each domain derives its own from it."""
+    """The base of the parameters of each user's function."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -73,21 +73,21 @@ def domain(
 ) -> Callable[[Callable[P, R]], DomainFunction[P, R]]:
     """Make a function a domain.
 
-    The function gets a task's parameters as keyword arguments, checked against its annotations; `seed` (0 to
-    2^63 - 1) and `threads` are passed to it where it names them. It may be defined in the script that runs: it
-    travels to the workers by value. What it returns must be plain data; what it changes elsewhere stays on the worker.
+    The function gets a task's parameters as keyword arguments, checked against its annotations. If it names `seed` (0
+    to 2^63 - 1) or `threads`, it gets these too. It may be defined in the script that runs: it travels to the workers
+    by value. It must return plain data; changes that it makes elsewhere stay in the worker.
 
     Args:
         name: how batches name it.
         cpus: logical CPUs a task needs; `threads` is max(1, floor(cpus)).
         gpus: GPUs a task needs.
         memory: bytes a task needs, or a text such as `2GiB`.
-        kind: from a task's parameters to the name of those that cost about the same; None: all tasks are of one kind.
+        kind: turns a task's parameters into a name that tasks share if they take about as long; None: all share one.
         volatile: top-level keys of the result that differ from run to run; the digest leaves them out.
 
     Raises:
-        InvalidInput: resources that can't be, a name that is a built-in domain's, or a function that is no plain one
-            or whose parameters can't be given by name.
+        InvalidInput: impossible resources, the name of a built-in domain, or a function that is not a plain one, or
+            whose parameters can't be given by name.
     """
     if not isinstance(name, str) or not name.isprintable() or not name:
         raise InvalidInput([Problem("name", show(name), "a printable text")], "@domain")
@@ -116,7 +116,7 @@ def domain(
 
 
 class _Call:
-    """`compute` of a user's domain: parameters as keyword arguments."""
+    """`compute` of a user's domain: calls the function with the parameters as keyword arguments."""
 
     def __init__(self, function: Callable[..., Any], passed: tuple[str, ...]) -> None:
         self._function = function
@@ -148,14 +148,14 @@ def _passed_to(function: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def _parameters_of(name: str, function: Callable[..., Any]) -> type[BaseModel]:
-    """A model with a field for each parameter of a function that a task may give."""
+    """A model with a field for each parameter of the function that a task may give."""
     label = f"@domain({name!r})"
     own_name = getattr(function, "__name__", name)
     if not callable(function) or inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         raise InvalidInput([Problem(own_name, show(function), "a plain function, neither async nor with yield")], label)
     try:
         hints = typing.get_type_hints(function, include_extras=True)
-    except Exception:  # annotations may name what is not there at run time
+    except Exception:  # annotations may use names that do not exist at run time
         hints = {}
     fields: dict[str, Any] = {}
     open_ended = False
@@ -180,14 +180,14 @@ def _parameters_of(name: str, function: Callable[..., Any]) -> type[BaseModel]:
 
 
 def _make_model(name: str, fields: dict[str, Any], refused: tuple[str, ...] | None) -> type[BaseModel]:
-    """The model; `refused` are the keys that it refuses where it takes any other (a function with `**kwargs`)."""
+    """The model. None: it refuses unknown keys; else it takes any key (as `**kwargs` does) but the refused ones."""
     extra: Any = "forbid" if refused is None else "allow"
     base = type("Parameters", (FunctionParameters,), {"model_config": ConfigDict(extra=extra)})
 
     def check(given: Any) -> Any:
         for word in refused or ():
             if word in given:
-                raise ValueError(f"no {word!r}, which the function is passed by dfz_ray")
+                raise ValueError(f"no {word!r}, which dfz_ray itself passes to the function")
         return given
 
     validators: dict[str, Any] = {"_check": model_validator(mode="before")(check)} if refused else {}
@@ -204,7 +204,7 @@ def _field(annotation: Any, default: Any) -> tuple[Any, Any]:
 
 
 def _field_type(annotation: Any) -> Any:
-    """An annotation as pydantic is to check it: without taking a text for a number, also inside."""
+    """The type by which pydantic checks an annotation: it takes no text for a number, also inside of containers."""
     if annotation in EXACT:
         return Annotated[annotation, Strict()]
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -218,12 +218,12 @@ def _field_type(annotation: Any) -> Any:
     try:
         TypeAdapter(annotation)
     except Exception:
-        return Any  # no type that pydantic knows: the function looks at it itself
+        return Any  # pydantic does not know the type: the function has to check the value itself
     return annotation
 
 
 class _OneMessage:
-    """Lets a union say what it expects in one message, at the field, instead of one for each of its types."""
+    """Gives a union one message with what it expects, instead of one for each of its types."""
 
     def __init__(self, words: str) -> None:
         self._words = words

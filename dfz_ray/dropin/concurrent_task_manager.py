@@ -21,7 +21,7 @@ from dfz_ray.dropin.submitted_task import SubmittedCall, SubmittedTask, TaskFail
 from dfz_ray.dropin.task_list import TaskList, name_of
 from dfz_ray.dropin.task_run import Sending, TaskRun
 from dfz_ray.errors import InfrastructureLost
-from dfz_ray.execution.execute import clean
+from dfz_ray.execution.failure import clean
 from dfz_ray.specs.settings import AUTO, MaxWorkers, Settings
 from dfz_ray.specs.task import Task
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dfz_ray.driver.run_session import RunSession
 from dfz_ray.dropin.submitted_task import SubmittedTask, TaskFailure
 from dfz_ray.errors import InfrastructureLost, JournalDamaged
-from dfz_ray.executor.call_packing import calls_domain
+from dfz_ray.executor.function_domain import FUNCTION_DOMAIN
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.record import read_result
 from dfz_ray.specs.batch import Batch
@@ -62,7 +62,7 @@ class TaskRun:
             self._folder,
             slots=slots,
             use_threads=use_threads,
-            own=lambda: [calls_domain()],
+            own=lambda: [FUNCTION_DOMAIN],
             finishes_at_exit=True,
             watch=self._hear,
             on_end=self._end,

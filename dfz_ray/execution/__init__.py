@@ -1,1 +1,1 @@
-"""HOW a chunk is executed, in any process: no Ray, no journal."""
+"""HOW one chunk is executed, in any process: no Ray, no journal."""

@@ -10,24 +10,24 @@ from collections.abc import Iterator
 class ChunkClock:
     """Times the tasks of a chunk: the end of each is the start of the next one.
 
-    What lies between two tasks is less than reading the clock once more takes. To read the CPU time takes ten times as
-    long: where tasks are short it is read once for several of them, and shared out as their wall time is.
+    The time between two tasks is less than reading the clock once more takes. To read the CPU time takes ten times as
+    long: where tasks are short it is read once for several of them, and shared out in proportion to their wall times.
     """
 
     CPU_EVERY_S = 0.001
 
     def __init__(self) -> None:
-        self._begun = self._cpu_read_at = time.perf_counter()
-        self._offset = time.time() - self._begun
+        self._began = self._cpu_read_at = time.perf_counter()
+        self._offset = time.time() - self._began
         self._cpu = time.process_time()
-        self._ends = [self._begun]
+        self._ends = [self._began]
         self._cpu_shares: list[tuple[int, float]] = []
-        """Up to which lap, and how much CPU time each second of these had."""
+        """The number of a lap, and the CPU time per second of it and of the laps since the entry before."""
 
     @property
     def elapsed_s(self) -> float:
-        """From the beginning to the end of the last task."""
-        return self._ends[-1] - self._begun
+        """Seconds from the beginning to the end of the last task."""
+        return self._ends[-1] - self._began
 
     def lap(self) -> None:
         """A task has ended."""
@@ -43,7 +43,7 @@ class ChunkClock:
         self._cpu, self._cpu_read_at = cpu, now
 
     def laps(self) -> Iterator[tuple[float, float, float]]:
-        """For each task start and end, in Unix seconds, and CPU time."""
+        """For each task start and end, in Unix seconds, and CPU seconds."""
         self._read_cpu(self._ends[-1])
         shares = iter(self._cpu_shares)
         upto, share = 0, 0.0

@@ -1,4 +1,4 @@
-"""Executing tasks, one after the other, in this process: the same code on a Ray worker and in a sequential baseline."""
+"""Executes tasks, one after the other, in this process: the same code in a Ray worker and in a sequential program."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ from threadpoolctl import threadpool_limits
 from dfz_ray.domains.domain import Domain
 from dfz_ray.errors import Unserializable
 from dfz_ray.execution.chunk_clock import ChunkClock
+from dfz_ray.execution.failure import (
+    Failure,
+    clean,
+    describe_exception,
+    describe_interruption,
+    pass_on_interruption,
+    shorten,
+)
 from dfz_ray.execution.interruption import Interruption
 from dfz_ray.execution.parameters_reader import ParametersReader
 from dfz_ray.specs.encoding import SCALARS, digest, encode
 from dfz_ray.specs.input_file import FileShelf
 
-MESSAGE_CHARACTERS = 4_000
-TRACEBACK_CHARACTERS = 20_000
-
 
 class Work(NamedTuple):
-    """What a worker is handed of a task."""
+    """A task as a worker gets it."""
 
     number: int
     seed: int
@@ -35,45 +40,35 @@ class Work(NamedTuple):
     timeout_s: float | None = None
 
 
-class Failure(NamedTuple):
-    """Why a task failed, as plain text that can be stored anywhere."""
-
-    reason: str
-    message: str
-    traceback: str | None = None
-    payload: bytes | None = None
-    """What the domain's `pack_error` has made of the exception: for who waits for the task, and never written down."""
-
-
 class Execution(NamedTuple):
-    """What came of executing a task; times are Unix seconds, of one steady clock within a chunk."""
+    """An executed task. Times are Unix seconds, of one steady clock within a chunk."""
 
     number: int
     began_at: float
     ended_at: float
     cpu_s: float
     result: bytes | None
-    """MessagePack, of a task that succeeded."""
+    """MessagePack; None if the task failed."""
     digest: bytes | None
     failure: Failure | None
 
 
 Outcome = tuple[int, bytes | None, bytes | None, Failure | None]
-"""Number of the task, result, digest, failure."""
+"""The number of a task, its result, digest and failure."""
 
 
-class Warden(Protocol):
-    """Watches over the tasks of a chunk: it keeps their deadlines, by raising an Interruption in them."""
+class Guard(Protocol):
+    """Keeps the deadlines of tasks, and ends cancelled ones, by raising an Interruption in them."""
 
     def begin(self, work: Work) -> bool:
-        """A task begins; whether it is still wanted."""
+        """A task is about to begin. Returns False if it was cancelled."""
 
     def end(self) -> None:
-        """It has ended, and is not interrupted any more."""
+        """The task has ended, and is not interrupted any more."""
 
 
 def thread_budget(threads: int) -> AbstractContextManager[object]:
-    """Hold the native thread pools that are loaded (OpenMP, BLAS) to so many threads."""
+    """Limit the native thread pools that are loaded (OpenMP, BLAS) to so many threads."""
     limits: AbstractContextManager[object] = threadpool_limits(limits=threads)
     return limits
 
@@ -84,19 +79,19 @@ def execute_chunk(
     threads: int,
     shelf: FileShelf,
     budget_s: float = float("inf"),
-    warden: Warden | None = None,
+    guard: Guard | None = None,
 ) -> list[Execution]:
-    """Execute tasks in order, until they are done or the budget is used up.
+    """Execute tasks in order, until all have ended or the budget is used up.
 
-    No exception of a task leaves this function: every one becomes the task's failure, as text.
+    No exception of a task leaves this function: each becomes the task's failure, as text.
 
     Args:
-        domain: what they are tasks of.
+        domain: the domain of the tasks.
         works: the tasks.
         threads: how many threads each may use.
         shelf: the files that their parameters name.
         budget_s: after so many seconds no further task is begun.
-        warden: watches over the tasks; those that it does not want are left out.
+        guard: keeps deadlines; cancelled tasks are left out.
 
     Returns:
         One entry for each task that was executed, in order.
@@ -107,22 +102,22 @@ def execute_chunk(
     for work in works:
         if outcomes and clock.elapsed_s > budget_s:
             break
-        if warden is None:
+        if guard is None:
             outcome = execute_task(domain, work, threads, reader, forks)
         else:
             try:
-                if not warden.begin(work):
+                if not guard.begin(work):
                     continue
                 outcome = execute_task(domain, work, threads, reader, forks)
-                warden.end()
+                guard.end()
             except Interruption as interruption:
-                warden.end()
+                guard.end()
                 outcome = work.number, None, None, describe_interruption(interruption)
         clock.lap()
         outcomes.append(outcome)
     return [
-        Execution(number, begun_at, ended_at, cpu_s, result, fingerprint, failure)
-        for (number, result, fingerprint, failure), (begun_at, ended_at, cpu_s) in zip(
+        Execution(number, began_at, ended_at, cpu_s, result, fingerprint, failure)
+        for (number, result, fingerprint, failure), (began_at, ended_at, cpu_s) in zip(
             outcomes, clock.laps(), strict=True
         )
     ]
@@ -132,17 +127,17 @@ def execute_task(domain: Domain, work: Work, threads: int, reader: ParametersRea
     """Execute one task; only an Interruption leaves this function.
 
     Args:
-        domain: what it is a task of.
+        domain: the domain of the task.
         work: the task.
         threads: how many threads it may use.
-        reader: of its parameters.
-        forks: what `count_forks` said before: a child that comes back here ends.
+        reader: reads its parameters.
+        forks: `count_forks()` of before: a child process that the task forks, and that returns here, is ended.
     """
     number = work.number
     try:
         parameters = reader.read(work.parameters)
     except ValidationError as error:
-        return number, None, None, Failure("invalid", _shorten(clean(str(error)), MESSAGE_CHARACTERS))
+        return number, None, None, Failure("invalid", shorten(clean(str(error))))
     except BaseException as error:  # validators may do anything
         pass_on_interruption(error)
         return number, None, None, describe_exception(error, skip_frames=1)
@@ -158,7 +153,7 @@ def execute_task(domain: Domain, work: Work, threads: int, reader: ParametersRea
         _end_child(None)
     try:
         result = encode(value)
-        is_ordered = type(value) in SCALARS  # then its digest is that of what was just made
+        is_ordered = type(value) in SCALARS  # then its digest is that of the encoded result
         fingerprint = hashlib.sha256(result).digest() if is_ordered else digest(value, domain.volatile)
         return number, result, fingerprint, None
     except Unserializable as error:
@@ -169,13 +164,13 @@ def execute_task(domain: Domain, work: Work, threads: int, reader: ParametersRea
 
 
 _forks = 0
-"""How many forks have led to this process. A task may fork; where the child comes back here it ends, for only its
-parent is a worker. To count costs nothing, and to ask for the number of the process, before and after each task, does.
+"""The number of forks that have led to this process. A task may fork, and a child that returns here must end, since
+only its parent is a worker. To count costs nothing; to ask for the process id before and after each task does.
 """
 
 
 def count_forks() -> int:
-    """How many forks have led to this process."""
+    """The number of forks that have led to this process."""
     return _forks
 
 
@@ -206,60 +201,3 @@ def _pack_error(domain: Domain, error: BaseException) -> bytes | None:
     except BaseException as worse:  # an exception's own methods may do anything
         pass_on_interruption(worse)
         return None
-
-
-def pass_on_interruption(error: BaseException) -> None:
-    """Raise the interruption that an error is, or came of: what a task raises as it cleans up does not hide why."""
-    seen: set[int] = set()
-    came_of: list[BaseException | None] = [error]
-    while came_of:
-        cause = came_of.pop()
-        if cause is None or id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        if issubclass(type(cause), Interruption):
-            raise cause
-        came_of += [read(cause) for read in _ORIGINS]  # past what the error's own class may do
-
-
-_ORIGINS = [BaseException.__dict__[name].__get__ for name in ("__context__", "__cause__")]
-
-
-def describe_exception(error: BaseException, skip_frames: int = 0) -> Failure:
-    """An exception as plain text; whatever its class does in `__str__` or `__repr__`."""
-    name = type(error).__name__
-    try:
-        text = str.__str__(str(error))  # a subclass of str, too, may do anything
-    except BaseException as worse:
-        text = f"(its __str__ raises {type(worse).__name__})"
-    try:
-        frames = error.__traceback__
-        for _ in range(skip_frames):
-            frames = frames.tb_next if frames else None
-        lines = "".join(traceback.format_exception(type(error), error, frames))
-    except BaseException as worse:
-        lines = f"(its traceback can't be formatted: {type(worse).__name__})"
-    message = _shorten(f"{name}: {text}" if text else name, MESSAGE_CHARACTERS)
-    return Failure("exception", clean(message), clean(_shorten(lines, TRACEBACK_CHARACTERS)))
-
-
-def describe_interruption(interruption: Interruption) -> Failure:
-    """Where the task was when it was interrupted: the frames of its own, without those of who interrupted it."""
-    stack = traceback.extract_tb(interruption.__traceback__)
-    del stack[len(stack) - interruption.frames :]
-    here = describe_interruption.__code__.co_filename
-    frames = stack[max([number for number, frame in enumerate(stack, 1) if frame.filename == here], default=0) :]
-    lines = "".join(["Traceback (most recent call last):\n", *traceback.format_list(frames)])
-    return Failure(interruption.reason, interruption.message, clean(_shorten(lines, TRACEBACK_CHARACTERS)))
-
-
-def _shorten(text: str, limit: int) -> str:
-    half = limit // 2
-    if len(text) <= limit:
-        return text
-    return f"{text[:half]}\n  ... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
-
-
-def clean(text: str) -> str:
-    """The text with lone surrogates escaped, which no database and no terminal takes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""Ending a task that runs in this process before it ends by itself."""
+"""The exception that ends a task before it ends by itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Interruption(BaseException):
     Args:
         reason: timeout or cancelled.
         message: for the user.
-        frames: how many frames, counted from where it is raised, are those of who interrupts.
+        frames: how many frames, counted from where it is raised, belong to the code that interrupts.
     """
 
     def __init__(self, reason: str, message: str, frames: int = 1) -> None:

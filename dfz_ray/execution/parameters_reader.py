@@ -1,4 +1,4 @@
-"""From the parameters of a task as bytes to those that its domain computes with."""
+"""Reads the parameters of a task: from bytes to the object that its domain computes with."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dfz_ray.specs.input_file import FileShelf
 
 
 class ParametersReader:
-    """Reads parameters; tasks in a row that share them, as repetitions with other seeds do, share what was read.
+    """Reads parameters once for tasks in a row that have equal ones, as repetitions with other seeds do.
 
-    So it is only where no task could change it for the next one.
+    They share one object only where no task can change it.
     """
 
     def __init__(self, domain: Domain, shelf: FileShelf) -> None:
@@ -25,10 +25,10 @@ class ParametersReader:
         self._last: tuple[bytes, BaseModel] | None = None
 
     def read(self, packed: bytes) -> Any:
-        """The parameters, checked: of the domain's type, or what its own `read` returns.
+        """The parameters, checked: of the domain's type, or whatever its own `read` returns.
 
         Raises:
-            ValidationError: they are not what the domain takes.
+            ValidationError: the domain does not take them.
         """
         if self._read is not None:
             return self._read(packed, self._shelf)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from dfz_ray.domains.registry import CALLS
 from dfz_ray.driver.run_session import RunSession
 from dfz_ray.errors import InfrastructureLost, JournalDamaged
-from dfz_ray.executor.call_packing import CallPacker, PackedCall, calls_domain, read_error
-from dfz_ray.executor.function_domain import PackedFunction
+from dfz_ray.executor.call_packing import CallPacker, PackedCall, read_error
+from dfz_ray.executor.function_domain import FUNCTION_DOMAIN, PackedFunction
 from dfz_ray.garbage import collector_paused
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.record import read_result
@@ -126,7 +126,7 @@ class CallRun:
             folder,
             slots=slots,
             address=address,
-            own=lambda: [calls_domain()],
+            own=lambda: [FUNCTION_DOMAIN],
             use_threads=use_threads,
             finishes_at_exit=True,
             watch=self._hear,

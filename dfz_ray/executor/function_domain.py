@@ -1,13 +1,14 @@
-"""The domain of function calls: a task is a call, or several of one function, that a driver has pickled.
+"""The domain of function calls: each of its tasks is one call, or several calls of one function.
 
-A function travels once per run, as one of its files. Pickle is code: so no batch can name this domain, and no run of it
-is gone on with by another process. This floor does without ray: who sends the domain gives it cloudpickle's `dumps`.
+A function travels within its call, or once per run as one of its files. Pickle is code: so no batch can name this
+domain, and no other process goes on with such a run. Ray is imported only to pickle by value, with its cloudpickle.
 """
 
 from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -18,53 +19,57 @@ import msgpack
 
 from dfz_ray.domains.domain import Domain, Parameters
 from dfz_ray.domains.registry import CALLS
-from dfz_ray.execution.execute import Failure, describe_exception, pass_on_interruption
-from dfz_ray.specs.encoding import SCALARS, decode, encode
+from dfz_ray.execution.failure import Failure, describe_exception, pass_on_interruption
+from dfz_ray.specs.encoding import SCALARS
 from dfz_ray.specs.input_file import FileShelf
 
-Dumps = Callable[[Any], bytes]
+Function = Callable[..., Any]
 
 ERROR_LIMIT_BYTES = 2**20
 """A larger exception reaches the driver as text."""
 KEPT_FUNCTIONS = 256
-"""A worker keeps so many; then it begins anew."""
+"""A worker keeps so many loaded functions; then it forgets them all."""
 _CONTAINERS = frozenset({tuple, list, set, frozenset})
-_BIN8 = 0xC4
-"""MessagePack's type of up to 255 bytes: their number follows in one byte, and then they."""
-_SHORT = [bytes([_BIN8, length]) for length in range(256)]
-_EMPTY_BIN_BYTES = len(msgpack.packb(b""))
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
 
 
 class Form(IntEnum):
-    """What the arguments of a task are."""
+    """The content of the pickled arguments of a task."""
 
     CALL = 0
-    """Of one call: positional ones, keyword ones."""
-    CALL_ANEW = 1
-    """The same, of a function that is unpickled for each call: what one call changes in it, no other one sees."""
-    WHOLE_CALL = 2
-    """The function, and these."""
-    GROUP = 3
-    """A budget, and a list: the positional ones of each call. After so many seconds no further call is begun.
-
-    Those of a call are a tuple, or a pickled one, where another call could see what is done to them.
+    """A pair: positional and keyword arguments."""
+    WHOLE_CALL = 1
+    """A triple: the function, and the same two."""
+    GROUP = 2
+    """A pair: a budget in seconds, after which no further call is begun, and the positional arguments of each call, as
+    a tuple, or as a pickled one where another call could see changes in it.
     """
-    GROUP_ANEW = 4
-    """The same, of a function that is unpickled for each call."""
 
 
-_CALL, _CALL_ANEW = Form.CALL.value, Form.CALL_ANEW.value
+_HEAD = struct.Struct(">BIB?64s")
+"""MessagePack's type for bytes, their number, the form, whether the function is fixed, and its SHA-256 in hex. The
+pickled arguments follow. To pack this by MessagePack, piece by piece, takes ten times as long.
+"""
+_BIN32 = 0xC6
+_BIN32_HEAD_BYTES = 5
 
 
 class FunctionCall(NamedTuple):
-    """A call of a function, or several of one, as a worker gets it."""
+    """A call of a function, or several calls, as a worker gets it."""
 
-    function: str
-    """SHA-256 of the pickled function, in hex; empty where it is among the arguments."""
     form: int
+    is_fixed: bool
+    """As in PackedFunction."""
+    key: bytes
+    """SHA-256 of the pickled function, in hex; zeros where the function is among the arguments."""
+    loaded: Function | None
+    """The function, if this process has loaded it already and it is fixed."""
     content: bytes
-    """The pickled function."""
+    """The pickled function, if it has to be loaded."""
     arguments: bytes
+    """Pickled as the form says."""
 
 
 class PackedFunction(NamedTuple):
@@ -73,81 +78,140 @@ class PackedFunction(NamedTuple):
     sha256: str
     content: bytes
     is_fixed: bool
-    """Nothing that it refers to can change, so it may be unpickled once for many calls."""
+    """True if nothing that it refers to can change, so that a worker may load it once for many calls."""
     kind: str
-    prefixes: tuple[bytes, ...]
-    """By Form: the parameters of a task up to its arguments."""
 
     @classmethod
     def of(cls, content: bytes, is_fixed: bool, kind: str) -> PackedFunction:
         """A pickled function."""
-        sha256 = hashlib.sha256(content).hexdigest()
-        prefixes = tuple(
-            encode({"function": "" if form == Form.WHOLE_CALL else sha256, "form": int(form), "arguments": b""})
-            for form in Form
-        )
-        return cls(sha256, content, is_fixed, kind, tuple(prefix[:-_EMPTY_BIN_BYTES] for prefix in prefixes))
+        return cls(hashlib.sha256(content).hexdigest(), content, is_fixed, kind)
 
-    def call(self, arguments: bytes) -> bytes:
-        """The parameters of a task that is one call.
-
-        Args:
-            arguments: the pickled pair of positional and keyword arguments.
-        """
-        return self.prefixes[_CALL if self.is_fixed else _CALL_ANEW] + _pack_bytes(arguments)
-
-    def group(self, arguments: bytes) -> bytes:
-        """The parameters of a task that is several calls.
-
-        Args:
-            arguments: a pickled pair: after how many seconds no further call is begun, and a list of the positional
-                arguments of each, as tuples or pickled ones.
-        """
-        return self.prefixes[Form.GROUP if self.is_fixed else Form.GROUP_ANEW] + _pack_bytes(arguments)
+    def pack_parameters(self, form: Form, arguments: bytes) -> bytes:
+        """The parameters of a task that calls the function; the arguments are pickled as the form says."""
+        return _pack_parameters(form, self.is_fixed, self.sha256.encode(), arguments)
 
 
-def _pack_bytes(value: bytes) -> bytes:
-    """As MessagePack; by hand where they are few, for calling the packer takes longer than all the rest."""
-    length = len(value)
-    packed: bytes = _SHORT[length] + value if length < len(_SHORT) else msgpack.packb(value)
-    return packed
+def pack_whole_call(arguments: bytes) -> bytes:
+    """The parameters of a task that calls a function which is among the pickled arguments."""
+    return _pack_parameters(Form.WHOLE_CALL, False, b"", arguments)
 
 
-def _unpack_bytes(packed: bytes) -> bytes:
-    """What was packed."""
-    value: bytes = packed[2:] if packed[0] == _BIN8 else decode(packed)
-    return value
+def _pack_parameters(form: int, is_fixed: bool, function: bytes, arguments: bytes) -> bytes:
+    size_bytes = _HEAD.size - _BIN32_HEAD_BYTES + len(arguments)
+    return _HEAD.pack(_BIN32, size_bytes, form, is_fixed, function) + arguments
 
 
-_HEAD_BYTES = len(PackedFunction.of(b"", True, "").prefixes[Form.CALL])
-"""All parameters that name a function have heads of this length."""
+def read_call(packed: bytes, shelf: FileShelf) -> FunctionCall:
+    """The parameters of a task.
 
-
-def call_once(whole: bytes) -> bytes:
-    """The parameters of a task that is one call of a function that travels with it.
-
-    Args:
-        whole: the pickled triple of the function, its positional and its keyword arguments.
+    Raises:
+        ValueError: the run has no such function.
     """
-    return encode({"function": "", "form": int(Form.WHOLE_CALL), "arguments": whole})
+    _, _, form, is_fixed, key = _HEAD.unpack_from(packed)
+    loaded = _loaded.get(key) if is_fixed else None
+    content = b""
+    if loaded is None and form != Form.WHOLE_CALL:
+        sha256 = key.decode()
+        if sha256 not in shelf.contents:
+            raise ValueError(f"the run was not sent the function {sha256}")
+        content = shelf.contents[sha256]
+    return FunctionCall(form, is_fixed, key, loaded, content, packed[_HEAD.size :])
+
+
+# --- in a worker ------------------------------------------------------------------------------------------------------
+
+
+_loaded: dict[bytes, Function] = {}
+"""The fixed functions that this process was sent, by SHA-256."""
+
+
+def _load(call: FunctionCall) -> Function:
+    if call.loaded is not None:
+        return call.loaded
+    if call.is_fixed and (known := _loaded.get(call.key)) is not None:  # loaded by another call of the same group
+        return known
+    function: Function = pickle.loads(call.content)  # noqa: S301 - the driver of this run has made it
+    if call.is_fixed:
+        if len(_loaded) >= KEPT_FUNCTIONS:
+            _loaded.clear()
+        _loaded[call.key] = function
+    return function
+
+
+def compute(call: FunctionCall, seed: int, threads: int) -> bytes:
+    """Make a call, or the calls of a group; the result is pickled."""
+    arguments = pickle.loads(call.arguments)  # noqa: S301 - the driver of this run has made it
+    if call.form == Form.GROUP:
+        return _dump_group(_call_each(call, *arguments))
+    function, args, kwargs = arguments if call.form == Form.WHOLE_CALL else (_load(call), *arguments)
+    return dump(function(*args, **kwargs))
 
 
 class GroupResult(NamedTuple):
-    """What came of the calls of a group."""
+    """The results of a group of calls."""
 
     values: list[Any]
-    """What they returned, in order; None for one that raised. Fewer than there were calls where the budget ended."""
+    """In the order of the calls; None for a call that raised. Fewer than there were calls where the budget ended."""
     failures: Mapping[int, Failure]
-    """Of those that raised, by position."""
+    """By position, of the calls that raised."""
 
 
-def read_result(result: bytes) -> Any:
-    """What a call returned, from the result of a task of the run of this process; of several see `read_group`."""
-    return pickle.loads(_unpack_bytes(result))  # noqa: S301 - of this run, as its workers say it
+def _call_each(call: FunctionCall, budget_s: float, arguments: list[Any]) -> GroupResult:
+    values: list[Any] = []
+    failures: dict[int, Failure] = {}
+    ends_at = time.perf_counter() + budget_s
+    for args in arguments:
+        try:
+            function = _load(call)
+            if type(args) is bytes:
+                args = pickle.loads(args)  # noqa: PLW2901, S301 - the driver of this run has made it
+            values.append(function(*args))
+        except BaseException as error:  # also SystemExit: a call ends itself, not the others
+            failures[len(values)] = _describe(error)
+            values.append(None)
+        if time.perf_counter() > ends_at:
+            break
+    return GroupResult(values, failures)
+
+
+def _describe(error: BaseException) -> Failure:
+    pass_on_interruption(error)
+    failure = describe_exception(error, skip_frames=1)
+    try:
+        return failure._replace(payload=pack_error(error))
+    except BaseException as worse:  # an exception's own methods may do anything
+        pass_on_interruption(worse)
+        return failure
+
+
+def _dump_group(group: GroupResult) -> bytes:
+    values = group.values
+    failures = {position: tuple(failure) for position, failure in group.failures.items()}
+    are_pickled = not SCALARS.issuperset(map(type, values))
+    if are_pickled:  # each by itself: they share nothing, and where one can't travel the others do
+        pickled = []
+        for position, value in enumerate(values):
+            try:
+                pickled.append(dump(value))
+            except BaseException as error:
+                pickled.append(dump(None))
+                failures[position] = tuple(_describe(error))
+        values = pickled
+    return pickle.dumps((values, are_pickled, failures), pickle.HIGHEST_PROTOCOL)
+
+
+def dump(value: Any) -> bytes:
+    """Pickle a value: plainly where that will do, since it takes a twentieth of the time, and else by value."""
+    if is_plain(value):
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    from dfz_ray.executor.pickling import dumps
+
+    pickled: bytes = dumps(value)
+    return pickled
 
 
 def is_plain(value: Any) -> bool:
-    """Whether plain pickle will do: the value, or what it directly contains, is numbers, texts, bytes and None."""
+    """True if plain pickle will do: the value, or what it directly contains, is numbers, texts, bytes and None."""
     kind = type(value)
     if kind in SCALARS:
         return True
@@ -161,152 +225,43 @@ def is_plain(value: Any) -> bool:
     return numpy is not None and kind is numpy.ndarray and value.dtype.kind in "biufcSUmM"
 
 
-class Calls:
-    """What a worker does with calls, and `pack_error` of their domain.
+def pack_error(error: BaseException) -> bytes | None:
+    """Pickle an exception; None where it is too large, or another one when it is unpickled."""
+    from dfz_ray.executor.pickling import dumps
 
-    Args:
-        dumps: cloudpickle's: it takes by value what the workers, or the driver, can't import.
-    """
-
-    def __init__(self, dumps: Dumps) -> None:
-        self._dumps = dumps
-
-    def compute(self, call: FunctionCall, seed: int, threads: int) -> bytes:
-        """Call; what comes back is pickled."""
-        form = call.form
-        if form >= Form.GROUP:
-            return self._dump_group(_compute_group(self, call))
-        if form == Form.WHOLE_CALL:
-            function, args, kwargs = pickle.loads(call.arguments)  # noqa: S301 - the driver of this run has made it
-        else:
-            function = _load_anew(call) if form == Form.CALL_ANEW else _load(call)
-            args, kwargs = pickle.loads(call.arguments)  # noqa: S301 - the same
-        return self.dump(function(*args, **kwargs))
-
-    def dump(self, value: Any) -> bytes:
-        """A value as bytes, by plain pickle where that will do, for it takes a twentieth of the time."""
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL) if is_plain(value) else self._dumps(value)
-
-    def pack_error(self, error: BaseException) -> bytes | None:
-        """An exception as bytes, if it is the same one when it is unpickled; and not too large."""
-        packed = self._dumps(error)
-        if len(packed) > ERROR_LIMIT_BYTES:
-            return None
-        again = pickle.loads(packed)  # noqa: S301 - it was just made
-        return packed if type(again) is type(error) else None
-
-    def _dump_group(self, group: GroupResult) -> bytes:
-        values, failures = group
-        plain_failures = {position: tuple(failure) for position, failure in failures.items()}
-        are_packed = not SCALARS.issuperset(map(type, values))
-        if are_packed:  # each by itself: they share nothing, and where one can't travel the others do
-            packed = []
-            for position, value in enumerate(values):
-                try:
-                    packed.append(self.dump(value))
-                except BaseException as error:
-                    packed.append(self.dump(None))
-                    plain_failures[position] = tuple(self.describe(error))
-            values = packed
-        return pickle.dumps((values, are_packed, plain_failures), pickle.HIGHEST_PROTOCOL)
-
-    def describe(self, error: BaseException) -> Failure:
-        """Why a call of a group failed."""
-        pass_on_interruption(error)
-        failure = describe_exception(error, skip_frames=1)
-        try:
-            return failure._replace(payload=self.pack_error(error))
-        except BaseException as worse:  # an exception's own methods may do anything
-            pass_on_interruption(worse)
-            return failure
+    packed = dumps(error)
+    if len(packed) > ERROR_LIMIT_BYTES:
+        return None
+    again = pickle.loads(packed)  # noqa: S301 - it was just made
+    return packed if type(again) is type(error) else None
 
 
-def _compute_group(calls: Calls, call: FunctionCall) -> GroupResult:
-    budget_s, arguments = pickle.loads(call.arguments)  # noqa: S301 - the driver of this run has made it
-    values: list[Any] = []
-    failures: dict[int, Failure] = {}
-    load = _load if call.form == Form.GROUP else _load_anew
-    ends_at = time.perf_counter() + budget_s
-    for args in arguments:
-        try:
-            function = load(call)
-            if type(args) is bytes:
-                args = pickle.loads(args)  # noqa: PLW2901, S301 - the same ones, of the driver of this run
-            values.append(function(*args))
-        except BaseException as error:  # also SystemExit: a call ends itself, not the others
-            failures[len(values)] = calls.describe(error)
-            values.append(None)
-        if time.perf_counter() > ends_at:
-            break
-    return GroupResult(values, failures)
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def read_result(result: bytes) -> Any:
+    """The value that a call of this process's run returned; for those of a group see `read_group`."""
+    return pickle.loads(msgpack.unpackb(result))  # noqa: S301 - of this run, as its workers say it
 
 
 def read_group(result: bytes) -> GroupResult:
-    """What came of a group, from the result of its task."""
-    values, are_packed, failures = read_result(result)
-    if are_packed:
+    """The results of a group, from the result of its task."""
+    values, are_pickled, failures = read_result(result)
+    if are_pickled:
         values = [pickle.loads(value) for value in values]  # noqa: S301 - of this run, as its workers say it
-    return GroupResult(values, {position: Failure(*told) for position, told in failures.items()})
-
-
-_loaded: dict[str, Callable[..., Any]] = {}
-"""The functions that can't change, of those that this process was sent, by SHA-256."""
-_heads: dict[bytes, tuple[str, int, bytes]] = {}
-"""What the parameters of calls begin with: function, form and content."""
-
-
-def read_call(packed: bytes, shelf: FileShelf) -> FunctionCall:
-    """The parameters of a task; MessagePack and pydantic would take longer than the call of a small function.
-
-    Raises:
-        ValueError: the run has no such function.
-    """
-    known = _heads.get(packed[:_HEAD_BYTES])
-    if known is not None:
-        return FunctionCall(*known, _unpack_bytes(packed[_HEAD_BYTES:]))
-    told = decode(packed)
-    function, form, arguments = told["function"], told["form"], told["arguments"]
-    if not function:
-        return FunctionCall(function, form, b"", arguments)
-    if function not in shelf.contents:
-        raise ValueError(f"the run was not sent the function {function}")
-    if len(_heads) >= KEPT_FUNCTIONS:
-        _heads.clear()
-        _loaded.clear()
-    _heads[packed[:_HEAD_BYTES]] = known = function, form, shelf.contents[function]
-    return FunctionCall(*known, arguments)
-
-
-def _load(call: FunctionCall) -> Callable[..., Any]:
-    try:
-        return _loaded[call.function]
-    except KeyError:
-        function = _loaded[call.function] = _load_anew(call)
-        return function
-
-
-def _load_anew(call: FunctionCall) -> Callable[..., Any]:
-    function: Callable[..., Any] = pickle.loads(call.content)  # noqa: S301 - the driver of this run has made it
-    return function
+    return GroupResult(values, {position: Failure(*parts) for position, parts in failures.items()})
 
 
 def _kind(call: Any) -> str:
     return CALLS
 
 
-def make_domain(dumps: Dumps) -> Domain:
-    """The domain of calls.
-
-    Args:
-        dumps: cloudpickle's.
-    """
-    calls = Calls(dumps)
-    return Domain(
-        name=CALLS,
-        parameters=Parameters,
-        read=read_call,
-        compute=calls.compute,
-        kind=_kind,
-        pack_error=calls.pack_error,
-        summary="Calls of functions, as an executor makes them.",
-    )
+FUNCTION_DOMAIN = Domain(
+    name=CALLS,
+    parameters=Parameters,
+    compute=compute,
+    kind=_kind,
+    read=read_call,
+    pack_error=pack_error,
+    summary="Calls of functions, as an executor makes them.",
+)

@@ -8,24 +8,28 @@ from typing import Any
 
 from ray import cloudpickle
 
-from dfz_ray.executor.captures import is_importable
-
 if "__mp_main__" in sys.modules:  # the script itself, in a process that multiprocessing has spawned
     cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
 
 dumps = cloudpickle.dumps
-"""Pickle a value; what can't be imported elsewhere goes by value. `pickle.loads` reads it where Ray is installed."""
+"""Pickles a value: what can't be imported elsewhere by value. `pickle.loads` reads it where Ray is installed."""
 
 
 def is_by_reference(value: Any) -> bool:
-    """Whether a function, class or module travels as the name under which it is imported."""
-    if isinstance(value, types.ModuleType):
-        name = value.__name__
-        if name not in sys.modules:
-            return False
-    elif is_importable(value):
-        name = value.__module__
-    else:
+    """True if a function, class or module travels as the name under which it is imported."""
+    name = value.__name__ if isinstance(value, types.ModuleType) else _find_module(value)
+    if name not in sys.modules:
         return False
     module = f"{name}."
     return not any(module.startswith(f"{other}.") for other in cloudpickle.list_registry_pickle_by_value())
+
+
+def _find_module(value: Any) -> str | None:
+    """The module in which another process finds this very object under its name; None where there is none."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if module is None or module == "__main__" or name is None or "<locals>" in name:  # `__main__` is another one there
+        return None
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return module if found is value else None

@@ -16,7 +16,8 @@ import ray
 from ray import cloudpickle
 
 from dfz_ray.domains.domain import Domain
-from dfz_ray.execution.execute import Execution, describe_exception, execute_chunk, thread_budget
+from dfz_ray.execution.execute import Execution, execute_chunk, thread_budget
+from dfz_ray.execution.failure import describe_exception
 from dfz_ray.protocol.orders import Order, unpack_works
 from dfz_ray.protocol.reports import NOTHING_EXECUTED, Executions, Place, Report, pack_executions
 from dfz_ray.specs.input_file import FileShelf

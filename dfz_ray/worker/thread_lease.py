@@ -15,15 +15,8 @@ from typing import NamedTuple
 from threadpoolctl import ThreadpoolController
 
 from dfz_ray.domains.domain import Domain
-from dfz_ray.execution.execute import (
-    Execution,
-    Outcome,
-    Work,
-    count_forks,
-    describe_exception,
-    describe_interruption,
-    execute_task,
-)
+from dfz_ray.execution.execute import Execution, Outcome, Work, count_forks, execute_task
+from dfz_ray.execution.failure import describe_exception, describe_interruption
 from dfz_ray.execution.interruption import Interruption
 from dfz_ray.execution.parameters_reader import ParametersReader
 from dfz_ray.specs.input_file import FileShelf

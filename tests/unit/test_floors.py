@@ -16,7 +16,7 @@ from dfz_ray.domains.registry import BUILT_IN
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("ray", "torch", "torchvision", "qiskit", "qiskit_aer", "numpy", "scipy", "sklearn", "pydantic", "yaml", "rich")
-PURE = ("specs", "domains", "engine", "journal", "simulation")
+PURE = ("specs", "domains", "execution", "engine", "journal", "simulation")
 """The floors below the one that knows Ray."""
 
 WITHOUT_RAY = """
@@ -99,7 +99,7 @@ def test_help_of_a_command_needs_no_ray(name: str) -> None:
 
 
 def test_the_lower_floors_load_without_ray() -> None:
-    """Every module of specs, domains, engine, journal and simulation loads where there is no Ray."""
+    """Every module of specs, domains, execution, engine, journal and simulation loads where there is no Ray."""
     names = [name for package in PURE for name in modules_of(package)]
     assert len(names) > 40
 

@@ -1,1 +1,1 @@
-"""Mazes, generated or read, and paths through them."""
+"""The domain maze: a maze is made or read, and a path through it is searched and proved."""

@@ -1,4 +1,4 @@
-"""Mazes: make one, or take a map, and search a path through it that is proved before it is returned."""
+"""The domain maze: make a maze, or read a map, search a path through it, and prove the path before it is returned."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMPLEXITY = 0.9
 SMALLEST, LARGEST = 2, 512
 DRAWN_SIZES = (96, 240)
 KIND_SIZES = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-"""Sides of squares; the work doubles, about, from one to the next."""
+"""Sides of squares; the work about doubles from one to the next."""
 
 
 def _tuple_of_list(value: Any) -> Any:
@@ -37,8 +37,8 @@ Place = Annotated[tuple[int, int], BeforeValidator(_tuple_of_list)]
 class MazeParameters(Parameters):
     """A maze of size_x by size_y cells, or a map of yours, and how to search a path through it."""
 
-    # What belongs to a generated maze is None where it is not given, not its default: with a map it must stay so when
-    # the parameters are written and read again.
+    # Parameters of a generated maze that are not given are None, not their defaults: beside a map they must stay None
+    # when the parameters are written and read again.
     map_file: InputFile | None = Field(
         None, description="A grid map in the MovingAI format (.map), instead of a generated maze."
     )
@@ -102,7 +102,7 @@ class MazeParameters(Parameters):
     @classmethod
     def _is_free(cls, cell: Cell | None, info: ValidationInfo) -> Cell | None:
         if not {"map_file", "size_x", "size_y"} <= info.data.keys():
-            return cell  # they are wrong themselves, so that nothing can be said about the cell
+            return cell  # these are wrong themselves, so the cell can't be judged
         file: InputFile | None = info.data["map_file"]
         if file is None:
             width, height = info.data["size_x"] or SIZE, info.data["size_y"] or SIZE
@@ -133,18 +133,18 @@ def compute(parameters: MazeParameters, seed: int, threads: int) -> dict[str, An
     """Search a path, and measure the maze, the path and the search.
 
     Args:
-        parameters: which maze, and how to search it.
+        parameters: the maze, and how to search it.
         seed: of the generated maze.
-        threads: what it may use; it uses one.
+        threads: how many it may use; it uses one.
 
     Returns:
         `main_score`, the path's optimality: the length of the shortest path over that of this one (0 where there is
-        none); `path`, its moves as letters, see `maze_grid.MOVES`; lengths are costs of moves, and None where there
-        is no path; `detour` is the path's length over the straight distance; `explored_cells_ratio` is of the free
+        none); `path`, its moves as letters, see `grid.MOVES`; lengths are costs of moves, and None where there is no
+        path; `detour` is the path's length over the straight distance; `explored_cells_ratio` is a share of the free
         cells; `completion_time` is seconds of the search alone.
 
     Raises:
-        WrongPath: the path does not stand its proof.
+        WrongPath: the proof of the path failed.
     """
     size = parameters.size
     start = parameters.start or (0, 0)
@@ -218,9 +218,9 @@ def kind(parameters: MazeParameters) -> str:
 
 
 def draw(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a task of 5 to 60 ms that are valid together with the given ones.
+    """Parameters of a task of 5 to 60 ms that are valid beside the given ones.
 
-    With a map, start and goal are drawn so that a path connects them; a relative path is looked for in the working
+    On a map, start and goal are drawn so that a path connects them; a relative `map_file` is looked for in the working
     directory.
     """
     drawn: dict[str, Any] = {"algorithm": rng.choice(list(ALGORITHMS))}
@@ -242,7 +242,7 @@ def _draw_size(rng: random.Random, given: Mapping[str, Any], axis: int) -> int:
 
 
 def _draw_ends(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of start and goal that are not given, in one region; nothing where the map can't be read here."""
+    """Start and goal in one region, without those that are given; nothing if the map can't be read here."""
     import numpy as np
 
     file = given["map_file"]
@@ -266,7 +266,7 @@ def _draw_ends(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _place(value: Any) -> Cell | None:
-    """What is given as a cell, where it is one."""
+    """A given value as a cell, or None where it is none."""
     if isinstance(value, (list, tuple)) and len(value) == 2 and all(type(part) is int for part in value):
         return value[0], value[1]
     return None
@@ -279,6 +279,6 @@ DOMAIN = Domain(
     kind=kind,
     volatile=frozenset({"completion_time"}),
     draw=draw,
-    libraries=("scipy", "scipy.sparse.csgraph"),  # the second is what takes time to import
+    libraries=("scipy", "scipy.sparse.csgraph"),  # the second takes time to import
     summary="A maze, made at random or read from a map, and a path through it that is proved to be right.",
 )

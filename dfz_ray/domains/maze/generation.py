@@ -1,4 +1,4 @@
-"""Mazes made at random: a spanning tree of passages, and a share of the other walls."""
+"""Mazes made at random: a spanning tree of passages, and a share of the walls that are left."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Walls:
     """All walls between the cells of a rectangle, in the order of a sparse matrix's rows."""
 
     above_left: NDArray[np.int32]
-    """Number of the cell that the wall is right of, or below."""
+    """Number of the cell to the left of the wall, or above it."""
     beyond: NDArray[np.int32]
     """Number of the cell on its other side."""
     side: NDArray[np.int8]
     """RIGHT or DOWN."""
     row_starts: NDArray[np.int32]
-    """Where each cell's walls begin."""
+    """Position of each cell's first wall."""
 
 
 @functools.lru_cache(maxsize=4)
@@ -48,8 +48,8 @@ def find_walls(width: int, height: int) -> Walls:
 def generate(width: int, height: int, complexity: float, seed: int) -> Grid:
     """A maze in which every cell can be reached.
 
-    The passages are a minimum spanning tree under random weights (Kruskal's maze), and further ones where a wall
-    outside the tree is taken away.
+    The passages are a minimum spanning tree under random weights (Kruskal's maze), and further ones in place of walls
+    that are taken away.
 
     Args:
         width: cells in a row, at least 2.
@@ -63,7 +63,7 @@ def generate(width: int, height: int, complexity: float, seed: int) -> Grid:
     walls = find_walls(width, height)
     size = width * height
     rng = np.random.default_rng(seed)
-    weights = 1.0 - rng.random(len(walls.beyond))  # never 0, which would mean that there is no edge
+    weights = 1.0 - rng.random(len(walls.beyond))  # never 0, which would mean no edge
     tree = minimum_spanning_tree(sparse_matrix(weights, walls.beyond, walls.row_starts))
 
     passages = np.zeros((2, size), bool)

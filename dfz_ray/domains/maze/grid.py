@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Cell = tuple[int, int]
 """Column x and row y; (0, 0) is at the top left."""
 Step = tuple[int, int, float]
-"""A move out of a cell: its code (position in MOVES plus 1), what it adds to the cell's number, its cost."""
+"""A move out of a cell: its code (position in MOVES plus 1), the number that it adds to the cell's, its cost."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Move:
     """One step from a cell to a neighbour."""
 
     letter: str
-    """How a path spells it."""
+    """Its letter in a path."""
     dx: int
     dy: int
     cost: float
 
     @property
     def is_diagonal(self) -> bool:
-        """Whether both coordinates change."""
+        """True if both coordinates change."""
         return self.dx != 0 and self.dy != 0
 
 
@@ -46,7 +46,7 @@ MOVES = (
 )
 """Up, left, right, down; then the diagonals by the keys of a numeric keypad, 7 9 and 1 3 at its corners."""
 STRAIGHT = 4
-"""How many of MOVES are straight; they come first."""
+"""The number of MOVES that are straight; they come first."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Grid:
     width: int
     height: int
     moves: int
-    """4 or 8: how many of MOVES there are."""
+    """4 or 8: the number of MOVES that may be made."""
     exits: bytes
-    """For each cell a byte, whose bit k says that MOVES[k] is open. What is open from a to b is open from b to a."""
+    """A byte for each cell; its bit k is set if MOVES[k] is open. What is open from a to b is open from b to a."""
     free_cells: int
-    """How many cells are no obstacle."""
+    """The number of cells that are no obstacle."""
     is_connected: bool = False
-    """Whether it is known that moves connect all free cells."""
+    """True if moves are known to connect all free cells."""
 
     def number(self, cell: Cell) -> int:
         """The number of a cell."""
@@ -89,23 +89,23 @@ class Grid:
 
     @property
     def labels(self) -> Any:
-        """For each cell the number of its region: of the cells that moves connect. An obstacle is one of its own."""
+        """For each cell the number of its region: the cells that moves connect. An obstacle is a region by itself."""
         return self._components[1]
 
     @property
     def regions(self) -> int:
-        """How many regions there are that no move connects."""
+        """The number of regions of free cells."""
         obstacles = self.width * self.height - self.free_cells
         return 1 if self.is_connected else int(self._components[0]) - obstacles
 
     @property
     def dead_ends(self) -> int:
-        """How many cells have a single exit (a diagonal needs two straight ones, so it makes no difference)."""
+        """The number of cells with a single exit (a diagonal needs two straight exits, so it makes no difference)."""
         return self._straight_exits.count(1)
 
     @property
     def cycles(self) -> int:
-        """How many cycles of straight moves are independent: passages - cells + regions (the circuit rank)."""
+        """The number of independent cycles of straight moves: passages - cells + regions (the circuit rank)."""
         exits = sum(number * self._straight_exits.count(number) for number in range(1, STRAIGHT + 1))
         return exits // 2 - self.free_cells + self.regions
 
@@ -118,7 +118,7 @@ class Grid:
 
     @functools.cached_property
     def _straight_exits(self) -> bytes:
-        """How many straight moves are open in each cell."""
+        """The number of straight moves that are open in each cell."""
         return self.exits.translate(_STRAIGHT_EXITS)
 
 
@@ -128,7 +128,7 @@ _STRAIGHT_EXITS = bytes((exits & (1 << STRAIGHT) - 1).bit_count() for exits in r
 
 @functools.lru_cache(maxsize=64)
 def _moves(width: int) -> tuple[Any, Any]:
-    """What each move adds to a cell's number, and what it costs, as arrays."""
+    """For each move the number that it adds to a cell's, and its cost, as arrays."""
     import numpy as np
 
     return np.array([move.dy * width + move.dx for move in MOVES]), np.array([move.cost for move in MOVES], float)
@@ -143,7 +143,7 @@ def _steps(width: int, moves: int) -> tuple[tuple[Step, ...], ...]:
 def sparse_matrix(values: NDArray[Any], columns: NDArray[Any], row_starts: NDArray[Any]) -> Any:
     """A square scipy.sparse.csr_array of parts that fit together.
 
-    Its constructor would check them, which for few cells takes longer than to make them.
+    Its constructor would check them, which takes longer than to make them where cells are few.
     """
     matrix = copy.copy(_empty_matrix(len(row_starts) - 1))
     matrix.data, matrix.indices, matrix.indptr = values, columns, row_starts
@@ -158,7 +158,7 @@ def _empty_matrix(size: int) -> Any:
 
 
 def straight_distance(moves: int, start: Cell, goal: Cell) -> float:
-    """What the way would cost if nothing stood in it: the Manhattan distance with 4 moves, the octile one with 8."""
+    """The cost of the way without obstacles: the Manhattan distance with 4 moves, the octile one with 8."""
     dx, dy = abs(start[0] - goal[0]), abs(start[1] - goal[1])
     if moves == STRAIGHT:
         return float(dx + dy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dfz_ray.domains.maze.grid import MOVES, Cell, Grid
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FREE = ".GS"
-"""Ground, and swamp, which costs what ground costs."""
+"""Ground, and swamp, which costs the same."""
 OBSTACLES = "@OTW"
-"""Out of bounds, trees, and water, which can't be entered from land."""
+"""Out of bounds, trees, and water, which nobody can enter from land."""
 CELLS_LIMIT = 2**22
 
 
 @dataclass(frozen=True)
 class GridMap:
-    """A map as it was read."""
+    """A map as it stands in its file."""
 
     width: int
     height: int
@@ -31,7 +31,7 @@ class GridMap:
     """One character for each cell, row by row."""
 
     def contains(self, cell: Cell) -> bool:
-        """Whether the cell is on the map."""
+        """True if the cell is on the map."""
         return 0 <= cell[0] < self.width and 0 <= cell[1] < self.height
 
     def terrain_at(self, cell: Cell) -> str:
@@ -39,53 +39,36 @@ class GridMap:
         return self.terrain[cell[1] * self.width + cell[0]]
 
     def find_free(self) -> NDArray[np.bool_]:
-        """Which cells are no obstacle, one row of the array for each of the map."""
+        """True for the cells that are no obstacle; a row of the array is one of the map."""
         import numpy as np
 
         characters = np.frombuffer(self.terrain.encode("ascii"), np.uint8)
         return np.isin(characters, [ord(character) for character in FREE]).reshape(self.height, self.width)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A file as a key: equal where the content is."""
-
-    sha256: str
-    file: InputFile = field(compare=False)
-
-
+@functools.lru_cache(maxsize=16)
 def read_map(file: InputFile) -> GridMap:
     """Read a map; once in a process, however many tasks name it.
 
     Raises:
-        ValueError: it is no such map; the text says what was expected, and in which line.
+        ValueError: it is no such map; the text says in which line, and what was expected.
     """
-    return _read(_Source(file.sha256, file))
-
-
-def read_grid(file: InputFile, moves: int) -> Grid:
-    """The cells of a map, with 4 or 8 moves; made once in a process.
-
-    A diagonal move needs both cells beside it free: corners are not cut.
-    """
-    return _grid(_Source(file.sha256, file), moves)
-
-
-@functools.lru_cache(maxsize=16)
-def _read(source: _Source) -> GridMap:
     try:
-        return _parse(source.file.text)
+        return _parse(file.text)
     except _Malformed as error:
         line, problem = error.args
-        raise ValueError(f"a map in the MovingAI format; {source.file.name}, line {line}: {problem}") from None
+        raise ValueError(f"a map in the MovingAI format; {file.name}, line {line}: {problem}") from None
 
 
 @functools.lru_cache(maxsize=4)
-def _grid(source: _Source, moves: int) -> Grid:
+def read_grid(file: InputFile, moves: int) -> Grid:
+    """The grid of a map, with 4 or 8 moves; made once in a process.
+
+    A diagonal move needs both cells beside it free: corners are not cut.
+    """
     import numpy as np
 
-    read = _read(source)
-    free = read.find_free()
+    free = read_map(file).find_free()
     height, width = free.shape
     framed = np.pad(free, 1)
     exits = np.zeros((height, width), np.uint8)
@@ -102,7 +85,7 @@ def _grid(source: _Source, moves: int) -> Grid:
 
 
 class _Malformed(Exception):
-    """Line number and what is wrong there."""
+    """The number of a line, and what is wrong there."""
 
 
 def _parse(text: str) -> GridMap:

@@ -9,15 +9,15 @@ from dfz_ray.domains.maze.grid import MOVES, SQRT2, STRAIGHT, Cell, Grid
 from dfz_ray.errors import DfzError
 
 PROMISES = {"bfs": "fewest moves", "dijkstra": "least cost", "astar": "least cost", "dfs": "any path"}
-"""What the path of each algorithm is the best in. With diagonals, the fewest moves may not have the least cost."""
+"""For each algorithm the quality in which its path is the best. With diagonals, the fewest moves may cost more."""
 TOLERANCE = 1e-10
-"""Sums of the same costs in another order differ by less, relatively; different lengths differ by more."""
+"""Relative. Sums of the same costs in another order differ by less; different lengths differ by more."""
 
 _BY_LETTER = {move.letter: (bit, move) for bit, move in enumerate(MOVES)}
 
 
 class WrongPath(DfzError):
-    """A search gave a path that is none, or not the best where it promised it: a defect of dfz_ray."""
+    """A search gave a wrong path, or one that is not as good as promised: a defect of dfz_ray."""
 
 
 def walk(start: Cell, path: str) -> Iterator[Cell]:
@@ -37,14 +37,14 @@ def path_length(path: str) -> float:
 
 
 def check_path(grid: Grid, start: Cell, goal: Cell, path: str | None, promise: str) -> float | None:
-    """Prove a path: each move is open, it ends at the goal, and it is as good as was promised.
+    """Prove a path: each move is open, it ends at the goal, and it is as good as promised.
 
-    What is best is asked of scipy.sparse.csgraph, which shares no code with the searches.
+    The best one is found by scipy.sparse.csgraph, which shares no code with the searches.
 
     Args:
-        grid: where the path leads through.
-        start: the cell that it begins with.
-        goal: the cell that it must end at.
+        grid: the grid that the path leads through.
+        start: its first cell.
+        goal: its last cell.
         path: its moves; None says that the goal can't be reached.
         promise: one of PROMISES.
 
@@ -52,7 +52,7 @@ def check_path(grid: Grid, start: Cell, goal: Cell, path: str | None, promise: s
         The least cost of any path; None where there is none.
 
     Raises:
-        WrongPath: it is not right.
+        WrongPath: the proof failed.
     """
     if path is None:
         if math.isfinite(least := _reference(grid, start, goal, math.inf)):
@@ -90,7 +90,7 @@ def _check_legal(grid: Grid, start: Cell, goal: Cell, path: str) -> None:
 
 
 def _reference(grid: Grid, start: Cell, goal: Cell, at_most: float, count_moves: bool = False) -> float:
-    """The least cost of a path, or the fewest moves; infinite where there is none of at most that."""
+    """The least cost of a path, or the fewest moves; infinite if that is more than `at_most`."""
     from scipy.sparse.csgraph import dijkstra
 
     limit = at_most * (1 + 10 * TOLERANCE)

@@ -1,4 +1,4 @@
-"""A grid and a path through it as a text of characters."""
+"""Pictures of a grid and a path through it, made of characters."""
 
 from __future__ import annotations
 

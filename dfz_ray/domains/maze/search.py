@@ -1,4 +1,4 @@
-"""The four ways to search a grid; each counts the cells that it explores."""
+"""Four algorithms that search a path; each counts the cells that it explores."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ROOT = 255
 
 @dataclass(frozen=True)
 class Search:
-    """What a search found."""
+    """The outcome of a search."""
 
     path: str | None
-    """The moves from start to goal, by their letters; None: the goal can't be reached."""
+    """The moves from start to goal, by their letters; None if the goal can't be reached."""
     explored: int
-    """How many cells were taken up, start and goal among them; each once."""
+    """The number of cells that were explored, start and goal among them; each counts once."""
 
 
 def bfs(grid: Grid, start: Cell, goal: Cell) -> Search:
@@ -48,7 +48,7 @@ def bfs(grid: Grid, start: Cell, goal: Cell) -> Search:
 
 
 def dfs(grid: Grid, start: Cell, goal: Cell) -> Search:
-    """Depth first: the first path that it comes across, however long."""
+    """Depth first: the first path that is found, however long."""
     first, last = grid.number(start), grid.number(goal)
     exits, steps = grid.exits, grid.steps
     came_by = bytearray(len(exits))
@@ -76,8 +76,8 @@ def dijkstra(grid: Grid, start: Cell, goal: Cell) -> Search:
 def astar(grid: Grid, start: Cell, goal: Cell) -> Search:
     """Most promising first: a path of the least cost.
 
-    The estimate is the cost of the way if nothing stood in it (Manhattan or octile distance): admissible and
-    consistent, so that no cell is explored twice.
+    The estimate is the cost of the way without obstacles (Manhattan or octile distance): admissible and consistent, so
+    that no cell is explored twice.
     """
     return _best_first(grid, grid.number(start), grid.number(goal), _estimates(grid, goal).tolist())
 
@@ -97,7 +97,7 @@ def _best_first(grid: Grid, first: int, last: int, estimates: Sequence[float]) -
     costs = [math.inf] * len(exits)
     costs[first] = 0
     came_by[first] = ROOT
-    frontier = [(estimates[first], estimates[first], first)]  # of equal sums, the one nearer to the goal goes first
+    frontier = [(estimates[first], estimates[first], first)]  # of equal sums, the cell nearer to the goal goes first
     explored = 0
     while frontier:
         cell = heapq.heappop(frontier)[2]

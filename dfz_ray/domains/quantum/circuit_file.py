@@ -17,7 +17,7 @@ from dfz_ray.specs.input_file import InputFile
 
 MAX_QUBITS = 32
 EXACT_QUBITS = 16
-"""Up to here the exact distribution is computed; above, a noise-free run has to stand in for it."""
+"""Up to so many the exact distribution is computed; above, a noise-free run takes its place."""
 
 _CONTROL_FLOW = {"if_else", "switch_case", "for_loop", "while_loop", "break_loop", "continue_loop"}
 _RUNNABLE = {*BASIS, *_CONTROL_FLOW, "measure", "reset", "barrier", "delay", "store"}
@@ -31,30 +31,30 @@ _STDERR = threading.Lock()
 
 @dataclass(frozen=True)
 class FileCircuit(KeptCircuit):
-    """What was read from a file."""
+    """A circuit from a file."""
 
     version: int
-    """Of OpenQASM."""
+    """Version of OpenQASM."""
     measured_by_us: bool
-    """The file measures nothing, so all qubits are measured at the end."""
+    """True if the file measures nothing: then all qubits are measured at the end."""
     one_by_one: bool
-    """It measures or resets in mid-circuit: every shot has to be simulated anew."""
+    """True if it measures or resets in mid-circuit: then every shot has to be simulated anew."""
 
     @property
     def num_qubits(self) -> int:
-        """The qubits that take part."""
+        """The number of qubits that take part."""
         return int(self.circuit.num_qubits)
 
     @property
     def registers(self) -> list[int]:
-        """The number of bits of each classical register, for `quantum_counts.text`."""
+        """The number of bits of each classical register, for `counts.text`."""
         sizes = [register.size for register in self.circuit.cregs]
         in_order = [bit for register in self.circuit.cregs for bit in register] == list(self.circuit.clbits)
         return sizes if in_order else [self.circuit.num_clbits]
 
 
 def find_circuit(file: InputFile) -> FileCircuit | None:
-    """The circuit of a file, or None where Qiskit is not installed (that is said elsewhere, once).
+    """The circuit of a file, or None where Qiskit is not installed (a check of the domain says that, once).
 
     Raises:
         ValueError: as `get_circuit` does.
@@ -66,7 +66,7 @@ def get_circuit(file: InputFile) -> FileCircuit:
     """The circuit of a file.
 
     Raises:
-        ValueError: it is malformed, or can't be simulated; the text says where, and what was expected.
+        ValueError: it is malformed, or can't be simulated; the text says where and what was expected.
     """
     outcome = _read(file)
     if isinstance(outcome, str):
@@ -76,7 +76,7 @@ def get_circuit(file: InputFile) -> FileCircuit:
 
 @lru_cache(maxsize=64)
 def _read(file: InputFile) -> FileCircuit | str:
-    """The circuit, or what is wrong with it: a batch may name a file, also a bad one, a thousand times."""
+    """The circuit, or what is wrong with it. Both are kept, since a thousand tasks may name the same file."""
     try:
         return _translated(file, *_parsed(file))
     except ValueError as error:
@@ -90,12 +90,12 @@ def _parsed(file: InputFile) -> tuple[Any, int]:
     version = _version(text)
     try:
         if version == 3:
-            # The parser of OpenQASM 3 also prints what it raises; only one thread at a time may turn stderr away.
+            # The parser of OpenQASM 3 also prints what it raises; one thread at a time redirects stderr.
             with _STDERR, contextlib.redirect_stderr(io.StringIO()):
                 return qasm3.loads(text), 3
         circuit = qasm2.loads(
             text,
-            include_path=(),  # what a file needs beside itself would not travel with it
+            include_path=(),  # files that it includes would not travel with it
             custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS,
             custom_classical=qasm2.LEGACY_CUSTOM_CLASSICAL,
         )
@@ -110,7 +110,7 @@ def _parsed(file: InputFile) -> tuple[Any, int]:
 
 
 def _version(text: str) -> int:
-    """The declared version of OpenQASM; many files of version 3 do not declare it, but have its words."""
+    """The declared version of OpenQASM; many files of version 3 do not declare it, but use its words."""
     code = _COMMENT.sub(" ", text)
     declared = _VERSION.search(code)
     if declared:
@@ -119,19 +119,19 @@ def _version(text: str) -> int:
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """Where a parser failed (`, line 3, column 7`, or nothing) and why."""
+    """The place where a parser failed (`, line 3, column 7`, or nothing) and the reason."""
     message = str(getattr(error, "message", error)) or "a syntax error"
     match = _POSITION.match(message)
     if match:
         return f", line {match[1]}, column {int(match[2]) + 1}", match[3]
     cause: BaseException | None = error
-    while cause is not None:  # ANTLR keeps the token that it did not expect in the cause of the cause
+    while cause is not None:  # ANTLR keeps the unexpected token in the cause of the cause
         for part in cause.args:
             token = getattr(part, "offendingToken", None)
             if token is not None:
                 return f", line {token.line}, column {token.column + 1}", f"unexpected {token.text!r}"
         cause = cause.__cause__
-    # The importer of OpenQASM 3 lets some errors through bare; the statement it was at is in its frames.
+    # The importer of OpenQASM 3 raises some errors without a place; its frames have the statement.
     line, frame = None, error.__traceback__
     while frame is not None:
         span = getattr(frame.tb_frame.f_locals.get("node"), "span", None)
@@ -165,7 +165,7 @@ def _translated(file: InputFile, circuit: Any, version: int) -> FileCircuit:
 
 
 def _without_idle_qubits(circuit: Any) -> Any:
-    """The same circuit, on the qubits that it uses: files often declare a whole machine."""
+    """The same circuit on the qubits that it uses, since files often declare a whole machine."""
     from qiskit.circuit import Qubit
     from qiskit.converters import circuit_to_dag, dag_to_circuit
 
@@ -178,7 +178,7 @@ def _without_idle_qubits(circuit: Any) -> Any:
 
 
 def _instructions(circuit: Any) -> set[str]:
-    """The names of all instructions, also of those within loops and branches."""
+    """The names of all instructions, including those within loops and branches."""
     names: set[str] = set()
     for instruction in circuit.data:
         names.add(instruction.operation.name)
@@ -188,7 +188,7 @@ def _instructions(circuit: Any) -> set[str]:
 
 
 def _needs_every_shot(circuit: Any) -> bool:
-    """Whether something acts on a qubit after its measurement, or resets one, or depends on a measurement."""
+    """True if something acts on a qubit after its measurement, resets a qubit, or depends on a measurement."""
     measured: set[Any] = set()
     for instruction in circuit.data:
         name = instruction.operation.name
@@ -217,7 +217,7 @@ def exact_distribution(file: InputFile) -> dict[int, float]:
     wires: dict[int, int] = {}
     for instruction in circuit.data:
         if instruction.operation.name == "measure":
-            # A bit that is written twice holds what was written last.
+            # A bit that is written twice holds the last value.
             wires[circuit.find_bit(instruction.clbits[0]).index] = circuit.find_bit(instruction.qubits[0]).index
         elif instruction.operation.name not in {"barrier", "delay"}:
             unmeasured.append(instruction.operation, instruction.qubits)
@@ -230,5 +230,5 @@ def exact_distribution(file: InputFile) -> dict[int, float]:
 
 
 def _spread(packed: int, bits: list[int]) -> int:
-    """Put bit i of a number at place bits[i]; there may be more classical bits than an array's integers have."""
+    """Put bit i of a number at place bits[i]; there may be more classical bits than an integer of an array has."""
     return sum((packed >> position & 1) << bit for position, bit in enumerate(bits))

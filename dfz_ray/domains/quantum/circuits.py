@@ -1,7 +1,7 @@
-"""Circuits whose answer is known: each is drawn from a seed, and says how its counts are judged.
+"""Circuits with a known answer: each is drawn from a seed, and judges its counts.
 
-To build and translate a circuit takes nearly as long as to simulate it with few qubits. Where a seed draws one of few
-circuits, later tasks in the same process use those that were made for earlier ones.
+To build and translate a circuit of few qubits takes nearly as long as to simulate it. Where a seed draws one of few
+circuits, later tasks in the same process use the circuits of earlier ones.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from dfz_ray.domains.quantum.counts import Counts, Distribution, frequencies, te
 from dfz_ray.domains.quantum.simulator import KeptCircuit, translate
 
 KEPT_CIRCUITS = 64
-"""What is drawn from more is not kept: it would hardly come again, and large circuits fill the memory."""
+"""A circuit that is drawn from more is not kept: it would hardly come again, and large ones fill the memory."""
 
 
 @dataclass(frozen=True)
 class KnownCircuit(KeptCircuit):
-    """A circuit, its exact answer, and what its counts say of it."""
+    """A circuit, its exact answer, and the judgement of its counts."""
 
     exact: Distribution
-    """The distribution of a perfect machine, from theory and not from a simulation of the same circuit."""
+    """The distribution of a perfect machine, from theory and not from a simulation."""
     judge: Callable[[Counts], dict[str, Any]]
-    """From counts to the keys of the result that only this algorithm has; `main_score` where it is not the fidelity."""
+    """Turns counts into the keys of the result that only this algorithm has; `main_score` if it is not the fidelity."""
 
 
 def _make(build: Callable[..., KnownCircuit], choices: int, *arguments: int) -> KnownCircuit:
-    """A circuit, drawn as one of so many; kept in this process where these are few."""
+    """Build one of `choices` circuits, or take it from this process's store where they are few."""
     return _kept(build, *arguments) if choices <= KEPT_CIRCUITS else build(*arguments)
 
 
@@ -48,7 +48,7 @@ def grover_iterations(num_qubits: int, at_most: int | None) -> int:
 
 
 def _flip(circuit: Any, bits: int) -> None:
-    """An x on each qubit whose bit is set."""
+    """Put an x on each qubit whose bit is set."""
     for qubit in range(circuit.num_qubits):
         if bits >> qubit & 1:
             circuit.x(qubit)
@@ -61,7 +61,7 @@ def grover(num_qubits: int, at_most: int | None, rng: np.random.Generator) -> Kn
 
     Args:
         num_qubits: n, at least 2.
-        at_most: bound on the iterations; None leaves them as many as are best.
+        at_most: bound on the iterations; None: the best number.
         rng: draws the marked state.
     """
     states = 2**num_qubits
@@ -106,7 +106,7 @@ def _grover(num_qubits: int, iterations: int, marked: int) -> KnownCircuit:
 
 
 def qft(num_qubits: int, rng: np.random.Generator) -> KnownCircuit:
-    """A quantum Fourier transform and back, with a phase shift in between that adds a known number to the input.
+    """A quantum Fourier transform and its inverse, with a phase shift in between that adds a known number to the input.
 
     The shift keeps the two transforms from cancelling; without errors x becomes x + shift modulo 2^n.
     """

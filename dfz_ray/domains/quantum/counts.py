@@ -1,4 +1,4 @@
-"""Counts of outcomes, and how near they are to the exact distribution."""
+"""Counts of outcomes, and their fidelity to the exact distribution."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 Counts = Mapping[int, int]
 """Outcome to number of shots; bit i of an outcome is classical bit i."""
 Distribution = Mapping[int, float]
-"""Outcome to probability; what is not in it has probability 0."""
+"""Outcome to probability; an outcome that is not in it has probability 0."""
 
 LISTED_OUTCOMES = 64
 _NEGLIGIBLE = 1e-14
@@ -22,7 +22,7 @@ def distribution(probabilities: Any, outcomes: Any = None) -> dict[int, float]:
 
     Args:
         probabilities: floats.
-        outcomes: the outcome of each, several may be equal; None: they are 0, 1, 2, ...
+        outcomes: the outcome of each probability, where several may be equal; None: 0, 1, 2, ...
     """
     if outcomes is not None:
         outcomes, where = np.unique(outcomes, return_inverse=True)
@@ -40,7 +40,7 @@ def frequencies(counts: Counts) -> dict[int, float]:
 
 
 def hellinger_fidelity(counts: Counts, exact: Distribution) -> float:
-    """How alike two distributions are, 0 to 1: (sum of sqrt(p q))^2, as in qiskit.quantum_info."""
+    """The likeness of two distributions, 0 to 1: (sum of sqrt(p q))^2, as in qiskit.quantum_info."""
     shots = sum(counts.values())
     # The order of the outcomes is fixed, so that the last digit of the sum is too.
     overlap = sum(math.sqrt(count / shots * exact.get(outcome, 0.0)) for outcome, count in sorted(counts.items()))
@@ -48,9 +48,9 @@ def hellinger_fidelity(counts: Counts, exact: Distribution) -> float:
 
 
 def perfect_sampling_fidelity(exact: Distribution, shots: int, rng: np.random.Generator) -> float:
-    """The Hellinger fidelity that as many shots drawn from the exact distribution itself reach.
+    """The Hellinger fidelity of as many shots drawn from the exact distribution itself.
 
-    Few shots of a wide distribution can't look like it: this is what a perfect machine would have scored.
+    Few shots of a wide distribution can't look like it; this is the score of a perfect machine.
     """
     outcomes = sorted(exact)
     weights = np.array([exact[outcome] for outcome in outcomes])

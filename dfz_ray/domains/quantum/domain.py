@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from dfz_ray.domains.domain import Domain
-from dfz_ray.domains.quantum import circuits as quantum_circuits
-from dfz_ray.domains.quantum import vqe as quantum_vqe
+from dfz_ray.domains.quantum import circuits, vqe
 from dfz_ray.domains.quantum.circuit_file import EXACT_QUBITS, exact_distribution, find_circuit, get_circuit
 from dfz_ray.domains.quantum.counts import (
     Counts,
@@ -28,7 +27,7 @@ from dfz_ray.specs.input_file import InputFile
 from dfz_ray.specs.resources import Resources
 
 UNDECLARED_MEMORY = 4 * 2**30
-"""Bytes that a task may use which does not declare its memory."""
+"""Bytes that a task may use if it declares no memory."""
 QUICK: dict[str, tuple[int, int, int]] = {
     "vqe": (3, 6, 4),
     "grover": (4, 8, 6),
@@ -36,20 +35,20 @@ QUICK: dict[str, tuple[int, int, int]] = {
     "ghz": (7, 18, 10),
     "bernstein_vazirani": (7, 18, 10),
 }
-"""Of generated tasks: fewest qubits, most qubits, most with noise."""
+"""Sizes of generated tasks: fewest qubits, most qubits, most qubits with noise."""
 FEW_SHOTS = 10_000
 """Up to here the number of shots hardly matters for the time."""
 SLOW_S = 10
-"""A circuit whose shots can't be drawn from one simulation is warned of when they take longer than this."""
+"""A file whose shots are simulated one by one is warned of if they take longer than this."""
 
 _log = logging.getLogger("dfz_ray")
 
 
 def check(parameters: QuantumParameters, resources: Resources) -> None:
-    """Refuse a circuit whose state the declared memory can't hold; warn of one that has to run shot by shot.
+    """Refuse a circuit whose state does not fit the declared memory; warn of a slow one that has to run shot by shot.
 
     Raises:
-        ValueError: it needs more; the text says how many qubits there is memory for.
+        ValueError: it does not fit; the text says how many qubits do.
     """
     one_by_one, num_qubits = False, parameters.qubits_to_build
     if parameters.qasm_file is not None:
@@ -63,7 +62,7 @@ def check(parameters: QuantumParameters, resources: Resources) -> None:
     if needed > available:
         most = max(n for n in range(num_qubits) if n == 0 or state_bytes(method, n) <= available)
         noise = " with noise" if method == "density_matrix" else ""
-        declared = "that a task has which declares none" if resources.memory is None else "declared"
+        declared = "that a task without a declaration may use" if resources.memory is None else "declared"
         raise ValueError(
             f"at most {most} qubits{noise} in the {_size(available)} of memory {declared};"
             f" {num_qubits} qubits need {_size(needed)} (resources.memory)"
@@ -81,10 +80,10 @@ def _size(size_bytes: int) -> str:
 
 @lru_cache(maxsize=256)
 def _warn_if_slow(file: InputFile, shots: int) -> None:
-    """Say once that a file's shots are simulated one by one, where that is long."""
+    """Warn once of a file whose shots are simulated one by one, if that takes long."""
     circuit = get_circuit(file).circuit
-    # Measured with Aer 0.18 on one core: 1 µs a gate, and 2.5 ns for each amplitude that it changes. Twice, as the
-    # noise-free run to compare with costs the same.
+    # Measured with Aer 0.18 on one core: 1 µs a gate, and 2.5 ns for each amplitude that it changes. All this twice, as
+    # the noise-free run to compare with costs the same.
     seconds = 2 * shots * circuit.size() * (1e-6 + 2.5e-9 * 2**circuit.num_qubits)
     if seconds > SLOW_S:
         _log.warning(
@@ -97,7 +96,7 @@ def _warn_if_slow(file: InputFile, shots: int) -> None:
 
 
 def kind(parameters: QuantumParameters) -> str:
-    """Algorithm or file, size, and whether there is noise, e.g. `grover 4 qubits noisy`."""
+    """Algorithm or file, size, and noise, e.g. `grover 4 qubits noisy`."""
     one_by_one = False
     if parameters.qasm_file is not None:
         words = [parameters.qasm_file.name, parameters.qasm_file.sha256[:6]]
@@ -107,8 +106,8 @@ def kind(parameters: QuantumParameters) -> str:
     if parameters.algorithm == "vqe":
         words.append(f"{parameters.layers} layers")
     if parameters.algorithm == "grover" and parameters.circuit_depth is not None:
-        done = quantum_circuits.grover_iterations(parameters.qubits_to_build, parameters.circuit_depth)
-        if done < quantum_circuits.grover_iterations(parameters.qubits_to_build, None):
+        done = circuits.grover_iterations(parameters.qubits_to_build, parameters.circuit_depth)
+        if done < circuits.grover_iterations(parameters.qubits_to_build, None):
             words.append(f"{done} iterations")
     if parameters.noise_level:
         words.append("noisy")
@@ -121,15 +120,15 @@ def compute(parameters: QuantumParameters, seed: int, threads: int) -> dict[str,
     """Run a circuit.
 
     Args:
-        parameters: what to run.
+        parameters: the circuit, and how to run it.
         seed: of the problem (marked state, secret, ...), of the start of an optimisation, and of the shots.
-        threads: of Aer; the result is the same for any number.
+        threads: for Aer; any number gives the same result.
 
     Returns:
         For all: `algorithm`, `num_qubits`, `shots`, `method` (Aer's), `depth` and `gate_counts` (in rz, sx, x, cx; a
         loop or branch of a file counts as one), `counts` (the 64 most frequent outcomes), `distinct_outcomes`,
         `circuit_fidelity` (Hellinger, against `details.reference`), `main_score` and `details`, where
-        `fidelity_of_perfect_machine` says what as many shots without any error reach.
+        `fidelity_of_perfect_machine` is what as many shots reach without any error.
 
         - grover: `marked_states`, `total_states`, `iterations`, `success_probability` (share of the shots).
         - qft: `input_state`, `phase_shift` (turns), `expected_state`, `success_probability`, `phase_error` (mean over
@@ -155,13 +154,13 @@ def _run_known(parameters: QuantumParameters, seed: int, threads: int) -> dict[s
     rng = np.random.default_rng(seed)
     match parameters.algorithm:
         case "grover":
-            known = quantum_circuits.grover(num_qubits, parameters.circuit_depth, rng)
+            known = circuits.grover(num_qubits, parameters.circuit_depth, rng)
         case "qft":
-            known = quantum_circuits.qft(num_qubits, rng)
+            known = circuits.qft(num_qubits, rng)
         case "ghz":
-            known = quantum_circuits.ghz(num_qubits)
+            known = circuits.ghz(num_qubits)
         case _:
-            known = quantum_circuits.bernstein_vazirani(num_qubits, rng)
+            known = circuits.bernstein_vazirani(num_qubits, rng)
     machine = Simulator(choose_method(parameters.noise_level), parameters.noise_level, threads)
     counts = machine.sample_again(known.assembly, parameters.shots, int(rng.integers(2**31)))
     report = _report(parameters, known.size, machine, counts, [known.circuit.num_clbits])
@@ -174,7 +173,7 @@ def _run_known(parameters: QuantumParameters, seed: int, threads: int) -> dict[s
 def _run_vqe(parameters: QuantumParameters, seed: int, threads: int) -> dict[str, Any]:
     machine = Simulator(choose_method(parameters.noise_level), parameters.noise_level, threads)
     num_qubits = parameters.qubits_to_build
-    outcome = quantum_vqe.solve(num_qubits, parameters.layers, machine, parameters.shots, seed)
+    outcome = vqe.solve(num_qubits, parameters.layers, machine, parameters.shots, seed)
     report = _report(parameters, measure_size(outcome.circuit), machine, outcome.counts, [num_qubits])
     report |= _compare(outcome.counts, outcome.exact, "exact state vector", np.random.default_rng(seed))
     return report | outcome.facts
@@ -204,27 +203,27 @@ def _run_file(file: InputFile, parameters: QuantumParameters, seed: int, threads
 def _report(
     parameters: QuantumParameters, size: CircuitSize, machine: Simulator, counts: Counts, registers: list[int]
 ) -> dict[str, Any]:
-    """The keys that every result has, but for those of `_compare`."""
+    """The keys that every result has, except those of `_compare`."""
     return {
         "algorithm": parameters.algorithm or "qasm_file",
         "num_qubits": size.num_qubits,
         "shots": sum(counts.values()),
         "method": machine.method,
         "depth": size.depth,
-        "gate_counts": dict(size.gate_counts),  # the circuit may be kept for other tasks
+        "gate_counts": dict(size.gate_counts),  # a copy: other tasks may share the circuit
         "counts": listed(counts, registers),
         "distinct_outcomes": len(counts),
     }
 
 
 def _compare(counts: Counts, exact: Distribution, reference: str, rng: np.random.Generator) -> dict[str, Any]:
-    """How well the counts fit a reference.
+    """The keys that say how well the counts fit a reference.
 
     Args:
         counts: the outcomes.
         exact: the reference.
-        reference: what it is, for the reader.
-        rng: draws as many shots from the reference, to say what a perfect machine would have scored.
+        reference: its name, for the reader.
+        rng: draws as many shots from the reference, for the score of a perfect machine.
     """
     fidelity = hellinger_fidelity(counts, exact)
     perfect = perfect_sampling_fidelity(exact, sum(counts.values()), rng)
@@ -239,11 +238,11 @@ def draw(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of a quick task: about 10 to 300 ms.
 
     Args:
-        rng: draws what is not given.
-        given: parameters that are fixed; a size or noise that is given may make the task slow.
+        rng: draws the parameters that are not given.
+        given: fixed parameters; their size or noise may make the task slow.
 
     Returns:
-        Valid parameters with those given among them, if those alone are valid.
+        Valid parameters with the given ones among them, if these are valid.
     """
     fixed = {name: value for name, value in given.items() if value is not None}
     if "qasm_file" in fixed:
@@ -265,7 +264,7 @@ def draw(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _draw_algorithm(rng: random.Random, num_qubits: Any) -> str:
-    """One of the algorithms, if possible one that is quick with so many qubits."""
+    """An algorithm, if possible one that is quick with so many qubits."""
     if not isinstance(num_qubits, int):
         return rng.choice(list(QUBITS))
     possible = [name for name, (fewest, most) in QUBITS.items() if fewest <= num_qubits <= most]

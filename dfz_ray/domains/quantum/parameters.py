@@ -1,4 +1,4 @@
-"""What a task of the domain quantum is told."""
+"""The parameters of the domain quantum."""
 
 from __future__ import annotations
 

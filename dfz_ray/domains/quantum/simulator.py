@@ -13,7 +13,7 @@ import numpy as np
 from dfz_ray.domains.quantum.assembly import Assembly
 
 BASIS = ("rz", "sx", "x", "cx")
-"""The gates that every circuit is translated to; depth and gate counts are told in them."""
+"""The gates that every circuit is translated to; depth and gate counts are in these."""
 
 _of_thread = threading.local()
 
@@ -21,8 +21,8 @@ _of_thread = threading.local()
 def translate(circuit: Any) -> Any:
     """The circuit in the gates of BASIS.
 
-    Building a pass manager takes longer than using it, so each thread keeps one; it is no more than one
-    per thread because a running pass manager holds the state of its circuit.
+    Building a pass manager takes longer than using it, so it is kept; each thread has its own, since a running pass
+    manager holds the state of its circuit.
 
     Raises:
         qiskit.exceptions.QiskitError: the circuit has a gate without a definition.
@@ -50,7 +50,7 @@ def noise_model(noise_level: float) -> Any:
 def choose_method(noise_level: float, one_by_one: bool = False) -> str:
     """Aer's method: the density matrix for noise, unless each shot has to be simulated anyway.
 
-    Aer's own choice (`automatic`) takes the state vector also where the density matrix is much faster.
+    Aer's own choice (`automatic`) is the state vector, also where the density matrix is much faster.
 
     Args:
         noise_level: 0 is no noise.
@@ -66,10 +66,10 @@ def state_bytes(method: str, num_qubits: int) -> int:
 
 @dataclass(frozen=True)
 class Simulator:
-    """Aer with one method, noise and number of threads; its results are the same for any number of threads."""
+    """Aer with one method, noise and number of threads; any number of threads gives the same results."""
 
     method: str
-    """As chosen by `choose_method`."""
+    """Chosen by `choose_method`."""
     noise_level: float
     """0 is no noise."""
     threads: int
@@ -78,14 +78,14 @@ class Simulator:
         """Run a translated circuit.
 
         Args:
-            circuit: in the gates of BASIS; what else it holds (`h` for a change of basis, saves) has no noise.
+            circuit: in the gates of BASIS; other instructions (`h` for a change of basis, saves) have no noise.
             options: of `AerSimulator.run`: shots, seed_simulator, parameter_binds.
 
         Returns:
             Aer's result.
 
         Raises:
-            RuntimeError: Aer did not succeed; its result alone would only say so on request.
+            RuntimeError: Aer did not succeed, which its result says only on request.
         """
         result = make_backend(self).run(circuit, **options).result()
         if not result.success:
@@ -105,7 +105,7 @@ class Simulator:
         return _read_counts(self.run(circuit, shots=shots, seed_simulator=seed).data()["counts"])
 
     def sample_again(self, assembly: Assembly, shots: int, seed: int) -> dict[int, int]:
-        """The same as `sample`, of a circuit that other tasks run too: quicker from the second time on."""
+        """The same as `sample`, quicker from the second time on, for a circuit that other tasks run too."""
         counts = assembly.find_counts(make_backend(self), shots, seed)
         return self.sample(assembly.circuit, shots, seed) if counts is None else _read_counts(counts)
 
@@ -128,7 +128,7 @@ def _read_counts(counts: Mapping[str, int]) -> dict[int, int]:
 
 @lru_cache(maxsize=16)
 def make_backend(simulator: Simulator) -> Any:
-    """Aer's own simulator; made once in a process, for a run changes nothing in it."""
+    """Aer's own simulator, made once in a process, since a run changes nothing in it."""
     from qiskit_aer import AerSimulator
 
     return AerSimulator(
@@ -140,7 +140,7 @@ def make_backend(simulator: Simulator) -> Any:
 
 @dataclass(frozen=True)
 class CircuitSize:
-    """How large a translated circuit is. To count takes a quarter of what simulating few qubits does."""
+    """The size of a translated circuit. To find it takes a quarter of the time of simulating few qubits."""
 
     num_qubits: int
     depth: int
@@ -158,17 +158,17 @@ def measure_size(circuit: Any) -> CircuitSize:
 
 @dataclass(frozen=True)
 class KeptCircuit:
-    """A circuit that many tasks may run: what each of them needs of it is made once."""
+    """A circuit that many tasks may run, with what each of them needs of it, made once."""
 
     circuit: Any
     """In the gates of BASIS, with measurements."""
 
     @cached_property
     def assembly(self) -> Assembly:
-        """The circuit, to run it."""
+        """The circuit in the form to run it."""
         return Assembly(self.circuit)
 
     @cached_property
     def size(self) -> CircuitSize:
-        """How large the circuit is; a loop or branch counts as one gate."""
+        """The size of the circuit; a loop or branch counts as one gate."""
         return measure_size(self.circuit)

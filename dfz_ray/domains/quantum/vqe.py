@@ -15,13 +15,13 @@ from dfz_ray.domains.quantum.simulator import Simulator, state_bytes, translate
 DEFAULT_LAYERS = 2
 MAX_EVALUATIONS = 300
 MAX_S = 8.0
-"""About how long one optimisation may take on one core; beyond it there are fewer evaluations."""
+"""About how many seconds an optimisation may take on one core; the number of evaluations follows."""
 GATE_S = {"statevector": 2e-9, "density_matrix": 8e-9}
-"""Time of a gate for each amplitude: a constant, once measured, so that results do not depend on a machine's speed."""
+"""Time of a gate for each amplitude: a constant, so that results do not depend on the speed of a machine."""
 _FIRST_STEP = 0.5
 _GRADIENT_STEP = 1e-6
 _DIGITS = 9
-"""Energies are told to this precision: beyond it they may depend on how many threads a linear algebra library uses."""
+"""Energies are rounded to so many: further ones may depend on the threads of a linear algebra library."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class VqeOutcome:
 
 @dataclass
 class _Evaluator:
-    """Energies of the ansatz on one machine, with or without noise; it keeps what it has seen."""
+    """Energies of the ansatz on one machine, with or without noise, and their history."""
 
     ansatz: Any
     machine: Simulator
@@ -59,7 +59,7 @@ class _Evaluator:
 
     @property
     def affordable(self) -> int:
-        """How many evaluations MAX_S allows, at most MAX_EVALUATIONS."""
+        """The number of evaluations that MAX_S allows, at most MAX_EVALUATIONS."""
         gates = sum(count for name, count in self.ansatz.count_ops().items() if name != "rz")
         amplitudes = state_bytes(self.machine.method, self.ansatz.num_qubits) / 16
         return int(min(MAX_EVALUATIONS, MAX_S / (gates * amplitudes * GATE_S[self.machine.method])))
@@ -185,7 +185,7 @@ def _start(layers: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
 
 
 def _optimise(evaluator: _Evaluator, start: np.ndarray[Any, Any], at_least: int) -> tuple[np.ndarray[Any, Any], bool]:
-    """L-BFGS-B within what is affordable.
+    """Minimise the energy by L-BFGS-B, within the affordable number of evaluations.
 
     Args:
         evaluator: gives the energies.

@@ -1,1 +1,1 @@
-"""Lists, sorted and counted."""
+"""The domain sorting: a list is made and sorted, and the comparisons are counted."""

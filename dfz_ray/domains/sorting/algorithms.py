@@ -1,4 +1,4 @@
-"""Three ways to sort a list; each counts its comparisons and its moves."""
+"""Three algorithms that sort a list; each counts its comparisons and its moves."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Effort:
-    """What sorting a list took."""
+    """The effort of sorting a list."""
 
     comparisons: int
-    """How often one element was compared with another by `<`."""
+    """How many times two elements were compared by `<`."""
     moves: int
-    """How often an element was written to a place of the list or of the buffer."""
+    """How many times an element was written to a place of the list or of the buffer."""
 
 
 def quicksort(values: list[int]) -> Effort:
     """Sort in place around pivots: Hoare's partition, with the median of first, middle and last element.
 
     So lists that are sorted already, in either direction, or full of equal elements are divided in halves, and not one
-    by one. The smaller part goes first and the larger one waits, so that no more than log2(n) wait.
+    by one. The smaller part is sorted first while the larger one waits, so that no more than log2(n) parts wait.
     """
     comparisons = moves = 0
     waiting = [(0, len(values) - 1)]
@@ -37,7 +37,7 @@ def quicksort(values: list[int]) -> Effort:
                 while pivot < values[right]:
                     right -= 1
                     comparisons += 1
-                comparisons += 2  # those that ended the two loops
+                comparisons += 2  # the two that ended the loops
                 if left <= right:
                     if left < right:
                         values[left], values[right] = values[right], values[left]
@@ -54,7 +54,7 @@ def quicksort(values: list[int]) -> Effort:
 
 
 def _median_of_three(one: int, two: int, three: int) -> tuple[int, int]:
-    """The middle one of three, and how many comparisons it took to find it."""
+    """The middle one of three, and the number of comparisons that it took."""
     if two < one:
         one, two = two, one
     if not three < two:
@@ -96,7 +96,7 @@ def mergesort(values: list[int]) -> Effort:
 
 
 def heapsort(values: list[int]) -> Effort:
-    """Sort in place: make a heap whose root is the largest element, and take the roots off it from the end on."""
+    """Sort in place: make a heap whose root is the largest element, and move the root to the end, again and again."""
     count = len(values)
     comparisons = moves = 0
     for start in reversed(range(count // 2)):
@@ -111,7 +111,7 @@ def heapsort(values: list[int]) -> Effort:
 
 
 def _sift_down(values: list[int], sunk: int, place: int, end: int) -> tuple[int, int]:
-    """Put an element where it belongs below a place of the heap that ends before `end`; comparisons and moves."""
+    """Put an element into its place of the heap, at `place` or below; returns comparisons and moves."""
     comparisons = moves = 0
     while (child := 2 * place + 1) < end:
         if child + 1 < end:

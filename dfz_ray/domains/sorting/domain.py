@@ -1,4 +1,4 @@
-"""Sorting: make a list, sort it by an algorithm of our own, and count what that took."""
+"""The domain sorting: make a list, sort it by an algorithm of our own, and count comparisons and moves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dfz_ray.domains.sorting.algorithms import ALGORITHMS, Effort
 LONGEST = 1_000_000
 LARGEST = 10**12
 SWAPPED_SHARE = 0.05
-"""Of a nearly sorted list so many pairs were swapped, for each element."""
+"""The number of pairs that are swapped to make a nearly sorted list, per element."""
 DRAWN_LENGTHS = (1_000, 16_000)
 LIST_TYPES = {
     "random": "random",
@@ -26,7 +26,7 @@ LIST_TYPES = {
     "almost_sorted": "nearly_sorted",
     "reverse_sorted": "reverse_sorted",
 }
-"""Each name of a type of list, and the one that results use."""
+"""For each name of a type of list the one that results use."""
 
 
 def _tuple_of_list(value: Any) -> Any:
@@ -60,18 +60,18 @@ class SortingParameters(Parameters):
 
 
 def compute(parameters: SortingParameters, seed: int, threads: int) -> dict[str, Any]:
-    """Sort a list, and measure the list and the sorting.
+    """Make a list, sort it, and measure the list and the sorting.
 
     Args:
-        parameters: which list, and how to sort it.
+        parameters: the list, and how to sort it.
         seed: of the list.
-        threads: what it may use; it uses one.
+        threads: how many it may use; it uses one.
 
     Returns:
-        `main_score`, the economy of comparisons: `needed_comparisons` (see `count_needed`) over `comparisons`, 1 at
-        most, and 0 where the outcome is not the sorted list; 1 says that no method does better on every order of the
-        list, not that none does on this one. `comparisons` and `moves` as the algorithm counted them; `time`, seconds
-        of the sorting alone; `is_sorted`, whether the outcome is what Python's own `sorted` makes of the list.
+        `main_score`, the economy of comparisons: `needed_comparisons` (see `count_needed`) over `comparisons`, at most
+        1, and 0 if the outcome is not the sorted list. 1 means that no method does better on every order of the list,
+        though one may on this order. `comparisons` and `moves` are counted by the algorithm; `time` is seconds of the
+        sorting alone; `is_sorted` is true if the outcome equals that of Python's own `sorted`.
     """
     given = make_list(parameters, seed)
     values = list(given)
@@ -95,7 +95,7 @@ def compute(parameters: SortingParameters, seed: int, threads: int) -> dict[str,
 
 
 def make_list(parameters: SortingParameters, seed: int) -> list[int]:
-    """The list that a task is given, drawn from its seed."""
+    """The list of a task, drawn from its seed."""
     rng = random.Random(seed)  # noqa: S311 - no secret is drawn
     low, high = parameters.value_range
     values = rng.choices(range(low, high + 1), k=parameters.list_length)
@@ -111,7 +111,7 @@ def make_list(parameters: SortingParameters, seed: int) -> list[int]:
 
 
 def judge(given: Sequence[int], outcome: Sequence[int], effort: Effort) -> dict[str, Any]:
-    """Whether a list was sorted, and how much more than the unavoidable was done for it."""
+    """The keys of the result that say whether the list is sorted, and with how many comparisons."""
     is_sorted = list(outcome) == sorted(given)
     needed = count_needed(given)
     economy = min(1.0, needed / effort.comparisons) if effort.comparisons else 1.0
@@ -125,24 +125,24 @@ def judge(given: Sequence[int], outcome: Sequence[int], effort: Effort) -> dict[
 
 
 def count_needed(values: Sequence[int]) -> int:
-    """So many comparisons a method must make at least for some order of these values (Knuth, TAOCP 3, 5.3.1).
+    """The least number of comparisons with which a method can sort these values in any order (Knuth, TAOCP 3, 5.3.1).
 
-    It tells one order from n! / (m1! m2! ...), where the i-th value occurs mi times, and each comparison halves them at
-    best. And it makes n - 1 at least, for all neighbours in the outcome have to be compared. Where a list happens to be
-    nearly in order, fewer may do.
+    It has to tell n! / (m1! m2! ...) orders apart, where the i-th value occurs mi times, and each comparison halves
+    them at best. And it needs n - 1 at least, since all neighbours in the outcome have to be compared. For a list that
+    happens to be nearly in order, fewer may do.
     """
     orders = math.lgamma(len(values) + 1) - math.fsum(math.lgamma(count + 1) for count in Counter(values).values())
     return max(math.ceil(round(orders / math.log(2), 6)), len(values) - 1)  # rounded: log2(4) is 2 and no more
 
 
 def kind(parameters: SortingParameters) -> str:
-    """Tasks of one kind sort about as many numbers, in the same order, in the same way."""
+    """The algorithm, the type of list, and its length up to a power of two."""
     longest = 1 << (parameters.list_length - 1).bit_length()
     return f"{parameters.algorithm} {LIST_TYPES[parameters.list_type]} up to {longest}"
 
 
 def draw(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a task of about 1 to 100 ms; they are valid beside any that are given."""
+    """Parameters of a task of about 1 to 100 ms; they are valid beside any given ones."""
     shortest, longest = DRAWN_LENGTHS
     return {
         "list_length": rng.randint(shortest, longest),

@@ -24,7 +24,7 @@ from support.small_run import cancelled, completed, failed, make_run
 from dfz_ray.cli import COMMANDS, EXIT_BAD_INPUT, SUMMARIES, call, group, main
 from dfz_ray.cli.run_folder import find_run, remember_run
 from dfz_ray.cli.scale import scale
-from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.domains.registry import BUILT_IN, REGISTRY
 from dfz_ray.journal.lock import is_held
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import open_for_work
@@ -48,7 +48,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has a working directory, and domains, of its own, and a wide terminal."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "250")
-    monkeypatch.setattr(REGISTRY, "_defined", {})
+    monkeypatch.setattr(REGISTRY, "defined", {})
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "mazes.yaml").write_text(MAZES)
     (tmp_path / "elsewhere.yaml").write_text("journal: {runs_folder: else/where}\n")
@@ -177,7 +177,7 @@ REFUSALS = [
     (["scale", "mazes.yaml"], "Got unexpected extra argument (mazes.yaml)"),
     (
         ["domains", "maz"],
-        "NAME: found 'maz'; expected one of image_classification, maze, quantum, sorting (did you mean 'maze'?)",
+        f"NAME: found 'maz'; expected one of {', '.join(sorted(BUILT_IN))} (did you mean 'maze'?)",
     ),
     (["domains", "--import", "raising.py"], "'raising.py', which raises RuntimeError: no luck"),
     (["results"], "Missing argument 'RUN'"),
@@ -278,7 +278,7 @@ def test_domains_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert dfz("domains", "--json") == dfz("domains", "maze", "--json") == 0
 
     domains, schema = map(json.loads, capsys.readouterr().out.splitlines())
-    assert [one["domain"] for one in domains] == ["image_classification", "maze", "quantum", "sorting"]
+    assert [one["domain"] for one in domains] == sorted(BUILT_IN)
     assert all(one["summary"] and one["missing"] == "" for one in domains)
     assert schema["properties"]["algorithm"]["enum"] == ["bfs", "dijkstra", "astar", "dfs"]
 

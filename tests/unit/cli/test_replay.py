@@ -55,7 +55,7 @@ RESULT = {"flips": 3, "seed": 1000, "threads": 4, "share": float("nan"), "n": 3}
 def _own_domains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has a working directory, and domains, of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(REGISTRY, "_defined", {})
+    monkeypatch.setattr(REGISTRY, "defined", {})
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "coins", raising=False)
     (tmp_path / "coins.py").write_text(COINS)

@@ -17,15 +17,8 @@ from pydantic import field_validator
 from threadpoolctl import threadpool_info
 
 from dfz_ray.domains.domain import Domain, Parameters
-from dfz_ray.execution.execute import (
-    MESSAGE_CHARACTERS,
-    TRACEBACK_CHARACTERS,
-    Execution,
-    Failure,
-    Work,
-    execute_chunk,
-    thread_budget,
-)
+from dfz_ray.execution.execute import Execution, Work, execute_chunk, thread_budget
+from dfz_ray.execution.failure import MESSAGE_CHARACTERS, TRACEBACK_CHARACTERS, Failure
 from dfz_ray.specs.encoding import decode, digest, encode
 from dfz_ray.specs.input_file import FileShelf
 
@@ -198,7 +191,7 @@ def test_a_traceback_says_where() -> None:
     assert "ValueError: inner" in lines
     assert "The above exception was the direct cause" in lines
     assert lines.rstrip().endswith("TwoArguments: 1: outer")
-    assert "domains/execution.py" not in lines, "our own frames tell the user nothing"
+    assert "dfz_ray/execution/" not in lines, "our own frames tell the user nothing"
 
 
 def test_recursion_without_end() -> None:

@@ -13,8 +13,8 @@ import pytest
 from ray import cloudpickle
 
 from dfz_ray.execution.execute import Work, execute_chunk
-from dfz_ray.executor.call_packing import CallPacker, calls_domain
-from dfz_ray.executor.function_domain import read_result
+from dfz_ray.executor.call_packing import CallPacker
+from dfz_ray.executor.function_domain import FUNCTION_DOMAIN, read_result
 from dfz_ray.specs.input_file import FileShelf
 
 
@@ -28,7 +28,7 @@ class Caller:
         self.packer.pack(function, args, {})  # what is called first may travel otherwise than what is called again
         packed = self.packer.pack(function, args, {})
         shelf = FileShelf(contents={packed.function.sha256: packed.function.content} if packed.function else {})
-        (done,) = execute_chunk(calls_domain(), [Work(0, 0, packed.parameters)], 1, shelf)
+        (done,) = execute_chunk(FUNCTION_DOMAIN, [Work(0, 0, packed.parameters)], 1, shelf)
         assert done.failure is None, done.failure
         return read_result(done.result or b"")
 

@@ -8,6 +8,7 @@ import logging
 import pickle
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from dfz_ray.domains.registry import CALLS, REGISTRY
 from dfz_ray.domains.user_domain import domain
 from dfz_ray.errors import CallFailed, DfzError, InvalidInput, RemoteTraceback
 from dfz_ray.execution.execute import Execution, Work, execute_chunk
-from dfz_ray.executor.call_packing import KNOWN_BYTES, CallPacker, PackedCall, calls_domain, name_of, read_error
-from dfz_ray.executor.function_domain import PackedFunction, read_group, read_result
+from dfz_ray.executor.call_packing import KNOWN_BYTES, CallPacker, PackedCall, name_of, read_error
+from dfz_ray.executor.function_domain import FUNCTION_DOMAIN, Form, PackedFunction, read_group, read_result
 from dfz_ray.protocol.columns import unpack
 from dfz_ray.protocol.reports import pack_executions
 from dfz_ray.specs.checking import read_batch
@@ -33,7 +34,7 @@ ROOT = Path(__file__).parents[3]
 def execute(parameters: bytes, function: PackedFunction | None) -> Execution:
     """What a worker makes of a task."""
     shelf = FileShelf(contents={function.sha256: function.content} if function else {})
-    (execution,) = execute_chunk(calls_domain(), [Work(0, 0, parameters)], 1, shelf)
+    (execution,) = execute_chunk(FUNCTION_DOMAIN, [Work(0, 0, parameters)], 1, shelf)
     return execution
 
 
@@ -152,11 +153,15 @@ def test_functions_are_remembered_as_far_as_there_is_memory() -> None:
     """Large functions that are new each time do not pile up in the driver."""
     packer = CallPacker()
 
+    made: list[weakref.ref[functools.partial[int]]] = []
     for n in range(200):
-        packer.pack(functools.partial(len, bytes(2**20) + bytes([n])), (), {})
+        function = functools.partial(len, bytes(2**20) + bytes([n]))
+        made.append(weakref.ref(function))
+        packer.pack(function, (), {})
+        del function
 
-    held = [one.packed for one in packer._known.values()]
-    assert 0 < sum(len(packed.content) for packed in held if packed) <= KNOWN_BYTES
+    held = [function for reference in made if (function := reference()) is not None]
+    assert 0 < sum(len(pickle.dumps(function)) for function in held) <= KNOWN_BYTES
     large = functools.partial(len, bytes(2**20))
     assert packer.pack(large, (), {}).function is packer.pack(large, (), {}).function
 
@@ -382,7 +387,7 @@ def test_kinds_are_names() -> None:
     """Calls of one function are of one kind, under the name that its module gives it."""
     assert name_of(pow) == "builtins.pow"
     assert name_of(functools.partial(boom, Boom)).endswith("test_function_domain.boom")
-    assert name_of(Counter().add).endswith("test_function_call.Counter.add")
+    assert name_of(Counter().add).endswith("test_function_domain.Counter.add")
     assert len(name_of(type("x" * 1000, (), {}))) < 300
 
 
@@ -413,7 +418,7 @@ def test_a_function_that_was_not_sent_is_refused() -> None:
     """A task that names a function which its run was not sent fails, and says so."""
     packed = CallPacker().pack_function(local(lambda: "never sent"))
 
-    done = execute(packed.call(pickle.dumps(((), {}))), None)
+    done = execute(packed.pack_parameters(Form.CALL, pickle.dumps(((), {}))), None)
 
     assert done.failure is not None
     assert done.failure.message.startswith("ValueError: the run was not sent the function")
@@ -424,14 +429,15 @@ def test_functions_of_a_script(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\nfrom dataclasses import dataclass\n"
-        "from dfz_ray.executor.call_packing import CallPacker, calls_domain\n"
+        "from dfz_ray.executor.call_packing import CallPacker\n"
+        "from dfz_ray.executor.function_domain import FUNCTION_DOMAIN\n"
         "from ray import cloudpickle\n"
         "@dataclass\nclass Point:\n    x: int\n"
         "STEP = 2\n"
         "def helper(point): return Point(point.x + STEP)\n"
         "def move(point, *, times=1):\n    for _ in range(times): point = helper(point)\n    return point.x\n"
         "call = CallPacker().pack(move, (Point(1),), {'times': 3})\n"
-        "open(sys.argv[1], 'wb').write(cloudpickle.dumps((calls_domain(), call)))\n"
+        "open(sys.argv[1], 'wb').write(cloudpickle.dumps((FUNCTION_DOMAIN, call)))\n"
     )
     other = (
         "import sys\nfrom ray import cloudpickle\nfrom dfz_ray.execution.execute import Work, execute_chunk\n"

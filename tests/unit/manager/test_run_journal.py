@@ -12,7 +12,8 @@ import pytest
 from support.small_run import make_run
 
 from dfz_ray.engine.messages import Chunk, CommitEnds, GiveChunk
-from dfz_ray.execution.execute import Execution, Failure
+from dfz_ray.execution.execute import Execution
+from dfz_ray.execution.failure import Failure
 from dfz_ray.journal.audit import audit_run
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.writer import JournalWriter

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfz_ray.domains.domain import Domain, Parameters
-from dfz_ray.domains.registry import REGISTRY, Registry
+from dfz_ray.domains.registry import BUILT_IN, REGISTRY, Registry
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.checking import read_batch
@@ -28,7 +28,7 @@ from dfz_ray.specs.policy import Backoff, Policy
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.task import derive_seed
 
-NAMES = "one of image_classification, maze, quantum, sorting"
+NAMES = f"one of {', '.join(sorted(BUILT_IN))}"
 BATCH_KEYS = "one of defaults, generate, name, seed, tasks"
 TASK_KEYS = "one of description, domain, id, parameters, policy, resources, seed"
 SHAPE_KEYS = "one of cpus, custom, gpus, memory"

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dfz_ray.domains.images.domain import DOMAIN
-from dfz_ray.domains.images.parameters import ImageClassificationParameters
+from dfz_ray.domains.image_classification.domain import DOMAIN
+from dfz_ray.domains.image_classification.parameters import ImageClassificationParameters
 from dfz_ray.specs.encoding import decode, encode
 from dfz_ray.specs.problems import find_problems
 
@@ -157,7 +157,7 @@ def test_resized_digits_are_learned() -> None:
 
 def test_size_is_no_difficulty() -> None:
     """The noise of a difficulty is on the pixels of the source: resizing shows the same images in another size."""
-    from dfz_ray.domains.images.views import resized
+    from dfz_ray.domains.image_classification.training import resized
 
     images = torch.tensor(np.random.default_rng(0).random((2, 1, 8, 8), np.float32))
     larger = resized(32)(images)
@@ -170,7 +170,7 @@ def test_size_is_no_difficulty() -> None:
 
 def test_augmentation_moves_and_turns() -> None:
     """Each view of an image is another one, moved by no more than a tenth of its side and turned by a few degrees."""
-    from dfz_ray.domains.images.views import augmented, plain
+    from dfz_ray.domains.image_classification.training import augmented, plain
 
     dot = torch.zeros(200, 1, 41, 41)
     dot[:, :, 20, 20] = 1
@@ -206,8 +206,8 @@ def test_augmentation_is_of_training_only_and_follows_the_seed() -> None:
 
 def test_fewer_images_are_the_first_of_each_class() -> None:
     """Fewer images are as many of each class, one at least, and the ones that come first among all."""
-    from dfz_ray.domains.images.sources import Digits
-    from dfz_ray.domains.images.split import DIFFICULTIES, split_images
+    from dfz_ray.domains.image_classification.sources import Digits
+    from dfz_ray.domains.image_classification.split import DIFFICULTIES, split_images
 
     full = split_images(Digits().load(), range(10), DIFFICULTIES["easy"], 1)
     some = full.take(57, 3)
@@ -223,7 +223,7 @@ def test_fewer_images_are_the_first_of_each_class() -> None:
 @pytest.mark.parametrize("name", ["small_cnn", "resnet18", "small_vit"])
 def test_models_take_images_of_any_size(name: str, side: int) -> None:
     """Every model takes square images of any size, with one channel or three."""
-    from dfz_ray.domains.images.models import build_model
+    from dfz_ray.domains.image_classification.models import build_model
 
     with torch.random.fork_rng(devices=()), torch.no_grad():
         for channels in (1, 3):
@@ -233,9 +233,9 @@ def test_models_take_images_of_any_size(name: str, side: int) -> None:
 
 def bounds(**values: Any) -> tuple[int | None, int | None]:
     """How many digits a task may use."""
-    from dfz_ray.domains.images.bounds import bound_images
-    from dfz_ray.domains.images.models import build_model
-    from dfz_ray.domains.images.views import plain, resized
+    from dfz_ray.domains.image_classification.bounds import bound_images
+    from dfz_ray.domains.image_classification.models import build_model
+    from dfz_ray.domains.image_classification.training import plain, resized
 
     checked = parameters(**values)
     side = checked.image_size or 8

@@ -1,4 +1,4 @@
-"""The parameters of the domain image_classification, and how those of older scripts relate to them."""
+"""The parameters of the domain image_classification, with the other names that older scripts give them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from dfz_ray.domains.domain import Parameters
-from dfz_ray.domains.images.sources import choose_classes, find_source, parse_source
+from dfz_ray.domains.image_classification.sources import choose_classes, find_source, parse_source
 from dfz_ray.specs.input_file import FileShelf
 
 DEFAULT_MODEL: Literal["small_cnn"] = "small_cnn"
 DEFAULT_EPOCHS = 3
 DEFAULT_BATCH_SIZE = 32
 RESIZED_BATCH_SIZE = 8
-"""Where images are resized few of them can be shown, and more steps learn more from these."""
+"""Where images are resized there is time to show only few, and more steps learn more from these."""
 TRANSFORMER_EPOCHS = 6
-"""A transformer knows nothing of images beforehand, and learns slowly."""
+"""A transformer learns slowly, since nothing about images is built into it."""
 RESIZED_RESNET_EPOCHS = 1
-"""It can be shown few images, and learns more from other ones than from the same again."""
+"""There is time to show it only few images, and it learns more from new ones than from the same again."""
 MODEL_TYPES = {"cnn": "small_cnn", "resnet": "resnet18", "vit": "small_vit"}
 """Other names of the models."""
 MOST_IMAGES = 10_000_000
@@ -124,7 +124,7 @@ class ImageClassificationParameters(Parameters):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, given: Any) -> Any:
-        """Defaults that follow from other parameters; written down, they mean the same when they are read again."""
+        """Fill in the defaults that follow from other parameters, so that the stored parameters say all."""
         if not isinstance(given, Mapping):
             return given
         filled = dict(given)
@@ -147,7 +147,7 @@ class ImageClassificationParameters(Parameters):
     @field_validator("target_classes")
     @classmethod
     def _know_classes(cls, value: list[str] | None, info: ValidationInfo) -> list[str] | None:
-        if value is not None and "data_source" in info.data:  # else it is refused already
+        if value is not None and "data_source" in info.data:  # else the source is refused already
             known = parse_source(info.data["data_source"], FileShelf()).find_classes()
             choose_classes(known or tuple(value), value)
         return value
@@ -175,6 +175,6 @@ class ImageClassificationParameters(Parameters):
 
     @property
     def is_bounded(self) -> bool:
-        """Whether the numbers of images that are not given are bounded: with any parameter that older scripts give."""
+        """True if any parameter of older scripts is given: then numbers of images that are not given are bounded."""
         asked = (self.image_size, self.num_categories, self.model_type)
         return self.augmentation or any(value is not None for value in asked)

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dfz_ray.domains.images.domain import DOMAIN
-from dfz_ray.domains.images.parameters import ImageClassificationParameters
+from dfz_ray.domains.image_classification.domain import DOMAIN
+from dfz_ray.domains.image_classification.parameters import ImageClassificationParameters
 from dfz_ray.specs.input_file import FileShelf
 
 torch = pytest.importorskip("torch")
@@ -103,8 +103,8 @@ def test_harder_tasks_score_less(seed: int) -> None:
 
 def test_harder_tasks_are_tested_on_the_same_images() -> None:
     """Difficulty changes the noise and how many images are learned from, but not which ones are tested on."""
-    from dfz_ray.domains.images.sources import Digits
-    from dfz_ray.domains.images.split import Difficulty, split_images
+    from dfz_ray.domains.image_classification.sources import Digits
+    from dfz_ray.domains.image_classification.split import Difficulty, split_images
 
     images = Digits().load()
     full, small = (split_images(images, range(10), Difficulty(0.0, share), seed=5) for share in (1.0, 0.3))
@@ -198,7 +198,7 @@ def test_result_is_plain_data() -> None:
 
 def test_scores_of_a_class_nobody_saw_are_none() -> None:
     """A class without test images has no scores, and one that is never predicted no precision."""
-    from dfz_ray.domains.images.scores import score_classes
+    from dfz_ray.domains.image_classification.scores import score_classes
 
     scores = score_classes(np.array([[3, 0, 1], [2, 0, 0], [0, 0, 0]]), ["a", "b", "c"])
     assert scores["per_class_accuracy"] == {"a": 0.75, "b": 0.0, "c": None}
@@ -223,7 +223,7 @@ def test_groups_are_easier_than_classes() -> None:
 @settings(max_examples=50, deadline=None)
 def test_each_level_divides_the_groups_of_the_one_before(classes: int, depth: int, seed: int) -> None:
     """Every level of the tree cuts groups of the one before into smaller ones, down to the classes."""
-    from dfz_ray.domains.images.class_hierarchy import levels_of_means
+    from dfz_ray.domains.image_classification.scores import levels_of_means
 
     pixels = np.random.default_rng(seed).random((2 * classes, 1, 4, 4), np.float32)
     levels = levels_of_means(pixels, np.arange(2 * classes) % classes, depth)
@@ -332,7 +332,7 @@ def test_images_of_all_sorts_become_squares_of_one_size(tmp_path: Path) -> None:
     """Colour, grey, 16-bit and differently shaped images are decoded to one size, and none is clipped to white."""
     from PIL import Image
 
-    from dfz_ray.domains.images.folders import ImageFolder
+    from dfz_ray.domains.image_classification.folders import ImageFolder
 
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -441,7 +441,7 @@ def test_resnet18_is_trained() -> None:
 
 def test_resnet18_keeps_its_stem_for_large_images() -> None:
     """From 64 pixels on, ResNet-18 begins as it was published."""
-    from dfz_ray.domains.images.models import build_model
+    from dfz_ray.domains.image_classification.models import build_model
 
     with torch.random.fork_rng(devices=()):
         model = build_model("resnet18", (3, 64, 64), 5)
@@ -488,7 +488,7 @@ def test_kinds_are_short_and_tell_what_costs() -> None:
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     """The domain is known, and its parameters are checked, without torch, torchvision, scikit-learn, scipy or NumPy."""
     program = (
-        "import sys; from dfz_ray.domains.images.domain import DOMAIN;"
+        "import sys; from dfz_ray.domains.image_classification.domain import DOMAIN;"
         "DOMAIN.kind(DOMAIN.parameters(target_classes=['1', '2']));"
         "print([m for m in ('torch', 'torchvision', 'sklearn', 'scipy', 'numpy', 'PIL', 'ray') if m in sys.modules])"
     )

@@ -7,52 +7,59 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dfz_ray.domains.domain import Domain
-from dfz_ray.domains.images.parameters import DEFAULT_BATCH_SIZE, ImageClassificationParameters
-from dfz_ray.domains.images.sources import Digits, choose_classes, parse_source
+from dfz_ray.domains.image_classification.parameters import DEFAULT_BATCH_SIZE, ImageClassificationParameters
+from dfz_ray.domains.image_classification.sources import Digits, choose_classes, parse_source
 from dfz_ray.specs.input_file import FileShelf
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from dfz_ray.domains.images.labelled_images import LabelledImages
-    from dfz_ray.domains.images.split import ImageSplit
+    from dfz_ray.domains.image_classification.labelled_images import LabelledImages
+    from dfz_ray.domains.image_classification.split import ImageSplit
 
 RESIZED_TEST_BATCH_SIZE = 16
-"""Of large images, so that what a model makes of them fits into the memory."""
+"""For resized images, which may be large, so that a model's activations fit into the memory."""
 QUICK_EPOCHS = {"easy": (6, 12), "medium": (10, 20), "hard": (14, 28)}
-"""Epochs of generated tasks: all take about as long, since a harder task has fewer images."""
+"""Epochs of generated tasks, by difficulty. All take about as long, since a harder task has fewer images."""
 
 
 def compute(parameters: ImageClassificationParameters, seed: int, threads: int) -> dict[str, Any]:
     """Train a classifier and measure it.
 
-    The test set is the source's own where it has one, and else a quarter of every class, drawn from the seed (see
-    `split_images` for why). Same parameters, seed and threads: the same result, on the same kind of processor.
+    The test set is the source's own where it has one, and else a quarter of every class, drawn from the seed
+    (`split_images` says why). Equal parameters, seed and threads give the same result on the same kind of processor.
 
-    Bounds on the numbers of images (see `bound_images`) leave the first ones of each class, and change nothing in what
-    is for training and what for testing.
+    Bounds on the numbers of images (see `bound_images`) keep the first ones of each class, and do not change which are
+    for training and which for testing.
 
     Args:
-        parameters: what to learn, and with what.
+        parameters: what to learn, and with which model.
         seed: decides the split, the noise, the first weights, the order of training, and how images are augmented.
         threads: how many threads torch may use.
 
     Returns:
         `main_score` and `accuracy` (share of test images recognised), `precision`, `recall`, `f1` (means over the
         classes), `per_class_accuracy`, `per_class`, `confusion_matrix` (rows are true classes), `classes`, `per_level`
-        (accuracy within groups of classes, coarse to fine), `training_curve`, `model_details` (what was trained, on how
-        many images of what size), `details`.
+        (accuracy within groups of classes, coarse to fine), `training_curve`, `model_details` (the model, and the
+        number and size of its images), `details`.
 
     Raises:
-        ValueError: the images can't be read, or do not suffice.
+        ValueError: the images can't be read, or are too few.
     """
-    from dfz_ray.domains.images.bounds import bound_images
-    from dfz_ray.domains.images.labelled_images import load_images
-    from dfz_ray.domains.images.models import LEARNING_RATES, build_model
-    from dfz_ray.domains.images.split import DIFFICULTIES, draw_weights_seed, random_stream, split_images
-    from dfz_ray.domains.images.training import TEST_BATCH_SIZE, predict, reproducible_torch, train
-    from dfz_ray.domains.images.views import augmented, plain, resized
+    from dfz_ray.domains.image_classification.bounds import bound_images
+    from dfz_ray.domains.image_classification.labelled_images import load_images
+    from dfz_ray.domains.image_classification.models import LEARNING_RATES, build_model
+    from dfz_ray.domains.image_classification.split import DIFFICULTIES, draw_weights_seed, random_stream, split_images
+    from dfz_ray.domains.image_classification.training import (
+        TEST_BATCH_SIZE,
+        augmented,
+        plain,
+        predict,
+        reproducible_torch,
+        resized,
+        train,
+    )
 
     source = parse_source(parameters.data_source, FileShelf())
     with reproducible_torch(draw_weights_seed(seed), threads) as device:
@@ -87,7 +94,7 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
             "image_size": [channels, side, side],
             **_count_images(parameters, split, at_hand, len(chosen)),
         }
-        del model  # so that its memory on the GPU is given back on leaving
+        del model  # so that its memory on the GPU is given back when torch is left
     scores = _score(parameters, images, chosen, split, predicted)
     return {**scores, "training_curve": curve, "model_details": model_details}
 
@@ -95,7 +102,7 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
 def _count_images(
     parameters: ImageClassificationParameters, split: ImageSplit, at_hand: ImageSplit, categories: int
 ) -> dict[str, Any]:
-    """How many images were used; where their number may have been bounded, also how many there were."""
+    """The numbers of images that were used; where they may have been bounded, also how many there were."""
     used = {"train_images": len(split.train_labels), "test_images": len(split.test_labels)}
     if not (parameters.is_bounded or parameters.train_images or parameters.test_images):
         return used
@@ -116,10 +123,15 @@ def _score(
     split: ImageSplit,
     predicted: npt.NDArray[np.int64],
 ) -> dict[str, Any]:
-    """What the predictions for the test images are worth, and what is to be known of the data."""
-    from dfz_ray.domains.images.class_hierarchy import levels_of_lineage, levels_of_means, score_levels
-    from dfz_ray.domains.images.scores import count_confusions, score_classes
-    from dfz_ray.domains.images.split import DIFFICULTIES
+    """The keys of the result that judge the predictions, and those that describe the data."""
+    from dfz_ray.domains.image_classification.scores import (
+        count_confusions,
+        levels_of_lineage,
+        levels_of_means,
+        score_classes,
+        score_levels,
+    )
+    from dfz_ray.domains.image_classification.split import DIFFICULTIES
 
     classes = [images.classes[position] for position in chosen]
     confusions = count_confusions(split.test_labels, predicted, len(classes))
@@ -167,7 +179,7 @@ def kind(parameters: ImageClassificationParameters) -> str:
 def draw(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of a quick task (about 0.2 to 1.5 s on one core) that are valid beside the given ones.
 
-    Given ones that older scripts give may make it one of up to 20 s.
+    With parameters of older scripts among the given ones, a task may take up to 20 s.
     """
     difficulty = rng.choice(list(QUICK_EPOCHS))
     some_digits = sorted(rng.sample(Digits().find_classes(), 6))
@@ -195,7 +207,7 @@ DOMAIN = Domain(
     compute=compute,
     kind=kind,
     draw=draw,
-    exclusive=True,  # the number of torch's threads, and whether it is deterministic, are matters of the process
+    exclusive=True,  # torch's number of threads and its determinism are state of the process
     libraries=("torch", "torchvision", "sklearn"),
     extra="image",
     summary="Train an image classifier and measure it on images that it has not seen.",

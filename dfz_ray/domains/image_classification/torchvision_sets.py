@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dfz_ray.domains.images.labelled_images import LabelledImages
+    from dfz_ray.domains.image_classification.labelled_images import LabelledImages
 
 _TEN_DIGITS = tuple("0123456789")
 _IDX_FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
@@ -19,12 +19,12 @@ _BY_SPLIT: tuple[Mapping[str, Any], ...] = ({"split": "train"}, {"split": "test"
 
 @dataclass(frozen=True)
 class Layout:
-    """How one data set lies on disk, and how torchvision is asked for its two parts."""
+    """The files of one data set, and the arguments by which torchvision reads its two parts."""
 
     files: tuple[str, ...]
-    """Paths under the root that must be there."""
+    """Paths under the root."""
     classes: tuple[str, ...] | None
-    """The class names; None where only the files tell them."""
+    """The class names; None where they stand only in the files."""
     parts: tuple[Mapping[str, Any], ...] = _BY_TRAIN
     """Arguments for the training and for the test part."""
 
@@ -61,7 +61,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
 
 @dataclass(frozen=True)
 class TorchvisionSet:
-    """A data set of torchvision that lies under a folder; its own test part is the test set."""
+    """A data set of torchvision under a folder; its own test part is the test set."""
 
     name: str
     """A key of LAYOUTS, which is also the name of torchvision's class."""
@@ -74,7 +74,7 @@ class TorchvisionSet:
 
     @property
     def label(self) -> str:
-        """What the data are called in a task's kind."""
+        """The name of the data in a task's kind."""
         return self.name
 
     def find_classes(self) -> tuple[str, ...] | None:
@@ -87,7 +87,7 @@ class TorchvisionSet:
         return LAYOUTS[self.name].classes
 
     def fingerprint(self) -> str:
-        """Changes with the files."""
+        """The sizes and times of change of the files."""
         self._check_files()
         status = [(self.root / file).stat() for file in LAYOUTS[self.name].files]
         return repr([(entry.st_size, entry.st_mtime_ns) for entry in status])
@@ -100,7 +100,7 @@ class TorchvisionSet:
         """
         import torchvision
 
-        from dfz_ray.domains.images.labelled_images import LabelledImages
+        from dfz_ray.domains.image_classification.labelled_images import LabelledImages
 
         layout = LAYOUTS[self.name]
         self._check_files()
@@ -128,7 +128,7 @@ class TorchvisionSet:
 
 
 def _arrays(data: Any) -> tuple[Any, Any]:
-    """Pixels as (images, channels, height, width), and labels, whichever way this data set keeps them."""
+    """Pixels of shape (images, channels, height, width), and labels, however this data set keeps them."""
     import numpy as np
 
     pixels = np.asarray(data.data, dtype=np.uint8)

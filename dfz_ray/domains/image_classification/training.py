@@ -1,10 +1,11 @@
-"""Training a classifier, and asking it."""
+"""Training a classifier, the views that it is shown of images, and its predictions."""
 
 from __future__ import annotations
 
+import math
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,26 +14,68 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from dfz_ray.domains.images.views import View, plain
-
 TEST_BATCH_SIZE = 512
+LARGEST_TURN = math.radians(10)
+LARGEST_SHIFT = 0.1
+"""As a share of the side of an image."""
+
+View = Callable[[torch.Tensor], torch.Tensor]
+"""Turns a batch of images, of shape (images, channels, height, width), into the images that a model is shown."""
 
 _one_at_a_time = threading.Lock()
 
 
+def plain(images: torch.Tensor) -> torch.Tensor:
+    """The images as they are."""
+    return images
+
+
+def resized(side: int) -> View:
+    """A view of the images as squares of that side, by bilinear interpolation."""
+
+    def view(images: torch.Tensor) -> torch.Tensor:
+        smaller = side < images.shape[-1]  # then all pixels have to count, not only those beside the new ones
+        return nn.functional.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=smaller)
+
+    return view
+
+
+def augmented(view: View, rng: np.random.Generator) -> View:
+    """A view of each image turned by up to 10 degrees and shifted by up to a tenth, anew each time.
+
+    Where the image ends, its nearest pixel goes on.
+
+    Args:
+        view: the view to turn and shift.
+        rng: draws the turns and shifts.
+    """
+
+    def moved(images: torch.Tensor) -> torch.Tensor:
+        images = view(images)
+        turns = rng.uniform(-LARGEST_TURN, LARGEST_TURN, len(images))
+        shifts = rng.uniform(-2 * LARGEST_SHIFT, 2 * LARGEST_SHIFT, (len(images), 2))  # a side is 2 long in a grid
+        rows = [[np.cos(turns), -np.sin(turns), shifts[:, 0]], [np.sin(turns), np.cos(turns), shifts[:, 1]]]
+        maps = torch.tensor(np.array(rows, np.float32).transpose(2, 0, 1), device=images.device)
+        grid = nn.functional.affine_grid(maps, list(images.shape), align_corners=False)
+        return nn.functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    return moved
+
+
 @contextmanager
 def reproducible_torch(seed: int, threads: int) -> Iterator[torch.device]:
-    """Torch as a task needs it: its own seed, its own threads, deterministic algorithms, and the fastest device.
+    """Torch with a seed and threads of the task's own, deterministic algorithms, and the fastest device.
 
-    All this is state of the whole process. So one task at a time holds it, and afterwards it is as it was. Only the
-    CPU's generator is seeded: models are made on the CPU, and no layer draws while it is trained.
+    All this is state of the whole process. So one task at a time holds it, and afterwards it is as it was before. Only
+    the CPU's generator is seeded: models are made on the CPU, and no layer draws while it is trained.
 
     Args:
         seed: for the first weights.
-        threads: how many threads torch may use. Results are equal only for equal numbers of threads.
+        threads: how many threads torch may use. Only equal numbers of threads give equal results.
 
     Yields:
-        The device to train on: the GPU where one is visible (Ray shows one only to tasks that asked), else the CPU.
+        The device to train on: the GPU where one is visible (Ray shows one only to tasks that declare it), else the
+        CPU.
     """
     with _one_at_a_time:
         deterministic = torch.are_deterministic_algorithms_enabled()
@@ -68,19 +111,19 @@ def train(
     rng: np.random.Generator,
     view: View = plain,
 ) -> list[dict[str, Any]]:
-    """Fit a model by Adam (Kingma & Ba, 2015) on the cross-entropy, with a step size that falls linearly to nothing.
+    """Fit a model by Adam (Kingma & Ba, 2015) on the cross-entropy, with a step size that falls linearly to zero.
 
-    An image that is left over as a batch of its own sits out the epoch: batch normalisation can't do with one.
+    A single image that is left over for the last batch sits out the epoch: batch normalisation needs two.
 
     Args:
         model: changed in place, on its device.
         pixels: of shape (images, channels, height, width); two images at least.
         labels: of shape (images,).
-        epochs: how often every image is shown.
+        epochs: how many times every image is shown.
         batch_size: images per step; 2 at least.
         learning_rate: the first step size.
         rng: draws the order of the images.
-        view: what the model is shown of a batch.
+        view: turns a batch into the images that the model is shown.
 
     Returns:
         Per epoch the mean loss and the accuracy on the training images, measured on each batch just before the model
@@ -115,7 +158,7 @@ def train(
 def predict(
     model: nn.Module, pixels: npt.NDArray[np.float32], view: View = plain, batch_size: int = TEST_BATCH_SIZE
 ) -> npt.NDArray[np.int64]:
-    """The class that a model finds most likely for each image, of which it is shown a view."""
+    """The class that a model finds most likely for each image, by a view of it."""
     device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Where labelled images come from: checked by name, before anything heavy is imported."""
+"""The sources of labelled images, checked by name, before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from dfz_ray.domains.images.folders import ImageFolder
-from dfz_ray.domains.images.torchvision_sets import LAYOUTS, TorchvisionSet
+from dfz_ray.domains.image_classification.folders import ImageFolder
+from dfz_ray.domains.image_classification.torchvision_sets import LAYOUTS, TorchvisionSet
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.specs.problems import describe_names, nearest, show
 
 if TYPE_CHECKING:
-    from dfz_ray.domains.images.labelled_images import LabelledImages
+    from dfz_ray.domains.image_classification.labelled_images import LabelledImages
 
 FORMS = ("digits", "fake", "imagefolder:PATH", "torchvision:NAME:ROOT")
 SHOWN_CLASSES = 20
 
 
 class ImageSource(Protocol):
-    """A place that labelled images come from. Equal sources are the same place."""
+    """A source of labelled images. Equal sources have the same images."""
 
     @property
     def text(self) -> str:
@@ -27,7 +27,7 @@ class ImageSource(Protocol):
 
     @property
     def label(self) -> str:
-        """What the data are called in a task's kind."""
+        """The name of the data in a task's kind."""
 
     def find_classes(self) -> tuple[str, ...] | None:
         """The class names; None where they are known only once the data are loaded."""
@@ -63,7 +63,7 @@ class Digits:
         import numpy as np
         from sklearn.datasets import load_digits
 
-        from dfz_ray.domains.images.labelled_images import LabelledImages
+        from dfz_ray.domains.image_classification.labelled_images import LabelledImages
 
         digits = load_digits()
         pixels = digits.images[:, np.newaxis].astype(np.uint8)
@@ -72,10 +72,10 @@ class Digits:
 
 @dataclass(frozen=True)
 class Fake:
-    """Made-up images: per class one random pattern of 3x16x16 pixels, shown at random places under noise.
+    """Made-up images: for each class one random pattern of 3x16x16 pixels, shown at random places under noise.
 
-    They try out the plumbing and say nothing about any classifier; results name them `synthetic`. They are the same
-    600 images for every task.
+    They are for trying things out and say nothing about any classifier; results call them `synthetic`. They are the
+    same 600 images for every task.
     """
 
     text: str = "fake"
@@ -93,7 +93,7 @@ class Fake:
         """Make them."""
         import numpy as np
 
-        from dfz_ray.domains.images.labelled_images import LabelledImages
+        from dfz_ray.domains.image_classification.labelled_images import LabelledImages
 
         rng = np.random.default_rng(20_240_229)
         labels = np.repeat(np.arange(10, dtype=np.int64), 60)
@@ -105,14 +105,14 @@ class Fake:
 
 
 def parse_source(text: str, shelf: FileShelf) -> ImageSource:
-    """The source that a `data_source` means; whether it is there is not looked up.
+    """The source that a `data_source` means; nothing is looked up on the disk.
 
     Args:
         text: one of the FORMS.
         shelf: knows what relative paths are relative to.
 
     Raises:
-        ValueError: it is of none of the forms.
+        ValueError: it has none of the forms.
     """
     form, _, rest = text.partition(":")
     if text == "digits":
@@ -137,7 +137,7 @@ def find_source(text: str, shelf: FileShelf) -> ImageSource:
         shelf: knows what relative paths are relative to.
 
     Raises:
-        ValueError: it is of none of the forms, or something is missing; the text says what and where.
+        ValueError: it has none of the forms, or something is missing; the text says what and where.
     """
     source = parse_source(text, shelf)
     source.find_classes()
@@ -145,10 +145,10 @@ def find_source(text: str, shelf: FileShelf) -> ImageSource:
 
 
 def choose_classes(known: Sequence[str], wanted: Sequence[str] | None) -> tuple[int, ...]:
-    """Positions of the wanted classes, in the order of the source; of all classes where none are named.
+    """Positions of the wanted classes, in the order of the source; of all classes if `wanted` is None.
 
     Raises:
-        ValueError: a name is unknown or comes twice; the nearest known name is told.
+        ValueError: a name is unknown or comes twice; the text has the nearest known name.
     """
     if wanted is None:
         return tuple(range(len(known)))

@@ -1,4 +1,7 @@
-"""How many images a task may use so that it ends within about 20 s on one core."""
+"""Bounds on the number of images, so that a task takes about 20 s on one core.
+
+They follow from counted operations and not from a clock: how many images are used must not depend on the machine.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +11,37 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dfz_ray.domains.images.views import View
+from dfz_ray.domains.image_classification.training import View
 
 if TYPE_CHECKING:
-    from dfz_ray.domains.images.parameters import ImageClassificationParameters
+    from dfz_ray.domains.image_classification.parameters import ImageClassificationParameters
 
 TRAINING_S = 15.0
 TESTING_S = 3.0
 FLOPS_PER_S = {"small_cnn": 70e9, "resnet18": 100e9, "small_vit": 40e9}
-"""What one core of an AMD EPYC was seen to reach with each model, in float32. This and what follows are no more than a
-scale: how many images are used must not depend on the machine."""
+"""Measured with each model, in float32, on one core of an AMD EPYC. This and the constants below only set a scale."""
 PASSES = 3
-"""Going back through a model costs about twice what going forward does."""
+"""The pass back through a model costs about twice the pass forward."""
 STEP_S_PER_WEIGHT = 4e-9
-"""To change a weight in a training step."""
+"""The time to change a weight in a training step."""
 VIEW_S_PER_PIXEL = {False: 2e-9, True: 6e-9}
-"""To resize an image; and to turn and shift it as well."""
+"""The time to resize an image; True: to turn and shift it as well."""
 
 
 def bound_images(
     parameters: ImageClassificationParameters, model: nn.Module, view: View, image_size: tuple[int, int, int]
 ) -> tuple[int | None, int | None]:
-    """How many training and how many test images a task may use.
+    """The numbers of training and test images that a task may use.
 
     Args:
-        parameters: a number that is given is obeyed. One that is not has no bound, unless a parameter of older scripts
-            is given: then as many are used as take about 20 s on one core, training and test together.
+        parameters: a number that they give is obeyed. Without one there is no bound, unless a parameter of older
+            scripts is given: then as many are used as take about 20 s on one core, training and test together.
         model: its operations on one image are counted; it may be in evaluation mode afterwards.
-        view: what the model is shown.
-        image_size: channels, height and width of the image that the view is of.
+        view: turns an image into the one that the model is shown.
+        image_size: channels, height and width of an image.
 
     Returns:
-        The two numbers; None: all.
+        The two numbers; None: all images.
     """
     train_images, test_images = parameters.train_images, parameters.test_images
     if not parameters.is_bounded or (train_images and test_images):

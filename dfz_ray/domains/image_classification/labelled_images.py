@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from dfz_ray.domains.images.sources import ImageSource
+    from dfz_ray.domains.image_classification.sources import ImageSource
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images with their classes. All tasks of a process share them, so nobody can write to them."""
+    """Images with their classes. All tasks of a process share them, so they are read-only."""
 
     pixels: npt.NDArray[np.uint8]
-    """Of shape (images, channels, height, width)."""
+    """Their shape is (images, channels, height, width)."""
     labels: npt.NDArray[np.int64]
     """Per image, the position of its class."""
     classes: tuple[str, ...]
@@ -46,7 +46,7 @@ class LabelledImages:
 
 
 def load_images(source: ImageSource) -> LabelledImages:
-    """The images of a source, read once per process as long as they do not change.
+    """The images of a source, read once per process as long as the source does not change.
 
     Raises:
         ValueError: they can't be read.

@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from dfz_ray.domains.images.labelled_images import LabelledImages
+    from dfz_ray.domains.image_classification.labelled_images import LabelledImages
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 TEST_FOLDERS = ("test", "val", "valid", "validation")
 SMALLEST_SIDE, LARGEST_SIDE = 8, 64
 LIMIT_BYTES = 2**29
-"""Of decoded pixels: training holds them as float32, four times as much."""
+"""The most bytes of decoded pixels; training holds them as float32, which takes four times as much."""
 
 Classes = Mapping[tuple[str, ...], Sequence[Path]]
-"""The names of the folders from the outermost to the class: its images."""
+"""For each class, by the names of its folders from the outermost on, its images."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder holds, by name alone."""
+    """The files of a folder, by name alone."""
 
     training: Classes
     test: Classes | None
     """The folder's own test part, where it has one."""
     folders: Mapping[Path, int]
-    """Every folder that was read: when its entries last changed, in ns."""
+    """For every folder that was read the time, in ns, at which its entries last changed."""
 
     def is_current(self) -> bool:
-        """No file has come, gone or been renamed since."""
+        """True if no file has come, gone or been renamed since."""
         try:
             return all(path.stat().st_mtime_ns == changed for path, changed in self.folders.items())
         except OSError:
@@ -44,7 +44,7 @@ class Listing:
 
 
 _listings: dict[Path, Listing] = {}
-"""Thousands of tasks name the same folder: its files are listed again only when it has changed."""
+"""By folder. Thousands of tasks name the same one: its files are listed again only when it has changed."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ImageFolder:
 
     @property
     def label(self) -> str:
-        """What the data are called in a task's kind."""
+        """The name of the data in a task's kind."""
         return f"imagefolder {self.path.name}"
 
     def find_classes(self) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ class ImageFolder:
         return listing
 
     def fingerprint(self) -> str:
-        """Changes with the content: a hash of every image's name, size and time of change."""
+        """A hash of every image's name, size and time of change."""
         listing = self.list_files()
         digest = hashlib.sha256()
         for path in _all_files(listing):
@@ -97,7 +97,7 @@ class ImageFolder:
         Raises:
             ValueError: an image can't be decoded, or there are too many.
         """
-        from dfz_ray.domains.images.labelled_images import LabelledImages
+        from dfz_ray.domains.image_classification.labelled_images import LabelledImages
 
         listing = self.list_files()
         names = list(listing.training)
@@ -132,12 +132,12 @@ def _list_folder(root: Path) -> Listing:
 
 
 def _find_images(root: Path, folders: dict[Path, int]) -> Iterator[tuple[tuple[str, ...], tuple[Path, ...]]]:
-    """Every folder below the root that holds images, also behind links; fills `folders` with what was read."""
+    """Every folder below the root that holds images, also behind links; fills `folders` with those that were read."""
     seen: set[tuple[int, int]] = set()
     for name, subfolders, files in os.walk(root, onerror=_refuse_unreadable, followlinks=True):
         folder = Path(name)
         status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+        if (status.st_dev, status.st_ino) in seen:  # a link led back here
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))

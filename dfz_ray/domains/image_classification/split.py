@@ -1,4 +1,4 @@
-"""Training and test images of one task."""
+"""The training and test images of one task."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dfz_ray.domains.images.labelled_images import LabelledImages
+from dfz_ray.domains.image_classification.labelled_images import LabelledImages
 
 Pixels = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 
 class Difficulty(NamedTuple):
-    """How much harder than the plain data a task is."""
+    """A level of difficulty: how much harder a task is than the plain data."""
 
     noise_level: float
     """Standard deviation of the noise on every pixel, training and test alike; white is 1."""
@@ -29,7 +29,7 @@ TEST_SHARE = 0.25
 
 
 def random_stream(seed: int, purpose: str, *key: int) -> np.random.Generator:
-    """A generator of its own for each purpose: what one part of a task draws changes nothing for another."""
+    """A generator for one purpose: the draws of one part of a task change nothing for another part."""
     return np.random.default_rng([seed % 2**64, *purpose.encode(), *key])
 
 
@@ -54,7 +54,7 @@ class ImageSplit:
         return channels, height, width
 
     def take(self, train_images: int | None, test_images: int | None) -> ImageSplit:
-        """The first images of each class, no more than so many in all but one of each class at least; None: all."""
+        """The first images of each class: no more than so many in all, but at least one of each; None: all."""
         return ImageSplit(
             *_take(self.train_pixels, self.train_labels, train_images),
             *_take(self.test_pixels, self.test_labels, test_images),
@@ -74,18 +74,17 @@ def split_images(images: LabelledImages, classes: Sequence[int], difficulty: Dif
     """Divide the images of some classes into training and test images.
 
     Where the source has a test part of its own, that is the test set, so that results can be compared with published
-    ones. Elsewhere a quarter of each class, drawn from the seed, is the test set: results of different seeds then
+    ones. Elsewhere the test set is a quarter of each class, drawn from the seed: results of different seeds then
     differ by all that chance decides, the choice of test images included, so that their spread is an honest error bar
     of the accuracy (Bouthillier et al., 2021, Accounting for Variance in Machine Learning Benchmarks). For one seed,
-    the test images of a class are the same for every model, difficulty and choice of classes, the noise is the
-    same but for its strength, and the training images of a harder task are among those of an easier one: such
-    comparisons are paired.
+    the test images of a class are the same for every model, difficulty and choice of classes, the noise differs only
+    in strength, and the training images of a harder task are among those of an easier one: such comparisons are paired.
 
     Args:
         images: the source's images.
-        classes: positions of the classes to use; labels of the split count along it.
-        difficulty: noise, and share of the training images to use; one image of a class is always used.
-        seed: what the draw depends on.
+        classes: positions of the classes to use; a label of the split is a position in this sequence.
+        difficulty: noise, and share of the training images to use; at least one image of a class is used.
+        seed: of all draws.
 
     Raises:
         ValueError: a class has no image to train on, or no class has one to test on.

@@ -1,0 +1,1 @@
+"""The domain image_classification: a classifier is trained, and measured on images that it has not seen."""
