@@ -11,7 +11,7 @@ import click
 from dfz_ray.cli.run_argument import run_argument
 
 if TYPE_CHECKING:
-    from dfz_ray.journal.audit import Audit
+    from dfz_ray.journal.run_audit import Audit
 
 EXIT_AUDIT_VIOLATION = 4
 
@@ -31,7 +31,7 @@ def audit(folder: Path, as_json: bool) -> int:
 
     Exit codes: 0 there is no violation; 4 there is.
     """
-    from dfz_ray.journal.audit import audit_run
+    from dfz_ray.journal.run_audit import audit_run
 
     found = audit_run(folder)
     if as_json:

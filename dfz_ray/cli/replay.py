@@ -74,8 +74,8 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
 
 def _read(folder: Path, task_id: str) -> tuple[StoredTask, bytes | None, dict[str, bytes]]:
     """The task, the digest that the run has of its result, and the run's files."""
+    from dfz_ray.journal.cancel_requests import unknown_task
     from dfz_ray.journal.reader import JournalReader
-    from dfz_ray.journal.requests import unknown_task
 
     with JournalReader(folder) as journal:
         try:

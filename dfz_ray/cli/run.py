@@ -72,7 +72,7 @@ def run_batch(batch: str, run_dir: str | None, as_json: bool, **options: Any) ->
     """
     from dfz_ray.cli.domain_modules import ship_domain_modules
     from dfz_ray.domains.registry import REGISTRY
-    from dfz_ray.specs.checking import read_batch
+    from dfz_ray.specs.batch_checks import read_batch
 
     ship_domain_modules(options["modules"])
     settings = read_settings(options["config"])

@@ -12,7 +12,7 @@ import click
 
 from dfz_ray.cli.printing import marked
 from dfz_ray.cli.run_argument import run_argument
-from dfz_ray.journal.status import Status, find_status
+from dfz_ray.journal.run_status import RunStatus, find_status
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,7 +71,7 @@ def _print_table(folder: Path, watch: bool) -> None:
     console.print(_table(found, time.time()))
 
 
-def _table(found: Status, now: float) -> Table:
+def _table(found: RunStatus, now: float) -> Table:
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
@@ -88,7 +88,7 @@ def _table(found: Status, now: float) -> Table:
     return table
 
 
-def _where(found: Status, now: float) -> str:
+def _where(found: RunStatus, now: float) -> str:
     """Who works on the run, or what is to be done about it."""
     who = f"process {found.process} on {found.host}" if found.process else "a process that has not told more yet"
     if found.working:
@@ -110,7 +110,7 @@ def _tasks(counts: dict[str, int]) -> str:
     return f"{total:,}: {told} ({100 * ended // total} % ended)"
 
 
-def _rate(found: Status) -> str:
+def _rate(found: RunStatus) -> str:
     rate = "not known yet" if found.tasks_per_s is None else f"{found.tasks_per_s:,.1f} tasks/s"
     return rate if found.left_s is None else f"{rate}, about {describe_s(found.left_s)} left"
 

@@ -14,10 +14,10 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.specs.data_file import read_data
 from dfz_ray.specs.encoding import plain
 from dfz_ray.specs.policy import TIMEOUT_LIMIT_S, Policy
 from dfz_ray.specs.problems import find_problems, show, show_name
-from dfz_ray.specs.reading import read_data
 from dfz_ray.specs.resources import Resources
 
 AUTO: Final = "auto"

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from dfz_ray.errors import JournalDamaged, RunFolderRefused
-from dfz_ray.journal.audit import audit_run
-from dfz_ray.journal.reader import UNREADABLE
+from dfz_ray.journal.journal_file import UNREADABLE
 from dfz_ray.journal.recovery import open_for_work
+from dfz_ray.journal.run_audit import audit_run
 from support.sample_run import INLINE_BYTES, META, check, contents
 
 PAGE_BYTES = 4096

@@ -16,7 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dfz_ray.journal.recovery import open_for_work
-from dfz_ray.journal.writer import ATTEMPT_FAILED, ATTEMPT_LOST, Group
+from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_LOST
+from dfz_ray.journal.writer import Group
 from dfz_ray.protocol.columns import pack
 from support.sample_run import INLINE_BYTES, LARGE, META, attempt, completed, create, failed
 from support.syscall_trace import SYNCS, Call, NoTracing, run_traced

@@ -8,16 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dfz_ray.journal.audit import Audit, audit_run
 from dfz_ray.journal.commit_sums import TABLES
 from dfz_ray.journal.recovery import open_for_work
-from dfz_ray.journal.writer import (
-    ATTEMPT_FAILED,
-    ATTEMPT_LOST,
-    ATTEMPT_SUPERSEDED,
-    Group,
-    JournalWriter,
-)
+from dfz_ray.journal.run_audit import Audit, audit_run
+from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED
+from dfz_ray.journal.writer import Group, JournalWriter
 from dfz_ray.protocol.columns import pack
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.states import State

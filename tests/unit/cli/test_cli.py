@@ -25,11 +25,11 @@ from dfz_ray.cli import COMMANDS, EXIT_BAD_INPUT, SUMMARIES, call, group, main
 from dfz_ray.cli.run_folder import find_run, remember_run
 from dfz_ray.cli.scale import scale
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.journal.cancel_requests import read_requests, resolve
 from dfz_ray.journal.lock import is_held
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import open_for_work
-from dfz_ray.journal.requests import read_requests, resolve
-from dfz_ray.journal.status import Status, write_status
+from dfz_ray.journal.run_status import RunStatus, write_status
 from dfz_ray.journal.writer import Group
 from dfz_ray.specs.settings import read_settings
 
@@ -530,7 +530,7 @@ def test_the_status_of_a_run_at_rest(run: Path, capsys: pytest.CaptureFixture[st
 
 def test_the_status_of_a_run_that_goes_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A run that a live process works on is told as that process tells it, texts of its own as escapes."""
-    told = Status(
+    told = RunStatus(
         run_id="r",
         name=f"demo{EVIL[:-1]}",
         epoch=2,

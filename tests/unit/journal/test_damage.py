@@ -25,8 +25,8 @@ from support.journal_rows import open_tasks
 from support.sample_run import INLINE_BYTES, META, NAMES, OPEN, build, check, completed, contents, create, told
 
 from dfz_ray.errors import DfzError
-from dfz_ray.journal.audit import audit_run
 from dfz_ray.journal.recovery import open_for_work
+from dfz_ray.journal.run_audit import audit_run
 from dfz_ray.journal.writer import Group, JournalWriter
 
 
@@ -113,7 +113,7 @@ def test_the_refusal_of_a_journal_that_was_damaged_at_rest_tells_what_to_do(soun
 
     assert message == (
         f"{folder / 'run.sqlite'} is damaged, and nothing was changed: the file is not the one that was sealed when "
-        f"the run was closed; `dfz audit {folder}` tells more"
+        f"the run was closed; `dfz audit {folder}` shows more"
     )
 
 

@@ -18,8 +18,8 @@ from dfz_ray.errors import EpochSuperseded, JournalDamaged, RunFolderRefused
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.record import Record, TaskError
 from dfz_ray.journal.recovery import open_for_work, read_contents, read_recovered
-from dfz_ray.journal.statements import VERSION
-from dfz_ray.journal.writer import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED, Group, JournalWriter
+from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED, VERSION
+from dfz_ray.journal.writer import Group, JournalWriter
 from dfz_ray.protocol.columns import NO_WORK
 from dfz_ray.specs.encoding import encode
 from dfz_ray.specs.states import STATES, State

@@ -20,7 +20,8 @@ from support.small_run import META, completed, failed, handed_out, make_run, rec
 
 from dfz_ray.errors import JournalDamaged, RunFolderRefused
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.journal.writer import ATTEMPT_FAILED, COLUMN_BYTES, Group, JournalWriter
+from dfz_ray.journal.schema import ATTEMPT_FAILED
+from dfz_ray.journal.writer import COLUMN_BYTES, Group, JournalWriter
 from dfz_ray.specs.encoding import encode
 
 INLINE_BYTES = 100
@@ -233,7 +234,7 @@ def test_a_large_result_that_is_not_what_was_committed_is_told(tmp_path: Path, d
     else:
         file.write_bytes(file.read_bytes()[:-1] + (b"y" if damage == "changed" else b""))
 
-    with pytest.raises(JournalDamaged, match=f"is gone: .*{file.name}" if damage == "missing" else "has changed: "):
+    with pytest.raises(JournalDamaged, match=f"is missing: .*{file.name}" if damage == "missing" else "has changed: "):
         _ = records(tmp_path)[0].result
 
 

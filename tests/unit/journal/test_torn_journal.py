@@ -17,7 +17,7 @@ from support.small_run import completed, make_run, results
 
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.journal.statements import VERSION
+from dfz_ray.journal.schema import VERSION
 from dfz_ray.journal.writer import Group, JournalWriter
 
 
@@ -121,7 +121,7 @@ def test_a_commit_that_was_cut_off_without_a_log_is_rolled_back_by_the_next_writ
     killed = begin_script(f"""
         import os, signal, sqlite3
         from support.small_run import *
-        from dfz_ray.journal.statements import STATEMENTS
+        from dfz_ray.journal.schema import STATEMENTS
         connection = sqlite3.connect({str(run / "run.sqlite")!r}, isolation_level=None)
         connection.execute("PRAGMA cache_size = 1")  # so that pages are written before the end of the commit
         connection.execute("BEGIN IMMEDIATE")

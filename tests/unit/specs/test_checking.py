@@ -22,7 +22,7 @@ from dfz_ray.domains.domain import Domain, Parameters
 from dfz_ray.domains.registry import REGISTRY, Registry
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.batch import Batch
-from dfz_ray.specs.checking import read_batch
+from dfz_ray.specs.batch_checks import read_batch
 from dfz_ray.specs.encoding import DEPTH_LIMIT, decode
 from dfz_ray.specs.policy import Backoff, Policy
 from dfz_ray.specs.resources import Resources
@@ -1180,7 +1180,7 @@ def test_the_quick_way_checks_as_the_other_one(tasks: list[Any]) -> None:
     def read(quick: bool) -> Any:
         with pytest.MonkeyPatch.context() as patch:
             if not quick:
-                patch.setattr("dfz_ray.specs.checking.SIMPLE_KEYS", frozenset())
+                patch.setattr("dfz_ray.specs.batch_checks.SIMPLE_KEYS", frozenset())
             try:
                 return read_batch(tasks, REGISTRY)
             except InvalidInput as error:

@@ -18,7 +18,7 @@ from dfz_ray.domains.domain import Domain, Parameters
 from dfz_ray.domains.registry import Registry
 from dfz_ray.domains.user_domain import domain
 from dfz_ray.errors import InvalidInput
-from dfz_ray.specs.checking import read_batch
+from dfz_ray.specs.batch_checks import read_batch
 from dfz_ray.specs.encoding import decode
 from dfz_ray.specs.input_file import InputFile
 from dfz_ray.specs.resources import Resources
@@ -138,7 +138,7 @@ def read(tasks: list[Any], quick: bool = True, known: int = 10_000) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dfz_ray.specs.parameter_checks.KNOWN_LIMIT", known)
         if not quick:
-            patch.setattr("dfz_ray.specs.checking.SIMPLE_KEYS", frozenset())
+            patch.setattr("dfz_ray.specs.batch_checks.SIMPLE_KEYS", frozenset())
         try:
             return read_batch(tasks, DOMAINS).tasks
         except InvalidInput as error:

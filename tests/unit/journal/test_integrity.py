@@ -8,7 +8,7 @@ import pytest
 from support.damage import assert_refused, copies, damage_by_sql
 from support.sample_run import build, check, told
 
-from dfz_ray.journal.audit import audit_run
+from dfz_ray.journal.run_audit import audit_run
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,7 @@ import pytest
 from support.small_run import completed, failed, make_run
 
 from dfz_ray.errors import InvalidInput, JournalDamaged, RunFolderRefused
-from dfz_ray.journal.audit import audit_run
-from dfz_ray.journal.lock import RunLock
-from dfz_ray.journal.reader import JournalReader
-from dfz_ray.journal.requests import (
+from dfz_ray.journal.cancel_requests import (
     REQUESTS,
     CancelRequest,
     cancel_at_rest,
@@ -26,6 +23,9 @@ from dfz_ray.journal.requests import (
     read_requests,
     resolve,
 )
+from dfz_ray.journal.lock import RunLock
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.run_audit import audit_run
 
 GARBAGE = [
     b"",

@@ -14,13 +14,13 @@ from pydantic import BaseModel, ValidationError
 from dfz_ray.errors import InvalidInput, MissingExtra, Unserializable
 from dfz_ray.garbage import collector_paused
 from dfz_ray.specs.batch import Batch, KnownDomain, KnownDomains
+from dfz_ray.specs.data_file import read_data
 from dfz_ray.specs.encoding import SCALARS, encode
 from dfz_ray.specs.field_checks import ID_LIMIT, FieldChecks, is_clean, path_of
 from dfz_ray.specs.input_file import FileShelf, InputFile
 from dfz_ray.specs.parameter_checks import ParameterChecks
 from dfz_ray.specs.policy import Policy, merge
 from dfz_ray.specs.problems import describe_names, find_problems, nearest, show, show_name
-from dfz_ray.specs.reading import read_data
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.task import SEED_LIMIT, SeedSource, Task, derive_seed
 

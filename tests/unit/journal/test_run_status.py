@@ -18,12 +18,12 @@ from support.small_run import completed, failed, make_run
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.lock import LOCK, RunLock, is_held
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.journal.status import STATUS, Pace, Status, find_status, read_status, write_status
+from dfz_ray.journal.run_status import STATUS, RunStatus, ThroughputMeter, find_status, read_status, write_status
 from dfz_ray.journal.writer import JournalWriter
 from dfz_ray.specs.states import STATES
 
 COUNTS = {"pending": 1, "running": 2, "completed": 3, "failed": 4, "cancelled": 5}
-TOLD = Status(
+TOLD = RunStatus(
     run_id="r",
     name="demo",
     epoch=3,
@@ -66,7 +66,7 @@ NOT_A_STATUS = [
 ]
 
 
-def told_at_the_end(folder: Path) -> Status:
+def told_at_the_end(folder: Path) -> RunStatus:
     """What a manager tells after its last commit."""
     with JournalReader(folder) as journal:
         return dataclasses.replace(TOLD, working=False, commits=journal.commits(), counts=COUNTS)
@@ -216,8 +216,8 @@ def test_a_folder_without_a_run_has_no_status(tmp_path: Path) -> None:
 # --- the pace ---------------------------------------------------------------------------------------------------------
 
 
-def pace_of(*points: tuple[float, int]) -> Pace:
-    pace = Pace()
+def pace_of(*points: tuple[float, int]) -> ThroughputMeter:
+    pace = ThroughputMeter()
     for now, ended in points:
         pace.note(now, ended)
     return pace
@@ -237,7 +237,7 @@ def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
 
 def test_too_little_is_known_at_first() -> None:
     """No rate is told before a second has passed, and no time left before a task has ended."""
-    assert (Pace().tasks_per_s, Pace().left_s(1)) == (None, None)
+    assert (ThroughputMeter().tasks_per_s, ThroughputMeter().left_s(1)) == (None, None)
     assert (pace_of((0, 0), (0.5, 7)).tasks_per_s, pace_of((0, 0), (0.5, 7)).left_s(7)) == (None, None)
     assert (pace_of((0, 0), (5, 0)).tasks_per_s, pace_of((0, 0), (5, 0)).left_s(7)) == (0.0, None)
 
@@ -258,11 +258,11 @@ def test_what_ended_before_is_no_pace() -> None:
 @given(st.lists(st.tuples(st.floats(0.001, 30), st.integers(0, 10**6)), max_size=60), st.integers(0, 10**6))
 def test_a_pace_is_a_number_that_can_be_shown(steps: list[tuple[float, int]], open_tasks: int) -> None:
     """Whatever ends when, rate and time left are finite and not negative, and no more is kept than is needed."""
-    now, ended, pace = 0.0, 0, Pace()
+    now, ended, pace = 0.0, 0, ThroughputMeter()
     for seconds, more in steps:
         now, ended = now + seconds, ended + more
         pace.note(now, ended)
         told: list[Any] = [pace.tasks_per_s, pace.left_s(open_tasks)]
         assert all(value is None or 0 <= value < float("inf") for value in told)
         times = [time for time, _ in pace._recent]
-        assert times[1:2] == [] or times[1] > now - Pace.WINDOW_S
+        assert times[1:2] == [] or times[1] > now - ThroughputMeter.WINDOW_S

@@ -32,11 +32,12 @@ from support.sample_run import (
 from dfz_ray.cli import call
 from dfz_ray.cli.audit import EXIT_AUDIT_VIOLATION, audit
 from dfz_ray.errors import JournalDamaged
-from dfz_ray.journal.audit import MOST_TOLD, audit_run
 from dfz_ray.journal.lock import RunLock
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import open_for_work
-from dfz_ray.journal.writer import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED, Group
+from dfz_ray.journal.run_audit import MOST_SHOWN, audit_run
+from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED
+from dfz_ray.journal.writer import Group
 from dfz_ray.protocol.columns import pack
 from dfz_ray.specs.policy import Policy
 
@@ -371,8 +372,8 @@ def test_not_every_violation_is_told(tmp_path: Path) -> None:
 
     (found,) = told(audit_run(tmp_path)).values()
 
-    assert len(found) == MOST_TOLD + 1
-    assert found[-1] == f"and {100 - MOST_TOLD} more"
+    assert len(found) == MOST_SHOWN + 1
+    assert found[-1] == f"and {100 - MOST_SHOWN} more"
 
 
 # --- acknowledged commits ---------------------------------------------------------------------------------------------
@@ -390,7 +391,7 @@ def test_commits_that_were_acknowledged_must_be_there(tmp_path: Path, told_more:
 
     if not ok:
         (text,) = told(audit_run(tmp_path))["commits"]
-        assert text == "acknowledged commits are missing: status.json tells of 4, the journal has 3"
+        assert text == "acknowledged commits are missing: status.json reports 4, the journal has 3"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"commits": "many"}', b'{"commits": null}', b"\xff"])
@@ -431,7 +432,7 @@ def test_the_command_names_the_violations(tmp_path: Path, capsys: pytest.Capture
 
     assert dfz_audit(str(tmp_path)) == EXIT_AUDIT_VIOLATION == 4
 
-    assert f"violation: results: the file of a result is gone: {file}" in capsys.readouterr().out
+    assert f"violation: results: the file of a result is missing: {file}" in capsys.readouterr().out
 
 
 def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
