@@ -214,7 +214,7 @@ def test_one_byte_of_the_log_of_a_crashed_run_is_noticed(crashed: Path, tmp_path
         flip(folder / "run.sqlite-wal", at, bits)
         assert any("acknowledged commits are missing" in text for text in told(audit_run(folder))["commits"])
         assert check(folder)
-        assert "acknowledged commits are missing: status.json tells of 8, the journal has " in assert_refused(folder)
+        assert "acknowledged commits are missing: status.json reports 8, the journal has " in assert_refused(folder)
 
 
 def test_a_log_that_is_gone_is_noticed(crashed: Path, tmp_path: Path) -> None:

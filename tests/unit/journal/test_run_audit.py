@@ -105,7 +105,7 @@ def test_a_run_that_was_killed_is_sound(tmp_path: Path) -> None:
     assert both_say_ok(tmp_path / "dead")
     assert looked_at(tmp_path / "dead")["conservation"]["completed"] == 1
     (notice,) = audit_run(tmp_path / "dead").checks[0].notices
-    assert notice == "the run has not been closed: it is worked on, or was killed"
+    assert notice == "the run has not been closed: a process works on it, or was killed"
 
 
 def test_a_run_without_a_log_that_was_killed_in_a_commit_is_sound(tmp_path: Path) -> None:
@@ -272,9 +272,9 @@ def unlikely_histories() -> Iterator[tuple[str, Group, str, str]]:
         return attempt(0, chunk, ATTEMPT_FAILED, "exception", charged)
 
     late = (0, 10, ATTEMPT_SUPERSEDED, 1, 1.0, 2.0, 0.1, None, None)
-    yield "not retried", own(error(), done=10), "attempts", "chunk 0 was the last one"
-    yield "free error", own(error(charged=False), done=10), "attempts", "chunk 0 was the last one"
-    yield "left open", own(error()), "attempts", "chunk 0 was the last one"
+    yield "not retried", own(error(), done=10), "attempts", "chunk 0 should have been the last one"
+    yield "free error", own(error(charged=False), done=10), "attempts", "chunk 0 should have been the last one"
+    yield "left open", own(error()), "attempts", "chunk 0 should have been the last one"
     crashes = [crash(chunk) for chunk in (0, 10, 11, 12)]
     yield "too many", own(*crashes, outcome=failed(0, "worker_crashed")), "attempts", "4 attempts are charged to it, of"
     yield "charged late", own(late, done=0), "attempts", "is charged, but superseded"
@@ -341,7 +341,7 @@ def unlikely_columns() -> Iterator[tuple[str, Group, str, str]]:
     strange = Group(chunks=[(20, 1, 0, 1.0, pack([0, 5]))])
     yield "no such task", strange, "attempts", "chunk 20 has a task that was not submitted"
     torn = Group(chunks=[(20, 1, 0, 1.0, b"\x92\x00")])
-    yield "no list", torn, "attempts", "it can't be read to its end"
+    yield "no list", torn, "attempts", "it can't be read to the end"
 
 
 IMPOSSIBLE = [*unlikely_histories(), *unlikely_columns()]
