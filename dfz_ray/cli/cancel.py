@@ -63,7 +63,7 @@ def _check(task_ids: tuple[str, ...], batches: tuple[str, ...], whole_run: bool)
 
 
 def _cancel(folder: Path, request: CancelRequest) -> None:
-    """Let it be done by the process that works on the run; where there is none, or it ends meanwhile, do it."""
+    """Ask the process that works on the run. If there is none, or it ends meanwhile, cancel the tasks here."""
     from dfz_ray.journal.cancel_requests import cancel_at_rest
 
     while True:
@@ -79,7 +79,7 @@ def _cancel(folder: Path, request: CancelRequest) -> None:
 
 
 def _ask_manager(folder: Path, request: CancelRequest) -> bool:
-    """File the request and wait; False where the process that works on the run ended before it met it."""
+    """File the request and wait. Returns False if the process that works on the run ended without carrying it out."""
     from dfz_ray.journal.cancel_requests import file_request
 
     path = file_request(folder, request)
@@ -96,7 +96,7 @@ def _ask_manager(folder: Path, request: CancelRequest) -> bool:
 
 
 def _withdraw(path: Path) -> bool:
-    """Take a request back; False where it has been met."""
+    """Take a request back. Returns False if it has been carried out."""
     try:
         path.unlink()
     except FileNotFoundError:

@@ -13,14 +13,15 @@ import click
 from dfz_ray.cli.printing import marked
 from dfz_ray.cli.run_argument import run_argument
 from dfz_ray.journal.run_status import RunStatus, find_status
+from dfz_ray.specs.states import FINAL
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 REFRESH_S = 1.0
-"""The manager tells where the run stands once a second."""
+"""The manager writes the status once a second."""
 SILENCE_S = 10.0
-"""A manager that has said nothing for so long is worth a notice."""
+"""A manager that has written no status for so long is worth a notice."""
 
 
 @click.command("status")
@@ -28,7 +29,7 @@ SILENCE_S = 10.0
 @click.option("--watch", is_flag=True, help="Show it anew each second, until no process works on the run any more.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --watch one a line each second.")
 def status(folder: Path, watch: bool, as_json: bool) -> int:
-    """Show where RUN, a run folder or `last`, stands: also while it goes on, which costs it nothing. Examples:
+    """Show the progress of RUN, a run folder or `last`, also while it goes on, which costs the run nothing. Examples:
 
     \b
         dfz status last
@@ -65,7 +66,7 @@ def _print_table(folder: Path, watch: bool) -> None:
                 found = find_status(folder)
                 live.update(_table(found, time.time()), refresh=True)
         return
-    while watch and found.working:  # what is no terminal gets the last word alone
+    while watch and found.working:  # a pipe or a file gets the last status only
         time.sleep(REFRESH_S)
         found = find_status(folder)
     console.print(_table(found, time.time()))
@@ -89,8 +90,8 @@ def _table(found: RunStatus, now: float) -> Table:
 
 
 def _where(found: RunStatus, now: float) -> str:
-    """Who works on the run, or what is to be done about it."""
-    who = f"process {found.process} on {found.host}" if found.process else "a process that has not told more yet"
+    """The process that works on the run; without one, how to resume the run."""
+    who = f"process {found.process} on {found.host}" if found.process else "a process without a status yet"
     if found.working:
         silent = f", silent for {describe_s(now - found.updated_at)}" if now - found.updated_at > SILENCE_S else ""
         return who + silent
@@ -103,11 +104,11 @@ def _where(found: RunStatus, now: float) -> str:
 
 def _tasks(counts: dict[str, int]) -> str:
     total = sum(counts.values())
-    told = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
     if not total:
         return "none"
-    ended = total - counts["pending"] - counts["running"]
-    return f"{total:,}: {told} ({100 * ended // total} % ended)"
+    ended = sum(counts[state.label] for state in FINAL)
+    listed = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
+    return f"{total:,}: {listed} ({100 * ended // total} % ended)"
 
 
 def _rate(found: RunStatus) -> str:
@@ -116,7 +117,7 @@ def _rate(found: RunStatus) -> str:
 
 
 def describe_s(seconds: float) -> str:
-    """A time in a few words, e.g. `3.5 min`."""
+    """A duration in a few words, e.g. `3.5 min`."""
     for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -21,8 +21,8 @@ import pytest
 from support.journal_rows import open_tasks, together
 from support.small_run import cancelled, completed, failed, make_run
 
-from dfz_ray.cli import COMMANDS, EXIT_BAD_INPUT, SUMMARIES, call, group, main
-from dfz_ray.cli.run_folder import find_run, remember_run
+from dfz_ray.cli import COMMANDS, EXIT_BAD_INPUT, call, group, main
+from dfz_ray.cli.run_argument import find_run, remember_run
 from dfz_ray.cli.scale import scale
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.journal.cancel_requests import read_requests, resolve
@@ -115,8 +115,7 @@ def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert dfz("--help") == 0
 
     told = " ".join(capsys.readouterr().out.split())
-    assert SUMMARIES.keys() == COMMANDS.keys()
-    assert all(f"{name} {summary}" in told for name, summary in SUMMARIES.items())
+    assert all(f"{name} {summary}" in told for name, (_, summary) in COMMANDS.items())
     assert "Exit codes: 0 all completed; 1 some failed; 2 bad usage or input, nothing started;" in told
     assert "4 audit violation; 130 interrupted." in told
     assert [words[1] for words in examples_in(group.help or "")] == ["run", "status", "results", "scale"]
