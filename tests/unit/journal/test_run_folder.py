@@ -12,7 +12,9 @@ import stat
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.journal_rows import completion, together
@@ -72,17 +74,19 @@ def test_commits_between_the_tables_that_a_reader_reads_do_not_tear_its_records(
     writer = make_run(tmp_path, [str(number) for number in range(100)])
     numbers = itertools.count()
 
-    def fail_another(statement: str) -> None:
-        number = next(numbers)
-        group = failed(number, "exception", "no")
-        group.chunks.append(handed_out(number, number))
-        group.attempts.append((number, number, ATTEMPT_FAILED, 1, 1.0, 2.0, 0.5, "exception", None))
-        writer.commit(group)
+    class DisturbedReader(JournalReader):
+        """Another task fails before each statement reads anything."""
 
-    with JournalReader(tmp_path) as journal:
-        journal._connection.set_trace_callback(fail_another)  # which is called before a statement reads anything
+        def query(self, statement: str, values: tuple[Any, ...] = ()) -> Iterator[Any]:
+            number = next(numbers)
+            group = failed(number, "exception", "no")
+            group.chunks.append(handed_out(number, number))
+            group.attempts.append((number, number, ATTEMPT_FAILED, 1, 1.0, 2.0, 0.5, "exception", None))
+            writer.commit(group)
+            return super().query(statement, values)
+
+    with DisturbedReader(tmp_path) as journal:
         found = list(journal.records())
-        journal._connection.set_trace_callback(None)
 
     assert next(numbers) > 5
     kinds = {(record.status, record.attempts, record.start_time, record.node) for record in found}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import stat
 import threading
 from pathlib import Path
@@ -213,56 +214,61 @@ def test_a_folder_without_a_run_has_no_status(tmp_path: Path) -> None:
         find_status(tmp_path)
 
 
-# --- the pace ---------------------------------------------------------------------------------------------------------
+# --- the rate ---------------------------------------------------------------------------------------------------------
 
 
-def pace_of(*points: tuple[float, int]) -> ThroughputMeter:
-    pace = ThroughputMeter()
+def meter_of(*points: tuple[float, int]) -> ThroughputMeter:
+    meter = ThroughputMeter()
     for now, ended in points:
-        pace.note(now, ended)
-    return pace
+        meter.note(now, ended)
+    return meter
 
 
 def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
     """A run that has become ten times as fast shows its new rate ten seconds later, and its old one no more."""
-    pace = pace_of(*((second, 10 * second) for second in range(100)))
-    assert pace.tasks_per_s == pytest.approx(10)
+    meter = meter_of(*((second, 10 * second) for second in range(100)))
+    assert meter.tasks_per_s == pytest.approx(10)
 
     for second in range(1, 11):
-        pace.note(99 + second, 990 + 100 * second)
+        meter.note(99 + second, 990 + 100 * second)
 
-    assert pace.tasks_per_s == pytest.approx(100)
-    assert pace.left_s(500) == pytest.approx(5)
+    assert meter.tasks_per_s == pytest.approx(100)
+    assert meter.left_s(500) == pytest.approx(5)
 
 
 def test_too_little_is_known_at_first() -> None:
     """No rate is told before a second has passed, and no time left before a task has ended."""
     assert (ThroughputMeter().tasks_per_s, ThroughputMeter().left_s(1)) == (None, None)
-    assert (pace_of((0, 0), (0.5, 7)).tasks_per_s, pace_of((0, 0), (0.5, 7)).left_s(7)) == (None, None)
-    assert (pace_of((0, 0), (5, 0)).tasks_per_s, pace_of((0, 0), (5, 0)).left_s(7)) == (0.0, None)
+    assert (meter_of((0, 0), (0.5, 7)).tasks_per_s, meter_of((0, 0), (0.5, 7)).left_s(7)) == (None, None)
+    assert (meter_of((0, 0), (5, 0)).tasks_per_s, meter_of((0, 0), (5, 0)).left_s(7)) == (0.0, None)
 
 
 def test_long_tasks_are_judged_over_the_whole_run() -> None:
     """Where hardly any task ended lately, the time left follows from all that have ended, and does not jump."""
-    pace = pace_of(*((second, second // 60) for second in range(601)))
+    meter = meter_of(*((second, second // 60) for second in range(601)))
 
-    assert pace.left_s(10) == pytest.approx(600)
-    assert pace.tasks_per_s == pytest.approx(0.1)
+    assert meter.left_s(10) == pytest.approx(600)
+    assert meter.tasks_per_s == pytest.approx(0.1)
 
 
-def test_what_ended_before_is_no_pace() -> None:
+def test_what_ended_before_gives_no_rate() -> None:
     """A run that goes on does not count what had ended when it was opened."""
-    assert pace_of((0, 1_000_000), (10, 1_000_020)).tasks_per_s == pytest.approx(2)
+    assert meter_of((0, 1_000_000), (10, 1_000_020)).tasks_per_s == pytest.approx(2)
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 30), st.integers(0, 10**6)), max_size=60), st.integers(0, 10**6))
-def test_a_pace_is_a_number_that_can_be_shown(steps: list[tuple[float, int]], open_tasks: int) -> None:
-    """Whatever ends when, rate and time left are finite and not negative, and no more is kept than is needed."""
-    now, ended, pace = 0.0, 0, ThroughputMeter()
+def test_a_rate_is_a_number_that_can_be_shown(steps: list[tuple[float, int]], open_tasks: int) -> None:
+    """Whatever ends when, rate and time left are finite and not negative."""
+    now, ended, meter = 0.0, 0, ThroughputMeter()
     for seconds, more in steps:
         now, ended = now + seconds, ended + more
-        pace.note(now, ended)
-        told: list[Any] = [pace.tasks_per_s, pace.left_s(open_tasks)]
+        meter.note(now, ended)
+        told: list[Any] = [meter.tasks_per_s, meter.left_s(open_tasks)]
         assert all(value is None or 0 <= value < float("inf") for value in told)
-        times = [time for time, _ in pace._recent]
-        assert times[1:2] == [] or times[1] > now - ThroughputMeter.WINDOW_S
+
+
+def test_a_long_run_takes_no_more_memory() -> None:
+    """However long a run takes, no more is kept than the last ten seconds need."""
+    short, long = (meter_of(*((second, second) for second in range(1000, 1000 + count))) for count in (12, 10_000))
+
+    assert len(pickle.dumps(long)) <= len(pickle.dumps(short))
