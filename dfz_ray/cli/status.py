@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,16 +38,18 @@ def status(folder: Path, watch: bool, as_json: bool) -> int:
         dfz status last --json
     """
     if as_json:
-        _print_json(folder, watch)
+        for found in _follow(folder, watch):
+            click.echo(json.dumps(dataclasses.asdict(found)))
     else:
         _print_table(folder, watch)
     return 0
 
 
-def _print_json(folder: Path, watch: bool) -> None:
+def _follow(folder: Path, watch: bool) -> Iterator[RunStatus]:
+    """The status now; with `watch` again each second, until no process works on the run."""
     while True:
         found = find_status(folder)
-        click.echo(json.dumps(dataclasses.asdict(found)))
+        yield found
         if not (watch and found.working):
             return
         time.sleep(REFRESH_S)
@@ -56,20 +59,15 @@ def _print_table(folder: Path, watch: bool) -> None:
     from rich.console import Console
 
     console = Console(emoji=False, highlight=False)
-    found = find_status(folder)
     if watch and console.is_terminal:
         from rich.live import Live
 
-        with Live(_table(found, time.time()), console=console, auto_refresh=False) as live:
-            while found.working:
-                time.sleep(REFRESH_S)
-                found = find_status(folder)
+        with Live(console=console, auto_refresh=False) as live:
+            for found in _follow(folder, watch):
                 live.update(_table(found, time.time()), refresh=True)
-        return
-    while watch and found.working:  # a pipe or a file gets the last status only
-        time.sleep(REFRESH_S)
-        found = find_status(folder)
-    console.print(_table(found, time.time()))
+    else:
+        *_, last = _follow(folder, watch)  # a pipe or a file gets the last status only
+        console.print(_table(last, time.time()))
 
 
 def _table(found: RunStatus, now: float) -> Table:

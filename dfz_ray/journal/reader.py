@@ -63,8 +63,8 @@ class JournalReader:
     def counts(self) -> dict[str, int]:
         """Tasks per state. Every open task counts as pending, for only the manager knows which ones run."""
         with self._one_moment():
-            final = list(next(self.query("count_outcomes")))
-            return dict(zip(STATES, [self.count_tasks() - sum(final), 0, *final], strict=True))
+            ended = next(self.query("count_outcomes"))
+            return dict(zip(STATES, [self.count_tasks() - sum(ended), 0, *ended], strict=True))
 
     def count_tasks(self) -> int:
         """The number of tasks."""

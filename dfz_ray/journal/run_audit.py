@@ -266,7 +266,7 @@ def _check_results(snapshot: RunSnapshot, findings: _Findings) -> None:
     results = snapshot.folder.results
     there = {path.name for path in results.iterdir()} if results.is_dir() else set()
     names = set()
-    for (column,) in snapshot.query("read_result_columns"):
+    for _, column in snapshot.query("read_results"):
         for stored in unpack(column):
             if isinstance(stored, str):
                 names.add(stored)

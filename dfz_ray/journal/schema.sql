@@ -395,7 +395,7 @@ SELECT task, state, reason, message, traceback FROM outcomes WHERE state <> 2 OR
 SELECT chunk, tasks, times, digests FROM completions ORDER BY chunk;
 
 -- name: read_results
-SELECT chunk, results FROM completions;
+SELECT chunk, results FROM completions ORDER BY chunk;
 
 -- name: read_chunk_results
 SELECT results FROM completions WHERE chunk = ?;
@@ -436,9 +436,6 @@ SELECT chunk, json_group_array(task) FROM attempts GROUP BY chunk;
 -- name: read_chunk_lists
 SELECT chunks.chunk, chunks.tasks, completions.tasks FROM chunks LEFT JOIN completions USING (chunk)
 ORDER BY chunks.chunk;
-
--- name: read_result_columns
-SELECT results FROM completions ORDER BY chunk;
 
 -- name: read_strays
 SELECT 'the block that begins with task ' || first || ' is of the unknown batch ' || batch
