@@ -1,4 +1,4 @@
-"""Inputs for batches: builders of small ones, the forms that each can be given in, and what is said against them."""
+"""Batches as input: builders of small ones, the forms that each can be given in, and their refusals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Anything(Parameters):
 
 
 class Unprintable:
-    """What a user's object may do to those who look at it."""
+    """A user's object that raises whenever it is to be shown."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no")
@@ -38,7 +38,7 @@ class Unprintable:
 
 
 class Case(NamedTuple):
-    """An input and all that is wrong with it: the path, what is found there, and a part of what is expected."""
+    """An input and its problems: the path, the value found, and a part of the values expected."""
 
     name: str
     data: Any
@@ -46,7 +46,7 @@ class Case(NamedTuple):
 
 
 def case(name: str, data: Any, where: str, found: str, expected: str) -> Case:
-    """An input of which one thing is wrong."""
+    """An input with one problem."""
     return Case(name, data, [(where, found, expected)])
 
 
@@ -147,7 +147,7 @@ def forms_of(data: Any) -> Iterator[str]:
 
 
 def refusal(source: Any, **options: Any) -> InvalidInput:
-    """What is said against a batch."""
+    """The error that a batch is refused with."""
     with pytest.raises(InvalidInput) as caught:
         read_batch(source, Registry(), **options)
     return caught.value
@@ -168,7 +168,7 @@ def assert_readable(error: InvalidInput) -> None:
 
 
 def assert_told(error: InvalidInput, problems: list[tuple[str, str, str]]) -> None:
-    """Exactly these problems are told, in this order, each in one readable line."""
+    """The error has exactly these problems, in this order, each in one readable line."""
     assert [problem.where for problem in error.problems] == [where for where, _, _ in problems]
     for problem, (_, found, expected) in zip(error.problems, problems, strict=True):
         assert problem.found == found

@@ -34,7 +34,7 @@ MODULES = {
 
 
 EVIL = "\x1b]0;evil\x07\x9b2J[red]\u202e\ud800"
-"""What would set a terminal's title, clear it, colour it, turn its text round, or break its encoding."""
+"""A text that would set a terminal's title, clear it, colour it, reverse its text, or break its encoding."""
 
 
 def dfz(*arguments: str, command: click.Command = group) -> int:
@@ -43,7 +43,7 @@ def dfz(*arguments: str, command: click.Command = group) -> int:
 
 
 def entries(folder: Path) -> set[str]:
-    """All that lies in a folder, but for what Python leaves beside a module."""
+    """The files of a folder, without Python's caches."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if "__pycache__" not in path.parts}
 
 
@@ -60,7 +60,7 @@ def children_of_session(session: int) -> list[psutil.Process]:
 
 
 def run_program(*arguments: str, **options: Any) -> tuple[int, str, str, list[psutil.Process]]:
-    """Exit code, output, errors and what is left running of `python -m dfz_ray`, in a session of its own."""
+    """Run `python -m dfz_ray` in a session of its own. Returns exit code, output, errors and processes left behind."""
     process = subprocess.Popen(
         [sys.executable, "-m", "dfz_ray", *arguments],
         stdout=subprocess.PIPE,
@@ -74,7 +74,7 @@ def run_program(*arguments: str, **options: Any) -> tuple[int, str, str, list[ps
 
 
 def manage(folder: Path, ended: threading.Event) -> None:
-    """Work on a run as a manager does with regard to requests, until it is told to end."""
+    """Work on a run, and carry out requests as a manager does, until the event is set."""
     opened = open_for_work(folder, {})
     numbers = iter(range(100))
     due = set(open_tasks(opened.recovered))

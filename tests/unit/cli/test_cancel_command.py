@@ -43,7 +43,7 @@ def test_cancelling(
 
 
 def test_a_process_that_dies_before_it_cancels(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the process that was asked ends before it has cancelled, it is done all the same."""
+    """If the process that was asked ends before it has cancelled, the command cancels by itself."""
     with held(run) as worker:
         killer = threading.Thread(target=lambda: (wait_for(lambda: read_requests(run)), worker.kill()))
         killer.start()

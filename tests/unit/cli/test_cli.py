@@ -1,4 +1,4 @@
-"""The command line: what it teaches, what it refuses, and that a refusal starts nothing."""
+"""The command line: its help, its refusals, and that a refusal starts nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def examples_in(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_teaches(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The help of each command says what it does, explains every option, and shows examples that would be accepted."""
+    """The help of each command describes it, explains every option, and shows examples that would be accepted."""
     assert dfz(name, "--help") == dfz(name, "-h") == 0
 
     command, told = command_of(name), capsys.readouterr().out
@@ -49,7 +49,7 @@ def test_help_teaches(name: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
-    """`dfz --help` lists every command in a sentence, shows examples, and tells the exit codes."""
+    """`dfz --help` describes every command in a sentence, shows examples, and lists the exit codes."""
     assert dfz("--help") == 0
 
     told = " ".join(capsys.readouterr().out.split())
@@ -60,7 +60,7 @@ def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """`dfz --version` says which one it is."""
+    """`dfz --version` prints the version."""
     assert dfz("--version") == 0
     assert "0." in capsys.readouterr().out
 
@@ -150,7 +150,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSALS, ids=[" ".join(words) for words, _ in REFUSALS])
 def test_refused(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is wrong on the command line is told in one message with exit code 2, and nothing has been started."""
+    """A wrong command line is refused in one message with exit code 2, and nothing is started."""
     before = entries(tmp_path)
 
     code = dfz(*arguments)
@@ -164,7 +164,7 @@ def test_refused(arguments: list[str], message: str, tmp_path: Path, capsys: pyt
 
 
 def test_all_problems_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Everything that is wrong with a command line, or with a batch, is told in one go."""
+    """All problems of a command line or a batch are reported at once."""
     (tmp_path / "wrong.yaml").write_text("seed: -1\ntasks: [{domain: maz}, {domain: maze, id: 3}]\n")
 
     codes = dfz("scale", "--max-workers", "1", "--workers", "2", "--count", "3"), dfz("run", "wrong.yaml")
@@ -184,7 +184,7 @@ def test_all_problems_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path
 
 
 def test_the_main_job_is_the_same_program(capsys: pytest.CaptureFixture[str]) -> None:
-    """benchmarks/scale.py refuses what `dfz scale` refuses, in the same words."""
+    """benchmarks/scale.py refuses the same as `dfz scale`, in the same words."""
     assert dfz("--domain", "maz", command=scale) == dfz("scale", "--domain", "maz") == EXIT_BAD_INPUT
 
     one, other = capsys.readouterr().err.splitlines()
@@ -245,7 +245,7 @@ def test_main_ends_the_program() -> None:
 
 
 def test_a_reader_that_goes_away() -> None:
-    """Output that nobody reads to its end is no reason for a traceback."""
+    """Output that nobody reads to the end causes no traceback."""
     with subprocess.Popen(
         [sys.executable, "-m", "dfz_ray", "domains", "maze", "--json"],
         stdout=subprocess.PIPE,

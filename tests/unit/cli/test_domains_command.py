@@ -25,7 +25,7 @@ def coin(flips: int = 10, sides: list = ["[red]"], toss: Callable = None, rest: 
 
 
 def test_domains_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    """`dfz domains` lists what can be run, and with a name its parameters with their meaning."""
+    """`dfz domains` lists the domains; with a name it lists the domain's parameters with their meaning."""
     assert dfz("domains") == dfz("domains", "maze") == 0
 
     told = capsys.readouterr().out

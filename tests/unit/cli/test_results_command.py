@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def test_results_of_a_run_that_goes_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Results can be read while the run is worked on: what has not ended is pending."""
+    """Results can be read while a process works on the run: open tasks are pending."""
     with managed(run):
         assert dfz("results", str(run), "--json") == dfz("results", "last", "--state", "pending") == 0
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def test_the_status_of_a_run_at_rest(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run that nobody works on is told so, with what is committed, and how it goes on."""
+    """The status of a run at rest says so, with its commits, and how to resume it."""
     assert dfz("status", "last") == dfz("status", str(run), "--watch") == dfz("status", "last", "--json") == 0
 
     *lines, last = capsys.readouterr().out.splitlines()
@@ -31,7 +31,7 @@ def test_the_status_of_a_run_at_rest(run: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_the_status_of_a_run_that_goes_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run that a live process works on is told as that process tells it, texts of its own as escapes."""
+    """The status of a run at work is the one that its process writes, with control characters as escapes."""
     told = RunStatus(
         run_id="r",
         name=f"demo{EVIL[:-1]}",
@@ -68,7 +68,7 @@ def test_the_status_of_a_run_that_goes_on(run: Path, capsys: pytest.CaptureFixtu
 
 
 def test_watching_ends_with_the_work(run: Path) -> None:
-    """`--watch` tells where the run stands until no process works on it any more, and ends well."""
+    """`--watch` shows the status until no process works on the run any more, and ends with 0."""
     with held(run) as worker, started("status", "last", "--watch", "--json") as watching:
         first = json.loads(watching.stdout.readline())
         worker.kill()
@@ -89,7 +89,7 @@ def test_watching_ends_with_an_interrupt(run: Path) -> None:
 
 
 def test_status_starts_fast(run: Path) -> None:
-    """The status of a run folder is told without loading what checks settings and batches, or computes."""
+    """The status of a run folder is shown without loading the libraries that check settings and batches, or compute."""
     program = (
         "import sys\nfrom dfz_ray.cli import call, group\n"
         f"assert call(group, ['status', {str(run)!r}]) == 0\n"

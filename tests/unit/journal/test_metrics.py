@@ -99,7 +99,7 @@ def test_four_slots_of_which_half_the_time_is_used() -> None:
 
 
 def test_a_failed_execution_is_busy_time_but_no_throughput() -> None:
-    """What a failed task used counts as use of its slot; throughput counts completed tasks only."""
+    """The time of a failed task counts as use of its slot; throughput counts completed tasks only."""
     metrics = compute_metrics([(0.0, 1.0), (1.0, 2.0)], COUNTS | {"completed": 1, "failed": 1}, 1)
 
     assert (metrics["utilization"], metrics["throughput"]) == (1.0, 0.5)

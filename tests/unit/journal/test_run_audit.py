@@ -1,4 +1,4 @@
-"""The audit: what a journal proves, and that a second checker, which shares no code with it, agrees."""
+"""The audit of a run, and a second checker, which shares no code with it and must agree."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def files_of(folder: Path) -> dict[Path, bytes]:
 
 
 def test_the_audit_tells_what_it_looked_at(tmp_path: Path) -> None:
-    """The audit of a sound run has no violation, and tells how much of everything there was to look at."""
+    """The audit of a sound run has no violation, and reports how much data each check covered."""
     build(tmp_path)
 
     found = looked_at(tmp_path)
@@ -94,7 +94,7 @@ def test_a_new_run_is_sound(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_is_sound(tmp_path: Path) -> None:
-    """A run whose process died is audited with what its log holds; that it was not closed is no violation."""
+    """A run whose process died is audited with its log; that it was not closed is no violation."""
     writer = create(tmp_path / "alive")
     writer.commit(Group(completions=[completed(0, 1)]))
     (tmp_path / "dead").mkdir()
@@ -147,7 +147,7 @@ def test_a_run_at_work_without_a_log_is_not_held_up(tmp_path: Path) -> None:
 
 
 def test_a_run_at_work_is_audited_as_it_is_at_one_moment(tmp_path: Path) -> None:
-    """While commits go on, an audit sees one moment: nothing is missing, and nothing is there without what it needs."""
+    """While commits go on, an audit sees one moment: no row is missing, and none refers to a missing one."""
     tasks = 2000
     writer = create(tmp_path, tasks)
     (tmp_path / "status.json").write_text(json.dumps({"commits": writer.commits}))
@@ -220,7 +220,7 @@ def test_what_a_policy_allows_is_explained(tmp_path: Path) -> None:
 
 
 def test_a_task_that_was_reopened_has_all_its_attempts_anew(tmp_path: Path) -> None:
-    """Attempts of before a task was reopened are not counted against what the policy allows it now."""
+    """Attempts from before a task was reopened do not count against its policy."""
     create(tmp_path, 1).close()
     for epoch in (2, 3, 4):
         lock, writer, recovered = open_for_work(tmp_path, META, INLINE_BYTES, retry_failed=True, durable=False)
@@ -263,7 +263,7 @@ def own(*attempts: tuple[Any, ...], outcome: tuple[Any, ...] | None = None, done
 
 
 def unlikely_histories() -> Iterator[tuple[str, Group, str, str]]:
-    """A name, what is committed to a run of waiting tasks, the check that finds it, and a part of what that says."""
+    """A name, a group to commit to a run of waiting tasks, the check that finds it, and a part of its message."""
 
     def crash(chunk: int = 0, charged: bool = True) -> tuple[Any, ...]:
         return attempt(0, chunk, ATTEMPT_LOST, "worker_crashed", charged)
@@ -294,7 +294,7 @@ def unlikely_histories() -> Iterator[tuple[str, Group, str, str]]:
 
 
 def unlikely_columns() -> Iterator[tuple[str, Group, str, str]]:
-    """The same, of tasks and of what completed."""
+    """The same for columns of tasks and of completions."""
 
     def done(at: int, value: bytes) -> Group:
         return Group(completions=[(*whole[:at], value, *whole[at + 1 :])])
@@ -351,7 +351,7 @@ IMPOSSIBLE = [*unlikely_histories(), *unlikely_columns()]
     ("group", "where", "what"), [case[1:] for case in IMPOSSIBLE], ids=[case[0] for case in IMPOSSIBLE]
 )
 def test_what_cannot_have_come_about_is_told(tmp_path: Path, group: Group, where: str, what: str) -> None:
-    """A run of which the file and the sums are in order, but not what they tell, is not sound: the reason is told."""
+    """A run whose file and sums are in order, but whose rows are contradictory, is not sound; the reason is given."""
     writer = create(tmp_path, 3)
     writer.commit(group)
     writer.close()
@@ -365,7 +365,7 @@ def test_what_cannot_have_come_about_is_told(tmp_path: Path, group: Group, where
 
 
 def test_not_every_violation_is_told(tmp_path: Path) -> None:
-    """Of many violations of one check the first ones are told, and how many there are besides."""
+    """Of many violations of one check the first ones are reported, and the others are counted."""
     writer = create(tmp_path, 100)
     writer.commit(Group(outcomes=[failed(number, "") for number in range(100)]))
     writer.close()
@@ -381,7 +381,7 @@ def test_not_every_violation_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("told_more", "ok"), [(-1, True), (0, True), (1, False)])
 def test_commits_that_were_acknowledged_must_be_there(tmp_path: Path, told_more: int, ok: bool) -> None:
-    """A journal that has fewer commits than the status file tells of has lost some; it may have more."""
+    """A journal with fewer commits than the status file reports has lost some; it may have more."""
     writer = create(tmp_path)
     commits = writer.commits
     writer.close()
@@ -396,7 +396,7 @@ def test_commits_that_were_acknowledged_must_be_there(tmp_path: Path, told_more:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"commits": "many"}', b'{"commits": null}', b"\xff"])
 def test_a_status_file_that_tells_nothing_proves_nothing(tmp_path: Path, content: bytes) -> None:
-    """A status file that can't be read, or says something else, is no evidence against a run."""
+    """A status file that can't be read, or holds anything else, is no evidence against a run."""
     build(tmp_path)
     (tmp_path / "status.json").write_bytes(content)
 
@@ -451,7 +451,7 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_ids_can_do_nothing_to_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a terminal would obey is told as an escape."""
+    """Control characters are shown as escapes."""
     writer = create(tmp_path, 0)
     writer.commit(
         Group(blocks=[block(0, ["\x1b[2J"])], chunks=[(0, 1, 0, 3.0, pack([0]))], attempts=[attempt(0, 0, 9)])

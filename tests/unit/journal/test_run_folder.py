@@ -1,4 +1,4 @@
-"""The folder of a run: who may read it, and when; what lies in it; and which folders can't hold a run."""
+"""The folder of a run: its permissions, its files, reading it while the run goes on, and folders that are refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INLINE_BYTES = 100
 
 
 def run_script(script: str) -> str:
-    """What a program prints that finds the modules of the tests."""
+    """The output of a program that can import the modules of the tests."""
     path = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
     command = [sys.executable, "-c", path + textwrap.dedent(script)]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
@@ -70,7 +70,7 @@ def test_what_a_reader_is_in_the_middle_of_does_not_move(tmp_path: Path) -> None
 
 
 def test_commits_between_the_tables_that_a_reader_reads_do_not_tear_its_records(tmp_path: Path) -> None:
-    """However many tables have to be read: what a reader tells of the tasks is of one moment."""
+    """However many tables are read, all records are of one moment."""
     writer = make_run(tmp_path, [str(number) for number in range(100)])
     numbers = itertools.count()
 
@@ -94,7 +94,7 @@ def test_commits_between_the_tables_that_a_reader_reads_do_not_tear_its_records(
 
 
 def test_reading_may_be_left_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever stops in the middle of ids or records, and closes the reader, hears nothing of it later."""
+    """Reading may stop in the middle of ids or records: closing the reader raises nothing, then or later."""
     unraisable: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
     make_run(tmp_path, list("abc"))
@@ -149,7 +149,7 @@ def test_the_folder_is_the_users_alone(tmp_path: Path, there: bool) -> None:
 
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
-    """A new run never overwrites one: its folder is refused, and what it holds stays."""
+    """A new run never overwrites another one: the folder is refused, and its content stays."""
     make_run(tmp_path, ["a"], completed(0, 1))
 
     with pytest.raises(RunFolderRefused, match="holds a run already"):
@@ -171,7 +171,7 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_where_the_folder_should_be_is_refused(tmp_path: Path) -> None:
-    """Where the folder can't be made the reason is told."""
+    """A folder that can't be made is refused with the reason."""
     (tmp_path / "run").write_text("")
 
     for folder in (tmp_path / "run", tmp_path / "run" / "deeper"):
@@ -258,7 +258,7 @@ def test_task_ids_never_become_paths(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_half_way_spoils_no_equal_result(tmp_path: Path) -> None:
-    """When a result can't be written the reason is told, and an equal one that is committed stays readable."""
+    """If a result can't be written the reason is reported, and an equal committed result stays readable."""
     printed = run_script(f"""
         import resource
         from support.small_run import *

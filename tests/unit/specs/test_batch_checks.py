@@ -143,7 +143,7 @@ def test_shapes_of_equal_tasks_are_equal() -> None:
 
 
 def test_generated_tasks_are_drawn_from_the_seed() -> None:
-    """A larger count only adds tasks; another seed draws others; what is given is fixed."""
+    """A larger count only adds tasks; another seed draws others; given parameters are fixed."""
 
     def drawn(count: int, seed: int) -> tuple[Any, ...]:
         blocks = [{"domain": name, "count": count} for name in ("maze", "quantum", "image_classification")]

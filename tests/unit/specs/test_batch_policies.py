@@ -1,4 +1,4 @@
-"""The policies of a batch's tasks: what is refused, which source wins, and that equal policies are one."""
+"""The policies of a batch's tasks: refusals, precedence of sources, and that equal policies are one."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ CASES = [
 
 @cases_in_all_forms(CASES)
 def test_refused(data: Any, problems: list[tuple[str, str, str]], form: str, tmp_path: Path) -> None:
-    """What is wrong with a policy is told with its path: the same in Python, YAML and JSON."""
+    """Each problem of a policy is reported with its path: the same in Python, YAML and JSON."""
     assert_told(refusal(FORMS[form](tmp_path, data)), problems)
 
 

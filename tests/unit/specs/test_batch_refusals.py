@@ -1,4 +1,4 @@
-"""Batches are checked before anything runs: what is refused, and in which words."""
+"""Batches are checked before anything runs: the problems that are reported, and their words."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ CASES = [
 
 @cases_in_all_forms(CASES)
 def test_refused(data: Any, problems: list[tuple[str, str, str]], form: str, tmp_path: Path) -> None:
-    """What is wrong is told with its path, what was found and what was expected: the same in Python, YAML and JSON."""
+    """Each problem has its path, the value found and the values expected: the same in Python, YAML and JSON."""
     assert_told(refusal(FORMS[form](tmp_path, data)), problems)
 
 
@@ -269,7 +269,7 @@ def test_many_problems_are_shown_in_part() -> None:
 
 
 def test_an_error_travels() -> None:
-    """What is wrong with a batch can be sent from one process to another."""
+    """The error can be sent from one process to another."""
     error = refusal([{"domain": "mze"}, 4])
 
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - we wrote it

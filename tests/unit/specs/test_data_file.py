@@ -77,7 +77,7 @@ FILES = [
     [pytest.param(*one, id=f"{one[0].strip()}-{one[1][:20]!r}-{number}") for number, one in enumerate(FILES)],
 )
 def test_refused_file(name: str, content: str | bytes, found: str, expected: str, tmp_path: Path) -> None:
-    """What in a file can't be meant, or could surprise, is refused with the name of the file and the line."""
+    """A file with anything surprising in it is refused with its name and the line."""
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
