@@ -33,7 +33,7 @@ PARTS = st.fixed_dictionaries({}, optional=POLICIES)
 
 
 def test_the_default() -> None:
-    """A task is tried three times, and only after failures that it may not have caused, without deadline or priority."""
+    """A task is tried three times, again only after failures that it may not have caused; no deadline, no priority."""
     assert Policy().model_dump() == {
         "max_attempts": 3,
         "backoff": {"first_s": 0.1, "factor": 2.0, "most_s": 60.0, "jitter": 0.5},
