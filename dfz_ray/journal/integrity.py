@@ -20,7 +20,7 @@ from dfz_ray.protocol.columns import DIGEST_BYTES, TIMES_BYTES, unpack
 
 
 def refuse_damaged(folder: RunFolder) -> None:
-    """Check a journal before it is opened for work: if it is sealed, by the seal alone; else all that it says.
+    """Check a journal before it is opened for work: a sealed one by its seal, any other one row by row.
 
     Raises:
         JournalDamaged: there is no journal, or it can't be read, or it is of another schema, or it is damaged; nothing

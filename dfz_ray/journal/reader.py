@@ -102,7 +102,7 @@ class JournalReader:
 
     @contextlib.contextmanager
     def _one_moment(self) -> Iterator[None]:
-        """Let all that is read inside be of one moment, whatever is committed meanwhile."""
+        """Within this context all rows that are read are of one moment, whatever is committed meanwhile."""
         try:
             with self._connection:
                 self._connection.execute("BEGIN")
