@@ -23,7 +23,7 @@ import psutil
 from dfz_ray import domain, run
 from dfz_ray.client import run_checked
 from dfz_ray.driver.connection import connect
-from dfz_ray.journal.status import find_status
+from dfz_ray.journal.run_status import find_status
 from dfz_ray.specs.settings import Settings
 
 

@@ -31,9 +31,9 @@ from rich.table import Table
 
 from dfz_ray.engine.engine import Engine, EngineOptions
 from dfz_ray.engine.messages import Command, Event, KindEntry, TasksSubmitted, TimePassed
-from dfz_ray.journal.audit import audit_run
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import read_recovered
+from dfz_ray.journal.run_audit import audit_run
 from dfz_ray.journal.writer import Group, JournalWriter
 from dfz_ray.protocol.columns import Completions, TaskColumns, pack
 from dfz_ray.simulation import Costs, SimulatedTask, Simulation

@@ -18,7 +18,7 @@ from dfz_ray.journal.reader import JournalReader
 from dfz_ray.progress import Tell, show_progress
 from dfz_ray.results import Results
 from dfz_ray.specs.batch import Batch
-from dfz_ray.specs.checking import read_batch
+from dfz_ray.specs.batch_checks import read_batch
 from dfz_ray.specs.encoding import plain
 from dfz_ray.specs.problems import show
 from dfz_ray.specs.settings import AUTO, MaxWorkers, Settings, read_settings

@@ -1,18 +1,18 @@
 """Everything that dfz_ray raises on purpose.
 
 DfzError
-├── InvalidInput        what the user gave can't be run: every problem at once
+├── InvalidInput        the input can't be run: every problem at once
 ├── MissingExtra        a domain's libraries are not installed
 ├── RunFolderRefused    the folder can't hold this run
-├── TasksFailed         Results.values() was asked for, but some tasks did not complete
-├── CallFailed          a call failed, and what it raised could not be brought here, or it raised nothing
+├── TasksFailed         Results.values() was called, but some tasks did not complete
+├── CallFailed          a call failed without an exception, or its exception can't be pickled
 ├── InfrastructureLost  Ray, or the manager of the run, is gone
-│   └── ManagerLost     the manager alone: another one can go on with the run
-├── ClusterUnusable     no Ray to be had at the address, or not one for this run
-├── JournalDamaged      a run folder that does not say what happened
+│   └── ManagerLost     only the manager is gone: another one can continue the run
+├── ClusterUnusable     no Ray at the address, or one that can't be used for this run
+├── JournalDamaged      the journal of a run can't be read, or is not what was written
 ├── EpochSuperseded     another manager has taken over the run
 ├── Unserializable      a value that can't be stored or sent
-└── IllegalTransition   an event that the lifecycle does not know: a defect of dfz_ray
+└── IllegalTransition   an event that the lifecycle does not allow: a defect of dfz_ray
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from typing import Any
 
 
 class DfzError(Exception):
-    """The root: `except DfzError` catches what dfz_ray raises on purpose, and nothing else."""
+    """The root: `except DfzError` catches everything that dfz_ray raises on purpose, and nothing else."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with what the user gave."""
+    """One problem of an input."""
 
     where: str
     """Path of the field, e.g. `tasks[3].parameters.num_qubits`."""
     found: str
-    """What was found there, as a short text."""
+    """The value that was found there, as a short text."""
     expected: str
-    """What would have been right there."""
+    """The values that would be right there."""
     hint: str = ""
-    """The nearest known name, or how to mend it."""
+    """The nearest known name, or how to solve the problem."""
 
     def __str__(self) -> str:
         hint = f" ({self.hint})" if self.hint else ""
@@ -45,11 +45,11 @@ class Problem:
 
 
 class InvalidInput(DfzError):
-    """What the user gave can't be run; nothing was started.
+    """The input can't be run; nothing was started.
 
     Args:
-        problems: all that is wrong, in the order of the input.
-        source: the file or the argument it came from.
+        problems: all of them, in the order of the input.
+        source: the file or the argument that holds the input.
     """
 
     def __init__(self, problems: Sequence[Problem], source: str = "input") -> None:
@@ -62,7 +62,10 @@ class InvalidInput(DfzError):
     def __str__(self) -> str:
         if len(self.problems) == 1:
             only = str(self.problems[0])
-            named = self.problems[0].where in (self.source, self.source.rpartition("/")[2])  # the file itself is wrong
+            named = self.problems[0].where in (
+                self.source,
+                self.source.rpartition("/")[2],
+            )  # the problem is the file itself
             return only if named else f"{self.source}: {only}"
         lines = [
             f"{self.source}: {len(self.problems)} problems",
@@ -91,11 +94,11 @@ class RunFolderRefused(DfzError):
 
 
 class InfrastructureLost(DfzError):
-    """Ray, or the manager of the run, is gone; what was committed is in the run folder."""
+    """Ray, or the manager of the run, is gone; everything committed is in the run folder."""
 
 
 class ManagerLost(InfrastructureLost):
-    """The manager of the run is gone, but Ray is not: another one can go on with the run."""
+    """The manager of the run is gone, but Ray is not: another manager can continue the run."""
 
 
 class ClusterUnusable(DfzError):
@@ -103,11 +106,11 @@ class ClusterUnusable(DfzError):
 
 
 class JournalDamaged(DfzError):
-    """A run folder whose journal can't be read."""
+    """The journal of a run can't be read or written, or is not what was written."""
 
 
 class EpochSuperseded(DfzError):
-    """Another manager has opened the run since: this one may commit no more."""
+    """Another manager has opened the run since: this one may not commit any more."""
 
 
 class Unserializable(DfzError):
@@ -119,8 +122,8 @@ class TasksFailed(DfzError):
 
     Args:
         counts: tasks per state.
-        example: id and error text of the first one that failed.
-        run_dir: where the rest is to be read.
+        example: id and error text of the first failed task.
+        run_dir: the run folder, which has all of them.
     """
 
     def __init__(self, counts: dict[str, int], example: tuple[str, str] | None = None, run_dir: str = "") -> None:
@@ -142,8 +145,8 @@ class CallFailed(DfzError):
 
     Args:
         reason: as in the run's journal: exception, worker_crashed, timeout, out_of_memory, ...
-        message: the same as a sentence, or type and text of the exception.
-        traceback: where it was raised, as text; None where it was not.
+        message: the reason as a sentence, or type and text of the exception.
+        traceback: of the exception, as text; None without an exception.
     """
 
     def __init__(self, reason: str, message: str, traceback: str | None = None) -> None:
@@ -157,7 +160,7 @@ class CallFailed(DfzError):
 
 
 class RemoteTraceback(Exception):
-    """The `__cause__` of what a call raised: the traceback on its worker, as text."""
+    """The `__cause__` of a call's exception: the traceback on its worker, as text."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -172,17 +175,17 @@ class IllegalTransition(DfzError):
 
     Args:
         task: number of the task.
-        state: the state that it is in, and stays in.
-        happening: what is said to have happened.
+        state: its state, which does not change.
+        transition: what should have changed it.
         history: what is known of the task so far.
     """
 
-    def __init__(self, task: int, state: str, happening: str, history: Any = ()) -> None:
-        super().__init__(task, state, happening, history)
+    def __init__(self, task: int, state: str, transition: str, history: Any = ()) -> None:
+        super().__init__(task, state, transition, history)
         self.task = task
         self.state = state
-        self.happening = happening
+        self.transition = transition
         self.history = history
 
     def __str__(self) -> str:
-        return f"task {self.task} is {self.state}: {self.happening!r} can't happen to it; history: {self.history!r}"
+        return f"task {self.task} is {self.state}: {self.transition!r} can't happen to it; history: {self.history!r}"

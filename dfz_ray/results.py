@@ -125,10 +125,10 @@ class Results(Selection):
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
-        """How the run went; see `dfz_ray.journal.measures.measure`."""
-        from dfz_ray.journal.measures import measure
+        """How the run went; see `dfz_ray.journal.metrics.measure`."""
+        from dfz_ray.journal.metrics import compute_metrics
 
-        return measure(self._records.spans, self.counts, self._slots, self.slot_changes)
+        return compute_metrics(self._records.spans, self.counts, self._slots, self.slot_changes)
 
     @functools.cached_property
     def digest(self) -> str:

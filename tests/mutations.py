@@ -85,14 +85,14 @@ MUTATIONS = (
         "dfz_ray/journal/commit_sums.py",
         "elif _sum_of(before, commit, sums.get(commit.number, ())) != commit.sha256:",
         "elif not commit.sha256:",
-        "tests/unit/journal/test_damage.py tests/unit/journal/test_audit.py",
+        "tests/unit/journal/test_damage.py tests/unit/journal/test_run_audit.py",
     ),
     Mutation(
         "a run is opened whatever its outcomes say",
-        "dfz_ray/journal/soundness.py",
+        "dfz_ray/journal/integrity.py",
         "return found[0] if found else next(find_disagreements(connection), None)",
         "return found[0] if found else None",
-        "tests/unit/journal/test_agreement.py",
+        "tests/unit/journal/test_integrity.py",
     ),
     Mutation(
         "records are of several moments",

@@ -11,7 +11,7 @@ import click
 from dfz_ray.cli.run_argument import run_argument
 
 if TYPE_CHECKING:
-    from dfz_ray.journal.audit import Audit
+    from dfz_ray.journal.run_audit import Audit
 
 EXIT_AUDIT_VIOLATION = 4
 
@@ -22,7 +22,7 @@ EXIT_AUDIT_VIOLATION = 4
 def audit(folder: Path, as_json: bool) -> int:
     """Prove from its journal alone that the run RUN, a folder or `last`, has lost, doubled and changed nothing.
 
-    Nothing is changed. What the checks are is written in dfz_ray/journal/schema.sql. Examples:
+    Nothing is changed. dfz_ray/journal/schema.sql states what is checked. Examples:
 
     \b
         dfz audit last
@@ -31,17 +31,17 @@ def audit(folder: Path, as_json: bool) -> int:
 
     Exit codes: 0 there is no violation; 4 there is.
     """
-    from dfz_ray.journal.audit import audit_run
+    from dfz_ray.journal.run_audit import audit_run
 
     found = audit_run(folder)
     if as_json:
         click.echo(json.dumps(found.to_dict()))
     else:
-        _tell(found)
+        _print(found)
     return 0 if found.ok else EXIT_AUDIT_VIOLATION
 
 
-def _tell(found: Audit) -> None:
+def _print(found: Audit) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -50,8 +50,8 @@ def _tell(found: Audit) -> None:
     table = Table("check", "what there was to look at", "found", box=None, pad_edge=False)
     for check in found.checks:
         looked_at = ", ".join(
-            f"{name} {what[:16]}" if isinstance(what, str) else f"{what} {name}"
-            for name, what in check.looked_at.items()
+            f"{name} {amount[:16]}" if isinstance(amount, str) else f"{amount} {name}"
+            for name, amount in check.looked_at.items()
         )
         table.add_row(check.name, marked(looked_at), "violated" if check.violations else "fine")
     Console(emoji=False).print(table)

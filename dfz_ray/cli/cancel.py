@@ -15,7 +15,7 @@ from dfz_ray.errors import InvalidInput, Problem, RunFolderRefused
 from dfz_ray.journal.lock import is_held
 
 if TYPE_CHECKING:
-    from dfz_ray.journal.requests import CancelRequest
+    from dfz_ray.journal.cancel_requests import CancelRequest
 
 POLL_S = 0.1
 
@@ -35,8 +35,8 @@ def cancel(folder: Path, task_ids: tuple[str, ...], batches: tuple[str, ...], wh
         dfz cancel runs/first --batch demo
         dfz cancel last --all
     """
+    from dfz_ray.journal.cancel_requests import CancelRequest, resolve
     from dfz_ray.journal.reader import JournalReader
-    from dfz_ray.journal.requests import CancelRequest, resolve
 
     _check(task_ids, batches, whole_run)
     request = CancelRequest(task_ids, batches, whole_run)
@@ -63,8 +63,8 @@ def _check(task_ids: tuple[str, ...], batches: tuple[str, ...], whole_run: bool)
 
 
 def _cancel(folder: Path, request: CancelRequest) -> None:
-    """Let it be done by the process that works on the run; where there is none, or it ends meanwhile, do it."""
-    from dfz_ray.journal.requests import cancel_at_rest
+    """Ask the process that works on the run. If there is none, or it ends meanwhile, cancel the tasks here."""
+    from dfz_ray.journal.cancel_requests import cancel_at_rest
 
     while True:
         if is_held(folder) and _ask_manager(folder, request):
@@ -79,8 +79,8 @@ def _cancel(folder: Path, request: CancelRequest) -> None:
 
 
 def _ask_manager(folder: Path, request: CancelRequest) -> bool:
-    """File the request and wait; False where the process that works on the run ended before it met it."""
-    from dfz_ray.journal.requests import file_request
+    """File the request and wait. Returns False if the process that works on the run ended without carrying it out."""
+    from dfz_ray.journal.cancel_requests import file_request
 
     path = file_request(folder, request)
     try:
@@ -96,7 +96,7 @@ def _ask_manager(folder: Path, request: CancelRequest) -> bool:
 
 
 def _withdraw(path: Path) -> bool:
-    """Take a request back; False where it has been met."""
+    """Take a request back. Returns False if it has been carried out."""
     try:
         path.unlink()
     except FileNotFoundError:

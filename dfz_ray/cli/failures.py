@@ -19,10 +19,10 @@ from dfz_ray.journal.record import Record
 
 SHOWN_GROUPS = 20
 SHOWN_LINES = 12
-"""Of an example's traceback, from its end."""
+"""How many lines of an example's traceback are shown, from its end."""
 SIGNATURE_CHARACTERS = 300
 MEMORY = 10_000
-"""So many messages, and tracebacks, are remembered with what was made of them: most come again."""
+"""So many normalised messages, and frames of tracebacks, are remembered, for most texts occur again."""
 
 _VARIABLE = re.compile(
     r"(?P<uuid>\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b)"
@@ -31,20 +31,22 @@ _VARIABLE = re.compile(
     r"|(?P<hex>\b0[xX][0-9a-fA-F]+\b|\b(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]{8,}\b)"
     r"|(?P<number>(?:(?<![\w.)\]])[-+])?\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d+)?)"
 )
-"""What differs between failures of one cause."""
+"""The parts of a message that differ between failures of one cause."""
 _ONE_DIGIT = str.maketrans("123456789", "000000000")
-"""Which digits they are makes no difference to what is put in their place, and much to how often a text comes again."""
+"""Every digit counts as 0: the placeholders are the same, and more texts are equal, and so remembered."""
 _FRAME = re.compile(r'File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<function>.+)')
 _BEFORE_FRAME = " |+-"
-"""What a line with a frame begins with, also in an exception group."""
+"""The characters before a frame on its line, also in an exception group."""
 _NOT_THE_USERS = re.compile(
-    r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib[/\\]python\d|^<frozen|[/\\]dfz_ray[/\\](?:domains|runtime|specs)[/\\]"
+    r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib[/\\]python\d|^<frozen"
+    r"|[/\\]dfz_ray[/\\](?:domains|execution|executor|worker|runtime|specs)[/\\]"
 )
+"""Files that are not the user's: of the standard library, of installed packages, and ours (runtime/ in older runs)."""
 
 
 @dataclass
 class FailureGroup:
-    """Failures of one signature."""
+    """Failures with one signature."""
 
     reason: str
     domain: str
@@ -55,7 +57,7 @@ class FailureGroup:
     kinds: Counter[str] = field(default_factory=Counter)
 
     def to_dict(self) -> dict[str, Any]:
-        """The group as JSON has it."""
+        """The group as plain JSON data."""
         error = self.example.error
         return {
             "count": self.count,
@@ -73,7 +75,7 @@ class FailureGroup:
 
 
 def group_failures(failed: Iterable[Record]) -> list[FailureGroup]:
-    """Groups of what failed for the same reason, in the same place, with the same words; the largest first."""
+    """Group failures that have the same reason, place and words; the largest group first."""
     groups: dict[tuple[str, str, str, str], FailureGroup] = {}
     for record in failed:
         error = record.error
@@ -89,7 +91,7 @@ def group_failures(failed: Iterable[Record]) -> list[FailureGroup]:
 
 
 def normalise(message: str) -> str:
-    """A message without what differs between failures of one cause: numbers, ids, quoted texts, parts of paths."""
+    """Replace the parts of a message that differ between failures of one cause: numbers, ids, quoted texts, paths."""
     return _normalise(message[: 4 * SIGNATURE_CHARACTERS].translate(_ONE_DIGIT))
 
 
@@ -106,9 +108,9 @@ def _stand_in(match: re.Match[str]) -> str:
 
 @functools.lru_cache(MEMORY)
 def find_frame(traceback: str) -> str:
-    """Where in the user's code it happened, as `file.py:12 in function`; failing that the innermost frame; or ''.
+    """The innermost frame in the user's code, as `file.py:12 in function`; else the innermost frame; else ''.
 
-    The file is told without its folder: that differs between nodes.
+    The file is named without its folder, which differs between nodes.
     """
     innermost = ""
     position = len(traceback)
@@ -148,22 +150,22 @@ def failures(folder: Path, limit: int | None, verbose: bool, as_json: bool) -> i
         states = records.counts
         groups = group_failures(record for record in records.unsuccessful() if record.status == "failed")
     if as_json:
-        told = [group.to_dict() for group in groups[:limit]]
-        click.echo(json.dumps({"failed": states["failed"], "cancelled": states["cancelled"], "groups": told}))
+        shown = [group.to_dict() for group in groups[:limit]]
+        click.echo(json.dumps({"failed": states["failed"], "cancelled": states["cancelled"], "groups": shown}))
         return 0
-    shown = groups[: limit or SHOWN_GROUPS]
-    for group in shown:
-        _tell(group, verbose)
-    _tell_rest(groups[len(shown) :], len(groups), states)
+    limit = limit or SHOWN_GROUPS
+    for group in groups[:limit]:
+        _print_group(group, verbose)
+    _print_rest(groups[limit:], len(groups), states)
     return 0
 
 
-def _tell(group: FailureGroup, verbose: bool) -> None:
+def _print_group(group: FailureGroup, verbose: bool) -> None:
     kinds = ", ".join(kind for kind, _ in group.kinds.most_common(3))
     more = f" and {len(group.kinds) - 3} more kinds" if len(group.kinds) > 3 else ""
-    kinds_told = "" if kinds == group.domain else f" ({safe_line(kinds)}{more})"
+    kinds_shown = "" if kinds == group.domain else f" ({safe_line(kinds)}{more})"
     frame = f", at {safe_line(group.frame)}" if group.frame else ""
-    click.echo(f"{group.count:,} x {group.reason} in {safe_line(group.domain)}{kinds_told}{frame}")
+    click.echo(f"{group.count:,} x {group.reason} in {safe_line(group.domain)}{kinds_shown}{frame}")
     click.echo(f"    {safe_line(group.signature)}")
     error = group.example.error
     message = safe(error.message if error else "").replace("\n", "\n        ")
@@ -174,7 +176,7 @@ def _tell(group: FailureGroup, verbose: bool) -> None:
     click.echo()
 
 
-def _tell_rest(hidden: list[FailureGroup], causes: int, states: Mapping[str, int]) -> None:
+def _print_rest(hidden: list[FailureGroup], causes: int, states: Mapping[str, int]) -> None:
     if hidden:
         count = sum(group.count for group in hidden)
         click.echo(f"... and {count:,} more, of {len(hidden):,} causes: --limit {causes} shows them")

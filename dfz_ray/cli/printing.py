@@ -1,4 +1,4 @@
-"""Texts of the user's on their way to a terminal: ids, messages and results may hold anything."""
+"""Makes texts of users safe for a terminal, for ids, messages and results may hold anything."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import unicodedata
 
 
 def safe(text: str) -> str:
-    """The text with what a terminal would obey, or can't show, as escapes; spaces, tabs and lines stay."""
+    """Replace control characters, and whatever a terminal can't show, by escapes; spaces, tabs and lines stay."""
     return text if text.isprintable() else "".join(map(_safe_character, text))
 
 
 def safe_line(text: str) -> str:
-    """The same on one line."""
+    """The safe text on one line."""
     return safe(" ".join(text.split()))
 
 
 def marked(text: str) -> str:
-    """The same for rich, which then finds no markup in it."""
+    """The safe text for rich, without any markup."""
     from rich.markup import escape
 
     return escape(safe(text))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dfz_ray.journal.reader import StoredTask
 
 _OURS = (__name__, "dfz_ray.domains.user_domain")
-"""Modules whose frames come before the user's code."""
+"""The modules whose frames precede the user's code."""
 
 
 @click.command("replay")
@@ -54,7 +54,7 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     domain.load()
     parameters = _parameters(domain, task, files)
     threads = Resources.model_validate_json(task.resources).threads
-    out = sys.stdout if sys.stdout.isatty() else take_stdout()  # what the task prints is not its result
+    out = sys.stdout if sys.stdout.isatty() else take_stdout()  # the output of the task is not its result
     try:
         with thread_budget(threads):
             value = domain.compute(parameters, task.seed, threads)
@@ -62,7 +62,7 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
         print("left in the debugger", file=sys.stderr)
         return EXIT_SOME_FAILED
     except (Exception, SystemExit) as error:
-        return _tell_exception(error, debug)
+        return _print_exception(error, debug)
     try:
         own = digest(value, domain.volatile)
         _print_result(decode(encode(value)), out)
@@ -73,9 +73,9 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
 
 
 def _read(folder: Path, task_id: str) -> tuple[StoredTask, bytes | None, dict[str, bytes]]:
-    """The task, the digest that the run has of its result, and the run's files."""
+    """The task, the digest of its result in the run, and the run's files."""
+    from dfz_ray.journal.cancel_requests import unknown_task
     from dfz_ray.journal.reader import JournalReader
-    from dfz_ray.journal.requests import unknown_task
 
     with JournalReader(folder) as journal:
         try:
@@ -100,10 +100,10 @@ def _parameters(domain: Domain, task: StoredTask, files: dict[str, bytes]) -> An
         ) from None
 
 
-def _tell_exception(error: BaseException, debug: bool) -> int:
+def _print_exception(error: BaseException, debug: bool) -> int:
     frames = _from_users_code(error.__traceback__)
-    told = "".join(traceback.format_exception(type(error), error, frames))
-    print(safe(told), end="", file=sys.stderr)
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    print(safe(text), end="", file=sys.stderr)
     if debug:
         import pdb
 

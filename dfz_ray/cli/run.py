@@ -15,7 +15,7 @@ import click
 
 from dfz_ray.cli import EXIT_CAN_NEVER_RUN, EXIT_SOME_FAILED, take_stdout
 from dfz_ray.cli.printing import marked, safe_line
-from dfz_ray.cli.run_folder import remember_run
+from dfz_ray.cli.run_argument import remember_run
 from dfz_ray.specs.settings import AUTO, WORKERS_LIMIT, Settings, read_settings
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def run_batch(batch: str, run_dir: str | None, as_json: bool, **options: Any) ->
     """
     from dfz_ray.cli.domain_modules import ship_domain_modules
     from dfz_ray.domains.registry import REGISTRY
-    from dfz_ray.specs.checking import read_batch
+    from dfz_ray.specs.batch_checks import read_batch
 
     ship_domain_modules(options["modules"])
     settings = read_settings(options["config"])
@@ -94,7 +94,7 @@ def resume(run: str, retry_failed: bool, as_json: bool, **options: Any) -> int:
         dfz resume runs/coins --import coins.py
     """
     from dfz_ray.cli.domain_modules import ship_domain_modules
-    from dfz_ray.cli.run_folder import find_run
+    from dfz_ray.cli.run_argument import find_run
 
     ship_domain_modules(options["modules"])
     settings = read_settings(options["config"])

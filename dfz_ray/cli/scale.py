@@ -88,7 +88,7 @@ def _make_plan(options: dict[str, Any]) -> tuple[Plan, Any, list[str]]:
     from dfz_ray.domains.registry import REGISTRY
     from dfz_ray.driver.connection import usable_cores
     from dfz_ray.scaling.plan import default_batch, default_worker_counts, make_plan, parse_worker_counts
-    from dfz_ray.specs.checking import read_batch
+    from dfz_ray.specs.batch_checks import read_batch
     from dfz_ray.specs.settings import read_settings
 
     _check_together(options)

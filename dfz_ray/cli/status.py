@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,16 @@ import click
 
 from dfz_ray.cli.printing import marked
 from dfz_ray.cli.run_argument import run_argument
-from dfz_ray.journal.status import Status, find_status
+from dfz_ray.journal.run_status import RunStatus, find_status
+from dfz_ray.specs.states import FINAL
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 REFRESH_S = 1.0
-"""The manager tells where the run stands once a second."""
+"""The manager writes the status once a second."""
 SILENCE_S = 10.0
-"""A manager that has said nothing for so long is worth a notice."""
+"""A manager that has written no status for so long is worth a notice."""
 
 
 @click.command("status")
@@ -28,7 +30,7 @@ SILENCE_S = 10.0
 @click.option("--watch", is_flag=True, help="Show it anew each second, until no process works on the run any more.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --watch one a line each second.")
 def status(folder: Path, watch: bool, as_json: bool) -> int:
-    """Show where RUN, a run folder or `last`, stands: also while it goes on, which costs it nothing. Examples:
+    """Show the progress of RUN, a run folder or `last`, also while it goes on, which costs the run nothing. Examples:
 
     \b
         dfz status last
@@ -36,16 +38,18 @@ def status(folder: Path, watch: bool, as_json: bool) -> int:
         dfz status last --json
     """
     if as_json:
-        _print_json(folder, watch)
+        for found in _follow(folder, watch):
+            click.echo(json.dumps(dataclasses.asdict(found)))
     else:
         _print_table(folder, watch)
     return 0
 
 
-def _print_json(folder: Path, watch: bool) -> None:
+def _follow(folder: Path, watch: bool) -> Iterator[RunStatus]:
+    """The status now; with `watch` again each second, until no process works on the run."""
     while True:
         found = find_status(folder)
-        click.echo(json.dumps(dataclasses.asdict(found)))
+        yield found
         if not (watch and found.working):
             return
         time.sleep(REFRESH_S)
@@ -55,23 +59,18 @@ def _print_table(folder: Path, watch: bool) -> None:
     from rich.console import Console
 
     console = Console(emoji=False, highlight=False)
-    found = find_status(folder)
     if watch and console.is_terminal:
         from rich.live import Live
 
-        with Live(_table(found, time.time()), console=console, auto_refresh=False) as live:
-            while found.working:
-                time.sleep(REFRESH_S)
-                found = find_status(folder)
+        with Live(console=console, auto_refresh=False) as live:
+            for found in _follow(folder, watch):
                 live.update(_table(found, time.time()), refresh=True)
-        return
-    while watch and found.working:  # what is no terminal gets the last word alone
-        time.sleep(REFRESH_S)
-        found = find_status(folder)
-    console.print(_table(found, time.time()))
+    else:
+        *_, last = _follow(folder, watch)  # a pipe or a file gets the last status only
+        console.print(_table(last, time.time()))
 
 
-def _table(found: Status, now: float) -> Table:
+def _table(found: RunStatus, now: float) -> Table:
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
@@ -88,9 +87,9 @@ def _table(found: Status, now: float) -> Table:
     return table
 
 
-def _where(found: Status, now: float) -> str:
-    """Who works on the run, or what is to be done about it."""
-    who = f"process {found.process} on {found.host}" if found.process else "a process that has not told more yet"
+def _where(found: RunStatus, now: float) -> str:
+    """The process that works on the run; without one, how to resume the run."""
+    who = f"process {found.process} on {found.host}" if found.process else "a process without a status yet"
     if found.working:
         silent = f", silent for {describe_s(now - found.updated_at)}" if now - found.updated_at > SILENCE_S else ""
         return who + silent
@@ -103,20 +102,20 @@ def _where(found: Status, now: float) -> str:
 
 def _tasks(counts: dict[str, int]) -> str:
     total = sum(counts.values())
-    told = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
     if not total:
         return "none"
-    ended = total - counts["pending"] - counts["running"]
-    return f"{total:,}: {told} ({100 * ended // total} % ended)"
+    ended = sum(counts[state.label] for state in FINAL)
+    listed = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
+    return f"{total:,}: {listed} ({100 * ended // total} % ended)"
 
 
-def _rate(found: Status) -> str:
+def _rate(found: RunStatus) -> str:
     rate = "not known yet" if found.tasks_per_s is None else f"{found.tasks_per_s:,.1f} tasks/s"
     return rate if found.left_s is None else f"{rate}, about {describe_s(found.left_s)} left"
 
 
 def describe_s(seconds: float) -> str:
-    """A time in a few words, e.g. `3.5 min`."""
+    """A duration in a few words, e.g. `3.5 min`."""
     for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -207,7 +207,7 @@ class ConcurrentTaskManager:
         return self._tasks.wait_all(timeout)
 
     def get_metrics(self) -> Answer:
-        """How all tasks went: see `dfz_ray.journal.measures.measure`; what nothing was measured for is 0.
+        """How all tasks went: see `dfz_ray.journal.metrics.measure`; what nothing was measured for is 0.
 
         Where the number of workers is `auto` there is no utilization: it would be of a number that changes.
         """

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.specs.data_file import read_data
 from dfz_ray.specs.encoding import plain
 from dfz_ray.specs.problems import nearest
-from dfz_ray.specs.reading import read_data
 from dfz_ray.specs.settings import Settings, read_settings
 
 DEFAULTS_FILE = Path("configs/default.yaml")

@@ -12,7 +12,7 @@ from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.dropin.task_list import name_of
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.batch import Batch
-from dfz_ray.specs.checking import read_batch
+from dfz_ray.specs.batch_checks import read_batch
 from dfz_ray.specs.problems import show
 from dfz_ray.specs.settings import Settings
 from dfz_ray.specs.task import Task, derive_seed

@@ -11,7 +11,7 @@ from typing import Any
 
 from dfz_ray.dropin.records import Answer, in_numbers, unknown
 from dfz_ray.dropin.submitted_task import SubmittedTask
-from dfz_ray.journal.measures import measure
+from dfz_ray.journal.metrics import compute_metrics
 from dfz_ray.specs.states import STATES
 
 
@@ -40,7 +40,7 @@ def measure_tasks(tasks: Iterable[SubmittedTask], slots: int | None) -> Answer:
     found = Counter(task.status for task in tasks)
     outcomes = [task.outcome for task in tasks]
     spans = [(one.began, one.ended) for one in outcomes if one is not None and one.has_run]
-    metrics = in_numbers(measure(spans, {state: found[state] for state in STATES}, slots))
+    metrics = in_numbers(compute_metrics(spans, {state: found[state] for state in STATES}, slots))
     if slots is None:
         del metrics["utilization"]
     return metrics

@@ -1,4 +1,4 @@
-"""What a commit adds to the journal, and the sum that proves it; schema.sql says over what."""
+"""Adds commits to the journal, each with a sum over its rows, and compares rows with sums; schema.sql defines them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from dfz_ray.journal.statements import STATEMENTS
+from dfz_ray.journal.schema import STATEMENTS
 
 Row = tuple[Any, ...]
 
 ROWS_TOGETHER = (128, 16, 1)
-"""So many rows are added by one statement, as far as there are so many."""
+"""How many rows one statement adds, the largest number that fits first."""
 ROWS_AT_ONCE = 500
-"""So many rows are read together, unless they hold much."""
+"""So many rows are read together, except from tables with large values."""
 
 
 class Table(NamedTuple):
@@ -37,9 +37,9 @@ class Table(NamedTuple):
     key: itemgetter[Any] = itemgetter(0)
     """The primary key of a row."""
     conversions: Mapping[int, type] = MappingProxyType({})
-    """The columns in which SQLite may store a number as one of another type: position, and the type that it stores."""
+    """Columns in which SQLite stores a number as one of another type: position, and the type that it stores."""
     at_once: int = ROWS_AT_ONCE
-    """So many rows are read together, which bounds the memory that they take."""
+    """So many rows are read together, to bound the memory that they take."""
 
 
 TABLES = (
@@ -59,7 +59,7 @@ TABLES = (
     Table("outcomes", "add_outcome", "scan_outcomes"),
     Table("reopened", "add_reopened", "scan_reopened", itemgetter(0, 1)),
 )
-"""In the order in which a sum takes them."""
+"""In the order in which a sum covers them."""
 
 
 class Commit(NamedTuple):
@@ -73,7 +73,7 @@ class Commit(NamedTuple):
 
 
 NONE_YET = Commit(-1, 0, 0.0, 0, b"")
-"""What comes before the first."""
+"""In the place of a commit before the first one."""
 
 
 def add_commit(connection: sqlite3.Connection, before: Commit, epoch: int, rows: Mapping[str, Sequence[Row]]) -> Commit:
@@ -100,8 +100,8 @@ def add_commit(connection: sqlite3.Connection, before: Commit, epoch: int, rows:
 def _insert(connection: sqlite3.Connection, statement: str, rows: Sequence[Row]) -> None:
     """Add rows, many with one statement.
 
-    For each statement Python lets go of the GIL and has to get it back, for which a busy thread beside this one lets it
-    wait: row by row, a commit took fifty times as long while the manager was busy.
+    For each statement Python releases the GIL and must get it back, and a busy thread makes it wait for that: row by
+    row, a commit took fifty times as long while the manager was busy.
     """
     begun = 0
     for together in ROWS_TOGETHER:
@@ -113,24 +113,24 @@ def _insert(connection: sqlite3.Connection, statement: str, rows: Sequence[Row])
 
 @functools.lru_cache(maxsize=64)
 def _repeat(statement: str, together: int) -> str:
-    """The statement that adds so many rows, of the one that adds one."""
+    """Make a statement that adds so many rows out of one that adds a single row."""
     start, word, values = statement.strip().rstrip(";").partition("VALUES ")
     return start + word + ", ".join([values] * together)
 
 
 @dataclass
-class SumsRead:
-    """What the sums of a journal prove."""
+class SumCheck:
+    """The result of comparing a journal with its sums."""
 
     commits: int = 0
     rows: int = 0
     violations: list[str] = field(default_factory=list)
 
 
-def check_sums(connection: sqlite3.Connection) -> SumsRead:
-    """Compare every commit's rows, as they are now, with its sum: one ordered scan of each table."""
+def check_sums(connection: sqlite3.Connection) -> SumCheck:
+    """Compare every commit's rows, as they are now, with its sum, in one ordered scan of each table."""
     sums, counts = _sums_of_tables(connection)
-    read = SumsRead()
+    read = SumCheck()
     before = NONE_YET
     for commit in map(Commit._make, connection.execute(STATEMENTS["scan_commits"])):
         if commit.number != before.number + 1:
@@ -148,7 +148,7 @@ def check_sums(connection: sqlite3.Connection) -> SumsRead:
 
 
 def _sums_of_tables(connection: sqlite3.Connection) -> tuple[dict[int, list[tuple[str, bytes]]], Counter[int]]:
-    """For every commit the sums of its rows in each table, and how many they are."""
+    """For every commit the sums of its rows in each table, and the number of its rows."""
     sums: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
     counts: Counter[int] = Counter()
     for table in TABLES:
@@ -165,7 +165,7 @@ def _sums_of_tables(connection: sqlite3.Connection) -> tuple[dict[int, list[tupl
 
 
 def _sum_of(before: Commit, commit: Commit, sums: Iterable[tuple[str, bytes]]) -> bytes:
-    whole = hashlib.sha256(before.sha256 if isinstance(before.sha256, bytes) else b"")  # the latter is told by itself
+    whole = hashlib.sha256(before.sha256 if isinstance(before.sha256, bytes) else b"")  # else it is reported by itself
     whole.update(_pack([commit[:-1]]))
     for name, digest in sums:
         whole.update(name.encode() + digest)
@@ -181,7 +181,7 @@ def _pack(rows: Iterable[Row]) -> memoryview:
 
 
 def _as_stored(rows: Sequence[Row], conversions: Mapping[int, type]) -> Sequence[Row]:
-    """The rows as SQLite gives them back: a truth value is an integer, and an integer in a REAL column a float."""
+    """The rows as SQLite returns them: a bool becomes an integer, and an integer in a REAL column a float."""
     if all(set(map(type, map(itemgetter(at), rows))) <= {kind, NoneType} for at, kind in conversions.items()):
         return rows
     return [

@@ -1,4 +1,4 @@
-"""The run folder: where its files are."""
+"""The run folder: the places of its files, and writing files in it whole."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RunFolder:
 
     @property
     def results(self) -> Path:
-        """Where results lie that are too large for the journal; each is named by its hash."""
+        """The folder of results that are too large for the journal; each file is named by its hash."""
         return self.path / "results"
 
     @property
@@ -50,12 +50,12 @@ class RunFolder:
         return self.path / "seal"
 
     @property
-    def unborn(self) -> Path:
-        """The journal while it is being made: it gets its name when it is whole."""
+    def unfinished_database(self) -> Path:
+        """The journal while it is being made. It is renamed to `database` once it is whole."""
         return self.path / "run.sqlite.new"
 
     def holds_run(self) -> bool:
-        """Whether there is a run; one that is damaged counts, so that it is not written over."""
+        """True if the folder has a journal. A damaged one counts, so that it is never overwritten."""
         try:
             return self.database.stat().st_size > 0 and self.database.is_file()
         except OSError:
@@ -65,42 +65,42 @@ class RunFolder:
         """Make the folder for a new run.
 
         Raises:
-            RunFolderRefused: it holds a run already, or something else, or can't be made.
+            RunFolderRefused: the folder holds a run or anything else, or it can't be made.
         """
         if self.holds_run():
             raise RunFolderRefused(f"{self.path} holds a run already; name a new folder")
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # A run that was killed as it began leaves a lock, and what was to be its journal: that is as good as empty.
-            if any(not self._is_unborn(path) for path in self.path.iterdir()):
+            # A process that was killed while it made a run leaves a lock and an unfinished journal: as good as empty.
+            if any(not self._is_left_over(path) for path in self.path.iterdir()):
                 raise RunFolderRefused(f"{self.path} is neither empty nor a run; name a new folder")
-            self.path.chmod(0o700)  # whatever the umask, or who made it
+            self.path.chmod(0o700)  # whatever the umask, and even if the folder existed
         except OSError as error:
             raise RunFolderRefused(f"{self.path} can't be a run folder: {error.strerror or error}") from None
 
-    def _is_unborn(self, path: Path) -> bool:
-        return path.name in (LOCK, self.database.name) or path.name.startswith(self.unborn.name)
+    def _is_left_over(self, path: Path) -> bool:
+        return path.name in (LOCK, self.database.name) or path.name.startswith(self.unfinished_database.name)
 
     def connect(self, mode: str, database: Path | None = None) -> sqlite3.Connection:
         """A connection to the journal; the mode is SQLite's: `ro`, `rw`, or `rwc` to make the file.
 
-        Every statement is its own transaction unless one is begun. Only one thread at a time uses a connection, but
-        the manager makes it in another one.
+        Every statement is its own transaction unless one is begun. Only one thread at a time may use a connection; the
+        manager makes it in another thread than the one that uses it.
         """
         uri = f"{(database or self.database).absolute().as_uri()}?mode={mode}"
         return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
 
     def has_log(self) -> bool:
-        """Whether SQLite keeps a part of the journal beside it: while it is written, or after a crash."""
+        """True if SQLite keeps a part of the journal in a file beside it: while it is written, or after a crash."""
         return any(self.database.with_name(self.database.name + end).exists() for end in ("-wal", "-journal"))
 
     def has_unfinished_commit(self) -> bool:
-        """Whether a crash has left a commit half written, which only a writer can take back (where there is no WAL)."""
+        """True if a crash left a commit half written (without a WAL). Only a writer can roll it back."""
         log = self.database.with_name(self.database.name + "-journal")
         return log.exists() and log.stat().st_size > 0
 
     def is_on_network(self) -> bool:
-        """Whether a network file system holds the folder: there SQLite can't use its write-ahead log."""
+        """True if the folder is on a network file system, where SQLite can't use its write-ahead log."""
         path = os.path.realpath(self.path)
         best = ("", "")
         for part in psutil.disk_partitions(all=True):
@@ -110,16 +110,21 @@ class RunFolder:
         return best[1] in NETWORK_FILE_SYSTEMS or best[1].startswith("fuse.")
 
 
-def write_whole(path: Path, content: bytes, durable: bool) -> None:
-    """Write a file, or replace it, whole or not at all.
+def write_whole(path: Path, content: bytes, durable: bool = False, mode: int = 0o666) -> None:
+    """Write or replace a file, whole or not at all.
 
     Args:
         path: of the file.
-        content: what it is to hold.
-        durable: whether it is to outlive the operating system; its name does once the folder is synced.
+        content: of the file.
+        durable: True if the content must survive a crash of the operating system. Its name survives that only once the
+            folder is synced, too.
+        mode: the permissions of the file, before the umask.
+
+    Raises:
+        OSError: it can't be written.
     """
-    part = path.with_name(f"{path.name}.part")  # what is there already is never half a file
-    with part.open("wb") as file:
+    part = path.with_name(f"{path.name}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
         file.write(content)
         file.flush()
         if durable:
@@ -128,7 +133,7 @@ def write_whole(path: Path, content: bytes, durable: bool) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until what was added to a folder, and removed from it, is so on disk."""
+    """Wait until the names that were added to a folder or removed from it are so on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""One process at a time works on a run."""
+"""The lock of a run folder: one process at a time works on a run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import IO
 from dfz_ray.errors import RunFolderRefused
 
 LOCK = "lock"
-"""In the run folder: locked by the process that works on the run, and let go of by the system when that dies."""
+"""A file in the run folder, locked by the process that works on the run. It is unlocked when that process dies."""
 WAIT_S = 10.0
-"""How long to wait for that process to die: a manager outlives its driver by some seconds."""
+"""Seconds to wait for that process to end: a manager outlives its driver by some seconds."""
 
 
 class RunLock:
     """The lock on a run folder, held until it is closed or the process ends.
 
     Raises:
-        RunFolderRefused: another process holds it for longer than the wait.
+        RunFolderRefused: another process still holds it after `wait_s` seconds.
     """
 
     def __init__(self, folder: Path, wait_s: float = WAIT_S) -> None:
@@ -32,25 +32,25 @@ class RunLock:
                 self._file.seek(0)
                 holder = self._file.read().strip() or "another process"
                 self._file.close()
-                raise RunFolderRefused(f"{holder} works on the run in {folder}; waited {wait_s:g} s for its end")
+                raise RunFolderRefused(f"{holder} works on the run in {folder}; waited {wait_s:g} s for it to end")
             time.sleep(0.05)
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._file.flush()
 
     def close(self) -> None:
-        """Let another process work on the run."""
+        """Release the lock: another process may work on the run."""
         self._file.close()
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a live process works on the run; asking disturbs none."""
+    """True while a live process works on the run; asking disturbs nobody."""
     try:
         with (folder / LOCK).open(encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # no run, or not ours: whoever opens the journal is told
+    except OSError:  # no run, or not readable: opening the journal will report that
         return False
     return False
 

@@ -1,4 +1,4 @@
-"""What is known of one task, for those who read."""
+"""One task of a run, as readers see it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dfz_ray.specs.encoding import decode
 
 @dataclass(frozen=True, slots=True)
 class TaskError:
-    """Why a task failed, or that it was cancelled, as plain text."""
+    """The reason why a task failed or was cancelled, as plain text."""
 
     reason: str
     """exception, timeout, out_of_memory, worker_crashed, node_lost, infeasible, invalid, unserializable, cancelled."""
@@ -27,7 +27,7 @@ class TaskError:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One task of a run: where it stands, and what came of it."""
+    """One task of a run: its state, and its result or error."""
 
     task_id: str
     domain: str
@@ -35,7 +35,7 @@ class Record:
     status: str
     """pending, running, completed, failed or cancelled."""
     stored_result: bytes | Path | None = field(repr=False)
-    """As the journal has it: MessagePack, or the file that holds it; it is read when it is asked for."""
+    """MessagePack, or the file that holds it; None unless the task completed. `result` decodes it on demand."""
     error: TaskError | None
     attempts: int
     start_time: float | None
@@ -45,10 +45,10 @@ class Record:
 
     @property
     def result(self) -> Any:
-        """What the task returned; None unless it completed.
+        """The value that the task returned; None unless it completed.
 
         Raises:
-            JournalDamaged: the file of a large result is gone, or has changed.
+            JournalDamaged: the file of a large result is missing or has changed.
         """
         stored = self.stored_result
         if isinstance(stored, Path):
@@ -63,7 +63,7 @@ class Record:
         return self.end_time - self.start_time
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON has it; see `json_value`."""
+        """The record as plain JSON data; see `json_value`."""
         error = self.error
         return {
             "task_id": self.task_id,
@@ -81,22 +81,22 @@ class Record:
 
 
 def read_result(path: Path) -> bytes:
-    """A large result, as MessagePack, from its file.
+    """Read a large result, as MessagePack, from its file.
 
     Raises:
-        JournalDamaged: it is gone, or has changed.
+        JournalDamaged: the file is missing or has changed.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise JournalDamaged(f"a result's file is gone: {path}: {error.strerror}") from None
+        raise JournalDamaged(f"the file of a result is missing: {path}: {error.strerror}") from None
     if hashlib.sha256(content).hexdigest() != path.name:
-        raise JournalDamaged(f"a result's file has changed: {path}")
+        raise JournalDamaged(f"the file of a result has changed: {path}")
     return content
 
 
 def json_value(value: Any) -> Any:
-    """A value as JSON can hold it: numbers that are not finite and bytes become texts."""
+    """The value as plain JSON data: bytes, and numbers that are not finite, become texts."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""All records of a run, each made when it is looked at."""
+"""All records of a run, each made when it is accessed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from dfz_ray.journal.record import Record, TaskError, read_result
+from dfz_ray.journal.schema import ATTEMPT_FAILED
 from dfz_ray.protocol.columns import DIGEST_BYTES, TIMES, read_times, split_digests, unpack
 from dfz_ray.specs.encoding import decode, run_digest
-from dfz_ray.specs.states import STATES
+from dfz_ray.specs.states import STATES, State
 
 if TYPE_CHECKING:
     import numpy as np
 
-COMPLETED = STATES.index("completed")
-CHUNKS_IN_HAND = 64
-"""The results of so many chunks are kept unpacked: who goes through the records meets the same ones again."""
+UNPACKED_CHUNKS = 64
+"""The results of so many chunks are kept unpacked, for consecutive records are often of the same chunks."""
 
 
 class CompletedChunk(NamedTuple):
-    """The tasks of a chunk that completed, as columns; their results are read when they are asked for."""
+    """The tasks of a chunk that completed, as columns. Their results are read on demand."""
 
     chunk: int
     tasks: bytes
@@ -32,8 +32,8 @@ class CompletedChunk(NamedTuple):
     digests: bytes
 
 
-class Attempt(NamedTuple):
-    """An attempt by which its task did not complete."""
+class UnsuccessfulAttempt(NamedTuple):
+    """An attempt that ended without completing its task."""
 
     task: int
     chunk: int
@@ -43,16 +43,16 @@ class Attempt(NamedTuple):
 
 
 class TableRows(NamedTuple):
-    """What a journal says of all tasks, as the statements of schema.sql give it."""
+    """The rows of a journal that records are made of, as the statements of schema.sql return them."""
 
     blocks: Sequence[tuple[bytes, bytes]]
     """Ids and kinds, in the order of submission."""
     completions: Sequence[CompletedChunk]
     results: Callable[[int], bytes]
-    """The column of results of a chunk, by its number."""
+    """Returns the column of results of a chunk, by its number."""
     others: Sequence[tuple[int, int, str, str, str | None]]
-    """Number, state, reason, message and traceback of the tasks that are in another final state."""
-    attempts: Sequence[Attempt]
+    """Number, state, reason, message and traceback of every failed or cancelled task."""
+    attempts: Sequence[UnsuccessfulAttempt]
     """In the order of tasks and chunks."""
     kinds: Sequence[tuple[str, str]]
     """Domain and name, by number."""
@@ -64,7 +64,7 @@ class RecordTable(Sequence[Record]):
     """The records of a run in the order of submission.
 
     Args:
-        rows: what the journal says.
+        rows: of the journal.
         results: the folder of large results.
     """
 
@@ -74,16 +74,16 @@ class RecordTable(Sequence[Record]):
         self._ids: list[str] = [task_id for ids, _ in rows.blocks for task_id in unpack(ids)]
         self._kinds = array("l", itertools.chain.from_iterable(unpack(kinds) for _, kinds in rows.blocks))
         self._loaded: dict[int, bytes] = {}
-        """Large results that were taken into memory, by the number of their task."""
-        self._results_of = functools.lru_cache(CHUNKS_IN_HAND)(lambda chunk: unpack(rows.results(chunk)))
+        """Large results in memory, by the number of their task."""
+        self._results_of = functools.lru_cache(UNPACKED_CHUNKS)(lambda chunk: unpack(rows.results(chunk)))
 
     @functools.cached_property
     def counts(self) -> dict[str, int]:
-        """Tasks per state; what is not final counts as pending."""
+        """Tasks per state. Every open task counts as pending."""
         found = Counter(state for _, state, *_ in self._rows.others)
-        found[COMPLETED] = sum(len(chunk.digests) for chunk in self._rows.completions) // DIGEST_BYTES
-        found[0] = len(self._ids) - found.total()
-        return {state: found[number] for number, state in enumerate(STATES)}
+        found[State.COMPLETED] = sum(len(chunk.digests) for chunk in self._rows.completions) // DIGEST_BYTES
+        found[State.PENDING] = len(self._ids) - found.total()
+        return {state.label: found[state] for state in State}
 
     @functools.cached_property
     def positions(self) -> dict[str, int]:
@@ -93,16 +93,20 @@ class RecordTable(Sequence[Record]):
     @property
     def spans(self) -> np.ndarray[Any, Any]:
         """Start and end of every execution that ended, in Unix seconds: shape (executions, 2), ordered by start."""
-        import numpy as np  # takes longer than looking at a run's state does
+        import numpy as np  # importing it takes longer than showing the state of a run
 
         completed = [np.asarray(read_times(chunk.times)).reshape(-1, TIMES)[:, :2] for chunk in self._rows.completions]
-        failed = [(one.began_at, one.ended_at) for one in self._rows.attempts if one.outcome == 1 and one.began_at]
+        failed = [
+            (one.began_at, one.ended_at)
+            for one in self._rows.attempts
+            if one.outcome == ATTEMPT_FAILED and one.began_at
+        ]
         spans = np.concatenate([*completed, np.asarray(failed, dtype=float).reshape(-1, 2)])
         ordered: np.ndarray[Any, Any] = spans[np.argsort(spans[:, 0], kind="stable")]
         return ordered
 
     def digest(self) -> str:
-        """The digest of the run, in hex; schema.sql says over what."""
+        """The digest of the run, in hex; schema.sql defines it."""
         return run_digest(
             (self._ids[number], own)
             for chunk in self._rows.completions
@@ -114,7 +118,7 @@ class RecordTable(Sequence[Record]):
         return map(self._make, self._others)
 
     def values(self) -> list[Any]:
-        """The results of all tasks; None for those that did not complete."""
+        """The results of all tasks; None for each that did not complete."""
         values: list[Any] = [None] * len(self._ids)
         for chunk in self._rows.completions:
             for number, stored in zip(unpack(chunk.tasks), self._results_of(chunk.chunk), strict=True):
@@ -137,21 +141,21 @@ class RecordTable(Sequence[Record]):
         return self._make(numbers) if isinstance(numbers, int) else [self._make(number) for number in numbers]
 
     def load(self) -> None:
-        """Take large results into memory: the folder is about to go."""
+        """Read large results into memory, because the folder is about to be deleted."""
         for chunk in self._rows.completions:
             for number, stored in zip(unpack(chunk.tasks), self._results_of(chunk.chunk), strict=True):
                 if isinstance(stored, str):
                     self._loaded[number] = read_result(self._folder / stored)
 
     def _find(self, number: int, stored: bytes | str) -> bytes | Path:
-        """A result as MessagePack, or the file that it is in."""
+        """A result as MessagePack, or the file that holds it."""
         if isinstance(stored, bytes):
             return stored
         return self._loaded[number] if number in self._loaded else self._folder / stored
 
     @functools.cached_property
     def _places(self) -> tuple[array[int], array[int]]:
-        """For every task in which of the completions it is, or -1, and where in that."""
+        """For every task the index of its completion, or -1, and its index within that."""
         chunks, places = array("l", [-1]) * len(self._ids), array("l", [0]) * len(self._ids)
         for at, chunk in enumerate(self._rows.completions):
             for place, number in enumerate(unpack(chunk.tasks)):
@@ -166,20 +170,20 @@ class RecordTable(Sequence[Record]):
         }
 
     @functools.cached_property
-    def _attempts(self) -> dict[int, list[Attempt]]:
+    def _attempts(self) -> dict[int, list[UnsuccessfulAttempt]]:
         return {number: list(own) for number, own in itertools.groupby(self._rows.attempts, lambda one: one.task)}
 
     def _make(self, number: int) -> Record:
         attempts = self._attempts.get(number, ())
         at = self._places[0][number]
-        state, error = self._others.get(number, (0, None))
+        state, error = self._others.get(number, (State.PENDING, None))
         stored: bytes | Path | None = None
         chunk: int | None = None
         began: float | None = None
         ended: float | None = None
         if at >= 0:
             completed, place = self._rows.completions[at], self._places[1][number]
-            state, chunk = COMPLETED, completed.chunk
+            state, chunk = State.COMPLETED, completed.chunk
             began, ended = read_times(completed.times[8 * TIMES * place : 8 * (TIMES * place + 2)])
             stored = self._find(number, self._results_of(chunk)[place])
         elif attempts:

@@ -1,29 +1,29 @@
--- The journal of a run, schema 4: its tables, what proves that they are whole, and every statement that is run on them.
+-- The journal of a run, schema 4: its tables, the rules that a sound journal obeys, and every statement run on it.
 --
 -- Times are Unix seconds; states and outcomes are small numbers, named beside their column. Rows are only added. The
--- one exception: outcomes of failed tasks that are to be tried again move to `reopened`, whole.
+-- one exception: when failed tasks are reopened, to be tried again, their outcomes move to `reopened`, whole.
 --
--- COLUMNS. What there is most of comes in blobs that the manager carries without looking inside: the tasks as the driver
--- packed them, and what completed as the workers packed it. Such a blob holds one value for each task of its row, in
--- the row's order: as a MessagePack array, or, where that is said, as values of one size, one after the other.
+-- COLUMNS. Most data is in blobs that the manager passes on without looking inside: the tasks as the driver packed
+-- them, and the completed tasks as the workers packed them. Such a blob holds one value for each task of its row, in
+-- the row's order: as a MessagePack array or, where the table says so, as values of one size, one after the other.
 --
 -- COMMITS. The last column of every table is the number of the commit that added the row; numbers count from 0, without
--- a gap. Commit 0 is the creation, each epoch is taken in one of its own, and so are tasks reopened. `commits` has for
--- each of them the number of its rows, and a sum by which anyone can tell that they are what was written: SHA-256 over
+-- a gap. Commit 0 is the creation. Taking an epoch is a commit of its own, and so is reopening tasks. For each commit
+-- `commits` has the number of its rows, and a sum that proves that they are what was written: SHA-256 over
 --   the sum of the commit before it (of commit 0: nothing),
 --   the array [commit, epoch, committed_at, rows] as MessagePack,
 --   and for each table that it added rows to, in the order of the tables below: the table's name, and SHA-256 over
 --   those rows in the order of the primary key, each the array of all its columns as MessagePack, one after the other.
--- An outcome that has moved to `reopened` counts here as the row of `outcomes` that it was. The outcomes of completed
--- tasks count nowhere: they follow from `completions`. In MessagePack INTEGER is an integer, REAL a 64-bit float, TEXT a
+-- An outcome that has moved to `reopened` counts here as the row of `outcomes` that it was. No sum covers the outcomes of
+-- completed tasks: they follow from `completions`. In MessagePack INTEGER is an integer, REAL a 64-bit float, TEXT a
 -- string, BLOB binary and NULL nil, each in its shortest form.
 --
 -- THE SEAL. When a run comes to rest, the file `seal` beside the journal gets SHA-256 of the whole file run.sqlite, in
--- hex; there is no log beside the journal then (run.sqlite-wal, run.sqlite-journal). Whoever opens the run for work
--- removes the seal before the first write, so a run that was killed has none. While there is no log, the size of the
--- journal is its number of pages times their size.
--- The file `status.json`, an object, says under `commits` how many commits the process that worked on the run last had
--- seen on disk: the journal never has fewer.
+-- hex; there is no log beside the journal then (run.sqlite-wal, run.sqlite-journal). A process that opens the run for
+-- work removes the seal before the first write, so a run that was killed has none. While there is no log, the size of
+-- the journal is its number of pages times their size.
+-- The file `status.json`, an object, has under `commits` the number of commits that the process that worked on the run
+-- last had seen on disk: the journal never has fewer.
 --
 -- THE DIGEST of a run is SHA-256 over, for every completed task in the order of its id's UTF-8 bytes: the length of
 -- the id in bytes (8 bytes, little-endian), the id, and the task's digest. A task's digest is SHA-256 over its result
@@ -32,21 +32,21 @@
 -- an integer beyond 64 bits (two's complement, little-endian), lone surrogates are encoded as if they were characters,
 -- and a key that is an array stands for a tuple.
 --
--- WHAT HOLDS in a sound run, besides:
+-- THE RULES of a sound run, besides:
 --   Blocks follow each other without a gap, from task 0 on, and the ids of tasks are unique. A task without an outcome is
 --   open. A blob that holds a value for each task holds as many values as there are tasks.
 --   A completed task is in one row of `completions`, and any other in none; its outcome names that row's chunk, is of
 --   that row's commit, and has neither reason nor message nor traceback. A failed or cancelled task has a reason and a
---   message, and no chunk; a cancelled one has the reason `cancelled`. No more tasks are cancelled than the `cancels` say.
+--   message, and no chunk; a cancelled one has the reason `cancelled`. No more tasks are cancelled than `cancels` counts.
 --   Attempts have an outcome of 1 to 3; failed and lost ones have a reason, and only these are charged. The task of an
---   attempt is in the list of its chunk, and so are those of a row of `completions`; no task has both in one chunk. What
---   a row refers to is there: batch, kind, domain, task, chunk, epoch (commit 0 alone is of epoch 0).
+--   attempt is in the list of its chunk, and so are those of a row of `completions`; no task has both in one chunk. Every
+--   batch, kind, domain, task, chunk and epoch that a row refers to exists (commit 0 alone is of epoch 0).
 --   Each of `pool_changes` is to one slot at least, and has a reason.
 --   No task completed before it was reopened. Attempts that were committed before their task was reopened last belong to
---   an outcome that is past. Of the later ones at most max_attempts are charged, and each has a reason to have been
---   followed by another one: it was superseded; or lost, and not charged; or failed or lost, charged, for a reason that
---   the policy of its kind has in retry_on. That need not hold for a failed task's last one (by the number of its chunk)
---   that was not superseded.
+--   a former outcome. Of the later ones at most max_attempts are charged, and each must have a reason why another attempt
+--   may follow: it was superseded; or lost and not charged; or failed or lost, charged, for a reason that the policy of
+--   its kind has in retry_on. Only the last attempt of a failed task (by the number of its chunk, superseded ones aside)
+--   needs no such reason.
 --   The file of a large result is named by the SHA-256 of its content, in hex.
 
 -- name: schema
@@ -56,7 +56,7 @@ CREATE TABLE meta (
     "commit" INTEGER NOT NULL
 ) WITHOUT ROWID;
 
-CREATE TABLE epochs (                  -- who has opened the run for work; only the latest may commit
+CREATE TABLE epochs (                  -- one for each time that a process opened the run; only the latest commits
     epoch     INTEGER PRIMARY KEY,     -- from 1
     opened_at REAL NOT NULL,
     host      TEXT NOT NULL,
@@ -83,11 +83,11 @@ CREATE TABLE kinds (
     domain    TEXT NOT NULL,
     name      TEXT NOT NULL,
     resources TEXT NOT NULL,           -- JSON: cpus, gpus, memory, custom
-    policy    TEXT NOT NULL,           -- JSON: max_attempts, retry_on (reasons), and what proves nothing
+    policy    TEXT NOT NULL,           -- JSON: max_attempts, retry_on (reasons); the rest is not audited
     "commit"  INTEGER NOT NULL
 );
 
-CREATE TABLE files (                   -- what parameters name by path, as it was when the batch was submitted
+CREATE TABLE files (                   -- the files that parameters name, as they were at submission
     sha256   TEXT PRIMARY KEY,         -- of the content, in hex
     content  BLOB NOT NULL,
     "commit" INTEGER NOT NULL
@@ -127,37 +127,38 @@ CREATE TABLE completions (             -- the tasks of a chunk that completed; a
     chunk    INTEGER PRIMARY KEY,
     tasks    BLOB NOT NULL,            -- integers: their numbers
     times    BLOB NOT NULL,            -- 3 float64 each, little-endian: began_at, ended_at (on the worker's clock), cpu_s
-    results  BLOB NOT NULL,            -- each one as MessagePack, in binary; or, where it is large, a string: the name of
-                                       -- its file under results/
+    results  BLOB NOT NULL,            -- each one as MessagePack, in binary; or, if it is large, a string: the name of its
+                                       -- file under results/
     digests  BLOB NOT NULL,            -- 32 bytes each
     "commit" INTEGER NOT NULL
 );
 
-CREATE TABLE attempts (                -- every other attempt that ended; what was handed back unexecuted was none
+CREATE TABLE attempts (                -- every other attempt that ended; a task handed back unexecuted had none
     task     INTEGER NOT NULL,
     chunk    INTEGER NOT NULL,
     outcome  INTEGER NOT NULL,         -- 1 failed, 2 lost (did not end by itself), 3 superseded
-    charged  INTEGER NOT NULL,         -- 1 where it counts against max_attempts
-    began_at REAL,                     -- on the worker's clock; null where the worker could not tell
+    charged  INTEGER NOT NULL,         -- 1 if it counts against max_attempts
+    began_at REAL,                     -- on the worker's clock; null if the worker could not report it
     ended_at REAL,
     cpu_s    REAL,
-    reason   TEXT,                     -- of a failed one that of its error; of a lost one worker_crashed, node_lost,
-                                       -- out_of_memory, timeout (a chunk-mate's), preempted or cancelled
-    message  TEXT,                     -- null where the outcome tells it
+    reason   TEXT,                     -- of a failed one the reason of its error; of a lost one worker_crashed,
+                                       -- node_lost, out_of_memory, timeout (of a task in the same chunk), preempted or
+                                       -- cancelled
+    message  TEXT,                     -- null if the outcome has it
     "commit" INTEGER NOT NULL,
     PRIMARY KEY (task, chunk)
 ) WITHOUT ROWID;
 
-CREATE TABLE cancels (                 -- every time that someone asked for tasks to be cancelled
+CREATE TABLE cancels (                 -- every request to cancel tasks
     cancel   INTEGER PRIMARY KEY,      -- from 0
     epoch    INTEGER NOT NULL,
     asked_at REAL NOT NULL,
-    scope    TEXT NOT NULL,            -- run, batch demo, 2 tasks
-    tasks    INTEGER NOT NULL,         -- how many became cancelled by it
+    scope    TEXT NOT NULL,            -- e.g. run; batch demo; 2 tasks
+    tasks    INTEGER NOT NULL,         -- how many it cancelled
     "commit" INTEGER NOT NULL
 );
 
-CREATE TABLE pool_changes (            -- where the number of slots follows what pays: every time that it changed
+CREATE TABLE pool_changes (            -- with max_workers="auto": every change of the number of slots
     change     INTEGER PRIMARY KEY,    -- from 0
     epoch      INTEGER NOT NULL,
     changed_at REAL NOT NULL,
@@ -169,21 +170,21 @@ CREATE TABLE pool_changes (            -- where the number of slots follows what
 CREATE TABLE outcomes (                -- one per task: the primary key makes a second one impossible
     task      INTEGER PRIMARY KEY,
     state     INTEGER NOT NULL,        -- 2 completed, 3 failed, 4 cancelled
-    chunk     INTEGER,                 -- of a completed task: in which it completed
+    chunk     INTEGER,                 -- of a completed task: the chunk in which it completed
     reason    TEXT,                    -- of a failed or cancelled one
     message   TEXT,
     traceback TEXT,
     "commit"  INTEGER NOT NULL
 );
 
-CREATE TABLE reopened (                -- outcomes of failed tasks that someone asked to be tried again, as they were
+CREATE TABLE reopened (                -- former outcomes of failed tasks that were reopened
     task            INTEGER NOT NULL,
     outcome_commit  INTEGER NOT NULL,  -- the commit that had added the outcome
     state           INTEGER NOT NULL,
     reason          TEXT,
     message         TEXT,
     traceback       TEXT,
-    reopening_epoch INTEGER NOT NULL,  -- the one that reopened it
+    reopening_epoch INTEGER NOT NULL,  -- the epoch that reopened it
     "commit"        INTEGER NOT NULL,  -- the commit that reopened it
     PRIMARY KEY (task, outcome_commit)
 ) WITHOUT ROWID;
@@ -394,7 +395,7 @@ SELECT task, state, reason, message, traceback FROM outcomes WHERE state <> 2 OR
 SELECT chunk, tasks, times, digests FROM completions ORDER BY chunk;
 
 -- name: read_results
-SELECT chunk, results FROM completions;
+SELECT chunk, results FROM completions ORDER BY chunk;
 
 -- name: read_chunk_results
 SELECT results FROM completions WHERE chunk = ?;
@@ -435,9 +436,6 @@ SELECT chunk, json_group_array(task) FROM attempts GROUP BY chunk;
 -- name: read_chunk_lists
 SELECT chunks.chunk, chunks.tasks, completions.tasks FROM chunks LEFT JOIN completions USING (chunk)
 ORDER BY chunks.chunk;
-
--- name: read_result_columns
-SELECT results FROM completions ORDER BY chunk;
 
 -- name: read_strays
 SELECT 'the block that begins with task ' || first || ' is of the unknown batch ' || batch

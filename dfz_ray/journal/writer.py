@@ -15,24 +15,22 @@ from pathlib import Path
 from dfz_ray.errors import EpochSuperseded, JournalDamaged, RunFolderRefused
 from dfz_ray.journal.commit_sums import NONE_YET, Commit, Row, add_commit
 from dfz_ray.journal.folder import RunFolder, sync_folder, write_whole
-from dfz_ray.journal.reader import open_journal
-from dfz_ray.journal.soundness import refuse_damaged, remove_seal, write_seal
-from dfz_ray.journal.statements import STATEMENTS, VERSION
+from dfz_ray.journal.integrity import refuse_damaged
+from dfz_ray.journal.journal_file import open_journal
+from dfz_ray.journal.schema import ATTEMPT_SUPERSEDED, STATEMENTS, VERSION
+from dfz_ray.journal.seal import remove_seal, write_seal
 from dfz_ray.protocol.columns import pack, unpack
 
-# Numbers that the journal stores; schema.sql explains them.
-ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED = range(1, 4)
-
 COLUMN_BYTES = 2**26
-"""A column of results is kept about so short, by files for more of them: SQLite's limit for a value is 10^9 bytes."""
+"""If a column of results is longer, more of them become files, for a value in SQLite has at most 10^9 bytes."""
 
 
 @dataclass(slots=True)
 class Group:
-    """What is to be committed together: rows of the tables of schema.sql, without their last column.
+    """Rows to be committed together, by table of schema.sql and without their last column.
 
-    A domain, a file or a lease that is there already is passed over, and so is a superseded attempt that is. The
-    outcomes are those of tasks that did not complete; the others follow from the completions.
+    Domains, files, leases and superseded attempts that the journal has already are passed over. The outcomes are those
+    of tasks that did not complete; those of completed tasks follow from the completions.
     """
 
     batches: list[Row] = field(default_factory=list)
@@ -53,12 +51,12 @@ class Group:
 
 
 class JournalWriter:
-    """Commits groups of rows; what it has committed is on disk. Opening one takes a new epoch.
+    """Commits groups of rows. When `commit` returns, they are on disk. Opening a writer takes a new epoch.
 
     Args:
         folder: the run folder, which has a journal.
         inline_bytes: larger results become files.
-        durable: whether a commit outlives the operating system, too (by an fsync), or only this process.
+        durable: True if a commit must survive a crash of the operating system (by an fsync), not only of this process.
 
     Raises:
         JournalDamaged: there is no journal, or it can't be read or written, or is damaged, or is of another schema.
@@ -81,7 +79,7 @@ class JournalWriter:
             self._connection.close()
             raise JournalDamaged(f"{self._folder.database} can't be written: {error}") from error
         self._known_leases: set[Row] = set()
-        """Those of this epoch."""
+        """The leases of this epoch."""
 
     @classmethod
     def create(
@@ -95,30 +93,30 @@ class JournalWriter:
         run_folder = RunFolder(folder)
         run_folder.make()
         try:
-            for left in folder.glob(f"{run_folder.unborn.name}*"):
+            for left in folder.glob(f"{run_folder.unfinished_database.name}*"):
                 left.unlink()
-            with contextlib.closing(run_folder.connect("rwc", run_folder.unborn)) as connection:
+            with contextlib.closing(run_folder.connect("rwc", run_folder.unfinished_database)) as connection:
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
                 connection.executescript(f"BEGIN; {STATEMENTS['schema']}")
-                told = {"schema_version": str(VERSION), **meta}
-                add_commit(connection, NONE_YET, 0, {"meta": list(told.items())})
+                rows = {"meta": list({"schema_version": str(VERSION), **meta}.items())}
+                add_commit(connection, NONE_YET, 0, rows)
                 connection.execute("COMMIT")
-            run_folder.unborn.replace(run_folder.database)  # the first commit syncs the folder, too
+            run_folder.unfinished_database.replace(run_folder.database)  # the first commit syncs the folder, too
         except (sqlite3.Error, OSError) as error:
             raise RunFolderRefused(f"{folder} can't hold a journal: {error}") from error
         return cls(folder, inline_bytes, durable)
 
     @property
     def commits(self) -> int:
-        """How many commits the journal has, of all epochs; all of them are on disk."""
+        """The number of commits of all epochs; all of them are on disk."""
         return self._last.number + 1
 
     def reopen_failed(self) -> None:
-        """Make failed tasks due again, and keep what their outcomes were.
+        """Reopen failed tasks, and keep their outcomes in the table `reopened`.
 
         Raises:
             EpochSuperseded: another manager has opened the run since.
-            JournalDamaged: it could not be written.
+            JournalDamaged: the journal could not be written.
         """
         with self._transaction():
             failed = self._connection.execute(STATEMENTS["read_failed"]).fetchall()
@@ -130,14 +128,14 @@ class JournalWriter:
         self._last = last
 
     def commit(self, group: Group) -> dict[str, Sequence[Row]]:
-        """Commit a group, whole or not at all; one that has nothing new makes no commit.
+        """Commit a group, whole or not at all. A group without anything new makes no commit.
 
         Returns:
             The rows as they were written, by table.
 
         Raises:
             EpochSuperseded: another manager has opened the run since.
-            JournalDamaged: it could not be written. That is final: what a failed write left on disk is unknown.
+            JournalDamaged: it could not be written. That is final, for what a failed write left on disk is unknown.
         """
         rows: dict[str, Sequence[Row]] = {table.name: getattr(group, table.name) for table in fields(group)}
         rows["domains"] = _without_known(group.domains, 1, self._known_domains)
@@ -157,14 +155,14 @@ class JournalWriter:
         return rows
 
     def close(self) -> None:
-        """Close; a run that has come to rest is a single file, and its seal."""
+        """Close the journal. A run at rest is a single file and its seal."""
         is_at_rest = False
-        with contextlib.suppress(sqlite3.Error):  # a reader is at it: the log stays, and is as good
+        with contextlib.suppress(sqlite3.Error):  # someone reads: the log stays, which does no harm
             self._connection.execute("PRAGMA journal_mode = DELETE")
             is_at_rest = self._latest_epoch() == self.epoch and not self._is_in_doubt
         self._connection.close()
         if is_at_rest:
-            with contextlib.suppress(OSError):  # without a seal the run is as good, and is looked at more closely
+            with contextlib.suppress(OSError):  # a run without a seal is as good; it is checked more closely
                 write_seal(self._folder, self._durable)
 
     def _set_up(self) -> None:
@@ -194,7 +192,7 @@ class JournalWriter:
                     raise EpochSuperseded(f"epoch {latest} has taken over {where}; this is epoch {self.epoch}")
                 yield
             except BaseException:
-                if self._connection.in_transaction:  # a full disk ends it by itself
+                if self._connection.in_transaction:  # a full disk ends the transaction by itself
                     self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
@@ -204,12 +202,12 @@ class JournalWriter:
 
     def _add_completed_outcomes(self, completions: Sequence[Row], commit: int) -> None:
         for chunk, tasks, *_ in completions:
-            # One statement for all of them, which needs no value of Python's for each.
+            # One statement for all of them, so that no Python object is needed for each.
             values = {"chunk": chunk, "commit": commit, "tasks": str(unpack(tasks))}
             self._connection.execute(STATEMENTS["add_completed_outcomes"], values)
 
     def _without_collisions(self, attempts: Sequence[Row], completions: Sequence[Row]) -> Sequence[Row]:
-        """Leave out superseded attempts of a task in a chunk that has an attempt of it already."""
+        """Leave out superseded attempts whose task already has an attempt in the same chunk."""
         superseded = [row for row in attempts if row[2] == ATTEMPT_SUPERSEDED]
         if not superseded:
             return attempts
@@ -224,7 +222,7 @@ class JournalWriter:
         return kept
 
     def _move_large_results(self, completions: Sequence[Row]) -> Sequence[Row]:
-        """Write results that are too large to files, which are on disk before a row names them."""
+        """Write large results to files, which are on disk before a row names them."""
         if all(len(results) <= min(self._inline_bytes, COLUMN_BYTES) for _, _, _, results, _ in completions):
             return completions
         moved = [
@@ -251,7 +249,7 @@ class JournalWriter:
 
 
 def _without_known(rows: Sequence[Row], key_columns: int, known: Collection[object]) -> list[Row]:
-    """The rows that are new, each once; of equal keys the first counts."""
+    """The new rows, the first one of each key."""
     new: dict[object, Row] = {}
     for row in rows:
         key = row[0] if key_columns == 1 else row[:key_columns]

@@ -15,7 +15,8 @@ from dfz_ray.engine.messages import (
     NoteAttemptsLost,
     NotePoolChanged,
 )
-from dfz_ray.journal.writer import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED, JournalWriter
+from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED
+from dfz_ray.journal.writer import JournalWriter
 from dfz_ray.manager.group_commit import GroupCommit
 from dfz_ray.protocol.reports import Ended, Place
 from dfz_ray.protocol.submission import Submission

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dfz_ray.errors import InvalidInput
-from dfz_ray.journal.requests import CancelRequest, read_requests, resolve
-from dfz_ray.journal.status import Pace, Status, write_status
+from dfz_ray.journal.cancel_requests import CancelRequest, read_requests, resolve
+from dfz_ray.journal.run_status import RunStatus, ThroughputMeter, write_status
 from dfz_ray.specs.states import STATES
 
 logger = logging.getLogger("dfz_ray")
@@ -58,7 +58,7 @@ class StatusPublisher:
         self._epoch = epoch
         self._read = read
         self._cancel = cancel
-        self._pace = Pace()
+        self._throughput = ThroughputMeter()
         self._told = ""
         self._loop = asyncio.create_task(self._keep())
 
@@ -90,8 +90,8 @@ class StatusPublisher:
         if working and not any(reading.counts):
             return  # the run is being opened: what it holds is not known yet
         ended = sum(reading.counts[2:])
-        self._pace.note(time.monotonic(), ended)
-        status = Status(
+        self._throughput.note(time.monotonic(), ended)
+        status = RunStatus(
             run_id=self._meta.get("run_id", ""),
             name=self._meta.get("name", ""),
             epoch=self._epoch,
@@ -103,8 +103,8 @@ class StatusPublisher:
             slots=reading.slots,
             why_slots=reading.why_slots,
             leases=reading.leases,
-            tasks_per_s=self._pace.tasks_per_s if working else None,
-            left_s=self._pace.left_s(sum(reading.counts) - ended) if working else None,
+            tasks_per_s=self._throughput.tasks_per_s if working else None,
+            left_s=self._throughput.left_s(sum(reading.counts) - ended) if working else None,
             commits=reading.commits,
             notices=tuple(reading.notices),
         )

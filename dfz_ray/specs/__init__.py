@@ -1,1 +1,1 @@
-"""WHAT is asked: frozen data, and its checking."""
+"""WHAT is asked: batches, tasks and settings, as frozen data, and the checks of what users give."""

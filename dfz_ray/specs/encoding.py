@@ -1,7 +1,7 @@
-"""Values as bytes: MessagePack, so that the manager carries them without looking inside.
+"""Encodes values as MessagePack, so that the manager passes them on without looking inside.
 
 NaN, infinities, bytes and integers of any size survive; NumPy scalars and arrays, tuples and sets of plain values
-become numbers and lists. A tuple that is a key stays one.
+become numbers and lists. A tuple as a key stays a tuple.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgpack
 from dfz_ray.errors import Unserializable
 
 DEPTH_LIMIT = 50
-"""No input nests deeper; what does is a mistake or an attack."""
+"""Input that nests deeper is refused: it is a mistake or an attack."""
 SCALARS = frozenset({str, bool, int, float, bytes, type(None)})
 _EXACT: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (int, int.__int__),
@@ -23,14 +23,14 @@ _EXACT: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     ((bytes, bytearray, memoryview), bytes),
 )
-"""Of an instance of a subclass (an IntEnum, say), the value itself."""
+"""For an instance of a subclass (e.g. an IntEnum): a type, and the function that returns the plain value."""
 BIG_INTEGER = 1
 """MessagePack extension type of an integer beyond 64 bits: its bytes in two's complement, little-endian."""
 _KEPT_BYTES = 2**18
-"""A packer that has packed more holds on to a larger buffer, and is not used again."""
+"""A packer that has packed more keeps a larger buffer, and is not used again."""
 _idle: list[msgpack.Packer] = []
-"""Packers that nobody is using, for making one takes several times as long as packing a small value. It is taken out
-while it packs, so neither two threads share one, nor a value and another that is encoded while it is made simpler.
+"""Idle packers, for making one takes several times as long as packing a small value. A packer is taken out while it is
+used: so neither two threads share one, nor a value and another value that is encoded while the first is simplified.
 """
 
 
@@ -38,7 +38,7 @@ def encode(value: Any) -> bytes:
     """Encode a value.
 
     Raises:
-        Unserializable: naming the type that has no encoding, or the nesting that is too deep.
+        Unserializable: a type has no encoding, or the value nests too deeply.
     """
     try:
         packer = _idle.pop()
@@ -56,20 +56,20 @@ def encode(value: Any) -> bytes:
 
 
 def decode(data: bytes) -> Any:
-    """Decode what `encode` made."""
+    """Decode the result of `encode`."""
     try:
         return _unpack(data)
-    except TypeError:  # a key that was a tuple has become a list
+    except TypeError:  # a tuple as a key has become a list
         return _unpack(data, object_pairs_hook=lambda pairs: {_key(key): item for key, item in pairs})
 
 
 def plain(value: Any, levels: int = DEPTH_LIMIT) -> Any:
     """The value with NumPy scalars and arrays, tuples and sets as numbers and lists, at every depth.
 
-    What has no plain form is left as it is.
+    Values without a plain form are left as they are.
 
     Args:
-        value: what was given.
+        value: any value.
         levels: how deep it may nest.
 
     Raises:
@@ -93,10 +93,10 @@ def plain(value: Any, levels: int = DEPTH_LIMIT) -> Any:
 
 
 def digest(result: Any, volatile: frozenset[str] = frozenset()) -> bytes:
-    """SHA-256 of a result without its volatile keys, the same for equal results: keys are put in order first.
+    """SHA-256 of a result without its volatile keys. Equal results have equal digests, for keys are sorted first.
 
     Raises:
-        Unserializable: it has no encoding, or it nests too deeply.
+        Unserializable: the result has no encoding, or it nests too deeply.
     """
     if volatile and isinstance(result, Mapping):
         result = {key: value for key, value in result.items() if key not in volatile}
@@ -133,7 +133,7 @@ def _ordered(value: Any) -> Any:
 
 
 def _key(key: Any) -> Any:
-    """A key that can be one: what is a list elsewhere stays a tuple."""
+    """A hashable key: lists become tuples."""
     return tuple(map(_key, key)) if isinstance(key, list) else key
 
 
@@ -142,7 +142,7 @@ def _unpack(data: bytes, **options: Any) -> Any:
 
 
 def _packable(value: Any) -> Any:
-    """A form that the packer has, of a value that it has none for."""
+    """A form of a value that the packer can encode."""
     if isinstance(value, int):  # the packer hands over only those beyond 64 bits
         return msgpack.ExtType(BIG_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
     simpler = _simplify(value)
@@ -162,7 +162,7 @@ def _simplify(value: Any) -> Any:
 
 
 def _packs(value: Any) -> bool:
-    """Whether the packer has a form of its own for it."""
+    """True if the packer can encode the value itself."""
     if type(value) is int:
         return -(2**63) <= value < 2**64
     return type(value) in SCALARS or isinstance(value, (list, tuple, dict))

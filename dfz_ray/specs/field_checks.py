@@ -1,4 +1,4 @@
-"""The simple fields of an input, checked one by one: names, ids, texts, numbers, mappings."""
+"""Checks the simple fields of an input: names, ids, texts, numbers, mappings."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ ID_LIMIT = 1000
 
 
 class FieldChecks:
-    """Collects all that is wrong with the fields that it is shown.
+    """Checks fields and collects their problems.
 
-    Every check returns the value as plain data; of a wrong one something of the right type, or None.
+    Every check returns the value as plain data; for a wrong value, something of the right type or None.
     """
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
         self.ids: dict[str, str | int] = {}
-        """Those that are taken, and where: a path, or the position under `tasks`."""
+        """The ids in use, and their places: a path, or the position under `tasks`."""
 
     def name(self, given: Any, missing: str) -> str:
-        """The name of a batch."""
+        """Check the name of a batch."""
         name = missing if given is None else _plain_scalar(given)
         if isinstance(name, str) and len(name) <= ID_LIMIT and is_clean(name):
             return name or missing
@@ -33,7 +33,7 @@ class FieldChecks:
         return missing
 
     def id(self, given: Any, missing: str, place: str | int) -> str:
-        """The id of a task, which no other one has."""
+        """Check the id of a task, which must be unique."""
         where = path_of(place)
         task_id = missing if given is None else _plain_scalar(given)
         if not isinstance(task_id, str) or not task_id or len(task_id) > ID_LIMIT or not is_clean(task_id):
@@ -46,14 +46,14 @@ class FieldChecks:
         return task_id
 
     def check_keys(self, data: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-        """Whether all keys are known."""
+        """Check that all keys are known."""
         for key in data:
             if key not in known:
                 place = f"{where}.{show_name(key)}".lstrip(".")
                 self.refuse(place, "an unknown key", describe_names(known), nearest(key, known))
 
     def mapping(self, value: Any, where: str) -> dict[str, Any]:
-        """A mapping of names to plain data."""
+        """Check a mapping of names to plain data."""
         if value is None:
             return {}
         if not isinstance(value, Mapping):
@@ -71,7 +71,7 @@ class FieldChecks:
         return mapping
 
     def list_of(self, value: Any, where: str) -> list[Any]:
-        """A list."""
+        """Check a list."""
         if value is None:
             return []
         if not isinstance(value, (list, tuple)):
@@ -80,14 +80,14 @@ class FieldChecks:
         return list(value)
 
     def text(self, value: Any, where: str) -> str | None:
-        """A text."""
+        """Check a text."""
         if value is None or (isinstance(value, str) and _encodes(value)):
             return value
         self.refuse(where, show(value), "a text", _in_quotes(value))
         return None
 
     def integer(self, value: Any, where: str, low: int, high: int) -> int | None:
-        """A whole number within bounds."""
+        """Check a whole number within bounds."""
         number = _plain_scalar(value)
         if isinstance(number, int) and not isinstance(number, bool) and low <= number <= high:
             return number
@@ -95,12 +95,12 @@ class FieldChecks:
         return None
 
     def refuse(self, where: str, found: str, expected: str, hint: str = "") -> None:
-        """Something is wrong."""
+        """Note a problem."""
         self.problems.append(Problem(where, found, expected, hint))
 
 
 def path_of(place: str | int) -> str:
-    """The path of what is checked; a number is a position under `tasks`, for few tasks are ever told of."""
+    """The path of a place. A number is a position under `tasks`; only for tasks with problems it becomes a path."""
     return place if isinstance(place, str) else f"tasks[{place}]"
 
 
@@ -108,16 +108,16 @@ def _plain_scalar(value: Any) -> Any:
     try:
         return plain(value)
     except Unserializable:
-        return value  # no scalar at all
+        return value  # not a scalar
 
 
 def _in_quotes(value: Any) -> str:
-    """A hint for what YAML took for a number, a truth value or a date."""
+    """The hint for a text that YAML read as a number, a truth value or a date."""
     return "put it in quotes" if isinstance(value, (int, float, date)) else ""
 
 
 def is_clean(text: str) -> bool:
-    """Whether a text is printable, and can be stored."""
+    """True if a text is printable and can be stored."""
     return (text.isascii() and text.isprintable()) or (text.isprintable() and _encodes(text))
 
 

@@ -1,4 +1,4 @@
-"""Files that parameters name: read once when the batch is checked, and kept by their hash."""
+"""Files that parameters name: read once, when the batch is checked, and kept by their hash."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LIMIT_BYTES = 64 * 2**20
 class InputFile:
     """A file that a parameter names, with its content.
 
-    As the type of a field of a `Parameters` model: it is given as a path, relative to the batch file; it travels as
-    name and hash, and its content travels once, however many tasks name it.
+    Use it as the type of a field of a `Parameters` model. Users give a path, relative to the batch file. A task has
+    the file's name and hash; the content is sent once, however many tasks name it.
     """
 
     name: str
@@ -34,7 +34,7 @@ class InputFile:
         """The content as UTF-8.
 
         Raises:
-            ValueError: it is no UTF-8.
+            ValueError: the content is not UTF-8.
         """
         try:
             return self.content.decode("utf-8")
@@ -70,22 +70,22 @@ class InputFile:
 
 @dataclass
 class FileShelf:
-    """The files of a batch.
+    """The files of a batch: the validation context of a `Parameters` model.
 
-    It is the validation context of a `Parameters` model: `Model.model_validate(parameters, context=shelf)`.
+    `Model.model_validate(parameters, context=shelf)` reads files through it.
     """
 
     folder: Path = field(default_factory=Path.cwd)
-    """What relative paths are relative to."""
+    """The folder that relative paths start from."""
     contents: dict[str, bytes] = field(default_factory=dict)
-    """SHA-256 in hex: content."""
+    """By SHA-256 in hex."""
     _read: dict[Path, InputFile] = field(default_factory=dict)
 
     def resolve(self, path: str) -> Path:
-        """The absolute path that a user's path means.
+        """The absolute path of a path that a user gave.
 
         Raises:
-            ValueError: it can't be a path.
+            ValueError: the text can't be a path.
         """
         try:
             if not path or b"\0" in os.fsencode(path):
@@ -93,7 +93,7 @@ class FileShelf:
             return (self.folder / Path(path).expanduser()).absolute()
         except UnicodeEncodeError:
             raise ValueError("the path of a file") from None
-        except RuntimeError as error:  # ~somebody, who has no home here
+        except RuntimeError as error:  # ~somebody without a home here
             raise ValueError(f"the path of a file; {error}") from None
 
     def read(self, path: str) -> InputFile:
@@ -114,7 +114,7 @@ def read_regular(path: Path) -> bytes:
     """The content of a regular file (no FIFO, no device, not too large).
 
     Raises:
-        ValueError: with what was expected.
+        ValueError: it is no such file; the message says what was expected.
     """
     name = show_name(str(path))
     try:
@@ -123,7 +123,7 @@ def read_regular(path: Path) -> bytes:
             return path.read_bytes()
     except OSError as error:
         raise ValueError(f"a file that can be read; {name}: {error.strerror or error}") from None
-    except ValueError:  # a NUL or a lone surrogate
+    except ValueError:  # the path has a NUL or a lone surrogate
         raise ValueError(f"the path of a file; {name} can't be one") from None
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"a regular file; {name} is none")

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in words for the person who wrote the input."""
+"""Describes problems of an input, pydantic's errors among them, in words for the person who wrote it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def show(value: Any) -> str:
 
 
 def show_name(name: Any) -> str:
-    """A key or the path of a file, as it stands where it is short and printable."""
+    """A key or the path of a file, unchanged if it is short and printable."""
     text = name if isinstance(name, str) else show(name)
     if not text.isprintable():
         text = ascii(text)[1:-1]
@@ -47,7 +47,7 @@ def _printable(text: str) -> str:
 
 
 def nearest(word: Any, names: Iterable[str]) -> str:
-    """The hint that names the most similar of the known names; empty where none is similar."""
+    """The hint that names the most similar of the known names; empty if none is similar."""
     if not isinstance(word, str):
         return ""
     found = difflib.get_close_matches(word[:SHOWN_CHARACTERS], list(names), n=1, cutoff=0.5)
@@ -60,12 +60,12 @@ def describe_names(names: Iterable[str]) -> str:
 
 
 def find_problems(error: ValidationError, model: type[BaseModel], where: str) -> list[Problem]:
-    """One problem for each of pydantic's errors.
+    """Make one problem of each of pydantic's errors.
 
     Args:
-        error: what validating `model` raised.
+        error: of validating a value.
         model: the type that the value should have had.
-        where: path of the value that was validated.
+        where: path of the value.
     """
     return [_problem(item, model, where) for item in error.errors(include_url=False)]
 
@@ -73,7 +73,7 @@ def find_problems(error: ValidationError, model: type[BaseModel], where: str) ->
 def _problem(item: Any, model: type[BaseModel], where: str) -> Problem:
     location: tuple[Any, ...] = item["loc"]
     owner, field = _find_field(model, location)
-    parts = location[:-1] if location[-1:] == ("[key]",) else location  # pydantic's way to say that it means the key
+    parts = location[:-1] if location[-1:] == ("[key]",) else location  # pydantic marks errors of a key so
     kind = item["type"]
     if kind == "invalid_key":
         return Problem(_path(where, parts[:-1]), f"the key {show(item['input'])}", "keys that are texts")
@@ -93,7 +93,7 @@ def _path(where: str, parts: tuple[Any, ...]) -> str:
 
 
 def _find_field(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[type[BaseModel], FieldInfo | None]:
-    """The model that the end of a path belongs to, and the field there, where it is one."""
+    """The model that the end of a path belongs to, and the field there, if it is one."""
     field = None
     for depth, part in enumerate(location):
         field = model.model_fields.get(str(part))
@@ -113,7 +113,7 @@ def _expected(item: Any, field: FieldInfo | None) -> str:
         if bounds.keys() == {"ge", "le"}:
             return f"{bounds['ge']} to {bounds['le']}"
         if bounds.keys() == {"gt", "le"}:
-            null = ", or null" if type(None) in get_args(field.annotation) else ""  # 0 may have been meant as none
+            null = ", or null" if type(None) in get_args(field.annotation) else ""  # 0 may have been meant as "none"
             return f"a number greater than {bounds['gt']}, up to {bounds['le']}{null}"
     if kind in ("model_type", "dict_type"):
         return "a mapping of names to values"

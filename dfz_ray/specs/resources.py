@@ -1,4 +1,4 @@
-"""What one task needs while it runs."""
+"""The resources that one task needs while it runs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _SIZE = re.compile(r"\s*(\d{1,30}(?:\.\d{1,30})?)\s*([A-Za-z]*)\s*", re.ASCII)
 SMALLEST_AMOUNT = 0.0001
-"""Ray counts resources in units of it."""
+"""Ray counts resources in this unit."""
 RESERVED = ("CPU", "GPU", "memory", "object_store_memory", "bundle")
-"""Ray's own resources, which have a field or a meaning of their own."""
+"""Names of Ray's own resources, which have a field or a meaning of their own."""
 
 
 def size_bytes(value: Any) -> Any:
-    """Read a size such as `2GiB`; anything that is no text passes unchanged.
+    """Read a size such as `2GiB`; values other than texts are returned unchanged.
 
     Raises:
-        ValueError: a text that is no size.
+        ValueError: the text is no size.
     """
     if not isinstance(value, str):
         return value
@@ -53,7 +53,7 @@ Amount = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False), AfterVal
 
 
 class Resources(BaseModel):
-    """What one task needs while it runs; Ray calls it a resource request, we call it the task's shape."""
+    """The resources that one task needs while it runs: the task's shape. Ray calls it a resource request."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -69,7 +69,7 @@ class Resources(BaseModel):
 
     @property
     def threads(self) -> int:
-        """How many threads a task may use."""
+        """The number of threads that a task may use."""
         return max(1, int(self.cpus))
 
     def key(self) -> tuple[Any, ...]:

@@ -14,10 +14,10 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.specs.data_file import read_data
 from dfz_ray.specs.encoding import plain
 from dfz_ray.specs.policy import TIMEOUT_LIMIT_S, Policy
 from dfz_ray.specs.problems import find_problems, show, show_name
-from dfz_ray.specs.reading import read_data
 from dfz_ray.specs.resources import Resources
 
 AUTO: Final = "auto"
@@ -31,64 +31,64 @@ class _Section(BaseModel):
 
 
 class ChunkingSettings(_Section):
-    """How many tasks a worker is handed at once. The defaults suit tasks of microseconds to hours."""
+    """How many tasks a worker gets at once. The defaults suit tasks of microseconds to hours."""
 
     target_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         0.2,
-        description="A chunk aims at this much work, in seconds (at more where the manager would be too busy).",
+        description="A chunk aims at this much work, in seconds (at more if the manager would be too busy).",
     )
     lease_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         2.0,
-        description="After this long a worker is given back to Ray, which may then serve others, in seconds.",
+        description="After so many seconds a worker is given back to Ray, which may then serve others.",
     )
 
 
 class JournalSettings(_Section):
-    """How a run is written down."""
+    """How a run is recorded."""
 
-    runs_folder: str = Field("runs", description="Where the command line puts run folders that it names itself.")
+    runs_folder: str = Field("runs", description="The folder for run folders that the command line names itself.")
     inline_result_bytes: Annotated[int, Field(ge=0, le=2**30)] = Field(
-        262_144, description="Larger results become files beside the journal, in bytes."
+        262_144, description="Results of more bytes become files beside the journal."
     )
     durable: bool = Field(
         True,
-        description="Whether a commit waits until it is on the disk (fsync). false is faster by little, and a power "
-        "failure can cost what was reported as done.",
+        description="Whether a commit waits until it is on the disk (fsync). false is a little faster, but a power "
+        "failure may lose results that were reported.",
     )
 
 
 class FaultSettings(_Section):
-    """What happens when tasks overrun, nodes are lost, and others are in the way."""
+    """Deadlines, preemption, and losses of nodes."""
 
     grace_s: float = Field(
         1.0,
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="After a deadline or a cancellation a task has so long to end by itself before its worker is "
-        "killed, in seconds.",
+        description="After a deadline or a cancellation a task has so many seconds to end by itself before its "
+        "worker is killed.",
     )
     preempt_after_s: float | None = Field(
         5.0,
         ge=0,
         le=86_400,
         allow_inf_nan=False,
-        description="A task that has waited so long behind preemptible ones of a lower priority takes the slot of one, "
-        "in seconds; null means never.",
+        description="A task that has waited so many seconds behind preemptible ones of a lower priority takes the slot "
+        "of one of them; null means never.",
     )
-    free_losses: int = Field(5, ge=0, le=1000, description="So many times the loss of a node costs a task no attempt.")
+    free_losses: int = Field(5, ge=0, le=1000, description="So many losses of a node cost a task no attempt.")
     node_wait_s: float | None = Field(
         None,
         ge=0,
         le=TIMEOUT_LIMIT_S,
         allow_inf_nan=False,
-        description="How long tasks that no node can hold wait for one, in seconds; null means 600 where Ray's "
-        "autoscaler is at work, and else not at all.",
+        description="How many seconds tasks that no node can hold wait for such a node; null means 600 if Ray's "
+        "autoscaler runs, and else not at all.",
     )
 
 
 class PoolSettings(_Section):
-    """Between which numbers the slots move where max_workers is auto."""
+    """The bounds of the number of slots with max_workers auto."""
 
     least: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         1, description="With max_workers auto: never fewer slots than this."
@@ -130,22 +130,18 @@ class Settings(_Section):
         description="Which Ray: an address, auto, or local (an embedded one); null looks for one and else embeds it.",
     )
     resources: Resources = Field(
-        Resources(), description="What a task needs where neither it, its batch nor its domain says so."
+        Resources(), description="The resources of a task, as far as neither it, its batch nor its domain gives them."
     )
-    policy: Policy = Field(Policy(), description="What a task gets where neither it nor its batch says so.")
-    faults: FaultSettings = Field(
-        FaultSettings(), description="What happens when tasks overrun, nodes are lost, and others are in the way."
-    )
+    policy: Policy = Field(Policy(), description="The policy of a task, as far as neither it nor its batch gives one.")
+    faults: FaultSettings = Field(FaultSettings(), description="Deadlines, preemption, and losses of nodes.")
     chunking: ChunkingSettings = Field(ChunkingSettings(), description="How tasks are handed to workers.")
-    pool: PoolSettings = Field(
-        PoolSettings(), description="Between which numbers the slots move where max_workers is auto."
-    )
-    journal: JournalSettings = Field(JournalSettings(), description="How a run is written down.")
+    pool: PoolSettings = Field(PoolSettings(), description="The bounds of the number of slots with max_workers auto.")
+    journal: JournalSettings = Field(JournalSettings(), description="How a run is recorded.")
     study: StudySettings = Field(StudySettings(), description="How a scaling study measures.")
 
 
 def read_settings(source: str | Path | Mapping[str, Any] | None) -> Settings:
-    """The settings of a configuration file, or of a dict; None: the defaults.
+    """The settings of a configuration file or a dict; for None the defaults.
 
     Raises:
         InvalidInput: with every problem of the file.
@@ -165,7 +161,7 @@ def read_settings(source: str | Path | Mapping[str, Any] | None) -> Settings:
 
 
 def render_settings() -> str:
-    """The text of configs/default.yaml: every key with its default and what it means."""
+    """The text of configs/default.yaml: every key with its default and its meaning."""
     lines = [
         "# The settings of dfz_ray, with their defaults. Give a file like this one, or a part of it, with --config.",
         "# An argument wins over a task, a task over its batch's `defaults`, those over the domain, and this file",

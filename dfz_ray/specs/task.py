@@ -1,4 +1,4 @@
-"""One piece of work, checked and frozen."""
+"""One piece of work, checked and frozen, and its seed."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Task(NamedTuple):
     seed: int
     resources: Resources
     parameters: bytes
-    """All parameters, the defaults included, as MessagePack."""
+    """All parameters with their defaults, as MessagePack."""
     description: str = ""
     policy: Policy = Policy()
-    """Tasks of a batch that are treated alike share one object."""
+    """Tasks of a batch with equal policies share one object."""
 
 
 class SeedSource:
-    """Derives the seeds of a batch's tasks that were given none; what they share is hashed once.
+    """Derives the seeds of a batch's tasks; the part that they share is hashed once.
 
     A seed is the first 63 bits of SHA-256 over batch seed and task id. So it does not depend on the task's position, on
     the number of workers, or on anything else that may change.
@@ -42,7 +42,7 @@ class SeedSource:
         self._shared = hashlib.sha256(f"{batch_seed}:".encode())
 
     def derive(self, task_id: str) -> int:
-        """The seed of the task with that id."""
+        """The seed of the task with this id."""
         whole = self._shared.copy()
         whole.update(task_id.encode("utf-8", "surrogatepass"))
         first: int = _FIRST_64_BITS(whole.digest())[0]
@@ -50,5 +50,5 @@ class SeedSource:
 
 
 def derive_seed(batch_seed: int, task_id: str) -> int:
-    """The seed of one task of a batch with that seed, as `SeedSource` derives it."""
+    """The seed of one task of a batch, as `SeedSource` derives it."""
     return SeedSource(batch_seed).derive(task_id)

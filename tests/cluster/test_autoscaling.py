@@ -13,8 +13,8 @@ import pytest
 from support.driver import wait_until
 from support.local_cluster import BIN, LocalCluster
 
-from dfz_ray.journal.audit import audit_run
 from dfz_ray.journal.reader import JournalReader, PoolChangeRow
+from dfz_ray.journal.run_audit import audit_run
 
 CONFIG: dict[str, Any] = {
     "cluster_name": "fake",

@@ -24,7 +24,7 @@ from dfz_ray.driver.domain_shipping import ship_by_value
 from dfz_ray.driver.manager_client import ManagerClient
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.results import Results, read_results
-from dfz_ray.specs.checking import read_batch
+from dfz_ray.specs.batch_checks import read_batch
 from dfz_ray.specs.settings import read_settings
 
 pytestmark = pytest.mark.usefixtures("cluster")

@@ -31,8 +31,8 @@ from dfz_ray.errors import CallFailed, DfzError, InfrastructureLost, RemoteTrace
 from dfz_ray.executor.call_run import CallRun, ExecutorBroken
 from dfz_ray.executor.future import CallFuture
 from dfz_ray.executor.map import CallMap
-from dfz_ray.journal.audit import audit_run
 from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.run_audit import audit_run
 
 ship_by_value(sys.modules[__name__])  # the workers need not have this module
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from support.driver import wait_until
 from dfz_ray import domain, run
 from dfz_ray.client import Results
 from dfz_ray.driver.domain_shipping import ship_by_value
-from dfz_ray.journal.status import read_status
+from dfz_ray.journal.run_status import read_status
 
 pytestmark = pytest.mark.usefixtures("cluster")
 ship_by_value(sys.modules[__name__])  # the domains call functions of this module

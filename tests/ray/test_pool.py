@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from dfz_ray import domain, run, submit
-from dfz_ray.journal.audit import audit_run
 from dfz_ray.journal.reader import JournalReader, PoolChangeRow
-from dfz_ray.journal.status import find_status
+from dfz_ray.journal.run_audit import audit_run
+from dfz_ray.journal.run_status import find_status
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -26,7 +26,7 @@ from dfz_ray.driver.domain_shipping import ship_by_value
 from dfz_ray.driver.manager_client import ManagerClient
 from dfz_ray.driver.slot_plan import THREADS, SlotPlan, share_slots
 from dfz_ray.results import Results, read_results
-from dfz_ray.specs.checking import read_batch
+from dfz_ray.specs.batch_checks import read_batch
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.settings import read_settings
 

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
-from dfz_ray.journal.audit import audit_run
+from dfz_ray.journal.run_audit import audit_run
 from dfz_ray.protocol.columns import Completions, unpack
 
 OUTCOMES = ("completed", "failed", "lost", "superseded")

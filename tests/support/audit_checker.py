@@ -45,7 +45,7 @@ Rows = list[dict[str, Any]]
 
 
 def check(folder: Path) -> list[str]:
-    """What is wrong with a run; nothing, where the list is empty."""
+    """The violations of a run; a sound one has none."""
     try:
         with tempfile.TemporaryDirectory() as scratch:
             return [*check_file(folder), *check_journal(folder, Path(scratch))]
@@ -66,7 +66,7 @@ def check_file(folder: Path) -> list[str]:
 
 
 def check_journal(folder: Path, scratch: Path) -> list[str]:
-    """Everything else, in a copy, so that SQLite may take back what a crash cut off."""
+    """Check everything else, in a copy, so that SQLite may roll back a commit that a crash cut off."""
     told = None
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         told = json.loads((folder / "status.json").read_bytes())["commits"]
@@ -160,7 +160,7 @@ def unpack_completions(tables: dict[str, Rows]) -> Rows:
 
 
 def check_blocks(tables: dict[str, Rows]) -> list[str]:
-    """Blocks follow each other, and each has what its tasks need."""
+    """Blocks follow each other, and each has all columns of its tasks."""
     found = []
     after = 0
     for row in sorted(tables["blocks"], key=lambda row: row["first"]):
@@ -181,7 +181,7 @@ def check_blocks(tables: dict[str, Rows]) -> list[str]:
 
 
 def check_references(tables: dict[str, Rows]) -> list[str]:
-    """What rows refer to is there."""
+    """Everything that rows refer to exists."""
     found = []
     there = {
         "task": set(range(sum(row["tasks"] for row in tables["blocks"]))),
@@ -223,7 +223,7 @@ def check_references(tables: dict[str, Rows]) -> list[str]:
 
 
 def check_completions(tables: dict[str, Rows]) -> list[str]:
-    """Exactly what completed has outcomes that say so."""
+    """Exactly the completed tasks have outcomes that say so."""
     said = [
         (row["task"], row["chunk"], row["commit"], row["reason"], row["message"], row["traceback"])
         for row in tables["outcomes"]
@@ -239,7 +239,7 @@ def check_completions(tables: dict[str, Rows]) -> list[str]:
 
 
 def check_outcomes(tables: dict[str, Rows]) -> list[str]:
-    """Each outcome has what its state needs, and no more."""
+    """Each outcome has exactly the columns of its state."""
     found = []
     for row in tables["outcomes"]:
         is_error = bool(row["reason"]) and row["message"] is not None and row["chunk"] is None

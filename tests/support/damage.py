@@ -1,4 +1,4 @@
-"""Damage that tests do to run folders, and what must come of it."""
+"""Damage to run folders, and asserting that it is noticed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from dfz_ray.errors import JournalDamaged, RunFolderRefused
-from dfz_ray.journal.audit import audit_run
-from dfz_ray.journal.reader import UNREADABLE
+from dfz_ray.journal.journal_file import UNREADABLE
 from dfz_ray.journal.recovery import open_for_work
+from dfz_ray.journal.run_audit import audit_run
 from support.sample_run import INLINE_BYTES, META, check, contents
 
 PAGE_BYTES = 4096
@@ -62,7 +62,7 @@ def assert_noticed(folder: Path) -> None:
 
 
 def assert_refused(folder: Path) -> str:
-    """Opening the run for work is refused, and changes nothing; what it says."""
+    """Opening the run for work is refused, and changes nothing. Returns the message."""
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with pytest.raises((JournalDamaged, RunFolderRefused)) as caught:
         open_for_work(folder, META, INLINE_BYTES, durable=False)

@@ -1,6 +1,6 @@
-"""A short run that tells what it was told is on disk, to be traced: `python fsync_work.py kills|calls FOLDER DURABLE`.
+"""A short run that reports its acknowledged commits, to be traced: `python fsync_work.py kills|calls FOLDER DURABLE`.
 
-`kills` runs it again and again, in folders of their own, each time killed at a later fsync, until one comes to its end.
+`kills` runs it again and again, in folders of their own, each time killed at a later fsync, until one run ends.
 `calls` runs it once. Both print one JSON object a line.
 """
 
@@ -16,7 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dfz_ray.journal.recovery import open_for_work
-from dfz_ray.journal.writer import ATTEMPT_FAILED, ATTEMPT_LOST, Group
+from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_LOST
+from dfz_ray.journal.writer import Group
 from dfz_ray.protocol.columns import pack
 from support.sample_run import INLINE_BYTES, LARGE, META, attempt, completed, create, failed
 from support.syscall_trace import SYNCS, Call, NoTracing, run_traced
@@ -25,11 +26,11 @@ TASKS = 12
 AGAIN = 5
 """The task that fails at first, and is reopened."""
 
-Tell = Callable[[int, dict[str, int]], None]
+Report = Callable[[int, dict[str, int]], None]
 
 
 def result_of(task: int) -> object:
-    """What a task returns; that of one is large."""
+    """The result of a task; one result is large."""
     return LARGE if task == 3 else {"heads": task}
 
 
@@ -41,55 +42,55 @@ def second_attempts(tasks: Sequence[int], epoch: int) -> Group:
     )
 
 
-def work(folder: Path, is_durable: bool, tell: Tell) -> None:
-    """Create a run, commit, close it, open it again and commit more, and tell after each commit what is on disk.
+def work(folder: Path, is_durable: bool, report: Report) -> None:
+    """Create a run, commit, close it, open it again and commit more, and report after each commit what is on disk.
 
     Args:
         folder: of the run.
         is_durable: whether commits outlive the system.
-        tell: is told the number of commits, and the states (by number) of the tasks that have one.
+        report: gets the number of commits, and the states (by number) of the tasks that have one.
     """
     states: dict[str, int] = {}
     writer = create(folder, TASKS, durable=is_durable)
-    tell(writer.commits, states)
+    report(writer.commits, states)
     for task in range(AGAIN):
         writer.commit(Group(completions=[completed(task, result_of(task))]))
         states[str(task)] = 2
-        tell(writer.commits, states)
+        report(writer.commits, states)
     group = Group(attempts=[attempt(AGAIN, AGAIN, ATTEMPT_FAILED, "exception", charged=True)], outcomes=[failed(AGAIN)])
     group.attempts.append(attempt(6, 6, ATTEMPT_LOST, "node_lost"))
     writer.commit(group)
     states[str(AGAIN)] = 3
-    tell(writer.commits, states)
+    report(writer.commits, states)
     writer.close()
-    tell(writer.commits, states)
+    report(writer.commits, states)
 
     del states[str(AGAIN)]
     lock, writer, _ = open_for_work(folder, META, INLINE_BYTES, retry_failed=True, durable=is_durable)
-    tell(writer.commits, states)
+    report(writer.commits, states)
     writer.commit(second_attempts([AGAIN, 6], writer.epoch))
     states |= {str(AGAIN): 2, "6": 2}
-    tell(writer.commits, states)
+    report(writer.commits, states)
     writer.close()
     lock.close()
-    tell(writer.commits, states)
+    report(writer.commits, states)
 
 
 def trace_work(folder: Path, is_durable: bool, look: Callable[[Call], bool]) -> tuple[int, list[str]]:
-    """Do that work in a traced process; its exit code, and what it told, a JSON object each."""
+    """Do that work in a traced process. Returns its exit code and its reports, a JSON object each."""
     reading, writing = os.pipe()
 
-    def tell(commits: int, states: dict[str, int]) -> None:
+    def report(commits: int, states: dict[str, int]) -> None:
         os.write(writing, json.dumps({"commits": commits, "states": states}).encode() + b"\n")
 
-    code = run_traced(lambda: work(folder, is_durable, tell), look)
+    code = run_traced(lambda: work(folder, is_durable, report), look)
     os.close(writing)
     with os.fdopen(reading) as told:
         return code, told.read().splitlines()
 
 
 def print_kills(folder: Path, is_durable: bool) -> None:
-    """For each kill a line: the run's folder, the exit code, and what had been told."""
+    """For each kill a line: the run's folder, the exit code, and the reports."""
     code = -1
     for number in itertools.count(1):
         left = number

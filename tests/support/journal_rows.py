@@ -1,4 +1,4 @@
-"""Rows of a journal for tests: tasks and what completed of them in columns, as a manager gets them."""
+"""Rows of a journal for tests: tasks and completions in columns, as a manager gets them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dfz_ray.specs.encoding import digest, encode
 Row = tuple[Any, ...]
 
 TIMES = (4.0, 5.5, 1.25)
-"""Start, end and CPU time of what completed, where a test does not say more."""
+"""Start, end and CPU time of a completed task, by default."""
 
 
 def block(first: int, ids: Sequence[str], parameters: Sequence[Any] = (), batch: int = 0, description: str = "") -> Row:
@@ -29,7 +29,7 @@ def block(first: int, ids: Sequence[str], parameters: Sequence[Any] = (), batch:
 def completion(
     chunk: int, results: Mapping[int, Any], times: Sequence[float] = TIMES, volatile: frozenset[str] = frozenset()
 ) -> Row:
-    """Tasks of a chunk that completed, by number, and what they returned."""
+    """The completed tasks of a chunk: number and result."""
     rows = [(number, *times, encode(result), digest(result, volatile)) for number, result in results.items()]
     return (chunk, *Completions.of(rows))
 

@@ -8,16 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dfz_ray.journal.audit import Audit, audit_run
 from dfz_ray.journal.commit_sums import TABLES
 from dfz_ray.journal.recovery import open_for_work
-from dfz_ray.journal.writer import (
-    ATTEMPT_FAILED,
-    ATTEMPT_LOST,
-    ATTEMPT_SUPERSEDED,
-    Group,
-    JournalWriter,
-)
+from dfz_ray.journal.run_audit import Audit, audit_run
+from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED
+from dfz_ray.journal.writer import Group, JournalWriter
 from dfz_ray.protocol.columns import pack
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.states import State
@@ -34,7 +29,7 @@ OPEN = 7
 """The task that stays open."""
 
 check: Callable[[Path], list[str]] = runpy.run_path(str(Path(__file__).with_name("audit_checker.py")))["check"]
-"""The independent checker: what is wrong with a run."""
+"""The independent checker: it returns the violations of a run."""
 
 
 def both_say_ok(folder: Path) -> bool:
@@ -63,7 +58,7 @@ def cancelled(number: int) -> Row:
 
 
 def attempt(number: int, chunk: int, outcome: int, reason: str | None = None, charged: bool = False) -> Row:
-    """An attempt by which its task did not complete; what did not end by itself has no times."""
+    """An unsuccessful attempt; one that did not end by itself has no times."""
     times = (None, None, None) if outcome == ATTEMPT_LOST else (4.0, 5.5, 1.25)
     return (number, chunk, outcome, charged, *times, reason, "what happened" if reason else None)
 

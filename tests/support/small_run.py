@@ -1,4 +1,4 @@
-"""Small runs in folders, as a manager would have left them, for tests of what is done with a run afterwards."""
+"""Small runs in folders, as a manager would have left them, for tests of reading and changing them."""
 
 from __future__ import annotations
 
@@ -90,5 +90,5 @@ def records(folder: Path) -> list[Record]:
 
 
 def results(folder: Path) -> dict[str, Any]:
-    """What the completed tasks of a run have returned, by id."""
+    """The results of the completed tasks of a run, by id."""
     return {record.task_id: record.result for record in records(folder) if record.status == "completed"}

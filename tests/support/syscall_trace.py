@@ -1,4 +1,4 @@
-"""Running a function in a process of its own, and looking at what it asks of the system (Linux, ptrace)."""
+"""Running a function in a process of its own, and watching its system calls (Linux, ptrace)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Call(NamedTuple):
 
     name: str
     path: str
-    """Of the file that it is about; what is no file is named as /proc names it."""
+    """Of the file that it changes; anything else is named as in /proc."""
 
 
 class NoTracing(Exception):

@@ -72,7 +72,10 @@ def modules_of(package: str) -> list[str]:
         ("from dfz_ray import domain, run", ("ray", "torch", "qiskit", "scipy", "rich")),
         ("from dfz_ray import DFZExecutor", ("ray", "torch", "qiskit", "scipy", "rich")),
         ("import dfz_ray.engine.engine", ("ray", "sqlite3", "numpy")),
-        ("import dfz_ray.cli.scale, dfz_ray.cli.run, dfz_ray.cli.inspect", ("ray", "torch", "qiskit", "scipy")),
+        (
+            "import dfz_ray.cli.scale, dfz_ray.cli.run, dfz_ray.cli.results, dfz_ray.cli.domains",
+            ("ray", "torch", "qiskit", "scipy"),
+        ),
     ],
 )
 def test_what_is_not_loaded(statement: str, unloaded: tuple[str, ...]) -> None:
@@ -113,7 +116,7 @@ def test_the_lower_floors_load_without_ray() -> None:
 def test_a_domain_is_checked_without_its_libraries(name: str) -> None:
     """Finding a built-in domain, and drawing and checking a task of it, loads none of the libraries that compute it."""
     statement = (
-        "from dfz_ray.domains.registry import REGISTRY\nfrom dfz_ray.specs.checking import read_batch\n"
+        "from dfz_ray.domains.registry import REGISTRY\nfrom dfz_ray.specs.batch_checks import read_batch\n"
         f"read_batch({{'generate': [{{'domain': {name!r}, 'count': 3}}]}}, REGISTRY)"
     )
     assert not loaded_by(statement) & {"ray", "torch", "torchvision", "qiskit", "qiskit_aer", "sklearn"}

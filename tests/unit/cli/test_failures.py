@@ -1,4 +1,4 @@
-"""Failures, grouped by what caused them."""
+"""Failures, grouped by cause."""
 
 from __future__ import annotations
 
@@ -72,10 +72,18 @@ def test_the_place_is_the_innermost_in_the_users_code() -> None:
 
 
 def test_a_failure_outside_the_users_code_has_its_innermost_place() -> None:
-    """Where no frame is the user's, the innermost one is told; where there is no traceback, none."""
+    """If no frame is the user's, the innermost one is shown; without a traceback, none."""
     lines = [line for line in TRACEBACK.splitlines() if "train.py" not in line]
     assert find_frame("\n".join(lines)) == "linalg.py:99 in solve"
     assert find_frame("") == find_frame("no traceback") == ""
+
+
+@pytest.mark.parametrize("folder", ["domains", "execution", "executor", "worker", "runtime", "specs"])
+def test_our_own_frames_are_never_the_users(folder: str) -> None:
+    """A frame of any part of dfz_ray that calls users' code, also under its name in older runs, is passed over."""
+    text = f'{TRACEBACK.format(folder="/a")}\n  File "/repo/dfz_ray/{folder}/code.py", line 1, in call\nOSError: no\n'
+
+    assert find_frame(text) == "train.py:17 in fit"
 
 
 def test_of_chained_exceptions_the_last_counts() -> None:
@@ -148,7 +156,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_the_causes_are_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each cause is shown with how many it hit, its place and an example; what was cancelled is counted."""
+    """Each cause is shown with its number of failures, its place and an example; cancelled tasks are counted."""
     assert call(group, ["failures", str(run)]) == 0
 
     told = capsys.readouterr().out.splitlines()
@@ -195,7 +203,7 @@ def test_failures_as_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_run_without_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where nothing failed, that is what is said."""
+    """Of a run without failures exactly that is reported."""
     make_run(tmp_path, ["a", "b"], completed(0, 1)).close()
     assert call(group, ["failures", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "no task failed\n"

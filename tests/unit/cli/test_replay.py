@@ -1,4 +1,4 @@
-"""One task again, in this process: what it gets, what is told of it, and that it changes nothing."""
+"""Running one task again in this process: its input, its report, and that it changes nothing."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_same_result(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_another_result(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A result that is not the run's ends with exit code 1, and tells both digests."""
+    """A result that differs from the run's ends with exit code 1 and both digests."""
     assert replay("other") == 1
 
     told = capsys.readouterr()
@@ -122,7 +122,7 @@ def test_nothing_to_compare_with(run: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_an_exception_has_the_traceback_of_the_users_code(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The traceback begins in the user's code, and what is in its message does nothing to the terminal."""
+    """The traceback begins in the user's code, and its message does nothing to the terminal."""
     assert replay("raise") == 1
 
     told = capsys.readouterr()
@@ -142,7 +142,7 @@ def test_a_task_that_ends_itself(run: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_result_that_can_not_be_stored(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A result that a run could not have stored is told, with its type."""
+    """A result that a run could not have stored is reported with its type."""
     assert replay("strange") == 1
     assert "the result: a value of type 'object' can't be stored" in capsys.readouterr().err
 
@@ -171,7 +171,7 @@ def test_a_domain_that_is_not_known_here(run: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_breakpoint_works(run: Path) -> None:
-    """A breakpoint() in the code stops there; what is typed is obeyed, and the task goes on, or does not."""
+    """A breakpoint() in the code stops there; the debugger obeys, and the task goes on or not."""
     went_on = replay_elsewhere("stop", typed="p flips * 100\nc\n")
     left = replay_elsewhere("stop", typed="q\n")
 

@@ -71,7 +71,7 @@ OFFERED = {
 ASK = """
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import DfzError
-from dfz_ray.specs.checking import read_batch
+from dfz_ray.specs.batch_checks import read_batch
 
 print(",".join(REGISTRY.names()))
 print(read_batch([{"domain": "coin"}], REGISTRY).tasks[0].kind)

@@ -19,7 +19,7 @@ from dfz_ray import InvalidInput, domain
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.domains.user_domain import DomainFunction
 from dfz_ray.execution.execute import Execution, Work, execute_chunk
-from dfz_ray.specs.checking import read_batch
+from dfz_ray.specs.batch_checks import read_batch
 from dfz_ray.specs.encoding import decode, digest
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.specs.resources import Resources

@@ -75,7 +75,7 @@ def test_what_is_not_in_the_table_is_refused(state: State, happening: Transition
         tasks.move([1], happening)
 
     assert states_of(tasks) == [State.PENDING, state]
-    assert (caught.value.task, caught.value.state, caught.value.happening) == (1, state.label, happening.name.lower())
+    assert (caught.value.task, caught.value.state, caught.value.transition) == (1, state.label, happening.name.lower())
     assert caught.value.history == ("1.0 it was submitted", "2.0 it was moved")
     for part in ("task 1", state.label, happening.name.lower(), "2.0 it was moved"):
         assert part in str(caught.value)

@@ -25,7 +25,7 @@ from dfz_ray.executor.call_packing import KNOWN_BYTES, CallPacker, PackedCall, n
 from dfz_ray.executor.function_domain import FUNCTION_DOMAIN, Form, PackedFunction, read_group, read_result
 from dfz_ray.protocol.columns import unpack
 from dfz_ray.protocol.reports import pack_executions
-from dfz_ray.specs.checking import read_batch
+from dfz_ray.specs.batch_checks import read_batch
 from dfz_ray.specs.input_file import LIMIT_BYTES, FileShelf
 
 ROOT = Path(__file__).parents[3]

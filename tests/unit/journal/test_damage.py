@@ -25,8 +25,8 @@ from support.journal_rows import open_tasks
 from support.sample_run import INLINE_BYTES, META, NAMES, OPEN, build, check, completed, contents, create, told
 
 from dfz_ray.errors import DfzError
-from dfz_ray.journal.audit import audit_run
 from dfz_ray.journal.recovery import open_for_work
+from dfz_ray.journal.run_audit import audit_run
 from dfz_ray.journal.writer import Group, JournalWriter
 
 
@@ -40,7 +40,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose process was killed with some commits in its log, all of which its status file tells of."""
+    """A run whose process was killed with some commits in its log, all of them counted in its status file."""
     folder = tmp_path_factory.mktemp("crashed") / "run"
     writer = create(folder / "alive")
     for number in range(5):
@@ -105,7 +105,7 @@ def test_one_byte_of_a_sealed_journal_is_noticed(sound: Path, tmp_path: Path) ->
 
 
 def test_the_refusal_of_a_journal_that_was_damaged_at_rest_tells_what_to_do(sound: Path, tmp_path: Path) -> None:
-    """Opening a damaged run says that it was damaged since it was closed, that nothing was changed, and what helps."""
+    """Opening a damaged run reports that it was damaged at rest, that nothing was changed, and what helps."""
     folder = next(copies(sound, tmp_path / "run"))
     flip(folder / "run.sqlite", (folder / "run.sqlite").stat().st_size - 1, 1)
 
@@ -113,7 +113,7 @@ def test_the_refusal_of_a_journal_that_was_damaged_at_rest_tells_what_to_do(soun
 
     assert message == (
         f"{folder / 'run.sqlite'} is damaged, and nothing was changed: the file is not the one that was sealed when "
-        f"the run was closed; `dfz audit {folder}` tells more"
+        f"the run was closed; `dfz audit {folder}` shows more"
     )
 
 
@@ -169,7 +169,7 @@ def test_a_row_that_is_gone_is_noticed(sound: Path, tmp_path: Path, table: str) 
 
 @pytest.mark.parametrize(("table", "column"), [(t, c) for t in ("blocks", "completions", "chunks") for c in range(9)])
 def test_a_column_of_anything_is_a_violation(sound: Path, tmp_path: Path, table: str, column: int) -> None:
-    """Whatever a blob holds: the audit and the checker tell of a violation, and opening the run is refused."""
+    """Whatever a blob holds, the audit and the checker report a violation, and opening the run is refused."""
     names = columns(sound, table)
     if column >= len(names) or not isinstance(contents(sound)[table][0][column], bytes):
         pytest.skip("there is no such blob")
@@ -194,7 +194,7 @@ def test_a_column_of_anything_is_a_violation(sound: Path, tmp_path: Path, table:
 
 @pytest.mark.parametrize("changed", ["CAST(sql AS BLOB)", "NULL", "replace(sql, 'PRIMARY KEY', '')"])
 def test_a_table_that_is_defined_otherwise_is_a_violation(sound: Path, tmp_path: Path, changed: str) -> None:
-    """Whatever the file has in the place of a table's definition: it is told, and opening the run is refused."""
+    """Whatever the file has in the place of a table's definition, it is reported, and opening the run is refused."""
     folder = next(copies(sound, tmp_path / "run"))
     (folder / "seal").unlink()
     with contextlib.closing(sqlite3.connect(folder / "run.sqlite", isolation_level=None)) as connection:
@@ -206,7 +206,7 @@ def test_a_table_that_is_defined_otherwise_is_a_violation(sound: Path, tmp_path:
 
 
 def test_one_byte_of_the_log_of_a_crashed_run_is_noticed(crashed: Path, tmp_path: Path) -> None:
-    """Damage to the log makes commits vanish, which the status file gives away: it is told, and going on is refused."""
+    """Damage to the log makes commits vanish, which the status file reveals: it is reported, and opening is refused."""
     assert audit_run(crashed).ok
     damages = places(crashed / "run.sqlite-wal", 3, 60, seed=3)
 
@@ -214,11 +214,11 @@ def test_one_byte_of_the_log_of_a_crashed_run_is_noticed(crashed: Path, tmp_path
         flip(folder / "run.sqlite-wal", at, bits)
         assert any("acknowledged commits are missing" in text for text in told(audit_run(folder))["commits"])
         assert check(folder)
-        assert "acknowledged commits are missing: status.json tells of 8, the journal has " in assert_refused(folder)
+        assert "acknowledged commits are missing: status.json reports 8, the journal has " in assert_refused(folder)
 
 
 def test_a_log_that_is_gone_is_noticed(crashed: Path, tmp_path: Path) -> None:
-    """A crashed run whose log was deleted is not sound; whoever goes on without the lost commits has said so."""
+    """A crashed run whose log was deleted is not sound; it goes on without the lost commits only on request."""
     folder = next(copies(crashed, tmp_path / "run"))
     (folder / "run.sqlite-wal").unlink()
 
@@ -261,7 +261,7 @@ def test_the_file_of_a_large_result_is_covered(sound: Path, tmp_path: Path, dama
 
 
 def test_a_log_beside_a_sealed_journal_is_noticed(sound: Path, crashed: Path, tmp_path: Path) -> None:
-    """A journal that was put back where the log of a crash lies is not mixed with that: the log is told."""
+    """A journal that was restored beside the log of a crash is not mixed with it: the log is reported."""
     folder = next(copies(sound, tmp_path / "run"))
     shutil.copy(crashed / "run.sqlite-wal", folder)
 

@@ -1,4 +1,4 @@
-"""What was acknowledged is on disk: killed at any fsync, a run goes on from there; and no fsync may be missing."""
+"""Acknowledged commits are on disk: a run that is killed at any fsync goes on from there, and no fsync is missing."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import open_for_work
 
 ACKNOWLEDGEMENTS = 11
-"""How often the work tells what is on disk."""
+"""How often the work reports what is on disk."""
 
 
 def run_work(mode: str, folder: Path, durability: str = "durable") -> list[Any]:
-    """What the traced program prints; a test is skipped where it can't be traced."""
+    """The output of the traced program; the test is skipped if it can't be traced."""
     program = [sys.executable, str(Path(__file__).parents[2] / "support/fsync_work.py"), mode, str(folder), durability]
     done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -65,7 +65,7 @@ def test_a_run_that_is_killed_at_an_fsync_has_all_that_was_acknowledged(tmp_path
 
 
 def unsynced_at_acknowledgements(calls: list[tuple[str, str]]) -> list[set[str]]:
-    """For each acknowledgement, what had been written, or renamed, and was on its way to the disk only."""
+    """For each acknowledgement, the files that had been written or renamed and not yet synced."""
     waiting: set[str] = set()
     found = []
     for name, path in calls:

@@ -1,4 +1,4 @@
-"""The journal of a run: what is committed is there for good, whole, and once, and is read as it was."""
+"""The journal of a run: a commit is there for good, whole, and once, and is read as it was written."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from dfz_ray.errors import EpochSuperseded, JournalDamaged, RunFolderRefused
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.record import Record, TaskError
 from dfz_ray.journal.recovery import open_for_work, read_contents, read_recovered
-from dfz_ray.journal.statements import VERSION
-from dfz_ray.journal.writer import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED, Group, JournalWriter
+from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED, VERSION
+from dfz_ray.journal.writer import Group, JournalWriter
 from dfz_ray.protocol.columns import NO_WORK
 from dfz_ray.specs.encoding import encode
 from dfz_ray.specs.states import STATES, State
@@ -96,7 +96,7 @@ def test_a_last_attempt_without_times_has_a_node_but_no_duration(tmp_path: Path)
 
 
 def test_counts_have_all_five_states(tmp_path: Path) -> None:
-    """Counts name all five states, and what has no outcome is pending."""
+    """Counts name all five states, and a task without an outcome is pending."""
     writer = make_run(tmp_path, list("abcdef"))
     writer.commit(together(completed(0, 1), completed(1, 2), failed(2, "timeout", "too long")))
     writer.commit(cancelled(3))
@@ -127,7 +127,7 @@ def test_spans_are_those_of_executions_that_ended(tmp_path: Path) -> None:
 
 
 def test_meta_is_kept_as_given(tmp_path: Path) -> None:
-    """A run's name, its slots and what else is noted about it are read back, and the schema's version with them."""
+    """A run's name, its slots and its other facts are read back, and the schema's version with them."""
     make_run(tmp_path, []).close()
 
     with JournalReader(tmp_path) as journal:
@@ -210,7 +210,7 @@ def test_a_task_that_completes_twice_in_a_chunk_is_impossible(tmp_path: Path) ->
     "table", ["blocks", "batches", "kinds", "chunks", "completions", "attempts", "cancels", "pool_changes"]
 )
 def test_a_group_is_committed_whole_or_not_at_all(tmp_path: Path, table: str) -> None:
-    """A group of which one row can't be written leaves nothing in the journal, whichever row it is."""
+    """If one row of a group can't be written, none of the group is in the journal."""
     there = {
         "blocks": block(0, ["again"]),
         "batches": (0, "again", 1, 1.0),
@@ -322,7 +322,7 @@ def test_the_writer_counts_commits(tmp_path: Path) -> None:
 
 
 def test_reopening_keeps_the_outcome_whole(tmp_path: Path) -> None:
-    """Failed tasks are due again when that is asked for, and what their outcomes were stays, with both commits."""
+    """Failed tasks are reopened on request, and their outcomes are kept, with both commits."""
     broken = failed(0, "exception", "no", "Traceback")
     make_run(tmp_path, ["a", "b"], broken, completed(1, 1)).close()
 
@@ -378,7 +378,7 @@ def test_what_makes_a_task_what_it_is(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_as_it_was_made_is_made_anew(tmp_path: Path) -> None:
-    """A journal gets its name when it is whole: what a kill leaves before that does not stand in the way of a run."""
+    """A journal gets its name when it is whole: the remains of an earlier kill are no obstacle for a new run."""
     for name in ("lock", "run.sqlite.new", "run.sqlite.new-journal"):
         (tmp_path / name).write_bytes(b"half of it")
 
@@ -391,7 +391,7 @@ def test_a_run_that_was_killed_as_it_was_made_is_made_anew(tmp_path: Path) -> No
 
 
 def test_the_log_of_a_journal_that_is_gone_is_no_empty_folder(tmp_path: Path) -> None:
-    """A folder with a log, but without the journal, held a run: no new one is begun over what is left."""
+    """A folder with a log, but without the journal, held a run: no new run is begun over its remains."""
     (tmp_path / "run.sqlite-wal").write_bytes(b"the log")
 
     with pytest.raises(RunFolderRefused, match="neither empty nor a run"):

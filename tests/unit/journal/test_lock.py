@@ -33,7 +33,7 @@ def hold(folder: Path) -> subprocess.Popen[str]:
 
 
 def test_a_run_that_a_live_process_holds_is_refused_with_its_name(tmp_path: Path) -> None:
-    """Whoever comes second waits, and is then told which process works on the run."""
+    """A second process waits, and is then refused with the name of the process that works on the run."""
     process = hold(tmp_path)
     with pytest.raises(RunFolderRefused, match=f"process {process.pid} on .* works on the run in .*; waited 0.2 s"):
         RunLock(tmp_path, wait_s=0.2)
@@ -42,7 +42,7 @@ def test_a_run_that_a_live_process_holds_is_refused_with_its_name(tmp_path: Path
 
 
 def test_a_process_that_is_killed_holds_nothing(tmp_path: Path) -> None:
-    """The lock goes with its process, however that ends; who waits for it gets it."""
+    """The lock ends with its process, however that ends, and the process that waits for it gets it."""
     process = hold(tmp_path)
     process.kill()
     RunLock(tmp_path, wait_s=10).close()

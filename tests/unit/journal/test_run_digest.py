@@ -1,4 +1,4 @@
-"""The digest of a run: by it anyone can tell whether two runs have the same results."""
+"""The digest of a run: two runs with the same results have the same digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a run: who may read it, and when; what lies in it; and which folders can't hold a run."""
+"""The folder of a run: its permissions, its files, reading it while the run goes on, and folders that are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import stat
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.journal_rows import completion, together
@@ -20,14 +22,15 @@ from support.small_run import META, completed, failed, handed_out, make_run, rec
 
 from dfz_ray.errors import JournalDamaged, RunFolderRefused
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.journal.writer import ATTEMPT_FAILED, COLUMN_BYTES, Group, JournalWriter
+from dfz_ray.journal.schema import ATTEMPT_FAILED
+from dfz_ray.journal.writer import COLUMN_BYTES, Group, JournalWriter
 from dfz_ray.specs.encoding import encode
 
 INLINE_BYTES = 100
 
 
 def run_script(script: str) -> str:
-    """What a program prints that finds the modules of the tests."""
+    """The output of a program that can import the modules of the tests."""
     path = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
     command = [sys.executable, "-c", path + textwrap.dedent(script)]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
@@ -67,21 +70,23 @@ def test_what_a_reader_is_in_the_middle_of_does_not_move(tmp_path: Path) -> None
 
 
 def test_commits_between_the_tables_that_a_reader_reads_do_not_tear_its_records(tmp_path: Path) -> None:
-    """However many tables have to be read: what a reader tells of the tasks is of one moment."""
+    """However many tables are read, all records are of one moment."""
     writer = make_run(tmp_path, [str(number) for number in range(100)])
     numbers = itertools.count()
 
-    def fail_another(statement: str) -> None:
-        number = next(numbers)
-        group = failed(number, "exception", "no")
-        group.chunks.append(handed_out(number, number))
-        group.attempts.append((number, number, ATTEMPT_FAILED, 1, 1.0, 2.0, 0.5, "exception", None))
-        writer.commit(group)
+    class DisturbedReader(JournalReader):
+        """Another task fails before each statement reads anything."""
 
-    with JournalReader(tmp_path) as journal:
-        journal._connection.set_trace_callback(fail_another)  # which is called before a statement reads anything
+        def query(self, statement: str, values: tuple[Any, ...] = ()) -> Iterator[Any]:
+            number = next(numbers)
+            group = failed(number, "exception", "no")
+            group.chunks.append(handed_out(number, number))
+            group.attempts.append((number, number, ATTEMPT_FAILED, 1, 1.0, 2.0, 0.5, "exception", None))
+            writer.commit(group)
+            return super().query(statement, values)
+
+    with DisturbedReader(tmp_path) as journal:
         found = list(journal.records())
-        journal._connection.set_trace_callback(None)
 
     assert next(numbers) > 5
     kinds = {(record.status, record.attempts, record.start_time, record.node) for record in found}
@@ -89,7 +94,7 @@ def test_commits_between_the_tables_that_a_reader_reads_do_not_tear_its_records(
 
 
 def test_reading_may_be_left_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever stops in the middle of ids or records, and closes the reader, hears nothing of it later."""
+    """Reading may stop in the middle of ids or records: closing the reader raises nothing, then or later."""
     unraisable: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
     make_run(tmp_path, list("abc"))
@@ -144,7 +149,7 @@ def test_the_folder_is_the_users_alone(tmp_path: Path, there: bool) -> None:
 
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
-    """A new run never overwrites one: its folder is refused, and what it holds stays."""
+    """A new run never overwrites another one: the folder is refused, and its content stays."""
     make_run(tmp_path, ["a"], completed(0, 1))
 
     with pytest.raises(RunFolderRefused, match="holds a run already"):
@@ -166,7 +171,7 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_where_the_folder_should_be_is_refused(tmp_path: Path) -> None:
-    """Where the folder can't be made the reason is told."""
+    """A folder that can't be made is refused with the reason."""
     (tmp_path / "run").write_text("")
 
     for folder in (tmp_path / "run", tmp_path / "run" / "deeper"):
@@ -233,7 +238,7 @@ def test_a_large_result_that_is_not_what_was_committed_is_told(tmp_path: Path, d
     else:
         file.write_bytes(file.read_bytes()[:-1] + (b"y" if damage == "changed" else b""))
 
-    with pytest.raises(JournalDamaged, match=f"is gone: .*{file.name}" if damage == "missing" else "has changed: "):
+    with pytest.raises(JournalDamaged, match=f"is missing: .*{file.name}" if damage == "missing" else "has changed: "):
         _ = records(tmp_path)[0].result
 
 
@@ -253,7 +258,7 @@ def test_task_ids_never_become_paths(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_half_way_spoils_no_equal_result(tmp_path: Path) -> None:
-    """When a result can't be written the reason is told, and an equal one that is committed stays readable."""
+    """If a result can't be written the reason is reported, and an equal committed result stays readable."""
     printed = run_script(f"""
         import resource
         from support.small_run import *

@@ -1,4 +1,4 @@
-"""What a reader says of a journal that is damaged, of another schema or none; and what is left after a kill."""
+"""Reading a journal that is damaged, of another schema or missing, and the journal after a kill."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from support.small_run import completed, make_run, results
 
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.journal.statements import VERSION
+from dfz_ray.journal.schema import VERSION
 from dfz_ray.journal.writer import Group, JournalWriter
 
 
 def damaged(folder: Path) -> str:
-    """What a reader says of a run folder that it can't read to its end; no other error may leave it."""
+    """The message for a run folder that can't be read to the end; a reader raises no other error."""
 
     def read() -> None:
         with JournalReader(folder) as journal:
@@ -44,7 +44,7 @@ def begin_script(script: str) -> subprocess.Popen[str]:
 
 
 def test_a_folder_without_a_journal_is_told(tmp_path: Path) -> None:
-    """A folder that is no run folder is told as such, for reading and for writing, and stays as it is."""
+    """A folder that is no run folder is refused for reading and for writing, and stays as it is."""
     for folder in (tmp_path, tmp_path / "nowhere"):
         assert damaged(folder) == f"{folder} is no run folder: it has no run.sqlite"
         with pytest.raises(JournalDamaged, match="is no run folder"):
@@ -54,7 +54,7 @@ def test_a_folder_without_a_journal_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"not a database, but long enough to be taken for one" * 100])
 def test_a_file_that_is_no_database_is_told(tmp_path: Path, content: bytes) -> None:
-    """A run.sqlite that is something else is told with its path, for reading and for writing, and stays as it is."""
+    """A run.sqlite that is no database is refused with its path, for reading and for writing, and stays as it is."""
     (tmp_path / "run.sqlite").write_bytes(content)
 
     assert f"{tmp_path / 'run.sqlite'} can't be read: " in damaged(tmp_path)
@@ -64,7 +64,7 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path, content: bytes) -> N
 
 
 def test_a_journal_that_was_cut_short_is_told_wherever_it_was_cut(tmp_path: Path) -> None:
-    """A journal of which the end is missing is told as damaged, whatever is missing; nothing wrong is read from it."""
+    """A journal whose end is missing is refused as damaged, wherever it was cut; nothing wrong is read from it."""
     ids = [str(number) for number in range(300)]
     make_run(tmp_path, ids, *(completed(number, "x" * 90) for number in range(300))).close()
     whole = (tmp_path / "run.sqlite").read_bytes()
@@ -114,14 +114,14 @@ def test_a_log_that_was_cut_short_loses_whole_commits_from_its_end(tmp_path: Pat
 
 
 def test_a_commit_that_was_cut_off_without_a_log_is_rolled_back_by_the_next_writer(tmp_path: Path) -> None:
-    """Without a log, as on network file systems, a commit that was cut off is told; opening the run mends it."""
+    """Without a log, as on network file systems, a commit that was cut off is reported; opening rolls it back."""
     run = tmp_path / "run"
     make_run(run, [str(number) for number in range(3000)], completed(0, "committed")).close()
 
     killed = begin_script(f"""
         import os, signal, sqlite3
         from support.small_run import *
-        from dfz_ray.journal.statements import STATEMENTS
+        from dfz_ray.journal.schema import STATEMENTS
         connection = sqlite3.connect({str(run / "run.sqlite")!r}, isolation_level=None)
         connection.execute("PRAGMA cache_size = 1")  # so that pages are written before the end of the commit
         connection.execute("BEGIN IMMEDIATE")

@@ -14,8 +14,8 @@ from support.small_run import make_run
 from dfz_ray.engine.messages import Chunk, CommitEnds, GiveChunk
 from dfz_ray.execution.execute import Execution
 from dfz_ray.execution.failure import Failure
-from dfz_ray.journal.audit import audit_run
 from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.run_audit import audit_run
 from dfz_ray.journal.writer import JournalWriter
 from dfz_ray.manager.group_commit import GroupCommit
 from dfz_ray.manager.run_journal import RunJournal

@@ -14,7 +14,7 @@ from dfz_ray.scaling.plan import (
     make_plan,
     parse_worker_counts,
 )
-from dfz_ray.specs.checking import read_batch
+from dfz_ray.specs.batch_checks import read_batch
 
 
 def plan(counts: list[int], repeats: int, seed: int = 0) -> Plan:

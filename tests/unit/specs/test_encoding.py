@@ -1,4 +1,4 @@
-"""Values as bytes, and the digests that tell whether two results, or two runs, are equal."""
+"""Values as bytes, and the digests by which results and runs are compared."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_arrays_are_lists_of_numbers(array: Any) -> None:
     ],
 )
 def test_plain_forms(value: Any, stored: Any) -> None:
-    """What has a plain form is stored in it, whichever way it is asked for."""
+    """A value with a plain form is stored in it, in whichever way."""
     assert same(decode(encode(value)), stored)
     assert same(plain(value), stored)
     assert digest(value) == digest(stored)
@@ -169,7 +169,7 @@ def test_plain_forms(value: Any, stored: Any) -> None:
     ],
 )
 def test_what_cant_be_stored(value: Any, name: str) -> None:
-    """What has no plain form is refused by the name of its type; making input plain leaves that to its checking."""
+    """A value without a plain form is refused by its type; making input plain leaves it to be refused later."""
     for refuse in (encode, digest):
         with pytest.raises(Unserializable, match=name):
             refuse(value)
@@ -186,7 +186,7 @@ def test_no_bottom(value: Any) -> None:
 
 @pytest.mark.parametrize("levels", [*range(DEPTH_LIMIT - 1, DEPTH_LIMIT + 2), *range(400, 520, 7)])
 def test_results_have_a_digest_or_an_error(levels: int) -> None:
-    """At whatever depth a result is refused, it is refused by name, and what is stored can be read again."""
+    """At whatever depth a result is refused, its type is named; a result that is stored can be read again."""
     try:
         digest(nested(levels))
         data = encode(nested(levels))
@@ -215,7 +215,7 @@ def test_digest_knows_no_order_of_keys_in_other_containers() -> None:
 @given(st.dictionaries(TEXTS, PLAIN, max_size=5), st.sets(TEXTS, max_size=3), st.randoms(use_true_random=False))
 @settings(max_examples=100, deadline=None)
 def test_digest_leaves_volatile_keys_out(value: dict[str, Any], volatile: set[str], rng: random.Random) -> None:
-    """What a result says under its volatile keys changes no digest, and what it says elsewhere does."""
+    """Values under the volatile keys of a result do not change its digest, and all others do."""
     chosen = frozenset(volatile | set(list(value)[:1]))
     noisy = {**value, **{key: rng.random() for key in chosen}}
 
@@ -242,7 +242,7 @@ class Encoding(collections.UserDict[str, Any]):
 
 
 def test_encoding_within_encoding() -> None:
-    """A value may encode others while it is encoded itself, and what can't be stored spoils nothing that follows."""
+    """A value may encode others while it is encoded itself, and a refused value spoils nothing that follows."""
     value = {"a": [1, Encoding(b=Encoding(c="x" * 300_000)), "end"]}
 
     for _ in range(3):

@@ -18,7 +18,7 @@ from dfz_ray.domains.domain import Domain, Parameters
 from dfz_ray.domains.registry import Registry
 from dfz_ray.domains.user_domain import domain
 from dfz_ray.errors import InvalidInput
-from dfz_ray.specs.checking import read_batch
+from dfz_ray.specs.batch_checks import read_batch
 from dfz_ray.specs.encoding import decode
 from dfz_ray.specs.input_file import InputFile
 from dfz_ray.specs.resources import Resources
@@ -54,7 +54,7 @@ class WithFile(Parameters):
 
 
 class Spoken(Parameters):
-    """A model that tells of itself in its own way."""
+    """A model with a `model_dump` of its own."""
 
     x: Any = None
     y: Any = None
@@ -134,11 +134,11 @@ NAMES = st.sampled_from(["any", "number", "spoken", "turning", "keyed", "partial
 
 
 def read(tasks: list[Any], quick: bool = True, known: int = 10_000) -> Any:
-    """What reading gives: tasks, or the problems as they are told."""
+    """The result of reading: tasks, or the text of the problems."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dfz_ray.specs.parameter_checks.KNOWN_LIMIT", known)
         if not quick:
-            patch.setattr("dfz_ray.specs.checking.SIMPLE_KEYS", frozenset())
+            patch.setattr("dfz_ray.specs.batch_checks.SIMPLE_KEYS", frozenset())
         try:
             return read_batch(tasks, DOMAINS).tasks
         except InvalidInput as error:
@@ -190,7 +190,7 @@ def test_equal_parameters_are_checked_twice() -> None:
 
 @pytest.mark.parametrize("limit", [{"KNOWN_LIMIT": 3}, {"KEY_LIMIT_BYTES": 3}], ids=str)
 def test_what_is_remembered_is_bounded(limit: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the limits of what is remembered, each task is checked by itself."""
+    """Beyond the limits of the memory each task is checked by itself."""
     looked_at = []
     registry = Registry()
     registry.add(Domain("seen", Anything, lambda p, seed, threads: {}, lambda p: looked_at.append(p.x) or "kind"))
@@ -244,7 +244,7 @@ def test_keys_that_are_no_texts(key: Any) -> None:
 
 
 def test_what_was_wrong_may_become_right() -> None:
-    """Only what is right is remembered: wrong parameters are told of every task."""
+    """Only correct parameters are remembered: wrong ones are reported for every task."""
     problems = read([{"domain": "exact", "parameters": {"x": x}} for x in [1, "1", 1, True, 1, 1.0, "1"]])
 
     assert [problem.where for problem in problems] == [f"tasks[{number}].parameters.x" for number in (1, 3, 5, 6)]
@@ -269,7 +269,7 @@ def test_remembered_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_check_that_looks_at_the_shape() -> None:
-    """What was right for one shape is not taken to be right for another."""
+    """Parameters that are correct for one shape are checked anew for another."""
     task = {"domain": "fitting", "parameters": {"x": 2}}
     more = {"resources": {"cpus": 2}}
 
@@ -281,7 +281,7 @@ def test_a_check_that_looks_at_the_shape() -> None:
 
 
 def test_ids_that_are_given_twice() -> None:
-    """An id is refused where it comes again, and told with the place that had it first, in whichever way that went."""
+    """A repeated id is refused with the place that had it first, in whichever way that one was checked."""
     tasks = [{"domain": "any", "id": name} for name in ("a", "task-3", "a")] + [{"domain": "any"}]
     slow = [task | {"resources": {"cpus": 1}} for task in tasks]
 
@@ -295,7 +295,7 @@ def test_ids_that_are_given_twice() -> None:
 
 
 def test_a_domain_whose_library_is_missing() -> None:
-    """Tasks of a domain that can't run here are told of, once, and never left out of the batch."""
+    """A domain that can't run here is reported once, and its tasks are never left out of the batch."""
     registry = Registry()
     registry.add(Domain("far", Anything, lambda p, seed, threads: {}, str, libraries=("not_there_",), extra="quantum"))
 

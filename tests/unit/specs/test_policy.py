@@ -33,7 +33,7 @@ PARTS = st.fixed_dictionaries({}, optional=POLICIES)
 
 
 def test_the_default() -> None:
-    """A task is tried three times, again after what it may not have caused, with no deadline and no precedence."""
+    """A task is tried three times, again only after failures that it may not have caused; no deadline, no priority."""
     assert Policy().model_dump() == {
         "max_attempts": 3,
         "backoff": {"first_s": 0.1, "factor": 2.0, "most_s": 60.0, "jitter": 0.5},
@@ -90,7 +90,7 @@ def test_a_policy_is_the_same_after_it_was_stored(data: dict[str, Any]) -> None:
 
 @given(PARTS, PARTS)
 def test_merging_goes_key_by_key(weaker: dict[str, Any], stronger: dict[str, Any]) -> None:
-    """What the stronger source says holds, and of what it leaves out, what the weaker one says; in `backoff` too."""
+    """The stronger source wins key by key, and the weaker one gives the rest; in `backoff` too."""
     merged = merge(weaker, stronger)
 
     assert merged.keys() == weaker.keys() | stronger.keys()
@@ -127,7 +127,7 @@ def test_policies_are_frozen() -> None:
 
 @pytest.mark.parametrize("model", [Policy, Backoff])
 def test_every_field_is_explained(model: type[BaseModel]) -> None:
-    """Each field says in a sentence what it means."""
+    """Each field is explained in a sentence."""
     for field in model.model_fields.values():
         assert (field.description or "").endswith(".")
 

@@ -22,7 +22,7 @@ SECTIONS = "one of address, chunking, faults, journal, max_workers, policy, pool
 
 
 def refusal(source: Any) -> InvalidInput:
-    """What is said against settings."""
+    """The error that settings are refused with."""
     with pytest.raises(InvalidInput) as caught:
         read_settings(source)
     return caught.value
@@ -37,7 +37,7 @@ def keys_of(section: type[BaseModel]) -> Iterator[str]:
 
 
 def test_the_file_is_up_to_date() -> None:
-    """configs/default.yaml is what the settings render of themselves."""
+    """configs/default.yaml is the text that the settings render."""
     assert DEFAULT.read_text() == render_settings()
 
 
@@ -73,7 +73,7 @@ def test_every_key_is_explained() -> None:
 
 
 def test_a_part_will_do() -> None:
-    """A file may say only what differs from the defaults."""
+    """A file needs only the keys that differ from the defaults."""
     settings = read_settings({"chunking": {"lease_s": 5}, "resources": {"memory": "2GiB"}, "max_workers": np.int64(3)})
 
     assert settings.chunking.lease_s == 5
@@ -148,7 +148,7 @@ CASES = [
     [(*one, form) for one in CASES for form in ("python", "yaml") if (one[2], form) != ("nan", "yaml")],
 )
 def test_refused(data: Any, where: str, found: str, expected: str, form: str, tmp_path: Path) -> None:
-    """A setting that can't be meant is refused with its path, what was found and what was expected."""
+    """A wrong setting is refused with its path, the value found and the values expected."""
     if form == "yaml":
         (tmp_path / "s.yaml").write_text(yaml.safe_dump(data))
 
@@ -161,7 +161,7 @@ def test_refused(data: Any, where: str, found: str, expected: str, form: str, tm
 
 
 def test_all_problems_at_once() -> None:
-    """Everything that is wrong with the settings is told in one go."""
+    """All problems of the settings are reported at once."""
     error = refusal({"max_workers": 0, "study": {"repeats": 0, "sed": 1}, "resources": {"cpus": -1}})
 
     assert [problem.where for problem in error.problems] == [
@@ -197,7 +197,7 @@ def test_a_file_that_holds_no_settings(content: str, found: str, expected: str, 
 
 @pytest.mark.parametrize("source", [4, [1], b"s.yaml", object])
 def test_what_can_hold_no_settings(source: Any) -> None:
-    """What is neither a mapping nor a path is refused like any other wrong input."""
+    """A source that is neither a mapping nor a path is refused like any other wrong input."""
     assert refusal(source).problems[0].expected == "a mapping, or the path of a file"
 
 
@@ -207,6 +207,6 @@ def test_a_missing_file() -> None:
 
 
 def test_settings_are_frozen() -> None:
-    """Nobody changes settings on the way."""
+    """Settings can't be changed."""
     with pytest.raises(ValueError, match="frozen"):
         Settings().max_workers = 3  # type: ignore[misc]

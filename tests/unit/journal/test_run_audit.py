@@ -1,4 +1,4 @@
-"""The audit: what a journal proves, and that a second checker, which shares no code with it, agrees."""
+"""The audit of a run, and a second checker, which shares no code with it and must agree."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ from support.sample_run import (
 from dfz_ray.cli import call
 from dfz_ray.cli.audit import EXIT_AUDIT_VIOLATION, audit
 from dfz_ray.errors import JournalDamaged
-from dfz_ray.journal.audit import MOST_TOLD, audit_run
 from dfz_ray.journal.lock import RunLock
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import open_for_work
-from dfz_ray.journal.writer import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED, Group
+from dfz_ray.journal.run_audit import MOST_SHOWN, audit_run
+from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED
+from dfz_ray.journal.writer import Group
 from dfz_ray.protocol.columns import pack
 from dfz_ray.specs.policy import Policy
 
@@ -56,7 +57,7 @@ def files_of(folder: Path) -> dict[Path, bytes]:
 
 
 def test_the_audit_tells_what_it_looked_at(tmp_path: Path) -> None:
-    """The audit of a sound run has no violation, and tells how much of everything there was to look at."""
+    """The audit of a sound run has no violation, and reports how much data each check covered."""
     build(tmp_path)
 
     found = looked_at(tmp_path)
@@ -93,7 +94,7 @@ def test_a_new_run_is_sound(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_is_sound(tmp_path: Path) -> None:
-    """A run whose process died is audited with what its log holds; that it was not closed is no violation."""
+    """A run whose process died is audited with its log; that it was not closed is no violation."""
     writer = create(tmp_path / "alive")
     writer.commit(Group(completions=[completed(0, 1)]))
     (tmp_path / "dead").mkdir()
@@ -104,7 +105,7 @@ def test_a_run_that_was_killed_is_sound(tmp_path: Path) -> None:
     assert both_say_ok(tmp_path / "dead")
     assert looked_at(tmp_path / "dead")["conservation"]["completed"] == 1
     (notice,) = audit_run(tmp_path / "dead").checks[0].notices
-    assert notice == "the run has not been closed: it is worked on, or was killed"
+    assert notice == "the run has not been closed: a process works on it, or was killed"
 
 
 def test_a_run_without_a_log_that_was_killed_in_a_commit_is_sound(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_a_run_at_work_without_a_log_is_not_held_up(tmp_path: Path) -> None:
 
 
 def test_a_run_at_work_is_audited_as_it_is_at_one_moment(tmp_path: Path) -> None:
-    """While commits go on, an audit sees one moment: nothing is missing, and nothing is there without what it needs."""
+    """While commits go on, an audit sees one moment: no row is missing, and none refers to a missing one."""
     tasks = 2000
     writer = create(tmp_path, tasks)
     (tmp_path / "status.json").write_text(json.dumps({"commits": writer.commits}))
@@ -219,7 +220,7 @@ def test_what_a_policy_allows_is_explained(tmp_path: Path) -> None:
 
 
 def test_a_task_that_was_reopened_has_all_its_attempts_anew(tmp_path: Path) -> None:
-    """Attempts of before a task was reopened are not counted against what the policy allows it now."""
+    """Attempts from before a task was reopened do not count against its policy."""
     create(tmp_path, 1).close()
     for epoch in (2, 3, 4):
         lock, writer, recovered = open_for_work(tmp_path, META, INLINE_BYTES, retry_failed=True, durable=False)
@@ -262,7 +263,7 @@ def own(*attempts: tuple[Any, ...], outcome: tuple[Any, ...] | None = None, done
 
 
 def unlikely_histories() -> Iterator[tuple[str, Group, str, str]]:
-    """A name, what is committed to a run of waiting tasks, the check that finds it, and a part of what that says."""
+    """A name, a group to commit to a run of waiting tasks, the check that finds it, and a part of its message."""
 
     def crash(chunk: int = 0, charged: bool = True) -> tuple[Any, ...]:
         return attempt(0, chunk, ATTEMPT_LOST, "worker_crashed", charged)
@@ -271,9 +272,9 @@ def unlikely_histories() -> Iterator[tuple[str, Group, str, str]]:
         return attempt(0, chunk, ATTEMPT_FAILED, "exception", charged)
 
     late = (0, 10, ATTEMPT_SUPERSEDED, 1, 1.0, 2.0, 0.1, None, None)
-    yield "not retried", own(error(), done=10), "attempts", "chunk 0 was the last one"
-    yield "free error", own(error(charged=False), done=10), "attempts", "chunk 0 was the last one"
-    yield "left open", own(error()), "attempts", "chunk 0 was the last one"
+    yield "not retried", own(error(), done=10), "attempts", "chunk 0 should have been the last one"
+    yield "free error", own(error(charged=False), done=10), "attempts", "chunk 0 should have been the last one"
+    yield "left open", own(error()), "attempts", "chunk 0 should have been the last one"
     crashes = [crash(chunk) for chunk in (0, 10, 11, 12)]
     yield "too many", own(*crashes, outcome=failed(0, "worker_crashed")), "attempts", "4 attempts are charged to it, of"
     yield "charged late", own(late, done=0), "attempts", "is charged, but superseded"
@@ -293,7 +294,7 @@ def unlikely_histories() -> Iterator[tuple[str, Group, str, str]]:
 
 
 def unlikely_columns() -> Iterator[tuple[str, Group, str, str]]:
-    """The same, of tasks and of what completed."""
+    """The same for columns of tasks and of completions."""
 
     def done(at: int, value: bytes) -> Group:
         return Group(completions=[(*whole[:at], value, *whole[at + 1 :])])
@@ -340,7 +341,7 @@ def unlikely_columns() -> Iterator[tuple[str, Group, str, str]]:
     strange = Group(chunks=[(20, 1, 0, 1.0, pack([0, 5]))])
     yield "no such task", strange, "attempts", "chunk 20 has a task that was not submitted"
     torn = Group(chunks=[(20, 1, 0, 1.0, b"\x92\x00")])
-    yield "no list", torn, "attempts", "it can't be read to its end"
+    yield "no list", torn, "attempts", "it can't be read to the end"
 
 
 IMPOSSIBLE = [*unlikely_histories(), *unlikely_columns()]
@@ -350,7 +351,7 @@ IMPOSSIBLE = [*unlikely_histories(), *unlikely_columns()]
     ("group", "where", "what"), [case[1:] for case in IMPOSSIBLE], ids=[case[0] for case in IMPOSSIBLE]
 )
 def test_what_cannot_have_come_about_is_told(tmp_path: Path, group: Group, where: str, what: str) -> None:
-    """A run of which the file and the sums are in order, but not what they tell, is not sound: the reason is told."""
+    """A run whose file and sums are in order, but whose rows are contradictory, is not sound; the reason is given."""
     writer = create(tmp_path, 3)
     writer.commit(group)
     writer.close()
@@ -364,15 +365,15 @@ def test_what_cannot_have_come_about_is_told(tmp_path: Path, group: Group, where
 
 
 def test_not_every_violation_is_told(tmp_path: Path) -> None:
-    """Of many violations of one check the first ones are told, and how many there are besides."""
+    """Of many violations of one check the first ones are reported, and the others are counted."""
     writer = create(tmp_path, 100)
     writer.commit(Group(outcomes=[failed(number, "") for number in range(100)]))
     writer.close()
 
     (found,) = told(audit_run(tmp_path)).values()
 
-    assert len(found) == MOST_TOLD + 1
-    assert found[-1] == f"and {100 - MOST_TOLD} more"
+    assert len(found) == MOST_SHOWN + 1
+    assert found[-1] == f"and {100 - MOST_SHOWN} more"
 
 
 # --- acknowledged commits ---------------------------------------------------------------------------------------------
@@ -380,7 +381,7 @@ def test_not_every_violation_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("told_more", "ok"), [(-1, True), (0, True), (1, False)])
 def test_commits_that_were_acknowledged_must_be_there(tmp_path: Path, told_more: int, ok: bool) -> None:
-    """A journal that has fewer commits than the status file tells of has lost some; it may have more."""
+    """A journal with fewer commits than the status file reports has lost some; it may have more."""
     writer = create(tmp_path)
     commits = writer.commits
     writer.close()
@@ -390,12 +391,12 @@ def test_commits_that_were_acknowledged_must_be_there(tmp_path: Path, told_more:
 
     if not ok:
         (text,) = told(audit_run(tmp_path))["commits"]
-        assert text == "acknowledged commits are missing: status.json tells of 4, the journal has 3"
+        assert text == "acknowledged commits are missing: status.json reports 4, the journal has 3"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"commits": "many"}', b'{"commits": null}', b"\xff"])
 def test_a_status_file_that_tells_nothing_proves_nothing(tmp_path: Path, content: bytes) -> None:
-    """A status file that can't be read, or says something else, is no evidence against a run."""
+    """A status file that can't be read, or holds anything else, is no evidence against a run."""
     build(tmp_path)
     (tmp_path / "status.json").write_bytes(content)
 
@@ -431,7 +432,7 @@ def test_the_command_names_the_violations(tmp_path: Path, capsys: pytest.Capture
 
     assert dfz_audit(str(tmp_path)) == EXIT_AUDIT_VIOLATION == 4
 
-    assert f"violation: results: the file of a result is gone: {file}" in capsys.readouterr().out
+    assert f"violation: results: the file of a result is missing: {file}" in capsys.readouterr().out
 
 
 def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -450,7 +451,7 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_ids_can_do_nothing_to_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a terminal would obey is told as an escape."""
+    """Control characters are shown as escapes."""
     writer = create(tmp_path, 0)
     writer.commit(
         Group(blocks=[block(0, ["\x1b[2J"])], chunks=[(0, 1, 0, 3.0, pack([0]))], attempts=[attempt(0, 0, 9)])

@@ -1,10 +1,11 @@
-"""Where a run stands: told by the process that works on it, counted in the journal where there is none."""
+"""The status of a run: written by the process that works on it, else counted in the journal."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
+import pickle
 import stat
 import threading
 from pathlib import Path
@@ -18,12 +19,12 @@ from support.small_run import completed, failed, make_run
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.lock import LOCK, RunLock, is_held
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.journal.status import STATUS, Pace, Status, find_status, read_status, write_status
+from dfz_ray.journal.run_status import STATUS, RunStatus, ThroughputMeter, find_status, read_status, write_status
 from dfz_ray.journal.writer import JournalWriter
 from dfz_ray.specs.states import STATES
 
 COUNTS = {"pending": 1, "running": 2, "completed": 3, "failed": 4, "cancelled": 5}
-TOLD = Status(
+TOLD = RunStatus(
     run_id="r",
     name="demo",
     epoch=3,
@@ -66,8 +67,8 @@ NOT_A_STATUS = [
 ]
 
 
-def told_at_the_end(folder: Path) -> Status:
-    """What a manager tells after its last commit."""
+def told_at_the_end(folder: Path) -> RunStatus:
+    """The status that a manager writes after its last commit."""
     with JournalReader(folder) as journal:
         return dataclasses.replace(TOLD, working=False, commits=journal.commits(), counts=COUNTS)
 
@@ -93,13 +94,13 @@ def test_what_is_no_status_is_none(content: bytes, tmp_path: Path) -> None:
 
 
 def test_no_status(tmp_path: Path) -> None:
-    """Where nothing was told, there is nothing to read."""
+    """Without a status file there is no status."""
     assert read_status(tmp_path) is None
     assert read_status(tmp_path / "no") is None
 
 
 def test_a_reader_never_sees_half_a_status(tmp_path: Path) -> None:
-    """Whoever reads while a status is replaced gets the one before or the one after, whole."""
+    """A reader gets the status before or after a replacement, whole."""
     write_status(tmp_path, TOLD)
     done = threading.Event()
 
@@ -140,7 +141,7 @@ def test_held_while_a_process_works_on_the_run(tmp_path: Path) -> None:
 
 
 def test_the_process_that_works_on_a_run_is_believed(tmp_path: Path) -> None:
-    """While the run is held, its status is what the holder told, whatever the journal has."""
+    """While a process holds the run, its status is the one that this process wrote, whatever the journal has."""
     make_run(tmp_path, ["a", "b"]).close()
     lock = RunLock(tmp_path)
     write_status(tmp_path, TOLD)
@@ -150,7 +151,7 @@ def test_the_process_that_works_on_a_run_is_believed(tmp_path: Path) -> None:
 
 
 def test_a_holder_that_has_told_nothing_yet(tmp_path: Path) -> None:
-    """What the process before has told is not said of the one that has just taken the run: the journal counts."""
+    """The status of the previous process is not used for the one that has just taken the run: the journal counts."""
     make_run(tmp_path, ["a", "b"], completed(0, 1)).close()
     write_status(tmp_path, TOLD)
     os.utime(tmp_path / STATUS, (1.0, 1.0))
@@ -165,7 +166,7 @@ def test_a_holder_that_has_told_nothing_yet(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_is_counted(tmp_path: Path) -> None:
-    """What a process told before it was killed is not believed afterwards: only what is committed counts."""
+    """The status of a process that was killed is not believed: only commits count."""
     make_run(tmp_path, ["a", "b", "c", "d"], completed(0, 1), failed(1, "exception", "no")).close()
     RunLock(tmp_path).close()
     write_status(tmp_path, TOLD)
@@ -181,7 +182,7 @@ def test_a_run_that_was_killed_is_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("locked", [True, False])
 def test_a_run_that_was_closed_need_not_be_counted(locked: bool, tmp_path: Path) -> None:
-    """What a manager told after its last commit stands as long as nothing was committed since."""
+    """The status that a manager wrote after its last commit holds as long as nothing was committed since."""
     make_run(tmp_path, ["a", "b"], completed(0, 1)).close()
     if locked:
         RunLock(tmp_path).close()
@@ -197,7 +198,7 @@ def test_a_run_that_was_closed_need_not_be_counted(locked: bool, tmp_path: Path)
 
 
 def test_whoever_had_the_lock_since_is_not_spoken_for(tmp_path: Path) -> None:
-    """A status from before the lock was taken last is not believed: what was reopened since would not be seen."""
+    """A status from before the lock was last taken is not believed: it would miss tasks reopened since."""
     make_run(tmp_path, ["a"], failed(0, "exception", "no")).close()
     write_status(tmp_path, told_at_the_end(tmp_path))
     os.utime(tmp_path / STATUS, (1.0, 1.0))
@@ -207,62 +208,67 @@ def test_whoever_had_the_lock_since_is_not_spoken_for(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_run_has_no_status(tmp_path: Path) -> None:
-    """A folder that holds no run is told so, whatever lies in it."""
+    """A folder that holds no run is refused, whatever lies in it."""
     write_status(tmp_path, dataclasses.replace(TOLD, working=False))
     with pytest.raises(JournalDamaged, match="is no run folder"):
         find_status(tmp_path)
 
 
-# --- the pace ---------------------------------------------------------------------------------------------------------
+# --- the rate ---------------------------------------------------------------------------------------------------------
 
 
-def pace_of(*points: tuple[float, int]) -> Pace:
-    pace = Pace()
+def meter_of(*points: tuple[float, int]) -> ThroughputMeter:
+    meter = ThroughputMeter()
     for now, ended in points:
-        pace.note(now, ended)
-    return pace
+        meter.note(now, ended)
+    return meter
 
 
 def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
     """A run that has become ten times as fast shows its new rate ten seconds later, and its old one no more."""
-    pace = pace_of(*((second, 10 * second) for second in range(100)))
-    assert pace.tasks_per_s == pytest.approx(10)
+    meter = meter_of(*((second, 10 * second) for second in range(100)))
+    assert meter.tasks_per_s == pytest.approx(10)
 
     for second in range(1, 11):
-        pace.note(99 + second, 990 + 100 * second)
+        meter.note(99 + second, 990 + 100 * second)
 
-    assert pace.tasks_per_s == pytest.approx(100)
-    assert pace.left_s(500) == pytest.approx(5)
+    assert meter.tasks_per_s == pytest.approx(100)
+    assert meter.left_s(500) == pytest.approx(5)
 
 
 def test_too_little_is_known_at_first() -> None:
-    """No rate is told before a second has passed, and no time left before a task has ended."""
-    assert (Pace().tasks_per_s, Pace().left_s(1)) == (None, None)
-    assert (pace_of((0, 0), (0.5, 7)).tasks_per_s, pace_of((0, 0), (0.5, 7)).left_s(7)) == (None, None)
-    assert (pace_of((0, 0), (5, 0)).tasks_per_s, pace_of((0, 0), (5, 0)).left_s(7)) == (0.0, None)
+    """There is no rate until a second has passed, and no time left until a task has ended."""
+    assert (ThroughputMeter().tasks_per_s, ThroughputMeter().left_s(1)) == (None, None)
+    assert (meter_of((0, 0), (0.5, 7)).tasks_per_s, meter_of((0, 0), (0.5, 7)).left_s(7)) == (None, None)
+    assert (meter_of((0, 0), (5, 0)).tasks_per_s, meter_of((0, 0), (5, 0)).left_s(7)) == (0.0, None)
 
 
 def test_long_tasks_are_judged_over_the_whole_run() -> None:
     """Where hardly any task ended lately, the time left follows from all that have ended, and does not jump."""
-    pace = pace_of(*((second, second // 60) for second in range(601)))
+    meter = meter_of(*((second, second // 60) for second in range(601)))
 
-    assert pace.left_s(10) == pytest.approx(600)
-    assert pace.tasks_per_s == pytest.approx(0.1)
+    assert meter.left_s(10) == pytest.approx(600)
+    assert meter.tasks_per_s == pytest.approx(0.1)
 
 
-def test_what_ended_before_is_no_pace() -> None:
-    """A run that goes on does not count what had ended when it was opened."""
-    assert pace_of((0, 1_000_000), (10, 1_000_020)).tasks_per_s == pytest.approx(2)
+def test_what_ended_before_gives_no_rate() -> None:
+    """A resumed run does not count tasks that had ended when it was opened."""
+    assert meter_of((0, 1_000_000), (10, 1_000_020)).tasks_per_s == pytest.approx(2)
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 30), st.integers(0, 10**6)), max_size=60), st.integers(0, 10**6))
-def test_a_pace_is_a_number_that_can_be_shown(steps: list[tuple[float, int]], open_tasks: int) -> None:
-    """Whatever ends when, rate and time left are finite and not negative, and no more is kept than is needed."""
-    now, ended, pace = 0.0, 0, Pace()
+def test_a_rate_is_a_number_that_can_be_shown(steps: list[tuple[float, int]], open_tasks: int) -> None:
+    """Whatever ends when, rate and time left are finite and not negative."""
+    now, ended, meter = 0.0, 0, ThroughputMeter()
     for seconds, more in steps:
         now, ended = now + seconds, ended + more
-        pace.note(now, ended)
-        told: list[Any] = [pace.tasks_per_s, pace.left_s(open_tasks)]
+        meter.note(now, ended)
+        told: list[Any] = [meter.tasks_per_s, meter.left_s(open_tasks)]
         assert all(value is None or 0 <= value < float("inf") for value in told)
-        times = [time for time, _ in pace._recent]
-        assert times[1:2] == [] or times[1] > now - Pace.WINDOW_S
+
+
+def test_a_long_run_takes_no_more_memory() -> None:
+    """However long a run takes, no more is kept than the last ten seconds need."""
+    short, long = (meter_of(*((second, second) for second in range(1000, 1000 + count))) for count in (12, 10_000))
+
+    assert len(pickle.dumps(long)) <= len(pickle.dumps(short))

@@ -1,4 +1,4 @@
-"""What another process asks the run's manager for, as files in the run folder; and doing it where there is none."""
+"""Requests to cancel tasks: files in the run folder, which the manager picks up; and cancelling without a manager."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from dfz_ray.errors import InvalidInput, Problem, RunFolderRefused
+from dfz_ray.journal.folder import write_whole
 from dfz_ray.journal.lock import is_held
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import OpenedJournal, open_for_work
 from dfz_ray.journal.writer import Group
 from dfz_ray.specs.problems import nearest, show
-from dfz_ray.specs.states import STATES
+from dfz_ray.specs.states import State
 
 logger = logging.getLogger("dfz_ray")
 
 REQUESTS = "requests"
-"""In the run folder: a folder with a file for each request that has not been met yet."""
+"""A folder in the run folder, with a file for each request that has not been carried out yet."""
 HINT_TASKS = 10_000
-"""Among so many ids the most similar one is looked for."""
-CANCELLED = STATES.index("cancelled")
+"""A similar id is looked for among so many."""
 
 
 @dataclass(frozen=True)
 class CancelRequest:
-    """Cancel tasks, whatever is open of them."""
+    """A request to cancel tasks, as far as they are open."""
 
     tasks: tuple[str, ...] = ()
     """By id."""
@@ -43,7 +43,7 @@ class CancelRequest:
 
     @property
     def scope(self) -> str:
-        """What is to be cancelled, in a few words."""
+        """The tasks to be cancelled, in a few words."""
         if self.whole_run:
             return "run"
         words = [f"batch {name}" for name in self.batches]
@@ -53,28 +53,24 @@ class CancelRequest:
 
 
 def file_request(folder: Path, request: CancelRequest) -> Path:
-    """Ask the manager of a run; the file is gone as soon as the request has been met.
+    """Ask the manager of a run, which removes the file once it has carried out the request.
 
     Raises:
         RunFolderRefused: the folder can't be written.
     """
     path = folder / REQUESTS / f"{uuid.uuid4().hex}.json"
-    part = path.with_suffix(".part")
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"cancel": asdict(request)}, file)
-        part.replace(path)
+        write_whole(path, json.dumps({"cancel": asdict(request)}).encode(), mode=0o600)
     except OSError as error:
         raise RunFolderRefused(f"{path.parent} can't be written: {error.strerror or error}") from None
     return path
 
 
 def read_requests(folder: Path) -> list[tuple[Path, CancelRequest]]:
-    """The requests that wait, in the order in which they were made; whoever has met one removes its file.
+    """Read the waiting requests, the oldest first. The caller removes the file of a request once it is carried out.
 
-    A file that is no request is removed, and logged.
+    A file that is no request is removed and logged.
     """
     try:
         with os.scandir(folder / REQUESTS) as entries:
@@ -93,7 +89,7 @@ def read_requests(folder: Path) -> list[tuple[Path, CancelRequest]]:
                 path.unlink()
             else:
                 found.append((status.st_mtime_ns, path, request))
-        except FileNotFoundError:  # it has been withdrawn
+        except FileNotFoundError:  # the request was withdrawn
             continue
         except OSError as error:
             logger.warning("%s can't be read: %s", path, error.strerror or error)
@@ -102,8 +98,8 @@ def read_requests(folder: Path) -> list[tuple[Path, CancelRequest]]:
 
 def _parse(content: bytes) -> CancelRequest | None:
     try:
-        told = json.loads(content)["cancel"]
-        tasks, batches, whole_run = told["tasks"], told["batches"], told["whole_run"]
+        request = json.loads(content)["cancel"]
+        tasks, batches, whole_run = request["tasks"], request["batches"], request["whole_run"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     if not (_are_texts(tasks) and _are_texts(batches) and isinstance(whole_run, bool)):
@@ -119,7 +115,7 @@ def resolve(folder: Path, request: CancelRequest) -> set[int]:
     """The numbers of the tasks that a request names, whatever their state.
 
     Raises:
-        InvalidInput: it names a task or a batch that the run does not have.
+        InvalidInput: the request names a task or a batch that the run does not have.
         JournalDamaged: the journal can't be read.
     """
     with JournalReader(folder) as journal:
@@ -135,7 +131,7 @@ def resolve(folder: Path, request: CancelRequest) -> set[int]:
 
 
 def unknown_task(journal: JournalReader, task_id: str) -> Problem:
-    """What to say of an id that the run does not have."""
+    """The problem of an id that the run does not have."""
     some = itertools.islice(journal.ids(), HINT_TASKS)
     return Problem("TASK_ID", show(task_id), "the id of a task of the run", nearest(task_id, some))
 
@@ -149,7 +145,7 @@ def cancel_at_rest(folder: Path, request: CancelRequest) -> int:
     """Cancel open tasks of a run that no live process works on.
 
     Returns:
-        How many were open, and are cancelled now.
+        The number of tasks that were open and are cancelled now.
 
     Raises:
         InvalidInput: the request names a task or a batch that the run does not have; nothing was done.
@@ -158,24 +154,24 @@ def cancel_at_rest(folder: Path, request: CancelRequest) -> int:
     """
     asked_at = time.time()
     targets = resolve(folder, request)
-    if is_held(folder):  # its end is not waited for: it can be asked itself
+    if is_held(folder):  # don't wait for it to end: it can be asked itself
         raise RunFolderRefused(f"another process works on the run in {folder}")
     try:
         opened = open_for_work(folder, {})
     except OSError as error:
         raise RunFolderRefused(f"{folder} can't be written: {error.strerror or error}") from None
     try:
-        concerned = sorted(targets - opened.recovered.settled.keys())
-        if concerned:
-            opened.writer.commit(_cancellation(opened, request, concerned, asked_at))
+        open_tasks = sorted(targets - opened.recovered.settled.keys())
+        if open_tasks:
+            opened.writer.commit(_cancellation(opened, request, open_tasks, asked_at))
     finally:
         opened.writer.close()
         opened.lock.close()
-    return len(concerned)
+    return len(open_tasks)
 
 
 def _cancellation(opened: OpenedJournal, request: CancelRequest, numbers: Iterable[int], asked_at: float) -> Group:
     epoch = opened.writer.epoch
     message = f"on request ({request.scope}), while no process worked on the run"
-    rows = [(number, CANCELLED, None, "cancelled", message, None) for number in numbers]
+    rows = [(number, State.CANCELLED, None, "cancelled", message, None) for number in numbers]
     return Group(outcomes=rows, cancels=[(opened.recovered.next_cancel, epoch, asked_at, request.scope, len(rows))])

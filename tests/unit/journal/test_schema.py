@@ -6,7 +6,7 @@ import re
 import sqlite3
 from importlib.resources import files
 
-from dfz_ray.journal.statements import STATEMENTS
+from dfz_ray.journal.schema import STATEMENTS
 
 MODULES = sorted(path.name for path in files("dfz_ray.journal").iterdir() if path.name.endswith(".py"))
 
@@ -28,7 +28,7 @@ def test_every_statement_is_named_complete_and_used() -> None:
             assert statement.count(";") == 1
             named = dict.fromkeys(re.findall(r":([a-z]+)", statement))
             connection.execute(f"EXPLAIN {statement}", named or (None,) * statement.count("?"))
-    assert set(re.findall(r'(?:STATEMENTS\[|rows\()"(\w+)"', code)) <= STATEMENTS.keys()
+    assert set(re.findall(r'(?:STATEMENTS\[|query\()"(\w+)"', code)) <= STATEMENTS.keys()
     connection.close()
 
 

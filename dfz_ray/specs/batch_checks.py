@@ -1,4 +1,4 @@
-"""From a file, a dict or a list to a checked batch; all problems at once."""
+"""Checks a batch given as a file, a dict or a list, and reports all its problems at once."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from dfz_ray.errors import InvalidInput, MissingExtra, Unserializable
 from dfz_ray.garbage import collector_paused
-from dfz_ray.specs.batch import Batch, KnownDomain, KnownDomains
+from dfz_ray.specs.batch import Batch
+from dfz_ray.specs.data_file import read_data
 from dfz_ray.specs.encoding import SCALARS, encode
 from dfz_ray.specs.field_checks import ID_LIMIT, FieldChecks, is_clean, path_of
 from dfz_ray.specs.input_file import FileShelf, InputFile
-from dfz_ray.specs.parameter_checks import ParameterChecks
+from dfz_ray.specs.parameter_checks import KnownDomain, ParameterChecks
 from dfz_ray.specs.policy import Policy, merge
 from dfz_ray.specs.problems import describe_names, find_problems, nearest, show, show_name
-from dfz_ray.specs.reading import read_data
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.task import SEED_LIMIT, SeedSource, Task, derive_seed
 
@@ -33,19 +33,29 @@ _NOTHING: dict[str, Any] = {}
 GENERATE_KEYS = ("domain", "count", "description", "parameters", "resources", "policy")
 
 
+class KnownDomains(Protocol):
+    """The domains that a batch may name."""
+
+    def find(self, name: str) -> KnownDomain | None:
+        """The domain of that name, or None."""
+
+    def names(self) -> list[str]:
+        """The names of all domains."""
+
+
 def read_batch(
     source: str | Path | Mapping[str, Any] | Iterable[Any],
     domains: KnownDomains,
     default_resources: Resources | None = None,
     default_policy: Policy | None = None,
 ) -> Batch:
-    """Check a batch: the path of a YAML or JSON file, the same as a dict, or a list of tasks.
+    """Check a batch: the path of a YAML or JSON file, its content as a dict, or a list of tasks.
 
     Args:
-        source: where the batch is. Paths in it are relative to the file, or to the working directory.
+        source: the batch. Paths in it are relative to the file; in a dict or a list, to the working directory.
         domains: the domains that it may name.
-        default_resources: what a task needs where neither it, nor the batch, nor its domain says so.
-        default_policy: how a task is treated where neither it nor the batch says so.
+        default_resources: of a task, as far as neither it, nor the batch, nor its domain gives them.
+        default_policy: of a task, as far as neither it nor the batch gives one.
 
     Raises:
         InvalidInput: with every problem of the batch.
@@ -70,19 +80,19 @@ def read_batch(
 
 @dataclass(frozen=True)
 class _Common:
-    """What the tasks of a batch share."""
+    """Values that the tasks of a batch share."""
 
     seed: int
     seeds: SeedSource
     resources: Mapping[str, Any]
-    said: Mapping[str, Any]
-    """What the batch and the configuration say of the policy."""
+    policy_keys: Mapping[str, Any]
+    """The policy that the batch and the configuration give, as unchecked data."""
     policy: Policy
-    """That of a task which says nothing itself."""
+    """The policy of a task that gives none itself."""
 
 
 class _Checker(FieldChecks):
-    """Goes once through a batch and collects all that is wrong with it."""
+    """Goes through a batch once and collects all its problems."""
 
     def __init__(
         self, domains: KnownDomains, shelf: FileShelf, resources: Resources | None, policy: Policy | None
@@ -108,9 +118,9 @@ class _Checker(FieldChecks):
         defaults = self.mapping(data.get("defaults"), "defaults")
         self.check_keys(defaults, DEFAULTS_KEYS, "defaults")
         shared = self.mapping(defaults.get("resources"), "defaults.resources")
-        valid = self._shape(shared, "defaults.resources") is not None  # else every task would repeat what is wrong
-        said, policy = self._default_policy(self.mapping(defaults.get("policy"), "defaults.policy"))
-        common = _Common(seed or 0, SeedSource(seed or 0), shared if valid else {}, said, policy)
+        valid = self._shape(shared, "defaults.resources") is not None  # else every task would repeat the problem
+        policy_keys, policy = self._default_policy(self.mapping(defaults.get("policy"), "defaults.policy"))
+        common = _Common(seed or 0, SeedSource(seed or 0), shared if valid else {}, policy_keys, policy)
         tasks = [
             self._check_simple_task(task, position, f"task-{position}", common)
             or self._check_any_task(task, position, f"task-{position}", common)
@@ -123,7 +133,7 @@ class _Checker(FieldChecks):
         return Batch(name, common.seed, tuple(filter(None, tasks)), self._shelf.contents)
 
     def _check_simple_task(self, data: Any, place: str | int, missing_id: str, common: _Common) -> Task | None:
-        """The quick way for what most tasks of a large batch are; None, and nothing noted, for all others."""
+        """The quick way for plain tasks, as most are in a large batch; for others None, without noting a problem."""
         if type(data) is not dict or not SIMPLE_KEYS.issuperset(data):
             return None
         name, task_id, given = data.get("domain"), data.get("id"), data.get("parameters")
@@ -146,16 +156,16 @@ class _Checker(FieldChecks):
             return None
         try:
             encoded, kind = checks.check(given or {})
-        except Exception:  # checking it in the other way says what is wrong
+        except Exception:  # the other way finds the problem
             return None
         self.ids[task_id] = place
         if seed is None:
             seed = common.seeds.derive(task_id)
-        # As Task(...), but without the function in Python that a NamedTuple has there: 0.1 of 2 microseconds.
+        # As Task(...), without the Python function in a NamedTuple's constructor, which takes 0.1 of 2 microseconds.
         return tuple.__new__(Task, (task_id, name, kind, seed, checks.shape, encoded, description, common.policy))
 
     def _make_checks(self, name: str, common: _Common) -> ParameterChecks | None:
-        """Checks for the tasks of a domain that say nothing of their resources; None: they can't be checked."""
+        """The checks for tasks of a domain that give no resources; None if they can't be checked."""
         if name in self._missing:
             return None
         before = len(self.problems)
@@ -163,7 +173,7 @@ class _Checker(FieldChecks):
         shape = None
         if domain is not None:
             shape = self._shape({**self._floor, **_given(domain.resources), **common.resources}, "")
-        del self.problems[before:]  # they are told of the tasks
+        del self.problems[before:]  # these are reported for each task
         self._missing.discard(name)
         if domain is None or shape is None:
             return None
@@ -211,9 +221,7 @@ class _Checker(FieldChecks):
         return Task(task_id, domain.name, kind, seed, shape, encoded, description or "", policy)
 
     def _generate(self, data: Any, where: str, prefix: str, common: _Common) -> list[Task | None]:
-        """Tasks whose parameters are drawn from the batch's seed, each from its own id, so that a larger count
-        only adds tasks.
-        """
+        """Draw the parameters of tasks from the batch's seed and the tasks' ids: a larger count only adds tasks."""
         if not isinstance(data, Mapping):
             self.refuse(where, show(data), "a mapping with `domain` and `count`")
             return []
@@ -229,14 +237,14 @@ class _Checker(FieldChecks):
         readable = len(self.problems) == before
         given = self._read_files(domain, given)
         tasks: list[Task | None] = []
-        for position in range(count if count and readable else 1):  # what is wrong is said once
+        for position in range(count if count and readable else 1):  # a problem is reported once
             before = len(self.problems)
             task_id = f"{prefix}-{position}"
             rng = random.Random(derive_seed(common.seed, f"draw:{task_id}"))  # noqa: S311 - no secret is drawn
             try:
                 drawn = {**domain.draw(rng, given), **given} if domain.draw else given
             except (ValueError, TypeError, KeyError):
-                drawn = given  # what is given is wrong: checking it says how
+                drawn = given  # the given parameters are wrong: checking them finds the problem
             task = {**shared, "parameters": drawn}
             tasks.append(
                 self._check_simple_task(task, where, task_id, common)
@@ -247,12 +255,12 @@ class _Checker(FieldChecks):
         return tasks
 
     def _read_files(self, domain: KnownDomain, given: dict[str, Any]) -> dict[str, Any]:
-        """The given parameters with the files that they name, for `draw` does not know what paths are relative to."""
+        """Replace paths by the files that they name, for `draw` does not know what paths are relative to."""
         read = dict(given)
         for name, value in given.items():
             field = domain.parameters.model_fields.get(name)
             if isinstance(value, str) and field and InputFile in (field.annotation, *get_args(field.annotation)):
-                with contextlib.suppress(ValueError):  # checking it says what is wrong
+                with contextlib.suppress(ValueError):  # checking the parameter finds the problem
                     read[name] = self._shelf.read(value)
         return read
 
@@ -292,25 +300,25 @@ class _Checker(FieldChecks):
         return shape
 
     def _default_policy(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], Policy]:
-        """What the batch and the configuration say together, and the policy that this is."""
+        """Merge what the batch and the configuration give: as data, and as a policy."""
         floor = self._policy_floor.model_dump()
-        said = merge(floor, given)
-        policy = self._merged_policy(said, "defaults.policy")
-        if policy is None:  # it has been told; else every task would repeat it
-            said, policy = floor, self._policy_floor
-        return said, policy
+        merged = merge(floor, given)
+        policy = self._merged_policy(merged, "defaults.policy")
+        if policy is None:  # the problem has been reported; else every task would repeat it
+            return floor, self._policy_floor
+        return merged, policy
 
     def _policy(self, given: Any, where: str, common: _Common) -> Policy | None:
         if given is None:
             return common.policy
-        return self._merged_policy(merge(common.said, self.mapping(given, where)), where)
+        return self._merged_policy(merge(common.policy_keys, self.mapping(given, where)), where)
 
     def _merged_policy(self, merged: Mapping[str, Any], where: str) -> Policy | None:
-        """The policy of what all sources say, checked once for all tasks of which they say the same."""
+        """The policy that all sources give together, checked once for all tasks with equal sources."""
         try:
             key = encode(merged)
         except Unserializable:
-            key = None  # it is refused below
+            key = None  # the policy is refused below
         if key in self._policies:
             return self._policies[key]
         try:
@@ -345,5 +353,5 @@ class _Checker(FieldChecks):
 
 
 def _given(resources: Resources) -> dict[str, Any]:
-    """Only what was said: what was left out must not win over a weaker source that says it."""
+    """Only the fields that were given, for a default must not win over a weaker source that gives a value."""
     return resources.model_dump(exclude_unset=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dfz_ray.journal.measures import concurrency, measure
+from dfz_ray.journal.metrics import compute_metrics, concurrency
 
 Span = tuple[float, float]
 
@@ -34,8 +34,8 @@ def test_the_keys_are_those_that_scripts_rely_on() -> None:
         *("total_duration", "throughput", "utilization"),
     ]
 
-    assert sorted(measure([], COUNTS, None)) == sorted(keys)
-    assert sorted(measure([(0.0, 1.0)], COUNTS | {"completed": 1}, 2)) == sorted(keys)
+    assert sorted(compute_metrics([], COUNTS, None)) == sorted(keys)
+    assert sorted(compute_metrics([(0.0, 1.0)], COUNTS | {"completed": 1}, 2)) == sorted(keys)
 
 
 @given(spans=st.lists(SPAN, min_size=1, max_size=60))
@@ -56,7 +56,7 @@ def test_metrics_are_what_counting_by_hand_gives(spans: list[Span], slots: int, 
     lengths = [ended - began for began, ended in spans]
     makespan = max(ended for _, ended in spans) - min(began for began, _ in spans)
 
-    metrics = measure(spans, counts, slots)
+    metrics = compute_metrics(spans, counts, slots)
 
     total = len(spans) + open_tasks
     assert (metrics["total_tasks"], metrics["successful_tasks"]) == (total, completed)
@@ -80,7 +80,7 @@ def test_metrics_are_what_counting_by_hand_gives(spans: list[Span], slots: int, 
 
 def test_executions_that_touch_do_not_overlap() -> None:
     """A task that starts at the very moment at which another ends does not run at the same time."""
-    metrics = measure([(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)], COUNTS | {"completed": 3}, 1)
+    metrics = compute_metrics([(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)], COUNTS | {"completed": 3}, 1)
 
     assert metrics["max_concurrency"] == 1
     assert metrics["concurrent_executions"] == [1, 1, 1]
@@ -89,7 +89,7 @@ def test_executions_that_touch_do_not_overlap() -> None:
 
 def test_four_slots_of_which_half_the_time_is_used() -> None:
     """Two tasks of 2 s side by side on four slots: throughput 1 task/s, utilization 50 %, two at once."""
-    metrics = measure([(10.0, 12.0), (10.0, 12.0)], COUNTS | {"completed": 2}, 4)
+    metrics = compute_metrics([(10.0, 12.0), (10.0, 12.0)], COUNTS | {"completed": 2}, 4)
 
     assert metrics["throughput"] == 1.0
     assert metrics["utilization"] == 0.5
@@ -99,16 +99,16 @@ def test_four_slots_of_which_half_the_time_is_used() -> None:
 
 
 def test_a_failed_execution_is_busy_time_but_no_throughput() -> None:
-    """What a failed task used counts as use of its slot; throughput counts completed tasks only."""
-    metrics = measure([(0.0, 1.0), (1.0, 2.0)], COUNTS | {"completed": 1, "failed": 1}, 1)
+    """The time of a failed task counts as use of its slot; throughput counts completed tasks only."""
+    metrics = compute_metrics([(0.0, 1.0), (1.0, 2.0)], COUNTS | {"completed": 1, "failed": 1}, 1)
 
     assert (metrics["utilization"], metrics["throughput"]) == (1.0, 0.5)
 
 
 def test_nothing_measured_is_none_and_not_zero() -> None:
     """Where nothing ran there are no durations and no rates of speed, and a run without tasks has no success rate."""
-    empty = measure([], COUNTS, 4)
-    infeasible = measure([], COUNTS | {"failed": 2}, 4)
+    empty = compute_metrics([], COUNTS, 4)
+    infeasible = compute_metrics([], COUNTS | {"failed": 2}, 4)
 
     assert empty["success_rate"] is empty["failure_rate"] is None
     assert (infeasible["success_rate"], infeasible["failure_rate"], infeasible["total_tasks"]) == (0.0, 1.0, 2)
@@ -122,7 +122,7 @@ def test_nothing_measured_is_none_and_not_zero() -> None:
 
 def test_utilization_is_told_only_where_the_slots_are_known() -> None:
     """Without the number of slots there is no utilization, and everything else is there."""
-    metrics = measure([(0.0, 1.0)], COUNTS | {"completed": 1}, None)
+    metrics = compute_metrics([(0.0, 1.0)], COUNTS | {"completed": 1}, None)
 
     assert metrics["utilization"] is None
     assert metrics["throughput"] == 1.0
@@ -130,7 +130,7 @@ def test_utilization_is_told_only_where_the_slots_are_known() -> None:
 
 def test_metrics_are_plain_numbers() -> None:
     """Metrics hold Python's own numbers and lists, so that JSON takes them as they are."""
-    metrics = measure([(0.0, 1.0), (0.5, 2.0)], COUNTS | {"completed": 2}, 2)
+    metrics = compute_metrics([(0.0, 1.0), (0.5, 2.0)], COUNTS | {"completed": 2}, 2)
 
     values = [item for value in metrics.values() for item in (value if isinstance(value, list) else [value])]
     assert {type(value) for value in values} == {int, float}
@@ -141,6 +141,6 @@ def test_utilization_goes_by_the_slots_that_there_were() -> None:
     spans = [(10.0, 20.0), (10.0, 20.0)]
     counts = COUNTS | {"completed": 2}
 
-    metrics = measure(spans, counts, 2, [(5.0, 8), (15.0, 4), (30.0, 100)])
+    metrics = compute_metrics(spans, counts, 2, [(5.0, 8), (15.0, 4), (30.0, 100)])
 
     assert metrics["utilization"] == pytest.approx(20 / (5 * 8 + 5 * 4))

@@ -1,16 +1,15 @@
-"""Where a run stands, for whoever asks: a file that the manager replaces each second, and when it can be believed."""
+"""The status of a run: a file in its folder that the manager replaces each second, and counting where that is stale."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.folder import RunFolder, write_whole
 from dfz_ray.journal.lock import LOCK, is_held
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.specs.states import STATES
@@ -19,24 +18,24 @@ STATUS = "status.json"
 
 
 @dataclass(frozen=True)
-class Status:
-    """Where a run stands."""
+class RunStatus:
+    """The progress of a run, and the process that works on it."""
 
     run_id: str
     name: str
     epoch: int
     process: int
-    """Id of the process that works on the run, or worked on it last; 0 where that is not known."""
+    """Id of the process that works on the run or did so last; 0 if it is not known."""
     host: str
     updated_at: float
-    """When it was so, in Unix seconds."""
+    """The time that this describes, in Unix seconds."""
     working: bool
-    """Whether a process works on the run."""
+    """True while a process works on the run."""
     counts: dict[str, int]
     """Tasks per state, all five."""
     slots: int
     why_slots: str
-    """Where their number follows what pays: why there are so many; else empty."""
+    """With `max_workers="auto"`: the reason for this number of slots; else empty."""
     leases: int
     """How many of the slots are in use."""
     tasks_per_s: float | None
@@ -46,7 +45,7 @@ class Status:
     commits: int
     """How many commits the journal had."""
     notices: tuple[str, ...] = ()
-    """What whoever looks should know, as sentences."""
+    """Sentences that a user should read."""
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -68,46 +67,51 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def write_status(folder: Path, status: Status) -> None:
-    """Replace the status file, so that a reader sees the old one or the new one, whole.
+def write_status(folder: Path, status: RunStatus) -> None:
+    """Replace the status file: a reader sees the old one or the new one, whole.
 
     Raises:
-        OSError: it can't be written; the run itself is as well as before.
+        OSError: it can't be written; the run itself does not depend on it.
     """
-    part = folder / f"{STATUS}.part"
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(asdict(status), file)
-    part.replace(folder / STATUS)
+    write_whole(folder / STATUS, json.dumps(asdict(status)).encode(), mode=0o600)
 
 
-def read_status(folder: Path) -> Status | None:
-    """What the status file says; None where there is none, or it holds something else."""
+def read_status(folder: Path) -> RunStatus | None:
+    """Read the status file; None if there is none, or it holds anything else."""
+    content = _read_json(folder)
+    return RunStatus(**{**content, "notices": tuple(content["notices"])}) if _is_status(content) else None
+
+
+def read_acknowledged_commits(folder: Path) -> int | None:
+    """Read how many commits were on disk when the status file was written; None if it does not say so."""
+    content = _read_json(folder)
+    commits = content.get("commits") if isinstance(content, dict) else None
+    return commits if type(commits) is int else None
+
+
+def _read_json(folder: Path) -> Any:
     try:
-        told = json.loads((folder / STATUS).read_bytes())
+        return json.loads((folder / STATUS).read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    if not _is_status(told):
-        return None
-    return Status(**{**told, "notices": tuple(told["notices"])})
 
 
-def _is_status(told: Any) -> bool:
+def _is_status(content: Any) -> bool:
     return (
-        isinstance(told, dict)
-        and told.keys() == _TYPES.keys()
-        and all(type(told[name]) in types for name, types in _TYPES.items())
-        and told["counts"].keys() == set(STATES)
-        and all(type(count) is int for count in told["counts"].values())
-        and all(type(notice) is str for notice in told["notices"])
+        isinstance(content, dict)
+        and content.keys() == _TYPES.keys()
+        and all(type(content[name]) in types for name, types in _TYPES.items())
+        and content["counts"].keys() == set(STATES)
+        and all(type(count) is int for count in content["counts"].values())
+        and all(type(notice) is str for notice in content["notices"])
     )
 
 
-def find_status(folder: Path) -> Status:
-    """Where the run stands now.
+def find_status(folder: Path) -> RunStatus:
+    """Find the status of a run now.
 
-    While a live process works on it, what that told last. Else the journal counts, unless the run was closed properly:
-    then what was told last is what the journal holds, and nothing need be counted.
+    While a live process works on the run, the status file has it. Afterwards the file still has it if the run was
+    closed properly, for then it describes the last commit. In all other cases the journal is counted.
 
     Raises:
         JournalDamaged: there is no journal, or it can't be read.
@@ -122,7 +126,7 @@ def find_status(folder: Path) -> Status:
         if not working and noted is not None and is_latest and not noted.working and noted.commits == commits:
             return noted
         changes = journal.pool_changes()
-        return Status(
+        return RunStatus(
             run_id=journal.meta.get("run_id", ""),
             name=journal.meta.get("name", ""),
             epoch=noted.epoch if noted and not working else 0,
@@ -141,37 +145,37 @@ def find_status(folder: Path) -> Status:
 
 
 def _is_younger_than_lock(folder: Path) -> bool:
-    """Whether the status file was written since the lock was taken last, so by the one who took it."""
+    """True if the status file was written by the process that took the lock last."""
     try:
         taken_at = (folder / LOCK).stat().st_mtime_ns
-    except FileNotFoundError:  # a copy, say
+    except FileNotFoundError:  # e.g. a copy of a run folder
         return True
     return (folder / STATUS).stat().st_mtime_ns >= taken_at
 
 
 def _changed_at(folder: Path) -> float:
-    """When the journal was written to last."""
+    """The time of the last write to the journal."""
     database = RunFolder(folder).database
     log = database.with_name(f"{database.name}-wal")
     return max(path.stat().st_mtime for path in (database, log) if path.exists())
 
 
-class Pace:
-    """How fast tasks end; it is told the time, and has no clock."""
+class ThroughputMeter:
+    """Measures how many tasks end per second. The caller passes the time; the meter has no clock."""
 
     WINDOW_S = 10.0
-    """What counts as recent."""
+    """The rate is that of the last so many seconds."""
     SHORTEST_S = 1.0
-    """No rate is told from less."""
+    """A shorter time gives no rate."""
     ENOUGH = 10
-    """From so many recent ends on, they alone say how long the rest will take."""
+    """If so many tasks ended within the window, these alone give the estimate of the time that is left."""
 
     def __init__(self) -> None:
         self._recent: deque[tuple[float, int]] = deque()
         self._first: tuple[float, int] | None = None
 
     def note(self, now: float, ended: int) -> None:
-        """Take note that so many tasks have ended by now, in seconds of any steady clock."""
+        """Note how many tasks have ended by now, in seconds of any steady clock."""
         if self._first is None:
             self._first = (now, ended)
         self._recent.append((now, ended))
@@ -180,11 +184,11 @@ class Pace:
 
     @property
     def tasks_per_s(self) -> float | None:
-        """Tasks that ended per second, over the last ten seconds; None where too little is known."""
+        """Tasks that ended per second, over the last ten seconds; None while too little is known."""
         return self._rate(self._recent[0]) if self._recent else None
 
     def left_s(self, open_tasks: int) -> float | None:
-        """How many seconds that many tasks will take; None where nothing has ended yet to tell it from."""
+        """Estimate how many seconds that many tasks will take; None until a task has ended."""
         if not self._recent or self._first is None:
             return None
         recently = self._recent[-1][1] - self._recent[0][1]

@@ -1,4 +1,4 @@
-"""What one process asks of another that works on a run; and doing it where none does."""
+"""Requests to the process that works on a run, and cancelling where no process does."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ import pytest
 from support.small_run import completed, failed, make_run
 
 from dfz_ray.errors import InvalidInput, JournalDamaged, RunFolderRefused
-from dfz_ray.journal.audit import audit_run
-from dfz_ray.journal.lock import RunLock
-from dfz_ray.journal.reader import JournalReader
-from dfz_ray.journal.requests import (
+from dfz_ray.journal.cancel_requests import (
     REQUESTS,
     CancelRequest,
     cancel_at_rest,
@@ -26,6 +23,9 @@ from dfz_ray.journal.requests import (
     read_requests,
     resolve,
 )
+from dfz_ray.journal.lock import RunLock
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.run_audit import audit_run
 
 GARBAGE = [
     b"",
@@ -108,7 +108,7 @@ def test_what_is_no_file_holds_nobody_up(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_takes_no_request(tmp_path: Path) -> None:
-    """Where a request can't be filed, that is told with the folder's name."""
+    """A request that can't be filed is refused with the folder's name."""
     (tmp_path / REQUESTS).write_text("")
     with pytest.raises(RunFolderRefused, match="requests can't be written"):
         file_request(tmp_path, CancelRequest(whole_run=True))
@@ -166,7 +166,7 @@ def test_only_open_tasks_are_cancelled(tmp_path: Path) -> None:
 
 
 def test_a_whole_run_is_cancelled(tmp_path: Path) -> None:
-    """Cancelling the whole run leaves nothing open, and the journal tells who was asked for what."""
+    """Cancelling the whole run leaves nothing open, and the journal records the request."""
     make_run(tmp_path, ["a", "b", "c"], completed(1, 1)).close()
 
     assert cancel_at_rest(tmp_path, CancelRequest(whole_run=True)) == 2
@@ -178,7 +178,7 @@ def test_a_whole_run_is_cancelled(tmp_path: Path) -> None:
 
 
 def test_a_cancelled_run_stands_an_audit(tmp_path: Path) -> None:
-    """What is cancelled at rest is in the journal as it has to be: counted, accounted for, and sealed."""
+    """A cancellation of a run at rest is in the journal as it must be: counted, accounted for, and sealed."""
     make_run(tmp_path, ["a", "b", "c", "d"]).close()
 
     requests = CancelRequest(tasks=("a",)), CancelRequest(batches=("batch",))
@@ -189,7 +189,7 @@ def test_a_cancelled_run_stands_an_audit(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_worked_on_is_not_touched(tmp_path: Path) -> None:
-    """Nobody cancels behind the back of the process that works on the run."""
+    """Nobody cancels tasks while another process works on the run."""
     make_run(tmp_path, ["a"]).close()
     lock = RunLock(tmp_path)
 

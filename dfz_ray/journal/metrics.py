@@ -1,4 +1,4 @@
-"""What a run's executions say about its speed: the metrics, computed from the workers' own times."""
+"""The metrics of a run, computed from the start and end of each execution, as the workers measured them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def measure(
+def compute_metrics(
     spans: ArrayLike, counts: Mapping[str, int], slots: float | None, changes: Sequence[tuple[float, int]] = ()
 ) -> dict[str, Any]:
     """The metrics of a run.
 
     Args:
-        spans: shape (executions, 2), start and end of every execution that ended, in seconds of one clock.
+        spans: shape (executions, 2), start and end of every execution that ended, in seconds on one clock.
         counts: tasks per state.
-        slots: how many tasks could execute at once, where that is known; of a pool that moves, at first.
-        changes: when that changed, and to which number, in order; `utilization` goes by the mean over the makespan.
+        slots: how many tasks could execute at once, at the beginning; None if that is not known.
+        changes: the time of each change of that number, and the new number, in order of time. `utilization` is relative
+            to the mean over the makespan.
 
     Returns:
-        Rates as fractions, times in seconds, throughput in completed tasks per second. `total_duration` is the
-        makespan: from the first start to the last end. `concurrent_executions` is the number of tasks executing
-        right after each start. What nothing was measured for is None.
+        Rates are fractions, times are in seconds, throughput is in completed tasks per second. `total_duration` is the
+        makespan: from the first start to the last end. `concurrent_executions` has the number of tasks executing
+        right after each start. A metric is None if there was nothing to measure.
     """
     total = sum(counts.values())
     completed, failed = counts["completed"], counts["failed"]
@@ -65,18 +66,18 @@ def measure(
 
 
 def _mean_slots(slots: float, changes: Sequence[tuple[float, int]], begun_at: float, makespan_s: float) -> float:
-    """The number of slots over the makespan, each weighted by the time that it was in force."""
+    """The mean number of slots over the makespan, each number weighted by how long it applied."""
     edges = [0.0, *(min(max(at - begun_at, 0.0), makespan_s) for at, _ in changes), makespan_s]
     counts = [slots, *(count for _, count in changes)]
     return float(np.dot(np.diff(edges), counts)) / makespan_s
 
 
 def concurrency(times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """How many executions were under way right after each one's start.
+    """The number of executions under way right after each start.
 
     Args:
-        times: shape (executions, 2), start and end. One that starts at the very moment at which another ends does
-            not overlap it.
+        times: shape (executions, 2), start and end. An execution that starts at the very moment at which another ends
+            does not overlap it.
 
     Returns:
         Shape (executions,), in the order of the starts.

@@ -1,4 +1,4 @@
-"""The outcomes of completed tasks, which no sum covers: they must be those that follow from what completed."""
+"""The outcomes of completed tasks, which no sum covers, must be those that follow from the completions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from support.damage import assert_refused, copies, damage_by_sql
 from support.sample_run import build, check, told
 
-from dfz_ray.journal.audit import audit_run
+from dfz_ray.journal.run_audit import audit_run
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ DISAGREEMENTS = {
 def test_an_outcome_that_does_not_follow_from_a_completion_is_noticed(
     sound: Path, tmp_path: Path, change: str, text: str
 ) -> None:
-    """Outcomes of completed tasks, which no sum covers, are compared with what they follow from."""
+    """Outcomes of completed tasks, which no sum covers, are compared with the completions."""
     folder = next(copies(sound, tmp_path / "run"))
     damage_by_sql(folder, change)
 

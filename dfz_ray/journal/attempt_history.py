@@ -1,20 +1,19 @@
-"""What became of one task, attempt by attempt, and whether that explains itself; schema.sql says what holds."""
+"""The unsuccessful attempts at one task, and the rules that they must obey; schema.sql states the rules."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from dfz_ray.journal.writer import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED
+from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED
 from dfz_ray.specs.policy import Policy
-from dfz_ray.specs.states import STATES
+from dfz_ray.specs.states import State
 
-FAILED = STATES.index("failed")
 _WORDS = {ATTEMPT_FAILED: "failed", ATTEMPT_LOST: "lost", ATTEMPT_SUPERSEDED: "superseded"}
 
 
-class Attempt(NamedTuple):
-    """One attempt that ended, and by which its task did not complete."""
+class AuditedAttempt(NamedTuple):
+    """One attempt that ended without completing its task."""
 
     chunk: int
     outcome: int
@@ -26,19 +25,19 @@ class Attempt(NamedTuple):
         return f"the attempt in chunk {self.chunk}"
 
 
-class History(NamedTuple):
-    """All that the journal says of one task's way to its state, besides that it completed."""
+class AttemptHistory(NamedTuple):
+    """One task's unsuccessful attempts, and the state that they led to."""
 
     state: int | None
-    """None while it is open."""
+    """None while the task is open."""
     reopened: int
-    """The commit that reopened it last; -1 where none did."""
-    attempts: Sequence[Attempt]
+    """The commit that reopened the task last; -1 if it was never reopened."""
+    attempts: Sequence[AuditedAttempt]
     """In the order of their chunks."""
 
 
-def find_unexplained(history: History, policy: Policy) -> Iterator[str]:
-    """What in the history can't have come about as it should.
+def find_broken_rules(history: AttemptHistory, policy: Policy) -> Iterator[str]:
+    """Find everything in a history that can't have happened in a sound run.
 
     Args:
         history: of a task.
@@ -51,14 +50,14 @@ def find_unexplained(history: History, policy: Policy) -> Iterator[str]:
     if charged > policy.max_attempts:
         yield f"{charged} attempts are charged to it, of at most {policy.max_attempts}"
     own = [attempt for attempt in current if attempt.outcome != ATTEMPT_SUPERSEDED]
-    if history.state == FAILED:
-        del own[-1:]  # by it the task has failed
+    if history.state == State.FAILED:
+        del own[-1:]  # this attempt made the task fail, so none had to follow it
     for attempt in own:
-        if not _is_followed_for_a_reason(attempt, policy):
-            yield f"{attempt} was the last one, by its reason and by the policy, and is not"
+        if not _may_be_followed(attempt, policy):
+            yield f"{attempt} should have been the last one, by its reason and the policy, but another one followed"
 
 
-def _find_impossible(attempt: Attempt) -> Iterator[str]:
+def _find_impossible(attempt: AuditedAttempt) -> Iterator[str]:
     if attempt.outcome not in _WORDS or attempt.charged not in (0, 1):
         yield f"{attempt} has outcome {attempt.outcome!r} and charge {attempt.charged!r}, which do not exist"
         return
@@ -69,7 +68,7 @@ def _find_impossible(attempt: Attempt) -> Iterator[str]:
         yield f"{attempt} is {word} without a reason"
 
 
-def _is_followed_for_a_reason(attempt: Attempt, policy: Policy) -> bool:
+def _may_be_followed(attempt: AuditedAttempt, policy: Policy) -> bool:
     if attempt.charged:
         return attempt.reason in policy.retry_on
     return attempt.outcome == ATTEMPT_LOST

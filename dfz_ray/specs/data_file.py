@@ -1,4 +1,4 @@
-"""Files with data, YAML or JSON, read so that nothing in them can surprise."""
+"""Reads YAML and JSON files strictly: no tags, anchors, merge keys, repeated keys or infinities."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_data(path: Path) -> Any:
-    """The content of a YAML or (by its suffix) JSON file.
+    """Read a YAML or (by its suffix) JSON file.
 
-    YAML is read without tags, anchors, aliases and merge keys, and no mapping may name a key twice.
+    YAML is read without tags, anchors, aliases and merge keys, and no mapping may have a key twice.
 
     Raises:
-        InvalidInput: with the line, where there is one.
+        InvalidInput: with the line, if it is known.
     """
     try:
         text = read_regular(path).decode("utf-8-sig")
@@ -80,7 +80,7 @@ def _read_yaml(path: Path, text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        if "nesting depth" in what:  # some versions of libyaml look ahead, and have a limit of their own
+        if "nesting depth" in what:  # some versions of libyaml read ahead, and have a limit of their own
             raise _too_deep(path, where) from None
         raise _invalid(path, f"no YAML{where}: {what}", "a YAML text") from None
     except ValueError as error:
@@ -89,7 +89,7 @@ def _read_yaml(path: Path, text: str) -> Any:
 
 
 def _check_events(path: Path, text: str) -> None:
-    """Refuse what grows or recurses, before anything is built from it."""
+    """Refuse anchors, tags and deep nesting before anything is built from them."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         line = event.start_mark.line + 1 if event.start_mark else 0
@@ -137,7 +137,7 @@ def _mappings(root: yaml.Node) -> Iterator[yaml.MappingNode]:
 
 
 def _check_values(path: Path, data: Any) -> None:
-    """Refuse what nests too deeply, and infinities: a file that says 1e999 means none, nor does one that says .inf."""
+    """Refuse deep nesting, and numbers that are not finite, such as .inf or 1e999."""
     waiting = [(data, "", 0)]
     while waiting:
         value, place, depth = waiting.pop()

@@ -1,0 +1,114 @@
+"""`dfz results`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dfz_ray.cli.printing import marked
+from dfz_ray.cli.run_argument import run_argument
+from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.specs.problems import describe_names, nearest, show
+
+if TYPE_CHECKING:
+    from dfz_ray.journal.record import Record
+
+SHOWN_ROWS = 1000
+"""How many rows the table has by default; a table is drawn only once all of its rows are known."""
+
+
+def _check_states(context: click.Context, option: click.Parameter, states: tuple[str, ...]) -> tuple[str, ...]:
+    from dfz_ray.specs.states import STATES
+
+    problems = [
+        Problem("--state", show(word), describe_names(STATES), nearest(word, STATES))
+        for word in states
+        if word not in STATES
+    ]
+    if problems:
+        raise InvalidInput(problems, "dfz results")
+    return states
+
+
+@click.command("results")
+@run_argument
+@click.option(
+    "--state",
+    multiple=True,
+    callback=_check_states,
+    metavar="STATE",
+    help="Only tasks in this state; a task that runs counts as pending until it has ended.",
+)
+@click.option("--domain", multiple=True, metavar="NAME", help="Only tasks of this domain.")
+@click.option("--kind", multiple=True, metavar="KIND", help="Only tasks of this kind.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help=f"Show so many tasks: {SHOWN_ROWS}, and all with --json."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON record a line.")
+def results(
+    folder: Path,
+    state: tuple[str, ...],
+    domain: tuple[str, ...],
+    kind: tuple[str, ...],
+    limit: int | None,
+    as_json: bool,
+) -> int:
+    """Show the results of RUN, a run folder or `last`; of a run that goes on, the results so far. Examples:
+
+    \b
+        dfz results last
+        dfz results runs/first --state failed --limit 20
+        dfz results last --domain maze --json
+    """
+    from dfz_ray.journal.reader import JournalReader
+
+    with JournalReader(folder) as journal:
+        chosen = (
+            record
+            for record in journal.records()
+            if (not state or record.status in state)
+            and (not domain or record.domain in domain)
+            and (not kind or record.kind in kind)
+        )
+        if as_json:
+            _print_lines(itertools.islice(chosen, limit))
+        else:
+            _print_table(chosen, limit or SHOWN_ROWS)
+    return 0
+
+
+def _print_lines(records: Iterator[Record]) -> None:
+    for record in records:
+        sys.stdout.write(f"{json.dumps(record.to_dict())}\n")
+    sys.stdout.flush()
+
+
+def _print_table(records: Iterator[Record], limit: int) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    task = Column("task", overflow="fold")  # nobody can use an id that is cut
+    table = Table(task, "kind", "state", "seconds", "result or error", box=None, pad_edge=False)
+    for record in itertools.islice(records, limit):
+        duration = "" if record.duration is None else f"{record.duration:.4f}"
+        table.add_row(marked(record.task_id), marked(record.kind), record.status, duration, marked(_short(record)))
+    Console(emoji=False).print(table)
+    more = sum(1 for _ in records)
+    if more:
+        click.echo(f"... and {more:,} more: --limit {limit + more} shows all, --json prints them")
+
+
+def _short(record: Record) -> str:
+    if record.error:
+        return str(record.error).splitlines()[0][:120]
+    result = record.result
+    score = result.get("main_score") if isinstance(result, dict) else None
+    if score is not None:
+        return f"main_score {score:.4g}" if isinstance(score, float) else f"main_score {show(score)}"
+    return "" if result is None else show(result)

@@ -1,0 +1,59 @@
+"""Opening the file of a run's journal, and refusing one that is missing, cut short, or of another schema."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+
+from dfz_ray.errors import JournalDamaged
+from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.schema import STATEMENTS, VERSION
+
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""The exceptions that reading a damaged journal may raise; the latter for a text that is not UTF-8."""
+
+
+def open_journal(folder: RunFolder, mode: str) -> sqlite3.Connection:
+    """A connection to a run's journal, which must exist.
+
+    Args:
+        folder: the run folder.
+        mode: `ro`, or `rw` for the process that works on the run.
+
+    Raises:
+        JournalDamaged: there is no journal, or it can't be read, or it is of another schema.
+    """
+    if not folder.database.is_file():
+        raise JournalDamaged(f"{folder.path} is no run folder: it has no run.sqlite")
+    with contextlib.ExitStack() as on_failure:
+        try:
+            connection = folder.connect(mode)
+            on_failure.callback(connection.close)
+            version = dict(connection.execute(STATEMENTS["get_meta"])).get("schema_version")
+            wrong_size = find_wrong_size(connection, folder)
+        except UNREADABLE as error:
+            raise unreadable(folder, error) from error
+        if version != str(VERSION):
+            raise JournalDamaged(f"{folder.path} has schema {version}; this dfz_ray reads schema {VERSION}")
+        if wrong_size:  # SQLite would read zeros where a part of a page is missing
+            raise JournalDamaged(f"{folder.database} is damaged: {wrong_size}")
+        on_failure.pop_all()
+        return connection
+
+
+def find_wrong_size(connection: sqlite3.Connection, folder: RunFolder) -> str | None:
+    """Compare the file's size with its number of pages; beside a log nothing can be said, and None is returned."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    size = folder.database.stat().st_size
+    if size == pages * page_bytes or folder.has_log():
+        return None
+    return f"it has {size} bytes, not {pages} pages of {page_bytes}: it is cut short, or something follows it"
+
+
+def unreadable(folder: RunFolder, error: Exception) -> JournalDamaged:
+    """The exception to raise for a journal that can't be read."""
+    why: object = error
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_READONLY_ROLLBACK":
+        why = "a crash cut its last commit off; it can be read again once the run has been opened for work"
+    return JournalDamaged(f"{folder.database} can't be read: {why}")

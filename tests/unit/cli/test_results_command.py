@@ -1,0 +1,74 @@
+"""`dfz results`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.command_line import dfz, managed, started
+from support.small_run import completed, make_run
+
+pytestmark = pytest.mark.usefixtures("working_folder")
+
+
+def test_results_of_a_run_that_goes_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Results can be read while a process works on the run: open tasks are pending."""
+    with managed(run):
+        assert dfz("results", str(run), "--json") == dfz("results", "last", "--state", "pending") == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["status"] for line in lines[:5]] == [
+        "completed",
+        "failed",
+        "pending",
+        "pending",
+        "completed",
+    ]
+    assert [line.split()[-1] for line in lines[6:]] == ["pending", "pending"]
+
+
+def test_results_are_limited_where_that_is_asked_for(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table says how many rows it leaves out; lines are as many as were asked for."""
+    assert dfz("results", "last", "--limit", "2") == dfz("results", "last", "--limit", "2", "--json") == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["task", "first", "second"]
+    assert lines[3] == "... and 3 more: --limit 5 shows all, --json prints them"
+    assert [json.loads(line)["task_id"] for line in lines[4:]] == ["first", "second"]
+
+
+def test_a_long_table_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a run of many tasks the table has the first thousand, and JSON has them all."""
+    make_run(tmp_path / "run", [f"task-{number}" for number in range(1005)]).close()
+
+    assert dfz("results", "run") == 0
+    table = capsys.readouterr().out.splitlines()
+    assert dfz("results", "run", "--json") == 0
+    lines = capsys.readouterr().out.splitlines()
+
+    assert len(table) == 1002
+    assert table[-1].startswith("... and 5 more: --limit 1005")
+    assert len(lines) == 1005
+
+
+def test_a_score_may_be_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A user's main_score that is no fraction is shown as it is."""
+    scores = [None, "good", True, 3, 10**400, 0.5, float("nan")]
+    rows = [completed(number, {"main_score": score}) for number, score in enumerate(scores)]
+    make_run(tmp_path / "run", [str(number) for number in range(len(scores))], *rows).close()
+
+    assert dfz("results", "run") == 0
+
+    told = capsys.readouterr().out
+    for words in ("main_score 'good'", "main_score True", "main_score 3", "main_score an integer", "main_score 0.5"):
+        assert words in " ".join(told.split())
+
+
+def test_lines_that_nobody_reads_to_the_end(tmp_path: Path) -> None:
+    """`dfz results --json | head` ends quietly, however many lines there are."""
+    make_run(tmp_path / "run", [f"task-{number}" for number in range(5000)]).close()
+    with started("results", "run", "--json") as reading:
+        assert json.loads(reading.stdout.readline())["task_id"] == "task-0"
+        reading.stdout.close()
+        assert (reading.wait(), reading.stderr.read()) == (1, "")

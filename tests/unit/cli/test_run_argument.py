@@ -1,0 +1,26 @@
+"""RUN on the command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dfz_ray.cli.run_argument import find_run, remember_run
+from dfz_ray.specs.settings import read_settings
+
+pytestmark = pytest.mark.usefixtures("working_folder")
+
+
+@pytest.mark.parametrize("name", [b"run", b"two words", b" a\n", b"\xff", "Läufe".encode()])
+def test_last(name: bytes, tmp_path: Path) -> None:
+    """`last` is the run that was begun last, whatever its folder is called and wherever one stands."""
+    settings = read_settings({"journal": {"runs_folder": "own/runs"}})
+    folder = Path(os.fsdecode(name))
+
+    remember_run(Path("earlier"), settings)
+    remember_run(folder, settings)
+
+    assert find_run("last", settings) == tmp_path / folder
+    assert find_run("other", settings) == Path("other")
