@@ -1,4 +1,4 @@
-"""What becomes of runs that are open when the interpreter ends."""
+"""Closes open runs when the interpreter exits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class OpenRun(Protocol):
     """A run with threads of its own."""
 
     finishes_at_exit: bool
-    """Whether the interpreter waits for its tasks."""
+    """True if the interpreter waits for its tasks."""
 
     def finish(self) -> None:
         """Take no more batches: the run closes itself when no task is open."""
@@ -21,15 +21,15 @@ class OpenRun(Protocol):
     def join(self) -> None:
         """Wait until the run is closed."""
 
-    def close(self, *, at_once: bool = False) -> None:
-        """End the run, whatever is open."""
+    def close(self) -> None:
+        """Close the run, whatever is open."""
 
 
 _open_runs: weakref.WeakSet[OpenRun] = weakref.WeakSet()
 
 
 def close_at_exit(run: OpenRun) -> None:
-    """Have a run closed at the interpreter's end, or have the interpreter wait for its tasks."""
+    """Have a run closed when the interpreter exits, or have the interpreter wait for its tasks."""
     _watch_exit()
     _open_runs.add(run)
 
@@ -45,6 +45,6 @@ def _close_all() -> None:
         with contextlib.suppress(BaseException):
             if run.finishes_at_exit:
                 run.finish()
-                run.join()
             else:
-                run.close(at_once=True)
+                run.close()
+            run.join()

@@ -26,6 +26,7 @@ from dfz_ray.scaling.host import host_facts
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.plan import BASELINE, Plan, Trial
 from dfz_ray.scaling.sequential import Job, Part, SequentialProgram
+from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import Settings
 
 
@@ -117,7 +118,8 @@ class Study:
             width = self._width(trial)
             warm = self._warm(math.ceil(trial.workers / width))
             with _scratch_folder() as folder:
-                handle = ManagerClient(folder, self._plan.batch.name, SlotPlan(trial.workers, width), self._settings)
+                config = RunConfig(settings=self._settings, name=self._plan.batch.name)
+                handle = ManagerClient(config, folder, SlotPlan(trial.workers, width))
                 try:
                     begun = time.perf_counter()
                     handle.submit(self._plan.batch, self._domains)
