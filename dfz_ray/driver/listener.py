@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.folder import RunFolder
@@ -16,8 +17,8 @@ from dfz_ray.specs.states import STATES
 
 CountsListener = Callable[[dict[str, int]], None]
 """Is called with the number of tasks in each state."""
-Completed = tuple[int, bytes | Path, float, float]
-"""A task that has completed: its number, its result, and its start and end in Unix seconds."""
+Completed = tuple[int, Any, float, float]
+"""A task that has completed: its number, its result as bytes (or a Path), and its start and end in Unix seconds."""
 
 
 class RunListener:

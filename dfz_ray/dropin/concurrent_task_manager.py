@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import inspect
 import threading
@@ -12,16 +13,16 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from dfz_ray.client import check_slots
 from dfz_ray.domains.registry import CALLS
 from dfz_ray.dropin.old_tasks import OldTasks
 from dfz_ray.dropin.records import Answer
 from dfz_ray.dropin.submitted_batch import SubmittedBatch
-from dfz_ray.dropin.submitted_task import SubmittedCall, SubmittedTask, TaskFailure
+from dfz_ray.dropin.submitted_task import Sending, SubmittedCall, SubmittedTask
 from dfz_ray.dropin.task_list import TaskList, name_of
-from dfz_ray.dropin.task_run import Sending, TaskRun
-from dfz_ray.errors import InfrastructureLost
+from dfz_ray.dropin.task_run import TaskRun
+from dfz_ray.errors import DfzError, InfrastructureLost
 from dfz_ray.execution.execute import clean
+from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import AUTO, MaxWorkers, Settings
 from dfz_ray.specs.task import Task
 
@@ -55,11 +56,11 @@ class ConcurrentTaskManager:
     def __init__(
         self, max_workers: MaxWorkers = 4, use_processes: bool | None = None, *, settings: Settings | None = None
     ) -> None:
-        self.settings = settings or Settings()
-        self.max_workers: int | Literal["auto"] = (
-            check_slots(max_workers) or self.settings.max_workers or _count_cores()
-        )
         self.use_processes = use_processes is None or bool(use_processes)
+        config = RunConfig.of(settings, max_workers=max_workers, use_threads=not self.use_processes)
+        self.settings = config.settings
+        self.max_workers: int | Literal["auto"] = config.max_workers or _count_cores()
+        self._config = dataclasses.replace(config, max_workers=self.max_workers)
         self._tasks = TaskList()
         self._collected = 0
         self._turn = threading.Lock()
@@ -97,14 +98,13 @@ class ConcurrentTaskManager:
         """
         self._check_open()
         label = name_of(task)
-        submitted: SubmittedTask = self._make(SubmittedCall, label, self._tasks.store(clean(label)), task)
+        submitted = self._add(SubmittedCall(label, self._tasks.store(clean(label)), task, self._tasks.on_end))
         try:
-            sending = self._pack(submitted, task_func, task, context)
+            submitted.sending = self._pack(submitted, task_func, task, context)
         except Exception as error:  # pickling may do anything
-            message = f"it can't be sent to the workers: {type(error).__name__}: {error}"
-            submitted.fail(TaskFailure("unserializable", message, error=error))
+            submitted.refuse(error)
         else:
-            self._send([sending])
+            self._send([submitted])
         return submitted.future
 
     def submit_read(self, read: OldTasks) -> SubmittedBatch:
@@ -114,28 +114,24 @@ class ConcurrentTaskManager:
             RuntimeError: the manager was shut down.
         """
         self._check_open()
-        sendings: list[Sending] = []
         submitted: list[SubmittedTask] = []
         for one in read.tasks:
-            task = self._make(SubmittedTask, one.label, self._tasks.store(one.label), one.content)
+            task = self._add(SubmittedTask(one.label, self._tasks.store(one.label), one.content, self._tasks.on_end))
             submitted.append(task)
             if one.checked is None:
-                task.fail(TaskFailure("exception", one.problem))
+                task.fail(DfzError(one.problem))
             else:
-                sendings.append(Sending(task, one.checked._replace(id=task.stored_id), one.files))
+                task.sending = Sending(one.checked._replace(id=task.stored_id), one.files)
         batch = SubmittedBatch(submitted, self._slots)
-        if sendings:
-            self._send(sendings)
+        self._send([task for task in submitted if task.sending is not None])
         return batch
 
     def _check_open(self) -> None:
         if self._is_shut:
             raise RuntimeError(SHUT)
 
-    def _make(self, kind: type[SubmittedTask], label: str, stored_id: str, content: Any) -> Any:
-        tasks = self._tasks
-        task = kind(label, stored_id, content, tasks.on_end)
-        tasks.add(task)
+    def _add(self, task: SubmittedTask) -> SubmittedTask:
+        self._tasks.add(task)
         return task
 
     def _pack(self, submitted: SubmittedTask, task_func: TaskFunction, task: Any, context: Any) -> Sending:
@@ -149,27 +145,35 @@ class ConcurrentTaskManager:
         files = {call.function.sha256: call.function.content} if call.function else {}
         resources, policy = self.settings.resources, self.settings.policy
         checked = Task(submitted.stored_id, CALLS, call.kind, 0, resources, call.parameters, "", policy)
-        return Sending(submitted, checked, files)
+        return Sending(checked, files)
 
-    def _send(self, sendings: list[Sending]) -> None:
+    def _send(self, tasks: list[SubmittedTask]) -> None:
+        """Send tasks; a run that is over is replaced."""
+        if not tasks:
+            return
         with self._turn:
-            if not self._is_shut and (self._run is None or self._run.is_over):
+            is_new = not self._is_shut and (self._run is None or self._run.is_over)
+            if is_new:
                 self._run = self._start_run()
             run = None if self._is_shut else self._run
-        if run is None:  # shut down meanwhile
-            for one in sendings:
-                one.task.fail(TaskFailure("exception", SHUT, error=RuntimeError(SHUT)))
+        if run is None:  # it was shut down meanwhile
+            for task in tasks:
+                task.fail(RuntimeError(SHUT))
             return
-        for one in sendings:
-            one.task.run = run
+        for task in tasks:
+            task.run, task.is_wanted = run, not task.future.cancelled()
         try:
-            run.send(sendings)
-        except InfrastructureLost:  # it ended at this very moment
-            self._send(sendings)
+            run.send(tasks)
+        except InfrastructureLost as error:
+            if not is_new:
+                self._send(tasks)
+                return
+            for task in tasks:
+                task.fail(error)
 
     def _start_run(self) -> TaskRun:
-        run = TaskRun(self.settings, self.max_workers, use_threads=not self.use_processes)
-        # A manager that is given up lets its run end; at exit the run waits for its tasks by itself.
+        run = TaskRun(self._config)
+        # A manager without owners lets its run end; when the process exits, the run waits for its tasks by itself.
         weakref.finalize(self, run.finish).atexit = False
         return run
 
