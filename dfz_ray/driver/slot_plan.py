@@ -11,8 +11,8 @@ from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.settings import AUTO, MaxWorkers
 
 THREADS = 16
-"""Threads of a process if nobody gives a number of slots: so many tasks that wait for at least nine tenths of their time
-keep a core busy; if they compute, more of them would only wait for each other."""
+"""Threads of a process if nobody gives a number of slots. So many tasks keep a core busy if they wait for nine tenths
+of their time; if they compute, more of them would only wait for each other."""
 AUTO_BEGIN, AUTO_THREADS = 8, 256
 """Threads of a process, at first and at most, if the number of slots follows what pays."""
 

@@ -1,4 +1,4 @@
-"""ConcurrentTaskManager: a pool of the old module's kind, on Ray."""
+"""ConcurrentTaskManager: the pool of the old module, on Ray."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TaskFunction = Callable[[Any, Any], Any]
 
 
 SHUT = "cannot schedule new futures after shutdown"
-"""As the pools of the standard library say it."""
+"""The message of the standard library's pools."""
 
 
 class ConcurrentTaskManager:
@@ -43,14 +43,14 @@ class ConcurrentTaskManager:
     process that exits waits for the tasks of its managers, as it does for those of the standard library's pools.
 
     Args:
-        max_workers: how many tasks may execute at once, whatever the settings say; `auto`: by what pays; None: what the
-            settings say, and else as many as there are cores.
+        max_workers: how many tasks may execute at once, whatever the settings say; `auto`: as many as pay; None: the
+            number in the settings, or else as many as there are cores.
         use_processes: None and True run each task in a process, False on threads that share processes, for work that
             waits.
-        settings: how tasks are handed out, what they need and how they are treated where they do not say so.
+        settings: how tasks are handed out, and the resources and the policy of tasks that do not name their own.
 
     Raises:
-        InvalidInput: `max_workers` is neither a whole number of at least 1 nor `auto`.
+        InvalidInput: `max_workers` is wrong.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ConcurrentTaskManager:
 
     @property
     def _slots(self) -> int | None:
-        """How many tasks could execute at once, where that does not change."""
+        """The number of tasks that may execute at once; None if it changes."""
         return None if self.max_workers == AUTO else self.max_workers
 
     # --- submitting -------------------------------------------------------------------------------------------------
@@ -79,19 +79,19 @@ class ConcurrentTaskManager:
     def submit_task(self, task_func: TaskFunction, task: Any, context: Any = None) -> Future[Any]:
         """Call `task_func(task, context)` in a worker.
 
-        The function may be any: also a lambda, a closure, a method, one that the script defines, or a coroutine
-        function. It travels to the workers by value with what it refers to, as that is now: what it changes there does
-        not come back, only what it returns does.
+        It may be any function: also a lambda, a closure, a method, a function of the script or a coroutine function. It
+        travels to the workers by value, with everything that it refers to as it is now. Changes that it makes there do
+        not come back; only its result does.
 
         Args:
             task_func: the function; a dictionary that it returns gets the keys start_time, end_time and duration,
                 unless it has them.
-            task: usually a dictionary; its `id` is that of the task, and one is made where it has none.
-            context: handed through.
+            task: usually a dictionary; its `id` is the task's id, and a task without one gets an id.
+            context: the second argument of the function.
 
         Returns:
-            A future, with the attribute `task_id`: it gives what the function returned, or raises what it raised. What
-            can't travel raises there, too.
+            A future, with the attribute `task_id`, of the function's result or exception. If something can't travel,
+            the future has that exception.
 
         Raises:
             RuntimeError: the manager was shut down.
@@ -108,7 +108,7 @@ class ConcurrentTaskManager:
         return submitted.future
 
     def submit_read(self, read: OldTasks) -> SubmittedBatch:
-        """Submit tasks of domains that were read; those that can't be have failed at once.
+        """Submit tasks of domains that were read; invalid ones fail at once.
 
         Raises:
             RuntimeError: the manager was shut down.
@@ -180,14 +180,14 @@ class ConcurrentTaskManager:
     # --- asking -----------------------------------------------------------------------------------------------------
 
     def get_task_status(self, task_id: str) -> Answer:
-        """The record of the latest task of that id; its status is `unknown` where there was none.
+        """The record of the latest task of that id; its status is `unknown` if there is none.
 
-        It is `running` from when a worker has taken the task, perhaps with others, and executes it or is about to.
+        A task is `running` as soon as a worker has taken it, perhaps with others, and executes it or is about to.
         """
         return self._tasks.status(task_id)
 
     def get_task(self, task_id: str) -> Answer | None:
-        """The latest task of that id as it was given, with the keys of its record; None where there was none."""
+        """The latest task of that id as it was given, with the keys of its record; None if there is none."""
         task = self._tasks.find(task_id)
         if task is None:
             return None
@@ -196,24 +196,24 @@ class ConcurrentTaskManager:
     def collect_completed_tasks(self) -> dict[str, Answer]:
         """The records, by id, of the tasks that have ended since the last call.
 
-        Where two of them have one id, the later one is told by the id that it is stored under: `id#n`.
+        If two of them have one id, the later one has the id under which it is stored: `id#n`.
         """
         with self._turn:
             records, self._collected = self._tasks.ended_since(self._collected)
         return records
 
     def ended_since(self, position: int) -> tuple[dict[str, Answer], int]:
-        """The same for those who keep a position of their own; it begins with 0, and the next one is returned."""
+        """The same from a position that the caller keeps: it begins with 0, and the next position is returned."""
         return self._tasks.ended_since(position)
 
     def wait_all(self, timeout: float | None = None) -> dict[str, Answer]:
-        """Wait until all tasks have ended, or for so many seconds; the records, by id, of all that have."""
+        """Wait until all tasks have ended, or until the timeout; returns the records, by id, of those that have."""
         return self._tasks.wait_all(timeout)
 
     def get_metrics(self) -> Answer:
-        """How all tasks went: see `dfz_ray.journal.measures.measure`; what nothing was measured for is 0.
+        """The metrics of all tasks, see `dfz_ray.journal.measures.measure`; a metric without measurements is 0.
 
-        Where the number of workers is `auto` there is no utilization: it would be of a number that changes.
+        With `auto` there is no utilization, for the number of workers changes.
         """
         return self._tasks.metrics(self._slots)
 
@@ -223,8 +223,8 @@ class ConcurrentTaskManager:
         """Take no more tasks; those that were submitted go on to their end, and the records stay.
 
         Args:
-            wait: until then.
-            cancel_futures: cancel those that no worker has taken.
+            wait: wait for their end.
+            cancel_futures: cancel the tasks that no worker has taken.
         """
         with self._turn:
             self._is_shut = True
@@ -245,7 +245,7 @@ class ConcurrentTaskManager:
         self.shutdown()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """On a worker it is another manager, which starts nothing before it is given a task."""
+        """On a worker this becomes another manager, which starts nothing before its first task."""
         again = functools.partial(ConcurrentTaskManager, settings=self.settings)
         return again, (self.max_workers, self.use_processes)
 

@@ -17,7 +17,7 @@ from dfz_ray.specs.task import Task
 
 
 class ExecutorBroken(InfrastructureLost, BrokenExecutor):
-    """The run behind an executor can't go on. It is defined here so that errors.py need not import concurrent.futures."""
+    """The run behind an executor can't go on."""
 
 
 class Treatment(NamedTuple):
@@ -46,7 +46,7 @@ class CallSource(Protocol):
     """An object that has calls left to send."""
 
     def end(self, error: BaseException) -> None:
-        """Nothing can be sent any more: the calls that are left have failed; those that were sent are notified apart."""
+        """Nothing can be sent any more: the calls that are left have failed."""
 
     def cancel(self) -> None:
         """Send no more calls, and cancel those that have not begun."""
@@ -82,7 +82,7 @@ class CallRun(OpenTasks[PendingCall]):
         return error
 
     def cancel_pending(self) -> None:
-        """Cancel calls that have not begun, except for as many of the oldest as slots are free: they begin right now."""
+        """Cancel calls that have not begun. As many of the oldest as slots are free are about to begin, and are left."""
         with self._lock:
             calls = [*self._open.copy().values(), *self._waiting.copy()]
             sources = list(self._sources)

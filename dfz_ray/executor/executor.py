@@ -145,10 +145,10 @@ class View(_Calls):
 class DFZExecutor(_Calls):
     """An executor of concurrent.futures whose workers are Ray's.
 
-    It takes whatever cloudpickle takes: also lambdas, closures and functions of the script itself, without a main guard.
-    Calls are batched by themselves: the first call goes at once, and calls that are submitted while others are on their
-    way go together. `executor.options(...)` gives calls resources, a deadline or a priority of their own. It differs
-    from ProcessPoolExecutor in this:
+    It takes whatever cloudpickle takes, also lambdas, closures and functions of the script itself, without a main
+    guard. Calls are batched by themselves: the first call goes at once, and calls that are submitted while others are
+    on their way go together. `executor.options(...)` gives calls resources, a deadline or a priority of their own. It
+    differs from ProcessPoolExecutor in this:
 
     - A worker that dies, or a node that is lost, does not break the executor: the call is made again, up to
       `max_attempts` times (3), and then its future alone fails, with `CallFailed`. So a call may be made more than

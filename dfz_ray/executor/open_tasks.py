@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shutil
 import threading
@@ -163,11 +162,8 @@ class OpenTasks(RunListener, ABC, Generic[T]):
         return Batch(self._name, 0, tuple(tasks), new) if tasks else None
 
     def _take_waiting(self) -> list[T]:
-        taken = []
-        with contextlib.suppress(IndexError):  # another thread takes as well
-            for _ in range(len(self._waiting)):
-                taken.append(self._waiting.popleft())
-        return taken
+        with self._lock:  # one thread at a time; others may add meanwhile
+            return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
     def on_begun(self, numbers: Iterable[int]) -> None:
         """Workers have begun tasks."""
