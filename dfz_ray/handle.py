@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfz_ray.driver.listener import Completed, CountsListener, RunListener
@@ -188,10 +189,8 @@ class _EndedTasks(RunListener):
         if self._batch is None:
             return self._known
         ids = {task_id for task_id, *_ in self._known}
-        return [
-            *self._known,
-            *((task.id, task.domain, task.kind) for task in self._batch.tasks if task.id not in ids),
-        ]
+        new = ((task.id, task.domain, task.kind) for task in self._batch.tasks if task.id not in ids)
+        return [*self._known, *new]
 
     def wait(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
         """Wait for a condition on what has ended, or until the timeout; returns whether it holds."""
@@ -220,10 +219,9 @@ class _EndedTasks(RunListener):
         self._unsuccessful.update(numbers)
 
     def on_completed(self, completed: Iterable[Completed], node: str | None) -> None:
-        names, unsuccessful = self.names, self._unsuccessful
         self._add(
             [
-                Record(*names[number], "completed", result, None, unsuccessful[number] + 1, began_at, ended_at, node)
+                self._make_record(number, "completed", result, None, began_at, ended_at, node)
                 for number, result, began_at, ended_at in completed
             ]
         )
@@ -231,28 +229,14 @@ class _EndedTasks(RunListener):
     def on_failed(self, failures: Sequence[FailedTask]) -> None:
         self._add(
             [
-                Record(
-                    *self.names[one.number],
-                    "failed",
-                    None,
-                    TaskError(one.reason, one.message, one.traceback),
-                    self._unsuccessful[one.number],
-                    one.began_at,
-                    one.ended_at,
-                    one.node,
-                )
-                for one in failures
+                self._make_record(number, "failed", None, TaskError(reason, message, traceback), *where)
+                for number, reason, message, traceback, _, *where in failures
             ]
         )
 
     def on_cancelled(self, numbers: Sequence[int]) -> None:
         error = TaskError("cancelled", "it was cancelled")
-        self._add(
-            [
-                Record(*self.names[number], "cancelled", None, error, self._unsuccessful[number], None, None, None)
-                for number in numbers
-            ]
-        )
+        self._add([self._make_record(number, "cancelled", None, error) for number in numbers])
 
     def on_counts(self, counts: dict[str, int]) -> None:
         self._report_counts(counts)
@@ -263,6 +247,19 @@ class _EndedTasks(RunListener):
             self.is_over = True
             self._changed.notify_all()
         self._wake()
+
+    def _make_record(
+        self,
+        number: int,
+        status: str,
+        result: bytes | Path | None,
+        error: TaskError | None,
+        began_at: float | None = None,
+        ended_at: float | None = None,
+        node: str | None = None,
+    ) -> Record:
+        attempts = self._unsuccessful[number] + (status == "completed")
+        return Record(*self.names[number], status, result, error, attempts, began_at, ended_at, node)
 
     def _add(self, records: Sequence[Record]) -> None:
         if logger.isEnabledFor(logging.DEBUG):

@@ -6,29 +6,15 @@ import contextlib
 import functools
 import threading
 import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dfz_ray.driver.run_session import RunSession
+
+_open_runs: weakref.WeakSet[RunSession] = weakref.WeakSet()
 
 
-class OpenRun(Protocol):
-    """A run with threads of its own."""
-
-    finishes_at_exit: bool
-    """True if the interpreter waits for its tasks."""
-
-    def finish(self) -> None:
-        """Take no more batches: the run closes itself when no task is open."""
-
-    def join(self) -> None:
-        """Wait until the run is closed."""
-
-    def close(self) -> None:
-        """Close the run, whatever is open."""
-
-
-_open_runs: weakref.WeakSet[OpenRun] = weakref.WeakSet()
-
-
-def close_at_exit(run: OpenRun) -> None:
+def close_at_exit(run: RunSession) -> None:
     """Have a run closed when the interpreter exits, or have the interpreter wait for its tasks."""
     _watch_exit()
     _open_runs.add(run)
