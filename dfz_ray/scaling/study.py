@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dfz_ray.client import shipped_domains, wait_for_end
+from dfz_ray.client import shipped_domains
 from dfz_ray.driver.connection import connect, usable_cores
 from dfz_ray.driver.manager_client import ManagerClient
 from dfz_ray.driver.slot_plan import SlotPlan
@@ -28,6 +28,7 @@ from dfz_ray.scaling.plan import BASELINE, Plan, Trial
 from dfz_ray.scaling.sequential import Job, Part, SequentialProgram
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.states import count_final
 
 
 class Study:
@@ -123,7 +124,8 @@ class Study:
                 try:
                     begun = time.perf_counter()
                     handle.submit(self._plan.batch, self._domains)
-                    wait_for_end(handle, lambda counts: None)
+                    while count_final(handle.progress(0.5)) < handle.tasks:
+                        pass
                     wall_s = time.perf_counter() - begun
                 finally:
                     handle.close()
