@@ -40,9 +40,9 @@ SessionCommand = Callable[["ManagerClient"], None]
 class RunSession:
     """A run that takes batches as they come, and reports what becomes of their tasks.
 
-    Every method returns at once. One thread opens the run at a manager, and does the commands that it is given, in
-    their order; a second thread listens to the manager. If the manager dies, another one goes on with the run, and the
-    command that was being done is done again. Tasks are numbered from 0 in the order of submission.
+    Every method but `join` returns at once. One thread opens the run at a manager, and does the commands that it is
+    given, in their order; a second thread listens to the manager. If the manager dies, another one goes on with the
+    run, and the command that was being done is done again. Tasks are numbered from 0 in the order of submission.
 
     Args:
         config: how the run is run.
