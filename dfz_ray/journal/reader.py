@@ -12,7 +12,7 @@ from dfz_ray.journal.journal_file import UNREADABLE, open_journal, unreadable
 from dfz_ray.journal.record_table import CompletedChunk, RecordTable, TableRows, UnsuccessfulAttempt
 from dfz_ray.journal.schema import STATEMENTS
 from dfz_ray.protocol.columns import split_digests, unpack
-from dfz_ray.specs.states import FINAL, STATES
+from dfz_ray.specs.states import STATES, count_final
 
 
 class StoredTask(NamedTuple):
@@ -198,5 +198,4 @@ def count_ended(folder: Path) -> int:
     if not RunFolder(folder).holds_run():
         return 0
     with JournalReader(folder) as journal:
-        counts = journal.counts()
-        return sum(counts[state.label] for state in FINAL)
+        return count_final(list(journal.counts().values()))

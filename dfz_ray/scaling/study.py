@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dfz_ray.client import shipped_domains, wait_for_end
+from dfz_ray.client import shipped_domains
 from dfz_ray.driver.connection import connect, usable_cores
 from dfz_ray.driver.manager_client import ManagerClient
 from dfz_ray.driver.slot_plan import SlotPlan
@@ -26,7 +26,9 @@ from dfz_ray.scaling.host import host_facts
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.plan import BASELINE, Plan, Trial
 from dfz_ray.scaling.sequential import Job, Part, SequentialProgram
+from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.states import count_final
 
 
 class Study:
@@ -117,11 +119,13 @@ class Study:
             width = self._width(trial)
             warm = self._warm(math.ceil(trial.workers / width))
             with _scratch_folder() as folder:
-                handle = ManagerClient(folder, self._plan.batch.name, SlotPlan(trial.workers, width), self._settings)
+                config = RunConfig(settings=self._settings, name=self._plan.batch.name)
+                handle = ManagerClient(config, folder, SlotPlan(trial.workers, width))
                 try:
                     begun = time.perf_counter()
                     handle.submit(self._plan.batch, self._domains)
-                    wait_for_end(handle, lambda counts: None)
+                    while count_final(handle.progress(0.5)) < handle.tasks:
+                        pass
                     wall_s = time.perf_counter() - begun
                 finally:
                     handle.close()
