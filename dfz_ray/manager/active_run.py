@@ -14,10 +14,7 @@ from typing import Any
 
 from dfz_ray.engine.engine import Engine
 from dfz_ray.engine.messages import (
-    AnswerEnd,
-    AnswerWait,
     CancelAsked,
-    ChunkBegan,
     ChunkEnded,
     CommitCancellations,
     CommitEnds,
@@ -37,7 +34,6 @@ from dfz_ray.engine.messages import (
     StopAsked,
     TasksSubmitted,
     TimePassed,
-    WorkAsked,
 )
 from dfz_ray.errors import DfzError, InfrastructureLost, RunFolderRefused
 from dfz_ray.journal.commit_sums import Row
@@ -51,8 +47,9 @@ from dfz_ray.manager.pool_reporter import PoolReporter
 from dfz_ray.manager.run_journal import RunJournal
 from dfz_ray.manager.status_publisher import Reading, StatusPublisher
 from dfz_ray.protocol.columns import NO_WORK, unpack, unpack_works
-from dfz_ray.protocol.orders import END, NOTED, Order, pack_works
-from dfz_ray.protocol.reports import Ended, Report
+from dfz_ray.protocol.manager_side import Answer, ManagerSide
+from dfz_ray.protocol.orders import Order, pack_works
+from dfz_ray.protocol.reports import Ended, PackedExecutions, Report, describe_end, unpack_executions
 from dfz_ray.protocol.submission import (
     OpenedRun,
     RunOptions,
@@ -109,7 +106,6 @@ class ActiveRun:
         """By task: seed and parameters; NO_WORK once it is final."""
         self._deadlines: dict[int, float] = {}
         """Of the tasks that have one."""
-        self._orders: dict[int, Order] = {}
         self._ended: dict[int, Ended] = {}
         """The chunks that have just ended."""
         self._scope = ""
@@ -117,12 +113,13 @@ class ActiveRun:
         commits = GroupCommit(self._writer, self._on_committed, self._fail)
         self._journal = RunJournal(self._writer, commits, self._recovered.next_cancel, self._recovered.next_pool_change)
         self._pool = PoolReporter(options, self._journal, self._handle)
+        self._protocol = ManagerSide(self._handle, self._read_end, self._write_works)
         self._leases = LeaseCalls(self._grace_s, self._on_lease_over, self._fail)
         self._nodes = NodeWatch(
             self._shapes, self._handle, self._pool.on_held, self._engine.find_needs, options.node_wait_s
         )
-        self._desk = EventBuffer(options.tells)
-        self._bulletin = StatusPublisher(folder, meta, self._writer.epoch, self._read, self.cancel)
+        self._buffer = EventBuffer(options.tells)
+        self._publisher = StatusPublisher(folder, meta, self._writer.epoch, self._read, self.cancel)
         self._done = asyncio.Event()
         """No task is open, or the run can't go on."""
         self._done.set()
@@ -131,9 +128,6 @@ class ActiveRun:
         self._timer: asyncio.TimerHandle | None = None
         self._executors: dict[type, Callable[[Any], None]] = {
             StartLease: self._start_lease,
-            GiveChunk: self._give_chunk,
-            AnswerWait: self._answer_wait,
-            AnswerEnd: self._answer_end,
             CommitEnds: self._commit_ends,
             CommitLosses: self._commit_losses,
             NoteAttemptsLost: self._journal.add_lost_attempts,
@@ -235,7 +229,7 @@ class ActiveRun:
         Raises:
             DfzError: the run can't go on.
         """
-        told = await self._desk.tell(self._engine.tasks.counts, self._done, timeout_s)
+        told = await self._buffer.tell(self._engine.tasks.counts, self._done, timeout_s)
         self._raise_failure()
         return told
 
@@ -255,7 +249,7 @@ class ActiveRun:
         with contextlib.suppress(DfzError):
             await self._journal.commits.wait()
         self._nodes.close()
-        self._bulletin.close()
+        self._publisher.close()
         await self._journal.commits.close()
         self._lock.close()
 
@@ -271,24 +265,20 @@ class ActiveRun:
         begun = time.thread_time()
         if report.place is not None and self._leases.place(report.lease, report.place):
             self._journal.add_lease(report.lease, report.place)
-        if report.ended is not None:
-            completions, failed = report.executions.completions, unpack(report.executions.failures)
-            self._ended[report.ended] = Ended(completions, failed)
-            numbers = completions.numbers() + [row[0] for row in failed]
-            durations_s = completions.durations_s() + [row[2] - row[1] for row in failed]
-            failures = {row[0]: row[4] for row in failed}
-            cpu_s = completions.cpu_s() + sum(row[3] for row in failed) if self._pool.is_auto else None
-            self._handle(ChunkEnded(report.lease, report.ended, numbers, durations_s, failures, cpu_s))
+        order = self._protocol.exchange(report)
         if report.began is not None:
-            self._handle(ChunkBegan(report.lease, report.began))
-            self._desk.on_began(report.began)
-        order = NOTED
-        if report.asks:
-            self._orders.pop(report.lease, None)
-            self._handle(WorkAsked(report.lease, report.busy))
-            order = self._orders.pop(report.lease)
+            self._buffer.on_began(report.began)
         self._measure_manager(time.thread_time() - begun, report.ended is not None)
         return order
+
+    def _read_end(self, lease: int, chunk: int, packed: PackedExecutions) -> ChunkEnded:
+        ended = self._ended[chunk] = unpack_executions(packed)
+        return describe_end(lease, chunk, ended, self._pool.is_auto)
+
+    def _write_works(self, command: GiveChunk) -> bytes:
+        numbers = command.chunk.numbers
+        timeouts_s = [self._deadlines.get(number) for number in numbers] if self._deadlines else None
+        return pack_works(numbers, [self._works[number] for number in numbers], timeouts_s)
 
     def get_file(self, sha256: str) -> bytes | None:
         """The content of a file that parameters name."""
@@ -296,10 +286,17 @@ class ActiveRun:
 
     # --- what the engine asks for -----------------------------------------------------------------------------------
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: Event) -> Answer | None:
+        """Let the engine handle an event, and do what it asks for; returns its answer to a lease that asks for work."""
+        answer: Answer | None = None
         try:
             for command in self._engine.handle(event, time.monotonic()):
-                self._executors[type(command)](command)
+                if isinstance(command, Answer):
+                    answer = command
+                else:
+                    self._executors[type(command)](command)
+            if isinstance(answer, GiveChunk):
+                self._note_given(answer)
         except Exception as error:
             self._fail(error)
             raise
@@ -308,6 +305,7 @@ class ActiveRun:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_at(due, self._on_time)  # its clock is time.monotonic()
+        return answer
 
     def _on_time(self) -> None:
         self._timer = None
@@ -322,19 +320,9 @@ class ActiveRun:
         call = function.remote(self._manager, self._id, command.lease, shape.threads, self._grace_s, width)
         self._leases.watch(command.lease, call)
 
-    def _give_chunk(self, command: GiveChunk) -> None:
-        numbers = command.chunk.numbers
-        timeouts_s = [self._deadlines.get(number) for number in numbers] if self._deadlines else None
-        works = pack_works(numbers, [self._works[number] for number in numbers], timeouts_s)
+    def _note_given(self, command: GiveChunk) -> None:
         self._journal.add_chunk(command)
-        self._desk.on_given(command.chunk.id, numbers, self._leases.host_of(command.lease))
-        self._orders[command.lease] = Order(command.chunk.id, works, command.chunk.budget_s, threads=command.threads)
-
-    def _answer_wait(self, command: AnswerWait) -> None:
-        self._orders[command.lease] = Order(threads=command.threads)
-
-    def _answer_end(self, command: AnswerEnd) -> None:
-        self._orders[command.lease] = END
+        self._buffer.on_given(command.chunk.id, command.chunk.numbers, self._leases.host_of(command.lease))
 
     def _commit_ends(self, command: CommitEnds) -> None:
         self._journal.add_ends(command, self._ended.pop(command.chunk))
@@ -348,12 +336,13 @@ class ActiveRun:
     # --- what goes on beside ----------------------------------------------------------------------------------------
 
     def _on_lease_over(self, event: LeaseEnded | LeaseLost) -> None:
+        self._protocol.close(event.lease)
         if self._failure is None:
             self._handle(event)
 
     def _on_committed(self, pending: Pending, written: Mapping[str, Sequence[Row]]) -> None:
         completed, failed, cancelled = pending.completed, pending.failed, pending.cancelled
-        self._desk.on_committed(written, pending.payloads)
+        self._buffer.on_committed(written, pending.payloads)
         if completed or failed or cancelled:
             self._handle(OutcomesCommitted(completed, failed, cancelled))
             for number in itertools.chain(completed, failed, cancelled):

@@ -27,7 +27,7 @@ class NodeWatch:
 
     Args:
         lanes: the shape of every lane, by number; it grows.
-        tell: takes the event.
+        handle: lets the engine handle an event.
         tell_held: takes how many tasks of the smallest shape all nodes hold.
         needs: tells how many leases of each lane could be used, where nodes are to be asked for.
         wait_s: how long tasks that no node can hold wait for one; None: as the autoscaler makes sensible.
@@ -36,13 +36,13 @@ class NodeWatch:
     def __init__(
         self,
         lanes: Sequence[Resources],
-        tell: Callable[[LaneSized], None],
+        handle: Callable[[LaneSized], object],
         tell_held: Callable[[float], None],
         needs: Callable[[], Mapping[int, int]],
         wait_s: float | None,
     ) -> None:
         self._lanes = lanes
-        self._tell = tell
+        self._handle = handle
         self._tell_held = tell_held
         self._wait_s = wait_s
         self._holds: dict[int, float] = {}
@@ -63,7 +63,7 @@ class NodeWatch:
                 self._seen.add(number)
                 self._missing_since.pop(number, None)
                 self.notices.pop(number, None)
-                self._tell(LaneSized(number, holds))
+                self._handle(LaneSized(number, holds))
                 continue
             since = self._missing_since.setdefault(number, now)
             why, wait_s = why_none(shape, nodes), self._wait()
@@ -74,7 +74,7 @@ class NodeWatch:
             if not waits:
                 self.notices.pop(number, None)
                 why += f"; waited {wait_s:g} s for one" if wait_s else ""
-            self._tell(LaneSized(number, 0, "" if waits else why))
+            self._handle(LaneSized(number, 0, "" if waits else why))
         self._tell_held(count_held(self._lanes, nodes))
         self._demand.tell(sorted(self.notices))
 

@@ -15,10 +15,10 @@ class PoolReporter:
     Args:
         options: of the run.
         journal: of the run.
-        tell: takes the event.
+        handle: lets the engine handle an event.
     """
 
-    def __init__(self, options: RunOptions, journal: RunJournal, tell: Callable[[PoolLimited], None]) -> None:
+    def __init__(self, options: RunOptions, journal: RunJournal, handle: Callable[[PoolLimited], object]) -> None:
         self.why = ""
         """Why there are so many slots; empty where their number is fixed."""
         self.is_auto = options.engine.pool is not None
@@ -26,7 +26,7 @@ class PoolReporter:
         self._most = options.most_slots
         self._width = options.engine.width
         self._journal = journal
-        self._tell = tell
+        self._handle = handle
         self._told: PoolLimited | None = None
         if self._limits is not None:
             slots = max(self._limits.least, min(options.engine.slots, self._limits.most))
@@ -46,4 +46,4 @@ class PoolReporter:
         limits = PoolLimited(self._limits.least, max(most, self._limits.least), processes)
         if limits != self._told:
             self._told = limits
-            self._tell(limits)
+            self._handle(limits)

@@ -16,7 +16,8 @@ import ray
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.manager.active_run import ActiveRun
-from dfz_ray.protocol.orders import END, Order
+from dfz_ray.protocol.lease_protocol import Message
+from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Report
 from dfz_ray.protocol.submission import OpenedRun, RunOptions, ShippedDomain, Submission
 from dfz_ray.protocol.task_events import TaskEvents
@@ -81,7 +82,7 @@ class TaskManager:
     async def exchange(self, run_id: str, report: Report) -> Order:
         """Take in what a lease reports, and answer what it does next."""
         run = self._runs.get(run_id)
-        return run.exchange(report) if run else END
+        return run.exchange(report) if run else Order(report.number, Message.END)
 
     async def get_file(self, run_id: str, sha256: str) -> bytes | None:
         """The content of a file that parameters name."""

@@ -53,7 +53,7 @@ async def _on_node(place: Place, function: Any, *arguments: Any) -> Any:
 def _interrupt(place: Place, numbers: Sequence[int]) -> None:
     if _find(place) is not None:
         with contextlib.suppress(OSError):
-            CrashMarker(place.mark).revoke(numbers)
+            CrashMarker(place.marker).revoke(numbers)
             os.kill(place.process, LOOK)
 
 
@@ -64,7 +64,7 @@ def _kill(place: Place) -> None:
 
 
 def _read_remains(place: Place, grace_s: float) -> CrashReport:
-    return CrashMarker(place.mark).read_remains(grace_s)
+    return CrashMarker(place.marker).read_remains(grace_s)
 
 
 def _find(place: Place) -> psutil.Process | None:

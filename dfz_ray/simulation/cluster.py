@@ -13,6 +13,7 @@ from dfz_ray.engine.engine import Engine, EngineOptions
 from dfz_ray.engine.messages import (
     AnswerEnd,
     AnswerWait,
+    ChunkEnded,
     Command,
     CommitCancellations,
     CommitEnds,
@@ -33,8 +34,16 @@ from dfz_ray.engine.messages import (
     TimePassed,
 )
 from dfz_ray.engine.retries import KindPolicy
-from dfz_ray.simulation.crew import ThreadLease
-from dfz_ray.simulation.worker import Execution, Message, Run, SimulatedTask, Worker
+from dfz_ray.protocol.manager_side import Answer, ManagerSide
+from dfz_ray.simulation.worker import (
+    ExecutedTask,
+    Execution,
+    Message,
+    OneThreadWorker,
+    Run,
+    SimulatedTask,
+    SimulatedWorker,
+)
 from dfz_ray.specs.states import State
 
 Commit = CommitEnds | CommitLosses | CommitCancellations | NoteAttemptsLost
@@ -117,11 +126,12 @@ class Simulation:
 
     def __init__(self, options: EngineOptions, costs: Costs = Costs(), seed: int = 0) -> None:
         self.engine = Engine(options)
+        self.manager = ManagerSide(self.tell, self.read_end, lambda command: command.chunk.numbers)
         self.costs = costs
         self.now = 0.0
         self.tasks: list[SimulatedTask] = []
-        self.workers: dict[int, Worker | ThreadLease] = {}
-        """Those that live, by lease; also those that Ray has not placed yet."""
+        self.workers: dict[int, SimulatedWorker] = {}
+        """Living workers by lease, including leases that Ray has not placed yet."""
         self.executions: list[Execution] = []
         self.most_busy = 0
         """The most tasks that were ever executed at one time; between those of a chunk a worker counts as busy."""
@@ -206,11 +216,16 @@ class Simulation:
         return Run(task.duration_s, task.reason)
 
     def deliver(self, message: Message) -> None:
-        """A message of a worker is there, and the manager has time for it."""
-        answer = None
-        for event in message.events:
-            answer = self.tell(event)
-        self.at(self.now + self.take_s("message"), lambda: message.worker.take_answer(message.box, answer))
+        """A report of a worker is there, and the manager has time for it."""
+        order = self.manager.exchange(message.report)
+        self.at(self.now + self.take_s("message"), lambda: message.worker.on_order(order))
+
+    def read_end(self, lease: int, chunk: int, executed: Sequence[ExecutedTask]) -> ChunkEnded:
+        """The end of a chunk as the engine is told."""
+        numbers, durations_s = [one.number for one in executed], [one.duration_s for one in executed]
+        return ChunkEnded(
+            lease, chunk, numbers, durations_s, {one.number: one.reason for one in executed if one.reason}
+        )
 
     def commit(self, group: Sequence[Commit]) -> None:
         """What came together is on the disk."""
@@ -232,9 +247,11 @@ class Simulation:
 
     # --- the manager's shell ------------------------------------------------------------------------------------------
 
-    def tell(self, event: Event) -> Command | None:
-        """Tell the engine what happened, and do what it asks for; returns what a lease is answered."""
-        answer: Command | None = None
+    def tell(self, event: Event) -> Answer | None:
+        """Tell the engine what happened, and do what it asks for; returns its answer to a lease that asks for work."""
+        if isinstance(event, LeaseEnded | LeaseLost):
+            self.manager.close(event.lease)
+        answer: Answer | None = None
         for command in self.handle(event):
             match command:
                 case GiveChunk():
@@ -309,12 +326,12 @@ class Simulation:
         self.remove(worker)
         self.at(self.now + self.take_s("loss"), lambda: self.tell(lost))
 
-    def end(self, worker: Worker | ThreadLease) -> None:
+    def end(self, worker: SimulatedWorker) -> None:
         """The call of a lease returns."""
         self.remove(worker)
         self.at(self.now + self.take_s("message"), lambda: self.tell(LeaseEnded(worker.lease)))
 
-    def remove(self, worker: Worker | ThreadLease) -> None:
+    def remove(self, worker: SimulatedWorker) -> None:
         """A worker is no more."""
         worker.lives = False
         if self.workers.get(worker.lease) is worker:
@@ -334,11 +351,11 @@ class Simulation:
     def _start(self, lease: int) -> None:
         self._leases += 1
         worker = self.workers[lease] = (
-            Worker(self, lease) if self.engine.options.width == 1 else ThreadLease(self, lease)
+            OneThreadWorker(self, lease) if self.engine.options.width == 1 else SimulatedWorker(self, lease)
         )
-        self.at(self.now, worker.go_on)
+        self.at(self.now, worker.start)
 
     def _interrupt(self, command: InterruptLease) -> None:
         worker = self.workers.get(command.lease)
         if worker is not None:
-            self.at(self.now + self.take_s("message"), lambda: worker.let_go(command.numbers))
+            self.at(self.now + self.take_s("message"), lambda: worker.revoke(command.numbers))

@@ -47,12 +47,12 @@ class DeadlineGuard:
     writes where the worker hangs, and ends the process. So exactly this worker is lost, and its mark names the task.
 
     Args:
-        mark: of the lease.
+        marker: of the lease.
         grace_s: from the alarm to the watchdog.
     """
 
-    def __init__(self, mark: CrashMarker, grace_s: float) -> None:
-        self.mark = mark
+    def __init__(self, marker: CrashMarker, grace_s: float) -> None:
+        self.marker = marker
         self._grace_s = grace_s
         self._current: Work | None = None
         self._interrupted = False
@@ -66,17 +66,17 @@ class DeadlineGuard:
     def on_duty(self) -> Iterator[None]:
         """Watch, for the length of a lease."""
         with handle_signals({signal.SIGALRM: self._on_alarm, LOOK: self._on_look}):
-            self.mark.open()
+            self.marker.open()
             try:
                 yield
             finally:
-                self.mark.close()
+                self.marker.close()
 
     def begin(self, work: Work) -> bool:
         """A task begins; whether it is still wanted."""
         if work.number in self._revoked:
             return False
-        self.mark.note(work.number)
+        self.marker.note(work.number)
         self._interrupted = False
         if work.timeout_s is None:
             self._call_off()
@@ -98,14 +98,14 @@ class DeadlineGuard:
         """No task is executed."""
         self.end()
         self._call_off()
-        self.mark.note(NO_TASK)
+        self.marker.note(NO_TASK)
 
     def _set_watchdog(self, earliest: float) -> None:
         """Have the process ended at that time or a little later; one that is set for then already is as good."""
         slack_s = min(SLACK_S, self._grace_s / 4)
         if self._watchdog_at is not None and earliest <= self._watchdog_at <= earliest + slack_s:
             return
-        dump = self.mark.open_dump()
+        dump = self.marker.open_dump()
         if dump is not None:  # without it nobody could tell a deadline from a crash: the manager kills what hangs
             self._watchdog_at = earliest + slack_s
             faulthandler.dump_traceback_later(self._watchdog_at - time.monotonic(), exit=True, file=dump)
@@ -130,7 +130,7 @@ class DeadlineGuard:
         self._interrupt("timeout", f"it ran longer than its deadline of {work.timeout_s:g} s")
 
     def _on_look(self, number: int, frame: Any) -> None:
-        self._revoked = self.mark.revoked()
+        self._revoked = self.marker.revoked()
         work = self._current
         if work is not None and work.number in self._revoked:
             self._interrupt("cancelled", "it was cancelled")

@@ -48,17 +48,17 @@ class ThreadDeadlineGuard:
     holds the GIL nobody can be asked to let go, and all that is late by then is suspect.
 
     Args:
-        mark: of the lease.
+        marker: of the lease.
         grace_s: from the deadline to the watchdog.
         width: how many threads there may be.
     """
 
-    def __init__(self, mark: CrashMarker, grace_s: float, width: int) -> None:
-        self.mark = mark
+    def __init__(self, marker: CrashMarker, grace_s: float, width: int) -> None:
+        self.marker = marker
         self.width = width
         self._grace_s = grace_s
         self._lock = threading.Lock()
-        self._seats: list[ThreadSlot] = []
+        self._slots: list[ThreadSlot] = []
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         """Whoever has something for the main thread puts something in; that may also be done by a signal."""
         self._wakes_at = math.inf
@@ -70,14 +70,14 @@ class ThreadDeadlineGuard:
     def on_duty(self) -> Iterator[None]:
         """Watch, for the length of a lease."""
         with handle_signals({LOOK: lambda *_: self._calls.put(True)}):
-            self.mark.open()
+            self.marker.open()
             try:
                 yield
             finally:
                 with self._lock:
-                    self._seats.clear()
+                    self._slots.clear()
                     self._set_watchdog()
-                self.mark.close()
+                self.marker.close()
 
     # --- in the main thread -------------------------------------------------------------------------------------------
 
@@ -88,7 +88,7 @@ class ThreadDeadlineGuard:
     def watch(self, until: float = math.inf) -> None:
         """Wait until someone calls, a task is due, or it is that late; then let go of what is late or cancelled."""
         with self._lock:
-            dues = [seat.due for seat in self._seats if not seat.interrupted]
+            dues = [slot.due for slot in self._slots if not slot.interrupted]
             self._wakes_at = min([until, *dues])
         left_s = self._wakes_at - time.monotonic()
         looks = False
@@ -97,63 +97,63 @@ class ThreadDeadlineGuard:
             while True:
                 looks = self._calls.get_nowait() or looks
         if looks:
-            self._revoked = self.mark.revoked()
+            self._revoked = self.marker.revoked()
         if looks or self._wakes_at <= time.monotonic():
             self._interrupt_all()
 
     def interrupt_all(self, reason: str, message: str) -> None:
         """Let go of everything."""
         with self._lock:
-            for seat in self._seats:
-                self._interrupt(seat, reason, message)
+            for slot in self._slots:
+                self._interrupt(slot, reason, message)
 
     def _interrupt_all(self) -> None:
         with self._lock:
             now = time.monotonic()
-            for seat in self._seats:
-                work = seat.work
+            for slot in self._slots:
+                work = slot.work
                 if work is not None and work.number in self._revoked:
-                    self._interrupt(seat, "cancelled", "it was cancelled")
-                elif work is not None and seat.due <= now:
-                    self._interrupt(seat, "timeout", f"it ran longer than its deadline of {work.timeout_s:g} s")
+                    self._interrupt(slot, "cancelled", "it was cancelled")
+                elif work is not None and slot.due <= now:
+                    self._interrupt(slot, "timeout", f"it ran longer than its deadline of {work.timeout_s:g} s")
 
-    def _interrupt(self, seat: ThreadSlot, reason: str, message: str) -> None:
-        if seat.work is not None and not seat.interrupted:  # once: while it cleans up it is not to be stopped
-            seat.interrupted = True
-            self.mark.note_interrupted(seat.position)
-            _raise_in_thread(seat.thread, _make_interruption(reason, message))
+    def _interrupt(self, slot: ThreadSlot, reason: str, message: str) -> None:
+        if slot.work is not None and not slot.interrupted:  # once: while it cleans up it is not to be stopped
+            slot.interrupted = True
+            self.marker.note_interrupted(slot.position)
+            _raise_in_thread(slot.thread, _make_interruption(reason, message))
 
     # --- in the threads -----------------------------------------------------------------------------------------------
 
-    def take_seat(self) -> ThreadSlot:
+    def take_slot(self) -> ThreadSlot:
         """A thread begins."""
         with self._lock:
-            seat = ThreadSlot(len(self._seats))
-            self._seats.append(seat)
-            return seat
+            slot = ThreadSlot(len(self._slots))
+            self._slots.append(slot)
+            return slot
 
-    def begin(self, seat: ThreadSlot, work: Work) -> bool:
+    def begin(self, slot: ThreadSlot, work: Work) -> bool:
         """A thread begins a task; whether it is still wanted. From now on, to `end`, it may be interrupted."""
         with self._lock:
             if work.number in self._revoked:
                 return False
-            seat.interrupted = False
+            slot.interrupted = False
             if work.timeout_s is not None:
-                seat.due = time.monotonic() + work.timeout_s
-            self.mark.note_thread(seat.position, work.number, seat.due, seat.thread)
-            seat.work = work
+                slot.due = time.monotonic() + work.timeout_s
+            self.marker.note_thread(slot.position, work.number, slot.due, slot.thread)
+            slot.work = work
             if work.timeout_s is not None or self._watchdog_at is not None:
                 self._set_watchdog()
-            if seat.due < self._wakes_at:
+            if slot.due < self._wakes_at:
                 self._calls.put(False)
         return True
 
-    def end(self, seat: ThreadSlot) -> None:
+    def end(self, slot: ThreadSlot) -> None:
         """A thread's task has ended: no interruption comes after this, and one that is on its way comes in here."""
         with self._lock:
-            seat.work, seat.due = None, math.inf
-            self.mark.note_thread(seat.position, NO_TASK)
-        if seat.interrupted:
+            slot.work, slot.due = None, math.inf
+            self.marker.note_thread(slot.position, NO_TASK)
+        if slot.interrupted:
             # To take it back would leave the interpreter looking for it for ever: in Python 3.11 a profiler then hangs.
             for _ in range(LOOPS):
                 pass
@@ -166,7 +166,7 @@ class ThreadDeadlineGuard:
 
     def _set_watchdog(self) -> None:
         """Have the process ended when the first deadline is overrun, or soon after; what is set already may do."""
-        first = min((seat.due for seat in self._seats), default=math.inf) + self._grace_s
+        first = min((slot.due for slot in self._slots), default=math.inf) + self._grace_s
         slack_s = min(SLACK_S, self._grace_s / 4)
         if self._watchdog_at is not None and first <= self._watchdog_at <= first + slack_s:
             return
@@ -175,7 +175,7 @@ class ThreadDeadlineGuard:
                 self._watchdog_at = None
                 faulthandler.cancel_dump_traceback_later()
             return
-        dump = self.mark.open_dump()
+        dump = self.marker.open_dump()
         if dump is not None:  # without it nobody could tell a deadline from a crash: the manager kills what hangs
             self._watchdog_at = first + slack_s
             left_s = max(self._watchdog_at - time.monotonic(), 1e-3)

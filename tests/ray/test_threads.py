@@ -192,7 +192,7 @@ def test_python_code_ends_at_its_deadline_and_costs_no_worker(what: str, tmp_pat
     assert record.error.reason == "timeout"
     assert record.error.message == f"it ran longer than its deadline of {TIMEOUT_S} s"
     assert re.search(r"test_threads.py\", line \d+, in _loop", record.error.traceback)
-    assert "crew" not in record.error.traceback
+    assert "thread_" not in record.error.traceback
     assert TIMEOUT_S <= record.duration < TIMEOUT_S + GRACE_S + 0.2
     assert workers_lost(tmp_path / "run") == 0
     assert_mates_completed(results, tmp_path / "run", what)

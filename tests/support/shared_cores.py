@@ -35,9 +35,7 @@ class SharedCores(Simulation):
         computes = not task.kind.startswith("waits")
         before = float(computes) if self._computing is None else self._computing
         self._computing = before + 0.02 * (computes - before)
-        # A worker with one slot is not among the busy ones as it begins a chunk; one with many counts what it began.
-        together = max(1, self._busy_now + (self.engine.options.width == 1))
-        slow = max(1.0, self._computing * together / self._cores) if computes else 1.0
+        slow = max(1.0, self._computing * self._busy_now / self._cores) if computes else 1.0
         return Run(task.duration_s * slow * max(0.1, self._rng.gauss(1.0, self._spread)))
 
     def handle(self, event: Event) -> list[Command]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from dfz_ray.engine.engine import EngineOptions
-from dfz_ray.engine.messages import ChunkEnded, Command, Event, LeaseEnded, LeaseLost
+from dfz_ray.engine.messages import Command, Event, LeaseEnded, LeaseLost
 from dfz_ray.engine.retries import KindPolicy
 from dfz_ray.simulation import Costs, Run, SimulatedTask, Simulation
 from dfz_ray.simulation.worker import Message
@@ -135,6 +135,7 @@ class VirtualCluster(Simulation):
         if not message.worker.lives and not self._last_words():
             return
         super().deliver(message)
-        for event in message.events:
-            if isinstance(event, ChunkEnded) and self._is_repeated():
-                self.tell_at(event, self.now + self._delays("message"))
+        lease, chunk = message.report.lease, message.report.ended
+        if chunk is not None and self._is_repeated():
+            ended = self.read_end(lease, chunk, message.report.executed)
+            self.tell_at(ended, self.now + self._delays("message"))
