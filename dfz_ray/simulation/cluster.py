@@ -47,12 +47,12 @@ from dfz_ray.simulation.worker import (
 from dfz_ray.specs.states import State
 
 Commit = CommitEnds | CommitLosses | CommitCancellations | NoteAttemptsLost
-"""What is to be on the disk."""
+"""A command that writes something down."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What is not work, in seconds."""
+    """The time that everything but the tasks takes, in seconds."""
 
     start_s: float = 0.01
     """From the call of a lease until its worker asks for work."""
@@ -61,7 +61,7 @@ class Costs:
     commit_s: float = 0.003
     """A group commit."""
     loss_s: float = 0.1
-    """From the death of a worker until the manager knows."""
+    """From the death of a worker until the manager knows of it."""
     manager_s: float = 0.0
     """The manager's own time for an exchange with a worker; it does one at a time."""
     jitter: float = 0.0
@@ -70,18 +70,18 @@ class Costs:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What came of a run in virtual time."""
+    """The outcome of a run in virtual time."""
 
     makespan_s: float
     """From the submission until the last outcome was on the disk."""
     busy_s: float
-    """How long tasks were executed, over all slots, also where that came to nothing."""
+    """How long tasks were executed, over all slots, lost attempts included."""
     counts: dict[str, int]
     """Tasks per state."""
     chunks: int
     leases: int
     executions: list[Execution]
-    """Those that came to an end, in the order of their ends; a task that was tried again has several."""
+    """The executions that came to an end, in the order of their ends; a task that was tried again has several."""
 
 
 def simulate(
@@ -91,17 +91,17 @@ def simulate(
     seed: int = 0,
     options: EngineOptions | None = None,
 ) -> Simulated:
-    """Run tasks in virtual time: the engine decides as in a real run, and what is not work takes what it costs.
+    """Run tasks in virtual time: engine and lease protocol are the real ones, and everything else takes what it costs.
 
     Args:
         tasks: all are submitted at once.
-        slots: how many tasks may execute at once.
-        costs: what is not work.
+        slots: the number of tasks that may execute at once.
+        costs: of everything but the tasks.
         seed: of the jitter, and of the delays before retries.
         options: of the engine, its width included; its slots and its seed are those given here.
 
     Returns:
-        What came of it; the same arguments give the same.
+        The outcome; equal arguments give equal outcomes.
     """
     given = EngineOptions(slots) if options is None else options
     simulation = Simulation(replace(given, slots=slots, seed=seed), costs, seed)
@@ -113,14 +113,14 @@ def simulate(
 
 
 class Simulation:
-    """Workers and a manager's shell in virtual time.
+    """Workers and a manager in virtual time, around the real engine and the real lease protocol.
 
-    `handle`, `take_s`, `attempt`, `deliver` and `commit` may be overridden: what the engine is told, how long things
-    take, how an attempt goes, what becomes of a message, and of what is written to the disk.
+    `handle`, `take_s`, `attempt`, `deliver` and `commit` may be overridden: the engine's events, how long things take,
+    how an attempt goes, what becomes of a report, and of a commit.
 
     Args:
         options: of the engine.
-        costs: what is not work.
+        costs: of everything but the tasks.
         seed: of the jitter.
     """
 
@@ -136,7 +136,7 @@ class Simulation:
         self.most_busy = 0
         """The most tasks that were ever executed at one time; between those of a chunk a worker counts as busy."""
         self.pool_changes: list[tuple[float, NotePoolChanged]] = []
-        """When the number of slots changed, where that follows what pays."""
+        """When the number of slots changed, if it follows the throughput."""
         self._busy: dict[int, int] = {}
         self._busy_now = 0
         self._busy_s = 0.0
@@ -151,7 +151,7 @@ class Simulation:
         self._pending: list[Commit] = []
         self._committing: list[Commit] = []
 
-    # --- what its user does with it -----------------------------------------------------------------------------------
+    # --- its user's side ----------------------------------------------------------------------------------------------
 
     def submit(self, tasks: Iterable[SimulatedTask]) -> None:
         """Submit tasks, now."""
@@ -161,7 +161,7 @@ class Simulation:
         self.tell(TasksSubmitted(self.kinds()[known:], kind_of))
 
     def kind_of(self, task: SimulatedTask) -> int:
-        """The number of a task's kind; it exists from now on."""
+        """The number of a task's kind; a new kind gets the next one."""
         return self._kinds.setdefault((task.kind, task.lane, task.policy), len(self._kinds))
 
     def kinds(self) -> list[KindEntry]:
@@ -169,7 +169,7 @@ class Simulation:
         return [KindEntry(*kind) for kind in self._kinds]
 
     def at(self, time_s: float, action: Callable[[], object]) -> None:
-        """Let something be done at some time; never where that is infinite."""
+        """Let something be done at some time; never if that is infinite."""
         if time_s < math.inf:
             heapq.heappush(self._agenda, (max(time_s, self.now), next(self._order), action))
 
@@ -177,8 +177,8 @@ class Simulation:
         """Let time pass until nothing more happens.
 
         Args:
-            until_s: or until then.
-            limit: after so many things it is taken not to come to rest.
+            until_s: or until that time.
+            limit: after so many actions it counts as endless.
 
         Raises:
             RuntimeError: it does not come to rest.
@@ -191,15 +191,15 @@ class Simulation:
         raise RuntimeError(f"it does not come to rest: {limit} things happened by {self.now} s")
 
     def result(self) -> Simulated:
-        """What has come of it."""
+        """The outcome so far."""
         counts = {state.label: self.engine.tasks.counts[state] for state in State}
         executions = sorted(self.executions, key=lambda one: (one.ended_s, one.number))
         return Simulated(self._ended_s, self._busy_s, counts, self._chunks, self._leases, executions)
 
-    # --- what may be overridden ---------------------------------------------------------------------------------------
+    # --- to be overridden ---------------------------------------------------------------------------------------------
 
     def handle(self, event: Event) -> list[Command]:
-        """Tell the engine what happened."""
+        """Let the engine handle an event."""
         return self.engine.handle(event, self.now)
 
     def take_s(self, what: str) -> float:
@@ -228,7 +228,7 @@ class Simulation:
         )
 
     def commit(self, group: Sequence[Commit]) -> None:
-        """What came together is on the disk."""
+        """Commands that were committed together are on the disk."""
         completed: list[int] = []
         failed: list[int] = []
         cancelled: list[int] = []
@@ -245,10 +245,10 @@ class Simulation:
             self._ended_s = self.now
             self.tell(OutcomesCommitted(completed, failed, cancelled))
 
-    # --- the manager's shell ------------------------------------------------------------------------------------------
+    # --- the manager --------------------------------------------------------------------------------------------------
 
     def tell(self, event: Event) -> Answer | None:
-        """Tell the engine what happened, and do what it asks for; returns its answer to a lease that asks for work."""
+        """Report an event to the engine, and do what it asks for; returns its answer to a lease that asks for work."""
         if isinstance(event, LeaseEnded | LeaseLost):
             self.manager.close(event.lease)
         answer: Answer | None = None
@@ -291,7 +291,7 @@ class Simulation:
             self._wake_soon()
 
     def _commit_soon(self) -> None:
-        """As the manager does: what comes while a commit is on its way is committed by the next."""
+        """As the manager does: all that comes while a commit is on its way goes with the next one."""
         if self._pending and not self._committing:
             self._committing, self._pending = self._pending, []
             self.at(self.now + self.take_s("commit"), self._on_committed)
@@ -305,7 +305,7 @@ class Simulation:
     # --- workers ------------------------------------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
-        """A worker sends a message; the manager takes one after the other."""
+        """A worker sends a report; the manager takes one after the other."""
 
         def arrive() -> None:
             if not self.costs.manager_s:
@@ -317,7 +317,7 @@ class Simulation:
         self.at(self.now + self.take_s("message"), arrive)
 
     def lose(self, lease: int, reason: str, guilty: Sequence[int] = ()) -> None:
-        """Let a worker die, if it lives; the manager is told which tasks it executed, or which of them hung."""
+        """Let a worker die, if it lives; the manager learns which tasks it executed, or which of them hung."""
         worker = self.workers.get(lease)
         if worker is None:
             return
@@ -332,7 +332,7 @@ class Simulation:
         self.at(self.now + self.take_s("message"), lambda: self.tell(LeaseEnded(worker.lease)))
 
     def remove(self, worker: SimulatedWorker) -> None:
-        """A worker is no more."""
+        """Remove a worker: it has ended, or is dead."""
         worker.lives = False
         if self.workers.get(worker.lease) is worker:
             del self.workers[worker.lease]

@@ -1,4 +1,4 @@
-"""Keeps the deadlines of the tasks that the threads of a worker execute, and lets go of those that are cancelled."""
+"""Keeps the deadlines of the tasks that the threads of a worker execute, and ends those that are cancelled."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from dfz_ray.worker.deadlines import LOOK, SLACK_S, handle_signals
 _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in_thread.argtypes = [ctypes.c_ulong, ctypes.py_object]
 LOOPS = 100
-"""An exception that is on its way to a thread is raised at the next turn of a loop."""
+"""Turns of a loop that a thread makes to meet an exception that is on its way: it is raised at the next turn."""
 
 
 class ThreadSlot:
-    """What a thread executes.
+    """A thread and the task that it executes.
 
     Args:
-        position: of the thread, from 0.
+        position: number of the thread, from 0.
     """
 
     def __init__(self, position: int) -> None:
@@ -40,17 +40,17 @@ class ThreadSlot:
 
 
 class ThreadDeadlineGuard:
-    """Watches over the tasks of a lease that has several threads.
+    """Keeps the deadlines of the tasks of a lease that has several threads.
 
-    At a deadline an Interruption is raised in the task's thread, which ends Python code. What does not end by that, a
-    long sleep or native code, meets a watchdog after a grace: a thread in C that needs no GIL, and ends the process.
-    The mark tells whose deadline it was; all others were executed for nothing, and are executed again. Where one task
-    holds the GIL nobody can be asked to let go, and all that is late by then is suspect.
+    At a deadline an Interruption is raised in the task's thread, which ends Python code. A task that does not end by
+    that, in a long sleep or native code, meets a watchdog after a grace: a thread in C that needs no GIL, and ends the
+    process. The crash marker names the task whose deadline it was; all others are executed again. While one task holds
+    the GIL no task can be interrupted, and all that are late by then are suspects.
 
     Args:
-        marker: of the lease.
-        grace_s: from the deadline to the watchdog.
-        width: how many threads there may be.
+        marker: the crash marker of the lease.
+        grace_s: seconds from the deadline to the watchdog.
+        width: the number of threads that there may be.
     """
 
     def __init__(self, marker: CrashMarker, grace_s: float, width: int) -> None:
@@ -60,15 +60,15 @@ class ThreadDeadlineGuard:
         self._lock = threading.Lock()
         self._slots: list[ThreadSlot] = []
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        """Whoever has something for the main thread puts something in; that may also be done by a signal."""
+        """Wakes the main thread. Threads and signal handlers put items in; True: look at which tasks are revoked."""
         self._wakes_at = math.inf
         self._watchdog_at: float | None = None
-        """When the watchdog ends the process, if it is set."""
+        """The time at which the watchdog ends the process, if it is set."""
         self._revoked: set[int] = set()
 
     @contextlib.contextmanager
     def on_duty(self) -> Iterator[None]:
-        """Watch, for the length of a lease."""
+        """Keep deadlines for the length of a lease."""
         with handle_signals({LOOK: lambda *_: self._calls.put(True)}):
             self.marker.open()
             try:
@@ -82,11 +82,11 @@ class ThreadDeadlineGuard:
     # --- in the main thread -------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Let the main thread look at what there is to do."""
+        """Wake the main thread."""
         self._calls.put(False)
 
     def watch(self, until: float = math.inf) -> None:
-        """Wait until someone calls, a task is due, or it is that late; then let go of what is late or cancelled."""
+        """Wait to be woken, for a deadline, or until that time; then interrupt tasks that are late or cancelled."""
         with self._lock:
             dues = [slot.due for slot in self._slots if not slot.interrupted]
             self._wakes_at = min([until, *dues])
@@ -99,15 +99,15 @@ class ThreadDeadlineGuard:
         if looks:
             self._revoked = self.marker.revoked()
         if looks or self._wakes_at <= time.monotonic():
-            self._interrupt_all()
+            self._interrupt_due()
 
     def interrupt_all(self, reason: str, message: str) -> None:
-        """Let go of everything."""
+        """Interrupt all tasks."""
         with self._lock:
             for slot in self._slots:
                 self._interrupt(slot, reason, message)
 
-    def _interrupt_all(self) -> None:
+    def _interrupt_due(self) -> None:
         with self._lock:
             now = time.monotonic()
             for slot in self._slots:
@@ -118,7 +118,7 @@ class ThreadDeadlineGuard:
                     self._interrupt(slot, "timeout", f"it ran longer than its deadline of {work.timeout_s:g} s")
 
     def _interrupt(self, slot: ThreadSlot, reason: str, message: str) -> None:
-        if slot.work is not None and not slot.interrupted:  # once: while it cleans up it is not to be stopped
+        if slot.work is not None and not slot.interrupted:  # once: a task is not to be stopped while it cleans up
             slot.interrupted = True
             self.marker.note_interrupted(slot.position)
             _raise_in_thread(slot.thread, _make_interruption(reason, message))
@@ -133,7 +133,7 @@ class ThreadDeadlineGuard:
             return slot
 
     def begin(self, slot: ThreadSlot, work: Work) -> bool:
-        """A thread begins a task; whether it is still wanted. From now on, to `end`, it may be interrupted."""
+        """A thread begins a task, which may be interrupted until `end`; returns False if it is not wanted any more."""
         with self._lock:
             if work.number in self._revoked:
                 return False
@@ -149,7 +149,7 @@ class ThreadDeadlineGuard:
         return True
 
     def end(self, slot: ThreadSlot) -> None:
-        """A thread's task has ended: no interruption comes after this, and one that is on its way comes in here."""
+        """A thread's task has ended: no interruption comes after this, and one that is on its way is raised in here."""
         with self._lock:
             slot.work, slot.due = None, math.inf
             self.marker.note_thread(slot.position, NO_TASK)
@@ -159,13 +159,13 @@ class ThreadDeadlineGuard:
                 pass
 
     def rest(self) -> None:
-        """A thread has nothing to do: what was set for its task is called off."""
+        """A thread has nothing to do: set the watchdog for the tasks that are left."""
         if self._watchdog_at is not None:
             with self._lock:
                 self._set_watchdog()
 
     def _set_watchdog(self) -> None:
-        """Have the process ended when the first deadline is overrun, or soon after; what is set already may do."""
+        """Set the watchdog to the first deadline and its grace, or a little later, unless it is set so already."""
         first = min((slot.due for slot in self._slots), default=math.inf) + self._grace_s
         slack_s = min(SLACK_S, self._grace_s / 4)
         if self._watchdog_at is not None and first <= self._watchdog_at <= first + slack_s:
@@ -176,7 +176,7 @@ class ThreadDeadlineGuard:
                 faulthandler.cancel_dump_traceback_later()
             return
         dump = self.marker.open_dump()
-        if dump is not None:  # without it nobody could tell a deadline from a crash: the manager kills what hangs
+        if dump is not None:  # without it a deadline would look like a crash: then the manager kills the worker
             self._watchdog_at = first + slack_s
             left_s = max(self._watchdog_at - time.monotonic(), 1e-3)
             faulthandler.dump_traceback_later(left_s, exit=True, file=dump)

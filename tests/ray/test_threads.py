@@ -207,7 +207,7 @@ def test_what_does_not_let_go_costs_its_process_and_is_charged_alone(what: str, 
     assert time.monotonic() - begun < 20  # in halves
     error = results[what].error
     assert error.reason == "timeout"
-    assert error.message == "it ran longer than its deadline, and did not let go: its worker was killed"
+    assert error.message == "it ran longer than its deadline, and did not end when interrupted: its worker was killed"
     assert line in error.traceback
     assert charged_tasks(tmp_path / "run") == [what]
     assert_mates_completed(results, tmp_path / "run", what)

@@ -116,7 +116,7 @@ def leading(stage: Stage, grace_s: float = 5.0) -> Iterator[Lead]:
 
 
 @pytest.fixture(autouse=True)
-def _marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
@@ -264,16 +264,16 @@ print("alive")
 
 
 @pytest.mark.parametrize(("how", "left"), [("ends", "alive\n"), ("hangs", "")])
-def test_the_watchdog_ends_a_process_only_for_who_hangs(how: str, left: str, tmp_path: Path) -> None:
-    """What hangs beyond its deadline and grace ends the process and is named by the mark; what has ended does not."""
+def test_the_watchdog_ends_a_process_only_for_a_task_that_hangs(how: str, left: str, tmp_path: Path) -> None:
+    """A task that hangs beyond deadline and grace ends the process, and the crash marker names it; others don't."""
     done = subprocess.run(
         [sys.executable, "-c", WATCHED, str(tmp_path), how], capture_output=True, text=True, timeout=60
     )
 
     assert done.stdout == left
     tempfile.tempdir = str(tmp_path)
-    remains = CrashMarker("watched").read_remains(grace_s=0.1)
+    crash_report = CrashMarker("watched").read_crash_report(grace_s=0.1)
     if how == "hangs":
-        assert remains.executing == (5, 6)
-        assert remains.overdue == (6,)
-        assert "time.sleep" in remains.dump or "<string>" in remains.dump
+        assert crash_report.executing == (5, 6)
+        assert crash_report.overdue == (6,)
+        assert "time.sleep" in crash_report.dump or "<string>" in crash_report.dump
