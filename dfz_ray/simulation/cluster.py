@@ -37,10 +37,10 @@ from dfz_ray.engine.retries import KindPolicy
 from dfz_ray.protocol.manager_side import Answer, ManagerSide
 from dfz_ray.simulation.worker import (
     ExecutedTask,
-    Execution,
-    Message,
     OneThreadWorker,
-    Run,
+    SentReport,
+    SimulatedAttempt,
+    SimulatedExecution,
     SimulatedTask,
     SimulatedWorker,
 )
@@ -80,7 +80,7 @@ class Simulated:
     """Tasks per state."""
     chunks: int
     leases: int
-    executions: list[Execution]
+    executions: list[SimulatedExecution]
     """The executions that came to an end, in the order of their ends; a task that was tried again has several."""
 
 
@@ -132,7 +132,7 @@ class Simulation:
         self.tasks: list[SimulatedTask] = []
         self.workers: dict[int, SimulatedWorker] = {}
         """Living workers by lease, including leases that Ray has not placed yet."""
-        self.executions: list[Execution] = []
+        self.executions: list[SimulatedExecution] = []
         self.most_busy = 0
         """The most tasks that were ever executed at one time; between those of a chunk a worker counts as busy."""
         self.pool_changes: list[tuple[float, NotePoolChanged]] = []
@@ -207,15 +207,15 @@ class Simulation:
         seconds: float = getattr(self.costs, f"{what}_s")
         return seconds * (1 + self.costs.jitter * (2 * self._draw.random() - 1)) if self.costs.jitter else seconds
 
-    def attempt(self, number: int) -> Run:
+    def attempt(self, number: int) -> SimulatedAttempt:
         """How an attempt at a task goes; a deadline ends it as the alarm in a worker does."""
         task = self.tasks[number]
         timeout_s = task.policy.timeout_s
         if timeout_s is not None and task.duration_s > timeout_s:
-            return Run(timeout_s, "timeout")
-        return Run(task.duration_s, task.reason)
+            return SimulatedAttempt(timeout_s, "timeout")
+        return SimulatedAttempt(task.duration_s, task.reason)
 
-    def deliver(self, message: Message) -> None:
+    def deliver(self, message: SentReport) -> None:
         """A report of a worker is there, and the manager has time for it."""
         order = self.manager.exchange(message.report)
         self.at(self.now + self.take_s("message"), lambda: message.worker.on_order(order))
@@ -304,7 +304,7 @@ class Simulation:
 
     # --- workers ------------------------------------------------------------------------------------------------------
 
-    def send(self, message: Message) -> None:
+    def send(self, message: SentReport) -> None:
         """A worker sends a report; the manager takes one after the other."""
 
         def arrive() -> None:

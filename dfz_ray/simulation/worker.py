@@ -27,7 +27,7 @@ class SimulatedTask(NamedTuple):
     """It fails for that reason; it completes where there is none."""
 
 
-class Run(NamedTuple):
+class SimulatedAttempt(NamedTuple):
     """How one attempt at a task goes."""
 
     duration_s: float
@@ -38,7 +38,7 @@ class Run(NamedTuple):
     """True if it takes its worker with it; the reason is that of the worker's death."""
 
 
-class Execution(NamedTuple):
+class SimulatedExecution(NamedTuple):
     """When a task was executed to its end."""
 
     number: int
@@ -56,7 +56,7 @@ class ExecutedTask(NamedTuple):
     """Why it failed, if it did."""
 
 
-class Message(NamedTuple):
+class SentReport(NamedTuple):
     """A report on its way to the manager."""
 
     worker: SimulatedWorker
@@ -68,7 +68,7 @@ class _RunningTask(NamedTuple):
 
     held: ChunkInHand
     began_s: float
-    run: Run
+    attempt: SimulatedAttempt
 
 
 class SimulatedWorker:
@@ -128,7 +128,7 @@ class SimulatedWorker:
             return
         for number in numbers:
             running = self._running.get(number)
-            if running is not None and running.run.duration_s < math.inf:
+            if running is not None and running.attempt.duration_s < math.inf:
                 self._cluster.note_spent(self._cluster.now - running.began_s)
                 self._stop(number, None)
         self._go_on()
@@ -151,7 +151,7 @@ class SimulatedWorker:
         if side.is_over:
             cluster.end(self)
         elif (report := side.find_report(cluster.now)) is not None:
-            cluster.send(Message(self, report))
+            cluster.send(SentReport(self, report))
         elif side.asks_at != self._wakes_at:
             self._wakes_at = side.asks_at
             cluster.at(self._wakes_at, self._go_on)
@@ -159,21 +159,21 @@ class SimulatedWorker:
     def _execute(self, held: ChunkInHand, number: int) -> None:
         cluster = self._cluster
         cluster.note_busy(self.lease, len(self._running) + 1)
-        run = cluster.attempt(number)
-        running = self._running[number] = _RunningTask(held, cluster.now, run)
-        cluster.at(cluster.now + run.duration_s, lambda: self._end(number, running))
+        attempt = cluster.attempt(number)
+        running = self._running[number] = _RunningTask(held, cluster.now, attempt)
+        cluster.at(cluster.now + attempt.duration_s, lambda: self._end(number, running))
 
     def _end(self, number: int, running: _RunningTask) -> None:
         if not self.lives or self._running.get(number) is not running:
             return
-        cluster, run = self._cluster, running.run
-        if run.kills:
-            is_late = run.reason == "timeout"  # then it is known whose deadline it was
-            cluster.lose(self.lease, run.reason, self.find_overdue() if is_late else ())
+        cluster, attempt = self._cluster, running.attempt
+        if attempt.kills:
+            is_late = attempt.reason == "timeout"  # then it is known whose deadline it was
+            cluster.lose(self.lease, attempt.reason, self.find_overdue() if is_late else ())
             return
-        cluster.note_spent(run.duration_s)
-        cluster.executions.append(Execution(number, self.lease, running.began_s, cluster.now))
-        self._stop(number, ExecutedTask(number, run.duration_s, run.reason))
+        cluster.note_spent(attempt.duration_s)
+        cluster.executions.append(SimulatedExecution(number, self.lease, running.began_s, cluster.now))
+        self._stop(number, ExecutedTask(number, attempt.duration_s, attempt.reason))
         self._go_on()
 
     def _stop(self, number: int, executed: ExecutedTask | None) -> None:

@@ -30,9 +30,9 @@ from dfz_ray.engine.messages import (
 )
 from dfz_ray.protocol.manager_side import ManagerSide
 from dfz_ray.protocol.reports import Report
-from dfz_ray.simulation import Costs, Run, Simulation
+from dfz_ray.simulation import Costs, SimulatedAttempt, Simulation
 from dfz_ray.simulation.cluster import Commit
-from dfz_ray.simulation.worker import ExecutedTask, Message, SimulatedWorker
+from dfz_ray.simulation.worker import ExecutedTask, SentReport, SimulatedWorker
 from dfz_ray.specs.states import State
 from support.witness import Witness
 
@@ -165,7 +165,7 @@ class FaultyCluster(Simulation):
             return math.inf
         return self._scale_s * self.dice.random() * (3 if what == "loss" else 1)
 
-    def attempt(self, number: int) -> Run:
+    def attempt(self, number: int) -> SimulatedAttempt:
         task, fate = self.tasks[number], self.fates[number]
         self.attempts[number] += 1
         slow = self.dice.choice([1.0, 1.0, 1.0, 3.0])
@@ -175,21 +175,21 @@ class FaultyCluster(Simulation):
         duration_s = min(task.duration_s * slow, 0.9 * timeout_s)
         fails = fate.sort != "flaky" or self.attempts[number] <= fate.failures
         runs = {
-            "crashes": Run(duration_s, fate.reason, kills=True),
-            "hangs": Run(timeout_s, "timeout"),
-            "clings": Run(timeout_s + self.options.grace_s / 2, "timeout", kills=True),
-            "sticks": Run(math.inf),
+            "crashes": SimulatedAttempt(duration_s, fate.reason, kills=True),
+            "hangs": SimulatedAttempt(timeout_s, "timeout"),
+            "clings": SimulatedAttempt(timeout_s + self.options.grace_s / 2, "timeout", kills=True),
+            "sticks": SimulatedAttempt(math.inf),
         }
-        return runs.get(fate.sort, Run(duration_s, fate.reason if fails else ""))
+        return runs.get(fate.sort, SimulatedAttempt(duration_s, fate.reason if fails else ""))
 
-    def send(self, message: Message) -> None:
+    def send(self, message: SentReport) -> None:
         if self.dice.random() < self._late:
             self.faulty_reports["late"] += 1
             self.at(self.now + self.dice.random() * 0.3, lambda: super(FaultyCluster, self).send(message))
         else:
             super().send(message)
 
-    def deliver(self, message: Message) -> None:
+    def deliver(self, message: SentReport) -> None:
         if not message.worker.lives and self.dice.random() >= self._heard:
             self.faulty_reports["lost"] += 1
             return

@@ -1,7 +1,7 @@
 """Whole runs in virtual time with faults of every sort, drawn from a seed, checked after every event.
 
-`run_seed(seed)` is one of them; `python tests/support/simulated_faults.py SEED` runs it again alone, with `wide` behind
-it where its leases run several tasks at once.
+`run_seed(seed)` is one of them. `PYTHONPATH=tests python -m support.simulated_faults SEED` runs it again alone; add
+`wide` if its leases run several tasks at once.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def run_seed(seed: int, is_wide: bool = False) -> SeedResult:
         cluster.run(limit=STEPS_LIMIT)
         check_truth(cluster)
     except Exception as error:
-        command = f"python tests/support/simulated_faults.py {seed}{' wide' * is_wide}"
+        command = f"PYTHONPATH=tests python -m support.simulated_faults {seed}{' wide' * is_wide}"
         again = f"seed {seed} failed at {cluster.now:.6f} s; again: {command}"
         raise AssertionError(f"{again}\n{type(error).__name__}: {error}") from error
     cluster.kills.update(kill.why for kill in cluster.witness.kills)

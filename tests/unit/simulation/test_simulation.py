@@ -185,6 +185,6 @@ def test_a_seed_that_fails_says_how_to_run_it_again(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("dfz_ray.engine.lease_table.LeaseTable.hand_back", lambda self, numbers, begun, now: None)
 
     with pytest.raises(
-        AssertionError, match=r"seed (\d+) failed at .*again: python tests/support/simulated_faults.py \1\n"
+        AssertionError, match=r"seed (\d+) failed at .*again: PYTHONPATH=tests python -m support.simulated_faults \1\n"
     ):
         deque(map(run_seed, range(100)), maxlen=0)
