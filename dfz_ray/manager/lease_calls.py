@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -27,6 +28,20 @@ WHY_KILLED = {
 OnOver = Callable[[LeaseEnded | LeaseLost], None]
 
 
+@dataclass(slots=True)
+class _LeaseCall:
+    """One call that has not returned."""
+
+    reference: ray.ObjectRef[Any]
+    watcher: asyncio.Task[None]
+    place: Place | None = None
+    """Where it runs, once it has reported that."""
+    killed: str = ""
+    """Why it is being killed."""
+    interrupt: asyncio.Task[None] | None = None
+    """The last command to its worker that asks it to end tasks."""
+
+
 class LeaseCalls:
     """The calls of leases that have not returned.
 
@@ -40,95 +55,88 @@ class LeaseCalls:
         self._grace_s = grace_s
         self._on_over = on_over
         self._on_failure = on_failure
-        self._calls: dict[int, ray.ObjectRef[Any]] = {}
-        self._places: dict[int, Place] = {}
-        self._killed: dict[int, str] = {}
-        self._watchers: dict[int, asyncio.Task[None]] = {}
+        self._calls: dict[int, _LeaseCall] = {}
+        """By lease."""
         self._commands: set[asyncio.Task[None]] = set()
-        self._interrupts: dict[int, asyncio.Task[None]] = {}
-        """The last command to a lease's worker that asks it to end tasks."""
+        """Commands to workers that are on their way."""
         self.tracebacks: dict[int, str] = {}
         """By task that took its worker with it: where it hung."""
 
-    def watch(self, lease: int, call: Any) -> None:
+    def watch(self, lease: int, reference: Any) -> None:
         """Watch the call of a lease."""
-        self._calls[lease] = call
-        self._watchers[lease] = asyncio.create_task(self._watch(lease, call))
+        self._calls[lease] = _LeaseCall(reference, asyncio.create_task(self._watch(lease, reference)))
 
     def place(self, lease: int, place: Place) -> bool:
         """Note where a lease runs; returns False if that is known, or the lease has ended."""
-        if lease in self._places or lease not in self._calls:
+        call = self._calls.get(lease)
+        if call is None or call.place is not None:
             return False
-        self._places[lease] = place
+        call.place = place
         return True
 
     def host_of(self, lease: int) -> str | None:
         """The host name of the node that a lease runs on, if it is known."""
-        place = self._places.get(lease)
-        return place.host if place else None
+        call = self._calls.get(lease)
+        return call.place.host if call is not None and call.place is not None else None
 
     def interrupt(self, command: InterruptLease) -> None:
         """Ask a worker to end tasks."""
-        place = self._places.get(command.lease)
-        if place is not None:
-            self._interrupts[command.lease] = self._command(worker_control.interrupt(place, command.numbers))
+        call = self._calls.get(command.lease)
+        if call is not None and call.place is not None:
+            call.interrupt = self._command(worker_control.interrupt(call.place, command.numbers))
 
     def kill(self, command: KillLease) -> None:
         """Kill a lease's worker."""
-        if command.lease in self._calls:
-            self._killed[command.lease] = command.why
-            asked = self._interrupts.get(command.lease) if command.why == "cancelled" else None
-            self._command(self._kill(command.lease) if asked is None else self._kill_after(asked, command.lease))
+        call = self._calls.get(command.lease)
+        if call is not None:
+            call.killed = command.why
+            self._command(self._kill(command.lease, call.interrupt if command.why == "cancelled" else None))
 
     async def end_placed(self, grace_s: float, kill_s: float) -> None:
         """Wait for the leases that run to end; kill those that take longer than a grace."""
         await self._wait_for_placed(grace_s)
-        for lease in list(self._places):
-            self._command(self._kill(lease))
+        for lease, call in self._calls.items():
+            if call.place is not None:
+                self._command(self._kill(lease))
         await self._wait_for_placed(kill_s)
 
     async def _wait_for_placed(self, timeout_s: float) -> None:
-        watchers = [self._watchers[lease] for lease in self._places if lease in self._watchers]
+        watchers = [call.watcher for call in self._calls.values() if call.place is not None]
         if watchers:
             await asyncio.wait(watchers, timeout=timeout_s)
 
-    async def _kill_after(self, asked: asyncio.Task[None], lease: int) -> None:
-        """Kill a worker that was asked to end tasks, a grace after the command has reached it, which may take long."""
-        if not asked.done():
-            await asyncio.wait([asked])
+    async def _kill(self, lease: int, interrupt: asyncio.Task[None] | None = None) -> None:
+        """Kill a worker; one that was asked to end tasks a grace after that has reached it, which may take long."""
+        if interrupt is not None and not interrupt.done():
+            await asyncio.wait([interrupt])
             await asyncio.sleep(self._grace_s)
-        await self._kill(lease)
-
-    async def _kill(self, lease: int) -> None:
-        call, place = self._calls.get(lease), self._places.get(lease)
+        call = self._calls.get(lease)
         if call is None:
             return
         # Always by force: after a soft cancellation Ray would ignore a forced one.
-        ray.cancel(call, force=True)
+        ray.cancel(call.reference, force=True)
         await asyncio.sleep(KILL_AGAIN_S)
-        if lease in self._calls and place is not None:
-            await worker_control.kill(place)
+        if lease in self._calls and call.place is not None:
+            await worker_control.kill(call.place)
 
-    async def _watch(self, lease: int, call: Any) -> None:
+    async def _watch(self, lease: int, reference: Any) -> None:
         """Wait for the end of a lease's call, and report how it ended."""
         over: LeaseEnded | LeaseLost = LeaseEnded(lease)
         try:
-            await call
+            await reference
         except RayTaskError as error:
             self._on_failure(InfrastructureLost(f"a lease failed, which is a defect of dfz_ray: {error}"))
         except RayError as error:
             over = await self._find_loss(lease, error)
         except Exception as error:
             self._on_failure(error)
-        tables: tuple[dict[int, Any], ...]
-        tables = (self._calls, self._watchers, self._places, self._killed, self._interrupts)
-        for table in tables:
-            table.pop(lease, None)
+        del self._calls[lease]
         self._on_over(over)
 
     async def _find_loss(self, lease: int, error: RayError) -> LeaseLost:
         """Find which tasks a dead worker was executing, and why it died."""
-        place, reason, message = self._places.get(lease), reason_of(error), describe_loss(error)
+        call, reason, message = self._calls[lease], reason_of(error), describe_loss(error)
+        place = call.place
         if place is None:
             return LeaseLost(lease, message, reason)
         if reason == "node_lost" or not is_alive(place.node_id):
@@ -136,7 +144,7 @@ class LeaseCalls:
         crash_report = await worker_control.read_crash_report(place, self._grace_s)
         if crash_report is None:  # Ray may not know yet that the node is dead: no task is to pay for that
             return LeaseLost(lease, "the node that ran the task can't be reached", "node_lost")
-        executing, killed = crash_report.executing, self._killed.get(lease)
+        executing, killed = crash_report.executing, call.killed
         if executing and (crash_report.dump or (killed == "timeout" and len(executing) > 1)):
             executing = crash_report.overdue
             reason = "timeout" if executing else reason
