@@ -43,8 +43,8 @@ PARTS = {
     "journal: writing": ("writer.py", "commit_sums.py", "group_commit.py"),
     "journal: rows": ("run_journal.py",),
     "engine": ("/engine/",),
-    "columns and messages": ("columns.py", "worker.py", "msgpack"),
-    "run": ("active_run.py", "task_manager.py", "bulletin.py", "lease_calls.py", "node_watch.py"),
+    "columns and messages": ("/protocol/", "msgpack"),
+    "run": ("/manager/",),
     "event loop": ("asyncio", "selectors.py", "concurrent/futures", "threading.py"),
     "Ray": ("/ray/",),
 }

@@ -189,3 +189,22 @@ class IllegalTransition(DfzError):
 
     def __str__(self) -> str:
         return f"task {self.task} is {self.state}: {self.transition!r} can't happen to it; history: {self.history!r}"
+
+
+class IllegalMessage(DfzError):
+    """A message that is not in the lease protocol's table for the lease's state: a defect of dfz_ray, not of its user.
+
+    Args:
+        lease: number of the lease.
+        state: the state that it is in, and stays in.
+        message: the message.
+    """
+
+    def __init__(self, lease: int, state: str, message: str) -> None:
+        super().__init__(lease, state, message)
+        self.lease = lease
+        self.state = state
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"lease {self.lease} is {self.state}: no message {self.message!r} may come now"

@@ -67,6 +67,20 @@ MUTATIONS = (
         "tests/unit/engine/test_engine_faults.py tests/unit/simulation/test_simulation.py",
     ),
     Mutation(
+        "a report sent twice is counted twice",
+        "dfz_ray/protocol/manager_side.py",
+        "if report.number <= lease.number:",
+        "if report.number < 0:",
+        "tests/unit/simulation",
+    ),
+    Mutation(
+        "an End is ignored",
+        "dfz_ray/protocol/lease_protocol.py",
+        "(LeaseState.REPORTED, Message.END): LeaseState.ENDING,",
+        "(LeaseState.REPORTED, Message.END): LeaseState.WORKING,",
+        "tests/unit/simulation",
+    ),
+    Mutation(
         "a second outcome replaces the first",
         "dfz_ray/journal/schema.sql",
         "INSERT INTO outcomes VALUES",

@@ -1,1 +1,1 @@
-"""What runs in the manager actor: one object for each run at work."""
+"""The manager actor, with one object for each run at work."""

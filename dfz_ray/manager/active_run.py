@@ -1,4 +1,4 @@
-"""One run at work: it tells the engine what happens, and does what the engine asks for."""
+"""One run at work: it lets the engine handle what happens, and does what the engine asks for."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from typing import Any
 
 from dfz_ray.engine.engine import Engine
 from dfz_ray.engine.messages import (
-    AnswerEnd,
-    AnswerWait,
     CancelAsked,
-    ChunkBegan,
     ChunkEnded,
     CommitCancellations,
     CommitEnds,
@@ -37,41 +34,38 @@ from dfz_ray.engine.messages import (
     StopAsked,
     TasksSubmitted,
     TimePassed,
-    WorkAsked,
 )
 from dfz_ray.errors import DfzError, InfrastructureLost, RunFolderRefused
 from dfz_ray.journal.commit_sums import Row
 from dfz_ray.journal.recovery import OpenedJournal
 from dfz_ray.manager.event_buffer import EventBuffer
 from dfz_ray.manager.group_commit import GroupCommit, Pending
+from dfz_ray.manager.lanes import Lanes
 from dfz_ray.manager.lease_calls import LeaseCalls
 from dfz_ray.manager.node_watch import NodeWatch
-from dfz_ray.manager.nodes import remote_options
 from dfz_ray.manager.pool_reporter import PoolReporter
 from dfz_ray.manager.run_journal import RunJournal
 from dfz_ray.manager.status_publisher import Reading, StatusPublisher
-from dfz_ray.protocol.columns import NO_WORK, unpack, unpack_works
-from dfz_ray.protocol.orders import END, NOTED, Order, pack_works
-from dfz_ray.protocol.reports import Ended, Report
+from dfz_ray.manager.task_inputs import TaskInputs
+from dfz_ray.protocol.columns import unpack, unpack_works
+from dfz_ray.protocol.manager_side import Answer, ManagerSide
+from dfz_ray.protocol.orders import Order
+from dfz_ray.protocol.reports import Ended, PackedExecutions, Report, describe_end, unpack_executions
 from dfz_ray.protocol.submission import (
     OpenedRun,
     RunOptions,
     ShippedDomain,
     Submission,
     SubmittedKind,
-    kind_policy,
 )
 from dfz_ray.protocol.task_events import TaskEvents
-from dfz_ray.specs.policy import Policy
-from dfz_ray.specs.resources import Resources
-from dfz_ray.worker.lease import make_lease_function
 
 logger = logging.getLogger("dfz_ray")
 
 KILL_S = 5.0
-"""How long workers that are killed may take to be gone."""
+"""Seconds that workers may take to be gone when they are killed."""
 MEASURED_CHUNKS = 20
-"""Over so many chunks the manager's own time per chunk is averaged before the engine is told."""
+"""The number of chunks over which the manager's own time per chunk is averaged for the engine."""
 
 
 class ActiveRun:
@@ -90,50 +84,33 @@ class ActiveRun:
         self, run_id: str, folder: Path, journal: OpenedJournal, options: RunOptions, manager: Any, meta: dict[str, str]
     ) -> None:
         self._id = run_id
-        self._manager = manager
-        self._grace_s = options.engine.grace_s
         self._lock, self._writer, self._recovered = journal
         self._engine = Engine(replace(options.engine, first_chunk=self._recovered.next_chunk))
-        self._lanes: dict[tuple[str, str], int] = {}
-        """Domain and resources (JSON): number."""
-        self._shapes: list[Resources] = []
-        self._domain_of: list[str] = []
-        self._functions: dict[str, Any] = {}
-        self._exclusive: set[str] = set()
-        """Domains of which each task needs a process of its own."""
-        self._width = options.engine.width
-        self._timeouts: list[float | None] = []
-        """By kind."""
+        self._lanes = Lanes(run_id, manager, options.engine.grace_s, options.engine.width)
+        self._inputs = TaskInputs()
         self._files: dict[str, bytes] = dict(self._recovered.files)
-        self._works: list[tuple[int, bytes]] = []
-        """By task: seed and parameters; NO_WORK once it is final."""
-        self._deadlines: dict[int, float] = {}
-        """Of the tasks that have one."""
-        self._orders: dict[int, Order] = {}
         self._ended: dict[int, Ended] = {}
         """The chunks that have just ended."""
         self._scope = ""
-        """Of the cancellation that is being handled."""
+        """The scope of the cancellation that is being handled."""
         commits = GroupCommit(self._writer, self._on_committed, self._fail)
         self._journal = RunJournal(self._writer, commits, self._recovered.next_cancel, self._recovered.next_pool_change)
         self._pool = PoolReporter(options, self._journal, self._handle)
-        self._leases = LeaseCalls(self._grace_s, self._on_lease_over, self._fail)
+        self._protocol = ManagerSide(self._handle, self._read_end, lambda given: self._inputs.pack(given.chunk.numbers))
+        self._leases = LeaseCalls(options.engine.grace_s, self._on_lease_over, self._fail)
         self._nodes = NodeWatch(
-            self._shapes, self._handle, self._pool.on_held, self._engine.find_needs, options.node_wait_s
+            self._lanes.shapes, self._handle, self._pool.on_held, self._engine.find_needs, options.node_wait_s
         )
-        self._desk = EventBuffer(options.tells)
-        self._bulletin = StatusPublisher(folder, meta, self._writer.epoch, self._read, self.cancel)
+        self._buffer = EventBuffer(options.has_listener)
+        self._publisher = StatusPublisher(folder, meta, self._writer.epoch, self._read, self.cancel)
         self._done = asyncio.Event()
-        """No task is open, or the run can't go on."""
+        """Set while no task is open, or the run can't go on."""
         self._done.set()
         self._failure: BaseException | None = None
         self._spent_s, self._spent_chunks = 0.0, 0
         self._timer: asyncio.TimerHandle | None = None
         self._executors: dict[type, Callable[[Any], None]] = {
             StartLease: self._start_lease,
-            GiveChunk: self._give_chunk,
-            AnswerWait: self._answer_wait,
-            AnswerEnd: self._answer_end,
             CommitEnds: self._commit_ends,
             CommitLosses: self._commit_losses,
             NoteAttemptsLost: self._journal.add_lost_attempts,
@@ -143,18 +120,18 @@ class ActiveRun:
             KillLease: self._leases.kill,
         }
 
-    # --- what the driver asks ---------------------------------------------------------------------------------------
+    # --- calls of the driver ---------------------------------------------------------------------------------------
 
     def describe(self) -> OpenedRun:
-        """What is known of the run so far."""
+        """The kinds, batches and tasks that are known so far."""
         kinds = [SubmittedKind(*kind) for kind in self._recovered.kinds]
         return OpenedRun(kinds, self._recovered.batches, len(self._recovered.kind_of))
 
     def go_on(self, domains: Sequence[ShippedDomain]) -> None:
-        """Let the tasks wait that the journal has no outcome of.
+        """Queue the tasks of which the journal has no outcome.
 
         Args:
-            domains: those that its tasks are of; what a journal holds is never unpickled.
+            domains: those that its tasks are of; nothing from a journal is ever unpickled.
 
         Raises:
             RunFolderRefused: one of them has changed what its digests are made of.
@@ -167,10 +144,10 @@ class ActiveRun:
                     f"domain {domain.name!r} calls {domain.volatile} volatile, and called {before} so when the run was "
                     "begun: results could not be compared; undo that, or begin a new run"
                 )
-        self._load_domains(domains)
+        self._lanes.load_domains(domains)
         kinds = self._add_kinds(self.describe().kinds)
-        self._works = recovered.works
-        self._note_deadlines(0, recovered.kind_of)
+        self._inputs.add(kinds, recovered.works, recovered.kind_of)
+        recovered.works.clear()  # so that the inputs of tasks that are final are not kept
         charged, lost = recovered.charged, recovered.free_losses
         self._handle(TasksSubmitted(kinds, recovered.kind_of, recovered.settled, charged, lost))
         self._note_done()
@@ -178,43 +155,22 @@ class ActiveRun:
     async def submit(self, submission: Submission) -> None:
         """Take in new tasks; returns when they are on disk."""
         self._raise_failure()
-        first, kind_of = len(self._works), unpack(submission.tasks.kinds)
-        self._works.extend(unpack_works(submission.tasks.works))
+        first, kind_of = len(self._inputs), unpack(submission.tasks.kinds)
         self._files.update(submission.files)
-        self._load_domains(submission.domains)
+        self._lanes.load_domains(submission.domains)
         kinds = self._add_kinds(submission.kinds)
+        self._inputs.add(kinds, unpack_works(submission.tasks.works), kind_of)
         self._journal.add_submission(submission, first)
-        self._note_deadlines(first, kind_of)
-        # They may be handed out at once: what comes of them is committed after them, so all results are of known tasks.
+        # They may be handed out at once: their ends are committed after them, so all results are of known tasks.
         self._handle(TasksSubmitted(kinds, kind_of))
         self._note_done()
         await self._journal.commits.wait()
 
-    def _note_deadlines(self, first: int, kind_of: Sequence[int]) -> None:
-        if any(timeout_s is not None for timeout_s in self._timeouts):
-            timeouts = enumerate((self._timeouts[kind] for kind in kind_of), first)
-            self._deadlines.update((number, timeout_s) for number, timeout_s in timeouts if timeout_s is not None)
-
-    def _load_domains(self, domains: Sequence[ShippedDomain]) -> None:
-        for domain in domains:
-            self._functions[domain.name] = make_lease_function(domain.name, domain.pickled)
-            if domain.exclusive:
-                self._exclusive.add(domain.name)
-
     def _add_kinds(self, kinds: Sequence[SubmittedKind]) -> list[KindEntry]:
-        """Make kinds known, and the lanes that are new with them; returns them as the engine takes them."""
-        entries = []
-        before = len(self._shapes)
-        for kind in kinds:
-            lane = self._lanes.setdefault(kind.lane, len(self._lanes))
-            if lane == len(self._shapes):
-                self._shapes.append(Resources.model_validate_json(kind.resources))
-                self._domain_of.append(kind.domain)
-            policy = kind_policy(Policy.model_validate_json(kind.policy))
-            self._timeouts.append(policy.timeout_s)
-            entries.append(KindEntry(kind.name, lane, policy, kind.domain in self._exclusive))
-        if len(self._shapes) > before:
-            self._nodes.size(range(before, len(self._shapes)))
+        before = len(self._lanes.shapes)
+        entries = self._lanes.add_kinds(kinds)
+        if len(self._lanes.shapes) > before:
+            self._nodes.size(range(before, len(self._lanes.shapes)))
         return entries
 
     async def progress(self, timeout_s: float) -> list[int]:
@@ -230,14 +186,14 @@ class ActiveRun:
         return list(self._engine.tasks.counts)
 
     async def news(self, timeout_s: float) -> TaskEvents:
-        """What has happened since the last time: as soon as there is something, or after a while.
+        """All task events since the last call: as soon as there are any, or after a while.
 
         Raises:
             DfzError: the run can't go on.
         """
-        told = await self._desk.tell(self._engine.tasks.counts, self._done, timeout_s)
+        events = await self._buffer.take(self._engine.tasks.counts, self._done, timeout_s)
         self._raise_failure()
-        return told
+        return events
 
     async def cancel(self, numbers: set[int] | None, scope: str) -> None:
         """Cancel what is open of these tasks, or of all; returns when that is on disk."""
@@ -247,22 +203,22 @@ class ActiveRun:
         await self._journal.commits.wait()
 
     async def close(self, grace_s: float) -> None:
-        """Stop handing out work, let what runs end for a while, commit what ended, and close the journal."""
+        """Stop handing out work, wait a while for running tasks to end, commit all ends, and close the journal."""
         self._handle(StopAsked())
-        # Leases that Ray has not placed yet are left alone: when they come they find the run closed, and return. To
-        # cancel one could hit a worker in the middle of an import, which spoils the process for everyone after it.
+        # Leases that Ray has not placed yet are left alone: once placed they find the run closed, and return. To cancel
+        # one could hit a worker in the middle of an import, which spoils the process for every later lease.
         await self._leases.end_placed(grace_s, KILL_S)
         with contextlib.suppress(DfzError):
             await self._journal.commits.wait()
         self._nodes.close()
-        self._bulletin.close()
+        self._publisher.close()
         await self._journal.commits.close()
         self._lock.close()
 
-    # --- what workers report ----------------------------------------------------------------------------------------
+    # --- reports of workers ----------------------------------------------------------------------------------------
 
     def exchange(self, report: Report) -> Order:
-        """Take in what a lease reports, and answer what it does next.
+        """Take in a report of a lease, and answer it.
 
         Raises:
             DfzError: the run can't go on; the lease ends with it.
@@ -271,35 +227,33 @@ class ActiveRun:
         begun = time.thread_time()
         if report.place is not None and self._leases.place(report.lease, report.place):
             self._journal.add_lease(report.lease, report.place)
-        if report.ended is not None:
-            completions, failed = report.executions.completions, unpack(report.executions.failures)
-            self._ended[report.ended] = Ended(completions, failed)
-            numbers = completions.numbers() + [row[0] for row in failed]
-            durations_s = completions.durations_s() + [row[2] - row[1] for row in failed]
-            failures = {row[0]: row[4] for row in failed}
-            cpu_s = completions.cpu_s() + sum(row[3] for row in failed) if self._pool.is_auto else None
-            self._handle(ChunkEnded(report.lease, report.ended, numbers, durations_s, failures, cpu_s))
+        order = self._protocol.exchange(report)
         if report.began is not None:
-            self._handle(ChunkBegan(report.lease, report.began))
-            self._desk.on_began(report.began)
-        order = NOTED
-        if report.asks:
-            self._orders.pop(report.lease, None)
-            self._handle(WorkAsked(report.lease, report.busy))
-            order = self._orders.pop(report.lease)
+            self._buffer.on_began(report.began)
         self._measure_manager(time.thread_time() - begun, report.ended is not None)
         return order
 
+    def _read_end(self, lease: int, chunk: int, packed: PackedExecutions) -> ChunkEnded:
+        ended = self._ended[chunk] = unpack_executions(packed)
+        return describe_end(lease, chunk, ended, self._pool.is_auto)
+
     def get_file(self, sha256: str) -> bytes | None:
-        """The content of a file that parameters name."""
+        """The content of a file that parameters name; None if it is not known."""
         return self._files.get(sha256)
 
-    # --- what the engine asks for -----------------------------------------------------------------------------------
+    # --- commands of the engine -----------------------------------------------------------------------------------
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: Event) -> Answer | None:
+        """Let the engine handle an event, and do what it asks for; returns its answer to a lease that asks for work."""
+        answer: Answer | None = None
         try:
             for command in self._engine.handle(event, time.monotonic()):
-                self._executors[type(command)](command)
+                if isinstance(command, Answer):
+                    answer = command
+                else:
+                    self._executors[type(command)](command)
+            if isinstance(answer, GiveChunk):
+                self._note_given(answer)
         except Exception as error:
             self._fail(error)
             raise
@@ -308,6 +262,7 @@ class ActiveRun:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_at(due, self._on_time)  # its clock is time.monotonic()
+        return answer
 
     def _on_time(self) -> None:
         self._timer = None
@@ -315,26 +270,11 @@ class ActiveRun:
             self._handle(TimePassed())
 
     def _start_lease(self, command: StartLease) -> None:
-        domain, shape = self._domain_of[command.lane], self._shapes[command.lane]
-        name = domain if command.kind == domain else f"{domain}: {command.kind}"
-        function = self._functions[domain].options(name=name, **remote_options(shape))
-        width = 1 if domain in self._exclusive else self._width
-        call = function.remote(self._manager, self._id, command.lease, shape.threads, self._grace_s, width)
-        self._leases.watch(command.lease, call)
+        self._leases.watch(command.lease, self._lanes.call(command))
 
-    def _give_chunk(self, command: GiveChunk) -> None:
-        numbers = command.chunk.numbers
-        timeouts_s = [self._deadlines.get(number) for number in numbers] if self._deadlines else None
-        works = pack_works(numbers, [self._works[number] for number in numbers], timeouts_s)
+    def _note_given(self, command: GiveChunk) -> None:
         self._journal.add_chunk(command)
-        self._desk.on_given(command.chunk.id, numbers, self._leases.host_of(command.lease))
-        self._orders[command.lease] = Order(command.chunk.id, works, command.chunk.budget_s, threads=command.threads)
-
-    def _answer_wait(self, command: AnswerWait) -> None:
-        self._orders[command.lease] = Order(threads=command.threads)
-
-    def _answer_end(self, command: AnswerEnd) -> None:
-        self._orders[command.lease] = END
+        self._buffer.on_given(command.chunk.id, command.chunk.numbers, self._leases.host_of(command.lease))
 
     def _commit_ends(self, command: CommitEnds) -> None:
         self._journal.add_ends(command, self._ended.pop(command.chunk))
@@ -345,25 +285,23 @@ class ActiveRun:
     def _commit_cancellations(self, command: CommitCancellations) -> None:
         self._journal.add_cancellations(command, self._scope)
 
-    # --- what goes on beside ----------------------------------------------------------------------------------------
+    # --- everything else -------------------------------------------------------------------------------------------
 
     def _on_lease_over(self, event: LeaseEnded | LeaseLost) -> None:
+        self._protocol.close(event.lease)
         if self._failure is None:
             self._handle(event)
 
     def _on_committed(self, pending: Pending, written: Mapping[str, Sequence[Row]]) -> None:
         completed, failed, cancelled = pending.completed, pending.failed, pending.cancelled
-        self._desk.on_committed(written, pending.payloads)
+        self._buffer.on_committed(written, pending.payloads)
         if completed or failed or cancelled:
             self._handle(OutcomesCommitted(completed, failed, cancelled))
-            for number in itertools.chain(completed, failed, cancelled):
-                self._works[number] = NO_WORK
-                if self._deadlines:
-                    self._deadlines.pop(number, None)
+            self._inputs.forget(itertools.chain(completed, failed, cancelled))
             self._note_done()
 
     def _note_done(self) -> None:
-        """Whoever waits for the end is told when no task is open; a new one may come afterwards."""
+        """Notify those who wait for the end when no task is open; a new task may come afterwards."""
         if self._engine.tasks.open and self._failure is None:
             self._done.clear()
         else:
@@ -382,7 +320,7 @@ class ActiveRun:
             self._spent_s, self._spent_chunks = 0.0, 0
 
     def _fail(self, error: BaseException) -> None:
-        """Remember the first thing that makes it impossible to go on; whoever asks next is told."""
+        """Stop the run, and keep the first error: every later call raises it."""
         if self._failure is None:
             self._failure = error
             logger.error("run %s stops: %s", self._id, error)

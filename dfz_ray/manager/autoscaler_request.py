@@ -1,4 +1,4 @@
-"""What Ray's autoscaler is asked for: nodes for what waits, and for what the pool of slots would use."""
+"""Requests to Ray's autoscaler: nodes for tasks that wait, and for slots that would be used."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dfz_ray.manager.nodes import has_autoscaler, request_nodes, request_of
 from dfz_ray.specs.resources import Resources
 
 BUNDLES_LIMIT = 10_000
-"""More is never asked for at once."""
+"""No request asks for more bundles."""
 
 
 class Demand:
-    """Asks for nodes, and takes it back. A request says what the cluster is to hold in all, not what more.
+    """Asks for nodes, and withdraws what it asked for. A request names all that the cluster is to hold.
 
     Args:
         lanes: the shape of every lane, by number; it grows.
-        needs: tells how many leases of each lane could be used.
+        needs: returns how many leases of each lane could be used.
     """
 
     def __init__(self, lanes: Sequence[Resources], needs: Callable[[], Mapping[int, int]]) -> None:
@@ -24,11 +24,11 @@ class Demand:
         self._needs = needs
         self._requested: list[dict[str, float]] = []
 
-    def tell(self, missing: Sequence[int]) -> None:
-        """Ask for what is needed now, if it is another than before.
+    def update(self, missing: Sequence[int]) -> None:
+        """Ask for the nodes that are needed now, if these are others than before.
 
         Args:
-            missing: the lanes whose tasks wait for a node that holds one of them.
+            missing: the lanes for which no node is large enough yet.
         """
         counts = {**dict.fromkeys(missing, 1), **self._needs()}
         wanted = [
@@ -39,7 +39,7 @@ class Demand:
         ]
         self._ask(wanted[:BUNDLES_LIMIT])
 
-    def let_go(self) -> None:
+    def withdraw(self) -> None:
         """Ask for nothing more."""
         self._ask([])
 

@@ -1,4 +1,4 @@
-"""Gathers what happens to the tasks of a run until its driver asks."""
+"""Gathers the events of a run's tasks until its driver asks for them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from dfz_ray.protocol.task_events import FailedTask, TaskEvents
 from dfz_ray.specs.states import State
 
 GATHER_S = 0.02
-"""Events that come within this time of the last ones are reported together: each report costs the manager 1 ms."""
+"""Events that come within this time of the last report are reported together: each report costs the manager 1 ms."""
 
 
 class EventBuffer:
-    """Gathers what has happened until the driver asks for it; a run whose driver does not listen gathers nothing.
+    """Gathers task events until the driver asks for them; without a listener it gathers nothing.
 
     Args:
-        is_open: whether the driver listens.
+        has_listener: True if the driver listens to the events of single tasks.
     """
 
-    def __init__(self, is_open: bool) -> None:
-        self.is_open = is_open
+    def __init__(self, has_listener: bool) -> None:
+        self._has_listener = has_listener
         self._begun: list[int] = []
         self._completions: list[Completions] = []
         self._nodes: list[str | None] = []
@@ -31,27 +31,27 @@ class EventBuffer:
         self._cancelled: list[int] = []
         self._unsuccessful: list[int] = []
         self._given: dict[int, Sequence[int]] = {}
-        """Chunks that were handed out, and have not begun: their tasks."""
+        """The tasks of chunks that were handed out and have not begun."""
         self._node_of: dict[int, str | None] = {}
-        """By chunk."""
-        self._has_news = asyncio.Event()
-        self._told_at = 0.0
+        """By chunk: the host name of its node."""
+        self._has_events = asyncio.Event()
+        self._taken_at = 0.0
 
     def on_given(self, chunk: int, numbers: Sequence[int], node: str | None) -> None:
         """A chunk is handed out."""
-        if self.is_open:
+        if self._has_listener:
             self._given[chunk] = numbers
             self._node_of[chunk] = node
 
     def on_began(self, chunk: int) -> None:
         """A worker begins a chunk."""
-        if self.is_open:
+        if self._has_listener:
             self._begun.extend(self._given.pop(chunk, ()))
-            self._has_news.set()
+            self._has_events.set()
 
     def on_committed(self, written: Mapping[str, Sequence[Row]], payloads: Mapping[int, bytes]) -> None:
-        """These rows are on disk, by their tables; some of the failed tasks sent their exceptions along."""
-        if not self.is_open:
+        """These rows are on disk, by their tables; some failed tasks have sent their exceptions as payloads."""
+        if not self._has_listener:
             return
         for chunk, *columns in written["completions"]:
             self._completions.append(Completions(*columns))
@@ -63,40 +63,48 @@ class EventBuffer:
         self._unsuccessful.extend(number for number, *_ in written["attempts"])
         for number, state, _, reason, message, traceback in written["outcomes"]:
             if state == State.FAILED:
-                told = payloads.get(number), *ran.get(number, (None, None, None))
-                self._failures.append(FailedTask(number, reason, message, traceback, *told))
+                last = ran.get(number, (None, None, None))
+                self._failures.append(FailedTask(number, reason, message, traceback, payloads.get(number), *last))
             else:
                 self._cancelled.append(number)
         over = {row[0] for row in written["completions"]}.union(row[1] for row in written["attempts"])
         for chunk in over:
             self._node_of.pop(chunk, None)
             self._given.pop(chunk, None)
-        self._has_news.set()
+        self._has_events.set()
 
-    async def tell(self, counts: Sequence[int], done: asyncio.Event, timeout_s: float) -> TaskEvents:
-        """The news since the last time: as soon as there are any, or all tasks are final, or after a while.
+    async def take(self, counts: Sequence[int], done: asyncio.Event, timeout_s: float) -> TaskEvents:
+        """Take all events since the last time: as soon as there are any, or all tasks are final, or after a while.
 
         Args:
             counts: tasks per state; a list that is kept up to date.
             done: set while no task is open, or the run can't go on.
-            timeout_s: how long to wait for news.
+            timeout_s: seconds to wait for events.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
-        await _wait_for_one(timeout_s, self._has_news, done)
-        soonest = min(until, self._told_at + GATHER_S)
+        await _wait_for_one(timeout_s, self._has_events, done)
+        soonest = min(until, self._taken_at + GATHER_S)
         if (gap_s := soonest - loop.time()) > 0:
             await _wait_for_one(gap_s, done)
-        self._told_at = loop.time()
-        told = self._begun, self._completions, self._nodes, self._failures, self._cancelled, self._unsuccessful
+        self._taken_at = loop.time()
+        events = TaskEvents(
+            list(counts),
+            self._begun,
+            self._completions,
+            self._nodes,
+            self._failures,
+            self._cancelled,
+            self._unsuccessful,
+        )
         self._begun, self._completions, self._nodes = [], [], []
         self._failures, self._cancelled, self._unsuccessful = [], [], []
-        self._has_news.clear()
-        return TaskEvents(list(counts), *told)
+        self._has_events.clear()
+        return events
 
 
 async def _wait_for_one(timeout_s: float, *events: asyncio.Event) -> None:
-    """Wait until one of these is set, or the time is up."""
+    """Wait until one of these events is set, or the time is up."""
     if any(event.is_set() for event in events):
         return
     waiting = [asyncio.ensure_future(event.wait()) for event in events]

@@ -1,4 +1,4 @@
-"""Commits in groups: what comes together while one is on its way to the disk goes with the next."""
+"""Commits in groups: all that comes while one group is on its way to the disk goes with the next."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dfz_ray.journal.writer import Group, JournalWriter
 
 @dataclass(slots=True)
 class Pending:
-    """What is to be committed next, and who waits for it."""
+    """The group that is committed next, and those who wait for it."""
 
     rows: Group = field(default_factory=Group)
     completed: list[int] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
     payloads: dict[int, bytes] = field(default_factory=dict)
-    """Of failed tasks that sent their exceptions along; these are not written down."""
+    """Exceptions that failed tasks have sent; they are not written down."""
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
 
@@ -33,8 +33,8 @@ class GroupCommit:
 
     Args:
         writer: the journal.
-        on_committed: is told what is on disk: as it was pending, and its rows as they were written.
-        on_failure: is told why a group could not be committed; none is committed after it.
+        on_committed: is called with a group that is on disk: as it was pending, and its rows as they were written.
+        on_failure: is called with the error if a group could not be committed; none is committed after it.
     """
 
     def __init__(self, writer: JournalWriter, on_committed: Committed, on_failure: Callable[[Exception], None]) -> None:
@@ -47,7 +47,7 @@ class GroupCommit:
         self._loop = asyncio.create_task(self._commit_groups())
 
     def soon(self, delay_s: float = 0.0) -> None:
-        """What is pending is to be committed, at once or after a while."""
+        """Commit what is pending, at once or after a while."""
         if delay_s:
             asyncio.get_running_loop().call_later(delay_s, self._dirty.set)
         else:
@@ -67,8 +67,8 @@ class GroupCommit:
         await waiter
 
     def give_up(self, error: BaseException) -> None:
-        """Tell those who wait that there will be no further commit."""
-        _tell(self.pending.waiters, error)
+        """Notify those who wait that there will be no further commit."""
+        _notify(self.pending.waiters, error)
 
     async def close(self) -> None:
         """Commit no more, and close the journal."""
@@ -88,8 +88,8 @@ class GroupCommit:
                 written = await loop.run_in_executor(self._thread, self._writer.commit, pending.rows)
                 self._on_committed(pending, written)
             except Exception as error:
-                _tell(pending.waiters, error)
-                self.give_up(error)  # who came meanwhile waits for a group that no one will commit
+                _notify(pending.waiters, error)
+                self.give_up(error)  # those who came meanwhile wait for a group that will never be committed
                 self._on_failure(error)
                 return
             for waiter in pending.waiters:
@@ -97,7 +97,7 @@ class GroupCommit:
                     waiter.set_result(None)
 
 
-def _tell(waiters: list[asyncio.Future[None]], error: BaseException) -> None:
+def _notify(waiters: list[asyncio.Future[None]], error: BaseException) -> None:
     for waiter in waiters:
         if not waiter.done():
             waiter.set_exception(InfrastructureLost(f"the run can't go on: {error}"))

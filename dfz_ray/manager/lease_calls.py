@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -11,147 +12,154 @@ from ray.exceptions import RayError, RayTaskError
 
 from dfz_ray.engine.messages import InterruptLease, KillLease, LeaseEnded, LeaseLost
 from dfz_ray.errors import InfrastructureLost
-from dfz_ray.manager import worker_control as reach
+from dfz_ray.manager import worker_control
 from dfz_ray.manager.nodes import is_alive
 from dfz_ray.manager.ray_errors import describe_loss, reason_of
 from dfz_ray.protocol.reports import Place
 
 KILL_AGAIN_S = 1.0
-"""A worker that Ray could not end in so long, because it is stopped, say, is killed by a signal."""
+"""Seconds after which a worker is killed by a signal if Ray could not end it, because it is stopped, say."""
 WHY_KILLED = {
-    "timeout": "it ran longer than its deadline, and did not let go: its worker was killed",
+    "timeout": "it ran longer than its deadline, and did not end when interrupted: its worker was killed",
     "preempted": "a task of a higher priority took its slot",
-    "cancelled": "a task in its chunk was cancelled and did not let go: its worker was killed",
+    "cancelled": "a task in its chunk was cancelled and did not end when interrupted: its worker was killed",
 }
 
 OnOver = Callable[[LeaseEnded | LeaseLost], None]
 
 
+@dataclass(slots=True)
+class _LeaseCall:
+    """One call that has not returned."""
+
+    reference: ray.ObjectRef[Any]
+    watcher: asyncio.Task[None]
+    place: Place | None = None
+    """Where it runs, once it has reported that."""
+    killed: str = ""
+    """Why it is being killed."""
+    interrupt: asyncio.Task[None] | None = None
+    """The last command to its worker that asks it to end tasks."""
+
+
 class LeaseCalls:
-    """The calls that are out.
+    """The calls of leases that have not returned.
 
     Args:
-        grace_s: how long a worker that was reached may take to let go of what was cancelled.
-        on_over: is told how each lease ended.
-        on_failure: is told why the run can't go on.
+        grace_s: seconds that a worker has to end a cancelled task, from when the signal reached it.
+        on_over: is called with the end of each lease.
+        on_failure: is called with the error if the run can't go on.
     """
 
     def __init__(self, grace_s: float, on_over: OnOver, on_failure: Callable[[BaseException], None]) -> None:
         self._grace_s = grace_s
         self._on_over = on_over
         self._on_failure = on_failure
-        self._calls: dict[int, ray.ObjectRef[Any]] = {}
-        self._places: dict[int, Place] = {}
-        self._killed: dict[int, str] = {}
-        self._watchers: dict[int, asyncio.Task[None]] = {}
-        self._errands: set[asyncio.Task[None]] = set()
-        self._interrupts: dict[int, asyncio.Task[None]] = {}
-        """The last errand to a lease's worker that asks it to let go."""
+        self._calls: dict[int, _LeaseCall] = {}
+        """By lease."""
+        self._commands: set[asyncio.Task[None]] = set()
+        """Commands to workers that are on their way."""
         self.tracebacks: dict[int, str] = {}
-        """Of tasks that took their worker with them: where it hung."""
+        """By task that took its worker with it: where it hung."""
 
-    def watch(self, lease: int, call: Any) -> None:
-        """A lease was called."""
-        self._calls[lease] = call
-        self._watchers[lease] = asyncio.create_task(self._watch(lease, call))
+    def watch(self, lease: int, reference: Any) -> None:
+        """Watch the call of a lease."""
+        self._calls[lease] = _LeaseCall(reference, asyncio.create_task(self._watch(lease, reference)))
 
     def place(self, lease: int, place: Place) -> bool:
-        """A lease runs there; whether that is news."""
-        if lease in self._places or lease not in self._calls:
+        """Note where a lease runs; returns False if that is known, or the lease has ended."""
+        call = self._calls.get(lease)
+        if call is None or call.place is not None:
             return False
-        self._places[lease] = place
+        call.place = place
         return True
 
     def host_of(self, lease: int) -> str | None:
-        """The host name of the node that a lease runs on, where that is known."""
-        place = self._places.get(lease)
-        return place.host if place else None
+        """The host name of the node that a lease runs on, if it is known."""
+        call = self._calls.get(lease)
+        return call.place.host if call is not None and call.place is not None else None
 
     def interrupt(self, command: InterruptLease) -> None:
-        """Ask a worker to let go of tasks."""
-        place = self._places.get(command.lease)
-        if place is not None:
-            self._interrupts[command.lease] = self._errand(reach.interrupt(place, command.numbers))
+        """Ask a worker to end tasks."""
+        call = self._calls.get(command.lease)
+        if call is not None and call.place is not None:
+            call.interrupt = self._command(worker_control.interrupt(call.place, command.numbers))
 
     def kill(self, command: KillLease) -> None:
         """Kill a lease's worker."""
-        if command.lease in self._calls:
-            self._killed[command.lease] = command.why
-            asked = self._interrupts.get(command.lease) if command.why == "cancelled" else None
-            self._errand(self._kill(command.lease) if asked is None else self._kill_after(asked, command.lease))
+        call = self._calls.get(command.lease)
+        if call is not None:
+            call.killed = command.why
+            self._command(self._kill(command.lease, call.interrupt if command.why == "cancelled" else None))
 
     async def end_placed(self, grace_s: float, kill_s: float) -> None:
-        """Wait for the ends of the leases that run; those that take longer than a grace are killed."""
+        """Wait for the leases that run to end; kill those that take longer than a grace."""
         await self._wait_for_placed(grace_s)
-        for lease in list(self._places):
-            self._errand(self._kill(lease))
+        for lease, call in self._calls.items():
+            if call.place is not None:
+                self._command(self._kill(lease))
         await self._wait_for_placed(kill_s)
 
     async def _wait_for_placed(self, timeout_s: float) -> None:
-        watchers = [self._watchers[lease] for lease in self._places if lease in self._watchers]
+        watchers = [call.watcher for call in self._calls.values() if call.place is not None]
         if watchers:
             await asyncio.wait(watchers, timeout=timeout_s)
 
-    async def _kill_after(self, asked: asyncio.Task[None], lease: int) -> None:
-        """Kill a worker that does not let go; it may take long to be reached, and only then its grace begins."""
-        if not asked.done():
-            await asyncio.wait([asked])
+    async def _kill(self, lease: int, interrupt: asyncio.Task[None] | None = None) -> None:
+        """Kill a worker; one that was asked to end tasks a grace after that has reached it, which may take long."""
+        if interrupt is not None and not interrupt.done():
+            await asyncio.wait([interrupt])
             await asyncio.sleep(self._grace_s)
-        await self._kill(lease)
-
-    async def _kill(self, lease: int) -> None:
-        call, place = self._calls.get(lease), self._places.get(lease)
+        call = self._calls.get(lease)
         if call is None:
             return
         # Always by force: after a soft cancellation Ray would ignore a forced one.
-        ray.cancel(call, force=True)
+        ray.cancel(call.reference, force=True)
         await asyncio.sleep(KILL_AGAIN_S)
-        if lease in self._calls and place is not None:
-            await reach.kill(place)
+        if lease in self._calls and call.place is not None:
+            await worker_control.kill(call.place)
 
-    async def _watch(self, lease: int, call: Any) -> None:
-        """Wait for the end of a lease's call, and tell how it came."""
+    async def _watch(self, lease: int, reference: Any) -> None:
+        """Wait for the end of a lease's call, and report how it ended."""
         over: LeaseEnded | LeaseLost = LeaseEnded(lease)
         try:
-            await call
+            await reference
         except RayTaskError as error:
             self._on_failure(InfrastructureLost(f"a lease failed, which is a defect of dfz_ray: {error}"))
         except RayError as error:
             over = await self._find_loss(lease, error)
         except Exception as error:
             self._on_failure(error)
-        tables: tuple[dict[int, Any], ...]
-        tables = (self._calls, self._watchers, self._places, self._killed, self._interrupts)
-        for table in tables:
-            table.pop(lease, None)
+        del self._calls[lease]
         self._on_over(over)
 
     async def _find_loss(self, lease: int, error: RayError) -> LeaseLost:
-        """Which task a worker that died was executing, and why it died."""
-        place, reason, message = self._places.get(lease), reason_of(error), describe_loss(error)
+        """Find which tasks a dead worker was executing, and why it died."""
+        call, reason, message = self._calls[lease], reason_of(error), describe_loss(error)
+        place = call.place
         if place is None:
             return LeaseLost(lease, message, reason)
         if reason == "node_lost" or not is_alive(place.node_id):
             return LeaseLost(lease, "the node that ran the task was lost", "node_lost")
-        remains = await reach.read_remains(place, self._grace_s)
-        if remains is None:  # Ray may not know yet that the node is dead: no task is to pay for that
+        crash_report = await worker_control.read_crash_report(place, self._grace_s)
+        if crash_report is None:  # Ray may not know yet that the node is dead: no task is to pay for that
             return LeaseLost(lease, "the node that ran the task can't be reached", "node_lost")
-        executing, killed = remains.executing, self._killed.get(lease)
-        if executing and (remains.dump or (killed == "timeout" and len(executing) > 1)):
-            executing = remains.overdue
+        executing, killed = crash_report.executing, call.killed
+        if executing and (crash_report.dump or (killed == "timeout" and len(executing) > 1)):
+            executing = crash_report.overdue
             reason = "timeout" if executing else reason
-            self.tracebacks.update(dict.fromkeys(executing, remains.dump) if remains.dump else {})
+            self.tracebacks.update(dict.fromkeys(executing, crash_report.dump) if crash_report.dump else {})
         why = killed or ("timeout" if reason == "timeout" else "")
-        are_guilty = reason == "timeout" and remains.are_guilty
+        are_guilty = reason == "timeout" and crash_report.are_guilty
         return LeaseLost(lease, WHY_KILLED.get(why, message), reason, executing, are_guilty)
 
-    def _errand(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        errand = asyncio.create_task(coroutine)
-        self._errands.add(errand)
-        errand.add_done_callback(self._on_errand_done)
-        return errand
+    def _command(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        command = asyncio.create_task(coroutine)
+        self._commands.add(command)
+        command.add_done_callback(self._on_command_done)
+        return command
 
-    def _on_errand_done(self, errand: asyncio.Task[None]) -> None:
-        self._errands.discard(errand)
-        if not errand.cancelled() and errand.exception() is not None:
-            self._on_failure(errand.exception() or InfrastructureLost("a worker can't be reached"))
+    def _on_command_done(self, command: asyncio.Task[None]) -> None:
+        self._commands.discard(command)
+        if not command.cancelled() and command.exception() is not None:
+            self._on_failure(command.exception() or InfrastructureLost("a worker can't be reached"))

@@ -15,46 +15,46 @@ from dfz_ray.specs.resources import Resources
 logger = logging.getLogger("dfz_ray")
 
 LOOK_S = 5.0
-"""How often to look for nodes that came or went."""
+"""Seconds between two looks for nodes that came or went."""
 LOOK_WAITING_S = 1.0
-"""How often while tasks wait for a node."""
+"""Seconds between two looks while tasks wait for a node."""
 AUTOSCALER_WAIT_S = 600.0
-"""How long tasks wait for a node that the autoscaler may bring, where the settings do not say."""
+"""Seconds that tasks wait for a node that the autoscaler may bring, unless the settings say otherwise."""
 
 
 class NodeWatch:
-    """Looks at the nodes of the cluster, and tells the engine.
+    """Looks at the nodes of the cluster, and informs the engine.
 
     Args:
         lanes: the shape of every lane, by number; it grows.
-        tell: takes the event.
-        tell_held: takes how many tasks of the smallest shape all nodes hold.
-        needs: tells how many leases of each lane could be used, where nodes are to be asked for.
-        wait_s: how long tasks that no node can hold wait for one; None: as the autoscaler makes sensible.
+        handle: lets the engine handle an event.
+        on_held: is called with how many tasks of the smallest shape all nodes hold.
+        needs: returns how many leases of each lane could be used, if nodes are to be asked for.
+        wait_s: seconds that tasks wait for a node if no node can hold them; None: it depends on the autoscaler.
     """
 
     def __init__(
         self,
         lanes: Sequence[Resources],
-        tell: Callable[[LaneSized], None],
-        tell_held: Callable[[float], None],
+        handle: Callable[[LaneSized], object],
+        on_held: Callable[[float], None],
         needs: Callable[[], Mapping[int, int]],
         wait_s: float | None,
     ) -> None:
         self._lanes = lanes
-        self._tell = tell
-        self._tell_held = tell_held
+        self._handle = handle
+        self._on_held = on_held
         self._wait_s = wait_s
         self._holds: dict[int, float] = {}
         self._seen: set[int] = set()
         self._missing_since: dict[int, float] = {}
         self._demand = Demand(lanes, needs)
         self.notices: dict[int, str] = {}
-        """Of the lanes that wait for a node: what they wait for."""
+        """By lane: the node that its tasks wait for."""
         self._watcher = asyncio.create_task(self._watch())
 
     def size(self, numbers: Iterable[int]) -> None:
-        """Tell the engine how many leases of each of these lanes the cluster can run at once."""
+        """Inform the engine how many leases of each of these lanes the cluster can run at once."""
         nodes, now = live_nodes(), time.monotonic()
         for number in numbers:
             shape = self._lanes[number]
@@ -63,7 +63,7 @@ class NodeWatch:
                 self._seen.add(number)
                 self._missing_since.pop(number, None)
                 self.notices.pop(number, None)
-                self._tell(LaneSized(number, holds))
+                self._handle(LaneSized(number, holds))
                 continue
             since = self._missing_since.setdefault(number, now)
             why, wait_s = why_none(shape, nodes), self._wait()
@@ -74,15 +74,15 @@ class NodeWatch:
             if not waits:
                 self.notices.pop(number, None)
                 why += f"; waited {wait_s:g} s for one" if wait_s else ""
-            self._tell(LaneSized(number, 0, "" if waits else why))
-        self._tell_held(count_held(self._lanes, nodes))
-        self._demand.tell(sorted(self.notices))
+            self._handle(LaneSized(number, 0, "" if waits else why))
+        self._on_held(count_held(self._lanes, nodes))
+        self._demand.update(sorted(self.notices))
 
     def close(self) -> None:
-        """Look no more, and ask for no more nodes."""
+        """Stop looking, and withdraw all requests for nodes."""
         self._watcher.cancel()
         self.notices.clear()
-        self._demand.let_go()
+        self._demand.withdraw()
 
     def _wait(self) -> float:
         if self._wait_s is not None:

@@ -1,4 +1,4 @@
-"""What the nodes of the cluster can hold."""
+"""The nodes of the cluster, and how many tasks of a shape they hold."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from dfz_ray.specs.resources import Resources
 logger = logging.getLogger("dfz_ray")
 
 HEAD_S = 5.0
-"""A head that is silent for so long counts as lost. Ray itself would wait for a minute, and then end the process."""
+"""Seconds after which a silent head counts as lost. Ray itself would wait for a minute, and then end the process."""
 HEAD_AGAIN_S = 0.2
 MIN_CPUS = 0.25
-"""A shape that declares less than this, or nothing, counts as this much when slots are counted: each is a process."""
+"""CPUs that a shape counts as at least when slots are counted: each task is a process, whatever it declares."""
 
 
 def request_of(resources: Resources) -> dict[str, float]:
@@ -32,7 +32,7 @@ def request_of(resources: Resources) -> dict[str, float]:
 
 
 def live_nodes() -> list[dict[str, float]]:
-    """What each live node of the cluster has in all.
+    """The resources of each live node, free or not.
 
     Raises:
         InfrastructureLost: the cluster's head is gone.
@@ -59,7 +59,7 @@ def count_held(shapes: Iterable[Resources], nodes: Sequence[Mapping[str, float]]
 
 
 def why_none(resources: Resources, nodes: list[dict[str, float]]) -> str:
-    """Which of a request's amounts the nearest node lacks, for a shape that no node holds."""
+    """Why no node holds a shape: the amounts that the nearest node lacks."""
     request = request_of(resources)
     if not nodes:
         return f"needs {resources.describe()}, and the cluster has no live node"
@@ -89,12 +89,12 @@ def remote_options(resources: Resources) -> dict[str, Any]:
 
 
 def is_alive(node_id: str) -> bool:
-    """Whether a node of the cluster, by Ray's id, is alive; none is where the head is gone."""
+    """True if a node of the cluster, by Ray's id, is alive; no node is once the head is gone."""
     return _head_answers() and any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
 
 
 def _head_answers() -> bool:
-    """Whether the head can be reached, be it that it only restarts."""
+    """True if the head can be reached; it may be restarting, so it is tried for a while."""
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     end = time.monotonic() + HEAD_S
     while time.monotonic() < end:
@@ -106,16 +106,16 @@ def _head_answers() -> bool:
 
 
 def has_autoscaler() -> bool:
-    """Whether Ray's autoscaler may bring nodes to this cluster, as far as Ray lets one know."""
+    """True if Ray's autoscaler may bring nodes to this cluster, as far as Ray reveals it."""
     from ray._private.state import state
     from ray.experimental.internal_kv import _internal_kv_get
 
     try:
-        if state.get_max_resources_from_cluster_config():  # what the newer autoscaler, KubeRay's too, says of itself
+        if state.get_max_resources_from_cluster_config():  # set by the newer autoscaler, also KubeRay's
             return True
         report = json.loads(_internal_kv_get(b"__autoscaling_status") or b"{}").get("autoscaler_report") or {}
-    except Exception:  # these are not public: they may change, and the settings can say it too
-        logger.debug("it can't be seen whether there is an autoscaler", exc_info=True)
+    except Exception:  # these interfaces are not public: they may change, and the settings can say it, too
+        logger.debug("it is not known whether there is an autoscaler", exc_info=True)
         return False
     # Without an autoscaler the same report names each node's type after the node.
     types = (report.get("node_type_mapping") or {}).items()
@@ -123,7 +123,7 @@ def has_autoscaler() -> bool:
 
 
 def request_nodes(requests: list[dict[str, float]]) -> None:
-    """Let Ray's autoscaler bring nodes that hold these requests; none takes back what was asked before."""
+    """Ask Ray's autoscaler for nodes that hold these requests, in place of all that was asked before."""
     from ray.autoscaler.sdk import request_resources
 
     request_resources(bundles=requests)

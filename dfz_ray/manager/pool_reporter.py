@@ -1,4 +1,4 @@
-"""A run's slots where their number follows what pays: what is told to the engine, and what becomes of its changes."""
+"""The slots of a run whose number follows the throughput: their limits go to the engine, its changes to the journal."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from dfz_ray.protocol.submission import RunOptions
 
 
 class PoolReporter:
-    """Tells the engine what the cluster holds, and writes down every change.
+    """Informs the engine of what the cluster holds, and writes down every change.
 
     Args:
         options: of the run.
         journal: of the run.
-        tell: takes the event.
+        handle: lets the engine handle an event.
     """
 
-    def __init__(self, options: RunOptions, journal: RunJournal, tell: Callable[[PoolLimited], None]) -> None:
+    def __init__(self, options: RunOptions, journal: RunJournal, handle: Callable[[PoolLimited], object]) -> None:
         self.why = ""
-        """Why there are so many slots; empty where their number is fixed."""
+        """Why there are so many slots; empty if their number is fixed."""
         self.is_auto = options.engine.pool is not None
         self._limits = options.engine.pool
         self._most = options.most_slots
         self._width = options.engine.width
         self._journal = journal
-        self._tell = tell
-        self._told: PoolLimited | None = None
+        self._handle = handle
+        self._reported: PoolLimited | None = None
         if self._limits is not None:
             slots = max(self._limits.least, min(options.engine.slots, self._limits.most))
             self.note(NotePoolChanged(slots, f"begins with {slots}"))
 
     def note(self, command: NotePoolChanged) -> None:
-        """There is another number of slots."""
+        """The number of slots has changed."""
         self.why = command.reason
         self._journal.add_pool_change(command)
 
@@ -44,6 +44,6 @@ class PoolReporter:
         processes = max(1, int(held))
         most = processes * self._width if self._most is None else min(processes * self._width, self._most)
         limits = PoolLimited(self._limits.least, max(most, self._limits.least), processes)
-        if limits != self._told:
-            self._told = limits
-            self._tell(limits)
+        if limits != self._reported:
+            self._reported = limits
+            self._handle(limits)

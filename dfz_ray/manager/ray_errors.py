@@ -13,7 +13,7 @@ from ray.exceptions import (
 
 
 def reason_of(error: RayError) -> str:
-    """The reason of the loss of a worker."""
+    """Why a worker was lost, as one of the reasons that tasks fail for."""
     if isinstance(error, OutOfMemoryError):
         return "out_of_memory"
     if isinstance(error, (NodeDiedError, LocalRayletDiedError)):
@@ -31,5 +31,5 @@ def describe_loss(error: RayError) -> str:
         return "the node that ran the task was lost"
     if isinstance(error, TaskCancelledError):
         return "the worker was killed"
-    lines = str(error).strip().splitlines() or ["it says no more"]
+    lines = str(error).strip().splitlines() or ["the error has no text"]
     return f"{type(error).__name__}: {lines[0]}"

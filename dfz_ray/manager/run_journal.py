@@ -1,4 +1,4 @@
-"""What happens in a run as rows of its journal; schema.sql explains them."""
+"""Events of a run as rows of its journal; schema.sql explains them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from dfz_ray.specs.encoding import encode
 from dfz_ray.specs.states import State
 
 CHUNK_ROW_DELAY_S = 0.25
-"""How long the row of a chunk that was handed out may wait for a commit."""
+"""Seconds that the row of a chunk that was handed out may wait for a commit."""
 
 
 class RunJournal:
-    """Writes down what happens; `commits` brings it to the disk, in groups.
+    """Makes rows of what happens; `commits` brings them to the disk, in groups.
 
     Args:
         writer: the journal, open for work.
@@ -67,7 +67,7 @@ class RunJournal:
         chunk = command.chunk
         row = (chunk.id, self.epoch, command.lease, time.time(), encode(list(chunk.numbers)))
         self.commits.pending.rows.chunks.append(row)
-        # What is handed out may be written with what ends soon; a result may not wait.
+        # This row may wait for the next end of a chunk; a result may not wait.
         self.commits.soon(CHUNK_ROW_DELAY_S)
 
     def add_ends(self, command: CommitEnds, ended: Ended) -> None:
@@ -93,7 +93,7 @@ class RunJournal:
         self.commits.soon()
 
     def add_losses(self, command: CommitLosses, find_traceback: Callable[[int], str | None]) -> None:
-        """Tasks have failed without a worker saying so."""
+        """Tasks have failed without a report of their worker."""
         rows, reason = self.commits.pending.rows, command.reason
         for number, message in command.messages.items():
             if command.chunk is not None:
@@ -105,12 +105,12 @@ class RunJournal:
     def add_lost_attempts(self, command: NoteAttemptsLost) -> None:
         """Attempts were lost, and others are due."""
         outcome, charged = (ATTEMPT_FAILED, 1) if command.charged else (ATTEMPT_LOST, 0)
-        told = (outcome, charged, None, None, None, command.reason, command.message)
-        self.commits.pending.rows.attempts.extend((number, command.chunk, *told) for number in command.numbers)
+        rest = (outcome, charged, None, None, None, command.reason, command.message)
+        self.commits.pending.rows.attempts.extend((number, command.chunk, *rest) for number in command.numbers)
         self.commits.soon()
 
     def add_pool_change(self, command: NotePoolChanged) -> None:
-        """There is another number of slots."""
+        """The number of slots has changed."""
         row = (self._next_pool_change, self.epoch, time.time(), command.slots, command.reason)
         self.commits.pending.rows.pool_changes.append(row)
         self._next_pool_change += 1
@@ -121,15 +121,15 @@ class RunJournal:
         rows, numbers = self.commits.pending.rows, command.numbers
         rows.cancels.append((self._next_cancel, self.epoch, time.time(), scope, len(numbers)))
         self._next_cancel += 1
-        told = ("cancelled", f"it was cancelled (cancellation of: {scope})", None)
-        rows.outcomes.extend((number, State.CANCELLED, None, *told) for number in numbers)
+        error = ("cancelled", f"it was cancelled (cancellation of: {scope})", None)
+        rows.outcomes.extend((number, State.CANCELLED, None, *error) for number in numbers)
         self.commits.pending.cancelled.extend(numbers)
         self.commits.soon()
 
 
 def _superseded(chunk: int, ended: Ended, numbers: set[int]) -> Iterator[tuple[Any, ...]]:
-    """The attempts of tasks that had another outcome, or were in other hands, when these came."""
-    told = [(*row[:4], None) for row in ended.completions.rows()]
-    for number, began, until, cpu, reason in itertools.chain(told, (row[:5] for row in ended.failures)):
+    """The attempts of tasks that had another outcome, or were in another chunk, when these attempts were reported."""
+    completed = [(*row[:4], None) for row in ended.completions.rows()]
+    for number, began, until, cpu, reason in itertools.chain(completed, (row[:5] for row in ended.failures)):
         if number in numbers:
             yield (number, chunk, ATTEMPT_SUPERSEDED, 0, began or None, until or None, cpu, reason, None)

@@ -1,4 +1,4 @@
-"""What a run tells whoever looks into its folder, and what they ask of it there: once a second."""
+"""Publishes the status of a run in its folder, and meets the requests that are filed there, once a second."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Reading(NamedTuple):
     """Tasks per state, in the order of the lifecycle's states."""
     slots: int
     why_slots: str
-    """Where their number follows what pays: why there are so many."""
+    """Why there are so many, if their number follows the throughput."""
     leases: int
     commits: int
     notices: Sequence[str]
 
 
 class StatusPublisher:
-    """Keeps status.json, and meets the requests that others file.
+    """Keeps status.json up to date, and meets the requests that others file.
 
     Args:
         folder: of the run.
         meta: what the journal notes about it.
         epoch: this manager's.
-        read: tells where the run stands.
+        read: returns where the run stands.
         cancel: cancels tasks by number, all for None, on a request of that scope; returns once that is on disk.
     """
 
@@ -59,11 +59,11 @@ class StatusPublisher:
         self._read = read
         self._cancel = cancel
         self._throughput = ThroughputMeter()
-        self._told = ""
+        self._complaint = ""
         self._loop = asyncio.create_task(self._keep())
 
     def close(self) -> None:
-        """The run has come to rest: nothing is changed after this."""
+        """Write the last status, as the run has come to rest."""
         self._loop.cancel()
         self._write(working=False)
 
@@ -88,7 +88,7 @@ class StatusPublisher:
     def _write(self, working: bool) -> None:
         reading = self._read()
         if working and not any(reading.counts):
-            return  # the run is being opened: what it holds is not known yet
+            return  # the run is being opened: its tasks are not known yet
         ended = sum(reading.counts[2:])
         self._throughput.note(time.monotonic(), ended)
         status = RunStatus(
@@ -110,10 +110,10 @@ class StatusPublisher:
         )
         try:
             write_status(self._folder, status)
-        except OSError as error:  # a full disk, say: the journal, which matters, will tell
+        except OSError as error:  # a full disk, say: then the journal, which matters, will fail, too
             self._complain(f"the status can't be written: {error}")
 
     def _complain(self, what: str) -> None:
-        if what != self._told:
-            self._told = what
+        if what != self._complaint:
+            self._complaint = what
             logger.warning("%s", what)

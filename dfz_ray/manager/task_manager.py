@@ -16,13 +16,14 @@ import ray
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.manager.active_run import ActiveRun
-from dfz_ray.protocol.orders import END, Order
+from dfz_ray.protocol.lease_protocol import Message
+from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Report
 from dfz_ray.protocol.submission import OpenedRun, RunOptions, ShippedDomain, Submission
 from dfz_ray.protocol.task_events import TaskEvents
 
 SWITCH_S = 0.0005
-"""How long one of its threads may keep the others from running, in seconds; with Python's 0.005 commits would wait."""
+"""Seconds for which one of its threads may keep the others from running; with Python's 0.005 commits would wait."""
 
 
 class TaskManager:
@@ -41,7 +42,7 @@ class TaskManager:
     async def open_run(
         self, run_id: str, folder: str, options: RunOptions, meta: dict[str, str], retry_failed: bool
     ) -> OpenedRun:
-        """Open a run folder, a new one or one that was left, and tell what is known of the run.
+        """Open a run folder, a new one or one that was left; returns what is known of the run.
 
         Raises:
             RunFolderRefused: the folder holds something else, or a live process works on the run.
@@ -55,7 +56,7 @@ class TaskManager:
         return run.describe()
 
     async def go_on(self, run_id: str, domains: Sequence[ShippedDomain]) -> None:
-        """Let the tasks of an opened run wait that have no outcome, with the domains that they are of."""
+        """Queue the tasks of an opened run that have no outcome; `domains` are those that they are of."""
         self._get_run(run_id).go_on(domains)
 
     async def submit(self, run_id: str, submission: Submission) -> None:
@@ -71,20 +72,20 @@ class TaskManager:
         return await self._get_run(run_id).progress(timeout_s)
 
     async def news(self, run_id: str, timeout_s: float) -> TaskEvents:
-        """What has happened to the run's tasks since the last time."""
+        """The events of the run's tasks since the last call."""
         return await self._get_run(run_id).news(timeout_s)
 
     async def is_open(self, run_id: str) -> bool:
-        """Whether the run is still worked on."""
+        """True if the run is still worked on."""
         return run_id in self._runs
 
     async def exchange(self, run_id: str, report: Report) -> Order:
-        """Take in what a lease reports, and answer what it does next."""
+        """Take in a report of a lease, and answer it."""
         run = self._runs.get(run_id)
-        return run.exchange(report) if run else END
+        return run.exchange(report) if run else Order(report.number, Message.END)
 
     async def get_file(self, run_id: str, sha256: str) -> bytes | None:
-        """The content of a file that parameters name."""
+        """The content of a file that parameters name; None if it is not known."""
         run = self._runs.get(run_id)
         return run.get_file(sha256) if run else None
 
@@ -104,7 +105,7 @@ class TaskManager:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await opened.wait()
-        opened.set()  # who waits longer waits in vain: all go on with those who are here
+        opened.set()  # nobody waits longer: all go on with those who are here
         self._gates.pop(gate, None)
         return len(arrived)
 
@@ -116,11 +117,11 @@ class TaskManager:
 
 
 def _end_at_once_on_sigterm() -> None:
-    """Die of SIGTERM, and take no notice of SIGINT.
+    """Die of SIGTERM, and ignore SIGINT.
 
-    Ray's own handler would end the actor's event loop, and then wait for leases that wait for that loop: for ever. What
-    is committed is safe, and the next manager goes on with the rest. `signal.signal` refuses to work here, for Ray
-    makes an asyncio actor in a thread of its own; Python's C interface knows no such limit.
+    Ray's own handler would end the actor's event loop, and then wait for leases that wait for that loop: for ever.
+    Committed outcomes are safe, and the next manager goes on with the rest. `signal.signal` refuses to work here, for
+    Ray makes an asyncio actor in a thread of its own; Python's C interface knows no such limit.
     """
     set_handler = ctypes.pythonapi.PyOS_setsig
     set_handler.argtypes, set_handler.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p

@@ -1,4 +1,4 @@
-"""Tasks and what completed of them as columns: so they travel and are stored, many at once; schema.sql says how."""
+"""Tasks, and their results, as columns: so many of them travel and are stored at once. schema.sql says how."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def unpack(column: bytes) -> list[Any]:
     """The values of a column.
 
     Raises:
-        JournalDamaged: it is none.
+        JournalDamaged: it is not a column.
     """
     try:
         values = msgpack.unpackb(column)
@@ -41,20 +41,20 @@ def unpack(column: bytes) -> list[Any]:
 
 
 def unpack_works(column: bytes) -> list[tuple[int, bytes]]:
-    """Seeds and parameters, in tuples: unlike lists these need not be looked at by the garbage collector."""
+    """Seeds and parameters, in tuples: unlike lists, the garbage collector need not look at them."""
     works: tuple[tuple[int, bytes], ...] = msgpack.unpackb(column, use_list=False)
     return list(works)
 
 
 NO_WORK = (0, b"")
-"""In the place of a seed and parameters that nobody will ask for any more."""
+"""Stands in for the seed and the parameters of a task that is final."""
 
 
 class TaskColumns(NamedTuple):
     """Tasks that were submitted together."""
 
     tasks: int
-    """How many."""
+    """How many there are."""
     ids: bytes
     kinds: bytes
     works: bytes
@@ -91,22 +91,22 @@ class Completions(NamedTuple):
         return unpack(self.tasks)
 
     def durations_s(self) -> list[float]:
-        """How long each took."""
+        """How long each task took."""
         times = read_times(self.times)
         return list(map(sub, times[1::TIMES], times[0::TIMES]))
 
     def cpu_s(self) -> float:
-        """For how long they computed, all together."""
+        """The CPU time of all tasks together."""
         return sum(read_times(self.times)[2::TIMES])
 
     def rows(self) -> list[tuple[int, float, float, float, bytes | str, bytes]]:
-        """What `of` was given."""
+        """The executions, as `of` took them."""
         times = read_times(self.times)
         columns = self.numbers(), times[0::TIMES], times[1::TIMES], times[2::TIMES], unpack(self.results)
         return list(zip(*columns, split_digests(self.digests), strict=True))
 
     def only(self, numbers: Collection[int]) -> Completions:
-        """Those of these tasks."""
+        """The completions of these tasks alone."""
         return Completions.of([row for row in self.rows() if row[0] in numbers])
 
 

@@ -1,25 +1,31 @@
-"""What the manager answers a worker: a chunk, to wait, or that the lease is over."""
+"""Orders: the manager answers a report with a chunk, or tells the lease to wait, to go on, or to end."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dfz_ray.execution.execute import Work
 from dfz_ray.protocol.columns import pack, unpack
+from dfz_ray.protocol.lease_protocol import Message
 
 
 class Order(NamedTuple):
-    """What the manager answers: a chunk, or, with none, whether the lease is over."""
+    """A message of the manager."""
 
-    chunk: int | None = None
-    works: bytes = b""
-    """Packed: see pack_works."""
+    report: int
+    """Number of the report that it answers."""
+    message: Message
+    """CHUNK, WAIT, NOTED or END."""
+    threads: int = 0
+    """The number of tasks that the lease may execute at once from now on; of CHUNK and WAIT."""
+    chunk: int = -1
+    """Of CHUNK: its id."""
+    works: Any = None
+    """Of CHUNK: its tasks. The protocol passes them on unread; on Ray they are packed by pack_works."""
     budget_s: float = 0.0
-    end: bool = False
-    threads: int = 1
-    """How many tasks it may execute at once from now on; 0: no word of that."""
+    """Of CHUNK: after so many seconds no further task of it is begun."""
 
 
 def pack_works(
@@ -30,7 +36,7 @@ def pack_works(
 
 
 def unpack_works(packed: bytes) -> list[Work]:
-    """What was packed."""
+    """The tasks of a chunk as they are executed."""
     numbers, works, timeouts_s = unpack(packed)
     timeouts = itertools.repeat(None) if timeouts_s is None else timeouts_s
     return [
@@ -39,7 +45,6 @@ def unpack_works(packed: bytes) -> list[Work]:
     ]
 
 
-NOTED = Order(threads=0)
-"""What was reported is noted; nothing was asked."""
-END = Order(end=True)
-"""Nothing more for this lease, after what it holds."""
+def unpack_order(order: Order) -> Order:
+    """An order with its tasks as they are executed."""
+    return order._replace(works=unpack_works(order.works)) if order.message is Message.CHUNK else order

@@ -1,12 +1,13 @@
-"""What a worker tells the manager: where its lease runs, how a chunk ended, which one begins."""
+"""Reports: a lease tells the manager where it runs, how a chunk ended, and which one begins."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from dfz_ray.engine.messages import ChunkEnded
 from dfz_ray.execution.execute import Execution
-from dfz_ray.protocol.columns import NOTHING_COMPLETED, Completions, pack
+from dfz_ray.protocol.columns import Completions, pack, unpack
 
 
 class Place(NamedTuple):
@@ -18,46 +19,70 @@ class Place(NamedTuple):
     process: int
     started_at: float
     """When the process was started: another one may have its number later."""
-    mark: str
-    """Name of the lease's mark on the node."""
+    marker: str
+    """Name of the lease's crash marker on the node."""
 
 
-class Executions(NamedTuple):
-    """What was executed of a chunk, packed: Ray's pickling would take far longer for so many small objects."""
+class Report(NamedTuple):
+    """A message of a lease's worker."""
+
+    lease: int
+    number: int
+    """Counts the lease's reports, from 1."""
+    ended: int | None = None
+    """The chunk that has ended."""
+    executed: Any = None
+    """The executed part of that chunk. The protocol passes it on unread; on Ray it is PackedExecutions."""
+    began: int | None = None
+    """The chunk that has begun, or is about to begin."""
+    place: Any = None
+    """In the first report; on Ray it is a Place."""
+    asks: bool = True
+    """True if it asks for work."""
+    busy: int = 0
+    """The number of its threads that have a task, among those that may execute one."""
+
+
+class PackedExecutions(NamedTuple):
+    """The executed part of a chunk, packed, because Ray's pickling would take far longer for so many small objects."""
 
     completions: Completions
     failures: bytes
-    """Of those that failed: see Ended."""
-
-
-NOTHING_EXECUTED = Executions(NOTHING_COMPLETED, pack(()))
+    """Those that failed: see Ended."""
 
 
 class Ended(NamedTuple):
-    """The same as the manager reads it: it does not look inside what completed."""
+    """The executed part of a chunk as the manager reads it: it does not look inside what completed."""
 
     completions: Completions
     failures: Sequence[tuple[int, float, float, float, str, str, str | None, bytes | None]]
     """Number, start, end, CPU time, reason, message, traceback, payload."""
 
 
-class Report(NamedTuple):
-    """What a lease tells the manager: which chunk ended and how, which one begins, and that it asks for work."""
-
-    lease: int
-    ended: int | None = None
-    executions: Executions = NOTHING_EXECUTED
-    began: int | None = None
-    place: Place | None = None
-    """In the first report."""
-    asks: bool = True
-    """Whether it asks for work."""
-    busy: int = 0
-    """Of a lease with several threads: for how many of them it has tasks in hand."""
-
-
-def pack_executions(executions: Sequence[Execution]) -> Executions:
+def pack_executions(executions: Sequence[Execution]) -> PackedExecutions:
     """Executions as they travel."""
     completed = [one for one in executions if one.failure is None]
     failed = [(*one[:4], *one.failure) for one in executions if one.failure is not None]
-    return Executions(Completions.of(completed), pack(failed))
+    return PackedExecutions(Completions.of(completed), pack(failed))
+
+
+def unpack_executions(packed: PackedExecutions) -> Ended:
+    """Packed executions as the manager reads them."""
+    return Ended(packed.completions, unpack(packed.failures))
+
+
+def describe_end(lease: int, chunk: int, ended: Ended, has_cpu: bool) -> ChunkEnded:
+    """The end of a chunk as the engine is told.
+
+    Args:
+        lease: its lease.
+        chunk: its id.
+        ended: the executed part.
+        has_cpu: True if the engine wants the CPU time, which takes a while to add up.
+    """
+    completions, failed = ended
+    numbers = completions.numbers() + [row[0] for row in failed]
+    durations_s = completions.durations_s() + [row[2] - row[1] for row in failed]
+    failures = {row[0]: row[4] for row in failed}
+    cpu_s = completions.cpu_s() + sum(row[3] for row in failed) if has_cpu else None
+    return ChunkEnded(lease, chunk, numbers, durations_s, failures, cpu_s)

@@ -1,4 +1,4 @@
-"""What the driver sends to the manager: how a run works, and its tasks, in blocks."""
+"""The messages of the driver to the manager: how a run works, and its tasks, in blocks."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class RunOptions:
     inline_result_bytes: int
     durable: bool
     node_wait_s: float | None
-    tells: bool = False
-    """Whether the driver listens to the news of single tasks."""
+    has_listener: bool = False
+    """True if the driver listens to the events of single tasks."""
     most_slots: int | None = None
-    """Where the number of slots follows what pays: no more than that; None: as many as the cluster holds."""
+    """The limit of the slots if their number follows the throughput; None: as many as the cluster holds."""
 
 
 class SubmittedKind(NamedTuple):
@@ -43,19 +43,19 @@ class SubmittedKind(NamedTuple):
 
 
 class ShippedDomain(NamedTuple):
-    """A domain on its way to the workers; the manager never looks inside."""
+    """A domain on its way to the workers; the manager never unpickles it."""
 
     name: str
     pickled: bytes
     volatile: str
     """JSON list, for the journal."""
     exclusive: bool = False
-    """Whether each of its tasks needs a process of its own."""
+    """True if each of its tasks needs a process of its own."""
 
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """What the driver must know of a run that the manager has opened, to go on with its numbers."""
+    """A run that the manager has opened, as far as the driver needs to know to go on with its numbers."""
 
     kinds: Sequence[SubmittedKind]
     batches: int
@@ -64,7 +64,7 @@ class OpenedRun:
 
 @dataclass(frozen=True)
 class Submission:
-    """A block of tasks, with what is new in it: each list continues the run's numbering."""
+    """A block of tasks, with all that is new in it: each list continues the run's numbering."""
 
     batch: int
     """Number of the batch that the tasks belong to."""

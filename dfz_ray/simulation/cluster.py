@@ -13,6 +13,7 @@ from dfz_ray.engine.engine import Engine, EngineOptions
 from dfz_ray.engine.messages import (
     AnswerEnd,
     AnswerWait,
+    ChunkEnded,
     Command,
     CommitCancellations,
     CommitEnds,
@@ -33,17 +34,25 @@ from dfz_ray.engine.messages import (
     TimePassed,
 )
 from dfz_ray.engine.retries import KindPolicy
-from dfz_ray.simulation.crew import ThreadLease
-from dfz_ray.simulation.worker import Execution, Message, Run, SimulatedTask, Worker
+from dfz_ray.protocol.manager_side import Answer, ManagerSide
+from dfz_ray.simulation.worker import (
+    ExecutedTask,
+    OneThreadWorker,
+    SentReport,
+    SimulatedAttempt,
+    SimulatedExecution,
+    SimulatedTask,
+    SimulatedWorker,
+)
 from dfz_ray.specs.states import State
 
 Commit = CommitEnds | CommitLosses | CommitCancellations | NoteAttemptsLost
-"""What is to be on the disk."""
+"""A command that writes something down."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What is not work, in seconds."""
+    """The time that everything but the tasks takes, in seconds."""
 
     start_s: float = 0.01
     """From the call of a lease until its worker asks for work."""
@@ -52,7 +61,7 @@ class Costs:
     commit_s: float = 0.003
     """A group commit."""
     loss_s: float = 0.1
-    """From the death of a worker until the manager knows."""
+    """From the death of a worker until the manager knows of it."""
     manager_s: float = 0.0
     """The manager's own time for an exchange with a worker; it does one at a time."""
     jitter: float = 0.0
@@ -61,18 +70,18 @@ class Costs:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What came of a run in virtual time."""
+    """The outcome of a run in virtual time."""
 
     makespan_s: float
     """From the submission until the last outcome was on the disk."""
     busy_s: float
-    """How long tasks were executed, over all slots, also where that came to nothing."""
+    """How long tasks were executed, over all slots, lost attempts included."""
     counts: dict[str, int]
     """Tasks per state."""
     chunks: int
     leases: int
-    executions: list[Execution]
-    """Those that came to an end, in the order of their ends; a task that was tried again has several."""
+    executions: list[SimulatedExecution]
+    """The executions that came to an end, in the order of their ends; a task that was tried again has several."""
 
 
 def simulate(
@@ -82,17 +91,17 @@ def simulate(
     seed: int = 0,
     options: EngineOptions | None = None,
 ) -> Simulated:
-    """Run tasks in virtual time: the engine decides as in a real run, and what is not work takes what it costs.
+    """Run tasks in virtual time: engine and lease protocol are the real ones, and everything else takes what it costs.
 
     Args:
         tasks: all are submitted at once.
-        slots: how many tasks may execute at once.
-        costs: what is not work.
+        slots: the number of tasks that may execute at once.
+        costs: of everything but the tasks.
         seed: of the jitter, and of the delays before retries.
         options: of the engine, its width included; its slots and its seed are those given here.
 
     Returns:
-        What came of it; the same arguments give the same.
+        The outcome; equal arguments give equal outcomes.
     """
     given = EngineOptions(slots) if options is None else options
     simulation = Simulation(replace(given, slots=slots, seed=seed), costs, seed)
@@ -104,29 +113,30 @@ def simulate(
 
 
 class Simulation:
-    """Workers and a manager's shell in virtual time.
+    """Workers and a manager in virtual time, around the real engine and the real lease protocol.
 
-    `handle`, `take_s`, `attempt`, `deliver` and `commit` may be overridden: what the engine is told, how long things
-    take, how an attempt goes, what becomes of a message, and of what is written to the disk.
+    `handle`, `take_s`, `attempt`, `deliver` and `commit` may be overridden: the engine's events, how long things take,
+    how an attempt goes, what becomes of a report, and of a commit.
 
     Args:
         options: of the engine.
-        costs: what is not work.
+        costs: of everything but the tasks.
         seed: of the jitter.
     """
 
     def __init__(self, options: EngineOptions, costs: Costs = Costs(), seed: int = 0) -> None:
         self.engine = Engine(options)
+        self.manager = ManagerSide(self.tell, self.read_end, lambda command: command.chunk.numbers)
         self.costs = costs
         self.now = 0.0
         self.tasks: list[SimulatedTask] = []
-        self.workers: dict[int, Worker | ThreadLease] = {}
-        """Those that live, by lease; also those that Ray has not placed yet."""
-        self.executions: list[Execution] = []
+        self.workers: dict[int, SimulatedWorker] = {}
+        """Living workers by lease, including leases that Ray has not placed yet."""
+        self.executions: list[SimulatedExecution] = []
         self.most_busy = 0
         """The most tasks that were ever executed at one time; between those of a chunk a worker counts as busy."""
         self.pool_changes: list[tuple[float, NotePoolChanged]] = []
-        """When the number of slots changed, where that follows what pays."""
+        """When the number of slots changed, if it follows the throughput."""
         self._busy: dict[int, int] = {}
         self._busy_now = 0
         self._busy_s = 0.0
@@ -141,7 +151,7 @@ class Simulation:
         self._pending: list[Commit] = []
         self._committing: list[Commit] = []
 
-    # --- what its user does with it -----------------------------------------------------------------------------------
+    # --- its user's side ----------------------------------------------------------------------------------------------
 
     def submit(self, tasks: Iterable[SimulatedTask]) -> None:
         """Submit tasks, now."""
@@ -151,7 +161,7 @@ class Simulation:
         self.tell(TasksSubmitted(self.kinds()[known:], kind_of))
 
     def kind_of(self, task: SimulatedTask) -> int:
-        """The number of a task's kind; it exists from now on."""
+        """The number of a task's kind; a new kind gets the next one."""
         return self._kinds.setdefault((task.kind, task.lane, task.policy), len(self._kinds))
 
     def kinds(self) -> list[KindEntry]:
@@ -159,7 +169,7 @@ class Simulation:
         return [KindEntry(*kind) for kind in self._kinds]
 
     def at(self, time_s: float, action: Callable[[], object]) -> None:
-        """Let something be done at some time; never where that is infinite."""
+        """Let something be done at some time; never if that is infinite."""
         if time_s < math.inf:
             heapq.heappush(self._agenda, (max(time_s, self.now), next(self._order), action))
 
@@ -167,8 +177,8 @@ class Simulation:
         """Let time pass until nothing more happens.
 
         Args:
-            until_s: or until then.
-            limit: after so many things it is taken not to come to rest.
+            until_s: or until that time.
+            limit: after so many actions it counts as endless.
 
         Raises:
             RuntimeError: it does not come to rest.
@@ -181,15 +191,15 @@ class Simulation:
         raise RuntimeError(f"it does not come to rest: {limit} things happened by {self.now} s")
 
     def result(self) -> Simulated:
-        """What has come of it."""
+        """The outcome so far."""
         counts = {state.label: self.engine.tasks.counts[state] for state in State}
         executions = sorted(self.executions, key=lambda one: (one.ended_s, one.number))
         return Simulated(self._ended_s, self._busy_s, counts, self._chunks, self._leases, executions)
 
-    # --- what may be overridden ---------------------------------------------------------------------------------------
+    # --- to be overridden ---------------------------------------------------------------------------------------------
 
     def handle(self, event: Event) -> list[Command]:
-        """Tell the engine what happened."""
+        """Let the engine handle an event."""
         return self.engine.handle(event, self.now)
 
     def take_s(self, what: str) -> float:
@@ -197,23 +207,28 @@ class Simulation:
         seconds: float = getattr(self.costs, f"{what}_s")
         return seconds * (1 + self.costs.jitter * (2 * self._draw.random() - 1)) if self.costs.jitter else seconds
 
-    def attempt(self, number: int) -> Run:
+    def attempt(self, number: int) -> SimulatedAttempt:
         """How an attempt at a task goes; a deadline ends it as the alarm in a worker does."""
         task = self.tasks[number]
         timeout_s = task.policy.timeout_s
         if timeout_s is not None and task.duration_s > timeout_s:
-            return Run(timeout_s, "timeout")
-        return Run(task.duration_s, task.reason)
+            return SimulatedAttempt(timeout_s, "timeout")
+        return SimulatedAttempt(task.duration_s, task.reason)
 
-    def deliver(self, message: Message) -> None:
-        """A message of a worker is there, and the manager has time for it."""
-        answer = None
-        for event in message.events:
-            answer = self.tell(event)
-        self.at(self.now + self.take_s("message"), lambda: message.worker.take_answer(message.box, answer))
+    def deliver(self, message: SentReport) -> None:
+        """A report of a worker is there, and the manager has time for it."""
+        order = self.manager.exchange(message.report)
+        self.at(self.now + self.take_s("message"), lambda: message.worker.on_order(order))
+
+    def read_end(self, lease: int, chunk: int, executed: Sequence[ExecutedTask]) -> ChunkEnded:
+        """The end of a chunk as the engine is told."""
+        numbers, durations_s = [one.number for one in executed], [one.duration_s for one in executed]
+        return ChunkEnded(
+            lease, chunk, numbers, durations_s, {one.number: one.reason for one in executed if one.reason}
+        )
 
     def commit(self, group: Sequence[Commit]) -> None:
-        """What came together is on the disk."""
+        """Commands that were committed together are on the disk."""
         completed: list[int] = []
         failed: list[int] = []
         cancelled: list[int] = []
@@ -230,11 +245,13 @@ class Simulation:
             self._ended_s = self.now
             self.tell(OutcomesCommitted(completed, failed, cancelled))
 
-    # --- the manager's shell ------------------------------------------------------------------------------------------
+    # --- the manager --------------------------------------------------------------------------------------------------
 
-    def tell(self, event: Event) -> Command | None:
-        """Tell the engine what happened, and do what it asks for; returns what a lease is answered."""
-        answer: Command | None = None
+    def tell(self, event: Event) -> Answer | None:
+        """Report an event to the engine, and do what it asks for; returns its answer to a lease that asks for work."""
+        if isinstance(event, LeaseEnded | LeaseLost):
+            self.manager.close(event.lease)
+        answer: Answer | None = None
         for command in self.handle(event):
             match command:
                 case GiveChunk():
@@ -274,7 +291,7 @@ class Simulation:
             self._wake_soon()
 
     def _commit_soon(self) -> None:
-        """As the manager does: what comes while a commit is on its way is committed by the next."""
+        """As the manager does: all that comes while a commit is on its way goes with the next one."""
         if self._pending and not self._committing:
             self._committing, self._pending = self._pending, []
             self.at(self.now + self.take_s("commit"), self._on_committed)
@@ -287,8 +304,8 @@ class Simulation:
 
     # --- workers ------------------------------------------------------------------------------------------------------
 
-    def send(self, message: Message) -> None:
-        """A worker sends a message; the manager takes one after the other."""
+    def send(self, message: SentReport) -> None:
+        """A worker sends a report; the manager takes one after the other."""
 
         def arrive() -> None:
             if not self.costs.manager_s:
@@ -300,7 +317,7 @@ class Simulation:
         self.at(self.now + self.take_s("message"), arrive)
 
     def lose(self, lease: int, reason: str, guilty: Sequence[int] = ()) -> None:
-        """Let a worker die, if it lives; the manager is told which tasks it executed, or which of them hung."""
+        """Let a worker die, if it lives; the manager learns which tasks it executed, or which of them hung."""
         worker = self.workers.get(lease)
         if worker is None:
             return
@@ -309,13 +326,13 @@ class Simulation:
         self.remove(worker)
         self.at(self.now + self.take_s("loss"), lambda: self.tell(lost))
 
-    def end(self, worker: Worker | ThreadLease) -> None:
+    def end(self, worker: SimulatedWorker) -> None:
         """The call of a lease returns."""
         self.remove(worker)
         self.at(self.now + self.take_s("message"), lambda: self.tell(LeaseEnded(worker.lease)))
 
-    def remove(self, worker: Worker | ThreadLease) -> None:
-        """A worker is no more."""
+    def remove(self, worker: SimulatedWorker) -> None:
+        """Remove a worker: it has ended, or is dead."""
         worker.lives = False
         if self.workers.get(worker.lease) is worker:
             del self.workers[worker.lease]
@@ -334,11 +351,11 @@ class Simulation:
     def _start(self, lease: int) -> None:
         self._leases += 1
         worker = self.workers[lease] = (
-            Worker(self, lease) if self.engine.options.width == 1 else ThreadLease(self, lease)
+            OneThreadWorker(self, lease) if self.engine.options.width == 1 else SimulatedWorker(self, lease)
         )
-        self.at(self.now, worker.go_on)
+        self.at(self.now, worker.start)
 
     def _interrupt(self, command: InterruptLease) -> None:
         worker = self.workers.get(command.lease)
         if worker is not None:
-            self.at(self.now + self.take_s("message"), lambda: worker.let_go(command.numbers))
+            self.at(self.now + self.take_s("message"), lambda: worker.revoke(command.numbers))

@@ -1,26 +1,18 @@
-"""A worker of the virtual cluster: it serves one lease, step by step as `dfz_ray.worker.lease` does."""
+"""The workers of the virtual cluster: they execute in virtual time what the lease protocol says."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from dfz_ray.engine.messages import (
-    AnswerEnd,
-    Chunk,
-    ChunkBegan,
-    ChunkEnded,
-    Command,
-    Event,
-    GiveChunk,
-    WorkAsked,
-)
 from dfz_ray.engine.retries import KindPolicy
+from dfz_ray.protocol.orders import Order
+from dfz_ray.protocol.reports import Report
+from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 
 if TYPE_CHECKING:
     from dfz_ray.simulation.cluster import Simulation
-    from dfz_ray.simulation.crew import ThreadLease
 
 
 class SimulatedTask(NamedTuple):
@@ -32,21 +24,21 @@ class SimulatedTask(NamedTuple):
     """Tasks of one domain and one shape have one lane."""
     policy: KindPolicy = KindPolicy()
     reason: str = ""
-    """It fails with that; it completes where there is none."""
+    """It fails for that reason; it completes where there is none."""
 
 
-class Run(NamedTuple):
+class SimulatedAttempt(NamedTuple):
     """How one attempt at a task goes."""
 
     duration_s: float
     """Infinite: it never ends."""
     reason: str = ""
-    """It fails with that; it completes where there is none."""
+    """It fails for that reason; it completes where there is none."""
     kills: bool = False
-    """It takes its worker with it, and the reason is that of the worker's death."""
+    """True if it takes its worker with it; the reason is that of the worker's death."""
 
 
-class Execution(NamedTuple):
+class SimulatedExecution(NamedTuple):
     """When a task was executed to its end."""
 
     number: int
@@ -55,178 +47,190 @@ class Execution(NamedTuple):
     ended_s: float
 
 
-class Step(NamedTuple):
-    """A task in the plan of what a worker executes."""
+class ExecutedTask(NamedTuple):
+    """How an execution ended, as a worker reports it."""
 
     number: int
+    duration_s: float
+    reason: str
+    """Why it failed, if it did."""
+
+
+class SentReport(NamedTuple):
+    """A report on its way to the manager."""
+
+    worker: SimulatedWorker
+    report: Report
+
+
+class _RunningTask(NamedTuple):
+    """A task that is being executed."""
+
+    held: ChunkInHand
     began_s: float
-    run: Run
-
-    @property
-    def ended_s(self) -> float:
-        """When it ends."""
-        return self.began_s + self.run.duration_s
+    attempt: SimulatedAttempt
 
 
-class Message(NamedTuple):
-    """What a worker tells the manager at once; where the last event asks for work it is answered."""
-
-    worker: Worker | ThreadLease
-    events: tuple[Event, ...]
-    box: list[Any]
-    """Gets the answer."""
-
-
-class Worker:
-    """A worker that serves a lease.
+class SimulatedWorker:
+    """A worker that serves one lease. This one executes task by task on several threads.
 
     Args:
-        cluster: where it lives.
-        lease: its number.
+        cluster: the cluster that it is part of.
+        lease: number of the lease.
     """
 
     def __init__(self, cluster: Simulation, lease: int) -> None:
         self.lease = lease
         self.lives = True
         self._cluster = cluster
-        self._program = self._work()
-        self._turn = 0
-        """Counts what it waits for: an older alarm is void."""
-        self._chunk: Chunk | None = None
-        self._chunk_began_s = 0.0
-        self._steps: list[Step] = []
-        """Of its chunk: what it has executed, executes, and is going to."""
-        self._dropped: set[int] = set()
-        """Tasks that it was told to let go of."""
+        self._side = WorkerSide(lease)
+        self._running: dict[int, _RunningTask] = {}
+        self._revoked: set[int] = set()
+        """Tasks that it was told to leave out."""
+        self._wakes_at = math.inf
+        """It asks again then, unless it does so before."""
 
     @property
     def executing(self) -> tuple[int, ...]:
-        """The task that it executes, if any."""
-        step = self._find_step()
-        return () if step is None else (step.number,)
-
-    @property
-    def spent_s(self) -> float:
-        """How long it has executed tasks of its chunk."""
-        now = self._cluster.now
-        return sum(max(0.0, min(now, step.ended_s) - step.began_s) for step in self._steps)
+        """The tasks that it executes."""
+        return tuple(self._running)
 
     def find_overdue(self) -> Sequence[int]:
-        """The tasks that are beyond their deadlines, where others may be executed beside them."""
-        return ()
+        """The tasks that are beyond their deadlines, if several tasks may be executed at once."""
+        tasks, now = self._cluster.tasks, self._cluster.now
+        return [
+            number
+            for number, running in self._running.items()
+            if (timeout_s := tasks[number].policy.timeout_s) is not None and running.began_s + timeout_s < now
+        ]
+
+    def start(self) -> None:
+        """Ray places it; once it has started it asks for work."""
+        self._cluster.at(self._cluster.now + self._cluster.take_s("start"), self._go_on)
 
     def note_rest(self) -> None:
-        """It executes nothing any more, be it that it is dead."""
-        self._cluster.note_busy(self.lease, 0)
-        self._cluster.note_spent(self.spent_s)
-
-    def go_on(self, value: Any = None) -> None:
-        """Do what comes next, if it lives: up to where it waits for a time or an answer."""
-        while self.lives:
-            try:
-                wanted = self._program.send(value)
-            except StopIteration:
-                return
-            if not isinstance(wanted, list):
-                self._wait(wanted)
-                return
-            if not wanted:
-                wanted.append(None)  # the mark of who waits
-                return
-            value = wanted[0]
-
-    def take_answer(self, box: list[Any], answer: Command | None) -> None:
-        """Take in an answer of the manager."""
-        box.append(answer)
-        if len(box) > 1:  # someone waits
-            self.go_on(answer)
-
-    def let_go(self, numbers: Sequence[int]) -> None:
-        """Leave out these tasks; the one that is executed is ended by an exception, where that helps."""
-        self._dropped.update(numbers)
-        chunk, current, now = self._chunk, self._find_step(), self._cluster.now
-        if not self.lives or chunk is None or current is None or current.ended_s == math.inf:
-            return
-        position = self._steps.index(current)
-        self._steps = self._steps[: position + (current.number not in self._dropped)]
-        if position < len(self._steps) and current.run.kills:
-            return
-        clock_s = current.ended_s if position < len(self._steps) else now
-        self._plan(chunk.numbers[chunk.numbers.index(current.number) + 1 :], clock_s)
-        self._wait(self._end_of_plan())
-
-    def _work(self) -> Generator[Any, Any, None]:
-        """Yields when it goes on, or a box where it waits for an answer."""
-        cluster, lease = self._cluster, self.lease
-        yield cluster.now + cluster.take_s("start")
-        order = yield self._send(WorkAsked(lease))
-        last: tuple[Event, ...] = ()
-        while isinstance(order, GiveChunk):
-            ahead = self._send(*last, ChunkBegan(lease, order.chunk.id), WorkAsked(lease))
-            self._chunk, self._chunk_began_s, self._steps = order.chunk, cluster.now, []
-            self._plan(order.chunk.numbers, cluster.now)
-            cluster.note_busy(lease, 1)
-            yield self._end_of_plan()
-            last = (self._end_chunk(order.chunk),)
-            order = yield ahead
-            if not isinstance(order, GiveChunk):
-                is_over = isinstance(order, AnswerEnd)
-                order = yield self._send(*last, WorkAsked(lease))
-                last = ()
-                if is_over:
-                    break
-        cluster.end(self)
-
-    def _plan(self, numbers: Sequence[int], clock_s: float) -> None:
-        """Plan to execute these tasks of its chunk from some time on."""
-        budget_s = math.inf if self._chunk is None else self._chunk.budget_s
-        for number in numbers:
-            if self._steps and clock_s - self._chunk_began_s > budget_s:
-                return
-            if number in self._dropped:
-                continue
-            step = Step(number, clock_s, self._cluster.attempt(number))
-            self._steps.append(step)
-            clock_s = step.ended_s
-            if step.run.kills or clock_s == math.inf:
-                return
-
-    def _end_of_plan(self) -> float:
-        """When it is through with its plan; it does not get there where a task kills it."""
-        last = self._steps[-1] if self._steps else None
-        if last is None:
-            return self._cluster.now
-        if not last.run.kills:
-            return last.ended_s
-        turn = self._turn + 1  # that of the wait which follows
-        self._cluster.at(last.ended_s, lambda: self._die_of(last.run.reason, turn))
-        return math.inf
-
-    def _die_of(self, reason: str, turn: int) -> None:
-        if self._turn == turn:
-            self._steps[-1] = self._steps[-1]._replace(run=Run(math.inf))  # it is what it executes as it dies
-            self._cluster.lose(self.lease, reason)
-
-    def _end_chunk(self, chunk: Chunk) -> ChunkEnded:
-        steps = self._steps
-        self._cluster.executions.extend(Execution(one.number, self.lease, one.began_s, one.ended_s) for one in steps)
-        self.note_rest()
-        self._chunk, self._steps = None, []
-        numbers, durations_s = [one.number for one in steps], [one.run.duration_s for one in steps]
-        failures = {one.number: one.run.reason for one in steps if one.run.reason}
-        return ChunkEnded(self.lease, chunk.id, numbers, durations_s, failures)
-
-    def _find_step(self) -> Step | None:
+        """It executes nothing any more, as it has ended or is dead."""
         now = self._cluster.now
-        return next((step for step in self._steps if step.began_s <= now < step.ended_s), None)
+        self._cluster.note_spent(sum(now - running.began_s for running in self._running.values()))
+        self._cluster.note_busy(self.lease, 0)
+        self._running = {}
 
-    def _send(self, *events: Event) -> list[Any]:
-        """Send a message; the list returned gets the answer when it is back, and then who waits for it goes on."""
-        message = Message(self, events, [])
-        self._cluster.send(message)
-        return message.box
+    def on_order(self, order: Order) -> None:
+        """An order of the manager is there."""
+        if self.lives:
+            self._side.on_order(order, self._cluster.now)
+            self._go_on()
 
-    def _wait(self, until_s: float) -> None:
-        self._turn += 1
-        turn = self._turn
-        self._cluster.at(until_s, lambda: self.go_on() if self._turn == turn else None)
+    def revoke(self, numbers: Sequence[int]) -> None:
+        """Leave out these tasks; those that are executed are ended by an exception, where that helps."""
+        self._revoked.update(numbers)
+        if not self.lives:
+            return
+        for number in numbers:
+            running = self._running.get(number)
+            if running is not None and running.attempt.duration_s < math.inf:
+                self._cluster.note_spent(self._cluster.now - running.began_s)
+                self._stop(number, None)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Begin what may begin, and report what is due."""
+        if not self.lives:
+            return
+        while (begun := self._side.begin_task(self._cluster.now)) is not None:
+            held, number = begun
+            if number in self._revoked:
+                self._side.end_task(held, None)
+            else:
+                self._execute(held, number)
+        self._cluster.note_busy(self.lease, len(self._running))
+        self._report()
+
+    def _report(self) -> None:
+        cluster, side = self._cluster, self._side
+        if side.is_over:
+            cluster.end(self)
+        elif (report := side.find_report(cluster.now)) is not None:
+            cluster.send(SentReport(self, report))
+        elif side.asks_at != self._wakes_at:
+            self._wakes_at = side.asks_at
+            cluster.at(self._wakes_at, self._go_on)
+
+    def _execute(self, held: ChunkInHand, number: int) -> None:
+        cluster = self._cluster
+        cluster.note_busy(self.lease, len(self._running) + 1)
+        attempt = cluster.attempt(number)
+        running = self._running[number] = _RunningTask(held, cluster.now, attempt)
+        cluster.at(cluster.now + attempt.duration_s, lambda: self._end(number, running))
+
+    def _end(self, number: int, running: _RunningTask) -> None:
+        if not self.lives or self._running.get(number) is not running:
+            return
+        cluster, attempt = self._cluster, running.attempt
+        if attempt.kills:
+            is_late = attempt.reason == "timeout"  # then it is known whose deadline it was
+            cluster.lose(self.lease, attempt.reason, self.find_overdue() if is_late else ())
+            return
+        cluster.note_spent(attempt.duration_s)
+        cluster.executions.append(SimulatedExecution(number, self.lease, running.began_s, cluster.now))
+        self._stop(number, ExecutedTask(number, attempt.duration_s, attempt.reason))
+        self._go_on()
+
+    def _stop(self, number: int, executed: ExecutedTask | None) -> None:
+        """A task is not executed any more: it has ended, or was left."""
+        self._side.end_task(self._running.pop(number).held, executed)
+
+
+class OneThreadWorker(SimulatedWorker):
+    """A worker with one thread: it executes chunk by chunk, and looks at orders only between two chunks."""
+
+    def __init__(self, cluster: Simulation, lease: int) -> None:
+        super().__init__(cluster, lease)
+        self._orders: list[Order] = []
+        """Those that it has not looked at."""
+        self._held: ChunkInHand | None = None
+        """The chunk that it executes."""
+        self._executed: list[ExecutedTask] = []
+
+    def find_overdue(self) -> Sequence[int]:
+        """None: there is no doubt which task it executes."""
+        return ()
+
+    def on_order(self, order: Order) -> None:
+        """An order of the manager is there."""
+        self._orders.append(order)
+        if self._held is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Execute the next task of the chunk; between two chunks look at the orders, and report what is due."""
+        if not self.lives or self._running:
+            return
+        cluster, side = self._cluster, self._side
+        if self._held is not None:
+            if self._execute_next(self._held):
+                return
+            side.end_chunk(self._held, self._executed)
+            cluster.note_busy(self.lease, 0)
+        orders, self._orders = self._orders, []
+        for order in orders:
+            side.on_order(order, cluster.now)
+        self._held, self._executed = side.begin_chunk(cluster.now), []
+        self._report()
+        if self._held is not None:
+            self._go_on()
+
+    def _execute_next(self, held: ChunkInHand) -> bool:
+        """Execute the next task of a chunk; returns False if the chunk is through."""
+        is_used_up = self._executed and held.began_at is not None and self._cluster.now - held.began_at > held.budget_s
+        while held.waiting and not is_used_up:
+            number = held.waiting.popleft()
+            if number not in self._revoked:
+                self._execute(held, number)
+                return True
+        return False
+
+    def _stop(self, number: int, executed: ExecutedTask | None) -> None:
+        del self._running[number]
+        if executed is not None:
+            self._executed.append(executed)

@@ -1,1 +1,1 @@
-"""What runs in a Ray worker: a lease, its deadlines and its crash marker."""
+"""A Ray worker: a lease, its deadlines and its crash marker."""

@@ -1,4 +1,4 @@
-"""Keeps the deadlines of the tasks that a worker executes, and lets go of those that are cancelled."""
+"""Keeps the deadlines of the tasks that a worker executes one after the other, and ends those that are cancelled."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from dfz_ray.execution.interruption import Interruption
 from dfz_ray.worker.crash_marker import CrashMarker
 
 LOOK = signal.SIGUSR1
-"""Tells a worker to look at which tasks are revoked."""
+"""The signal that makes a worker look at which tasks are revoked."""
 SLACK_S = 0.25
-"""The watchdog may come so much later than it could: so short tasks share one, which costs a thread to start."""
+"""The watchdog may be so many seconds late: so short tasks share one, for each costs the start of a thread."""
 AGAIN_S = 0.1
-"""An alarm comes again after so long: one that comes just before a task begins to sleep would not wake it."""
+"""Seconds after which an alarm comes again: one that comes just before a task begins to sleep would not wake it."""
 SOON_S = 1e-4
-"""An alarm that came too early is set again for no less than this: 0 would turn it off."""
+"""Seconds for which an alarm that came too early is set again, at least: 0 would turn it off."""
 
 
 @contextlib.contextmanager
 def handle_signals(handlers: Mapping[int, Any]) -> Iterator[None]:
-    """Let signals be handled so, LOOK among them, for the length of a lease."""
+    """Handle signals so, LOOK among them, for the length of a lease."""
     # Ray would raise SystemExit or KeyboardInterrupt in the task, which would look like its own failure.
     all_handlers = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.SIG_IGN, **handlers}
     before = {number: signal.signal(number, handler) for number, handler in all_handlers.items()}
@@ -40,43 +40,44 @@ def handle_signals(handlers: Mapping[int, Any]) -> Iterator[None]:
 
 
 class DeadlineGuard:
-    """Watches over the tasks of one lease.
+    """Keeps the deadlines of the tasks of one lease.
 
-    At a deadline an alarm raises an Interruption in the task, which ends Python code and sleeps. What does not end by
-    that, native code that holds the GIL included, meets a watchdog after a grace: a thread in C that needs no GIL,
-    writes where the worker hangs, and ends the process. So exactly this worker is lost, and its mark names the task.
+    At a deadline an alarm raises an Interruption in the task, which ends Python code and sleeps. A task that does not
+    end by that, such as native code that holds the GIL, meets a watchdog after a grace. The watchdog is a thread in C
+    that needs no GIL: it writes where the worker hangs, and ends the process. So exactly this worker is lost, and its
+    crash marker names the task.
 
     Args:
-        mark: of the lease.
-        grace_s: from the alarm to the watchdog.
+        marker: the crash marker of the lease.
+        grace_s: seconds from the alarm to the watchdog.
     """
 
-    def __init__(self, mark: CrashMarker, grace_s: float) -> None:
-        self.mark = mark
+    def __init__(self, marker: CrashMarker, grace_s: float) -> None:
+        self.marker = marker
         self._grace_s = grace_s
         self._current: Work | None = None
         self._interrupted = False
         self._due = math.inf
         """The deadline of the current task, by the monotonic clock."""
         self._watchdog_at: float | None = None
-        """When the watchdog ends the process, if it is set."""
+        """The time at which the watchdog ends the process, if it is set."""
         self._revoked: set[int] = set()
 
     @contextlib.contextmanager
     def on_duty(self) -> Iterator[None]:
-        """Watch, for the length of a lease."""
+        """Keep deadlines for the length of a lease."""
         with handle_signals({signal.SIGALRM: self._on_alarm, LOOK: self._on_look}):
-            self.mark.open()
+            self.marker.open()
             try:
                 yield
             finally:
-                self.mark.close()
+                self.marker.close()
 
     def begin(self, work: Work) -> bool:
-        """A task begins; whether it is still wanted."""
+        """A task begins; returns False if it is not wanted any more."""
         if work.number in self._revoked:
             return False
-        self.mark.note(work.number)
+        self.marker.note(work.number)
         self._interrupted = False
         if work.timeout_s is None:
             self._call_off()
@@ -95,23 +96,23 @@ class DeadlineGuard:
         self._current = None
 
     def rest(self) -> None:
-        """No task is executed."""
+        """No task is executed: no deadline is kept."""
         self.end()
         self._call_off()
-        self.mark.note(NO_TASK)
+        self.marker.note(NO_TASK)
 
     def _set_watchdog(self, earliest: float) -> None:
-        """Have the process ended at that time or a little later; one that is set for then already is as good."""
+        """Set the watchdog to that time or a little later, unless it is set so already."""
         slack_s = min(SLACK_S, self._grace_s / 4)
         if self._watchdog_at is not None and earliest <= self._watchdog_at <= earliest + slack_s:
             return
-        dump = self.mark.open_dump()
-        if dump is not None:  # without it nobody could tell a deadline from a crash: the manager kills what hangs
+        dump = self.marker.open_dump()
+        if dump is not None:  # without it a deadline would look like a crash: then the manager kills the worker
             self._watchdog_at = earliest + slack_s
             faulthandler.dump_traceback_later(self._watchdog_at - time.monotonic(), exit=True, file=dump)
 
     def _call_off(self) -> None:
-        """No deadline is kept."""
+        """Turn alarm and watchdog off."""
         if self._watchdog_at is not None:
             self._watchdog_at = None
             faulthandler.cancel_dump_traceback_later()
@@ -130,12 +131,12 @@ class DeadlineGuard:
         self._interrupt("timeout", f"it ran longer than its deadline of {work.timeout_s:g} s")
 
     def _on_look(self, number: int, frame: Any) -> None:
-        self._revoked = self.mark.revoked()
+        self._revoked = self.marker.revoked()
         work = self._current
         if work is not None and work.number in self._revoked:
             self._interrupt("cancelled", "it was cancelled")
 
     def _interrupt(self, reason: str, message: str) -> None:
-        if not self._interrupted:  # once: a task that goes on all the same is not to be stopped while it cleans up
+        if not self._interrupted:  # once: a task that goes on is not to be stopped while it cleans up
             self._interrupted = True
             raise Interruption(reason, message, frames=2)

@@ -1,4 +1,4 @@
-"""What runs in a Ray worker: a lease, which holds one slot and runs chunk after chunk through it."""
+"""A lease, the function that a Ray worker runs: it holds one slot, or several, and runs chunk after chunk there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import gc
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,17 +18,17 @@ from ray import cloudpickle
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.execution.execute import Execution, execute_chunk, thread_budget
-from dfz_ray.execution.failure import describe_exception
-from dfz_ray.protocol.orders import Order, unpack_works
-from dfz_ray.protocol.reports import NOTHING_EXECUTED, Executions, Place, Report, pack_executions
+from dfz_ray.protocol.orders import unpack_order
+from dfz_ray.protocol.reports import Place, Report, pack_executions
+from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import DeadlineGuard
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
-from dfz_ray.worker.thread_lease import ThreadLease
+from dfz_ray.worker.thread_lease import ThreadLease, refuse_all
 
 Exchange = Callable[[Report], Any]
-"""Sends a report to the manager; gives the reference of its answer."""
+"""Sends a report to the manager; returns the reference of its answer."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -49,79 +50,64 @@ def run_lease(
     pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, threads: int, grace_s: float, width: int
 ) -> None:
     """Ask for chunks and run them, one always in hand, until the manager says that the lease is over."""
-    mark = CrashMarker(f"{run_id}-{lease_id}", width)
-    warden = DeadlineGuard(mark, grace_s) if width == 1 else ThreadDeadlineGuard(mark, grace_s, width)
-    with warden.on_duty():
+    marker = CrashMarker(f"{run_id}-{lease_id}", width)
+    guard = DeadlineGuard(marker, grace_s) if width == 1 else ThreadDeadlineGuard(marker, grace_s, width)
+    with guard.on_duty():
         # Importing is nobody's task: it is done before the first is asked for, so that workers that are warm take more.
         if pickled_domain not in _loaded and not manager.is_open.remote(run_id).future().result():
             return  # Ray has placed this lease too late
-        with contextlib.suppress(Exception):  # what can't be imported is told by each task that needs it
+        with contextlib.suppress(Exception):  # a domain that can't be imported fails each task that needs it
             load_domain(pickled_domain).load()
         _spare_the_collector()
         shelf = FileShelf(contents=_FetchedFiles(manager, run_id))
+        side = WorkerSide(lease_id, _find_place(marker))
 
         def exchange(report: Report) -> Any:
             return manager.exchange.remote(run_id, report)
 
-        if isinstance(warden, DeadlineGuard):
-            _run_chunks(pickled_domain, exchange, lease_id, threads, shelf, warden)
-        else:
-            with thread_budget(threads):
-                _run_chunks_on_threads(pickled_domain, exchange, lease_id, threads, shelf, warden)
+        with thread_budget(threads):
+            if isinstance(guard, DeadlineGuard):
+                _run_chunks(pickled_domain, exchange, side, threads, shelf, guard)
+            else:
+                _run_chunks_on_threads(pickled_domain, exchange, side, threads, shelf, guard)
     _release_gpu()
 
 
 def _run_chunks(
-    pickled_domain: bytes, exchange: Exchange, lease_id: int, threads: int, shelf: FileShelf, warden: DeadlineGuard
+    pickled_domain: bytes, exchange: Exchange, side: WorkerSide, threads: int, shelf: FileShelf, guard: DeadlineGuard
 ) -> None:
-    ended: int | None = None
-    executions = NOTHING_EXECUTED
-    with thread_budget(threads):
-        order = _answer(exchange(Report(lease_id, place=_place(warden.mark))))
-        while order.chunk is not None:
+    held: ChunkInHand | None = None
+    while (report := side.find_report(time.monotonic())) is not None:
+        answer = exchange(report)
+        if held is not None:
             # The answer arrives while the chunk runs. The reference is kept, and looked at only afterwards: a future
             # that waits on it while native code holds the GIL would delay a forced cancellation by seconds.
-            ahead = exchange(Report(lease_id, ended, executions, began=order.chunk))
-            ended, executions = order.chunk, pack_executions(_run_chunk(pickled_domain, order, threads, shelf, warden))
-            order = _answer(ahead)
-            if order.chunk is None:
-                over = order.end
-                order = _answer(exchange(Report(lease_id, ended, executions)))
-                ended, executions = None, NOTHING_EXECUTED
-                if over:
-                    break
+            side.end_chunk(held, pack_executions(_run_chunk(pickled_domain, held, threads, shelf, guard)))
+        # Not ray.get: that would tell Ray that this worker is blocked, and its CPUs would be given away.
+        side.on_order(unpack_order(answer.future().result()), time.monotonic())
+        held = side.begin_chunk(time.monotonic())
 
 
 def _run_chunks_on_threads(
     pickled_domain: bytes,
     exchange: Exchange,
-    lease_id: int,
+    side: WorkerSide,
     threads: int,
     shelf: FileShelf,
-    warden: ThreadDeadlineGuard,
+    guard: ThreadDeadlineGuard,
 ) -> None:
     """The main thread talks to the manager, and keeps deadlines; the others execute."""
-    with ThreadLease(lambda: load_domain(pickled_domain), threads, shelf, warden) as crew:
-        answers: list[Any] = [exchange(Report(lease_id, place=_place(warden.mark))).future()]
-        answers[0].add_done_callback(lambda _: warden.wake())
-        while True:
-            warden.watch(crew.asks_at)
-            if answers and answers[0].done():
-                order: Order = answers.pop().result()
-                works = unpack_works(order.works) if order.chunk is not None else ()
-                crew.take_order(order.chunk, works, order.budget_s, order.threads, order.end)
-            if answers:
-                continue
-            news = crew.find_news()
-            if news is None:
-                if crew.is_done:
-                    return
-                continue
-            ended, executions = (None, NOTHING_EXECUTED) if news.ended is None else news.ended
-            packed = executions if isinstance(executions, Executions) else pack_executions(executions)
-            report = Report(lease_id, ended, packed, news.began, asks=news.asks, busy=news.busy)
-            answers.append(exchange(report).future())
-            answers[0].add_done_callback(lambda _: warden.wake())
+    with ThreadLease(side, lambda: load_domain(pickled_domain), threads, shelf, guard) as lease:
+        answer: Any = None
+        while not side.is_over:
+            report = lease.find_report()
+            if report is not None:
+                answer = exchange(report).future()
+                answer.add_done_callback(lambda _: guard.wake())
+            guard.watch(side.asks_at)
+            if answer is not None and answer.done():
+                order, answer = answer.result(), None
+                lease.on_order(unpack_order(order))
 
 
 @functools.cache
@@ -131,25 +117,22 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
-def _place(mark: CrashMarker) -> Place:
+def _find_place(marker: CrashMarker) -> Place:
     node_id = ray.get_runtime_context().get_node_id()
-    return Place(socket.gethostname(), node_id, os.getpid(), psutil.Process().create_time(), mark.name)
+    return Place(socket.gethostname(), node_id, os.getpid(), psutil.Process().create_time(), marker.name)
 
 
 def _run_chunk(
-    pickled_domain: bytes, order: Order, threads: int, shelf: FileShelf, warden: DeadlineGuard
+    pickled_domain: bytes, held: ChunkInHand, threads: int, shelf: FileShelf, guard: DeadlineGuard
 ) -> Sequence[Execution]:
-    works = unpack_works(order.works)
     try:
         domain = load_domain(pickled_domain)
-    except Exception as error:  # a module of the user's that this node lacks, say: its tasks can't run here
-        told = describe_exception(error)
-        failure = told._replace(message=f"the domain can't be loaded on this worker: {told.message}")
-        return [Execution(work.number, 0.0, 0.0, 0.0, None, None, failure) for work in works]
+    except Exception as error:
+        return refuse_all(held.waiting, error)
     try:
-        return execute_chunk(domain, works, threads, shelf, order.budget_s, warden)
+        return execute_chunk(domain, held.waiting, threads, shelf, held.budget_s, guard)
     finally:
-        warden.rest()
+        guard.rest()
 
 
 _loaded: dict[bytes, Domain] = {}
@@ -162,14 +145,8 @@ def load_domain(pickled: bytes) -> Domain:
     return _loaded[pickled]
 
 
-def _answer(reference: Any) -> Order:
-    # Not ray.get: that would tell Ray that this worker is blocked, and its CPUs would be given away.
-    order: Order = reference.future().result()
-    return order
-
-
 class _FetchedFiles(dict[str, bytes]):
-    """The files of a run by hash; one that this process has not seen is asked of the manager."""
+    """The files of a run by hash. A file that this process has not seen is fetched from the manager."""
 
     def __init__(self, manager: Any, run_id: str) -> None:
         super().__init__(_seen)
@@ -188,7 +165,7 @@ class _FetchedFiles(dict[str, bytes]):
 
 
 SEEN_BYTES = 2**28
-"""A worker keeps so much of files for leases to come."""
+"""The bytes of files that a worker keeps for later leases."""
 _seen: dict[str, bytes] = {}
 
 

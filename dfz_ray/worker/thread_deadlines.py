@@ -1,4 +1,4 @@
-"""Keeps the deadlines of the tasks that the threads of a worker execute, and lets go of those that are cancelled."""
+"""Keeps the deadlines of the tasks that the threads of a worker execute, and ends those that are cancelled."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from dfz_ray.worker.deadlines import LOOK, SLACK_S, handle_signals
 _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in_thread.argtypes = [ctypes.c_ulong, ctypes.py_object]
 LOOPS = 100
-"""An exception that is on its way to a thread is raised at the next turn of a loop."""
+"""Turns of a loop that a thread makes to meet an exception that is on its way: it is raised at the next turn."""
 
 
 class ThreadSlot:
-    """What a thread executes.
+    """A thread and the task that it executes.
 
     Args:
-        position: of the thread, from 0.
+        position: number of the thread, from 0.
     """
 
     def __init__(self, position: int) -> None:
@@ -40,55 +40,55 @@ class ThreadSlot:
 
 
 class ThreadDeadlineGuard:
-    """Watches over the tasks of a lease that has several threads.
+    """Keeps the deadlines of the tasks of a lease that has several threads.
 
-    At a deadline an Interruption is raised in the task's thread, which ends Python code. What does not end by that, a
-    long sleep or native code, meets a watchdog after a grace: a thread in C that needs no GIL, and ends the process.
-    The mark tells whose deadline it was; all others were executed for nothing, and are executed again. Where one task
-    holds the GIL nobody can be asked to let go, and all that is late by then is suspect.
+    At a deadline an Interruption is raised in the task's thread, which ends Python code. A task that does not end by
+    that, in a long sleep or native code, meets a watchdog after a grace: a thread in C that needs no GIL, and ends the
+    process. The crash marker names the task whose deadline it was; all others are executed again. While one task holds
+    the GIL no task can be interrupted, and all that are late by then are suspects.
 
     Args:
-        mark: of the lease.
-        grace_s: from the deadline to the watchdog.
-        width: how many threads there may be.
+        marker: the crash marker of the lease.
+        grace_s: seconds from the deadline to the watchdog.
+        width: the number of threads that there may be.
     """
 
-    def __init__(self, mark: CrashMarker, grace_s: float, width: int) -> None:
-        self.mark = mark
+    def __init__(self, marker: CrashMarker, grace_s: float, width: int) -> None:
+        self.marker = marker
         self.width = width
         self._grace_s = grace_s
         self._lock = threading.Lock()
-        self._seats: list[ThreadSlot] = []
+        self._slots: list[ThreadSlot] = []
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        """Whoever has something for the main thread puts something in; that may also be done by a signal."""
+        """Wakes the main thread. Threads and signal handlers put items in; True: look at which tasks are revoked."""
         self._wakes_at = math.inf
         self._watchdog_at: float | None = None
-        """When the watchdog ends the process, if it is set."""
+        """The time at which the watchdog ends the process, if it is set."""
         self._revoked: set[int] = set()
 
     @contextlib.contextmanager
     def on_duty(self) -> Iterator[None]:
-        """Watch, for the length of a lease."""
+        """Keep deadlines for the length of a lease."""
         with handle_signals({LOOK: lambda *_: self._calls.put(True)}):
-            self.mark.open()
+            self.marker.open()
             try:
                 yield
             finally:
                 with self._lock:
-                    self._seats.clear()
+                    self._slots.clear()
                     self._set_watchdog()
-                self.mark.close()
+                self.marker.close()
 
     # --- in the main thread -------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Let the main thread look at what there is to do."""
+        """Wake the main thread."""
         self._calls.put(False)
 
     def watch(self, until: float = math.inf) -> None:
-        """Wait until someone calls, a task is due, or it is that late; then let go of what is late or cancelled."""
+        """Wait to be woken, for a deadline, or until that time; then interrupt tasks that are late or cancelled."""
         with self._lock:
-            dues = [seat.due for seat in self._seats if not seat.interrupted]
+            dues = [slot.due for slot in self._slots if not slot.interrupted]
             self._wakes_at = min([until, *dues])
         left_s = self._wakes_at - time.monotonic()
         looks = False
@@ -97,76 +97,76 @@ class ThreadDeadlineGuard:
             while True:
                 looks = self._calls.get_nowait() or looks
         if looks:
-            self._revoked = self.mark.revoked()
+            self._revoked = self.marker.revoked()
         if looks or self._wakes_at <= time.monotonic():
-            self._interrupt_all()
+            self._interrupt_due()
 
     def interrupt_all(self, reason: str, message: str) -> None:
-        """Let go of everything."""
+        """Interrupt all tasks."""
         with self._lock:
-            for seat in self._seats:
-                self._interrupt(seat, reason, message)
+            for slot in self._slots:
+                self._interrupt(slot, reason, message)
 
-    def _interrupt_all(self) -> None:
+    def _interrupt_due(self) -> None:
         with self._lock:
             now = time.monotonic()
-            for seat in self._seats:
-                work = seat.work
+            for slot in self._slots:
+                work = slot.work
                 if work is not None and work.number in self._revoked:
-                    self._interrupt(seat, "cancelled", "it was cancelled")
-                elif work is not None and seat.due <= now:
-                    self._interrupt(seat, "timeout", f"it ran longer than its deadline of {work.timeout_s:g} s")
+                    self._interrupt(slot, "cancelled", "it was cancelled")
+                elif work is not None and slot.due <= now:
+                    self._interrupt(slot, "timeout", f"it ran longer than its deadline of {work.timeout_s:g} s")
 
-    def _interrupt(self, seat: ThreadSlot, reason: str, message: str) -> None:
-        if seat.work is not None and not seat.interrupted:  # once: while it cleans up it is not to be stopped
-            seat.interrupted = True
-            self.mark.note_interrupted(seat.position)
-            _raise_in_thread(seat.thread, _make_interruption(reason, message))
+    def _interrupt(self, slot: ThreadSlot, reason: str, message: str) -> None:
+        if slot.work is not None and not slot.interrupted:  # once: a task is not to be stopped while it cleans up
+            slot.interrupted = True
+            self.marker.note_interrupted(slot.position)
+            _raise_in_thread(slot.thread, _make_interruption(reason, message))
 
     # --- in the threads -----------------------------------------------------------------------------------------------
 
-    def take_seat(self) -> ThreadSlot:
+    def take_slot(self) -> ThreadSlot:
         """A thread begins."""
         with self._lock:
-            seat = ThreadSlot(len(self._seats))
-            self._seats.append(seat)
-            return seat
+            slot = ThreadSlot(len(self._slots))
+            self._slots.append(slot)
+            return slot
 
-    def begin(self, seat: ThreadSlot, work: Work) -> bool:
-        """A thread begins a task; whether it is still wanted. From now on, to `end`, it may be interrupted."""
+    def begin(self, slot: ThreadSlot, work: Work) -> bool:
+        """A thread begins a task, which may be interrupted until `end`; returns False if it is not wanted any more."""
         with self._lock:
             if work.number in self._revoked:
                 return False
-            seat.interrupted = False
+            slot.interrupted = False
             if work.timeout_s is not None:
-                seat.due = time.monotonic() + work.timeout_s
-            self.mark.note_thread(seat.position, work.number, seat.due, seat.thread)
-            seat.work = work
+                slot.due = time.monotonic() + work.timeout_s
+            self.marker.note_thread(slot.position, work.number, slot.due, slot.thread)
+            slot.work = work
             if work.timeout_s is not None or self._watchdog_at is not None:
                 self._set_watchdog()
-            if seat.due < self._wakes_at:
+            if slot.due < self._wakes_at:
                 self._calls.put(False)
         return True
 
-    def end(self, seat: ThreadSlot) -> None:
-        """A thread's task has ended: no interruption comes after this, and one that is on its way comes in here."""
+    def end(self, slot: ThreadSlot) -> None:
+        """A thread's task has ended: no interruption comes after this, and one that is on its way is raised in here."""
         with self._lock:
-            seat.work, seat.due = None, math.inf
-            self.mark.note_thread(seat.position, NO_TASK)
-        if seat.interrupted:
+            slot.work, slot.due = None, math.inf
+            self.marker.note_thread(slot.position, NO_TASK)
+        if slot.interrupted:
             # To take it back would leave the interpreter looking for it for ever: in Python 3.11 a profiler then hangs.
             for _ in range(LOOPS):
                 pass
 
     def rest(self) -> None:
-        """A thread has nothing to do: what was set for its task is called off."""
+        """A thread has nothing to do: set the watchdog for the tasks that are left."""
         if self._watchdog_at is not None:
             with self._lock:
                 self._set_watchdog()
 
     def _set_watchdog(self) -> None:
-        """Have the process ended when the first deadline is overrun, or soon after; what is set already may do."""
-        first = min((seat.due for seat in self._seats), default=math.inf) + self._grace_s
+        """Set the watchdog to the first deadline and its grace, or a little later, unless it is set so already."""
+        first = min((slot.due for slot in self._slots), default=math.inf) + self._grace_s
         slack_s = min(SLACK_S, self._grace_s / 4)
         if self._watchdog_at is not None and first <= self._watchdog_at <= first + slack_s:
             return
@@ -175,8 +175,8 @@ class ThreadDeadlineGuard:
                 self._watchdog_at = None
                 faulthandler.cancel_dump_traceback_later()
             return
-        dump = self.mark.open_dump()
-        if dump is not None:  # without it nobody could tell a deadline from a crash: the manager kills what hangs
+        dump = self.marker.open_dump()
+        if dump is not None:  # without it a deadline would look like a crash: then the manager kills the worker
             self._watchdog_at = first + slack_s
             left_s = max(self._watchdog_at - time.monotonic(), 1e-3)
             faulthandler.dump_traceback_later(left_s, exit=True, file=dump)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import NamedTuple
 
 from threadpoolctl import ThreadpoolController
 
@@ -19,81 +16,52 @@ from dfz_ray.execution.execute import Execution, Outcome, Work, count_forks, exe
 from dfz_ray.execution.failure import describe_exception, describe_interruption
 from dfz_ray.execution.interruption import Interruption
 from dfz_ray.execution.parameters_reader import ParametersReader
+from dfz_ray.protocol.orders import Order
+from dfz_ray.protocol.reports import Report, pack_executions
+from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard, ThreadSlot
 
 JOIN_S = 2.0
-"""When a run can't go on its tasks have so long to let go."""
-AGAIN_S = 1.0
-"""A lease that was told to wait asks again after so long, if it has not done so before."""
-
-
-class TaskEvents(NamedTuple):
-    """What the manager is to be told."""
-
-    ended: tuple[int, list[Execution]] | None
-    began: int | None
-    asks: bool
-    busy: int
-    """For how many threads there are tasks in hand."""
-
-
-class Held:
-    """A chunk in hand.
-
-    Args:
-        chunk: its number.
-        works: its tasks.
-        budget_s: after so many seconds no further one is begun.
-    """
-
-    def __init__(self, chunk: int, works: Sequence[Work], budget_s: float) -> None:
-        self.chunk = chunk
-        self.waiting = deque(works)
-        self.budget_s = budget_s
-        self.began_at: float | None = None
-        self.executing = 0
-        self.executions: list[Execution] = []
+"""Seconds that tasks have to end when a run can't go on."""
 
 
 class ThreadLease:
-    """Executes the chunks in hand, one after the other; a thread begins with the next one when one is used up.
+    """Runs threads that execute what the lease protocol says. A context manager.
 
-    The main thread takes orders and tells news, as `dfz_ray.simulation.crew` does in virtual time; each of the others
-    executes one task at a time. A context manager.
+    The main thread takes orders and finds reports; each of the others executes one task at a time.
 
     Args:
-        load: gives the domain.
-        budget: how many threads each task may use.
+        side: the worker's half of the protocol.
+        load: returns the domain.
+        budget: the number of threads that each task may use.
         shelf: the files that parameters name.
-        warden: watches over the tasks.
+        guard: keeps the deadlines of the tasks.
     """
 
-    def __init__(self, load: Callable[[], Domain], budget: int, shelf: FileShelf, warden: ThreadDeadlineGuard) -> None:
+    def __init__(
+        self,
+        side: WorkerSide,
+        load: Callable[[], Domain],
+        budget: int,
+        shelf: FileShelf,
+        guard: ThreadDeadlineGuard,
+    ) -> None:
+        self._side = side
         self._load = load
         self._budget = budget
         self._shelf = shelf
-        self._warden = warden
+        self._guard = guard
         self._pools = ThreadpoolController()
         self._forks = count_forks()
         self._offset_s = time.time() - time.perf_counter()
         self._lock = threading.Lock()
+        """Held to use the protocol."""
         self._wanted = threading.Condition(self._lock)
-        self._members: list[threading.Thread] = []
-        self._threads = 0
-        """How many tasks it may execute at once."""
-        self._executing = 0
-        self._held: list[Held] = []
-        self._began: deque[int] = deque()
-        self._ended: deque[Held] = deque()
-        self._is_over = False
+        self._threads: list[threading.Thread] = []
+        self._is_called = False
+        """True from when the main thread is called until it looks for a report."""
         self._is_closed = False
-        self._least_busy = 0
-        """When fewer threads than that have a task, more is asked for."""
-        self._asked_busy = 0
-        """So many had one when it asked the last time."""
-        self.asks_at = math.inf
-        """Then it asks again, by the monotonic clock."""
 
     def __enter__(self) -> ThreadLease:
         return self
@@ -103,148 +71,104 @@ class ThreadLease:
             self._is_closed = True
             self._wanted.notify_all()
         if error is not None:
-            self._warden.interrupt_all("cancelled", "the run can't go on")
+            self._guard.interrupt_all("cancelled", "the run can't go on")
         end = time.monotonic() + JOIN_S
-        for member in self._members:
-            member.join(max(0.0, end - time.monotonic()))
-        if any(member.is_alive() for member in self._members):
-            os._exit(1)  # what does not let go must not go on beside another lease
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            os._exit(1)  # a task that does not end must not go on beside another lease
 
     # --- in the main thread -------------------------------------------------------------------------------------------
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the lease is over, and everything is told."""
+    def on_order(self, order: Order) -> None:
+        """Take in an order, whose tasks are unpacked."""
         with self._lock:
-            return self._is_over and not (self._held or self._ended)
-
-    def take_order(
-        self, chunk: int | None, works: Sequence[Work], budget_s: float, threads: int, is_over: bool
-    ) -> None:
-        """Take in what the manager answers: a chunk, or none for now, or that the lease is over."""
-        with self._lock:
-            self.asks_at = math.inf
-            self._is_over = self._is_over or is_over
-            if threads and not is_over:
-                self._threads = self._least_busy = threads
-                if chunk is None:
-                    self._least_busy = min(threads, self._asked_busy)
-                    self.asks_at = time.monotonic() + AGAIN_S
-            if chunk is not None:
-                self._held.append(self._refuse(Held(chunk, works, budget_s)))
-                self._settle(self._held[-1])
-            wanted = min(self._threads, self._count_busy())
-            while len(self._members) < wanted:
-                member = threading.Thread(target=self._serve, daemon=True)
-                self._members.append(member)
-                member.start()
+            held = self._side.on_order(order, time.monotonic())
+            if held is not None:
+                self._refuse(held)
+            wanted = self._side.busy
+            while len(self._threads) < wanted:
+                thread = threading.Thread(target=self._serve, daemon=True)
+                self._threads.append(thread)
+                thread.start()
             self._wanted.notify(wanted)
 
-    def find_news(self) -> TaskEvents | None:
-        """What the manager is to be told now, or asked, if anything."""
+    def find_report(self) -> Report | None:
+        """The report that is to be sent now, if any."""
         with self._lock:
-            busy = min(self._threads, self._count_busy())
-            is_last = self._is_over and not self._held
-            lacks = not self._is_over and (busy < self._least_busy or time.monotonic() >= self.asks_at)
-            if not (self._began or self._ended or lacks):
-                return None
-            held = self._ended.popleft() if self._ended else None
-            began = self._began.popleft() if self._began else None
-            has_next = any(one.began_at is None for one in self._held)
-            asks = not (self._began or self._ended or has_next) and (is_last or not self._is_over)
-            if asks:
-                self._asked_busy = busy
-            return TaskEvents(None if held is None else (held.chunk, held.executions), began, asks, busy)
+            self._is_called = False
+            report = self._side.find_report(time.monotonic())
+        if report is None or report.ended is None:
+            return report
+        return report._replace(executed=pack_executions(report.executed))
 
-    def _count_busy(self) -> int:
-        return self._executing + sum([len(held.waiting) for held in self._held])
-
-    def _refuse(self, held: Held) -> Held:
-        """Where the domain can't be loaded, all tasks of a chunk have failed."""
+    def _refuse(self, held: ChunkInHand) -> None:
+        """Fail all tasks of a chunk if the domain can't be loaded."""
         try:
             self._load()
-        except Exception as error:  # a module of the user's that this node lacks, say
-            told = describe_exception(error)
-            failure = told._replace(message=f"the domain can't be loaded on this worker: {told.message}")
-            held.executions = [Execution(work.number, 0.0, 0.0, 0.0, None, None, failure) for work in held.waiting]
-            held.waiting.clear()
-        return held
+        except Exception as error:
+            self._side.end_chunk(held, refuse_all(held.waiting, error))
 
     # --- in the threads -----------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        seat = self._warden.take_seat()
+        slot = self._guard.take_slot()
         with self._pools.limit(limits=self._budget):  # OpenMP's is a matter of each thread
             try:
-                self._execute_all(seat, ParametersReader(self._load(), self._shelf))
+                self._execute_all(slot, ParametersReader(self._load(), self._shelf))
             except BaseException:  # a defect: without this thread the lease would wait for ever
                 traceback.print_exc()
                 os._exit(1)
 
-    def _execute_all(self, seat: ThreadSlot, reader: ParametersReader) -> None:
-        held: Held | None = None
+    def _execute_all(self, slot: ThreadSlot, reader: ParametersReader) -> None:
+        held: ChunkInHand | None = None
         execution: Execution | None = None
         while (taken := self._take(held, execution)) is not None:
             held, work = taken
-            execution = self._execute(seat, work, reader)
+            execution = self._execute(slot, work, reader)
 
-    def _take(self, before: Held | None, execution: Execution | None) -> tuple[Held, Work] | None:
+    def _take(self, before: ChunkInHand | None, execution: Execution | None) -> tuple[ChunkInHand, Work] | None:
         """Wait for the next task, having executed one of a chunk; None: there will be no more."""
+        side = self._side
         with self._lock:
             if before is not None:
-                self._executing -= 1
-                before.executing -= 1
-                if execution is not None:
-                    before.executions.append(execution)
-                self._settle(before)
-            while True:
-                if self._is_closed:
-                    return None
-                found = self._find_next() if self._executing < self._threads else None
+                side.end_task(before, execution)
+            while not self._is_closed:
+                found = side.begin_task(time.monotonic())
+                if side.is_due:
+                    self._call()
                 if found is not None:
-                    self._executing += 1
-                    found[0].executing += 1
                     return found
-                self._warden.rest()
-                self._warden.wake()
+                self._guard.rest()
+                self._call()
                 self._wanted.wait()
-
-    def _find_next(self) -> tuple[Held, Work] | None:
-        for held in list(self._held):
-            now = time.perf_counter()
-            if held.began_at is not None and now - held.began_at > held.budget_s:
-                held.waiting.clear()
-                self._settle(held)
-            if held.waiting:
-                if held.began_at is None:
-                    held.began_at = now
-                    self._began.append(held.chunk)
-                    self._warden.wake()
-                return held, held.waiting.popleft()
         return None
 
-    def _settle(self, held: Held) -> None:
-        """A chunk of which everything has ended is to be told."""
-        if not held.waiting and not held.executing and held in self._held:
-            self._held.remove(held)
-            if held.chunk in self._began:
-                self._began.remove(held.chunk)
-            self._ended.append(held)
-            self._warden.wake()
+    def _call(self) -> None:
+        if not self._is_called:
+            self._is_called = True
+            self._guard.wake()
 
-    def _execute(self, seat: ThreadSlot, work: Work, reader: ParametersReader) -> Execution | None:
-        """Execute a task; None where it is not wanted any more."""
+    def _execute(self, slot: ThreadSlot, work: Work, reader: ParametersReader) -> Execution | None:
+        """Execute a task; None if it is not wanted any more."""
         outcome: Outcome | None = None
         cpu_s, began = time.thread_time(), time.perf_counter()
         try:
-            if not self._warden.begin(seat, work):
+            if not self._guard.begin(slot, work):
                 return None
             outcome = execute_task(self._load(), work, self._budget, reader, self._forks)
-            self._warden.end(seat)
-        except Interruption as interruption:  # there is only one for each task
-            self._warden.end(seat)
+            self._guard.end(slot)
+        except Interruption as interruption:  # a task gets only one
+            self._guard.end(slot)
             if outcome is None:
                 outcome = work.number, None, None, describe_interruption(interruption)
         ended, cpu_s = time.perf_counter(), time.thread_time() - cpu_s
         number, result, fingerprint, failure = outcome
         return Execution(number, self._offset_s + began, self._offset_s + ended, cpu_s, result, fingerprint, failure)
+
+
+def refuse_all(works: Iterable[Work], error: Exception) -> list[Execution]:
+    """All tasks fail, as their domain can't be loaded here: this node may lack one of the user's modules."""
+    described = describe_exception(error)
+    failure = described._replace(message=f"the domain can't be loaded on this worker: {described.message}")
+    return [Execution(work.number, 0.0, 0.0, 0.0, None, None, failure) for work in works]

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.messages import (
+    AnswerEnd,
     CancelAsked,
-    ChunkBegan,
-    ChunkEnded,
     Command,
     CommitCancellations,
     CommitEnds,
@@ -27,11 +26,13 @@ from dfz_ray.engine.messages import (
     StopAsked,
     TasksSubmitted,
     TimePassed,
+    WorkAsked,
 )
-from dfz_ray.simulation import Costs, Run, Simulation
+from dfz_ray.protocol.manager_side import ManagerSide
+from dfz_ray.protocol.reports import Report
+from dfz_ray.simulation import Costs, SimulatedAttempt, Simulation
 from dfz_ray.simulation.cluster import Commit
-from dfz_ray.simulation.crew import ThreadLease
-from dfz_ray.simulation.worker import Message, Worker
+from dfz_ray.simulation.worker import ExecutedTask, SentReport, SimulatedWorker
 from dfz_ray.specs.states import State
 from support.witness import Witness
 
@@ -113,9 +114,12 @@ class FaultyCluster(Simulation):
         self.managers = 1
         self.deaths = 0
         self.kills: Counter[str] = Counter()
+        self.faulty_reports: Counter[str] = Counter()
+        """Reports that came late, came twice, or were lost with their worker."""
         self._scale_s = dice.choice([0.0, 0.001, 0.02, 0.08])
         self._blame = dice.choice(["known", "unknown", "stale", "any"])
         self._heard, self._doubled = dice.choice([0.0, 0.5, 1.0]), dice.choice([0.0, 0.1])
+        self._late = dice.choice([0.0, 0.05])
         self._deaf = dice.choice([0.0, 1.0])
         self._unplaced = dice.choice([0.0, 0.0, 0.2])
         self._placed_from_s = dice.uniform(0.5, 3.0)
@@ -139,6 +143,8 @@ class FaultyCluster(Simulation):
     def handle(self, event: Event) -> list[Command]:
         if isinstance(event, LeaseLost):
             event = self._blamed(event)
+        if isinstance(event, LeaseEnded):
+            assert not self.witness.held.get(event.lease), "a lease that returns has reported all that it was given"
         if isinstance(event, LaneSized):
             self._lanes[event.lane] = event
         self.events += 1
@@ -149,7 +155,8 @@ class FaultyCluster(Simulation):
         if self.events in self._manager_dies_at and not self.witness.stopped:
             self._manager_dies_at = {at for at in self._manager_dies_at if at > self.events + 20}
             self._replace_manager()
-            return []  # it did not live to do any of that
+            # It did not live to do any of that; its workers have died with it.
+            return [AnswerEnd(event.lease)] if isinstance(event, WorkAsked) else []
         # A worker in the middle of native code lets go of nothing.
         return [one for one in commands if not (isinstance(one, InterruptLease) and self.dice.random() < self._deaf)]
 
@@ -158,7 +165,7 @@ class FaultyCluster(Simulation):
             return math.inf
         return self._scale_s * self.dice.random() * (3 if what == "loss" else 1)
 
-    def attempt(self, number: int) -> Run:
+    def attempt(self, number: int) -> SimulatedAttempt:
         task, fate = self.tasks[number], self.fates[number]
         self.attempts[number] += 1
         slow = self.dice.choice([1.0, 1.0, 1.0, 3.0])
@@ -168,20 +175,28 @@ class FaultyCluster(Simulation):
         duration_s = min(task.duration_s * slow, 0.9 * timeout_s)
         fails = fate.sort != "flaky" or self.attempts[number] <= fate.failures
         runs = {
-            "crashes": Run(duration_s, fate.reason, kills=True),
-            "hangs": Run(timeout_s, "timeout"),
-            "clings": Run(timeout_s + self.options.grace_s / 2, "timeout", kills=True),
-            "sticks": Run(math.inf),
+            "crashes": SimulatedAttempt(duration_s, fate.reason, kills=True),
+            "hangs": SimulatedAttempt(timeout_s, "timeout"),
+            "clings": SimulatedAttempt(timeout_s + self.options.grace_s / 2, "timeout", kills=True),
+            "sticks": SimulatedAttempt(math.inf),
         }
-        return runs.get(fate.sort, Run(duration_s, fate.reason if fails else ""))
+        return runs.get(fate.sort, SimulatedAttempt(duration_s, fate.reason if fails else ""))
 
-    def deliver(self, message: Message) -> None:
+    def send(self, message: SentReport) -> None:
+        if self.dice.random() < self._late:
+            self.faulty_reports["late"] += 1
+            self.at(self.now + self.dice.random() * 0.3, lambda: super(FaultyCluster, self).send(message))
+        else:
+            super().send(message)
+
+    def deliver(self, message: SentReport) -> None:
         if not message.worker.lives and self.dice.random() >= self._heard:
+            self.faulty_reports["lost"] += 1
             return
         super().deliver(message)
-        for event in message.events:
-            if isinstance(event, ChunkBegan | ChunkEnded) and self.dice.random() < self._doubled:
-                self._tell_later(event)
+        if self.dice.random() < self._doubled:
+            self.faulty_reports["twice"] += 1
+            self.at(self.now + self.dice.random() * 0.3, lambda: super(FaultyCluster, self).deliver(message))
 
     def commit(self, group: Sequence[Commit]) -> None:
         self.journal.write(group)
@@ -193,7 +208,7 @@ class FaultyCluster(Simulation):
 
     # --- faults -----------------------------------------------------------------------------------------------------
 
-    def strike(self, worker: Worker | ThreadLease, reason: str) -> None:
+    def strike(self, worker: SimulatedWorker, reason: str) -> None:
         """A worker dies through no fault of a task."""
         self._outside.add(worker.lease)
         self.lose(worker.lease, reason)
@@ -266,8 +281,7 @@ class FaultyCluster(Simulation):
         if self.dice.random() < 0.5:
             self.journal.write(self._committing)
         self._pending, self._committing = [], []
-        for event in self._stragglers():
-            self._tell_later(event)
+        stragglers = self._stragglers()
         for worker in list(self.workers.values()):
             self.remove(worker)
         self.kills.update(kill.why for kill in self.witness.kills)
@@ -275,6 +289,7 @@ class FaultyCluster(Simulation):
         self.outcomes = {number: self.outcomes.get(number, self.witness.outcome[number]) for number in settled}
         self.options = dataclasses.replace(self.options, first_chunk=self.engine._hands._next_chunk)
         self.witness = self._new_witness(self.managers * LEASES_OF_A_MANAGER)
+        self.manager = ManagerSide(self.tell, self.read_end, lambda command: command.chunk.numbers)
         self._wakes_at = math.inf
         is_open = [number not in settled for number in range(len(self.tasks))]
         states = {number: State[outcome.upper()].value for number, outcome in settled.items()}
@@ -285,14 +300,24 @@ class FaultyCluster(Simulation):
         self.tell(TasksSubmitted(self.kinds(), [self.kind_of(task) for task in self.tasks], states, charged, free))
         for event in self.cancels:
             self.tell(event)
+        for straggler in stragglers:
+            self.at(self.now + self.dice.random() * 0.3, lambda said=straggler: self._hear(said))  # type: ignore[misc]
 
-    def _stragglers(self) -> list[Event]:
-        """What the old manager's workers still say, to whoever hears it."""
-        said: list[Event] = []
+    def _stragglers(self) -> list[Report | LeaseEnded | LeaseLost]:
+        """What comes from the old manager's workers, to whoever hears it."""
+        said: list[Report | LeaseEnded | LeaseLost] = []
         for lease, chunks in self.witness.held.items():
             for chunk in chunks.values():
-                failures = {number: "exception" for number in chunk.numbers if self.dice.random() >= 0.5}
-                ended = ChunkEnded(lease, chunk.id, list(chunk.numbers), [0.01] * len(chunk.numbers), failures)
-                said.extend([ChunkBegan(lease, chunk.id), ended])
+                executed = [ExecutedTask(one, 0.01, self.dice.choice(["exception", ""])) for one in chunk.numbers]
+                number = self.dice.randint(1, 9)
+                said.append(Report(lease, number, began=chunk.id, asks=False))
+                said.append(Report(lease, number + 1, chunk.id, executed, asks=self.dice.random() < 0.5))
             said.append(self.dice.choice([LeaseEnded(lease), LeaseLost(lease, "it died")]))
         return self.dice.sample(said, k=min(len(said), 6))
+
+    def _hear(self, said: Report | LeaseEnded | LeaseLost) -> None:
+        """The new manager hears from a worker of the old one."""
+        if isinstance(said, Report):
+            self.manager.exchange(said)
+        else:
+            self.tell(said)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dfz_ray.engine.engine import EngineOptions
-from dfz_ray.engine.messages import ChunkEnded, Command, Event
-from dfz_ray.simulation import Costs, Run, SimulatedTask, Simulation
+from dfz_ray.engine.messages import ChunkEnded
+from dfz_ray.simulation import Costs, SimulatedAttempt, SimulatedTask, Simulation
+from dfz_ray.simulation.worker import ExecutedTask
 
 COSTS = Costs(start_s=0.02, message_s=0.0005, commit_s=0.003, manager_s=0.0002, jitter=0.2)
 
@@ -30,25 +32,20 @@ class SharedCores(Simulation):
         self._computing: float | None = None
         """The share of the executions of late that compute."""
 
-    def attempt(self, number: int) -> Run:
+    def attempt(self, number: int) -> SimulatedAttempt:
         task = self.tasks[number]
         computes = not task.kind.startswith("waits")
         before = float(computes) if self._computing is None else self._computing
         self._computing = before + 0.02 * (computes - before)
-        # A worker with one slot is not among the busy ones as it begins a chunk; one with many counts what it began.
-        together = max(1, self._busy_now + (self.engine.options.width == 1))
-        slow = max(1.0, self._computing * together / self._cores) if computes else 1.0
-        return Run(task.duration_s * slow * max(0.1, self._rng.gauss(1.0, self._spread)))
+        slow = max(1.0, self._computing * self._busy_now / self._cores) if computes else 1.0
+        return SimulatedAttempt(task.duration_s * slow * max(0.1, self._rng.gauss(1.0, self._spread)))
 
-    def handle(self, event: Event) -> list[Command]:
-        if isinstance(event, ChunkEnded):
-            pairs = zip(event.numbers, event.durations_s, strict=True)
-            cpu_s = sum(
-                self.tasks[number].duration_s if not self.tasks[number].kind.startswith("waits") else 0.001 * duration_s
-                for number, duration_s in pairs
-            )
-            event = ChunkEnded(event.lease, event.chunk, event.numbers, event.durations_s, event.failures, cpu_s)
-        return super().handle(event)
+    def read_end(self, lease: int, chunk: int, executed: Sequence[ExecutedTask]) -> ChunkEnded:
+        cpu_s = sum(
+            0.001 * one.duration_s if task.kind.startswith("waits") else task.duration_s
+            for one, task in ((one, self.tasks[one.number]) for one in executed)
+        )
+        return replace(super().read_end(lease, chunk, executed), cpu_s=cpu_s)
 
 
 def makespan_s(tasks: Sequence[SimulatedTask], options: EngineOptions, cores: int, seed: int = 0) -> float:

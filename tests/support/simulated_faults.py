@@ -1,7 +1,7 @@
 """Whole runs in virtual time with faults of every sort, drawn from a seed, checked after every event.
 
-`run_seed(seed)` is one of them; `python tests/unit/simulated_faults.py SEED` runs it again alone, with `wide` behind
-it where its leases run several tasks at once.
+`run_seed(seed)` is one of them. `PYTHONPATH=tests python -m support.simulated_faults SEED` runs it again alone; add
+`wide` if its leases run several tasks at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STEPS_LIMIT = 60_000
 """A run that takes more of them does not come to rest."""
 
 
-class Report(NamedTuple):
+class SeedResult(NamedTuple):
     """What came of a seed."""
 
     seed: int
@@ -37,6 +37,8 @@ class Report(NamedTuple):
     managers: int
     kills: dict[str, int]
     """Workers killed by the engine, by why."""
+    faulty_reports: dict[str, int]
+    """Reports of workers that were late, came twice, or were lost."""
 
 
 def draw_policy(dice: random.Random) -> KindPolicy:
@@ -147,7 +149,7 @@ def check_truth(cluster: FaultyCluster) -> None:
         assert outcome in may, (number, outcome, fate)
 
 
-def run_seed(seed: int, is_wide: bool = False) -> Report:
+def run_seed(seed: int, is_wide: bool = False) -> SeedResult:
     """Run what a seed says to its end, with a check after every event.
 
     Args:
@@ -162,12 +164,12 @@ def run_seed(seed: int, is_wide: bool = False) -> Report:
         cluster.run(limit=STEPS_LIMIT)
         check_truth(cluster)
     except Exception as error:
-        command = f"python tests/unit/simulated_faults.py {seed}{' wide' * is_wide}"
+        command = f"PYTHONPATH=tests python -m support.simulated_faults {seed}{' wide' * is_wide}"
         again = f"seed {seed} failed at {cluster.now:.6f} s; again: {command}"
         raise AssertionError(f"{again}\n{type(error).__name__}: {error}") from error
     cluster.kills.update(kill.why for kill in cluster.witness.kills)
     outcomes = Counter(cluster.journal.outcomes.values())
-    return Report(
+    return SeedResult(
         seed,
         len(cluster.tasks),
         cluster.events,
@@ -175,6 +177,7 @@ def run_seed(seed: int, is_wide: bool = False) -> Report:
         cluster.deaths,
         cluster.managers,
         dict(cluster.kills),
+        dict(cluster.faulty_reports),
     )
 
 
@@ -183,9 +186,9 @@ def main(arguments: Sequence[Any]) -> None:
     is_wide, arguments = "wide" in arguments, [one for one in arguments if one != "wide"]
     first, end = int(arguments[0]), int(arguments[1]) if len(arguments) > 1 else int(arguments[0]) + 1
     for seed in range(first, end):
-        report = run_seed(seed, is_wide)
+        result = run_seed(seed, is_wide)
         if end - first <= 10:
-            print(report)
+            print(result)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from dfz_ray.engine.engine import EngineOptions
-from dfz_ray.engine.messages import ChunkEnded, Command, Event, LeaseEnded, LeaseLost
+from dfz_ray.engine.messages import Command, Event, LeaseEnded, LeaseLost
 from dfz_ray.engine.retries import KindPolicy
-from dfz_ray.simulation import Costs, Run, SimulatedTask, Simulation
-from dfz_ray.simulation.worker import Message
+from dfz_ray.simulation import Costs, SimulatedAttempt, SimulatedTask, Simulation
+from dfz_ray.simulation.worker import SentReport
 from support.witness import Witness
 
 ONCE = KindPolicy(max_attempts=1)
@@ -125,16 +125,19 @@ class VirtualCluster(Simulation):
     def take_s(self, what: str) -> float:
         return self._delays(what)
 
-    def attempt(self, number: int) -> Run:
+    def attempt(self, number: int) -> SimulatedAttempt:
         job = self.jobs[number]
         if number in self.stuck:
-            return Run(math.inf)
-        return Run(job.duration_s, "worker_crashed", kills=True) if job.crashes else super().attempt(number)
+            return SimulatedAttempt(math.inf)
+        return (
+            SimulatedAttempt(job.duration_s, "worker_crashed", kills=True) if job.crashes else super().attempt(number)
+        )
 
-    def deliver(self, message: Message) -> None:
+    def deliver(self, message: SentReport) -> None:
         if not message.worker.lives and not self._last_words():
             return
         super().deliver(message)
-        for event in message.events:
-            if isinstance(event, ChunkEnded) and self._is_repeated():
-                self.tell_at(event, self.now + self._delays("message"))
+        lease, chunk = message.report.lease, message.report.ended
+        if chunk is not None and self._is_repeated():
+            ended = self.read_end(lease, chunk, message.report.executed)
+            self.tell_at(ended, self.now + self._delays("message"))

@@ -16,7 +16,7 @@ from dfz_ray.domains.registry import BUILT_IN
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("ray", "torch", "torchvision", "qiskit", "qiskit_aer", "numpy", "scipy", "sklearn", "pydantic", "yaml", "rich")
-PURE = ("specs", "domains", "execution", "engine", "journal", "simulation")
+PURE = ("specs", "domains", "execution", "engine", "protocol", "journal", "simulation")
 """The floors below the one that knows Ray."""
 
 WITHOUT_RAY = """

@@ -8,7 +8,7 @@ from collections import Counter, deque
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.simulated_faults import Report, run_seed
+from support.simulated_faults import SeedResult, run_seed
 
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.messages import CancelAsked
@@ -159,17 +159,20 @@ def test_two_thousand_runs_with_faults_lose_nothing() -> None:
 
     The drawn faults are not few: each sort occurs in many of the runs.
     """
-    reports: list[Report] = [run_seed(seed) for seed in (*REGRESSION_SEEDS, *range(SEEDS))]
+    results: list[SeedResult] = [run_seed(seed) for seed in (*REGRESSION_SEEDS, *range(SEEDS))]
 
     kills: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
-    for report in reports:
-        kills.update(report.kills)
-        outcomes.update(report.outcomes)
+    faulty_reports: Counter[str] = Counter()
+    for result in results:
+        kills.update(result.kills)
+        outcomes.update(result.outcomes)
+        faulty_reports.update(result.faulty_reports)
     assert min(outcomes[outcome] for outcome in ("completed", "failed", "cancelled")) > 1_000
     assert min(kills[why] for why in ("timeout", "preempted", "cancelled")) > 50
-    assert sum(report.deaths for report in reports) > 5_000
-    assert sum(report.managers > 1 for report in reports) > 200
+    assert min(faulty_reports[how] for how in ("late", "twice", "lost")) > 1_000
+    assert sum(result.deaths for result in results) > 5_000
+    assert sum(result.managers > 1 for result in results) > 200
 
 
 def test_a_seed_is_a_run() -> None:
@@ -182,6 +185,6 @@ def test_a_seed_that_fails_says_how_to_run_it_again(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("dfz_ray.engine.lease_table.LeaseTable.hand_back", lambda self, numbers, begun, now: None)
 
     with pytest.raises(
-        AssertionError, match=r"seed (\d+) failed at .*again: python tests/unit/simulated_faults.py \1\n"
+        AssertionError, match=r"seed (\d+) failed at .*again: PYTHONPATH=tests python -m support.simulated_faults \1\n"
     ):
         deque(map(run_seed, range(100)), maxlen=0)

@@ -1,4 +1,4 @@
-"""The threads of a worker, without Ray: what they execute, how they end, and what is told of it."""
+"""The threads of a worker, without Ray: what they execute, how they end, and what is reported of it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from typing import Any
 import pytest
 
 from dfz_ray.domains.domain import Domain, Parameters
-from dfz_ray.execution.execute import Execution, Work
+from dfz_ray.execution.execute import Work
+from dfz_ray.protocol.lease_protocol import LeaseState, Message
+from dfz_ray.protocol.orders import Order
+from dfz_ray.protocol.reports import Ended, Report, unpack_executions
+from dfz_ray.protocol.worker_side import WorkerSide
 from dfz_ray.specs.encoding import encode
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import LOOK
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
-from dfz_ray.worker.thread_lease import TaskEvents, ThreadLease
+from dfz_ray.worker.thread_lease import ThreadLease
 
 WIDTH = 4
 FOREVER_S = 1e9
@@ -59,23 +63,35 @@ class Stage:
 
 
 class Lead:
-    """The main thread's part, as the worker has it; what a manager would answer is given by the test."""
+    """The main thread's part, as the worker has it; the test gives the orders of a manager."""
 
-    def __init__(self, crew: ThreadLease, warden: ThreadDeadlineGuard) -> None:
-        self.crew = crew
-        self.warden = warden
-        self.news: list[TaskEvents] = []
+    def __init__(self, lease: ThreadLease, side: WorkerSide, guard: ThreadDeadlineGuard) -> None:
+        self.lease = lease
+        self.side = side
+        self.guard = guard
+        self.reports: list[Report] = []
+        self.orders: list[Order] = []
+        """Those that go out as answers to the next reports that ask for work."""
+        self.threads = WIDTH
 
-    def order(self, chunk: int | None, works: list[Work], threads: int = WIDTH, over: bool = False) -> None:
-        self.threads = threads
-        self.crew.take_order(chunk, works, FOREVER_S, threads, over)
+    def order(self, chunk: int, works: list[Work], threads: int = WIDTH) -> None:
+        """The next report that asks for work gets a chunk."""
+        self.orders.append(Order(0, Message.CHUNK, threads, chunk, works, FOREVER_S))
 
     def look(self) -> None:
-        self.warden.watch(time.monotonic() + 0.05)
-        while (found := self.crew.find_news()) is not None:
-            self.news.append(found)
-            if found.asks:
-                self.order(None, [], self.threads)
+        if self.side.state in (LeaseState.WORKING, LeaseState.ENDING):
+            self.guard.watch(time.monotonic() + 0.05)
+        while (report := self.lease.find_report()) is not None:
+            self.reports.append(report)
+            self.lease.on_order(self.answer(report)._replace(report=report.number))
+
+    def answer(self, report: Report) -> Order:
+        if not report.asks:
+            return Order(0, Message.NOTED)
+        if self.orders:
+            self.threads = self.orders[0].threads
+            return self.orders.pop(0)
+        return Order(0, Message.WAIT, self.threads)
 
     def until(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + 20
@@ -84,21 +100,23 @@ class Lead:
             self.look()
 
     @property
-    def ended(self) -> dict[int, list[Execution]]:
-        return dict(news.ended for news in self.news if news.ended is not None)
+    def ended(self) -> dict[int, Ended]:
+        ended = [report for report in self.reports if report.ended is not None]
+        return {report.ended: unpack_executions(report.executed) for report in ended if report.ended is not None}
 
 
 @contextmanager
 def leading(stage: Stage, grace_s: float = 5.0) -> Iterator[Lead]:
     domain = Domain("deed", DeedParameters, stage.compute, lambda parameters: parameters.what)
-    warden = ThreadDeadlineGuard(CrashMarker(f"test-{os.getpid()}-{time.time_ns()}", WIDTH), grace_s, WIDTH)
-    with warden.on_duty(), ThreadLease(lambda: domain, 1, FileShelf(), warden) as crew:
-        yield Lead(crew, warden)
+    guard = ThreadDeadlineGuard(CrashMarker(f"test-{os.getpid()}-{time.time_ns()}", WIDTH), grace_s, WIDTH)
+    side = WorkerSide(0)
+    with guard.on_duty(), ThreadLease(side, lambda: domain, 1, FileShelf(), guard) as lease:
+        yield Lead(lease, side, guard)
         stage.gate.set()
 
 
 @pytest.fixture(autouse=True)
-def _marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
@@ -106,17 +124,17 @@ def work(number: int, what: str = "nap", timeout_s: float | None = None) -> Work
     return Work(number, number, encode({"what": what}), timeout_s)
 
 
-def reasons(executions: list[Execution]) -> dict[int, Any]:
-    return {one.number: one.failure.reason if one.failure else "completed" for one in executions}
+def reasons(ended: Ended) -> dict[int, Any]:
+    return {**dict.fromkeys(ended.completions.numbers(), "completed"), **{row[0]: row[4] for row in ended.failures}}
 
 
-def test_a_crew_executes_as_many_tasks_at_once_as_it_may() -> None:
-    """As many tasks as the order says are executed at once, and no more; all are told of with the end of the chunk."""
+def test_a_lease_executes_as_many_tasks_at_once_as_it_may() -> None:
+    """As many tasks as the order says are executed at once, and no more; the end of the chunk reports them all."""
     stage = Stage()
     with leading(stage) as lead:
         lead.order(7, [work(number, "wait") for number in range(20)], threads=3)
         lead.until(lambda: stage.busy == 3)
-        assert [news.began for news in lead.news] == [7]
+        assert [report.began for report in lead.reports] == [None, 7]
         stage.gate.set()
         lead.until(lambda: 7 in lead.ended)
 
@@ -125,7 +143,7 @@ def test_a_crew_executes_as_many_tasks_at_once_as_it_may() -> None:
 
 
 def test_the_next_chunk_is_begun_before_the_last_task_of_the_one_before() -> None:
-    """Threads that find their chunk used up go on with the next one; each is told of when all its tasks have ended."""
+    """Threads that find their chunk used up go on with the next one; each is reported when all its tasks have ended."""
     stage = Stage()
     with leading(stage) as lead:
         lead.order(0, [work(0, "wait"), work(1)])
@@ -136,7 +154,7 @@ def test_the_next_chunk_is_begun_before_the_last_task_of_the_one_before() -> Non
         lead.until(lambda: 0 in lead.ended)
 
     assert reasons(lead.ended[0]) == {0: "completed", 1: "completed"}
-    assert len(lead.ended[1]) == 28
+    assert len(reasons(lead.ended[1])) == 28
 
 
 def test_fewer_threads_take_no_further_tasks() -> None:
@@ -145,13 +163,14 @@ def test_fewer_threads_take_no_further_tasks() -> None:
     with leading(stage) as lead:
         lead.order(0, [work(number, "wait") for number in range(12)], threads=4)
         lead.until(lambda: stage.busy == 4)
-        lead.order(None, [], threads=1)
+        lead.threads = 1
+        lead.until(lambda: lead.side.threads == 1)  # it asks again after a second
         stage.most = 0
         stage.gate.set()
         lead.until(lambda: 0 in lead.ended)
 
     assert stage.most <= 1
-    assert len(lead.ended[0]) == 12
+    assert len(reasons(lead.ended[0])) == 12
 
 
 def test_a_deadline_ends_one_task_and_no_other() -> None:
@@ -162,10 +181,10 @@ def test_a_deadline_ends_one_task_and_no_other() -> None:
         lead.order(0, works, threads=2)
         lead.until(lambda: 0 in lead.ended)
 
-    told = reasons(lead.ended[0])
-    assert told.pop(0) == "timeout"
-    assert set(told.values()) == {"completed"}
-    assert len(told) == 199
+    found = reasons(lead.ended[0])
+    assert found.pop(0) == "timeout"
+    assert set(found.values()) == {"completed"}
+    assert len(found) == 199
     assert len(stage.threads) == 2
 
 
@@ -176,10 +195,10 @@ def test_tasks_that_end_at_their_deadline_do_not_pass_it_on() -> None:
         lead.order(0, [work(number, timeout_s=1e-5) if number % 2 else work(number) for number in range(4_000)])
         lead.until(lambda: 0 in lead.ended)
 
-    told = reasons(lead.ended[0])
-    assert len(told) == 4_000
-    assert {reason for number, reason in told.items() if number % 2 == 0} == {"completed"}
-    assert {reason for number, reason in told.items() if number % 2} <= {"completed", "timeout"}
+    found = reasons(lead.ended[0])
+    assert len(found) == 4_000
+    assert {reason for number, reason in found.items() if number % 2 == 0} == {"completed"}
+    assert {reason for number, reason in found.items() if number % 2} <= {"completed", "timeout"}
 
 
 def test_an_interruption_leaves_the_interpreter_as_it_was() -> None:
@@ -195,12 +214,12 @@ def test_an_interruption_leaves_the_interpreter_as_it_was() -> None:
 
 
 def test_revoked_tasks_are_let_go_of() -> None:
-    """Tasks that are revoked are interrupted, or never begun; they are told of as cancelled, or not at all."""
+    """Tasks that are revoked are interrupted, or never begun; they are reported as cancelled, or not at all."""
     stage = Stage()
     with leading(stage) as lead:
         lead.order(0, [work(0, "loop"), work(1, "wait"), work(2, "nap"), work(3, "nap")], threads=2)
         lead.until(lambda: stage.busy == 2)
-        CrashMarker(lead.warden.mark.name).revoke([0, 3])
+        CrashMarker(lead.guard.marker.name).revoke([0, 3])
         os.kill(os.getpid(), LOOK)
         lead.until(lambda: stage.busy == 1)
         stage.gate.set()
@@ -209,15 +228,16 @@ def test_revoked_tasks_are_let_go_of() -> None:
     assert reasons(lead.ended[0]) == {0: "cancelled", 1: "completed", 2: "completed"}
 
 
-def test_a_domain_that_cannot_be_loaded_is_told_by_each_task() -> None:
+def test_a_domain_that_cannot_be_loaded_fails_each_task() -> None:
     """Where the domain can't be loaded each task of a chunk fails with the reason."""
 
     def load() -> Domain:
         raise ImportError("no such module")
 
-    warden = ThreadDeadlineGuard(CrashMarker("test", WIDTH), 1.0, WIDTH)
-    with warden.on_duty(), ThreadLease(load, 1, FileShelf(), warden) as crew:
-        lead = Lead(crew, warden)
+    guard = ThreadDeadlineGuard(CrashMarker("test", WIDTH), 1.0, WIDTH)
+    side = WorkerSide(0)
+    with guard.on_duty(), ThreadLease(side, load, 1, FileShelf(), guard) as lease:
+        lead = Lead(lease, side, guard)
         lead.order(0, [work(0), work(1)])
         lead.until(lambda: 0 in lead.ended)
 
@@ -230,30 +250,30 @@ tempfile.tempdir = sys.argv[1]
 from dfz_ray.execution.execute import Work
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
 from dfz_ray.worker.crash_marker import CrashMarker
-warden = ThreadDeadlineGuard(CrashMarker("watched", 2), 0.1, 2)
-with warden.on_duty():
-    seats = [warden.take_seat(), warden.take_seat()]
-    warden.begin(seats[0], Work(5, 0, b"", 60.0))
-    warden.begin(seats[1], Work(6, 0, b"", 0.2))
+guard = ThreadDeadlineGuard(CrashMarker("watched", 2), 0.1, 2)
+with guard.on_duty():
+    slots = [guard.take_slot(), guard.take_slot()]
+    guard.begin(slots[0], Work(5, 0, b"", 60.0))
+    guard.begin(slots[1], Work(6, 0, b"", 0.2))
     if sys.argv[2] == "ends":
-        warden.end(seats[1])
-        warden.rest()
+        guard.end(slots[1])
+        guard.rest()
     time.sleep(1.0)
 print("alive")
 """
 
 
 @pytest.mark.parametrize(("how", "left"), [("ends", "alive\n"), ("hangs", "")])
-def test_the_watchdog_ends_a_process_only_for_who_hangs(how: str, left: str, tmp_path: Path) -> None:
-    """What hangs beyond its deadline and grace ends the process and is named by the mark; what has ended does not."""
+def test_the_watchdog_ends_a_process_only_for_a_task_that_hangs(how: str, left: str, tmp_path: Path) -> None:
+    """A task that hangs beyond deadline and grace ends the process, and the crash marker names it; others don't."""
     done = subprocess.run(
         [sys.executable, "-c", WATCHED, str(tmp_path), how], capture_output=True, text=True, timeout=60
     )
 
     assert done.stdout == left
     tempfile.tempdir = str(tmp_path)
-    remains = CrashMarker("watched").read_remains(grace_s=0.1)
+    crash_report = CrashMarker("watched").read_crash_report(grace_s=0.1)
     if how == "hangs":
-        assert remains.executing == (5, 6)
-        assert remains.overdue == (6,)
-        assert "time.sleep" in remains.dump or "<string>" in remains.dump
+        assert crash_report.executing == (5, 6)
+        assert crash_report.overdue == (6,)
+        assert "time.sleep" in crash_report.dump or "<string>" in crash_report.dump

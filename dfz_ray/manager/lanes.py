@@ -1,0 +1,66 @@
+"""The lanes of a run, each of one domain and one shape, and the Ray calls that serve them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dfz_ray.engine.messages import KindEntry, StartLease
+from dfz_ray.manager.nodes import remote_options
+from dfz_ray.protocol.submission import ShippedDomain, SubmittedKind, kind_policy
+from dfz_ray.specs.policy import Policy
+from dfz_ray.specs.resources import Resources
+from dfz_ray.worker.lease import make_lease_function
+
+
+class Lanes:
+    """Numbers the lanes, and calls leases for them.
+
+    Args:
+        run_id: the run's name for workers.
+        manager: the handle of the actor that workers report to.
+        grace_s: seconds that a task has to end when it is interrupted.
+        width: the number of slots that a lease may have.
+    """
+
+    def __init__(self, run_id: str, manager: Any, grace_s: float, width: int) -> None:
+        self.shapes: list[Resources] = []
+        """By lane."""
+        self._run_id = run_id
+        self._manager = manager
+        self._grace_s = grace_s
+        self._width = width
+        self._numbers: dict[tuple[str, str], int] = {}
+        """By domain and resources (JSON)."""
+        self._domains: list[str] = []
+        """By lane."""
+        self._functions: dict[str, Any] = {}
+        self._exclusive: set[str] = set()
+        """Domains of which each task needs a process of its own."""
+
+    def load_domains(self, domains: Sequence[ShippedDomain]) -> None:
+        """Make the Ray functions of domains."""
+        for domain in domains:
+            self._functions[domain.name] = make_lease_function(domain.name, domain.pickled)
+            if domain.exclusive:
+                self._exclusive.add(domain.name)
+
+    def add_kinds(self, kinds: Sequence[SubmittedKind]) -> list[KindEntry]:
+        """Add kinds, and the lanes that are new with them; returns the kinds as the engine takes them."""
+        entries = []
+        for kind in kinds:
+            lane = self._numbers.setdefault(kind.lane, len(self._numbers))
+            if lane == len(self.shapes):
+                self.shapes.append(Resources.model_validate_json(kind.resources))
+                self._domains.append(kind.domain)
+            policy = kind_policy(Policy.model_validate_json(kind.policy))
+            entries.append(KindEntry(kind.name, lane, policy, kind.domain in self._exclusive))
+        return entries
+
+    def call(self, command: StartLease) -> Any:
+        """Call a lease; returns the reference of its end."""
+        domain, shape = self._domains[command.lane], self.shapes[command.lane]
+        name = domain if command.kind == domain else f"{domain}: {command.kind}"
+        function = self._functions[domain].options(name=name, **remote_options(shape))
+        width = 1 if domain in self._exclusive else self._width
+        return function.remote(self._manager, self._run_id, command.lease, shape.threads, self._grace_s, width)

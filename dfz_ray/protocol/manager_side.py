@@ -1,0 +1,99 @@
+"""The manager's half of the lease protocol: reports become events of the engine, its answers become orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dfz_ray.engine.messages import AnswerEnd, AnswerWait, ChunkBegan, ChunkEnded, Event, GiveChunk, WorkAsked
+from dfz_ray.protocol.lease_protocol import LeaseState, Message, find_next_state
+from dfz_ray.protocol.orders import Order
+from dfz_ray.protocol.reports import Report
+
+Answer = GiveChunk | AnswerWait | AnswerEnd
+"""The engine's answer to a lease that asks for work."""
+
+
+class _LeaseRecord:
+    """The manager's knowledge of one lease.
+
+    Args:
+        state: where it stands.
+    """
+
+    __slots__ = ("answer", "number", "state")
+
+    def __init__(self, state: LeaseState) -> None:
+        self.state = state
+        self.number = 0
+        """Of the last report."""
+        self.answer: Answer | None = None
+        """The answer to that report, None if it did not ask."""
+
+
+class ManagerSide:
+    """Serves all leases of a run.
+
+    Args:
+        handle: lets the engine handle an event, and returns its answer to the lease, if there is one.
+        read_end: reads the end of a chunk: given its lease, its id, and the executed part as it was reported.
+        write_works: makes what an order carries of a chunk's tasks. It may be called again for the same chunk.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[Event], Answer | None],
+        read_end: Callable[[int, int, Any], ChunkEnded],
+        write_works: Callable[[GiveChunk], Any],
+    ) -> None:
+        self._handle = handle
+        self._read_end = read_end
+        self._write_works = write_works
+        self._leases: dict[int, _LeaseRecord] = {}
+        """From the first report of a lease to its end."""
+
+    def exchange(self, report: Report) -> Order:
+        """Take in a report, and answer it.
+
+        A report that came before is answered as it was, and not counted again. One of a lease that has ended is passed
+        on: the engine supersedes what it says.
+        """
+        lease = self._find_lease(report)
+        if report.number <= lease.number:
+            return self._write_order(report, lease.answer if report.number == lease.number else None)
+        state = find_next_state(report.lease, lease.state, Message.REPORT)
+        lease.number = report.number
+        lease.answer = None
+        if report.ended is not None:
+            self._handle(self._read_end(report.lease, report.ended, report.executed))
+        if report.began is not None:
+            self._handle(ChunkBegan(report.lease, report.began))
+        if report.asks:
+            lease.answer = self._handle(WorkAsked(report.lease, report.busy))
+        order = self._write_order(report, lease.answer)
+        lease.state = find_next_state(report.lease, state, order.message)
+        return order
+
+    def close(self, lease: int) -> None:
+        """Forget a lease: its call has returned, or its worker has died."""
+        self._leases.pop(lease, None)
+
+    def _find_lease(self, report: Report) -> _LeaseRecord:
+        known = self._leases.get(report.lease)
+        if known is None:
+            if report.number > 1:
+                return _LeaseRecord(LeaseState.ENDING)  # it is late: the lease has ended
+            known = self._leases[report.lease] = _LeaseRecord(LeaseState.STARTING)
+        return known
+
+    def _write_order(self, report: Report, answer: Answer | None) -> Order:
+        match answer:
+            case GiveChunk():
+                chunk = answer.chunk
+                works = self._write_works(answer)
+                return Order(report.number, Message.CHUNK, answer.threads, chunk.id, works, chunk.budget_s)
+            case AnswerWait():
+                return Order(report.number, Message.WAIT, answer.threads)
+            case AnswerEnd():
+                return Order(report.number, Message.END)
+        return Order(report.number, Message.NOTED)

@@ -1,0 +1,204 @@
+"""The worker's half of the lease protocol: what to report when, and which chunk to begin."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from dfz_ray.protocol.lease_protocol import LeaseState, Message, find_next_state
+from dfz_ray.protocol.orders import Order
+from dfz_ray.protocol.reports import Report
+
+AGAIN_S = 1.0
+"""A lease that was told to wait asks again after so long, if it has not done so before."""
+
+
+class ChunkInHand:
+    """A chunk that a worker holds.
+
+    Args:
+        id: its id.
+        tasks: its tasks.
+        budget_s: after so many seconds no further one is begun.
+    """
+
+    __slots__ = ("began_at", "budget_s", "executed", "executing", "id", "waiting")
+
+    def __init__(self, id: int, tasks: Sequence[Any], budget_s: float) -> None:
+        self.id = id
+        self.waiting = deque(tasks)
+        self.budget_s = budget_s
+        self.began_at: float | None = None
+        self.executing = 0
+        """The number of threads that execute tasks of it."""
+        self.executed: Any = []
+        """The executed part."""
+
+
+class WorkerSide:
+    """Decides for one lease what its worker reports, and which tasks it begins.
+
+    Its owner sends each report that `find_report` returns, and brings the answer to `on_order`. In between it
+    executes: chunk by chunk (`begin_chunk`, `end_chunk`) on one thread, or task by task (`begin_task`, `end_task`) on
+    several. Times are seconds of any one clock. It is not thread-safe.
+
+    Args:
+        lease: number of the lease.
+        place: where it runs; it is part of the first report.
+    """
+
+    def __init__(self, lease: int, place: Any = None) -> None:
+        self.state = LeaseState.STARTING
+        self.threads = 0
+        """The number of tasks that it may execute at once."""
+        self.executing = 0
+        """The number of threads that execute something."""
+        self.asks_at = math.inf
+        """The time at which it asks again."""
+        self._lease = lease
+        self._place = place
+        self._reports = 0
+        """How many were sent: the number of the last one."""
+        self._answered = 0
+        """The number of the last one that was answered."""
+        self._held: list[ChunkInHand] = []
+        self._began: deque[int] = deque()
+        """Chunks in hand whose beginning is to be reported."""
+        self._ended: deque[ChunkInHand] = deque()
+        """Chunks whose end is to be reported."""
+        self._least_busy = 0
+        """If fewer threads than that have a task, it asks for more."""
+        self._asked_busy = 0
+        """The number of threads that had one when it asked the last time."""
+
+    # --- reports and orders -------------------------------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """True once everything is reported and nothing more will come."""
+        return self.state is LeaseState.OVER
+
+    @property
+    def is_due(self) -> bool:
+        """True if the beginning or the end of a chunk is to be reported now."""
+        return bool(self._began or self._ended) and self.state in (LeaseState.WORKING, LeaseState.ENDING)
+
+    @property
+    def busy(self) -> int:
+        """The number of threads that have a task, among those that may execute one."""
+        waiting = sum([len(held.waiting) for held in self._held])
+        return min(self.threads, self.executing + waiting)
+
+    def find_report(self, now: float) -> Report | None:
+        """The report that is to be sent now, if any: a beginning or an end, or because it has too few tasks."""
+        state, busy = self.state, self.busy
+        if state is LeaseState.STARTING:
+            return self._report(None, None, True, busy)
+        lacks = state is LeaseState.WORKING and (busy < self._least_busy or now >= self.asks_at)
+        if not (self.is_due or lacks):
+            return None
+        ended = self._ended.popleft() if self._ended else None
+        began = self._began.popleft() if self._began else None
+        if self._began or self._ended:
+            asks = False  # it has more to report
+        elif state is LeaseState.ENDING:
+            asks = not self._held  # so its slot is free at once, not only when its call has returned
+        else:
+            asks = all(held.began_at is not None for held in self._held)
+        return self._report(ended, began, asks, busy)
+
+    def _report(self, ended: ChunkInHand | None, began: int | None, asks: bool, busy: int) -> Report:
+        self.state = find_next_state(self._lease, self.state, Message.REPORT)
+        self._reports += 1
+        self.asks_at = math.inf
+        if asks:
+            self._asked_busy = busy
+        chunk, executed = (None, None) if ended is None else (ended.id, ended.executed)
+        place = self._place if self._reports == 1 else None
+        return Report(self._lease, self._reports, chunk, executed, began, place, asks, busy)
+
+    def on_order(self, order: Order, now: float) -> ChunkInHand | None:
+        """Take in an order; one whose report has been answered is passed over.
+
+        Returns:
+            The chunk that it brings, if any.
+
+        Raises:
+            IllegalMessage: no such order may come now.
+        """
+        if order.report <= self._answered:
+            return None
+        self.state = find_next_state(self._lease, self.state, order.message)
+        self._answered = order.report
+        held: ChunkInHand | None = None
+        if order.message is Message.CHUNK:
+            held = ChunkInHand(order.chunk, order.works, order.budget_s)
+            self._held.append(held)
+            self.threads = self._least_busy = order.threads
+        elif order.message is Message.WAIT:
+            self.threads = order.threads
+            self._least_busy = min(order.threads, self._asked_busy)
+            self.asks_at = now + AGAIN_S
+        if self.state is LeaseState.ENDING and not (self._held or self._ended):
+            self.state = find_next_state(self._lease, self.state, Message.RETURN)
+        return held
+
+    # --- executing, chunk by chunk ------------------------------------------------------------------------------------
+
+    def begin_chunk(self, now: float) -> ChunkInHand | None:
+        """Begin the next chunk, if there is one: its tasks are in `waiting`, in order."""
+        for held in self._held:
+            if held.began_at is None:
+                self._begin(held, now)
+                held.executing += 1
+                self.executing += 1
+                return held
+        return None
+
+    def end_chunk(self, held: ChunkInHand, executed: Any) -> None:
+        """A chunk has ended; or it could not be begun, and that is its end."""
+        self.executing -= held.executing
+        held.executing = 0
+        held.executed = executed
+        held.waiting.clear()
+        self._settle(held)
+
+    # --- executing, task by task --------------------------------------------------------------------------------------
+
+    def begin_task(self, now: float) -> tuple[ChunkInHand, Any] | None:
+        """Begin the next task, if one may begin: of the next chunk where one is used up."""
+        if self.executing >= self.threads:
+            return None
+        for held in list(self._held):
+            if held.began_at is not None and now - held.began_at > held.budget_s:
+                held.waiting.clear()
+                self._settle(held)
+            if held.waiting:
+                if held.began_at is None:
+                    self._begin(held, now)
+                held.executing += 1
+                self.executing += 1
+                return held, held.waiting.popleft()
+        return None
+
+    def end_task(self, held: ChunkInHand, execution: Any) -> None:
+        """A task has ended; None: it was left out."""
+        self.executing -= 1
+        held.executing -= 1
+        if execution is not None:
+            held.executed.append(execution)
+        self._settle(held)
+
+    def _begin(self, held: ChunkInHand, now: float) -> None:
+        held.began_at = now
+        self._began.append(held.id)
+
+    def _settle(self, held: ChunkInHand) -> None:
+        """The end of a chunk is reported when nothing of it waits or is executed; then its beginning need not be."""
+        if not held.waiting and not held.executing and held in self._held:
+            self._held.remove(held)
+            if held.id in self._began:
+                self._began.remove(held.id)
+            self._ended.append(held)

@@ -1,0 +1,543 @@
+"""The lease protocol: its two halves with nothing between them, and with all that a network may do between them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from dfz_ray.engine.messages import (
+    AnswerEnd,
+    AnswerWait,
+    Chunk,
+    ChunkBegan,
+    ChunkEnded,
+    Event,
+    GiveChunk,
+    WorkAsked,
+)
+from dfz_ray.errors import IllegalMessage
+from dfz_ray.protocol.lease_protocol import TRANSITIONS, LeaseState, Message, find_next_state
+from dfz_ray.protocol.manager_side import Answer, ManagerSide
+from dfz_ray.protocol.orders import Order
+from dfz_ray.protocol.reports import Report
+from dfz_ray.protocol.worker_side import AGAIN_S, WorkerSide
+
+LEASE = 3
+FOREVER_S = math.inf
+
+
+def chunk_order(report: int, chunk: int, tasks: Sequence[int], threads: int = 1, budget_s: float = FOREVER_S) -> Order:
+    return Order(report, Message.CHUNK, threads, chunk, tasks, budget_s)
+
+
+def wait(report: int, threads: int = 1) -> Order:
+    return Order(report, Message.WAIT, threads)
+
+
+def noted(report: int) -> Order:
+    return Order(report, Message.NOTED)
+
+
+def end(report: int) -> Order:
+    return Order(report, Message.END)
+
+
+def said(report: Report | None) -> tuple[int | None, int | None, bool] | None:
+    """The chunk that ended, the chunk that began, and whether it asks for work."""
+    return None if report is None else (report.ended, report.began, report.asks)
+
+
+class Engine:
+    """Records what the manager's half tells the engine; the test says how it answers those that ask."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.events: list[Event] = []
+        self.answers = list(answers)
+
+    def handle(self, event: Event) -> Answer | None:
+        self.events.append(event)
+        return self.answers.pop(0) if isinstance(event, WorkAsked) else None
+
+
+def read_end(lease: int, chunk: int, executed: Sequence[int]) -> ChunkEnded:
+    return ChunkEnded(lease, chunk, list(executed), [0.0] * len(executed))
+
+
+def manager_of(engine: Engine) -> ManagerSide:
+    return ManagerSide(engine.handle, read_end, lambda command: command.chunk.numbers)
+
+
+def give(chunk: int, *numbers: int, threads: int = 1) -> GiveChunk:
+    return GiveChunk(LEASE, Chunk(chunk, numbers, FOREVER_S), threads)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_that_may_not_follow_is_refused() -> None:
+    """What the table does not allow raises an error that names lease, state and message."""
+    for state, message in itertools.product(LeaseState, Message):
+        if (state, message) in TRANSITIONS:
+            assert find_next_state(LEASE, state, message) is TRANSITIONS[state, message]
+        else:
+            with pytest.raises(IllegalMessage, match=rf"lease 3 is {state.name.lower()}: .*{message.name.lower()}"):
+                find_next_state(LEASE, state, message)
+
+
+def test_nothing_leads_out_of_the_end() -> None:
+    """After an End a lease gets no chunk, whatever else is said; when it is over nothing is said any more."""
+    after, more = set[LeaseState](), {LeaseState.ENDING}
+    while more:
+        after |= more
+        more = {following for (state, _), following in TRANSITIONS.items() if state in more} - after
+
+    assert after == {LeaseState.ENDING, LeaseState.ENDING_REPORTED, LeaseState.OVER}
+    assert not [state for state, message in TRANSITIONS if state in after and message in (Message.CHUNK, Message.WAIT)]
+    assert not [state for state, _ in TRANSITIONS if state is LeaseState.OVER]
+
+
+def test_every_state_can_be_reached_and_left() -> None:
+    """From the start every state can be reached, and from every state the end."""
+    reached = {LeaseState.STARTING, *TRANSITIONS.values()}
+    assert reached == set(LeaseState)
+    assert {state for state, _ in TRANSITIONS} == set(LeaseState) - {LeaseState.OVER}
+
+
+# --- the worker's half, on one thread ---------------------------------------------------------------------------------
+
+
+def test_one_report_says_that_a_chunk_has_ended_and_the_next_one_begins() -> None:
+    """With a chunk in hand and one ahead, one report ends the first, begins the second, and asks for the third."""
+    side = WorkerSide(LEASE, "here")
+    first = side.find_report(0.0)
+    assert first == Report(LEASE, 1, place="here")
+    side.on_order(chunk_order(1, 10, [1, 2]), 0.0)
+    held = side.begin_chunk(0.0)
+    assert held is not None
+    assert list(held.waiting) == [1, 2]
+    second = side.find_report(0.0)
+    assert second == Report(LEASE, 2, began=10, busy=1)
+
+    side.end_chunk(held, "executed")
+    side.on_order(chunk_order(2, 11, [3]), 1.0)
+    side.begin_chunk(1.0)
+
+    assert side.find_report(1.0) == Report(LEASE, 3, 10, "executed", 11, busy=1)
+
+
+def test_a_lease_that_waits_asks_when_its_chunk_has_ended() -> None:
+    """Told to wait while it executes, a lease reports the end of its chunk and asks again."""
+    side = WorkerSide(LEASE)
+    side.find_report(0.0)
+    side.on_order(chunk_order(1, 10, [1]), 0.0)
+    held = side.begin_chunk(0.0)
+    assert held is not None
+    side.find_report(0.0)
+    side.end_chunk(held, "executed")
+    side.on_order(wait(2), 5.0)
+
+    assert side.begin_chunk(5.0) is None
+    assert said(side.find_report(5.0)) == (10, None, True)
+
+
+def test_a_lease_is_over_when_all_is_reported() -> None:
+    """After an End a lease executes what it holds, reports it, and is over when that is answered."""
+    side = WorkerSide(LEASE)
+    side.find_report(0.0)
+    side.on_order(chunk_order(1, 10, [1]), 0.0)
+    held = side.begin_chunk(0.0)
+    assert held is not None
+    side.find_report(0.0)
+    side.end_chunk(held, "executed")
+    side.on_order(end(2), 0.0)
+    assert not side.is_over
+    assert said(side.find_report(0.0)) == (10, None, True)
+    side.on_order(end(3), 0.0)
+
+    assert side.is_over
+    assert side.find_report(FOREVER_S) is None
+
+
+def test_nothing_is_reported_before_the_last_report_is_answered() -> None:
+    """A lease has one report out at a time, whatever happens meanwhile."""
+    side = WorkerSide(LEASE)
+    side.find_report(0.0)
+
+    assert side.find_report(100.0) is None
+    side.on_order(chunk_order(1, 10, [1]), 100.0)
+    side.begin_chunk(100.0)
+    assert said(side.find_report(100.0)) == (None, 10, True)
+    assert side.find_report(200.0) is None
+
+
+@pytest.mark.parametrize("late", [1, 2])
+def test_an_order_that_comes_again_changes_nothing(late: int) -> None:
+    """An order whose report is answered already is passed over, so no chunk is executed twice."""
+    side = WorkerSide(LEASE)
+    side.find_report(0.0)
+    side.on_order(chunk_order(1, 10, [1]), 0.0)
+    held = side.begin_chunk(0.0)
+    assert held is not None
+    side.find_report(0.0)
+    side.on_order(wait(2), 0.0)
+
+    side.on_order(chunk_order(late, 10, [1]), 0.0)
+
+    side.end_chunk(held, "executed")
+    assert side.begin_chunk(0.0) is None
+    assert said(side.find_report(0.0)) == (10, None, True)
+
+
+def test_a_chunk_after_an_end_is_refused() -> None:
+    """A chunk that comes after an End is a defect: the error says so, and the lease is as it was."""
+    side = WorkerSide(LEASE)
+    side.find_report(0.0)
+    side.on_order(chunk_order(1, 10, [1]), 0.0)
+    held = side.begin_chunk(0.0)
+    assert held is not None
+    side.find_report(0.0)
+    side.on_order(end(2), 0.0)
+    side.end_chunk(held, "executed")
+    side.find_report(0.0)
+
+    with pytest.raises(IllegalMessage, match="lease 3 is ending_reported: no message 'chunk' may come now"):
+        side.on_order(chunk_order(3, 11, [2]), 0.0)
+
+    assert side.state is LeaseState.ENDING_REPORTED
+    assert side.begin_chunk(0.0) is None
+
+
+# --- the worker's half, on several threads ----------------------------------------------------------------------------
+
+
+def test_the_next_chunk_is_begun_when_one_is_used_up() -> None:
+    """Threads take tasks of the chunk in hand, then of the next one; a chunk ends when all its tasks have ended."""
+    side = WorkerSide(LEASE)
+    side.find_report(0.0)
+    side.on_order(chunk_order(1, 10, [1, 2], threads=2), 0.0)
+    begun = [side.begin_task(0.0), side.begin_task(0.0)]
+    assert [one and one[1] for one in begun] == [1, 2]
+    assert side.begin_task(0.0) is None
+    assert said(side.find_report(0.0)) == (None, 10, True)
+    side.on_order(chunk_order(2, 11, [3, 4], threads=2), 0.0)
+    assert side.find_report(0.0) is None
+    assert begun[0] is not None
+    side.end_task(begun[0][0], "one")
+
+    next_one = side.begin_task(0.0)
+
+    assert next_one is not None
+    assert (next_one[0].id, next_one[1]) == (11, 3)
+    assert said(side.find_report(0.0)) == (None, 11, True)
+    side.on_order(wait(3, threads=2), 0.0)
+    assert begun[1] is not None
+    side.end_task(begun[1][0], None)
+    report = side.find_report(0.0)
+    assert said(report) == (10, None, True)
+    assert report is not None
+    assert report.executed == ["one"]
+
+
+def test_a_lease_asks_when_a_thread_has_no_task() -> None:
+    """Told to wait, a lease asks again as soon as fewer threads have a task than when it asked; at the latest later."""
+    side = WorkerSide(LEASE)
+    side.find_report(0.0)
+    side.on_order(chunk_order(1, 10, [1, 2, 3], threads=3), 0.0)
+    begun = [side.begin_task(0.0) for _ in range(3)]
+    side.find_report(0.0)
+    side.on_order(wait(2, threads=3), 0.0)
+    assert side.find_report(0.0) is None
+    assert side.asks_at == AGAIN_S
+
+    assert begun[0] is not None
+    side.end_task(begun[0][0], "one")
+
+    report = side.find_report(0.0)
+    assert report == Report(LEASE, 3, busy=2)
+    side.on_order(wait(3, threads=3), 0.0)
+    assert side.find_report(AGAIN_S / 2) is None
+    assert said(side.find_report(AGAIN_S)) == (None, None, True)
+
+
+def test_a_chunk_that_has_used_up_its_budget_begins_no_further_task() -> None:
+    """After its budget what waits of a chunk is left out, and the next chunk begins."""
+    side = WorkerSide(LEASE)
+    side.find_report(0.0)
+    side.on_order(chunk_order(1, 10, [1, 2, 3], budget_s=0.5), 0.0)
+    begun = side.begin_task(0.0)
+    side.find_report(0.0)
+    side.on_order(chunk_order(2, 11, [4]), 0.0)
+    assert begun is not None
+    side.end_task(begun[0], "one")
+
+    following = side.begin_task(1.0)
+
+    assert following is not None
+    assert following[1] == 4
+    assert said(side.find_report(1.0)) == (10, 11, True)
+
+
+def test_what_has_more_to_report_does_not_ask() -> None:
+    """Of several ends each has a report of its own, and only the last report asks for work."""
+    side = WorkerSide(LEASE)
+    side.find_report(0.0)
+    side.on_order(chunk_order(1, 10, [1], threads=2), 0.0)
+    first = side.begin_task(0.0)
+    side.find_report(0.0)
+    side.on_order(chunk_order(2, 11, [2], threads=2), 0.0)
+    second = side.begin_task(0.0)
+    assert first is not None
+    assert second is not None
+    side.end_task(first[0], "one")
+    side.end_task(second[0], "two")
+
+    assert said(side.find_report(0.0)) == (10, None, False)
+    side.on_order(noted(3), 0.0)
+    assert said(side.find_report(0.0)) == (11, None, True)
+
+
+# --- the manager's half -----------------------------------------------------------------------------------------------
+
+
+def test_a_report_becomes_events_in_their_order() -> None:
+    """What has ended is told first, then what has begun, then that the lease asks; its answer becomes the order."""
+    engine = Engine(give(11, 3))
+    manager = manager_of(engine)
+
+    order = manager.exchange(Report(LEASE, 1, 9, [1], 10, busy=2))
+
+    assert engine.events == [ChunkEnded(LEASE, 9, [1], [0.0]), ChunkBegan(LEASE, 10), WorkAsked(LEASE, 2)]
+    assert order == chunk_order(1, 11, (3,))
+
+
+def test_a_report_that_does_not_ask_is_noted() -> None:
+    """A lease that does not ask gets no chunk."""
+    engine = Engine()
+
+    assert manager_of(engine).exchange(Report(LEASE, 1, began=10, asks=False)) == noted(1)
+    assert engine.events == [ChunkBegan(LEASE, 10)]
+
+
+def test_a_report_that_comes_twice_counts_once() -> None:
+    """The engine hears of it once, and the answer is the same: the worker may have missed the first one."""
+    engine = Engine(give(10, 1), give(11, 2))
+    manager = manager_of(engine)
+    first = manager.exchange(Report(LEASE, 1))
+    report = Report(LEASE, 2, 9, [1], 10)
+    order = manager.exchange(report)
+    told = list(engine.events)
+
+    assert manager.exchange(report) == order
+    assert engine.events == told
+    assert manager.exchange(Report(LEASE, 1)) == noted(1) != first  # nobody waits for that answer any more
+    assert engine.events == told
+
+
+def test_an_end_is_final() -> None:
+    """If an engine gave a chunk to a lease that it has told to end, that would be refused."""
+    manager = manager_of(Engine(AnswerEnd(LEASE), give(10, 1)))
+    assert manager.exchange(Report(LEASE, 1)) == end(1)
+
+    with pytest.raises(IllegalMessage, match="ending_reported"):
+        manager.exchange(Report(LEASE, 2))
+
+
+def test_a_report_of_a_lease_that_has_ended_is_passed_on() -> None:
+    """What a worker says when its lease is over comes to the engine, which supersedes it."""
+    engine = Engine(give(10, 1), AnswerEnd(LEASE))
+    manager = manager_of(engine)
+    manager.exchange(Report(LEASE, 1))
+    manager.close(LEASE)
+
+    assert manager.exchange(Report(LEASE, 2, 10, [1])) == end(2)
+    assert engine.events[1:] == [ChunkEnded(LEASE, 10, [1], [0.0]), WorkAsked(LEASE)]
+
+
+# --- both, and what lies between them ---------------------------------------------------------------------------------
+
+
+class Network(RuleBasedStateMachine):
+    """Both halves, with messages that overtake one another, come twice, or come late.
+
+    Everything that is sent arrives at least once: what is lost, is lost with its worker, and then there is nothing
+    that this protocol could do.
+    """
+
+    @initialize(threads=st.sampled_from([0, 1, 3]))
+    def begin(self, threads: int) -> None:
+        """With no threads the worker executes chunk by chunk, else task by task."""
+        self.threads = threads
+        self.now = 0.0
+        self.worker = WorkerSide(LEASE)
+        self.manager = ManagerSide(self.handle, self.read_end, lambda command: command.chunk.numbers)
+        self.reports: list[tuple[Report, int]] = []
+        """On their way, with how often each has arrived."""
+        self.orders: list[tuple[Order, int]] = []
+        self.chunks: list[Chunk] = []
+        self.in_hand: set[int] = set()
+        """As the engine knows."""
+        self.began: Counter[int] = Counter()
+        self.ended: Counter[int] = Counter()
+        self.executed: Counter[int] = Counter()
+        self.running: list[tuple[Any, int]] = []
+        self.held: Any = None
+        self.is_ending = False
+        self.wants: Message = Message.CHUNK
+
+    def handle(self, event: Event) -> Answer | None:
+        """The engine: it keeps books, and answers as was drawn, as far as it may."""
+        match event:
+            case ChunkBegan():
+                assert event.chunk in self.in_hand
+                self.began[event.chunk] += 1
+            case ChunkEnded():
+                self.in_hand.remove(event.chunk)
+                self.ended[event.chunk] += 1
+            case WorkAsked():
+                if self.is_ending or self.wants is Message.END:
+                    self.is_ending = True
+                    return AnswerEnd(LEASE)
+                if self.wants is Message.WAIT and self.in_hand:
+                    return AnswerWait(LEASE, max(1, self.threads))
+                first = 100 * len(self.chunks)
+                chunk = Chunk(len(self.chunks), range(first, first + 1 + len(self.chunks) % 3), FOREVER_S)
+                self.chunks.append(chunk)
+                self.in_hand.add(chunk.id)
+                return GiveChunk(LEASE, chunk, max(1, self.threads))
+        return None
+
+    def read_end(self, lease: int, chunk: int, executed: Sequence[int]) -> ChunkEnded:
+        assert sorted(executed) == list(self.chunks[chunk].numbers), "all tasks of a chunk are executed"
+        return read_end(lease, chunk, executed)
+
+    @rule(wants=st.sampled_from([Message.CHUNK, Message.CHUNK, Message.WAIT, Message.END]))
+    def decide(self, wants: Message) -> None:
+        self.wants = wants
+
+    @rule(seconds=st.sampled_from([0.1, AGAIN_S]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def report(self) -> None:
+        """The worker sends what is due; one that executes chunk by chunk begins the next one before."""
+        if self.threads == 0 and self.held is None:
+            self.held = self.worker.begin_chunk(self.now)
+        report = self.worker.find_report(self.now)
+        if report is not None:
+            assert not [one for one, arrived in self.reports if not arrived], "one report is out at a time"
+            self.reports.append((report, 0))
+
+    @precondition(lambda self: self.reports)
+    @rule(data=st.data(), is_last=st.booleans())
+    def deliver_report(self, data: st.DataObject, is_last: bool) -> None:
+        """A report arrives; it may do so again."""
+        report, arrived = self.reports.pop(data.draw(st.integers(0, len(self.reports) - 1)))
+        self.orders.append((self.manager.exchange(report), 0))
+        if not is_last and arrived < 3:
+            self.reports.append((report, arrived + 1))
+
+    @precondition(lambda self: self.orders)
+    @rule(data=st.data(), is_last=st.booleans())
+    def deliver_order(self, data: st.DataObject, is_last: bool) -> None:
+        """An order arrives; who executes chunk by chunk looks at it between two chunks only."""
+        if self.threads == 0 and self.held is not None:
+            return
+        order, arrived = self.orders.pop(data.draw(st.integers(0, len(self.orders) - 1)))
+        self.worker.on_order(order, self.now)
+        if not is_last and arrived < 3:
+            self.orders.append((order, arrived + 1))
+
+    @rule(data=st.data())
+    def execute(self, data: st.DataObject) -> None:
+        """A chunk ends, or a task begins or ends."""
+        if self.threads == 0:
+            if self.held is not None:
+                self.executed.update(self.held.waiting)
+                self.worker.end_chunk(self.held, list(self.held.waiting))
+                self.held = None
+        elif (begun := self.worker.begin_task(self.now)) is not None:
+            self.running.append(begun)
+            assert len(self.running) <= self.threads
+        elif self.running:
+            held, number = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+            self.executed[number] += 1
+            self.worker.end_task(held, number)
+
+    @invariant()
+    def check(self) -> None:
+        """Nothing is executed, begun or ended twice."""
+        for counter in (self.executed, self.began, self.ended):
+            assert max(counter.values(), default=0) <= 1
+
+    def teardown(self) -> None:
+        """When the manager ends the lease everything comes to rest, and whatever was given is executed and reported."""
+        if not hasattr(self, "worker"):
+            return
+        self.wants = Message.END
+        for _ in range(1_000):
+            if self.worker.is_over:
+                break
+            self.report()
+            for order, _ in self.orders if self.threads or self.held is None else ():
+                self.worker.on_order(order, self.now)
+            if self.threads or self.held is None:
+                self.orders = []
+            self.orders += [(self.manager.exchange(report), 0) for report, _ in self.reports]
+            self.reports = []
+            self.now += AGAIN_S
+            while self.running or (self.threads and (begun := self.worker.begin_task(self.now))):
+                if self.running:
+                    held, number = self.running.pop()
+                    self.executed[number] += 1
+                    self.worker.end_task(held, number)
+                else:
+                    self.running.append(begun)
+            if self.held is not None:
+                self.executed.update(self.held.waiting)
+                self.worker.end_chunk(self.held, list(self.held.waiting))
+                self.held = None
+        assert self.worker.is_over
+        assert not self.in_hand, "a lease that is over has reported all that it was given"
+        assert self.executed.keys() == {number for chunk in self.chunks for number in chunk.numbers}
+        self.check()
+
+
+TestNetwork = Network.TestCase
+TestNetwork.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+
+
+@given(tasks=st.lists(st.integers(1, 5), min_size=1, max_size=8), threads=st.integers(1, 4))
+def test_begin_and_end_balance(tasks: list[int], threads: int) -> None:
+    """However chunks and threads fall together, no more tasks are executed at once than may be."""
+    side = WorkerSide(LEASE)
+    running: list[tuple[Any, Any]] = []
+    chunks = iter(enumerate(tasks))
+    done = 0
+    while not side.is_over:
+        report = side.find_report(0.0)
+        if report is not None:
+            chunk = next(chunks, None) if report.asks else None
+            if not report.asks:
+                side.on_order(noted(report.number), 0.0)
+            elif chunk is None:
+                side.on_order(end(report.number), 0.0)
+            else:
+                side.on_order(chunk_order(report.number, chunk[0], range(chunk[1]), threads), 0.0)
+        while (begun := side.begin_task(0.0)) is not None:
+            running.append(begun)
+        assert len(running) == side.executing <= threads
+        if running and report is None:
+            held, number = running.pop(0)
+            side.end_task(held, number)
+            done += 1
+
+    assert done == sum(tasks)
