@@ -18,7 +18,7 @@ from dfz_ray.specs.task import SEED_LIMIT
 
 if TYPE_CHECKING:
     from dfz_ray.scaling.measurement import Measurement, Mode
-    from dfz_ray.scaling.plan import Plan
+    from dfz_ray.scaling.study_plan import StudyPlan
 
 DEFAULT_COUNT = 20
 
@@ -82,12 +82,12 @@ def scale(**options: Any) -> int:
     return EXIT_SOME_FAILED if any(one.error or one.failed for one in measurements) else 0
 
 
-def _make_plan(options: dict[str, Any]) -> tuple[Plan, Any, list[str]]:
+def _make_plan(options: dict[str, Any]) -> tuple[StudyPlan, Any, list[str]]:
     """Everything that can be wrong with the command line is found here, before Ray is started."""
     from dfz_ray.cli.domain_modules import ship_domain_modules
     from dfz_ray.domains.registry import REGISTRY
     from dfz_ray.driver.connection import usable_cores
-    from dfz_ray.scaling.plan import default_batch, default_worker_counts, make_plan, parse_worker_counts
+    from dfz_ray.scaling.study_plan import default_batch, default_worker_counts, make_plan, parse_worker_counts
     from dfz_ray.specs.checking import read_batch
     from dfz_ray.specs.settings import read_settings
 
@@ -147,7 +147,7 @@ def _make_folder(output: str | None) -> Path:
     return folder
 
 
-def _tell(plan: Plan, measurements: list[Measurement], study: Any, folder: Path, out: TextIO) -> None:
+def _tell(plan: StudyPlan, measurements: list[Measurement], study: Any, folder: Path, out: TextIO) -> None:
     from rich.console import Console
     from rich.markup import escape
 
@@ -175,7 +175,7 @@ def _tell(plan: Plan, measurements: list[Measurement], study: Any, folder: Path,
 
 
 @contextmanager
-def _bar(plan: Plan) -> Iterator[Any]:
+def _bar(plan: StudyPlan) -> Iterator[Any]:
     """A progress bar; a trial counts for as much as its share of the work: its part of one core's time."""
     from rich.console import Console
     from rich.progress import (

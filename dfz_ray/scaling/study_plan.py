@@ -41,7 +41,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """A whole study."""
 
     batch: Batch
@@ -61,8 +61,8 @@ class Plan:
 
 def make_plan(
     batch: Batch, worker_counts: Sequence[int], repeats: int, seed: int, modes: Sequence[Mode] = ("processes",)
-) -> Plan:
-    """Plan a study: in each repeat the baseline and every worker count once in each mode, in a random order of its own.
+) -> StudyPlan:
+    """Plan a study: each repeat has the baseline and every worker count in each mode once, in an order drawn for it.
 
     So a machine that becomes slower or faster meanwhile does so for all of them (Hoefler and Belli, SC'15).
     """
@@ -72,7 +72,7 @@ def make_plan(
         points = [(BASELINE, modes[0]), *[(workers, mode) for mode in modes for workers in worker_counts]]
         rng.shuffle(points)
         trials.extend(Trial(workers, repeat, order, mode) for order, (workers, mode) in enumerate(points, len(trials)))
-    return Plan(batch, tuple(trials), seed)
+    return StudyPlan(batch, tuple(trials), seed)
 
 
 def default_worker_counts(cores: int) -> list[int]:

@@ -6,9 +6,9 @@ import pytest
 
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import InvalidInput
-from dfz_ray.scaling.plan import (
+from dfz_ray.scaling.study_plan import (
     BASELINE,
-    Plan,
+    StudyPlan,
     default_batch,
     default_worker_counts,
     make_plan,
@@ -17,7 +17,7 @@ from dfz_ray.scaling.plan import (
 from dfz_ray.specs.checking import read_batch
 
 
-def plan(counts: list[int], repeats: int, seed: int = 0) -> Plan:
+def plan(counts: list[int], repeats: int, seed: int = 0) -> StudyPlan:
     return make_plan(read_batch([{"domain": "maze", "resources": {"cpus": 2}}], REGISTRY), counts, repeats, seed)
 
 
