@@ -1,4 +1,4 @@
-"""What a study will measure, and in which order."""
+"""The plan of a study: its batch, and its trials in the order in which they will run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.problems import show
 
 BASELINE = 0
-"""The number of workers that stands for the sequential program."""
+"""In the place of a number of workers: the sequential program."""
 
 DEFAULT_STUDY: dict[str, dict[str, Any]] = {
     "quantum": {"domain": "quantum", "count": 20, "parameters": {"noise_level": 0.01}},
@@ -31,18 +31,19 @@ DEFAULT_STUDY: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One measurement that is to be made."""
+    """One run of the batch that is to be measured."""
 
     workers: int
     """Slots, or BASELINE."""
     repeat: int
     order: int
+    """Place among all trials, from 0."""
     mode: Mode = "processes"
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """A whole study."""
+    """A whole study, before it begins."""
 
     batch: Batch
     trials: tuple[Trial, ...]
@@ -50,7 +51,7 @@ class StudyPlan:
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """Those that are measured."""
+        """The modes that are measured."""
         return tuple(sorted({trial.mode for trial in self.trials}))
 
     @property
@@ -64,7 +65,7 @@ def make_plan(
 ) -> StudyPlan:
     """Plan a study: each repeat has the baseline and every worker count in each mode once, in an order drawn for it.
 
-    So a machine that becomes slower or faster meanwhile does so for all of them (Hoefler and Belli, SC'15).
+    If the machine becomes slower or faster meanwhile, it does so for all of them (Hoefler and Belli, SC'15).
     """
     rng = random.Random(seed)  # noqa: S311 - no secret is drawn
     trials: list[Trial] = []
@@ -76,7 +77,7 @@ def make_plan(
 
 
 def default_worker_counts(cores: int) -> list[int]:
-    """1, 2, 4 ... up to twice the cores: beyond them it must be seen that nothing more is gained."""
+    """1, 2, 4 ... up to twice the cores, to show that nothing is gained beyond them."""
     counts = [1]
     while counts[-1] < 2 * cores and len(counts) < 8:
         counts.append(counts[-1] * 2)
@@ -87,7 +88,7 @@ def parse_worker_counts(text: str) -> list[int]:
     """The worker counts of `--max-workers 1,2,4`, in order.
 
     Raises:
-        InvalidInput: something between the commas is no positive whole number, or stands there twice.
+        InvalidInput: the text between two commas is no positive whole number, or a number stands there twice.
     """
     counts = []
     for part in text.split(","):
@@ -102,7 +103,7 @@ def parse_worker_counts(text: str) -> list[int]:
 
 
 def default_batch(seed: int) -> tuple[dict[str, Any], list[str]]:
-    """The default study's batch, of the domains whose libraries are installed, and what was left out, in words."""
+    """The default study's batch, of the domains whose libraries are installed; and why others are left out."""
     blocks, left_out = [], []
     for name, block in DEFAULT_STUDY.items():
         domain: Domain = REGISTRY.get(name)
