@@ -24,7 +24,7 @@ from dfz_ray import domain, run
 from dfz_ray.client import run_checked
 from dfz_ray.driver.connection import connect
 from dfz_ray.journal.status import find_status
-from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.run_config import RunConfig
 
 
 @domain("spin")
@@ -74,7 +74,7 @@ def measure_recovery(count: int) -> None:
         process.wait()
         left = find_status(run_dir).counts["pending"]
         begun = time.time()
-        results = run_checked(None, Settings(), slots=2, run_dir=run_dir)
+        results = run_checked(None, RunConfig.of(max_workers=2, run_dir=run_dir))
         with sqlite3.connect(run_dir / "run.sqlite") as connection:
             first = "SELECT min(dispatched_at) FROM chunks WHERE epoch = (SELECT max(epoch) FROM epochs)"
             dispatched_at = connection.execute(first).fetchone()[0]

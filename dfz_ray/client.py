@@ -5,24 +5,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfz_ray.domains.registry import REGISTRY
-from dfz_ray.errors import InvalidInput, Problem, RunFolderRefused
+from dfz_ray.driver.listener import CountsListener
+from dfz_ray.errors import RunFolderRefused
 from dfz_ray.handle import BatchHandle
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.progress import Tell, show_progress
+from dfz_ray.progress import show_progress
 from dfz_ray.results import Results
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.checking import read_batch
-from dfz_ray.specs.encoding import plain
-from dfz_ray.specs.problems import show
-from dfz_ray.specs.settings import AUTO, MaxWorkers, Settings, read_settings
-from dfz_ray.specs.states import STATES
+from dfz_ray.specs.run_config import ConfigSource, RunConfig
+from dfz_ray.specs.settings import MaxWorkers
+from dfz_ray.specs.states import STATES, count_final
 
 if TYPE_CHECKING:
     from dfz_ray.driver.manager_client import ManagerClient
@@ -31,9 +30,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dfz_ray")
 
 POLL_S = 0.5
-"""How often the bar moves; the end is told at once."""
+"""Seconds between two moves of the bar; the end is noticed at once."""
 
 Source = str | Path | Mapping[str, Any] | Iterable[Any]
+"""A batch as users give it: a file, the same as a dict, or a list of tasks."""
 
 
 def run(
@@ -43,49 +43,45 @@ def run(
     run_dir: str | Path | None = None,
     address: str | None = None,
     use_threads: bool = False,
-    progress: bool | Tell | None = None,
+    progress: bool | CountsListener | None = None,
     retry_failed: bool = False,
-    config: str | Path | Mapping[str, Any] | Settings | None = None,
+    config: ConfigSource = None,
 ) -> Results:
     """Run a batch to its end.
 
-    With the folder of a run that has not ended, whatever ended it, this goes on with it: tasks that have an outcome are
-    not run again, and those of the batch that the run does not know yet are added to it.
+    In the folder of a run that was interrupted, the run goes on: tasks that have ended are not run again, and tasks of
+    the batch that the run does not have yet are added to it.
 
     Args:
         batch: the path of a YAML or JSON file, the same as a dict, or a list of tasks.
-        max_workers: how many tasks may execute at once; None: as many as the cluster holds; `auto`: by what pays.
-        run_dir: the folder of the run; None: a temporary one, which is kept only if a task does not complete.
+        max_workers: how many tasks may execute at once; None: as many as the cluster holds; `auto`: as many as pay.
+        run_dir: the run folder; None: a temporary one, which is kept only if a task does not complete.
         address: which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one.
         use_threads: tasks share the processes that the cluster holds, on threads: for work that waits.
-        progress: None shows a bar where stderr is a terminal, True and False say so; a callable receives the counts.
-        retry_failed: make the failed tasks of a run that goes on due again.
+        progress: True shows a bar, False none, None one where stderr is a terminal; a callable receives the counts.
+        retry_failed: the failed tasks of a run that goes on become due again.
         config: a configuration file, the same as a dict, or Settings.
 
     Returns:
         Results. A task that fails is a record with an error, never an exception.
 
     Raises:
-        InvalidInput: with all that is wrong; nothing was started.
+        InvalidInput: with everything that is wrong; nothing was started.
         RunFolderRefused: the folder holds something else, other tasks of the same ids, or a run that a live process
             works on.
         ClusterUnusable: there is no Ray at the address.
         InfrastructureLost: the run could not go on.
-        KeyboardInterrupt: what had ended is committed, and in the run folder.
+        KeyboardInterrupt: the user interrupted it; tasks that had ended are in the run folder.
     """
-    settings = config if isinstance(config, Settings) else read_settings(config)
-    slots = check_slots(max_workers if max_workers is not None else settings.max_workers)
-    checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
-    return run_checked(
-        checked,
-        settings,
-        slots=slots,
+    run_config = RunConfig.of(
+        config,
+        max_workers=max_workers,
         run_dir=run_dir,
         address=address,
         use_threads=use_threads,
-        progress=progress,
         retry_failed=retry_failed,
     )
+    return run_checked(_check(batch, run_config), run_config, progress=progress)
 
 
 def submit(
@@ -95,63 +91,58 @@ def submit(
     run_dir: str | Path | None = None,
     address: str | None = None,
     use_threads: bool = False,
-    progress: bool | Tell | None = False,
+    progress: bool | CountsListener | None = False,
     retry_failed: bool = False,
-    config: str | Path | Mapping[str, Any] | Settings | None = None,
+    config: ConfigSource = None,
 ) -> BatchHandle:
     """Run a batch in the background: as `run`, but this returns at once.
 
-    A process that exits before the end interrupts the run, which can be gone on with.
+    A process that exits before the end interrupts the run, which can be resumed.
 
     Args:
-        batch: as for `run`, and so are the others.
+        batch: the tasks. All arguments are those of `run`.
         max_workers: how many tasks may execute at once.
-        run_dir: the folder of the run.
+        run_dir: the run folder.
         address: which Ray.
-        use_threads: whether tasks share processes, on threads.
+        use_threads: tasks share processes, on threads.
         progress: True shows a bar; a callable receives the counts, in a thread of its own.
-        retry_failed: make the failed tasks of a run that goes on due again.
+        retry_failed: the failed tasks of a run that goes on become due again.
         config: a configuration file, the same as a dict, or Settings.
 
     Returns:
         A handle, by which the tasks are watched, waited for and cancelled.
 
     Raises:
-        InvalidInput: with all that is wrong; nothing was started.
+        InvalidInput: with everything that is wrong; nothing was started.
     """
-    settings = config if isinstance(config, Settings) else read_settings(config)
-    slots = check_slots(max_workers if max_workers is not None else settings.max_workers)
-    checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
+    run_config = RunConfig.of(
+        config,
+        max_workers=max_workers,
+        run_dir=run_dir,
+        address=address,
+        use_threads=use_threads,
+        retry_failed=retry_failed,
+    )
+    checked = _check(batch, run_config)
     shown = contextlib.ExitStack()
-    tell = shown.enter_context(show_progress(progress))
-    given = (settings, slots, run_dir, address, use_threads, retry_failed)
-    return _start(checked, *given, tells=True, tell=tell, on_end=shown.close)
+    on_counts = shown.enter_context(show_progress(progress))
+    return BatchHandle(checked, run_config, on_counts=on_counts, on_end=shown.close)
 
 
-def run_checked(
-    batch: Batch | None,
-    settings: Settings,
-    *,
-    slots: MaxWorkers = None,
-    run_dir: str | Path | None = None,
-    address: str | None = None,
-    use_threads: bool = False,
-    progress: bool | Tell | None = None,
-    retry_failed: bool = False,
-) -> Results:
-    """`run`, with a batch that has been checked; None goes on with the run of the folder as it is."""
+def run_checked(batch: Batch | None, config: RunConfig, *, progress: bool | CountsListener | None = None) -> Results:
+    """`run`, with a batch and a configuration that have been checked; without a batch the folder's run goes on."""
     if batch is None:
-        _check_resumable(Path(run_dir or "."))
-    tells = logger.isEnabledFor(logging.DEBUG)
-    domains = shipped_domains(batch) if batch is not None else None  # what can't travel is told before anything starts
-    given = (settings, slots, run_dir, address, use_threads, retry_failed)
-    handle = _start(batch, *given, tells=tells, domains=domains)
+        _check_resumable(config.run_dir or Path())
+    domains = (
+        None if batch is None else shipped_domains(batch)
+    )  # a domain that can't travel is refused before the start
+    handle = BatchHandle(batch, config, domains=domains, has_listener=logger.isEnabledFor(logging.DEBUG))
     folder = Path(handle.run_dir)
     try:
-        with show_progress(progress) as tell:
+        with show_progress(progress) as show:
             while not handle.wait(POLL_S):
-                tell(handle.counts)
-            tell(handle.counts)
+                show(handle.counts)
+            show(handle.counts)
             return handle.results()
     except BaseException as error:
         handle.interrupt()
@@ -161,64 +152,15 @@ def run_checked(
         raise
 
 
-def _start(
-    batch: Batch | None,
-    settings: Settings,
-    slots: MaxWorkers,
-    run_dir: str | Path | None,
-    address: str | None,
-    use_threads: bool,
-    retry_failed: bool,
-    *,
-    tells: bool,
-    domains: Mapping[str, ShippedDomain] | None = None,
-    tell: Tell | None = None,
-    on_end: Callable[[], None] = lambda: None,
-) -> BatchHandle:
-    return BatchHandle(
-        batch,
-        settings,
-        Path(tempfile.mkdtemp(prefix="dfz-run-")) if run_dir is None else Path(run_dir),
-        is_temporary=run_dir is None,
-        domains=domains,
-        slots=slots,
-        address=address,
-        use_threads=use_threads,
-        retry_failed=retry_failed,
-        tells=tells,
-        tell=tell,
-        on_end=on_end,
-    )
+def _check(batch: Source, config: RunConfig) -> Batch:
+    return read_batch(batch, REGISTRY, config.settings.resources, config.settings.policy)
 
 
 def _check_resumable(folder: Path) -> None:
-    """Refuse what can't go on before Ray is started: a folder without a run, or with tasks of an unknown domain."""
+    """Refuse a run that can't go on before Ray is started: there is none, or it has tasks of an unknown domain."""
     with JournalReader(folder) as journal:
         for name in journal.domains():
             REGISTRY.get(name)
-
-
-def check_max_workers(value: Any) -> int | None:
-    """The number of slots that was asked for.
-
-    Raises:
-        InvalidInput: it is no positive whole number.
-    """
-    number = plain(value)
-    if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
-        raise InvalidInput([Problem("max_workers", show(value), "a whole number of at least 1")], "max_workers")
-    return number
-
-
-def check_slots(value: Any) -> MaxWorkers:
-    """The number of slots that was asked for, or `auto`.
-
-    Raises:
-        InvalidInput: it is neither.
-    """
-    if isinstance(value, str) and value != AUTO:
-        raise InvalidInput([Problem("max_workers", show(value), f"a whole number, or {AUTO}")], "max_workers")
-    return AUTO if isinstance(value, str) else check_max_workers(value)
 
 
 def shipped_domains(batch: Batch) -> dict[str, ShippedDomain]:
@@ -232,9 +174,9 @@ def shipped_domains(batch: Batch) -> dict[str, ShippedDomain]:
     return {name: ship(REGISTRY.get(name)) for name in {task.domain for task in batch.tasks}}
 
 
-def wait_for_end(handle: ManagerClient, tell: Tell) -> None:
+def wait_for_end(client: ManagerClient, on_counts: CountsListener) -> None:
     """Wait until all tasks of a run are in a final state."""
-    counts: list[int] = []
-    while sum(counts[2:]) < handle.tasks:
-        counts = handle.progress(POLL_S)
-        tell(dict(zip(STATES, counts, strict=True)))
+    counts = [0] * len(STATES)
+    while count_final(counts) < client.tasks:
+        counts = client.progress(POLL_S)
+        on_counts(dict(zip(STATES, counts, strict=True)))

@@ -1,4 +1,4 @@
-"""When not to look for garbage: the collector goes over all that lives, again and again, while much is being made."""
+"""Pauses the garbage collector while many objects are made: it would look at all living objects again and again."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
-    """Make many objects that stay: to look for garbage among them is in vain, and takes longer than to make them.
+    """Make many objects that stay. Looking for garbage among them finds nothing, and takes longer than making them.
 
-    What is garbage meanwhile is freed all the same unless it is in a cycle; that waits until later.
+    Garbage is freed all the same, except for cycles, which wait until the collector runs again.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -5,37 +5,38 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-Tell = Callable[[dict[str, int]], None]
+from dfz_ray.driver.listener import CountsListener
+from dfz_ray.specs.states import count_final
 
 
 @contextlib.contextmanager
-def show_progress(progress: bool | Tell | None) -> Iterator[Tell]:
-    """A function that is to be told the counts, and shows them as it was asked to.
+def show_progress(progress: bool | CountsListener | None) -> Iterator[CountsListener]:
+    """A function that shows the counts with which it is called.
 
     Args:
-        progress: a callable is told itself; True shows a bar, False nothing; None a bar in terminals and notebooks.
+        progress: True shows a bar, False nothing, None a bar in terminals and notebooks; a callable gets the counts.
     """
     if callable(progress):
         yield progress
     elif progress or (progress is None and (sys.stderr.isatty() or _is_notebook())):
-        with _bar() as tell:
-            yield tell
+        with _bar() as show:
+            yield show
     else:
         yield lambda counts: None
 
 
 def _is_notebook() -> bool:
-    """Whether this runs in a notebook that can show what moves."""
+    """True in a notebook that can show a moving bar."""
     shell = sys.modules.get("IPython")
     if shell is None or type(shell.get_ipython()).__name__ != "ZMQInteractiveShell":
         return False
-    return importlib.util.find_spec("ipywidgets") is not None  # without it nothing could be drawn over
+    return importlib.util.find_spec("ipywidgets") is not None  # a bar needs it
 
 
 @contextlib.contextmanager
-def _bar() -> Iterator[Tell]:
+def _bar() -> Iterator[CountsListener]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -58,9 +59,9 @@ def _bar() -> Iterator[Tell]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("tasks", total=None, states="starting")
 
-        def tell(counts: dict[str, int]) -> None:
-            done = counts["completed"] + counts["failed"] + counts["cancelled"]
+        def show(counts: dict[str, int]) -> None:
+            done = count_final(list(counts.values()))
             states = ", ".join(f"{count} {state}" for state, count in counts.items() if count and state != "completed")
             bar.update(task, total=sum(counts.values()), completed=done, states=states)
 
-        yield tell
+        yield show

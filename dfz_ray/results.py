@@ -1,4 +1,4 @@
-"""What came of a run."""
+"""The results of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas
 
 SHOWN_CHARACTERS = 100
-"""Of an error, where everything is told in one line."""
+"""Characters of an error that are shown in one line."""
 
 
 class Selection(Sequence[Record]):
@@ -31,7 +31,7 @@ class Selection(Sequence[Record]):
 
     @functools.cached_property
     def counts(self) -> dict[str, int]:
-        """How many there are in each state."""
+        """The number of tasks in each state."""
         found = Counter(record.status for record in self._chosen)
         return {state: found[state] for state in STATES}
 
@@ -40,7 +40,7 @@ class Selection(Sequence[Record]):
         return {record.task_id: position for position, record in enumerate(self._chosen)}
 
     def select(self, state: str | None = None, domain: str | None = None, kind: str | None = None) -> Selection:
-        """The records of tasks in a state, of a domain, of a kind; None: whatever it is.
+        """The records of tasks in a state, of a domain, of a kind; None means any.
 
         Raises:
             InvalidInput: there is no such state.
@@ -71,7 +71,7 @@ class Selection(Sequence[Record]):
         return pandas.DataFrame(rows)
 
     def __contains__(self, key: object) -> bool:
-        """Whether there is a task of that id; or a record, as in any sequence."""
+        """True if there is a task of that id; or that record, as in any sequence."""
         return key in self._positions if isinstance(key, str) else key in self._chosen
 
     def __len__(self) -> int:
@@ -85,27 +85,27 @@ class Selection(Sequence[Record]):
     @overload
     def __getitem__(self, key: slice) -> Sequence[Record]: ...
     def __getitem__(self, key: str | int | slice) -> Record | Sequence[Record]:
-        """A record by its task's id (KeyError where there is none) or by position; a slice of records."""
+        """A record by its task's id (KeyError if there is none) or by position; a slice of records."""
         return self._chosen[self._positions[key] if isinstance(key, str) else key]
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self._tell()}>"
+        return f"<{type(self).__name__}: {self._describe()}>"
 
-    def _tell(self) -> str:
-        """What happened, in one line."""
-        told = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count) or "no tasks"
+    def _describe(self) -> str:
+        """The outcome in one line."""
+        counts = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count) or "no tasks"
         failed = self.counts["failed"] and next(record for record in self._chosen if record.status == "failed")
-        return f"{told}; first failed: {failed.task_id}: {_first_line(str(failed.error))}" if failed else told
+        return f"{counts}; first failed: {failed.task_id}: {_first_line(str(failed.error))}" if failed else counts
 
 
 class Results(Selection):
-    """What came of a run: its records, and what they say together.
+    """The results of a run: the records of its tasks, and their metrics.
 
     Args:
-        records: all of the run's.
-        slots: how many tasks could execute at once.
-        run_dir: the run folder, or None where a temporary one was used and everything completed.
-        changes: when the number of slots changed, and to which one.
+        records: all records of the run.
+        slots: the number of tasks that could execute at once.
+        run_dir: the run folder; None if it was temporary and every task completed.
+        changes: when the number of slots changed, and to which number.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Results(Selection):
         self._records = records
         self._slots = slots
         self.slot_changes = changes
-        """When the number of slots changed, in Unix seconds, and to which one, where that followed what paid."""
+        """When the number of slots changed, in Unix seconds, and to which number, if it followed what paid."""
         self.run_dir = run_dir
         self.counts = records.counts
 
@@ -125,7 +125,7 @@ class Results(Selection):
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
-        """How the run went; see `dfz_ray.journal.measures.measure`."""
+        """The metrics of the run; see `dfz_ray.journal.measures.measure`."""
         from dfz_ray.journal.measures import measure
 
         return measure(self._records.spans, self.counts, self._slots, self.slot_changes)
@@ -146,12 +146,12 @@ class Results(Selection):
             raise TasksFailed(self.counts, (first.task_id, str(first.error or first.status)), self.run_dir or "")
         return self._records.values()
 
-    def _tell(self) -> str:
+    def _describe(self) -> str:
         seconds = self.metrics["total_duration"]
         took = f" in {seconds:.2f} s" if seconds is not None else ""
         kept = f"; {self.run_dir}" if self.run_dir else ""
-        told, *failed = super()._tell().partition("; ")
-        return f"{told}{took}{''.join(failed)}{kept}"
+        counts, *failed = super()._describe().partition("; ")
+        return f"{counts}{took}{''.join(failed)}{kept}"
 
 
 def _first_line(text: str) -> str:
@@ -160,7 +160,7 @@ def _first_line(text: str) -> str:
 
 
 def read_results(folder: Path, slots: int | None = None, temporary: bool = False) -> Results:
-    """The results of a run that has ended, from its folder; a temporary one is removed if all tasks completed."""
+    """The results of a run that has ended, from its folder; a temporary folder is removed if all tasks completed."""
     with JournalReader(folder) as journal:
         records, all_slots = journal.table(), slots or int(journal.meta["slots"])
         changes = [(change.changed_at, change.slots) for change in journal.pool_changes()]

@@ -1,4 +1,4 @@
-"""`--import`: modules of the user's that define domains."""
+"""`--import`: a user's modules that define domains."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from dfz_ray.specs.problems import show
 
 
 def import_domain_modules(names: Iterable[str]) -> list[ModuleType]:
-    """Import modules, or files `NAME.py`, for the domains that they define.
+    """Import modules, or files `NAME.py`, which define domains.
 
     Raises:
-        InvalidInput: one can't be imported.
+        InvalidInput: one of them can't be imported.
     """
     modules = []
     for name in names:
         try:
             module = _import_file(Path(name)) if name.endswith(".py") else _import_module(name)
-        except (Exception, SystemExit) as error:  # a script may end itself
+        except (Exception, SystemExit) as error:  # a script may call sys.exit
             words = " ".join(str(error).split())
             found = f"{show(name)}, which raises {type(error).__name__}: {words}"
             problem = Problem("--import", found, "a module or FILE.py")
@@ -33,10 +33,10 @@ def import_domain_modules(names: Iterable[str]) -> list[ModuleType]:
 
 
 def ship_domain_modules(names: Iterable[str]) -> None:
-    """Import modules for their domains, which travel to the workers by value: the workers need not have them.
+    """Import modules which define domains, and let them travel by value: the workers need not have them.
 
     Raises:
-        InvalidInput: one can't be imported.
+        InvalidInput: one of them can't be imported.
     """
     modules = import_domain_modules(names)
     if modules:
@@ -48,7 +48,7 @@ def ship_domain_modules(names: Iterable[str]) -> None:
 
 def _import_module(name: str) -> ModuleType:
     if "" not in sys.path:
-        sys.path.insert(0, "")  # `dfz` is a script: unlike `python -m`, it does not look into the working directory
+        sys.path.insert(0, "")  # as `python -m` does; `dfz` itself is a script
     return importlib.import_module(name)
 
 
@@ -72,9 +72,9 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _find_origin(name: str) -> str | None:
-    """Where a module of that name would come from, if there is one."""
+    """The file of a module of that name, if there is one."""
     try:
         spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # ValueError: one that is loaded and does not know
+    except (ImportError, ValueError):  # ValueError: the module is loaded, and does not know its file
         return name if name in sys.modules else None
     return None if spec is None else spec.origin or name

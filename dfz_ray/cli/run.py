@@ -16,29 +16,25 @@ import click
 from dfz_ray.cli import EXIT_CAN_NEVER_RUN, EXIT_SOME_FAILED, take_stdout
 from dfz_ray.cli.printing import marked, safe_line
 from dfz_ray.cli.run_folder import remember_run
-from dfz_ray.specs.settings import AUTO, WORKERS_LIMIT, Settings, read_settings
+from dfz_ray.specs.run_config import RunConfig
+from dfz_ray.specs.settings import MaxWorkers, Settings, check_max_workers, read_settings
 
 if TYPE_CHECKING:
     from dfz_ray.results import Results
     from dfz_ray.specs.batch import Batch
 
 
-class _Workers(click.IntRange):
-    """A number of workers, or `auto`."""
-
-    def __init__(self) -> None:
-        super().__init__(1, WORKERS_LIMIT)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return AUTO if value == AUTO else super().convert(value, param, ctx)
+def _read_workers(_: click.Context, __: click.Parameter, text: str | None) -> MaxWorkers:
+    given = int(text) if text is not None and text.isascii() and text.isdigit() else text
+    return check_max_workers(given, "--max-workers")
 
 
 _WORK_OPTIONS = (
     click.option(
         "--max-workers",
-        type=_Workers(),
+        callback=_read_workers,
         metavar="N|auto",
-        help="How many tasks may execute at once; auto: by what pays.",
+        help="How many tasks may execute at once; auto: as many as pay.",
     ),
     click.option("--use-threads", is_flag=True, help="Tasks share processes, on threads: for work that waits."),
     click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one)."),
@@ -49,7 +45,7 @@ _WORK_OPTIONS = (
 
 
 def _work_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of whatever works on a run."""
+    """Give a command the options of all commands that work on a run."""
     for option in reversed(_WORK_OPTIONS):
         command = option(command)
     return command
@@ -59,11 +55,11 @@ def _work_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("batch")
 @click.option("--run-dir", metavar="DIR", help="The folder of the run; else a new one is made under runs/.")
 @_work_options
-def run_batch(batch: str, run_dir: str | None, as_json: bool, **options: Any) -> int:
+def run_batch(batch: str, run_dir: str | None, **options: Any) -> int:
     """Run the tasks of BATCH, a YAML or JSON file, to their end.
 
-    The run is written to a folder, which `dfz results last` reads; on the folder of the same batch it goes on where it
-    stood. Examples:
+    The run is written to a folder, which `dfz results last` reads; in the folder of the same batch the run goes on.
+    Examples:
 
     \b
         dfz run configs/demo.yaml
@@ -78,15 +74,15 @@ def run_batch(batch: str, run_dir: str | None, as_json: bool, **options: Any) ->
     settings = read_settings(options["config"])
     checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
     folder = Path(run_dir) if run_dir else _new_folder(settings, checked.name)
-    return _work(checked, folder, settings, options, as_json)
+    return _work(checked, settings, folder, options)
 
 
 @click.command("resume")
 @click.argument("run")
 @click.option("--retry-failed", is_flag=True, help="Make failed tasks due again; the journal notes it.")
 @_work_options
-def resume(run: str, retry_failed: bool, as_json: bool, **options: Any) -> int:
-    """Go on with RUN, a run folder or `last`, whatever ended it; nothing that was committed runs again. Examples:
+def resume(run: str, **options: Any) -> int:
+    """Go on with RUN, a run folder or `last`, whatever ended it; no task with a committed result runs again. Examples:
 
     \b
         dfz resume last
@@ -98,48 +94,41 @@ def resume(run: str, retry_failed: bool, as_json: bool, **options: Any) -> int:
 
     ship_domain_modules(options["modules"])
     settings = read_settings(options["config"])
-    return _work(None, find_run(run, settings), settings, options, as_json, retry_failed)
+    return _work(None, settings, find_run(run, settings), options)
 
 
-def _work(
-    batch: Batch | None,
-    folder: Path,
-    settings: Settings,
-    options: dict[str, Any],
-    as_json: bool,
-    retry_failed: bool = False,
-) -> int:
+def _work(batch: Batch | None, settings: Settings, folder: Path, options: dict[str, Any]) -> int:
     from dfz_ray.client import run_checked
     from dfz_ray.journal.folder import RunFolder
 
+    config = RunConfig.of(
+        settings,
+        run_dir=folder,
+        max_workers=options["max_workers"],
+        address=options["address"],
+        use_threads=options["use_threads"],
+        retry_failed=options.get("retry_failed", False),
+    )
     held_a_run = RunFolder(folder).holds_run()
     out = take_stdout()
     try:
-        results = run_checked(
-            batch,
-            settings,
-            slots=options["max_workers"] or settings.max_workers,
-            run_dir=folder,
-            address=options["address"],
-            use_threads=options["use_threads"],
-            retry_failed=retry_failed,
-        )
-    finally:  # one that is interrupted, too, is the last run; one that was refused is not
+        results = run_checked(batch, config)
+    finally:  # an interrupted run is the last run, too; a refused one is not
         if not held_a_run and RunFolder(folder).holds_run():
             remember_run(folder, settings)
-    if as_json:
+    if options["as_json"]:
         from dfz_ray.journal.record import json_value
 
-        told = {
+        summary = {
             "run_dir": results.run_dir,
             "counts": results.counts,
             "metrics": json_value(results.metrics),
             "digest": results.digest,
         }
-        click.echo(json.dumps(told), file=out)
+        click.echo(json.dumps(summary), file=out)
     else:
-        _tell(results, out)
-    return tell_failures(results)
+        _print_summary(results, out)
+    return report_failures(results)
 
 
 def _new_folder(settings: Settings, name: str) -> Path:
@@ -149,7 +138,7 @@ def _new_folder(settings: Settings, name: str) -> Path:
     return next(path for path in candidates if not path.exists())
 
 
-def _tell(results: Results, out: TextIO) -> None:
+def _print_summary(results: Results, out: TextIO) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -171,17 +160,17 @@ def _tell(results: Results, out: TextIO) -> None:
     Console(file=out, soft_wrap=True, emoji=False).print(table)
 
 
-def tell_failures(results: Results) -> int:
-    """Tell failures in one line on stderr, grouped; returns the exit code."""
+def report_failures(results: Results) -> int:
+    """Print one line on stderr that groups the failures; returns the exit code."""
     failures = [record for record in results if record.status in ("failed", "cancelled")]
     if not failures:
         return 0
     groups = Counter(record.error.reason if record.error else record.status for record in failures)
-    told = ", ".join(f"{count} {reason}" for reason, count in groups.most_common())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in groups.most_common())
     first = failures[0]
     message = first.error.message.splitlines()[0][:200] if first.error and first.error.message else first.status
     noun = "task" if len(failures) == 1 else "tasks"
     where = f" (all of them: dfz failures {shlex.quote(str(results.run_dir))})" if results.run_dir else ""
-    line = f"{len(failures)} {noun} did not complete: {told}; first {first.task_id}: {message}{where}"
+    line = f"{len(failures)} {noun} did not complete: {reasons}; first {first.task_id}: {message}{where}"
     print(safe_line(line), file=sys.stderr)
     return EXIT_CAN_NEVER_RUN if groups["infeasible"] else EXIT_SOME_FAILED

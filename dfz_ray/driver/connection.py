@@ -1,4 +1,4 @@
-"""Which Ray a run uses, and how it is reached or started."""
+"""The connection to Ray: which Ray a run uses, and how it is reached or started."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from dfz_ray.errors import ClusterUnusable
 logger = logging.getLogger("dfz_ray")
 
 ANSWER_S = 2.0
-"""How long a cluster that was left on this machine may take to answer before it is passed over."""
+"""Seconds that a cluster on this machine has to answer before it is passed over."""
 _CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 - where `ray start` writes its address
 
 
 _connecting = threading.Lock()
-"""Several adapters of one process may connect at the same time; Ray takes only one."""
+"""Held to connect: several adapters may try at the same time, and Ray allows one connection."""
 
 
 def connect(address: str | None = None, *, logical_cpus: int | None = None) -> None:
-    """Connect this process to a Ray, or start one in it; a process that is connected stays as it is.
+    """Connect this process to a Ray, or start one in it. A process that is connected stays connected.
 
     In this order: the address; a Ray that this process has initialised; RAY_ADDRESS; a cluster that `ray start` left
     on this machine and that answers; an embedded one, which lives as long as the process.
@@ -39,8 +39,8 @@ def connect(address: str | None = None, *, logical_cpus: int | None = None) -> N
         logical_cpus: how many CPUs an embedded Ray offers; None: as many as this process may use.
 
     Raises:
-        ClusterUnusable: there is none at the address, or it is a Ray Client address, or this process is connected to
-            another one.
+        ClusterUnusable: there is no Ray at the address, or it is a Ray Client address, or this process is connected to
+            another Ray.
     """
     with _connecting:
         if ray.is_initialized():
@@ -50,7 +50,7 @@ def connect(address: str | None = None, *, logical_cpus: int | None = None) -> N
 
 
 def is_connected() -> bool:
-    """Whether this process is connected to a Ray."""
+    """True if this process is connected to a Ray."""
     return bool(ray.is_initialized())
 
 
@@ -60,11 +60,11 @@ def _connect(address: str | None, logical_cpus: int | None) -> None:
         wanted = "auto"  # not its address: only for "auto" Ray looks for the token that a local cluster may ask for
     if wanted is None or wanted == "local":
         cpus = logical_cpus or usable_cores()
-        # Else Ray waits for its first workers while it connects, and lets no other thread run meanwhile.
+        # Else Ray waits for its first workers while it connects, and no other thread runs meanwhile.
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-        # Without a dashboard: it would take a share of a core. A cluster that `ray start` makes has one.
+        # No dashboard: it would take a share of a core. A cluster that `ray start` makes has one.
         _init(address="local", num_cpus=cpus, include_dashboard=False)
-        _boot_workers(min(cpus, usable_cores()))
+        boot_workers(min(cpus, usable_cores()))
         return
     if wanted.startswith("ray://"):
         raise ClusterUnusable(
@@ -79,26 +79,26 @@ def _connect(address: str | None, logical_cpus: int | None) -> None:
         raise ClusterUnusable(f"no Ray can be used at {wanted!r}{token}: {str(error).splitlines()[0]}") from None
 
 
-def _boot_workers(count: int) -> None:
-    """Let Ray start its first workers, without waiting for them."""
+def boot_workers(count: int) -> None:
+    """Let Ray start workers, without waiting for them."""
     boot = ray.remote(num_cpus=1, max_retries=0)(_do_nothing)
     for _ in range(count):
         boot.remote()
 
 
 def _do_nothing() -> None:
-    """What a worker is started for that is to be there."""
+    """Does nothing: a worker is started for it, and stays."""
 
 
 def usable_cores() -> int:
-    """How many cores this process may use: its affinity, and what Slurm has given it."""
+    """The number of cores that this process may use, by its affinity and by what Slurm has given it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     slurm = os.environ.get("SLURM_CPUS_ON_NODE", "")
     return max(1, min(cores, int(slurm)) if slurm.isdigit() else cores)
 
 
 def _check_connected_to(address: str | None) -> None:
-    """Refuse an address that is not the one that this process is connected to: it must not be passed over silently."""
+    """Refuse an address that this process is not connected to: it must not be ignored silently."""
     if ray.util.client.ray.is_connected():
         raise ClusterUnusable("this process is connected with Ray Client; use `ray job submit` for dfz_ray")
     connected = ray.get_runtime_context().gcs_address
@@ -115,10 +115,12 @@ def _check_connected_to(address: str | None) -> None:
 
 
 def _init(**options: object) -> None:
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future default; else a warning each time
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # Ray's future default; without it Ray warns each time
 
-    # Where memory runs out, one worker is killed at a time: else many tasks would be charged for one, and the manager
-    # could be among them. It counts for a Ray that is started here.
+    # If memory runs out, Ray kills one worker at a time: else many tasks would be charged for one, and the manager
+    # could be among the victims. This is for a Ray that is started here.
     os.environ.setdefault("RAY_worker_killing_policy_by_group", "true")
 
     def init() -> None:
@@ -127,7 +129,7 @@ def _init(**options: object) -> None:
     if threading.current_thread() is not threading.main_thread():
         _in_lasting_thread(init)
         return
-    # ray.init replaces the SIGTERM handler: the user's comes back afterwards.
+    # ray.init replaces the SIGTERM handler; the user's handler is put back.
     before = signal.getsignal(signal.SIGTERM)
     init()
     signal.signal(signal.SIGTERM, before)
@@ -155,7 +157,7 @@ def _in_lasting_thread(function: Callable[[], None]) -> None:
 
 
 def _left_cluster_answers() -> bool:
-    """Whether there is a cluster that `ray start` left on this machine, and it answers."""
+    """True if `ray start` left a cluster on this machine, and it answers."""
     try:
         address = _CURRENT_CLUSTER.read_text().strip()
     except OSError:

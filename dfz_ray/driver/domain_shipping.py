@@ -1,4 +1,4 @@
-"""Domains as they travel to the workers: by reference where they are installed, by value where they are the user's."""
+"""Makes domains ready to travel to the workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOMAIN_LIMIT_BYTES = 50 * 2**20
 
 
 def ship(domain: Domain) -> ShippedDomain:
-    """A domain as it travels to the workers: by reference where it is installed, by value where it is the user's.
+    """A domain ready to travel: an installed one travels by reference, a user's own by value.
 
     Raises:
         DfzError: it holds something that can't travel.
@@ -36,5 +36,5 @@ def ship(domain: Domain) -> ShippedDomain:
 
 
 def ship_by_value(module: Any) -> None:
-    """Let what a module defines travel to the workers by value: they need not have it."""
+    """Let everything that a module defines travel by value: the workers need not have the module."""
     cloudpickle.register_pickle_by_value(module)

@@ -1,4 +1,4 @@
-"""What becomes of runs that are open when the interpreter ends."""
+"""Closes open runs when the interpreter exits."""
 
 from __future__ import annotations
 
@@ -6,30 +6,16 @@ import contextlib
 import functools
 import threading
 import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dfz_ray.driver.run_session import RunSession
+
+_open_runs: weakref.WeakSet[RunSession] = weakref.WeakSet()
 
 
-class OpenRun(Protocol):
-    """A run with threads of its own."""
-
-    finishes_at_exit: bool
-    """Whether the interpreter waits for its tasks."""
-
-    def finish(self) -> None:
-        """Take no more batches: the run closes itself when no task is open."""
-
-    def join(self) -> None:
-        """Wait until the run is closed."""
-
-    def close(self, *, at_once: bool = False) -> None:
-        """End the run, whatever is open."""
-
-
-_open_runs: weakref.WeakSet[OpenRun] = weakref.WeakSet()
-
-
-def close_at_exit(run: OpenRun) -> None:
-    """Have a run closed at the interpreter's end, or have the interpreter wait for its tasks."""
+def close_at_exit(run: RunSession) -> None:
+    """Have a run closed when the interpreter exits, or have the interpreter wait for its tasks."""
     _watch_exit()
     _open_runs.add(run)
 
@@ -45,6 +31,6 @@ def _close_all() -> None:
         with contextlib.suppress(BaseException):
             if run.finishes_at_exit:
                 run.finish()
-                run.join()
             else:
-                run.close(at_once=True)
+                run.close()
+            run.join()

@@ -1,15 +1,173 @@
-"""Hears what becomes of the tasks of a run."""
+"""The driver's ear: the events of a run's tasks are decoded here, for everyone who listens."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dfz_ray.errors import JournalDamaged
+from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.protocol.columns import Completions
+from dfz_ray.journal.record import read_result
+from dfz_ray.protocol.columns import TIMES, Completions, read_times, unpack
 from dfz_ray.protocol.task_events import FailedTask, TaskEvents
 from dfz_ray.specs.states import STATES
 
+CountsListener = Callable[[dict[str, int]], None]
+"""Is called with the number of tasks in each state."""
+Completed = tuple[int, Any, float, float]
+"""A task that has completed: its number, its result as bytes (or a Path), and its start and end in Unix seconds."""
 
-def read_news(journal: JournalReader) -> TaskEvents:
-    """What a journal says of all tasks, as news."""
+
+class RunListener:
+    """Listens to a run. Its methods do nothing; a subclass overrides those that it needs.
+
+    The session calls them one at a time. Tasks are given by their numbers, and each end is reported once.
+    """
+
+    wants_files = False
+    """True if a large result is to come as the path of its file, not as its content."""
+
+    def on_known(self, names: Sequence[tuple[str, str, str]]) -> None:
+        """The run that was opened has tasks already: id, domain and kind of each."""
+
+    def on_begun(self, numbers: Iterable[int]) -> None:
+        """A worker has begun these tasks, or is about to."""
+
+    def on_unsuccessful(self, numbers: Iterable[int], is_whole: bool) -> None:
+        """Attempts have ended without completing their tasks. A number stands once for each attempt.
+
+        Args:
+            numbers: of the tasks.
+            is_whole: True if these are all such attempts of the run, and not only the latest ones.
+        """
+
+    def on_completed(self, completed: Iterable[Completed], node: str | None) -> None:
+        """Tasks of a chunk have completed, on a node of that host name."""
+
+    def on_failed(self, failures: Sequence[FailedTask]) -> None:
+        """Tasks have failed for good."""
+
+    def on_cancelled(self, numbers: Sequence[int]) -> None:
+        """Tasks were cancelled."""
+
+    def on_counts(self, counts: dict[str, int]) -> None:
+        """The number of tasks in each state may have changed."""
+
+    def on_end(self, failure: BaseException | None) -> None:
+        """The run is closed. Nothing is reported after this.
+
+        Args:
+            failure: what made it impossible to go on; None: the run was closed on purpose.
+        """
+
+
+class EventDecoder:
+    """Decodes the events of a run's tasks, and reports each task's end to a listener once.
+
+    A manager that takes a run over reports the whole run, so an end may come here twice.
+    """
+
+    def __init__(self, listener: RunListener, folder: Path) -> None:
+        self._listener = listener
+        self._results = RunFolder(folder).results
+        self._ended = bytearray()
+        """1 at the number of each task whose end is known."""
+
+    def decode(self, events: TaskEvents) -> None:
+        """Report events to the listener."""
+        listener = self._listener
+        listener.on_begun(events.begun)
+        listener.on_unsuccessful(events.unsuccessful, events.is_whole)
+        for completions, node in zip(events.completions, events.nodes, strict=True):
+            listener.on_completed(self._decode_completions(completions, node), node)
+        if failures := [failed for failed in events.failures if self._is_new(failed.number)]:
+            listener.on_failed(failures)
+        if cancelled := [number for number in events.cancelled if self._is_new(number)]:
+            listener.on_cancelled(cancelled)
+
+    def _decode_completions(self, columns: Completions, node: str | None) -> Iterator[Completed]:
+        numbers, times = columns.numbers(), read_times(columns.times)
+        self._make_room(max(numbers, default=0))
+        ended = self._ended
+        for number, result, began_at, ended_at in zip(
+            numbers, unpack(columns.results), times[0::TIMES], times[1::TIMES], strict=True
+        ):
+            if ended[number]:
+                continue
+            ended[number] = 1
+            if isinstance(result, str):  # it is too large for the journal; this is the name of its file
+                file = self._results / result
+                try:
+                    content = file if self._listener.wants_files else read_result(file)
+                except JournalDamaged as error:
+                    message = f"its result can't be read: {error}"
+                    failed = FailedTask(number, "exception", message, None, None, began_at, ended_at, node)
+                    self._listener.on_failed([failed])
+                else:
+                    yield number, content, began_at, ended_at
+            else:
+                yield number, result, began_at, ended_at
+
+    def _is_new(self, number: int) -> bool:
+        """True if the end of a task was not known. From now on it is."""
+        self._make_room(number)
+        is_new = not self._ended[number]
+        self._ended[number] = 1
+        return is_new
+
+    def _make_room(self, number: int) -> None:
+        missing = number + 1 - len(self._ended)
+        if missing > 0:
+            self._ended.extend(bytes(missing))
+
+
+class ListeningThread(threading.Thread):
+    """Listens to one manager until it is stopped, or the manager fails.
+
+    Args:
+        name: of the thread.
+        changed: the condition of the session; it is notified when listening has failed.
+        is_due: tells, under `changed`, if there is anything to listen for.
+        listen: waits for the next events, and reports them.
+    """
+
+    def __init__(
+        self, name: str, changed: threading.Condition, is_due: Callable[[], bool], listen: Callable[[], None]
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self.error: BaseException | None = None
+        """The reason why nothing can be heard any more."""
+        self._changed, self._is_due, self._listen = changed, is_due, listen
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Listen no more. What is being heard is still reported; `join` waits for that."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+
+    def run(self) -> None:
+        """Listen; the thread does this."""
+        while self._wait():
+            try:
+                self._listen()
+            except BaseException as error:
+                with self._changed:
+                    self.error = error
+                    self._changed.notify_all()
+                return
+
+    def _wait(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_stopped or self._is_due())
+            return not self._is_stopped
+
+
+def read_events(journal: JournalReader) -> TaskEvents:
+    """All that a journal says of its tasks, as events."""
     rows = journal.rows()
     ran = {one.task: (one.began_at, one.ended_at, rows.nodes.get(one.chunk)) for one in rows.attempts}
     failures = [

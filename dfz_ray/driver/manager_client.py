@@ -1,4 +1,4 @@
-"""A run as its driver sees it: open, submit, watch, close."""
+"""One run at the manager, as the driver calls it: open, submit, listen, cancel, close."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, Ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.driver.connection import boot_workers
 from dfz_ray.driver.domain_shipping import ship
 from dfz_ray.driver.slot_plan import SlotPlan
 from dfz_ray.engine.engine import EngineOptions
@@ -31,19 +32,19 @@ from dfz_ray.protocol.columns import TaskColumns
 from dfz_ray.protocol.submission import OpenedRun, RunOptions, ShippedDomain, Submission, SubmittedKind
 from dfz_ray.protocol.task_events import TaskEvents
 from dfz_ray.specs.batch import Batch
-from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.task import Task
 
 BLOCK_TASKS = 5_000
-"""The driver sends so many at once, and no more before the manager has them on disk."""
+"""Tasks that the driver sends at once. It sends the next ones when the manager has these on disk."""
 FIRST_BLOCK_TASKS = 500
-"""And so many at first: workers begin with them while the next ones are packed."""
+"""Tasks in the first block: workers begin with them while the next ones are packed."""
 BLOCK_BYTES = 2**26
-"""And fewer where their parameters are larger than this: a column of the journal holds those of a whole block."""
+"""A block with larger parameters is halved: a column of the journal holds the parameters of a whole block."""
 BOOTED_AT_MOST = 64
-"""Beyond so many workers, waiting for the first of them is not what takes the time."""
+"""With more workers than this, waiting for the first of them is not what takes the time."""
 LOOK_S = 5.0
-"""A driver that waits looks so often whether its node lives: Ray would let it wait for ever where that is dead."""
+"""Seconds after which a driver that waits checks that its node lives; if it is dead, Ray would let it wait for ever."""
 
 _starting = threading.Lock()
 _manager: Any = None
@@ -51,9 +52,9 @@ _manager_session: str | None = None
 
 
 def get_manager() -> Any:
-    """The handle of this process's manager actor, which is started when first asked for.
+    """The Ray handle of this process's manager actor, which is started at the first call.
 
-    It runs on the node of this process, which holds the run folders, and dies with it.
+    The actor runs on the node of this process, which holds the run folders, and dies with the process.
 
     Raises:
         InfrastructureLost: that node is dead.
@@ -80,33 +81,15 @@ def _forget_manager() -> None:
     _manager = None
 
 
-def boot_workers(slots: int) -> None:
-    """Let Ray start worker processes while a lost manager is replaced: those that it had died with it.
-
-    They take as long to start as the manager does, which would ask for them only after that.
-    """
-    cores = sum(node.get("CPU", 0.0) for node in live_nodes())
-    boot = ray.remote(num_cpus=1, max_retries=0)(_do_nothing)
-    for _ in range(min(slots, int(cores), BOOTED_AT_MOST)):
-        boot.remote()
-
-
-def _do_nothing() -> None:
-    """What a worker is started for that is to be there."""
-
-
 class ManagerClient:
-    """One run of this process's manager: a new one, or one that was left, which goes on at once.
+    """A run at this process's manager: a new one, or one that was left, which goes on at once.
 
     Args:
-        folder: where the run is, or is to be.
-        name: of a new run, for its journal.
-        slots: how many tasks may execute at once, or how a run begins whose number follows what pays.
-        settings: how tasks are handed out and written down.
-        retry_failed: make failed tasks due again.
-        seed: of what is drawn as the run goes on, which is the delays before retries.
-        tells: whether `news` will be asked for.
-        domains: those that only this process has, ready to travel.
+        config: how the run is run.
+        folder: the run folder.
+        plan: the slots of the run.
+        has_listener: True if `news` will be called.
+        domains: the domains that only this process has, ready to travel.
 
     Raises:
         RunFolderRefused: the folder holds something else, or a live process works on the run.
@@ -116,33 +99,32 @@ class ManagerClient:
 
     def __init__(
         self,
+        config: RunConfig,
         folder: Path,
-        name: str,
-        slots: int | SlotPlan,
-        settings: Settings,
-        retry_failed: bool = False,
-        seed: int = 0,
-        tells: bool = False,
+        plan: SlotPlan,
+        *,
+        has_listener: bool = False,
         domains: Mapping[str, ShippedDomain] | None = None,
     ) -> None:
-        plan = SlotPlan(slots) if isinstance(slots, int) else slots
         self.folder = folder.absolute()
         self.slots = plan.slots
         self.id = uuid.uuid4().hex
         self._manager = get_manager()
-        options = _options(plan, settings, seed, tells)
+        options = _options(plan, config, has_listener)
         meta = {
             "run_id": self.id,
-            "name": name,
+            "name": config.name,
             "created_at": repr(time.time()),
             "dfz_ray": version("dfz_ray"),
             "slots": str(plan.slots),
         }
-        opened: OpenedRun = _get(self._actor.open_run.remote(self.id, str(self.folder), options, meta, retry_failed))
+        opened: OpenedRun = _get(
+            self._actor.open_run.remote(self.id, str(self.folder), options, meta, config.retry_failed)
+        )
         self.tasks = opened.tasks
-        """How many tasks the run has."""
+        """The number of the run's tasks."""
         self._may_know = bool(opened.tasks)
-        """Whether the run may have some of the tasks that are submitted next: where it had some when it was opened."""
+        """True if the run had tasks when it was opened: then it may have some of those that are submitted next."""
         self._batches = opened.batches
         self._kinds: dict[SubmittedKind, int] = {kind: number for number, kind in enumerate(opened.kinds)}
         self._domains = {kind.domain for kind in opened.kinds}
@@ -170,9 +152,9 @@ class ManagerClient:
 
         Args:
             batch: the checked tasks.
-            domains: those that it names, ready to travel.
-            on_accepted: is told how many tasks the run has, whenever some are on disk.
-            is_wanted: is asked between blocks whether to go on.
+            domains: the domains that it names, ready to travel.
+            on_accepted: is called with the number of the run's tasks on disk, whenever a block has been written.
+            is_wanted: is called between blocks; the rest is not sent if it returns False.
 
         Raises:
             RunFolderRefused: the run has another task of the same id.
@@ -207,13 +189,13 @@ class ManagerClient:
         """Cancel what is open of these tasks, by number, or of all; returns when that is on disk.
 
         Args:
-            numbers: of the tasks; None: all.
+            numbers: the tasks' numbers; None: all.
             scope: what is cancelled, in a few words, for the journal.
         """
         _get(self._actor.cancel.remote(self.id, numbers, scope))
 
     def progress(self, timeout_s: float) -> list[int]:
-        """Tasks per state, in the order of the lifecycle's states: after a while, or as soon as all are final.
+        """Tasks per state, in the order of the states: after the timeout, or as soon as all are final.
 
         Raises:
             InfrastructureLost: the run can't go on.
@@ -222,21 +204,29 @@ class ManagerClient:
         return counts
 
     def news(self, timeout_s: float) -> TaskEvents:
-        """What has happened since the last time: as soon as there is something, or after a while.
+        """The events since the last call: as soon as there is one, or after the timeout.
 
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        told: TaskEvents = _get(self._actor.news.remote(self.id, timeout_s))
-        return told
+        events: TaskEvents = _get(self._actor.news.remote(self.id, timeout_s))
+        return events
 
     def close(self, grace_s: float = 1.0) -> None:
-        """End the run's work; what still runs has a grace, in seconds, and is then killed."""
+        """End the run's work. Tasks that run have a grace, in seconds, before their workers are killed."""
         _get(self._actor.close_run.remote(self.id, grace_s))
+
+    def replace_workers(self) -> None:
+        """Let Ray start worker processes while a lost manager is replaced: the run's old ones died with it.
+
+        They take as long to start as the manager does, which would ask for them only after that.
+        """
+        cores = sum(node.get("CPU", 0.0) for node in live_nodes())
+        boot_workers(min(self.slots, int(cores), BOOTED_AT_MOST))
 
     @property
     def _actor(self) -> Any:
-        """The manager, as long as Ray is there: it would start another one by itself, where this one is unknown."""
+        """The manager. Ray must be there: a call would start another Ray, which does not know this manager."""
         _check_ray()
         return self._manager
 
@@ -297,7 +287,7 @@ def _split(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
 
 
 class _Texts:
-    """The JSON of frozen models; each object is written once, and equal ones look alike."""
+    """The JSON of frozen models; each object is written once."""
 
     def __init__(self) -> None:
         self._texts: dict[int, tuple[BaseModel, str]] = {}
@@ -309,7 +299,8 @@ class _Texts:
         return found[1]
 
 
-def _options(plan: SlotPlan, settings: Settings, seed: int, tells: bool) -> RunOptions:
+def _options(plan: SlotPlan, config: RunConfig, has_listener: bool) -> RunOptions:
+    settings = config.settings
     faults, chunking, journal = settings.faults, settings.chunking, settings.journal
     engine = EngineOptions(
         plan.slots,
@@ -318,15 +309,15 @@ def _options(plan: SlotPlan, settings: Settings, seed: int, tells: bool) -> RunO
         faults.grace_s,
         faults.preempt_after_s,
         faults.free_losses,
-        seed=seed,
+        seed=config.seed,
         width=plan.width,
         processes=plan.processes,
-        # What the nodes hold is told as soon as they have been looked at.
+        # The engine hears what the nodes hold as soon as they have been looked at.
         pool=PoolLimits(settings.pool.least, settings.pool.most or plan.slots) if plan.is_auto else None,
         cores=sum(node.get("CPU", 0.0) for node in live_nodes()) if plan.is_auto else 1.0,
     )
     most = settings.pool.most
-    return RunOptions(engine, journal.inline_result_bytes, journal.durable, faults.node_wait_s, tells, most)
+    return RunOptions(engine, journal.inline_result_bytes, journal.durable, faults.node_wait_s, has_listener, most)
 
 
 def _check_ray() -> None:
@@ -340,7 +331,7 @@ def _check_node() -> None:
 
 
 def _get(reference: Any) -> Any:
-    """`ray.get`, with errors that say what they mean for the run."""
+    """`ray.get`, with errors in terms of the run."""
     try:
         while True:
             _check_ray()

@@ -1,135 +1,107 @@
-"""A run that takes batches as they come: it is opened, fed and listened to by threads of its own."""
+"""A run as its driver works on it: it takes batches as they come, and reports what becomes of their tasks."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.driver.exit import close_at_exit
+from dfz_ray.driver.listener import EventDecoder, ListeningThread, RunListener, read_events
+from dfz_ray.driver.run_opening import RunOpening
 from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost
-from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.reader import JournalReader, count_ended
 from dfz_ray.specs.batch import Batch
-from dfz_ray.specs.resources import Resources
-from dfz_ray.specs.settings import MaxWorkers, Settings
-from dfz_ray.specs.states import STATES
+from dfz_ray.specs.run_config import RunConfig
+from dfz_ray.specs.states import STATES, count_final
 
 if TYPE_CHECKING:
     from dfz_ray.domains.domain import Domain
     from dfz_ray.driver.manager_client import ManagerClient
-    from dfz_ray.driver.slot_plan import SlotPlan
     from dfz_ray.protocol.submission import ShippedDomain
-    from dfz_ray.protocol.task_events import TaskEvents
 
 logger = logging.getLogger("dfz_ray")
 
 POLL_S = 0.5
-"""Without news the counts are told so often; each look takes about 2 ms of a core."""
+"""Seconds between two looks at the counts while no event comes; a look takes about 2 ms of a core."""
 GRACE_S = 1.0
-"""When a run is closed before its end, what still runs has so long to end by itself."""
+"""Seconds that running tasks have to end when their run is closed."""
 MANAGERS_LIMIT = 10
-"""When so many managers in a row have died before a task ended, something is wrong that another one will not mend."""
-ENDLESS = 2**31
-"""How many tasks are expected where nobody can know."""
+"""If so many managers in a row die before a task has ended, another one will not help."""
 
-Errand = Callable[["ManagerClient"], None]
+SessionCommand = Callable[["ManagerClient"], None]
 
 
 class RunSession:
-    """A run that takes batches as they come, and tells what becomes of their tasks.
+    """A run that takes batches as they come, and reports what becomes of their tasks.
 
-    Every call returns at once: the work is done by two threads, one that opens the run and sends, one that listens. The
-    tasks are numbered from 0 in the order of submission. Where the manager dies, another one goes on with the run.
+    Every method returns at once. One thread opens the run at a manager, and does the commands that it is given, in
+    their order; a second thread listens to the manager. If the manager dies, another one goes on with the run, and the
+    command that was being done is done again. Tasks are numbered from 0 in the order of submission.
 
     Args:
-        name: of the run, for its journal.
-        settings: how tasks are handed out and written down.
-        folder: of the run, a new one or one that was left.
-        slots: how many tasks may execute at once; None: as many of the first batch's shapes as the cluster holds;
-            `auto`: as many at first, and then by what pays.
-        address: which Ray.
-        own: domains that only this process has, and the registry does not.
-        use_threads: whether tasks share processes, on threads.
-        seed: of what is drawn as the run goes on, which is the delays before retries.
-        retry_failed: make the failed tasks of a run that goes on due again.
-        is_endless: whether it waits for further batches; else it closes itself when no task is open.
-        finishes_at_exit: whether the interpreter waits for its tasks at exit, as a pool does; else it is closed.
-        watch: is called with all news, one after the other. It hears of each task's end at least once:
-            twice, perhaps, where a manager was lost.
-        on_counts: is called with the counts by state whenever they have been heard, in the same thread.
-        on_end: is called in the end, with what made it impossible to go on, or None where the run was closed.
+        config: how the run is run.
+        listener: hears what becomes of the run.
+        has_listener: True if it listens to single tasks, not only to the counts.
+        find_domains: finds the domains that only this process has, and the registry does not.
+        is_endless: True if the run waits for further batches; else it closes itself when no task is open.
+        finishes_at_exit: True if the interpreter waits for the run's tasks when it exits, as for a pool's.
     """
 
     def __init__(
         self,
-        name: str,
-        settings: Settings,
-        folder: Path,
+        config: RunConfig,
+        listener: RunListener,
         *,
-        slots: MaxWorkers = None,
-        address: str | None = None,
-        own: Callable[[], Sequence[Domain]] = tuple,
-        use_threads: bool = False,
-        seed: int = 0,
-        retry_failed: bool = False,
+        has_listener: bool = True,
+        find_domains: Callable[[], Iterable[Domain]] = tuple,
         is_endless: bool = True,
         finishes_at_exit: bool = False,
-        watch: Callable[[TaskEvents], None] | None = None,
-        on_counts: Callable[[dict[str, int]], None] | None = None,
-        on_end: Callable[[BaseException | None], None] | None = None,
     ) -> None:
-        self.folder = folder
-        self.slots = slots if isinstance(slots, int) else None
-        """How many tasks may execute at once; None until that is known."""
-        self.known: Sequence[tuple[str, str, str]] = ()
-        """Id, domain and kind of the tasks that the run had when it was opened."""
+        self.folder = config.run_dir or Path(tempfile.mkdtemp(prefix="dfz-run-"))
         self.finishes_at_exit = finishes_at_exit
-        self._name, self._settings, self._address, self._seed = name, settings, address, seed
-        self._find_own = own
-        self._asked, self._use_threads = slots, use_threads
-        self._plan: SlotPlan | None = None
-        self._retry_failed = retry_failed
-        self._is_endless = is_endless
-        self._watch = watch
-        self._on_counts = on_counts
-        self._on_end = on_end
+        self.failure: BaseException | None = None
+        """The reason why the run can't go on."""
+        self._config = config
+        self._listener, self._has_listener = listener, has_listener
+        self._opening = RunOpening(config, self.folder, find_domains, has_listener)
+        self._decoder = EventDecoder(listener, self.folder)
         self._changed = threading.Condition()
-        self._watching = threading.Lock()
-        """Held while news are told: those of the old manager may still be, when those of the new one come."""
-        self._errands: deque[Errand] = deque()
+        """Guards everything below."""
+        self._commands: deque[SessionCommand] = deque()
+        """The first one is being done."""
         self._first_batch: Batch | None = None
         self._submitted = 0
         self._accepted = 0
-        """How many tasks the run has, as far as its manager knows them."""
+        """The number of tasks that the manager has on disk."""
         self._counts = [0] * len(STATES)
-        self._handle: ManagerClient | None = None
-        self._lost: ManagerLost | None = None
-        self._shipped: dict[str, ShippedDomain] = {}
+        self._is_endless = is_endless
         self._closing: float | None = None
-        """The grace, once the run is to be closed."""
-        self._is_opened = False
-        self._is_over = False
-        self.failure: BaseException | None = None
-        """What made it impossible to go on."""
-        self._threads = [
-            threading.Thread(target=work, name=f"dfz_ray {word} {name}", daemon=True)
-            for word, work in (("sends", self._send), ("listens", self._listen))
-        ]
-        close_at_exit(self)
-        for thread in reversed(self._threads):  # the first one waits for the other in the end
-            thread.start()
+        """The grace in seconds, once the run is to be closed."""
+        self._is_opened = self._is_over = False
+        self._thread = threading.Thread(target=self._work, name=f"dfz_ray sends {config.name}", daemon=True)
+        self._listening: ListeningThread | None = None
 
-    # --- what the driver asks ---------------------------------------------------------------------------------------
+    # --- the methods of its owner -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to work. The listener may be called from now on."""
+        close_at_exit(self)
+        self._thread.start()
+
+    @property
+    def slots(self) -> int | None:
+        """The number of tasks that may execute at once; None until it is known."""
+        return self._opening.slots
 
     @property
     def counts(self) -> dict[str, int]:
-        """Tasks per state, as last heard; those that are on their way count as pending."""
+        """Tasks per state, as last heard; tasks on their way to the manager count as pending."""
         with self._changed:
             counts = dict(zip(STATES, self._counts, strict=True))
             counts["pending"] += max(0, self._submitted - sum(self._counts))
@@ -137,300 +109,99 @@ class RunSession:
 
     @property
     def is_done(self) -> bool:
-        """Whether the run was opened, and no task is open."""
+        """True if the run was opened, and no task is open."""
         with self._changed:
-            return self._is_done()
+            return self._is_opened and not self._commands and not self._has_open()
 
-    def submit(self, batch: Batch, domains: Mapping[str, ShippedDomain] | None = None) -> int:
+    def submit(self, batch: Batch, domains: Mapping[str, ShippedDomain] | None = None) -> None:
         """Send a batch's tasks.
 
         Args:
-            batch: checked tasks; one that the run has already, equal to this one, is left out.
-            domains: those that it names, ready to travel, where the caller has them.
-
-        Returns:
-            The number of its first task, in a run that began with this object.
+            batch: checked tasks; a task that the run has already, equal to this one, is left out.
+            domains: the domains that the batch names, ready to travel, if the caller has them.
 
         Raises:
             InfrastructureLost: the run can't go on, or was closed.
         """
 
-        def send(handle: ManagerClient) -> None:
-            shipped = self._ship(batch) if domains is None else domains
-            handle.submit(batch, shipped, self._on_accepted, lambda: self._closing is None or bool(self._errands))
+        def send(client: ManagerClient) -> None:
+            shipped = self._opening.ship(batch) if domains is None else domains
+            client.submit(batch, shipped, self._on_accepted, lambda: self._closing is None)
 
         with self._changed:
             self._check_open()
-            first, self._submitted = self._submitted, self._submitted + len(batch.tasks)
+            self._submitted += len(batch.tasks)
             self._first_batch = self._first_batch or batch
-            self._errands.append(send)
-            self._changed.notify_all()
-        return first
+            self._give(send)
 
     def submit_later(self, take: Callable[[int], Batch | None]) -> None:
-        """Send what there is when it can be sent: until then further tasks may come together.
+        """Send a batch that is made only when it can be sent: until then further tasks may join it.
 
         Args:
-            take: is called once, in the thread that sends, with the number of the first task; returns these, or None.
+            take: makes the batch, or returns None. It is called once, in the thread that sends, with the number of the
+                batch's first task.
 
         Raises:
             InfrastructureLost: the run can't go on, or was closed.
         """
-        taken: list[Batch | None] = []  # where the manager is lost meanwhile, the same ones are sent again
+        taken: list[Batch | None] = []  # if the manager is lost meanwhile, the same batch is sent again
 
-        def send(handle: ManagerClient) -> None:
+        def send(client: ManagerClient) -> None:
             if not taken:
                 taken.append(take(self._submitted))
                 with self._changed:
                     self._submitted += len(taken[0].tasks) if taken[0] else 0
             if taken[0] is not None:
-                handle.submit(taken[0], self._ship(taken[0]), self._on_accepted)
+                client.submit(taken[0], self._opening.ship(taken[0]), self._on_accepted)
 
         with self._changed:
             self._check_open()
-            self._errands.append(send)
-            self._changed.notify_all()
+            self._give(send)
 
     def go_on(self) -> None:
-        """Open the run as it is, without being given anything."""
+        """Open the run as it is, without new tasks."""
         with self._changed:
-            self._errands.append(lambda handle: None)
-            self._changed.notify_all()
+            self._give(lambda client: None)
 
     def cancel(self, numbers: Collection[int] | Callable[[], Collection[int]] | None, scope: str = "run") -> None:
-        """Cancel what is open of these tasks, by number, or of all.
+        """Cancel tasks that have not ended.
 
         Args:
-            numbers: of the tasks, or what finds them once everything before this was sent; None: all.
+            numbers: the tasks' numbers, or a function that finds them once everything before this was sent; None: all.
             scope: what is cancelled, in a few words, for the journal.
         """
 
-        def cancel(handle: ManagerClient) -> None:
+        def cancel(client: ManagerClient) -> None:
             found = numbers() if callable(numbers) else numbers
-            handle.cancel(None if found is None else set(found), scope)
+            client.cancel(None if found is None else set(found), scope)
 
         with self._changed:
             if not self._is_over:
-                self._errands.append(cancel)
-                self._changed.notify_all()
-
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until no task is open; returns whether that is so.
-
-        Raises:
-            BaseException: what made it impossible to go on.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_done() or self._is_over, timeout_s)
-            if self.failure is not None:
-                raise self.failure
-            return self._is_done()
+                self._give(cancel)
 
     def finish(self) -> None:
         """Take no more batches: the run closes itself when no task is open."""
         with self._changed:
             self._is_endless = False
-            if not self._errands and not self._is_opened:
+            if not self._commands and not self._is_opened:
                 self._closing = GRACE_S
             self._changed.notify_all()
 
-    def join(self) -> None:
-        """Wait until the run is closed; called by what it calls itself, this returns at once."""
-        if threading.current_thread() not in self._threads:
-            for thread in self._threads:
-                thread.join()
-
-    def close(self, grace_s: float = GRACE_S, *, at_once: bool = False, wait: bool = True) -> None:
-        """End the run: what still runs has a grace, in seconds, and is then killed.
-
-        Args:
-            grace_s: the grace.
-            at_once: also what was submitted and has not been sent yet is left.
-            wait: until the run is closed.
-        """
+    def close(self, grace_s: float = GRACE_S) -> None:
+        """Close the run now. Commands that were not begun are dropped; running tasks have a grace, in seconds."""
         with self._changed:
             self._closing = grace_s
-            if at_once:
-                self._errands.clear()
-            self._changed.notify_all()
-        if wait:
-            self.join()
-
-    # --- the thread that sends --------------------------------------------------------------------------------------
-
-    def _send(self) -> None:
-        failure: BaseException | None = None
-        try:
-            self._work()
-        except BaseException as error:
-            failure = error
-        with self._changed:
-            self.failure, self._is_over, self._handle = failure, True, None
-            self._changed.notify_all()
-        self._threads[1].join()  # all news that came have been told
-        if self._on_end is not None:
-            self._on_end(failure)
-
-    def _work(self) -> None:
-        from dfz_ray.driver.connection import connect
-
-        connect(self._address or self._settings.address)
-        managers, ended = 0, -1
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._errands) or self._closing is not None)
-        while not (self._closing is not None and not self._errands):
-            handle: ManagerClient | None = None
-            try:
-                handle = self._open()
-                self._do_errands(handle)
-                handle.close(self._closing or 0.0)
-                return
-            except ManagerLost as error:
-                before, ended, self._retry_failed = ended, count_ended(self.folder), False
-                managers = managers + 1 if ended == before else 1
-                if managers >= MANAGERS_LIMIT:
-                    raise
-                logger.warning("%s; another one goes on with the run", error)
-                self._replace_workers(handle)
-            except BaseException:
-                if handle is not None:
-                    with contextlib.suppress(DfzError):  # the manager may be what was lost
-                        handle.close(GRACE_S)
-                raise
-
-    def _open(self) -> ManagerClient:
-        from dfz_ray.driver.domain_shipping import ship
-        from dfz_ray.driver.listener import read_news
-        from dfz_ray.driver.manager_client import ManagerClient
-        from dfz_ray.driver.slot_plan import plan_slots
-
-        for domain in () if self._shipped else self._find_own():
-            self._shipped[domain.name] = ship(domain)
-        if self._plan is None:
-            shapes, tasks = self._find_shapes()
-            self._plan = plan_slots(self._asked, self._use_threads, shapes, ENDLESS if self._is_endless else tasks)
-            self.slots = self._plan.slots
-        tells = self._watch is not None
-        handle = ManagerClient(
-            self.folder,
-            self._name,
-            self._plan,
-            self._settings,
-            self._retry_failed,
-            self._seed,
-            tells=tells,
-            domains=self._shipped,
-        )
-        if handle.tasks and self._watch is not None:
-            with JournalReader(self.folder) as journal:
-                if not self._is_opened:
-                    self.known = journal.names()
-                told = read_news(journal)
-            with self._watching:
-                self._watch(told)
-        with self._changed:
-            self._handle, self._lost, self._accepted, self._is_opened = handle, None, handle.tasks, True
-            self._changed.notify_all()
-        return handle
-
-    def _find_shapes(self) -> tuple[list[Resources], int]:
-        """The shapes of the run's tasks, as far as they are known, and how many tasks there are."""
-        if self._first_batch is not None:
-            return self._first_batch.shapes(), len(self._first_batch.tasks)
-        if not RunFolder(self.folder).holds_run():
-            return [self._settings.resources], 0
-        with JournalReader(self.folder) as journal:
-            return [Resources.model_validate_json(one) for one in journal.shapes()], sum(journal.counts().values())
-
-    def _do_errands(self, handle: ManagerClient) -> None:
-        """Do what there is to do until the run is to be closed."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: bool(self._errands) or self._is_to_end() or self._lost is not None)
-                if self._lost is not None:
-                    raise self._lost
-                if not self._errands:
-                    self._handle = None
-                    return
-                errand = self._errands[0]
-            errand(handle)
-            with self._changed:
-                if self._errands and self._errands[0] is errand:  # done: after a loss of the manager it is done again
-                    self._errands.popleft()
-                self._changed.notify_all()
-
-    def _is_to_end(self) -> bool:
-        return self._closing is not None or (not self._is_endless and self._is_done())
-
-    def _on_accepted(self, tasks: int) -> None:
-        with self._changed:
-            self._accepted = tasks
+            self._commands.clear()
             self._changed.notify_all()
 
-    def _replace_workers(self, handle: ManagerClient | None) -> None:
-        from dfz_ray.driver.manager_client import boot_workers
+    def join(self) -> None:
+        """Wait until the run is closed. A listener that calls this returns at once."""
+        if threading.current_thread() not in (self._thread, self._listening):
+            self._thread.join()
 
-        with self._changed:
-            self._handle = None
-        if handle is not None:
-            boot_workers(handle.slots)
-
-    def _ship(self, batch: Batch) -> dict[str, ShippedDomain]:
-        from dfz_ray.driver.domain_shipping import ship
-
-        for name in {task.domain for task in batch.tasks}.difference(self._shipped):
-            self._shipped[name] = ship(REGISTRY.get(name))
-        return self._shipped
-
-    # --- the thread that listens ------------------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._is_over or (self._handle is not None and self._has_open()))
-                handle = self._handle
-                if handle is None:
-                    return
-            try:
-                self._hear(handle)
-            except BaseException as error:
-                self._on_deaf(handle, error)
-
-    def _hear(self, handle: ManagerClient) -> None:
-        if self._watch is None:
-            counts: Sequence[int] = handle.progress(POLL_S)
-        else:
-            news = handle.news(POLL_S)
-            counts = news.counts
-            with self._watching:
-                self._watch(news)
-        with self._changed:
-            self._counts = list(counts)
-            self._changed.notify_all()
-        if self._on_counts is not None:
-            self._on_counts(self.counts)
-
-    def _on_deaf(self, handle: ManagerClient, error: BaseException) -> None:
-        """The manager does not answer: the thread that sends finds another one, or the run ends."""
-        lost = error if isinstance(error, ManagerLost) else None
-        with self._changed:
-            if self._handle is not handle:  # it is known
-                return
-            self._handle = None
-            self._lost = lost
-            if lost is None:
-                self._errands.clear()
-                self._errands.append(_raise(error))
-            self._changed.notify_all()
-
-    # --- what both look at ------------------------------------------------------------------------------------------
-
-    def _has_open(self) -> bool:
-        """Whether the manager has tasks whose end was not heard."""
-        return sum(self._counts[2:]) < self._accepted
-
-    def _is_done(self) -> bool:
-        return self._is_opened and not self._errands and not self._has_open()
+    def _give(self, command: SessionCommand) -> None:
+        self._commands.append(command)
+        self._changed.notify_all()
 
     def _check_open(self) -> None:
         if self.failure is not None:
@@ -438,9 +209,107 @@ class RunSession:
         if self._closing is not None or self._is_over:
             raise InfrastructureLost("the run was closed")
 
+    # --- the thread that sends --------------------------------------------------------------------------------------
 
-def _raise(error: BaseException) -> Errand:
-    def errand(handle: Any) -> None:
-        raise error
+    def _work(self) -> None:
+        failure: BaseException | None = None
+        try:
+            self._work_to_the_end()
+        except BaseException as error:
+            failure = error
+        with self._changed:
+            self.failure, self._is_over = failure, True
+        self._listener.on_end(failure)
 
-    return errand
+    def _work_to_the_end(self) -> None:
+        from dfz_ray.driver.connection import connect
+
+        connect(self._config.address)
+        with self._changed:
+            self._changed.wait_for(lambda: self._commands or self._closing is not None)
+        lost_in_a_row, ended = 0, -1
+        while self._commands or self._closing is None:
+            try:
+                self._work_with_a_manager()
+                return
+            except ManagerLost as error:
+                before, ended = ended, count_ended(self.folder)
+                lost_in_a_row = lost_in_a_row + 1 if ended == before else 1
+                if lost_in_a_row >= MANAGERS_LIMIT:
+                    raise
+                logger.warning("%s; another one goes on with the run", error)
+
+    def _work_with_a_manager(self) -> None:
+        """Open the run at a manager, and do commands there until the run is to be closed."""
+        client = self._open()
+        listening = self._listening = ListeningThread(
+            f"dfz_ray listens {self._config.name}", self._changed, self._has_open, lambda: self._listen(client)
+        )
+        listening.start()
+        try:
+            self._do_commands(client, listening)
+            listening.stop()
+            client.close(self._closing or 0.0)
+        except ManagerLost:
+            client.replace_workers()
+            raise
+        except BaseException:
+            with contextlib.suppress(DfzError):  # the manager may be what was lost
+                client.close(GRACE_S)
+            raise
+        finally:
+            listening.stop()
+            listening.join()
+
+    def _open(self) -> ManagerClient:
+        client = self._opening.open(self._first_batch, self._is_endless)
+        if self._has_listener and client.tasks:
+            with JournalReader(self.folder) as journal:
+                if not self._is_opened:
+                    self._listener.on_known(journal.names())
+                events = read_events(journal)
+            self._decoder.decode(events)
+        with self._changed:
+            self._accepted, self._is_opened = client.tasks, True
+        return client
+
+    def _do_commands(self, client: ManagerClient, listening: ListeningThread) -> None:
+        """Do the commands that there are and those that come, until the run is to be closed."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._commands or self._is_to_end() or listening.error is not None)
+                if listening.error is not None:
+                    raise listening.error
+                if not self._commands:
+                    return
+                command = self._commands[0]
+            command(client)
+            with self._changed:
+                if self._commands and self._commands[0] is command:  # it was not dropped meanwhile
+                    self._commands.popleft()
+
+    def _is_to_end(self) -> bool:
+        return self._closing is not None or (not self._is_endless and not self._has_open())
+
+    def _on_accepted(self, tasks: int) -> None:
+        with self._changed:
+            self._accepted = tasks
+            self._changed.notify_all()
+
+    # --- the thread that listens ------------------------------------------------------------------------------------
+
+    def _has_open(self) -> bool:
+        """True if the manager has tasks whose end was not heard."""
+        return count_final(self._counts) < self._accepted
+
+    def _listen(self, client: ManagerClient) -> None:
+        if self._has_listener:
+            events = client.news(POLL_S)
+            counts = events.counts
+            self._decoder.decode(events)
+        else:
+            counts = client.progress(POLL_S)
+        with self._changed:
+            self._counts = list(counts)
+            self._changed.notify_all()
+        self._listener.on_counts(self.counts)

@@ -1,4 +1,4 @@
-"""How many slots a run has, and how the processes of the cluster share them."""
+"""The number of a run's slots, and how processes share them."""
 
 from __future__ import annotations
 
@@ -8,63 +8,66 @@ from typing import NamedTuple
 
 from dfz_ray.manager.nodes import count_held, live_nodes
 from dfz_ray.specs.resources import Resources
-from dfz_ray.specs.settings import AUTO, MaxWorkers
+from dfz_ray.specs.run_config import RunConfig
+from dfz_ray.specs.settings import AUTO
 
 THREADS = 16
-"""Threads of a process where nobody names a number of slots: so many tasks that wait for nine tenths of their time, or
-more, keep a core busy; many more of those that compute would only wait for each other."""
+"""Threads of a process if nobody gives a number of slots. So many tasks keep a core busy if they wait for nine tenths
+of their time; if they compute, more of them would only wait for each other."""
 AUTO_BEGIN, AUTO_THREADS = 8, 256
-"""Threads of a process where their number follows what pays: at first, and at most."""
+"""Threads of a process, at first and at most, if the number of slots follows what pays."""
 
 
 class SlotPlan(NamedTuple):
-    """The slots of a run, and how they are shared out."""
+    """The slots of a run, and how processes share them."""
 
     slots: int
-    """How many tasks may execute at once; at first, where that follows what pays."""
+    """The number of tasks that may execute at once; if `is_auto`, only at first."""
     width: int = 1
-    """How many tasks may share a process at most, on threads."""
+    """The largest number of tasks that may share a process, on threads."""
     processes: int = 1
-    """Over so many processes at least they are spread."""
+    """The least number of processes over which the slots are spread."""
     is_auto: bool = False
-    """Whether their number follows what pays."""
+    """True if the number of slots follows what pays."""
 
 
 def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
-    """The slots of a run that names no number: as many of its smallest shape as the cluster holds, at least 1."""
+    """The slots of a run without a given number: as many of its smallest shape as the cluster holds, at least 1."""
     return int(max(1, min(count_held(shapes, live_nodes()), tasks)))
 
 
-def plan_slots(asked: MaxWorkers, use_threads: bool, shapes: Iterable[Resources], tasks: int) -> SlotPlan:
+def plan_slots(config: RunConfig, shapes: Iterable[Resources], tasks: int) -> SlotPlan:
     """The slots of a run.
 
     Args:
-        asked: a number, None for as many as suit the cluster, or `auto`.
-        use_threads: whether tasks share processes.
-        shapes: of the tasks.
-        tasks: how many there are.
+        config: how the run is run.
+        shapes: the tasks' shapes.
+        tasks: the number of tasks.
     """
+    asked = config.max_workers
     if asked == AUTO:
         processes = count_slots(shapes, tasks)
-        if not use_threads:
+        if not config.use_threads:
             return SlotPlan(processes, processes=processes, is_auto=True)
         return SlotPlan(max(1, min(AUTO_BEGIN * processes, tasks)), AUTO_THREADS, processes, is_auto=True)
-    if use_threads:
-        return SlotPlan(*share_slots(asked, shapes, tasks))
+    if config.use_threads:
+        return SlotPlan(*share_slots(asked, shapes, tasks, config.processes))
     return SlotPlan(asked or count_slots(shapes, tasks))
 
 
-def share_slots(slots: int | None, shapes: Iterable[Resources], tasks: int) -> tuple[int, int]:
-    """The slots of a run whose tasks share processes, and how many of them one process has.
+def share_slots(slots: int | None, shapes: Iterable[Resources], tasks: int, most: int | None = None) -> tuple[int, int]:
+    """The slots of a run whose tasks share processes, and the slots of one process.
 
     There are as many processes as the cluster holds of the smallest shape, and no more than slots.
 
     Args:
-        slots: how many are asked for; None: THREADS for each process.
-        shapes: of the tasks.
-        tasks: how many there are.
+        slots: the number that was asked for; None: THREADS for each process.
+        shapes: the tasks' shapes.
+        tasks: the number of tasks.
+        most: the largest number of processes; None: no limit.
     """
     processes = count_slots(shapes, tasks if slots is None else slots)
+    processes = min(processes, most or processes)
     if slots is None:
         slots = max(1, min(THREADS * processes, tasks))
     return slots, math.ceil(slots / processes)

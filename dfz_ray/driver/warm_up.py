@@ -1,4 +1,4 @@
-"""Workers that are up, with their imports done, before anything is timed."""
+"""Warms workers up before anything is timed: they are started, and their imports are done."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from dfz_ray.specs.resources import Resources
 from dfz_ray.worker.lease import load_domain
 
 GATE_S = 120.0
-"""How long workers wait for each other, in seconds; a cluster that is busy with others may never serve them all."""
+"""Seconds that workers wait for each other; a cluster that is busy with others may never serve them all."""
 SAMPLES_S = 10.0
-"""For so long a worker tries tasks, one of each kind: what the first task of a process pays is over then."""
+"""Seconds that a worker tries tasks, one of each kind. After that, nothing happens for the first time."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +39,23 @@ class Sample:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What warming the workers showed."""
+    """The findings of a warm-up."""
 
     served: int
-    """How many slots the cluster could run at once, of those that were asked for."""
+    """The number of slots that the cluster could run at once, of those that were asked for."""
     wall_s: float
     niceness: int
-    """Of the worker processes: what is compared with them must be as nice."""
+    """The niceness of the worker processes; a program that is compared with them must have the same."""
 
 
 def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Mapping[str, bytes]) -> WarmUp:
     """Hold as many leases as will run, of each shape in turn, until all of them have begun and tried the samples.
 
     Args:
-        samples: what the workers try.
-        slots: how many leases will run.
-        at_least: how many are held even so: Ray keeps idle workers, and may place a lease on any of them.
-        files: what the samples' parameters name, by hash.
+        samples: the tasks that the workers try.
+        slots: the number of leases that will run.
+        at_least: the least number of leases to hold: Ray keeps idle workers, and may place a lease on any of them.
+        files: the files that the samples' parameters name, by hash.
     """
     begun = time.perf_counter()
     manager, nodes = get_manager(), live_nodes()
@@ -79,17 +79,17 @@ def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Ma
 
 
 _tried: set[tuple[bytes, Work]] = set()
-"""What this worker process has tried already: it is warm."""
+"""The samples that this worker process has tried already."""
 
 
 def hold(
     shipped: Sequence[tuple[bytes, int, list[Work]]], files: dict[str, bytes], manager: Any, gate: str, count: int
 ) -> tuple[int, int]:
-    """Import, try a task of each kind, and wait for the others; returns how many came, and the process's niceness."""
+    """Import, try a task of each kind, and wait for the others; returns how many came, and this process's niceness."""
     shelf = FileShelf(contents=files)
     for pickled, threads, works in shipped:
         domain = load_domain(pickled)
-        with contextlib.suppress(Exception):  # what can't be imported is told by each task that needs it
+        with contextlib.suppress(Exception):  # each task that needs the domain reports this
             domain.load()
         fresh = [work for work in works if (pickled, work) not in _tried]
         with thread_budget(threads):

@@ -1,4 +1,4 @@
-"""ConcurrentDFZAdapter: the interface of the plugin for asyncio; it never blocks the event loop."""
+"""ConcurrentDFZAdapter: the plugin for asyncio. It never blocks the event loop."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class ConcurrentDFZAdapter:
     down ends cleanly; the process then waits for the tasks that are open, as for those of a pool.
 
     Args:
-        dfz_path: where a DFZ installation lies; nothing of it is needed to run tasks.
+        dfz_path: the path of a DFZ installation; nothing of it is needed to run tasks.
         config: `{"config_path": "configs/default.yaml"}`, or the settings themselves.
-        max_workers: how many tasks may execute at once, whatever the configuration says; `auto`: by what pays; None:
-            what the configuration says, and else as many as there are cores.
+        max_workers: how many tasks may execute at once, whatever the configuration says; `auto`: as many as pay; None:
+            the number in the configuration, or else as many as there are cores.
         use_processes: None and True run each task in a process, False on threads that share processes, for work that
             waits.
 
     Raises:
-        InvalidInput: a configuration, or a number of workers, that can't be.
+        InvalidInput: the configuration, or the number of workers, is wrong.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class ConcurrentDFZAdapter:
         self._conversation: list[dict[str, Any]] = []
 
     async def initialize(self, manager: Any = None) -> bool:
-        """Connect to Ray, or start an embedded one; True where that worked.
+        """Connect to Ray, or start an embedded one; returns True.
 
         Args:
-            manager: a DFZ manager, whose hooks are registered.
+            manager: a DFZ manager, with which the hooks are registered.
 
         Raises:
             ClusterUnusable: there is no Ray at the address that the configuration or RAY_ADDRESS names.
@@ -80,10 +80,10 @@ class ConcurrentDFZAdapter:
     # --- tasks ------------------------------------------------------------------------------------------------------
 
     async def execute_task(self, task: Mapping[str, Any], context: Context = None) -> Answer:
-        """Run one task in the foreground: in this process, in a thread, after those that are run so already.
+        """Run one task in the foreground: in a thread of this process, one task at a time.
 
         Args:
-            task: `{"id", "domain", "description", "parameters"}`; its policy does not count here, so no deadline does.
+            task: `{"id", "domain", "description", "parameters"}`; its policy, and so its deadline, does not count here.
             context: the built-in domains need none.
 
         Returns:
@@ -98,7 +98,7 @@ class ConcurrentDFZAdapter:
         """Submit one task.
 
         Returns:
-            A future, to be awaited, of what `execute_task` returns; to cancel it cancels the task, unless it has begun.
+            An awaitable future of what `execute_task` returns; cancelling it cancels the task, unless that has begun.
 
         Raises:
             RuntimeError: the adapter was shut down.
@@ -117,17 +117,17 @@ class ConcurrentDFZAdapter:
     ) -> Answer:
         """Submit tasks, and wait for them.
 
-        A task that can't be (an unknown domain, a value out of range) fails with a clear text; the others run.
+        An invalid task (an unknown domain, a value out of range) fails with a clear text; the others run.
 
         Args:
             tasks: each `{"id", "domain", "description", "parameters"}`; of two with one id the second is `id#2`.
             context: the built-in domains need none.
             wait: False returns as soon as they are submitted.
-            timeout: after so many seconds this returns what has ended; the rest goes on.
+            timeout: seconds after which this returns with the tasks that have ended; the others go on.
 
         Returns:
-            `{"futures": {id: Future}, "results": {id: record}, "metrics": {...}}`, without `results` where it did not
-            wait. The futures are those of concurrent.futures, and give what `execute_task` returns; the metrics are
+            `{"futures": {id: Future}, "results": {id: record}, "metrics": {...}}`, without `results` if it did not
+            wait. The futures are those of concurrent.futures, with the results of `execute_task`; the metrics are
             those of these tasks.
 
         Raises:
@@ -152,13 +152,13 @@ class ConcurrentDFZAdapter:
         """Make valid tasks of a domain.
 
         Args:
-            domain: of which.
-            count: how many.
-            parameters: those that are fixed, also as arguments of their own; the others are drawn.
+            domain: the name of the domain.
+            count: the number of tasks.
+            parameters: fixed parameters, which may also be given as keyword arguments; the others are drawn.
             seed: equal seeds draw equal parameters; None draws others each time.
 
         Raises:
-            InvalidInput: the domain is not known, or a parameter can't be.
+            InvalidInput: the domain is not known, or a parameter is wrong.
         """
         draw = functools.partial(draw_tasks, domain, count, {**(parameters or {}), **fixed}, seed, self.settings)
         tasks, read = await asyncio.to_thread(draw)
@@ -168,7 +168,7 @@ class ConcurrentDFZAdapter:
     generate_task = generate_tasks
 
     def get_task_status(self, task_id: str) -> Answer:
-        """The record of the latest submitted task of that id; its status is `unknown` where there was none."""
+        """The record of the latest submitted task of that id; its status is `unknown` if there is none."""
         return self.plugin.get_task_status(task_id)
 
     def collect_completed_tasks(self) -> dict[str, Answer]:
@@ -185,7 +185,7 @@ class ConcurrentDFZAdapter:
         """Send a message through the DFZ manager, between the two hooks for messages.
 
         Returns:
-            Its response; `{"error": "DFZ not available"}` where `initialize` was given no manager, or one that has no
+            Its response; `{"error": "DFZ not available"}` if `initialize` was given no manager, or one without
             `send_message`.
         """
         send = getattr(self.plugin.manager, "send_message", None)
@@ -200,5 +200,5 @@ class ConcurrentDFZAdapter:
         return response
 
     def get_conversation_history(self) -> list[dict[str, Any]]:
-        """What was sent, and what was answered, in turn: `{"role": "user" or "assistant", "content"}`."""
+        """The messages that were sent and their responses, in turn: `{"role": "user" or "assistant", "content"}`."""
         return list(self._conversation)

@@ -1,8 +1,9 @@
-"""ConcurrentTaskManager: a pool of the old module's kind, on Ray."""
+"""ConcurrentTaskManager: the pool of the old module, on Ray."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import inspect
 import threading
@@ -12,16 +13,16 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from dfz_ray.client import check_slots
 from dfz_ray.domains.registry import CALLS
 from dfz_ray.dropin.old_tasks import OldTasks
 from dfz_ray.dropin.records import Answer
 from dfz_ray.dropin.submitted_batch import SubmittedBatch
-from dfz_ray.dropin.submitted_task import SubmittedCall, SubmittedTask, TaskFailure
+from dfz_ray.dropin.submitted_task import Sending, SubmittedCall, SubmittedTask
 from dfz_ray.dropin.task_list import TaskList, name_of
-from dfz_ray.dropin.task_run import Sending, TaskRun
-from dfz_ray.errors import InfrastructureLost
+from dfz_ray.dropin.task_run import TaskRun
+from dfz_ray.errors import DfzError, InfrastructureLost
 from dfz_ray.execution.execute import clean
+from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import AUTO, MaxWorkers, Settings
 from dfz_ray.specs.task import Task
 
@@ -32,7 +33,7 @@ TaskFunction = Callable[[Any, Any], Any]
 
 
 SHUT = "cannot schedule new futures after shutdown"
-"""As the pools of the standard library say it."""
+"""The message of the standard library's pools."""
 
 
 class ConcurrentTaskManager:
@@ -42,24 +43,24 @@ class ConcurrentTaskManager:
     process that exits waits for the tasks of its managers, as it does for those of the standard library's pools.
 
     Args:
-        max_workers: how many tasks may execute at once, whatever the settings say; `auto`: by what pays; None: what the
-            settings say, and else as many as there are cores.
+        max_workers: how many tasks may execute at once, whatever the settings say; `auto`: as many as pay; None: the
+            number in the settings, or else as many as there are cores.
         use_processes: None and True run each task in a process, False on threads that share processes, for work that
             waits.
-        settings: how tasks are handed out, what they need and how they are treated where they do not say so.
+        settings: how tasks are handed out, and the resources and the policy of tasks that do not name their own.
 
     Raises:
-        InvalidInput: `max_workers` is neither a whole number of at least 1 nor `auto`.
+        InvalidInput: `max_workers` is wrong.
     """
 
     def __init__(
         self, max_workers: MaxWorkers = 4, use_processes: bool | None = None, *, settings: Settings | None = None
     ) -> None:
-        self.settings = settings or Settings()
-        self.max_workers: int | Literal["auto"] = (
-            check_slots(max_workers) or self.settings.max_workers or _count_cores()
-        )
         self.use_processes = use_processes is None or bool(use_processes)
+        config = RunConfig.of(settings, max_workers=max_workers, use_threads=not self.use_processes)
+        self.settings = config.settings
+        self.max_workers: int | Literal["auto"] = config.max_workers or _count_cores()
+        self._config = dataclasses.replace(config, max_workers=self.max_workers)
         self._tasks = TaskList()
         self._collected = 0
         self._turn = threading.Lock()
@@ -70,7 +71,7 @@ class ConcurrentTaskManager:
 
     @property
     def _slots(self) -> int | None:
-        """How many tasks could execute at once, where that does not change."""
+        """The number of tasks that may execute at once; None if it changes."""
         return None if self.max_workers == AUTO else self.max_workers
 
     # --- submitting -------------------------------------------------------------------------------------------------
@@ -78,64 +79,59 @@ class ConcurrentTaskManager:
     def submit_task(self, task_func: TaskFunction, task: Any, context: Any = None) -> Future[Any]:
         """Call `task_func(task, context)` in a worker.
 
-        The function may be any: also a lambda, a closure, a method, one that the script defines, or a coroutine
-        function. It travels to the workers by value with what it refers to, as that is now: what it changes there does
-        not come back, only what it returns does.
+        It may be any function: also a lambda, a closure, a method, a function of the script or a coroutine function. It
+        travels to the workers by value, with everything that it refers to as it is now. Changes that it makes there do
+        not come back; only its result does.
 
         Args:
             task_func: the function; a dictionary that it returns gets the keys start_time, end_time and duration,
                 unless it has them.
-            task: usually a dictionary; its `id` is that of the task, and one is made where it has none.
-            context: handed through.
+            task: usually a dictionary; its `id` is the task's id, and a task without one gets an id.
+            context: the second argument of the function.
 
         Returns:
-            A future, with the attribute `task_id`: it gives what the function returned, or raises what it raised. What
-            can't travel raises there, too.
+            A future, with the attribute `task_id`, of the function's result or exception. If something can't travel,
+            the future has that exception.
 
         Raises:
             RuntimeError: the manager was shut down.
         """
         self._check_open()
         label = name_of(task)
-        submitted: SubmittedTask = self._make(SubmittedCall, label, self._tasks.store(clean(label)), task)
+        submitted = self._add(SubmittedCall(label, self._tasks.store(clean(label)), task, self._tasks.on_end))
         try:
-            sending = self._pack(submitted, task_func, task, context)
+            submitted.sending = self._pack(submitted, task_func, task, context)
         except Exception as error:  # pickling may do anything
-            message = f"it can't be sent to the workers: {type(error).__name__}: {error}"
-            submitted.fail(TaskFailure("unserializable", message, error=error))
+            submitted.refuse(error)
         else:
-            self._send([sending])
+            self._send([submitted])
         return submitted.future
 
     def submit_read(self, read: OldTasks) -> SubmittedBatch:
-        """Submit tasks of domains that were read; those that can't be have failed at once.
+        """Submit tasks of domains that were read; invalid ones fail at once.
 
         Raises:
             RuntimeError: the manager was shut down.
         """
         self._check_open()
-        sendings: list[Sending] = []
         submitted: list[SubmittedTask] = []
         for one in read.tasks:
-            task = self._make(SubmittedTask, one.label, self._tasks.store(one.label), one.content)
+            task = self._add(SubmittedTask(one.label, self._tasks.store(one.label), one.content, self._tasks.on_end))
             submitted.append(task)
             if one.checked is None:
-                task.fail(TaskFailure("exception", one.problem))
+                task.fail(DfzError(one.problem))
             else:
-                sendings.append(Sending(task, one.checked._replace(id=task.stored_id), one.files))
+                task.sending = Sending(one.checked._replace(id=task.stored_id), one.files)
         batch = SubmittedBatch(submitted, self._slots)
-        if sendings:
-            self._send(sendings)
+        self._send([task for task in submitted if task.sending is not None])
         return batch
 
     def _check_open(self) -> None:
         if self._is_shut:
             raise RuntimeError(SHUT)
 
-    def _make(self, kind: type[SubmittedTask], label: str, stored_id: str, content: Any) -> Any:
-        tasks = self._tasks
-        task = kind(label, stored_id, content, tasks.on_end)
-        tasks.add(task)
+    def _add(self, task: SubmittedTask) -> SubmittedTask:
+        self._tasks.add(task)
         return task
 
     def _pack(self, submitted: SubmittedTask, task_func: TaskFunction, task: Any, context: Any) -> Sending:
@@ -149,41 +145,49 @@ class ConcurrentTaskManager:
         files = {call.function.sha256: call.function.content} if call.function else {}
         resources, policy = self.settings.resources, self.settings.policy
         checked = Task(submitted.stored_id, CALLS, call.kind, 0, resources, call.parameters, "", policy)
-        return Sending(submitted, checked, files)
+        return Sending(checked, files)
 
-    def _send(self, sendings: list[Sending]) -> None:
+    def _send(self, tasks: list[SubmittedTask]) -> None:
+        """Send tasks; a run that is over is replaced."""
+        if not tasks:
+            return
         with self._turn:
-            if not self._is_shut and (self._run is None or self._run.is_over):
+            is_new = not self._is_shut and (self._run is None or self._run.is_over)
+            if is_new:
                 self._run = self._start_run()
             run = None if self._is_shut else self._run
-        if run is None:  # shut down meanwhile
-            for one in sendings:
-                one.task.fail(TaskFailure("exception", SHUT, error=RuntimeError(SHUT)))
+        if run is None:  # it was shut down meanwhile
+            for task in tasks:
+                task.fail(RuntimeError(SHUT))
             return
-        for one in sendings:
-            one.task.run = run
+        for task in tasks:
+            task.run, task.is_wanted = run, not task.future.cancelled()
         try:
-            run.send(sendings)
-        except InfrastructureLost:  # it ended at this very moment
-            self._send(sendings)
+            run.send(tasks)
+        except InfrastructureLost as error:
+            if not is_new:
+                self._send(tasks)
+                return
+            for task in tasks:
+                task.fail(error)
 
     def _start_run(self) -> TaskRun:
-        run = TaskRun(self.settings, self.max_workers, use_threads=not self.use_processes)
-        # A manager that is given up lets its run end; at exit the run waits for its tasks by itself.
+        run = TaskRun(self._config)
+        # A manager without owners lets its run end; when the process exits, the run waits for its tasks by itself.
         weakref.finalize(self, run.finish).atexit = False
         return run
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
     def get_task_status(self, task_id: str) -> Answer:
-        """The record of the latest task of that id; its status is `unknown` where there was none.
+        """The record of the latest task of that id; its status is `unknown` if there is none.
 
-        It is `running` from when a worker has taken the task, perhaps with others, and executes it or is about to.
+        A task is `running` as soon as a worker has taken it, perhaps with others, and executes it or is about to.
         """
         return self._tasks.status(task_id)
 
     def get_task(self, task_id: str) -> Answer | None:
-        """The latest task of that id as it was given, with the keys of its record; None where there was none."""
+        """The latest task of that id as it was given, with the keys of its record; None if there is none."""
         task = self._tasks.find(task_id)
         if task is None:
             return None
@@ -192,24 +196,24 @@ class ConcurrentTaskManager:
     def collect_completed_tasks(self) -> dict[str, Answer]:
         """The records, by id, of the tasks that have ended since the last call.
 
-        Where two of them have one id, the later one is told by the id that it is stored under: `id#n`.
+        If two of them have one id, the later one has the id under which it is stored: `id#n`.
         """
         with self._turn:
             records, self._collected = self._tasks.ended_since(self._collected)
         return records
 
     def ended_since(self, position: int) -> tuple[dict[str, Answer], int]:
-        """The same for those who keep a position of their own; it begins with 0, and the next one is returned."""
+        """The same from a position that the caller keeps: it begins with 0, and the next position is returned."""
         return self._tasks.ended_since(position)
 
     def wait_all(self, timeout: float | None = None) -> dict[str, Answer]:
-        """Wait until all tasks have ended, or for so many seconds; the records, by id, of all that have."""
+        """Wait until all tasks have ended, or until the timeout; returns the records, by id, of those that have."""
         return self._tasks.wait_all(timeout)
 
     def get_metrics(self) -> Answer:
-        """How all tasks went: see `dfz_ray.journal.measures.measure`; what nothing was measured for is 0.
+        """The metrics of all tasks, see `dfz_ray.journal.measures.measure`; a metric without measurements is 0.
 
-        Where the number of workers is `auto` there is no utilization: it would be of a number that changes.
+        With `auto` there is no utilization, for the number of workers changes.
         """
         return self._tasks.metrics(self._slots)
 
@@ -219,8 +223,8 @@ class ConcurrentTaskManager:
         """Take no more tasks; those that were submitted go on to their end, and the records stay.
 
         Args:
-            wait: until then.
-            cancel_futures: cancel those that no worker has taken.
+            wait: wait for their end.
+            cancel_futures: cancel the tasks that no worker has taken.
         """
         with self._turn:
             self._is_shut = True
@@ -241,7 +245,7 @@ class ConcurrentTaskManager:
         self.shutdown()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """On a worker it is another manager, which starts nothing before it is given a task."""
+        """On a worker this becomes another manager, which starts nothing before its first task."""
         again = functools.partial(ConcurrentTaskManager, settings=self.settings)
         return again, (self.max_workers, self.use_processes)
 

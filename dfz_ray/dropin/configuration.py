@@ -14,21 +14,21 @@ from dfz_ray.specs.reading import read_data
 from dfz_ray.specs.settings import Settings, read_settings
 
 DEFAULTS_FILE = Path("configs/default.yaml")
-"""What the old examples name. Our file of that name says what holds anyway, so it need not be there."""
+"""The file that the old examples name. Ours of that name has the defaults, so it need not be there."""
 
 
 def read_configuration(given: str | Path | Mapping[str, Any] | Settings | None, stacklevel: int = 1) -> Settings:
     """The settings of an adapter or a plugin.
 
-    A file may be one of the old system: of its keys those that are not settings are left out, with one warning that
-    names them. A misspelt setting is refused.
+    The file may be one of the old system: keys that are not settings are left out, with one warning that names them. A
+    misspelt setting is refused.
 
     Args:
         given: a path, `{"config_path": path}`, or the settings themselves; None: the defaults.
-        stacklevel: for the warning, as of `warnings.warn`, counted from who calls this.
+        stacklevel: of the warning, as for `warnings.warn`, counted from the caller.
 
     Raises:
-        InvalidInput: with all that is wrong.
+        InvalidInput: with everything that is wrong.
     """
     if isinstance(given, Settings):
         return given
@@ -48,7 +48,7 @@ def read_configuration(given: str | Path | Mapping[str, Any] | Settings | None, 
 
 def _read_file(path: Any, stacklevel: int) -> Settings:
     if not isinstance(path, (str, Path)):
-        return read_settings(path)  # which refuses it
+        return read_settings(path)  # this refuses it
     data = plain(read_data(Path(path)))
     if not isinstance(data, dict):
         return read_settings(path)
@@ -57,5 +57,5 @@ def _read_file(path: Any, stacklevel: int) -> Settings:
     if not foreign:
         return read_settings(path)
     names = ", ".join(map(str, foreign))
-    warnings.warn(f"{path}: left out what is no setting here: {names}", stacklevel=stacklevel + 1)
+    warnings.warn(f"{path}: left out keys that are not settings: {names}", stacklevel=stacklevel + 1)
     return read_settings({key: value for key, value in data.items() if key not in foreign})

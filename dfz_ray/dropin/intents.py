@@ -1,4 +1,4 @@
-"""Which domains a message is about."""
+"""Finds the domains that a message is about."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, get_args
 from dfz_ray.domains.registry import REGISTRY
 
 NAMED = 1.0
-"""The confidence where a message has the name of a domain."""
+"""The confidence if a message contains the name of a domain."""
 CHOICE_NAMED = 0.5
-"""And where it only has the name of one of its algorithms or models, which another domain may have as well."""
+"""The confidence if it only contains the name of an algorithm or a model, which other domains may have as well."""
 CHOICES = ("algorithm", "model", "model_type")
-"""The parameters whose values name a domain by themselves."""
+"""The parameters whose values hint at a domain."""
 TEXT_KEYS = ("content", "text", "message")
 
 
 def text_of(message: Any) -> str:
-    """The text of a message: it may be one, or a mapping that has one as `content`, `text` or `message`."""
+    """The text of a message, which is a text, or a mapping with one as `content`, `text` or `message`."""
     if isinstance(message, Mapping):
         message = next((message[key] for key in TEXT_KEYS if isinstance(message.get(key), str)), "")
     return message if isinstance(message, str) else ""
@@ -27,14 +27,14 @@ def text_of(message: Any) -> str:
 def find_intents(message: Any) -> list[dict[str, Any]]:
     """The domains that a message is about, the likeliest first.
 
-    The confidence is a rule, not a probability: 1 where the domain's name is in the message (also in the plural, and
-    with spaces for underscores), 0.5 where only one of its algorithms or models is.
+    The confidence is a rule, not a probability: 1 if the domain's name is in the message (also in the plural, and
+    with spaces for underscores), 0.5 if only one of its algorithms or models is.
 
     Args:
-        message: a text, or a mapping that has one.
+        message: a text, or a mapping with one.
 
     Returns:
-        For each `{"name", "confidence"}`.
+        `{"name", "confidence"}` for each of them.
     """
     words = _words(text_of(message))
     found = [{"name": name, "confidence": _confidence(name, words)} for name in REGISTRY.names()]

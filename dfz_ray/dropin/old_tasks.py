@@ -1,4 +1,4 @@
-"""Reading tasks of scripts that were written for the old module."""
+"""Reads the tasks of scripts that were written for the old module."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dfz_ray.specs.settings import Settings
 from dfz_ray.specs.task import Task, derive_seed
 
 TASK_KEYS = ("domain", "description", "parameters", "seed", "resources", "policy")
-"""What is read of a task beside its id; other keys are the script's own."""
+"""The keys of a task that are read beside its id; other keys are the script's own."""
 
 
 class OldTask(NamedTuple):
@@ -28,11 +28,11 @@ class OldTask(NamedTuple):
     """Its id, unique in its batch."""
     content: Any
     checked: Task | None
-    """None: it can't be."""
+    """None if it is invalid."""
     problem: str = ""
-    """Why not."""
+    """The reason why it is invalid."""
     files: Mapping[str, bytes] = {}
-    """What its parameters name; tasks that came together share one object."""
+    """The files that its parameters name; tasks that came together share one mapping."""
 
 
 class OldTasks(NamedTuple):
@@ -43,26 +43,26 @@ class OldTasks(NamedTuple):
     """The parameters that a domain does not know, by domain."""
 
     def warn(self, stacklevel: int = 1) -> None:
-        """Say what was left out, in one warning.
+        """Name the parameters that were left out in one warning.
 
         Args:
-            stacklevel: as of `warnings.warn`, counted from who calls this.
+            stacklevel: as for `warnings.warn`, counted from the caller.
         """
         if self.left_out:
-            told = "; ".join(f"{domain}: {', '.join(sorted(names))}" for domain, names in self.left_out.items())
-            text = f"left out parameters that their domain does not know: {told}"
+            names = "; ".join(f"{domain}: {', '.join(sorted(names))}" for domain, names in self.left_out.items())
+            text = f"left out parameters that their domain does not know: {names}"
             warnings.warn(text, stacklevel=stacklevel + 1)
 
 
 def read_old_tasks(tasks: Iterable[Any], settings: Settings) -> OldTasks:
-    """Check tasks; what can't be is noted beside the others.
+    """Check tasks. An invalid one is kept with its problem; it does not keep the others from being run.
 
-    A task without a seed has the one that derives from its id as it was given, so that the same task has the same
-    result one by one and in any batch.
+    A task without a seed gets one that derives from its id as it was given, so that it has the same result alone and in
+    any batch.
 
     Args:
         tasks: each a mapping with `domain` and `parameters`.
-        settings: what they need where they do not say so.
+        settings: the resources and the policy of tasks that do not name their own.
     """
     left_out: dict[str, set[str]] = {}
     labels: dict[str, Any] = {}
@@ -93,7 +93,7 @@ def read_old_tasks(tasks: Iterable[Any], settings: Settings) -> OldTasks:
 def _check_all(
     readable: Mapping[str, dict[str, Any]], settings: Settings, problems: dict[str, str]
 ) -> tuple[dict[str, Task], dict[str, Mapping[str, bytes]]]:
-    """All at once, or, where one can't be, each alone."""
+    """All at once; if one is invalid, each alone."""
     if not readable:
         return {}, {}
     try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, wait
+from concurrent import futures
+from concurrent.futures import Future
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from dfz_ray.specs.settings import MaxWorkers, Settings
 
 HOOKS = ("pre_message_process", "post_message_process", "task_generation", "intent_detection")
 GENERATED = ("quantum", "maze", "image_classification")
-"""Of these domains the hook task_generation makes a task each, where its context names none."""
+"""The hook task_generation makes a task of each of these domains, if its context names no domain."""
 
 Context = Mapping[str, Any] | None
 
@@ -30,15 +31,18 @@ Context = Mapping[str, Any] | None
 class ConcurrentCTMAbsoluteZeroPlugin:
     """Runs tasks of the domains, and offers them to a DFZ manager.
 
+    Its methods for tasks are those of `ConcurrentDFZAdapter`, which documents them; here they are plain calls, not
+    coroutines, and its futures are those of concurrent.futures.
+
     Args:
         config_path: a configuration file, or the settings themselves.
-        standalone: whether it is used without a DFZ manager: then it registers no hooks.
-        max_workers: how many tasks may execute at once; `auto`: by what pays.
+        standalone: True if it is used without a DFZ manager: then it registers no hooks.
+        max_workers: how many tasks may execute at once; `auto`: as many as pay.
         use_processes: None and True run each task in a process, False on threads that share processes, for work that
             waits.
 
     Raises:
-        InvalidInput: a configuration, or a number of workers, that can't be.
+        InvalidInput: the configuration, or the number of workers, is wrong.
     """
 
     name = "ctm_az"
@@ -55,20 +59,15 @@ class ConcurrentCTMAbsoluteZeroPlugin:
         self.settings = read_configuration(config_path, stacklevel=2)
         self.standalone = standalone
         self.manager: Any = None
-        """The DFZ manager, where there is one."""
+        """The DFZ manager, if there is one."""
         self.task_manager = ConcurrentTaskManager(max_workers, use_processes, settings=self.settings)
-        self._told = 0
+        self._reported = 0
 
     async def initialize(self, manager: Any = None) -> bool:
-        """Connect to Ray, or start an embedded one; True where that worked.
+        """Connect to Ray, or start an embedded one; returns True. With a DFZ manager, register the hooks there."""
+        from dfz_ray.driver.connection import connect
 
-        Args:
-            manager: a DFZ manager, whose hooks are registered.
-
-        Raises:
-            ClusterUnusable: there is no Ray at the address that the configuration or RAY_ADDRESS names.
-        """
-        await asyncio.to_thread(_connect, self.settings.address)
+        await asyncio.to_thread(connect, self.settings.address)
         if manager is not None:
             self.manager = manager
             self.register_hooks(manager)
@@ -81,29 +80,13 @@ class ConcurrentCTMAbsoluteZeroPlugin:
     # --- tasks ------------------------------------------------------------------------------------------------------
 
     def execute_task(self, task: Mapping[str, Any], context: Context = None) -> Answer:
-        """Run one task in the foreground, in this process.
-
-        Args:
-            task: `{"id", "domain", "description", "parameters"}`; its policy does not count here, so no deadline does.
-            context: the built-in domains need none.
-
-        Returns:
-            `{"task_id", "status": "success" or "error", "result" or "error", "start_time", "end_time", "duration"}`;
-            a task that fails raises nothing.
-        """
+        """Run one task in the foreground, in this process."""
         read = self.read([task])
         read.warn(stacklevel=2)
         return execute_here(read.tasks[0])
 
     def execute_task_concurrent(self, task: Mapping[str, Any], context: Context = None) -> Future[Answer]:
-        """Submit one task.
-
-        Returns:
-            A future of what `execute_task` returns; like that it raises nothing where the task fails.
-
-        Raises:
-            RuntimeError: the plugin was shut down.
-        """
+        """Submit one task; the future's result is what `execute_task` returns, also for a task that fails."""
         read = self.read([task])
         read.warn(stacklevel=2)
         return self.task_manager.submit_read(read).tasks[0].future
@@ -115,28 +98,12 @@ class ConcurrentCTMAbsoluteZeroPlugin:
         wait: bool = True,
         timeout: float | None = None,
     ) -> Answer:
-        """Submit tasks, and wait for them.
-
-        A task that can't be (an unknown domain, a value out of range) fails with a clear text; the others run.
-
-        Args:
-            tasks: each `{"id", "domain", "description", "parameters"}`; of two with one id the second is `id#2`.
-            context: the built-in domains need none.
-            wait: False returns at once.
-            timeout: after so many seconds this returns what has ended; the rest goes on.
-
-        Returns:
-            `{"futures": {id: Future}, "results": {id: record}, "metrics": {...}}`, without `results` where it did not
-            wait. The futures give what `execute_task` returns; the metrics are those of these tasks.
-
-        Raises:
-            RuntimeError: the plugin was shut down.
-        """
+        """Submit tasks, and wait for them."""
         read = self.read(tasks)
         read.warn(stacklevel=2)
         batch = self.task_manager.submit_read(read)
         if wait:
-            _wait(batch.done, timeout)
+            futures.wait([batch.done], timeout)
         return batch.answer(with_results=wait)
 
     def read(self, tasks: Iterable[Any]) -> OldTasks:
@@ -144,11 +111,11 @@ class ConcurrentCTMAbsoluteZeroPlugin:
         return read_old_tasks(tasks, self.settings)
 
     def get_task(self, task_id: str) -> Answer | None:
-        """The latest submitted task of that id as it was given, with its record's keys; None where there is none."""
+        """The latest submitted task of that id as it was given, with its record's keys; None if there is none."""
         return self.task_manager.get_task(task_id)
 
     def get_task_status(self, task_id: str) -> Answer:
-        """The record of the latest submitted task of that id; its status is `unknown` where there was none."""
+        """The record of the latest submitted task of that id; its status is `unknown` if there is none."""
         return self.task_manager.get_task_status(task_id)
 
     def collect_completed_tasks(self) -> dict[str, Answer]:
@@ -168,17 +135,7 @@ class ConcurrentCTMAbsoluteZeroPlugin:
         seed: int | None = None,
         **fixed: Any,
     ) -> list[dict[str, Any]]:
-        """Make valid tasks of a domain.
-
-        Args:
-            domain: of which.
-            count: how many.
-            parameters: those that are fixed, also as arguments of their own; the others are drawn.
-            seed: equal seeds draw equal parameters; None draws others each time.
-
-        Raises:
-            InvalidInput: the domain is not known, or a parameter can't be.
-        """
+        """Make valid tasks of a domain."""
         tasks, read = draw_tasks(domain, count, {**(parameters or {}), **fixed}, seed, self.settings)
         read.warn(stacklevel=2)
         return tasks
@@ -189,7 +146,7 @@ class ConcurrentCTMAbsoluteZeroPlugin:
         """Register the four hooks with a DFZ manager, by `manager.register_hook(name, coroutine function)`.
 
         Raises:
-            InvalidInput: it has no such method.
+            InvalidInput: the manager has no such method.
         """
         if self.standalone:
             return
@@ -200,26 +157,26 @@ class ConcurrentCTMAbsoluteZeroPlugin:
             manager.register_hook(hook, getattr(self, hook))
 
     async def pre_message_process(self, message: Any, context: Context = None) -> Any:
-        """A message on its way to DFZ: it goes on as it is."""
+        """Hook: a message on its way to DFZ is left as it is."""
         return message
 
     async def post_message_process(self, response: Any, context: Context = None) -> Any:
-        """A response on its way back: one that is a dictionary is told of tasks that have ended since the last one.
+        """Hook: a response that is a dictionary gets the records of tasks that have ended since the last response.
 
         Returns:
-            The response; where there is something to tell, a copy with `{"ctm_az": {"completed_tasks": {id: record}}}`.
+            The response; if tasks have ended, a copy with `{"ctm_az": {"completed_tasks": {id: record}}}`.
         """
         if not isinstance(response, dict):
             return response
-        records, self._told = self.task_manager.ended_since(self._told)
+        records, self._reported = self.task_manager.ended_since(self._reported)
         return {**response, self.name: {"completed_tasks": records}} if records else response
 
     async def task_generation(self, context: Context = None) -> list[dict[str, Any]]:
-        """Make tasks.
+        """Hook: make tasks.
 
         Args:
             context: may have `domain`, `count`, `parameters` and `seed`, as for `generate_tasks`; without a domain
-                there is a task of each of three.
+                there is one task of each of three domains.
         """
         asked = dict(context or {})
         domains = [asked["domain"]] if asked.get("domain") is not None else list(GENERATED)
@@ -228,11 +185,11 @@ class ConcurrentCTMAbsoluteZeroPlugin:
         return [task for domain in domains for task in await asyncio.to_thread(make, domain)]
 
     async def intent_detection(self, message: Any, context: Context = None) -> dict[str, Any]:
-        """Which domains a message is about: `{"intents": [{"name", "confidence"}]}`; see `find_intents`."""
+        """Hook: the domains that a message is about, as `{"intents": [{"name", "confidence"}]}`; see `find_intents`."""
         return {"intents": find_intents(message)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """On a worker it is another plugin, without a DFZ manager, so that its methods may be task functions."""
+        """On a worker this becomes another plugin, without a DFZ manager, so that its methods may be task functions."""
         workers = self.task_manager.max_workers, self.task_manager.use_processes
         return type(self), (self.settings, True, *workers)
 
@@ -242,22 +199,6 @@ def create_concurrent_dfz_plugin(
     max_workers: MaxWorkers = 4,
     use_processes: bool | None = None,
 ) -> ConcurrentCTMAbsoluteZeroPlugin:
-    """A plugin for a DFZ manager.
-
-    Args:
-        config_path: a configuration file, or the settings themselves.
-        max_workers: how many tasks may execute at once; `auto`: by what pays.
-        use_processes: None and True run each task in a process, False on threads that share processes.
-    """
+    """A plugin for a DFZ manager; the arguments are those of `ConcurrentCTMAbsoluteZeroPlugin`."""
     settings = read_configuration(config_path, stacklevel=2)
     return ConcurrentCTMAbsoluteZeroPlugin(settings, max_workers=max_workers, use_processes=use_processes)
-
-
-def _connect(address: str | None) -> None:
-    from dfz_ray.driver.connection import connect
-
-    connect(address)
-
-
-def _wait(done: Future[None], timeout: float | None) -> None:
-    wait([done], timeout)

@@ -1,4 +1,4 @@
-"""Loading large shared libraries while other threads run."""
+"""Loads large shared libraries while other threads run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import sys
 from pathlib import Path
 
 LIBRARIES = {"torch": (("libtorch_global_deps.so", os.RTLD_GLOBAL | os.RTLD_LAZY), ("libtorch.so", os.RTLD_LAZY))}
-"""By module: what its import loads, in that order and in that way."""
+"""For each module, the libraries that its import loads, in this order, with these flags."""
 
 
 @functools.cache
 def preload(module: str) -> None:
-    """Load a module's largest shared libraries before it is imported, where that helps.
+    """Load a module's largest shared libraries before it is imported, if that helps.
 
-    An import loads them while it holds the interpreter's lock: torch's half a gigabyte would stop every other thread,
-    an event loop's among them, for half a second. A foreign call lets go of the lock.
+    An import holds the interpreter's lock while it loads them: torch's half a gigabyte would stop every other thread,
+    also that of an event loop, for half a second. A foreign call releases the lock.
     """
     if module not in LIBRARIES or module in sys.modules or not sys.platform.startswith("linux"):
         return
@@ -30,4 +30,4 @@ def preload(module: str) -> None:
     for name, mode in LIBRARIES[module]:
         path = Path(found.origin).parent / "lib" / name
         if path.exists():
-            load(os.fsencode(path), mode)  # where that fails the import tells why
+            load(os.fsencode(path), mode)  # if this fails, the import says why

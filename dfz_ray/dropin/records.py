@@ -9,17 +9,17 @@ Answer = dict[str, Any]
 
 
 def answer(task_id: str, began: float, ended: float, result: Any = None, error: str | None = None) -> Answer:
-    """What running a task in the foreground returns.
+    """The result of running a task in the foreground.
 
     Args:
-        task_id: its id.
-        began: start of the execution, in Unix seconds.
+        task_id: the task's id.
+        began: the start of the execution, in Unix seconds.
         ended: its end.
-        result: what came of it.
-        error: why it failed; None: it did not.
+        result: the task's result.
+        error: the reason why it failed; None: it completed.
     """
-    told = {"status": "success", "result": result} if error is None else {"status": "error", "error": error}
-    return {"task_id": task_id, **told, "start_time": began, "end_time": ended, "duration": ended - began}
+    outcome = {"status": "success", "result": result} if error is None else {"status": "error", "error": error}
+    return {"task_id": task_id, **outcome, "start_time": began, "end_time": ended, "duration": ended - began}
 
 
 def unknown(task_id: str) -> Answer:
@@ -28,5 +28,5 @@ def unknown(task_id: str) -> Answer:
 
 
 def in_numbers(metrics: Mapping[str, Any]) -> Answer:
-    """Metrics without None: scripts format these numbers, also before anything has ended; then they are 0."""
+    """Metrics with 0 for None: scripts format these numbers, also before any task has ended."""
     return {name: 0.0 if value is None else value for name, value in metrics.items()}

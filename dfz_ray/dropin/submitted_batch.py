@@ -16,14 +16,14 @@ class SubmittedBatch:
     """Tasks that were submitted together.
 
     Args:
-        tasks: these, in their order; their labels are unique among them.
-        slots: how many could execute at once, where that is known.
+        tasks: the tasks in their order; their labels are unique among them.
+        slots: the number of tasks that may execute at once; None if it changes.
     """
 
     def __init__(self, tasks: Sequence[SubmittedTask], slots: int | None) -> None:
         self.tasks = tasks
         self.done: Future[None] = Future()
-        """Is done when all of them have ended."""
+        """Done when all tasks have ended."""
         self._slots = slots
         self._left = len(tasks)
         self._turn = threading.Lock()
@@ -33,18 +33,18 @@ class SubmittedBatch:
             task.future.add_done_callback(self._count)
 
     def answer(self, with_results: bool) -> Answer:
-        """What submitting them returns.
+        """The futures and the metrics of the tasks.
 
         Args:
-            with_results: whether the caller has waited for them; then there are the records of those that have ended.
+            with_results: also the records of the tasks that have ended, for a caller that has waited.
         """
-        told: Answer = {"futures": {task.label: task.future for task in self.tasks}}
+        found: Answer = {"futures": {task.label: task.future for task in self.tasks}}
         if with_results:
             ended = [task for task in self.tasks if task.future.done()]
             for task in ended:
                 task.was_returned = True
-            told["results"] = {task.label: task.record() for task in ended}
-        return {**told, "metrics": measure_tasks(self.tasks, self._slots)}
+            found["results"] = {task.label: task.record() for task in ended}
+        return {**found, "metrics": measure_tasks(self.tasks, self._slots)}
 
     def _count(self, _: Future[Any]) -> None:
         with self._turn:

@@ -1,12 +1,12 @@
-"""A task that a task manager was given, and what is known of it."""
+"""A task that was submitted to a task manager: its future and its record."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dfz_ray.dropin.records import Answer, answer
 from dfz_ray.dropin.task_future import TaskFuture
@@ -14,27 +14,24 @@ from dfz_ray.errors import CallFailed
 from dfz_ray.executor.call_packing import read_error
 from dfz_ray.executor.function_domain import read_result
 from dfz_ray.specs.encoding import decode
+from dfz_ray.specs.task import Task
+
+if TYPE_CHECKING:
+    from dfz_ray.protocol.task_events import FailedTask
 
 logger = logging.getLogger("dfz_ray")
 
 
-class TaskFailure(NamedTuple):
-    """Why a task failed."""
+class Sending(NamedTuple):
+    """A task as it is sent to the run."""
 
-    reason: str
-    message: str
-    traceback: str | None = None
-    payload: bytes | None = None
-    """Its exception, where it could travel."""
-    error: BaseException | None = None
-    """Its exception, where it was raised here."""
-
-    def __str__(self) -> str:
-        return str(CallFailed(self.reason, self.message))
+    checked: Task
+    files: Mapping[str, bytes]
+    """The files that its parameters name, by SHA-256."""
 
 
 class Outcome(NamedTuple):
-    """What came of a task."""
+    """The end of a task."""
 
     status: str
     began: float
@@ -42,37 +39,41 @@ class Outcome(NamedTuple):
     result: Any
     error: str | None = None
     has_run: bool = True
-    """Whether the times are those of an execution."""
+    """True if the times are those of an execution."""
 
 
-class Run(Protocol):
-    """Where a task is sent to."""
+class CancellingRun(Protocol):
+    """A run that can cancel tasks."""
 
-    def cancel(self, task: SubmittedTask) -> None:
-        """Let a task go whose future was cancelled."""
+    def cancel(self, tasks: Iterable[SubmittedTask]) -> None:
+        """Cancel tasks."""
 
 
 class SubmittedTask:
-    """A task of a domain.
+    """A task of a domain; the run notifies it of what becomes of it.
 
     Args:
-        label: its id, as its batch has it.
-        stored_id: its id, as the manager's run has it.
-        content: what it was given as.
-        on_end: is called when it has ended, before its future says so; or right afterwards, where that was cancelled.
+        label: its id in its batch.
+        stored_id: its id in the run.
+        content: the task as the caller gave it.
+        on_end: is called when it has ended, before its future is done; right afterwards if the future was cancelled.
     """
 
     def __init__(self, label: str, stored_id: str, content: Any, on_end: Callable[[SubmittedTask], None]) -> None:
         self.label = label
         self.stored_id = stored_id
         self.content = content
-        self.future = TaskFuture(label, self._cancelled)
-        self.run: Run | None = None
-        """The run that has it, once there is one."""
+        self.future = TaskFuture(label, self._on_future_cancelled)
+        self.sending: Sending | None = None
+        """The checked task, until it is sent."""
+        self.run: CancellingRun | None = None
+        """The run that it was given to."""
         self.number: int | None = None
-        """There, once it was sent."""
+        """Its number in the run, once it is sent."""
+        self.is_wanted = True
+        """False once it need not be sent any more."""
         self.was_returned = False
-        """Whether the batch that it came with has returned its record."""
+        """True if the batch that it came with has returned its record."""
         self.outcome: Outcome | None = None
         self._begun_at: float | None = None
         self._on_end = on_end
@@ -87,9 +88,9 @@ class SubmittedTask:
         return "pending" if self._begun_at is None else "running"
 
     def record(self) -> Answer:
-        """What is known of it, as a dictionary of the caller's own."""
+        """Its record: a dictionary that the caller may change."""
         outcome = self.outcome
-        told: Answer = {
+        record: Answer = {
             "task_id": self.label,
             "status": self.status,
             "start_time": self._begun_at,
@@ -99,54 +100,79 @@ class SubmittedTask:
         }
         if outcome is not None:
             took = outcome.ended - outcome.began
-            told |= {"start_time": outcome.began, "end_time": outcome.ended, "duration": took, "result": outcome.result}
-            told |= {} if outcome.error is None else {"error": outcome.error}
-        elif told["status"] == "running" and self._begun_at is not None:
-            told["elapsed"] = max(0.0, time.time() - self._begun_at)
-        return told
+            record |= {
+                "start_time": outcome.began,
+                "end_time": outcome.ended,
+                "duration": took,
+                "result": outcome.result,
+            }
+            record |= {} if outcome.error is None else {"error": outcome.error}
+        elif record["status"] == "running" and self._begun_at is not None:
+            record["elapsed"] = max(0.0, time.time() - self._begun_at)
+        return record
 
     def begin(self) -> None:
         """A worker begins it."""
         if self.future.begin() and self._begun_at is None:
             self._begun_at = time.time()
 
-    def complete(self, stored: bytes, began: float, ended: float) -> None:
+    def complete(self, result: bytes, began_at: float, ended_at: float) -> None:
         """It has completed, with a result as the run stores it."""
         if not self.future.begin():
             return
         try:
-            result = self._read(stored, began, ended)
-        except Exception as error:  # what is unpickled may do anything
-            self.fail(
-                TaskFailure("exception", f"the result can't be read: {type(error).__name__}: {error}"), began, ended
-            )
+            value = self._read(result, began_at, ended_at)
+        except Exception as error:  # unpickling may do anything
+            message = f"the result can't be read: {type(error).__name__}: {error}"
+            self._fail("exception", message, CallFailed("exception", message), began_at, ended_at)
             return
-        self._end(Outcome("completed", began, ended, result))
-        self.future.set_result(result)
+        self._end(Outcome("completed", began_at, ended_at, value))
+        self.future.set_result(value)
 
-    def fail(self, trouble: TaskFailure, began: float | None = None, ended: float | None = None) -> None:
-        """It has failed for good; without times where it never ran, or its worker died with them."""
-        if not self.future.begin():
-            return
-        has_run = began is not None and ended is not None
-        if began is None or ended is None:
-            began = ended = time.time()
-        text = str(trouble)
-        result = answer(self.label, began, ended, error=text)
-        self._end(Outcome("failed", began, ended, result, text, has_run))
-        self._tell_failure(trouble, result)
+    def on_failed(self, failed: FailedTask) -> None:
+        """It has failed for good."""
+        error = read_error(failed.reason, failed.message, failed.traceback, failed.payload)
+        self._fail(failed.reason, failed.message, error, failed.began_at, failed.ended_at)
 
-    def drop(self) -> None:
-        """Its run has cancelled it, without being asked by its future."""
+    def fail(self, error: BaseException) -> None:
+        """It has failed without being executed."""
+        self._fail("exception", str(error), error)
+
+    def refuse(self, error: BaseException) -> None:
+        """It can't be sent to the workers."""
+        self._fail("unserializable", f"it can't be sent to the workers: {type(error).__name__}: {error}", error)
+
+    def on_cancelled(self) -> None:
+        """The run cancels it, or has cancelled it; its future may not know this yet."""
         if self.future.cancel() or not self.future.begin() or self.outcome is not None:
             return
         self._end(self._cancellation())
         self.future.set_exception(CancelledError())
 
-    def _cancelled(self) -> None:
+    def _on_future_cancelled(self) -> None:
+        self.is_wanted = False
         self._end(self._cancellation())
         if self.run is not None:
-            self.run.cancel(self)
+            self.run.cancel([self])
+
+    def _fail(
+        self,
+        reason: str,
+        message: str,
+        error: BaseException,
+        began_at: float | None = None,
+        ended_at: float | None = None,
+    ) -> None:
+        """It has failed; without times if it was never executed, or if its worker died with them."""
+        if not self.future.begin():
+            return
+        has_run = began_at is not None and ended_at is not None
+        if began_at is None or ended_at is None:
+            began_at = ended_at = time.time()
+        text = str(CallFailed(reason, message))
+        result = answer(self.label, began_at, ended_at, error=text)
+        self._end(Outcome("failed", began_at, ended_at, result, text, has_run))
+        self._end_future(error, result)
 
     def _cancellation(self) -> Outcome:
         now, text = time.time(), "it was cancelled"
@@ -160,12 +186,12 @@ class SubmittedTask:
             why = f": {outcome.error}" if outcome.error else ""
             logger.debug("task %s: %s%s%s", self.stored_id, outcome.status, took, why)
 
-    # --- what differs between domains and functions -----------------------------------------------------------------
+    # --- the differences between domains and functions --------------------------------------------------------------
 
     def _read(self, stored: bytes, began: float, ended: float) -> Any:
         return answer(self.label, began, ended, decode(stored))
 
-    def _tell_failure(self, trouble: TaskFailure, result: Answer) -> None:
+    def _end_future(self, error: BaseException, result: Answer) -> None:
         self.future.set_result(result)
 
 
@@ -179,5 +205,5 @@ class SubmittedCall(SubmittedTask):
                 value.setdefault(key, time_s)
         return value
 
-    def _tell_failure(self, trouble: TaskFailure, result: Answer) -> None:
-        self.future.set_exception(trouble.error or read_error(*trouble[:4]))
+    def _end_future(self, error: BaseException, result: Answer) -> None:
+        self.future.set_exception(error)

@@ -14,8 +14,8 @@ class TaskFuture(Future[Any]):
     """A future of concurrent.futures that also knows its task's id.
 
     Args:
-        task_id: of the task.
-        on_cancel: is called once, when it was cancelled.
+        task_id: the task's id.
+        on_cancel: is called once when the future is cancelled.
     """
 
     def __init__(self, task_id: str, on_cancel: Callable[[], None]) -> None:
@@ -23,10 +23,10 @@ class TaskFuture(Future[Any]):
         self.task_id = task_id
         self._on_cancel = on_cancel
         self._turn = threading.Lock()
-        self._is_begun = self._is_told = False
+        self._is_begun = self._is_reported = False
 
     def begin(self) -> bool:
-        """A worker begins the task, or it ends; returns whether it is still wanted."""
+        """A worker begins the task, or it ends; returns False if the future was cancelled."""
         with self._turn:
             if self._is_begun:
                 return not self.cancelled()
@@ -37,18 +37,18 @@ class TaskFuture(Future[Any]):
         """Cancel the task; one that a worker has begun goes on, and False is returned."""
         if not super().cancel():
             return False
-        self.begin()  # tells those who wait for it
+        self.begin()  # this wakes those who wait
         with self._turn:
-            is_first, self._is_told = not self._is_told, True
+            is_first, self._is_reported = not self._is_reported, True
         if is_first:
             self._on_cancel()
         return True
 
 
 def awaitable(future: Future[Any]) -> asyncio.Future[Any]:
-    """A future of the running event loop that ends as this one does; to cancel it cancels this one.
+    """A future of the running event loop that ends when this one does; cancelling it cancels this one.
 
-    Unlike `asyncio.wrap_future` it does not complain when the loop is closed before that.
+    Unlike `asyncio.wrap_future` it does not complain if the loop is closed earlier.
     """
     loop = asyncio.get_running_loop()
     waiting: asyncio.Future[Any] = loop.create_future()
@@ -63,7 +63,7 @@ def awaitable(future: Future[Any]) -> asyncio.Future[Any]:
         else:
             waiting.set_result(future.result())
 
-    def tell(_: Future[Any]) -> None:
+    def schedule_copy(_: Future[Any]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed
             loop.call_soon_threadsafe(copy)
 
@@ -72,5 +72,5 @@ def awaitable(future: Future[Any]) -> asyncio.Future[Any]:
             future.cancel()
 
     waiting.add_done_callback(pass_on)
-    future.add_done_callback(tell)
+    future.add_done_callback(schedule_copy)
     return waiting

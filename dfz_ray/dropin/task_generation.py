@@ -1,4 +1,4 @@
-"""Making valid tasks of a domain."""
+"""Draws valid tasks of a domain."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def draw_tasks(
     """Tasks of a domain, with an id, a description, and parameters, a seed among them.
 
     Args:
-        domain: of which.
-        count: how many.
-        parameters: those that are fixed; the domain draws the others, where it can, or has defaults for them.
+        domain: the name of the domain.
+        count: the number of tasks.
+        parameters: fixed parameters; the domain draws the others if it can, or has defaults for them.
         seed: equal seeds draw equal parameters; None draws others each time.
-        settings: of the tasks.
+        settings: the resources and the policy of the tasks.
 
     Returns:
-        The tasks, and the same as they were read.
+        The tasks, and the same tasks as they were read.
 
     Raises:
-        InvalidInput: the domain is not known, the count is no number, or a parameter can't be.
+        InvalidInput: the domain is not known, the count is no number, or a parameter is wrong.
     """
     number = plain(count)
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
@@ -46,7 +46,7 @@ def draw_tasks(
         drawn = dict(given)
         if found is not None and found.draw is not None:
             own = {key: value for key, value in given.items() if key in found.parameters.model_fields}
-            with contextlib.suppress(ValueError, TypeError, KeyError):  # it is wrong, and checking it says how
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # a parameter is wrong; the check below says how
                 drawn = {**found.draw(rng, own), **given}
         tasks.append(
             {
@@ -59,5 +59,5 @@ def draw_tasks(
     read = read_old_tasks(tasks, settings)
     wrong = next((one.problem for one in read.tasks if one.problem), None)
     if wrong is not None:
-        raise InvalidInput([Problem("task", "one that can't be", wrong)], "generate_tasks")
+        raise InvalidInput([Problem("task", "an invalid one", wrong)], "generate_tasks")
     return tasks, read

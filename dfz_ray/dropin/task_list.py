@@ -16,13 +16,13 @@ from dfz_ray.specs.states import STATES
 
 
 def name_of(task: Any) -> str:
-    """The id of a task as a script gives it; one is made where it has none."""
+    """The id of a task as a script gives it; a task without one gets an id."""
     given = task.get("id") if hasattr(task, "get") else None
     return f"task-{uuid.uuid4().hex[:12]}" if given is None or given == "" else str(given)
 
 
 def unique(name: str, taken: Container[str]) -> str:
-    """The name, or `name#n` where it is taken."""
+    """The name, or `name#n` if it is taken."""
     number, candidate = 2, name
     while candidate in taken:
         candidate, number = f"{name}#{number}", number + 1
@@ -34,7 +34,7 @@ def measure_tasks(tasks: Iterable[SubmittedTask], slots: int | None) -> Answer:
 
     Args:
         tasks: some tasks of a manager.
-        slots: how many could execute at once; None where that changes: then no utilization is told.
+        slots: the number of tasks that may execute at once; None if it changes: then there is no utilization.
     """
     tasks = list(tasks)
     found = Counter(task.status for task in tasks)
@@ -47,21 +47,21 @@ def measure_tasks(tasks: Iterable[SubmittedTask], slots: int | None) -> Answer:
 
 
 class TaskList:
-    """All tasks that a manager was given."""
+    """All tasks of a manager."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._stored: set[str] = set()
         self._repeats: Counter[str] = Counter()
         self._by_id: dict[str, SubmittedTask] = {}
-        """The latest one of each id; also by the ids under which they are stored."""
+        """The latest task of each id, and every task by the id under which it is stored."""
         self._all: list[SubmittedTask] = []
         self._ended: list[SubmittedTask] = []
-        self._told = 0
-        """How many futures are done."""
+        self._done = 0
+        """The number of futures that are done."""
 
     def store(self, label: str) -> str:
-        """An id that no other task of the manager is stored under: `label`, or `label#n`."""
+        """An id under which no other task of the manager is stored: `label`, or `label#n`."""
         with self._changed:
             stored = label
             while stored in self._stored:
@@ -76,7 +76,7 @@ class TaskList:
             self._all.append(task)
             self._by_id[task.label] = task
             self._by_id.setdefault(task.stored_id, task)
-        task.future.add_done_callback(self._on_told)
+        task.future.add_done_callback(self._on_done)
 
     def on_end(self, task: SubmittedTask) -> None:
         """A task has ended."""
@@ -84,9 +84,9 @@ class TaskList:
             self._ended.append(task)
             self._changed.notify_all()
 
-    def _on_told(self, _: Future[Any]) -> None:
+    def _on_done(self, _: Future[Any]) -> None:
         with self._changed:
-            self._told += 1
+            self._done += 1
             self._changed.notify_all()
 
     def find(self, task_id: str) -> SubmittedTask | None:
@@ -95,27 +95,27 @@ class TaskList:
             return self._by_id.get(str(task_id))
 
     def status(self, task_id: str) -> Answer:
-        """The record of a task, or that it is unknown."""
+        """The record of a task; a task that is not known has the status `unknown`."""
         task = self.find(task_id)
         return unknown(str(task_id)) if task is None else task.record()
 
     def ended_since(self, position: int) -> tuple[dict[str, Answer], int]:
-        """The records of what ended since a position in the order of the ends, and where that order is now.
+        """The records of tasks that ended since a position in the order of ends, and the next position.
 
-        A task of which its own batch has told, and whose id was given to another one since, is left out.
+        A task whose batch has returned its record is left out if a later task has its id.
         """
         with self._changed:
             tasks = [one for one in self._ended[position:] if not one.was_returned or self._by_id[one.label] is one]
             return _by_label(tasks), len(self._ended)
 
     def wait_all(self, timeout: float | None) -> dict[str, Answer]:
-        """Wait until all tasks have ended, or for so many seconds; the records of those that have."""
+        """Wait until all tasks have ended, or until the timeout; returns the records of those that have."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._ended) == self._told == len(self._all), timeout)
+            self._changed.wait_for(lambda: len(self._ended) == self._done == len(self._all), timeout)
             return _by_label(task for task in self._all if task.outcome is not None)
 
     def cancel_pending(self) -> None:
-        """Cancel what no worker has begun."""
+        """Cancel the tasks that no worker has begun."""
         with self._changed:
             tasks = [task for task in self._all if task.status == "pending"]
         for task in tasks:

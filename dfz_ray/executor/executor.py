@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import tempfile
 import time
 import weakref
 from collections import deque
@@ -15,7 +14,6 @@ from typing import Any, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 
-from dfz_ray.client import check_slots
 from dfz_ray.errors import InfrastructureLost, InvalidInput
 from dfz_ray.executor.call_run import CallRun, Treatment
 from dfz_ray.executor.future import CallFuture
@@ -24,18 +22,19 @@ from dfz_ray.specs.encoding import plain
 from dfz_ray.specs.policy import Policy, merge
 from dfz_ray.specs.problems import find_problems
 from dfz_ray.specs.resources import Resources
-from dfz_ray.specs.settings import MaxWorkers, Settings, read_settings
+from dfz_ray.specs.run_config import ConfigSource, RunConfig
+from dfz_ray.specs.settings import MaxWorkers
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class _Calls(Executor):
-    """What an executor and its views have in common.
+    """The methods that an executor and its views share.
 
     Args:
-        run: where calls are made.
-        treatment: how.
+        run: the run that makes the calls.
+        treatment: the resources and the policy of the calls.
     """
 
     def __init__(self, run: CallRun, treatment: Treatment) -> None:
@@ -46,11 +45,11 @@ class _Calls(Executor):
         """Call a function in a worker: `fn(*args, **kwargs)`.
 
         Returns:
-            A future of what it returns or raises.
+            A future of the call.
 
         Raises:
-            RuntimeError: the executor was shut down; BrokenExecutor, which is one, where its run can't go on.
-            Exception: what pickling the function or an argument raises.
+            RuntimeError: the executor was shut down; BrokenExecutor, a RuntimeError, if its run can't go on.
+            Exception: whatever pickling the function or an argument raises.
         """
         run = self._run
         if run.is_shut:
@@ -75,17 +74,17 @@ class _Calls(Executor):
 
         Args:
             fn: the function.
-            iterables: of each an item is an argument.
-            timeout: how long to wait for a result, in seconds from now.
-            chunksize: how many calls are sent as one; None: as many as take a few milliseconds, found out as they run,
-                or one with a timeout.
-            buffersize: at most so many chunks are submitted whose results were not taken; None: all.
+            iterables: a call gets one item of each.
+            timeout: seconds from now to wait for a result.
+            chunksize: how many calls are sent as one; None: as many as take a few milliseconds, which is found out as
+                they run, or one if there is a timeout.
+            buffersize: the largest number of submitted chunks whose results were not taken; None: no limit.
 
         Returns:
-            An iterator, which raises what a call raised when its result is due, and then ends.
+            An iterator. When the result of a call that has failed is due, it raises the call's exception and ends.
 
         Raises:
-            TimeoutError: by the iterator: a result was not there in time.
+            TimeoutError: raised by the iterator: a result was not there in time.
             RuntimeError: as `submit`.
         """
         ends_at = None if timeout is None else timeout + time.monotonic()
@@ -113,8 +112,8 @@ class _Calls(Executor):
         """Take no more calls; those that were submitted go on to their end.
 
         Args:
-            wait: until then.
-            cancel_futures: cancel those that have not begun.
+            wait: wait for their end.
+            cancel_futures: cancel the calls that have not begun.
         """
         self._run.shut()
         if cancel_futures:
@@ -123,78 +122,78 @@ class _Calls(Executor):
             self._run.join()
 
     def options(self, **options: Any) -> View:
-        """The same executor, with other resources or another policy for the calls that are submitted by it.
+        """The same executor, with other resources or another policy for the calls that are submitted through it.
 
         Args:
-            options: cpus, gpus, memory (bytes, or a text such as `2GiB`) and custom, which a call is to have for
-                itself; timeout_s, priority, max_attempts, backoff, retry_on and preemptible, as in a batch file.
+            options: cpus, gpus, memory (bytes, or a text such as `2GiB`) and custom, which each call has for itself;
+                timeout_s, priority, max_attempts, backoff, retry_on and preemptible, as in a batch file.
 
         Raises:
-            InvalidInput: an option that is not known, or that can't be.
+            InvalidInput: an option is not known, or has an impossible value.
         """
         return View(self, self._run, _treat(self._treatment, options))
 
 
 class View(_Calls):
-    """An executor with options of its own; shutting it down shuts down the executor that it is of."""
+    """An executor with options of its own; shutting it down shuts down the executor behind it."""
 
     def __init__(self, owner: _Calls, run: CallRun, treatment: Treatment) -> None:
         super().__init__(run, treatment)
-        self._owner = owner  # which is not given up as long as this is there
+        self._owner = owner  # an executor lives as long as its views
 
 
 class DFZExecutor(_Calls):
     """An executor of concurrent.futures whose workers are Ray's.
 
-    It takes whatever cloudpickle takes: also lambdas, closures and what a script defines, without a main guard. Calls
-    are batched by themselves: the first goes at once, and what is submitted while others are on their way goes
-    together. `executor.options(...)` gives calls resources, a deadline or a priority of their own. In detail it differs
-    from ProcessPoolExecutor in this:
+    It takes whatever cloudpickle takes, also lambdas, closures and functions of the script itself, without a main
+    guard. Calls are batched by themselves: the first call goes at once, and calls that are submitted while others are
+    on their way go together. `executor.options(...)` gives calls resources, a deadline or a priority of their own. It
+    differs from ProcessPoolExecutor in this:
 
     - A worker that dies, or a node that is lost, does not break the executor: the call is made again, up to
       `max_attempts` times (3), and then its future alone fails, with `CallFailed`. So a call may be made more than
-      once. Where Ray itself is gone, the futures get a BrokenExecutor.
-    - `max_workers` is how many calls may execute at once, None as many as the cluster has CPUs for. Workers are started
-      as they are needed and given back when they are not; `mp_context`, `initializer` and `max_tasks_per_child` are not
-      offered. What is costly to make can be made once in each worker by a function of a module with `functools.cache`.
-    - Function and arguments are pickled by `submit`, not later: what changes afterwards does not reach the call, and
-      what can't be pickled is an exception of `submit`. What is of the script itself, or of a module that was given to
-      cloudpickle's `register_pickle_by_value`, travels by value; any other function or class by its name.
+      once. If Ray itself is gone, the futures get a BrokenExecutor.
+    - `max_workers` is the number of calls that may execute at once; None: one for each CPU of the cluster. Workers are
+      started when they are needed and given back afterwards; `mp_context`, `initializer` and `max_tasks_per_child` are
+      not offered. A function of a module with `functools.cache` makes a costly object once in each worker.
+    - Function and arguments are pickled by `submit`, not later: later changes do not reach the call, and an object that
+      can't be pickled is an exception of `submit`. Functions and classes of the script itself, or of a module that was
+      given to cloudpickle's `register_pickle_by_value`, travel by value, all others by name.
     - A function that refers to nothing that can change (numbers, texts, modules, functions, classes and tuples of
       these) is loaded once in each worker from its second `submit` on, and by `map`; at its first `submit` it travels
-      within the call, unless it is large. Any other function is loaded for each call, so that no call sees what another
-      one did.
+      within the call, unless it is large. Any other function is loaded for each call, so that calls do not see each
+      other's changes.
     - An exception that does not survive pickling, or is larger than a megabyte, becomes a `CallFailed` with its type,
-      text and traceback; so does any that was raised just before the run's manager was lost. The `__cause__` of the
+      text and traceback; so does one that was raised just before the run's manager was lost. The `__cause__` of the
       others is a `RemoteTraceback`.
-    - `running()` is true, and `cancel()` false, from when a worker has taken a call and is about to make it. That is
-      heard a moment later; a call that is cancelled in that moment is ended.
-    - A call by itself takes some ten milliseconds longer, for it and its result are brought to the disk; calls that are
-      on their way together share that.
-    - Calls that are short are handed out, and their results come back, many at a time: a result may be there up to some
-      200 ms later than it could. A call must not wait for another one to be made, or for what is done with the result
-      of another one.
-    - `map` sends short calls in groups, each of which is one task of the run, and sends the next ones as these end;
+    - `running()` is true, and `cancel()` false, as soon as a worker has taken a call and is about to make it. The
+      driver hears this a moment later; a call that is cancelled in that moment is ended.
+    - A call by itself takes some ten milliseconds longer, because the call and its result are written to the disk;
+      calls that are on their way together share this.
+    - Short calls are handed out many at a time, and so do their results come back: a result may arrive up to 200 ms
+      later than it could. A call must not wait for another call, or for something that is done with the result of
+      another call.
+    - `map` sends short calls in groups, each of which is one task of the run, and sends the next groups as these end;
       with a `timeout`, or a deadline for calls, it sends them one by one unless `chunksize` says otherwise. Calls
       of one group share neither arguments nor results, unless there is a `buffersize` and a `chunksize`.
-      `buffersize` is there before Python 3.14, too.
+      `buffersize` works before Python 3.14, too.
     - `shutdown(cancel_futures=True)` leaves as many of the oldest calls as there are free workers.
-    - What a call prints goes to Ray's log of its worker, not to the terminal.
-    - Arguments and results are written down in a run folder on this machine, and what has more than some megabytes
-      would better be a file. `dfz status` and its like work on that folder; but what it holds is not taken for code
-      later on: `dfz resume` and `dfz replay` refuse it.
+    - The output of a call goes to Ray's log of its worker, not to the terminal.
+    - Arguments and results are written to a run folder on this machine; more than a few megabytes are better kept in a
+      file. `dfz status` and other commands work on that folder; but its content is not executed as code later on:
+      `dfz resume` and `dfz replay` refuse it.
 
     Args:
-        max_workers: how many calls may execute at once; None: as many as the cluster holds; `auto`: what pays, found
-            out while calls are made.
+        max_workers: how many calls may execute at once; None: as many as the cluster holds; `auto`: as many as pay,
+            which is found out while calls are made.
         address: which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one.
         use_threads: calls share the processes that the cluster holds, on threads: for work that waits.
         config: a configuration file, the same as a dict, or Settings.
         run_dir: the folder of its run; None: a temporary one, which is removed in the end.
 
     Raises:
-        ValueError: `max_workers` below 1.
-        InvalidInput: a configuration that can't be.
+        ValueError: `max_workers` is below 1.
+        InvalidInput: the configuration, or `max_workers`, is wrong.
     """
 
     def __init__(
@@ -203,15 +202,16 @@ class DFZExecutor(_Calls):
         *,
         address: str | None = None,
         use_threads: bool = False,
-        config: str | Path | Mapping[str, Any] | Settings | None = None,
+        config: ConfigSource = None,
         run_dir: str | Path | None = None,
     ) -> None:
         if isinstance(max_workers, int) and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
-        settings = config if isinstance(config, Settings) else read_settings(config)
-        slots = check_slots(max_workers if max_workers is not None else settings.max_workers)
-        folder = Path(tempfile.mkdtemp(prefix="dfz-calls-")) if run_dir is None else Path(run_dir)
-        run = CallRun("calls", settings, folder, run_dir is None, slots, address, use_threads)
+        run_config = RunConfig.of(
+            config, max_workers=max_workers, run_dir=run_dir, address=address, use_threads=use_threads
+        )
+        settings = run_config.settings
+        run = CallRun(run_config)
         super().__init__(run, Treatment(settings.resources, settings.policy))
         self._finalizer = weakref.finalize(self, run.shut)
         self._finalizer.atexit = False  # then the run waits for its calls by itself
@@ -225,11 +225,11 @@ def _map_some(
     size: int,
     buffersize: int,
 ) -> Iterator[R]:
-    """`map`, with at most so many chunks submitted whose results were not taken."""
+    """`map` with a `buffersize`."""
     chunks = iter(lambda: list(itertools.islice(items, size)), [])
     each = functools.partial(_call_each, fn)
     futures = deque([calls.submit(each, chunk) for chunk in itertools.islice(chunks, buffersize)])
-    find_owner = weakref.ref(_owner_of(calls))  # it may be given up before the iterator is; a view often is at once
+    find_owner = weakref.ref(_owner_of(calls))  # the iterator must keep neither the executor nor the view alive
     treatment = calls._treatment
     del calls
 
@@ -252,7 +252,7 @@ def _map_some(
 
 
 def _owner_of(calls: _Calls) -> _Calls:
-    """The executor itself, of a view, or a view of a view."""
+    """The executor behind a view, or behind a view of a view."""
     while isinstance(calls, View):
         calls = calls._owner
     return calls
@@ -262,7 +262,7 @@ def _result_of(future: Future[Any], ends_at: float | None) -> Any:
     try:
         return future.result(None if ends_at is None else ends_at - time.monotonic())
     finally:
-        future.cancel()  # where it was not there in time
+        future.cancel()  # if it was not there in time
         del future
 
 
@@ -274,7 +274,7 @@ def _treat(treatment: Treatment, options: Mapping[str, Any]) -> Treatment:
     """A treatment with options.
 
     Raises:
-        InvalidInput: an option that is not known, or that can't be.
+        InvalidInput: an option is not known, or has an impossible value.
     """
     given = plain(options)
     resources = {key: value for key, value in given.items() if key in Resources.model_fields}

@@ -5,35 +5,38 @@ from __future__ import annotations
 import contextlib
 import threading
 from concurrent.futures import Future, InvalidStateError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dfz_ray.executor.call_packing import PackedCall
+from dfz_ray.executor.call_packing import PackedCall, read_error
 from dfz_ray.executor.call_run import CallRun, Treatment
 from dfz_ray.executor.function_domain import read_result
 
+if TYPE_CHECKING:
+    from dfz_ray.protocol.task_events import FailedTask
+
 _PENDING, _RUNNING, _CANCELLED, _FINISHED = "PENDING", "RUNNING", "CANCELLED", "FINISHED"
-"""States of a future, as concurrent.futures names them."""
+"""States of a future, in the words of concurrent.futures."""
 LAZY = frozenset({"_condition", "_waiters", "_done_callbacks"})
-"""What a Future has for those who wait for it. It is most of a future: ten objects, which the garbage collector looks
-at again and again while a hundred thousand calls are under way; that took three quarters of the time of `submit`.
+"""The attributes of a Future that waiting needs. They are most of a future: ten objects, which the garbage collector
+visits again and again while a hundred thousand calls are under way; that took three quarters of the time of `submit`.
 """
 _lock = threading.RLock()
-"""Held to change the state of a future that nobody has waited for, and to make what waiting needs."""
+"""Held to change the state of a future that nobody has waited for, and to make the attributes for waiting."""
 
 
 class CallFuture(Future[Any]):
-    """A future of concurrent.futures, to which the run tells what becomes of its task.
+    """A future of concurrent.futures for one call. The run notifies it of what becomes of its task.
 
-    What waiting needs is made when it is first looked at, under a lock that all share. As long as it is not there, the
-    state changes under that lock; from then on under the future's own, as in its class.
+    The attributes for waiting are made when one of them is first used, under a lock that all futures share. Until then
+    the state changes under that lock; from then on under the future's own, as in its class.
     """
 
     number: int | None = None
-    """Of the task, once it was sent."""
+    """The task's number in the run, once it is sent."""
     is_wanted = True
-    """Whether it is still to be sent."""
+    """False once it need not be sent any more."""
     _is_watched = False
-    """Whether what waiting needs is there."""
+    """True once the attributes for waiting are there."""
 
     def __init__(self, run: CallRun, treatment: Treatment, call: PackedCall) -> None:
         self._state = _PENDING
@@ -42,7 +45,7 @@ class CallFuture(Future[Any]):
         self._run = run
         self.treatment = treatment
         self.call: PackedCall | None = call
-        """What is to be called, until it was sent."""
+        """The call, until it is sent."""
 
     def __getattr__(self, name: str) -> Any:
         if name not in LAZY:
@@ -55,31 +58,31 @@ class CallFuture(Future[Any]):
                 self._is_watched = True
         return object.__getattribute__(self, name)
 
-    # --- what its owner asks ----------------------------------------------------------------------------------------
+    # --- the methods of its owner -----------------------------------------------------------------------------------
 
     def result(self, timeout: float | None = None) -> Any:
-        """What the call has returned, or raised; see `Future.result`."""
+        """The value that the call has returned; raises what it has raised. See `Future.result`."""
         if self._state == _FINISHED and self._exception is None:
             return self._result
         return super().result(timeout)
 
     def done(self) -> bool:
-        """Whether the call has ended, or was cancelled."""
+        """True if the call has ended, or was cancelled."""
         return self._state == _FINISHED or super().done()
 
     def cancel(self) -> bool:
         """Cancel the call; one that has begun goes on, and False is returned."""
         if not super().cancel():
             return False
-        if self._state == _CANCELLED:  # the run was not told yet
+        if self._state == _CANCELLED:  # the run does not know it yet
             self._run.cancel([self])
         return True
 
-    # --- what the run tells -----------------------------------------------------------------------------------------
+    # --- the methods of the run -------------------------------------------------------------------------------------
 
     @property
     def has_begun(self) -> bool:
-        """Whether a worker has begun the call, or it has ended."""
+        """True if a worker has begun the call, or it has ended."""
         return self._state != _PENDING
 
     def begin(self) -> None:
@@ -93,11 +96,11 @@ class CallFuture(Future[Any]):
             if self._state == _PENDING:
                 self._state = _RUNNING
 
-    def complete(self, result: bytes, took_s: float) -> None:
+    def complete(self, result: bytes, began_at: float, ended_at: float) -> None:
         """The call has returned."""
         try:
             value = read_result(result)
-        except BaseException as error:  # what is unpickled may do anything
+        except BaseException as error:  # unpickling may do anything
             self.fail(error)
             return
         with _lock:
@@ -108,8 +111,12 @@ class CallFuture(Future[Any]):
         with contextlib.suppress(InvalidStateError):  # it was cancelled meanwhile
             self.set_result(value)
 
-    def fail(self, error: BaseException) -> None:
+    def on_failed(self, failed: FailedTask) -> None:
         """The call has raised, or something has ended it."""
+        self.fail(read_error(failed.reason, failed.message, failed.traceback, failed.payload))
+
+    def fail(self, error: BaseException) -> None:
+        """The call has failed."""
         with contextlib.suppress(InvalidStateError):
             self.set_exception(error)
 
@@ -118,6 +125,6 @@ class CallFuture(Future[Any]):
         with self._condition:
             if self._state == _RUNNING:
                 self._state = _PENDING
-        super().cancel()  # its callbacks may take locks, which who asks this future may hold
+        super().cancel()  # not under the lock: callbacks may take locks that a caller of this future holds
         if self._state == _CANCELLED:
             self.set_running_or_notify_cancel()

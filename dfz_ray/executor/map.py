@@ -1,4 +1,4 @@
-"""The results of a `map`, in order: its calls are sent in groups, whose sizes follow from how long the calls take."""
+"""`map`: its calls are sent in groups, whose sizes follow from how long the calls take; results come in order."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.executor.call_packing import PackedCall, read_error
 from dfz_ray.executor.call_run import CallRun, ExecutorBroken, Treatment
 from dfz_ray.executor.function_domain import GroupResult, PackedFunction, read_group
 
+if TYPE_CHECKING:
+    from dfz_ray.protocol.task_events import FailedTask
+
 GROUP_S = 0.02
-"""A group whose size is chosen here aims at this much work; the run makes chunks of groups."""
+"""Seconds of work in a group whose size is chosen here; the run makes chunks of groups."""
 BUDGET_S = 0.1
-"""Where its calls take longer than was expected, it ends after this time, and its others are sent anew."""
+"""Seconds after which a group ends if its calls take longer than expected; its remaining calls are sent anew."""
 GROUP_BYTES = 2**22
-"""And its arguments and its results have no more bytes than this, as far as those before it tell."""
+"""The largest size of a group's arguments and of its results, estimated from the groups before it."""
 GROUP_LIMIT = 10_000
 LAST_GROUPS = 4
-"""There are at least so many groups for each slot of what is left, that all slots end at about the same time."""
+"""The remaining calls make at least so many groups for each slot, so that all slots end at about the same time."""
 PROBES = 2
-"""So many calls for each slot are sent alone before it is known how long they take."""
+"""Calls for each slot that are sent alone before it is known how long they take."""
 AHEAD = 16
-"""And then so many groups for each slot, again and again, when half of these have ended."""
+"""Groups for each slot that are sent after that, and again when half of them have ended."""
 
 _LAST = (CancelledError, ExecutorBroken)
-"""Errors after which no call is made any more."""
+"""Errors after which no more calls are made."""
 _NOTHING = object()
 Items = list[tuple[Any, ...]]
 
@@ -38,12 +41,12 @@ class CallMap:
     """The results of the calls of one `map`.
 
     Args:
-        run: where they are made.
-        function: what is called, as it was when `map` was called.
-        treatment: how.
+        run: the run that makes the calls.
+        function: the function, as it was when `map` was called.
+        treatment: the resources and the policy of the calls.
         items: the positional arguments of each call.
-        size: how many calls go together; None: that is chosen here, such that nobody need wait for it.
-        ends_at: when results are no more waited for, by time.monotonic; None: never.
+        size: how many calls go together; None: the size follows from how long they take.
+        ends_at: the time, by time.monotonic, after which results are not waited for; None: never.
     """
 
     def __init__(
@@ -59,27 +62,27 @@ class CallMap:
         self._size = size
         self._ends_at = ends_at
         self._values: list[Any] = [_NOTHING] * len(items)
-        """In their order; _NOTHING is not known yet, and a _Raised is to be raised."""
+        """The values in order: _NOTHING if it is not known yet, a _Raised if it is to be raised."""
         self._changed = threading.Condition()
         self._groups: dict[_Group, None] = {}
-        """Those that were sent and have not ended."""
+        """The groups that were sent and have not ended."""
         self._left = iter(items)
-        """Those from `_sent` on, which were not sent yet."""
+        """The items from `_sent` on, which were not sent yet."""
         self._sent = 0
         self._each_s: float | None = None
-        """The least that a call has taken, on average in a group; what takes longer is cut off by the budget."""
+        """The shortest time of a call, averaged over a group; the budget cuts longer ones off."""
         self._each_bytes = 1.0
-        """The most that arguments or results of a call had, on average in a group."""
+        """The largest size of a call's arguments or result, averaged over a group."""
         run.hold(self)
         if size is None:
             self._send_next(1, PROBES * run.slots)
         else:
             self._send_next(size, len(items))
 
-    # --- what its caller asks ---------------------------------------------------------------------------------------
+    # --- the methods of its caller ----------------------------------------------------------------------------------
 
     def results(self) -> Iterator[Any]:
-        """The results in order; an exception of a call ends it, and what has not begun is cancelled."""
+        """The results in order. The exception of a call ends this, and cancels the groups that have not begun."""
         try:
             for position in range(len(self._values)):
                 self._wait_for(position)
@@ -88,7 +91,7 @@ class CallMap:
             self.cancel()
 
     def cancel(self) -> None:
-        """Cancel what has not begun."""
+        """Cancel the groups that have not begun."""
         self.end(CancelledError())
         with self._changed:
             groups = list(self._groups)
@@ -97,7 +100,7 @@ class CallMap:
             group.cancel()
 
     def end(self, error: BaseException) -> None:
-        """Nothing can be sent any more: what was not sent has failed."""
+        """Nothing can be sent any more: the calls that were not sent have failed."""
         with self._changed:
             self._left = iter(())
             unsent = len(self._values) - self._sent
@@ -114,7 +117,7 @@ class CallMap:
                 raise TimeoutError
 
     def _take(self, position: int) -> Any:
-        """A result; no reference to it is kept."""
+        """A result, to which no reference is kept here."""
         value = self._values[position]
         self._values[position] = _NOTHING
         if type(value) is _Raised:
@@ -124,7 +127,7 @@ class CallMap:
                 del value
         return value
 
-    # --- what its groups tell ---------------------------------------------------------------------------------------
+    # --- the methods of its groups ----------------------------------------------------------------------------------
 
     def on_complete(self, group: _Group, result: GroupResult, took_s: float, size_bytes: int) -> None:
         """Calls of a group have ended: all of them, or the first ones."""
@@ -137,7 +140,7 @@ class CallMap:
             if self._groups.pop(group, self) is self:
                 return  # it was cancelled
             self._values[group.first : group.first + ended] = values
-            values.clear()  # who else has this list holds no result any more
+            values.clear()  # another holder of this list must not keep the results alive
             self._changed.notify_all()
         self._each_s = min(took_s / ended, self._each_s or took_s)
         self._send_groups(group.items[ended:], group.first + ended, self._choose_size(len(group.items) - ended))
@@ -151,12 +154,12 @@ class CallMap:
         is_shared = self._size is None and len(group.items) > 1 and not is_last
         if not self._end_group(group, None if is_shared else error):
             return
-        if is_shared:  # one of them has killed their worker, say: the others have not failed
+        if is_shared:  # one call may have killed their worker: the others have not failed
             self._send_groups(group.items, group.first, 1)
         self._go_on()
 
     def _end_group(self, group: _Group, error: BaseException | None) -> bool:
-        """A group is not under way any more, and its calls have failed, if there is an error; False: that was known."""
+        """A group has ended, and its calls have failed if there is an error; returns False if it had ended before."""
         with self._changed:
             if self._groups.pop(group, self) is self:
                 return False
@@ -166,11 +169,11 @@ class CallMap:
             return True
 
     def forget(self, group: _Group) -> None:
-        """A group is not to be executed."""
+        """A group need not be executed any more."""
         self._run.cancel([group])
 
     def _go_on(self) -> None:
-        """Send more, when half of what was sent ahead has ended."""
+        """Send more groups when half of those that were sent ahead have ended."""
         missing = AHEAD * self._run.slots - len(self._groups)
         if 2 * missing >= AHEAD * self._run.slots and self._sent < len(self._values):
             size = self._size or self._choose_size(len(self._values) - self._sent)
@@ -185,7 +188,7 @@ class CallMap:
 
     def _send_next(self, size: int, count: int) -> None:
         is_all = was_sent = False
-        while not (is_all or was_sent):  # of what was not sent nothing is heard that would make this go on
+        while not (is_all or was_sent):  # if nothing was sent, no end will be heard that makes this go on
             with self._changed:
                 items = list(itertools.islice(self._left, count))
                 first, self._sent = self._sent, self._sent + len(items)
@@ -195,7 +198,7 @@ class CallMap:
             self._run.release(self)
 
     def _send_groups(self, items: Items, first: int, size: int) -> bool:
-        """Send items; returns whether any of them could travel."""
+        """Send items; returns True if any of them can travel."""
         groups: list[_Group] = []
         for at in range(0, len(items), size):
             self._add_group(groups, items[at : at + size], first + at)
@@ -213,7 +216,7 @@ class CallMap:
         return True
 
     def _add_group(self, groups: list[_Group], items: Items, first: int) -> None:
-        """Add a group; where one of its items can't travel, that one has failed, and the others go alone."""
+        """Add a group of items. If one of them can't travel, that call has failed, and each other item goes alone."""
         function = self._function
         budget_s = BUDGET_S if self._size is None else float("inf")
         try:
@@ -233,7 +236,7 @@ class CallMap:
 
 
 class _Raised:
-    """In the place of a result."""
+    """Stands for the result of a call that has failed."""
 
     __slots__ = ("error",)
 
@@ -242,7 +245,7 @@ class _Raised:
 
 
 class _Group:
-    """Calls of a map that are one task."""
+    """The calls of a map that are sent as one task."""
 
     def __init__(self, owner: CallMap, treatment: Treatment, call: PackedCall, first: int, items: Items) -> None:
         self.treatment = treatment
@@ -250,7 +253,7 @@ class _Group:
         self.number: int | None = None
         self.is_wanted = True
         self.first = first
-        """Position of its first call."""
+        """The position of its first call."""
         self.items = items
         self.has_begun = False
         self._map = owner
@@ -259,23 +262,27 @@ class _Group:
         """A worker begins it."""
         self.has_begun = True
 
-    def complete(self, result: bytes, took_s: float) -> None:
+    def complete(self, result: bytes, began_at: float, ended_at: float) -> None:
         """Its calls have ended: all of them, or the first ones."""
         self.has_begun = True
         try:
             group = read_group(result)
-        except BaseException as error:  # what is unpickled may do anything
+        except BaseException as error:  # unpickling may do anything
             self.fail(error)
             return
-        self._map.on_complete(self, group, took_s, len(result))
+        self._map.on_complete(self, group, ended_at - began_at, len(result))
+
+    def on_failed(self, failed: FailedTask) -> None:
+        """It has failed as a whole."""
+        self.fail(read_error(failed.reason, failed.message, failed.traceback, failed.payload))
 
     def fail(self, error: BaseException) -> None:
-        """It has failed as a whole."""
+        """It has failed as a whole, for this reason."""
         self.has_begun = True
         self._map.on_fail(self, error)
 
     def on_cancelled(self) -> None:
-        """The run has cancelled it."""
+        """The run cancels it, or has cancelled it."""
         self.fail(CancelledError())
 
     def cancel(self) -> bool:

@@ -13,7 +13,7 @@ from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.record_table import Attempt, CompletedChunk, RecordTable, TableRows
 from dfz_ray.journal.statements import STATEMENTS, VERSION
 from dfz_ray.protocol.columns import split_digests, unpack
-from dfz_ray.specs.states import STATES
+from dfz_ray.specs.states import STATES, count_final
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged journal may raise; the latter where SQLite would tell of a text that is no UTF-8."""
@@ -197,7 +197,7 @@ def count_ended(folder: Path) -> int:
     if not RunFolder(folder).holds_run():
         return 0
     with JournalReader(folder) as journal:
-        return sum(list(journal.counts().values())[2:])
+        return count_final(list(journal.counts().values()))
 
 
 def open_journal(folder: RunFolder, mode: str) -> sqlite3.Connection:

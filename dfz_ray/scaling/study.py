@@ -19,6 +19,7 @@ from typing import Any
 
 from dfz_ray.client import run_checked, shipped_domains
 from dfz_ray.driver.connection import connect, usable_cores
+from dfz_ray.driver.slot_plan import plan_slots
 from dfz_ray.driver.warm_up import Sample, WarmUp, warm_workers
 from dfz_ray.errors import DfzError
 from dfz_ray.execution.execute import Work
@@ -28,6 +29,7 @@ from dfz_ray.scaling.host import host_facts
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.sequential import Job, Part, SequentialProgram
 from dfz_ray.scaling.study_plan import BASELINE, StudyPlan, Trial
+from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import Settings
 
 
@@ -110,28 +112,25 @@ class Study:
         }
 
     def _run(self, trial: Trial) -> dict[str, Any]:
-        width = self._width(trial)
-        warm = self._warm(math.ceil(trial.workers / width))
+        batch = self._plan.batch
         folder = Path(tempfile.mkdtemp(prefix="dfz-trial-"))
-        begun = time.perf_counter()
-        results = run_checked(  # where it raises, stderr names the folder: that is kept
-            self._plan.batch,
+        config = RunConfig.of(
             self._settings,
-            slots=trial.workers,
+            max_workers=trial.workers,
             run_dir=folder,
             address=self._address,
             use_threads=trial.mode == "threads",
-            progress=False,
         )
+        config = dataclasses.replace(config, processes=_cluster_cores())
+        width = plan_slots(config, batch.shapes(), len(batch.tasks)).width
+        warm = self._warm(math.ceil(trial.workers / width))
+        begun = time.perf_counter()
+        results = run_checked(batch, config, progress=False)  # if it raises, stderr names the folder, which is kept
         wall_s = time.perf_counter() - begun
         measured = {"wall_s": wall_s, "warm_up_s": warm.wall_s, "served": min(trial.workers, warm.served * width)}
         measured |= _sum_up(results, wall_s)
         shutil.rmtree(folder, ignore_errors=True)
         return measured
-
-    def _width(self, trial: Trial) -> int:
-        """How many tasks share a process: on threads there are no more processes than cores."""
-        return math.ceil(trial.workers / min(trial.workers, _cluster_cores())) if trial.mode == "threads" else 1
 
     def _warm(self, workers: int) -> WarmUp:
         return warm_workers(self._samples, workers, self._idle_workers, self._plan.batch.files)

@@ -21,9 +21,10 @@ from dfz_ray.specs.reading import read_data
 from dfz_ray.specs.resources import Resources
 
 AUTO: Final = "auto"
-"""In the place of a number of workers: it follows what pays."""
+"""Stands for a number of workers that follows what pays."""
 WORKERS_LIMIT = 1_000_000
 MaxWorkers = int | Literal["auto"] | None
+_MAX_WORKERS = f"a whole number from 1 to {WORKERS_LIMIT}, or {AUTO}"
 
 
 class _Section(BaseModel):
@@ -90,10 +91,10 @@ class FaultSettings(_Section):
 class PoolSettings(_Section):
     """Between which numbers the slots move where max_workers is auto."""
 
-    least: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+    least: Annotated[int, Field(ge=1, le=WORKERS_LIMIT)] = Field(
         1, description="With max_workers auto: never fewer slots than this."
     )
-    most: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+    most: Annotated[int, Field(ge=1, le=WORKERS_LIMIT)] | None = Field(
         None, description="With max_workers auto: never more slots than this; null means as many as the cluster holds."
     )
 
@@ -109,18 +110,38 @@ class StudySettings(_Section):
     )
 
 
-def _check_max_workers(value: Any) -> Any:
-    """In one step: of a union pydantic would tell what is wrong with each member."""
+def check_max_workers(value: Any, where: str = "max_workers") -> MaxWorkers:
+    """The number of workers that a user gives, `auto`, or None.
+
+    Args:
+        value: also one of NumPy's numbers.
+        where: the option or the argument that it comes from.
+
+    Raises:
+        InvalidInput: it is none of these.
+    """
+    number = plain(value)
+    if not _is_max_workers(number):
+        raise InvalidInput([Problem(where, show(value), _MAX_WORKERS)], where)
+    return number  # type: ignore[no-any-return]
+
+
+def _is_max_workers(value: Any) -> bool:
     is_number = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= WORKERS_LIMIT
-    if value is None or value == AUTO or is_number:
-        return value
-    raise ValueError(f"a whole number from 1 to {WORKERS_LIMIT}, auto, or null")
+    return value is None or value == AUTO or is_number
+
+
+def _validate_max_workers(value: Any) -> Any:
+    """The same check for pydantic, which would say of a union what is wrong with each member."""
+    if not _is_max_workers(value):
+        raise ValueError(_MAX_WORKERS)
+    return value
 
 
 class Settings(_Section):
     """Everything that can be set in a configuration file."""
 
-    max_workers: Annotated[MaxWorkers, BeforeValidator(_check_max_workers)] = Field(
+    max_workers: Annotated[MaxWorkers, BeforeValidator(_validate_max_workers)] = Field(
         None,
         description="How many tasks may execute at once: a number; auto, which moves it by what pays; or null, as many "
         "as the cluster holds.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -24,4 +25,9 @@ FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 """No event leads out of these."""
 
 STATES = tuple(state.label for state in State)
-"""As they are written outside the engine, in the order of their numbers."""
+"""The states as they are written outside the engine, in the order of their numbers."""
+
+
+def count_final(counts: Sequence[int]) -> int:
+    """The number of tasks in a final state, of counts in the order of the states."""
+    return sum(counts[state] for state in FINAL)

@@ -129,8 +129,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 REFUSALS = [
-    (["run", "mazes.yaml", "--max-workers", "0"], "Invalid value for '--max-workers': 0 is not in the range 1<=x<="),
-    (["run", "mazes.yaml", "--max-workers", "x"], "Invalid value for '--max-workers': 'x' is not a valid integer"),
+    (["run", "mazes.yaml", "--max-workers", "0"], "--max-workers: found 0; expected a whole number from 1 to"),
+    (["run", "mazes.yaml", "--max-workers", "x"], "--max-workers: found 'x'; expected a whole number from 1"),
     (["run", "mazes.yaml", "--max-worker", "1"], "No such option '--max-worker'. Did you mean '--max-workers'?"),
     (["run"], "Missing argument 'BATCH'"),
     (["run", "no.yaml"], "no.yaml: found no readable file; expected a file that can be read; no.yaml: No such file"),

@@ -12,9 +12,11 @@ import pytest
 
 from dfz_ray.dropin.records import in_numbers
 from dfz_ray.dropin.submitted_batch import SubmittedBatch
-from dfz_ray.dropin.submitted_task import SubmittedTask, TaskFailure
+from dfz_ray.dropin.submitted_task import SubmittedTask
 from dfz_ray.dropin.task_future import TaskFuture, awaitable
 from dfz_ray.dropin.task_list import TaskList
+from dfz_ray.errors import InfrastructureLost
+from dfz_ray.protocol.task_events import FailedTask
 from dfz_ray.specs.encoding import encode
 
 RESULT = encode({"main_score": 1.0})
@@ -54,7 +56,7 @@ def test_a_task_that_fails_has_a_text() -> None:
     """A failed task has an error and the foreground's dictionary with it; its future gives that, and raises nothing."""
     tasks = TaskList()
     (task,) = submit(tasks, "a")
-    task.fail(TaskFailure("timeout", "it took too long"), 1.0, 2.0)
+    task.on_failed(FailedTask(0, "timeout", "it took too long", None, began_at=1.0, ended_at=2.0))
     record = tasks.status("a")
     assert (record["status"], record["error"], record["duration"]) == ("failed", "timeout: it took too long", 1.0)
     assert task.future.result(0) is record["result"]
@@ -69,7 +71,7 @@ def test_what_is_told_twice_counts_once() -> None:
     task.complete(RESULT, 1.0, 2.0)
     before = tasks.status("a")
     task.begin()
-    task.drop()
+    task.on_cancelled()
     assert tasks.status("a") == before
     assert list(tasks.wait_all(0)) == ["a"]
 
@@ -146,7 +148,7 @@ def test_a_task_that_its_run_cancels_is_cancelled() -> None:
     pending, running = submit(tasks, "a", "b")
     running.begin()
     for task in (pending, running):
-        task.drop()
+        task.on_cancelled()
     assert [tasks.status(name)["status"] for name in ("a", "b")] == ["cancelled", "cancelled"]
     assert pending.future.cancelled()
     with pytest.raises(CancelledError):
@@ -211,8 +213,8 @@ def test_metrics_are_numbers() -> None:
     assert (empty["success_rate"], empty["avg_duration"], empty["task_durations"]) == (0.0, 0.0, [])
     good, bad, refused = submit(tasks, "a", "b", "c")
     good.complete(RESULT, 1.0, 3.0)
-    bad.fail(TaskFailure("exception", "no"), 2.0, 3.0)
-    refused.fail(TaskFailure("exception", "it can't be"))
+    bad.on_failed(FailedTask(1, "exception", "no", None, began_at=2.0, ended_at=3.0))
+    refused.fail(InfrastructureLost("it can't be"))
     metrics = tasks.metrics(2)
     assert metrics["success_rate"] == pytest.approx(1 / 3)
     assert (metrics["total_tasks"], metrics["failed_tasks"], metrics["max_concurrency"]) == (3, 2, 2)

@@ -1,4 +1,4 @@
-"""The future of a call: what waiting needs is made when it is first looked at, and nothing is missed meanwhile."""
+"""The future of a call: the attributes for waiting are made when one is first used, and no end is missed meanwhile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from concurrent.futures import Future
 import pytest
 
 from dfz_ray.executor.call_packing import PackedCall
-from dfz_ray.executor.call_run import Slot, Treatment
+from dfz_ray.executor.call_run import PendingCall, Treatment
 from dfz_ray.executor.future import LAZY, CallFuture
 from dfz_ray.specs.encoding import encode
 from dfz_ray.specs.policy import Policy
@@ -22,16 +22,16 @@ FIVE = encode(pickle.dumps(5))
 
 
 class Run:
-    """It remembers what it was asked to cancel."""
+    """A run that remembers the calls that it was asked to cancel."""
 
     def __init__(self) -> None:
-        self.cancelled: list[Slot] = []
+        self.cancelled: list[PendingCall] = []
 
-    def cancel(self, slots: Iterable[Slot]) -> None:
+    def cancel(self, calls: Iterable[PendingCall]) -> None:
         """Cancel."""
-        for slot in slots:
-            self.cancelled.append(slot)
-            slot.on_cancelled()
+        for call in calls:
+            self.cancelled.append(call)
+            call.on_cancelled()
 
 
 def make(run: Run | None = None) -> CallFuture:
@@ -40,27 +40,27 @@ def make(run: Run | None = None) -> CallFuture:
 
 
 def test_it_is_a_whole_future() -> None:
-    """It has all that a Future has in this Python, and no more is made than is looked at."""
+    """It has every attribute that a Future has in this Python; those for waiting are made when someone waits."""
     future = make()
     assert {*vars(future), *LAZY} >= {*vars(Future())}
     assert not LAZY & {*vars(future)}
-    assert future._waiters == []
+    assert concurrent.futures.wait([future], timeout=0).not_done == {future}
     assert {*vars(future)} >= LAZY
     with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
         future.no_such_name  # noqa: B018
 
 
 def test_an_ended_one_needs_no_more() -> None:
-    """Whether it is done, and its result, are told without making what waiting needs."""
+    """A future that has ended gives its state and its result without the attributes for waiting."""
     future = make()
     future.begin()
-    future.complete(FIVE, 0.1)
+    future.complete(FIVE, 0.0, 0.1)
     assert (future.done(), future.result()) == (True, 5)
     assert not LAZY & {*vars(future)}
     assert (future.running(), future.cancelled(), future.cancel(), future.exception()) == (False, False, False, None)
 
 
-def test_cancelling_is_told_to_the_run_once() -> None:
+def test_the_run_hears_of_a_cancellation_once() -> None:
     """A future that waits is cancelled, once; one that has begun, or ended, is not."""
     run = Run()
     waiting, begun = make(run), make(run)
@@ -68,7 +68,7 @@ def test_cancelling_is_told_to_the_run_once() -> None:
     assert (waiting.cancel(), waiting.cancel(), begun.cancel()) == (True, True, False)
     assert run.cancelled == [waiting]
     assert concurrent.futures.wait([waiting, begun], timeout=0).done == {waiting}
-    waiting.complete(FIVE, 0.1)
+    waiting.complete(FIVE, 0.0, 0.1)
     assert waiting.cancelled()
     begun.on_cancelled()
     assert begun.cancelled()
@@ -77,23 +77,23 @@ def test_cancelling_is_told_to_the_run_once() -> None:
 def test_a_result_that_can_not_be_read() -> None:
     """A result whose class can't be had here is the error of that call."""
     future = make()
-    future.complete(encode(b"cno_such_module\nx\n."), 0.1)
+    future.complete(encode(b"cno_such_module\nx\n."), 0.0, 0.1)
     assert isinstance(future.exception(), ModuleNotFoundError)
 
 
 def test_nothing_is_missed() -> None:
-    """Whoever begins to wait while the call ends is told of it, thousands of times."""
+    """A thread that begins to wait while a call ends hears of the end, thousands of times."""
     futures = [make() for _ in range(5_000)]
-    told: list[int] = []
+    seen: list[int] = []
 
     def end() -> None:
         for future in futures:
             future.begin()
-            future.complete(FIVE, 0.1)
+            future.complete(FIVE, 0.0, 0.1)
 
     def watch() -> None:
         for future in futures:
-            future.add_done_callback(lambda ended: told.append(ended.result()))
+            future.add_done_callback(lambda ended: seen.append(ended.result()))
 
     threads = [threading.Thread(target=work) for work in (end, watch)]
     for thread in threads:
@@ -103,4 +103,4 @@ def test_nothing_is_missed() -> None:
         thread.join()
 
     assert results == [5] * 5_000
-    assert told == [5] * 5_000
+    assert seen == [5] * 5_000

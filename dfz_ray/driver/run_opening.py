@@ -1,0 +1,91 @@
+"""Opening a run: its slots are planned once, and its domains are made ready to travel."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.specs.batch import Batch
+from dfz_ray.specs.resources import Resources
+from dfz_ray.specs.run_config import RunConfig
+
+if TYPE_CHECKING:  # these bring Ray, which is not loaded before a run is opened
+    from dfz_ray.domains.domain import Domain
+    from dfz_ray.driver.manager_client import ManagerClient
+    from dfz_ray.driver.slot_plan import SlotPlan
+    from dfz_ray.protocol.submission import ShippedDomain
+
+ENDLESS = 2**31
+"""The number of tasks to expect where nobody can know it."""
+
+
+class RunOpening:
+    """Opens a run at this process's manager: a new run, one that was left, or one whose manager was lost.
+
+    Args:
+        config: how the run is run.
+        folder: the run folder.
+        find_domains: finds the domains that only this process has, and the registry does not.
+        has_listener: True if the manager is to report the events of single tasks.
+    """
+
+    def __init__(
+        self, config: RunConfig, folder: Path, find_domains: Callable[[], Iterable[Domain]], has_listener: bool
+    ) -> None:
+        self._config, self._folder = config, folder
+        self._find_domains = find_domains
+        self._has_listener = has_listener
+        self._shipped: dict[str, ShippedDomain] = {}
+        self._plan: SlotPlan | None = None
+
+    @property
+    def slots(self) -> int | None:
+        """The number of tasks that may execute at once; None until it is known."""
+        if self._plan is not None:
+            return self._plan.slots
+        return self._config.max_workers if isinstance(self._config.max_workers, int) else None
+
+    def open(self, first_batch: Batch | None, is_endless: bool) -> ManagerClient:
+        """Open the run, or open it again.
+
+        Args:
+            first_batch: the first tasks that will be submitted, if they are known.
+            is_endless: True if further batches may follow.
+        """
+        from dfz_ray.driver.domain_shipping import ship
+        from dfz_ray.driver.manager_client import ManagerClient
+        from dfz_ray.driver.slot_plan import plan_slots
+
+        if not self._shipped:
+            self._shipped = {domain.name: ship(domain) for domain in self._find_domains()}
+        if self._plan is None:
+            shapes, tasks = self._expect(first_batch)
+            self._plan = plan_slots(self._config, shapes, ENDLESS if is_endless else tasks)
+        client = ManagerClient(
+            self._config, self._folder, self._plan, has_listener=self._has_listener, domains=self._shipped
+        )
+        self._config = dataclasses.replace(self._config, retry_failed=False)  # once, not at each manager
+        return client
+
+    def ship(self, batch: Batch) -> Mapping[str, ShippedDomain]:
+        """The domains that a batch names, ready to travel, among others."""
+        from dfz_ray.driver.domain_shipping import ship
+
+        for name in {task.domain for task in batch.tasks}.difference(self._shipped):
+            self._shipped[name] = ship(REGISTRY.get(name))
+        return self._shipped
+
+    def _expect(self, first_batch: Batch | None) -> tuple[list[Resources], int]:
+        """The shapes of the run's tasks, as far as they are known, and the number of tasks."""
+        if first_batch is not None:
+            return first_batch.shapes(), len(first_batch.tasks)
+        if not RunFolder(self._folder).holds_run():
+            return [self._config.settings.resources], 0
+        with JournalReader(self._folder) as journal:
+            shapes = [Resources.model_validate_json(one) for one in journal.shapes()]
+            return shapes, sum(journal.counts().values())

@@ -1,0 +1,210 @@
+"""The open tasks of a run that gets them one by one: each has an object that waits for its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from dfz_ray.driver.listener import Completed, RunListener
+from dfz_ray.driver.run_session import RunSession
+from dfz_ray.errors import InfrastructureLost
+from dfz_ray.executor.call_packing import calls_domain
+from dfz_ray.garbage import collector_paused
+from dfz_ray.specs.batch import Batch
+from dfz_ray.specs.run_config import RunConfig
+from dfz_ray.specs.task import Task
+
+if TYPE_CHECKING:
+    from dfz_ray.protocol.task_events import FailedTask
+
+
+class PendingTask(Protocol):
+    """An object that waits for the end of a task."""
+
+    number: int | None
+    """The task's number in the run, once it is sent."""
+    is_wanted: bool
+    """False once it need not be sent any more."""
+
+    def begin(self) -> None:
+        """A worker begins the task."""
+
+    def complete(self, result: bytes, began_at: float, ended_at: float) -> None:
+        """The task has completed; its times are Unix seconds."""
+
+    def on_failed(self, failed: FailedTask) -> None:
+        """The task has failed for good."""
+
+    def on_cancelled(self) -> None:
+        """The run cancels the task, or has cancelled it."""
+
+    def fail(self, error: BaseException) -> None:
+        """The run has ended before the task."""
+
+
+T = TypeVar("T", bound=PendingTask)
+
+
+class OpenTasks(RunListener, ABC, Generic[T]):
+    """A run that gets its tasks one by one, and its open tasks: those that wait to be sent, and those that were sent.
+
+    It outlives its owner until all of its tasks have ended. A subclass starts the session when it is ready to listen.
+
+    Args:
+        name: the name of the run, for its journal.
+        config: how the run is run.
+    """
+
+    def __init__(self, name: str, config: RunConfig) -> None:
+        self.has_ended = False
+        """True once every open task has been notified of the end. A task sent later is failed by its sender."""
+        self._name = name
+        self._is_temporary = config.run_dir is None
+        self._lock = threading.RLock()  # garbage collection may cancel tasks in a thread that holds it
+        self._waiting: deque[T] = deque()
+        self._is_asked = False
+        """True if the session was asked to take the waiting tasks. It needs no lock: `_take` clears it first."""
+        self._open: dict[int, T] = {}
+        """The tasks that were sent and have not ended, by number."""
+        self._sent_files: set[str] = set()
+        self._to_cancel: list[int] = []
+        self._session = RunSession(
+            dataclasses.replace(config, name=name), self, find_domains=lambda: [calls_domain()], finishes_at_exit=True
+        )
+
+    @abstractmethod
+    def closed(self) -> Exception:
+        """The error for tasks that the run does not take or finish any more."""
+
+    @abstractmethod
+    def _make_tasks(self, waiting: Sequence[T]) -> tuple[Sequence[Task], Mapping[str, bytes]]:
+        """The checked tasks to be sent, and the files that their parameters name, by SHA-256."""
+
+    # --- the methods of its owner -----------------------------------------------------------------------------------
+
+    def send(self, tasks: Collection[T]) -> None:
+        """Send tasks: at once, or, while others are on their way, together with those that come meanwhile.
+
+        Raises:
+            InfrastructureLost: the run can't go on, or was closed. These tasks are not failed by this.
+        """
+        self._waiting.extend(tasks)
+        if self._is_asked:
+            return
+        self._is_asked = True
+        try:
+            self._session.submit_later(self._take)
+        except InfrastructureLost:
+            for task in tasks:
+                task.is_wanted = False
+            self._is_asked = False
+            raise
+        finally:
+            if self.has_ended:  # other threads may have relied on this one to send their tasks
+                self._is_asked = False
+                left = [task for task in self._take_waiting() if task.is_wanted]
+                self._fail(left)
+
+    def cancel(self, tasks: Iterable[T]) -> None:
+        """Cancel tasks; those that wait are not sent."""
+        numbers = []
+        for task in tasks:
+            task.is_wanted = False
+            task.on_cancelled()
+            if task.number is not None:
+                numbers.append(task.number)
+        if not numbers:
+            return
+        with self._lock:
+            is_asked = bool(self._to_cancel)
+            self._to_cancel += numbers
+        if is_asked:
+            return
+        found: list[int] = []  # if the manager is lost meanwhile, they are cancelled again
+
+        def find() -> list[int]:
+            with self._lock:
+                found.extend(self._to_cancel)
+                self._to_cancel.clear()
+            return found
+
+        self._session.cancel(find, self._name)
+
+    def finish(self) -> None:
+        """Take no more tasks: the run closes itself when no task is open."""
+        self._session.finish()
+
+    def join(self) -> None:
+        """Wait until the run is closed."""
+        self._session.join()
+
+    # --- the methods of the session ---------------------------------------------------------------------------------
+
+    def _take(self, first: int) -> Batch | None:
+        """The waiting tasks as a batch, numbered from `first`; called in the thread that sends."""
+        self._is_asked = False
+        with self._lock, collector_paused():
+            waiting = [task for task in self._take_waiting() if task.is_wanted]
+            for number, task in enumerate(waiting, first):
+                task.number = number
+                self._open[number] = task
+            tasks, files = self._make_tasks(waiting)
+        late = [task for task in waiting if not task.is_wanted]  # cancelled before it had a number
+        if late:
+            self.cancel(late)
+        new = {name: content for name, content in files.items() if name not in self._sent_files}
+        self._sent_files.update(new)
+        return Batch(self._name, 0, tuple(tasks), new) if tasks else None
+
+    def _take_waiting(self) -> list[T]:
+        with self._lock:  # one thread at a time; others may add meanwhile
+            return [self._waiting.popleft() for _ in range(len(self._waiting))]
+
+    def on_begun(self, numbers: Iterable[int]) -> None:
+        """Workers have begun tasks."""
+        for number in numbers:
+            task = self._open.get(number)
+            if task is not None:
+                task.begin()
+
+    def on_completed(self, completed: Iterable[Completed], node: str | None) -> None:
+        """Tasks have completed."""
+        for number, result, began_at, ended_at in completed:
+            task = self._open.pop(number, None)
+            if task is not None:
+                task.complete(result, began_at, ended_at)
+
+    def on_failed(self, failures: Sequence[FailedTask]) -> None:
+        """Tasks have failed for good."""
+        for failed in failures:
+            task = self._open.pop(failed.number, None)
+            if task is not None:
+                task.on_failed(failed)
+
+    def on_cancelled(self, numbers: Sequence[int]) -> None:
+        """Tasks were cancelled."""
+        for number in numbers:
+            task = self._open.pop(number, None)
+            if task is not None:
+                task.on_cancelled()
+
+    def on_end(self, failure: BaseException | None) -> None:
+        """The run is closed: its open tasks have failed."""
+        with self._lock:
+            self.has_ended = True
+            self._is_asked = False
+            left = [*self._open.copy().values(), *self._take_waiting()]
+            self._open.clear()
+        self._fail(left)
+        if self._is_temporary:
+            shutil.rmtree(self._session.folder, ignore_errors=True)
+
+    def _fail(self, tasks: Iterable[T]) -> None:
+        error = self.closed()
+        for task in tasks:
+            task.fail(error)

@@ -1,0 +1,64 @@
+"""How a run is run: made and checked once, and handed on as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from dfz_ray.specs.settings import MaxWorkers, Settings, check_max_workers, read_settings
+
+ConfigSource = str | Path | Mapping[str, Any] | Settings | None
+"""A configuration file, the same as a dict, or Settings; None: the defaults."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How a run is run. `RunConfig.of` makes one from what a user gives."""
+
+    settings: Settings = field(default_factory=Settings)
+    """How tasks are handed out and written down."""
+    max_workers: MaxWorkers = None
+    """How many tasks may execute at once; None: as many as the cluster holds; `auto`: as many as pay."""
+    run_dir: Path | None = None
+    """The run folder; None: a temporary one."""
+    address: str | None = None
+    """Which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one."""
+    use_threads: bool = False
+    """True if tasks share processes, on threads."""
+    processes: int | None = None
+    """The most processes that tasks on threads share; None: as many as the cluster holds. A study sets it to the cores,
+    since its embedded Ray may offer more CPUs than there are cores."""
+    retry_failed: bool = False
+    """True if the failed tasks of a run that goes on become due again."""
+    name: str = ""
+    """The name of a new run, for its journal."""
+    seed: int = 0
+    """Seed of what is drawn while the run goes on: the delays before retries."""
+
+    @classmethod
+    def of(
+        cls,
+        config: ConfigSource = None,
+        *,
+        max_workers: Any = None,
+        run_dir: str | Path | None = None,
+        address: str | None = None,
+        use_threads: bool = False,
+        retry_failed: bool = False,
+    ) -> Self:
+        """Check what a user gives. An argument wins over the configuration.
+
+        Raises:
+            InvalidInput: with everything that is wrong in the configuration, or with `max_workers`.
+        """
+        settings = config if isinstance(config, Settings) else read_settings(config)
+        return cls(
+            settings=settings,
+            max_workers=check_max_workers(settings.max_workers if max_workers is None else max_workers),
+            run_dir=None if run_dir is None else Path(run_dir),
+            address=address or settings.address,
+            use_threads=bool(use_threads),
+            retry_failed=bool(retry_failed),
+        )
