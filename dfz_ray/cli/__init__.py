@@ -12,29 +12,19 @@ from typing import Any, TextIO
 import click
 
 COMMANDS = {
-    "run": "dfz_ray.cli.run:run_batch",
-    "resume": "dfz_ray.cli.run:resume",
-    "status": "dfz_ray.cli.status:status",
-    "results": "dfz_ray.cli.inspect:results",
-    "failures": "dfz_ray.cli.failures:failures",
-    "replay": "dfz_ray.cli.replay:replay",
-    "cancel": "dfz_ray.cli.cancel:cancel",
-    "audit": "dfz_ray.cli.audit:audit",
-    "scale": "dfz_ray.cli.scale:scale",
-    "domains": "dfz_ray.cli.inspect:domains",
+    "run": ("dfz_ray.cli.run:run_batch", "Run a batch of tasks to its end."),
+    "resume": ("dfz_ray.cli.run:resume", "Go on with a run that did not end."),
+    "status": ("dfz_ray.cli.status:status", "Show where a run stands, also while it goes on."),
+    "results": ("dfz_ray.cli.inspect:results", "Show the results of a run."),
+    "failures": ("dfz_ray.cli.failures:failures", "Show why tasks failed: one entry for each cause."),
+    "replay": ("dfz_ray.cli.replay:replay", "Run one task again, here, where a debugger can look at it."),
+    "cancel": ("dfz_ray.cli.cancel:cancel", "Cancel tasks of a run, a batch of it, or all of it."),
+    "audit": ("dfz_ray.cli.audit:audit", "Prove from the journal that nothing was lost or doubled."),
+    "scale": ("dfz_ray.cli.scale:scale", "Measure how a batch scales with the number of workers."),
+    "domains": ("dfz_ray.cli.inspect:domains", "Show the kinds of work that are known, and their parameters."),
 }
-SUMMARIES = {
-    "run": "Run a batch of tasks to its end.",
-    "resume": "Go on with a run that did not end.",
-    "status": "Show where a run stands, also while it goes on.",
-    "results": "Show the results of a run.",
-    "failures": "Show why tasks failed: one entry for each cause.",
-    "replay": "Run one task again, here, where a debugger can look at it.",
-    "cancel": "Cancel tasks of a run, a batch of it, or all of it.",
-    "audit": "Prove from the journal that nothing was lost or doubled.",
-    "scale": "Measure how a batch scales with the number of workers.",
-    "domains": "Show the kinds of work that are known, and their parameters.",
-}
+"""Each command's function, and the sentence that `dfz --help` shows of it. To add a command, write a module beside this
+one, after the model of another command, and name it here."""
 
 EXIT_SOME_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -51,13 +41,13 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(SUMMARIES.items()))
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
@@ -87,9 +77,9 @@ def group() -> None:
 
 
 def take_stdout() -> TextIO:
-    """The stream for what a command has to say; whatever else writes to stdout from now on goes to stderr.
+    """The stream for a command's own output; everything else that writes to stdout from now on writes to stderr.
 
-    Ray prints notices of dead workers there, from a thread of its own, and scripts read our stdout.
+    Scripts read our stdout, and Ray prints notices of dead workers there, from a thread of its own.
     """
     out = sys.stdout
     sys.stdout = sys.stderr
@@ -100,20 +90,20 @@ def main(arguments: list[str] | None = None) -> None:
     """The entry point: run a command, and end with its exit code."""
     code = call(group, arguments)
     sys.stdout.flush()
-    sys.stdout = sys.stderr  # Ray may have notices left that it prints as it goes
+    sys.stdout = sys.stderr  # Ray may print further notices while it ends
     sys.exit(code)
 
 
 def call(command: click.Command, arguments: list[str] | None = None, name: str | None = None) -> int:
-    """Run a command; what the user did wrong becomes one clear message on stderr, and an exit code."""
+    """Run a command; a mistake of the user becomes one clear message on stderr, and an exit code."""
     from dfz_ray.cli.printing import safe
     from dfz_ray.errors import DfzError, InfrastructureLost
 
     before = sys.stdout
-    if logging.lastResort is not None:  # warnings go to stderr, past what shows the bar
+    if logging.lastResort is not None:  # warnings go to stderr, beside the progress bar
         logging.getLogger("dfz_ray").addHandler(logging.lastResort)
     with contextlib.suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, _interrupt)  # what a batch system sends: the same as Ctrl-C
+        signal.signal(signal.SIGTERM, _interrupt)  # sent by batch systems; the same as Ctrl-C
     try:
         code = command.main(arguments, prog_name=name or "dfz", standalone_mode=False)
     except click.ClickException as error:
@@ -125,7 +115,7 @@ def call(command: click.Command, arguments: list[str] | None = None, name: str |
         click.echo(f"error: {safe(str(error))}", err=True)
         return EXIT_SOME_FAILED if isinstance(error, InfrastructureLost) else EXIT_BAD_INPUT
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone: no one is left to tell
+        sys.stderr.close()  # nobody reads our output any more
         return EXIT_SOME_FAILED
     finally:
         sys.stdout = before

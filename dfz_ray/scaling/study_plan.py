@@ -13,6 +13,7 @@ from dfz_ray.errors import InvalidInput, MissingExtra, Problem
 from dfz_ray.scaling.measurement import Mode
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.problems import show
+from dfz_ray.specs.settings import WORKERS_LIMIT
 
 BASELINE = 0
 """In the place of a number of workers: the sequential program."""
@@ -93,8 +94,9 @@ def parse_worker_counts(text: str) -> list[int]:
     counts = []
     for part in text.split(","):
         number = part.strip()
-        if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= 1_000_000:
-            problem = Problem("--max-workers", show(part), "whole numbers of at least 1 with commas, such as 1,2,4,8")
+        if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= WORKERS_LIMIT:
+            expected = f"whole numbers from 1 to {WORKERS_LIMIT} with commas, such as 1,2,4,8"
+            problem = Problem("--max-workers", show(part), expected)
             raise InvalidInput([problem], "command line")
         counts.append(int(number))
     if len(set(counts)) < len(counts):
