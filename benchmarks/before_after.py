@@ -1,15 +1,16 @@
-"""Whether a change made dfz_ray slower: two checkouts run the same benchmark, in turn.
+"""Compares the speed of two checkouts: both run the same benchmark, in turn.
 
     python benchmarks/before_after.py --before DIR [--after DIR] [--pairs 20] [--what overhead|peers|metg]
 
-A pair is one run of the benchmark in each checkout, in random order, each in a fresh process with that checkout's own
-benchmarks/*.py and dfz_ray. For each figure this prints the median over the pairs of after / before, turned round where
-less is better (1/s, lower bound / makespan): above 1, after is better. The 95 % interval is the exact one of a median, between two of the sorted
-ratios; it assumes nothing but independent pairs, and needs six of them. Writes before_after.json.
-  overhead   no-ops per second, and how soon a further run begins
-  peers      dfz_ray alone among the peers: efficiency of even tasks, makespan of uneven ones over the lower bound
-  metg       efficiency of short tasks on two workers, and tasks per second
-20 pairs take about MINUTES on two idle cores.
+A pair is one run of the benchmark in each checkout, in random order. Each runs in a fresh process, with that checkout's
+own benchmarks/*.py and dfz_ray. For each figure this prints the median over the pairs of after / before. More is better
+for every figure (a time is turned into 1/s): a ratio above 1 says that the change made it better. The 95 % interval is
+the exact one of a median, from one of the sorted ratios to another. It assumes only that pairs are independent, and
+needs six of them.
+  overhead   no-op tasks per second, and how soon a further run begins
+  peers      dfz_ray alone among the peers: even tasks, and the makespan of uneven ones
+  metg       efficiency and rate of short tasks on two workers
+20 pairs take about MINUTES on two idle cores. Writes before_after.json.
 """
 
 import argparse

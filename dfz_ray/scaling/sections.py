@@ -31,18 +31,18 @@ class Section:
     """One section of the page; an empty part is left out. In this order: text, bullets, table, note."""
 
     title: str
-    text: Cell = Cell("")
+    text: Cell | None = None
     is_alarm: bool = False
     """The text is shown as a warning."""
     bullets: Sequence[Cell] = ()
     rows: Sequence[Mapping[str, Cell]] = ()
     """A table: the cells of each row by the title of their column."""
     has_titles: bool = True
-    """The columns' titles are shown; without them the first column names what the others tell."""
+    """False for a table of facts: a column of names, and one of values."""
     left: Collection[str] = ()
-    """Columns of words: aligned left, and broken into lines."""
+    """Titles of columns that are aligned left, and may be broken into lines."""
     marked: Collection[int] = ()
-    """Rows that stand out, by position."""
+    """Positions of rows that stand out."""
     note: str = ""
 
 
@@ -50,7 +50,7 @@ def _points(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
     entries = list_entries(summary)
     return Section(
         "Points",
-        Cell("" if entries else "no trial was measured"),
+        None if entries else Cell("no trial was measured"),
         rows=[make_point_row(entry, summary) for entry in entries],
         left=("Notes",),
         marked=[position for position, entry in enumerate(entries) if is_recommended(entry, summary)],
@@ -106,7 +106,7 @@ def _answers(summary: Mapping[str, Any], measurements: Sequence[Measurement]) ->
 
 def _host(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
     rows = [{"Name": Cell(name), "Value": Cell(value)} for name, value in _flat(summary["host"])]
-    text = Cell("" if rows else "nothing is known of the host")
+    text = None if rows else Cell("nothing is known of the host")
     return Section("Host and versions", text, rows=rows, has_titles=False)
 
 
@@ -141,8 +141,7 @@ SECTIONS: Sequence[Callable[[Mapping[str, Any], Sequence[Measurement]], Section]
     _host,
     _trials,
 )
-"""The page below its picture, from top to bottom. Each is given the summary, as `build_summary` made it, and all
-trials."""
+"""The page below its picture, from top to bottom."""
 
 
 def list_entries(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:

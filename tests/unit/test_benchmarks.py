@@ -16,6 +16,7 @@ from rich.console import Console
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
+from before_after import compare, read_overhead
 from calibration import SLICE_ITERATIONS, combine, useful_seconds
 from contestants import share_out
 from domains import LOOPS, make_loops, summarize_ways, ways_tables
@@ -345,3 +346,22 @@ def test_metg_is_told_as_better_when_it_is_shorter() -> None:
 
     for one, other in itertools.pairwise(order):
         assert one.rank < other.rank
+
+
+def test_pairs_give_the_exact_interval_of_their_median_ratio() -> None:
+    """Of 20 pairs the interval goes from the 6th to the 15th ratio; what slows both runs of a pair down does not count."""
+    slowdowns = range(1, 21)
+    told = compare([100 / slow for slow in slowdowns], [(100 + slow) / slow for slow in slowdowns])
+    assert told["ratio"] == pytest.approx(1.105)
+    assert told["ci95"] == pytest.approx((1.06, 1.15))
+    assert compare([1.0, 1.0], [1.0, 2.0])["ci95"] is None
+
+
+def test_the_figures_of_overhead_are_read_from_its_lines() -> None:
+    """The medians are read, and the time until a task begins is turned round: more is better."""
+    printed = (
+        "no-op tasks/s, end to end: 1.234e+04 (from 1.1e+04 to 1.3e+04)\n"
+        "first task of a further run begins after s: 0.05 (from 0.04 to 0.06)\n"
+    )
+    figures = read_overhead(printed, Path())
+    assert list(figures.values()) == [12340, 20]
