@@ -349,7 +349,7 @@ def test_metg_is_told_as_better_when_it_is_shorter() -> None:
 
 
 def test_pairs_give_the_exact_interval_of_their_median_ratio() -> None:
-    """Of 20 pairs the interval goes from the 6th to the 15th ratio; what slows both runs of a pair down does not count."""
+    """Of 20 pairs the interval goes from the 6th to the 15th ratio; what slows down both runs of a pair cancels."""
     slowdowns = range(1, 21)
     told = compare([100 / slow for slow in slowdowns], [(100 + slow) / slow for slow in slowdowns])
     assert told["ratio"] == pytest.approx(1.105)
