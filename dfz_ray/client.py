@@ -21,10 +21,8 @@ from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.checking import read_batch
 from dfz_ray.specs.run_config import ConfigSource, RunConfig
 from dfz_ray.specs.settings import MaxWorkers
-from dfz_ray.specs.states import STATES, count_final
 
 if TYPE_CHECKING:
-    from dfz_ray.driver.manager_client import ManagerClient
     from dfz_ray.protocol.submission import ShippedDomain
 
 logger = logging.getLogger("dfz_ray")
@@ -172,11 +170,3 @@ def shipped_domains(batch: Batch) -> dict[str, ShippedDomain]:
     from dfz_ray.driver.domain_shipping import ship
 
     return {name: ship(REGISTRY.get(name)) for name in {task.domain for task in batch.tasks}}
-
-
-def wait_for_end(client: ManagerClient, on_counts: CountsListener) -> None:
-    """Wait until all tasks of a run are in a final state."""
-    counts = [0] * len(STATES)
-    while count_final(counts) < client.tasks:
-        counts = client.progress(POLL_S)
-        on_counts(dict(zip(STATES, counts, strict=True)))

@@ -227,12 +227,11 @@ class _EndedTasks(RunListener):
         )
 
     def on_failed(self, failures: Sequence[FailedTask]) -> None:
-        self._add(
-            [
-                self._make_record(number, "failed", None, TaskError(reason, message, traceback), *where)
-                for number, reason, message, traceback, _, *where in failures
-            ]
-        )
+        made = []
+        for one in failures:
+            error = TaskError(one.reason, one.message, one.traceback)
+            made.append(self._make_record(one.number, "failed", None, error, one.began_at, one.ended_at, one.node))
+        self._add(made)
 
     def on_cancelled(self, numbers: Sequence[int]) -> None:
         error = TaskError("cancelled", "it was cancelled")

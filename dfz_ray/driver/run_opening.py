@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,15 +30,12 @@ class RunOpening:
     Args:
         config: how the run is run.
         folder: the run folder.
-        find_domains: finds the domains that only this process has, and the registry does not.
+        domains: domains that the registry does not have.
         has_listener: True if the manager is to report the events of single tasks.
     """
 
-    def __init__(
-        self, config: RunConfig, folder: Path, find_domains: Callable[[], Iterable[Domain]], has_listener: bool
-    ) -> None:
-        self._config, self._folder = config, folder
-        self._find_domains = find_domains
+    def __init__(self, config: RunConfig, folder: Path, domains: Sequence[Domain], has_listener: bool) -> None:
+        self._config, self._folder, self._domains = config, folder, domains
         self._has_listener = has_listener
         self._shipped: dict[str, ShippedDomain] = {}
         self._plan: SlotPlan | None = None
@@ -62,7 +59,7 @@ class RunOpening:
         from dfz_ray.driver.slot_plan import plan_slots
 
         if not self._shipped:
-            self._shipped = {domain.name: ship(domain) for domain in self._find_domains()}
+            self._shipped = {domain.name: ship(domain) for domain in self._domains}
         if self._plan is None:
             shapes, tasks = self._expect(first_batch)
             self._plan = plan_slots(self._config, shapes, ENDLESS if is_endless else tasks)

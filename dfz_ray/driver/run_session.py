@@ -7,7 +7,7 @@ import logging
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,15 +40,15 @@ SessionCommand = Callable[["ManagerClient"], None]
 class RunSession:
     """A run that takes batches as they come, and reports what becomes of their tasks.
 
-    Every method returns at once. One thread opens the run at a manager, and does the commands that it is given, in
-    their order; a second thread listens to the manager. If the manager dies, another one goes on with the run, and the
-    command that was being done is done again. Tasks are numbered from 0 in the order of submission.
+    Every method but `join` returns at once. One thread opens the run at a manager, and does the commands that it is
+    given, in their order; a second thread listens to the manager. If the manager dies, another one goes on with the
+    run, and the command that was being done is done again. Tasks are numbered from 0 in the order of submission.
 
     Args:
         config: how the run is run.
         listener: hears what becomes of the run.
         has_listener: True if it listens to single tasks, not only to the counts.
-        find_domains: finds the domains that only this process has, and the registry does not.
+        domains: domains that the registry does not have.
         is_endless: True if the run waits for further batches; else it closes itself when no task is open.
         finishes_at_exit: True if the interpreter waits for the run's tasks when it exits, as for a pool's.
     """
@@ -59,7 +59,7 @@ class RunSession:
         listener: RunListener,
         *,
         has_listener: bool = True,
-        find_domains: Callable[[], Iterable[Domain]] = tuple,
+        domains: Sequence[Domain] = (),
         is_endless: bool = True,
         finishes_at_exit: bool = False,
     ) -> None:
@@ -69,7 +69,7 @@ class RunSession:
         """The reason why the run can't go on."""
         self._config = config
         self._listener, self._has_listener = listener, has_listener
-        self._opening = RunOpening(config, self.folder, find_domains, has_listener)
+        self._opening = RunOpening(config, self.folder, domains, has_listener)
         self._decoder = EventDecoder(listener, self.folder)
         self._changed = threading.Condition()
         """Guards everything below."""

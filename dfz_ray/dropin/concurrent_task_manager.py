@@ -21,7 +21,6 @@ from dfz_ray.dropin.submitted_task import Sending, SubmittedCall, SubmittedTask
 from dfz_ray.dropin.task_list import TaskList, name_of
 from dfz_ray.dropin.task_run import TaskRun
 from dfz_ray.errors import DfzError, InfrastructureLost
-from dfz_ray.execution.execute import clean
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import AUTO, MaxWorkers, Settings
 from dfz_ray.specs.task import Task
@@ -97,8 +96,7 @@ class ConcurrentTaskManager:
             RuntimeError: the manager was shut down.
         """
         self._check_open()
-        label = name_of(task)
-        submitted = self._add(SubmittedCall(label, self._tasks.store(clean(label)), task, self._tasks.on_end))
+        submitted = self._tasks.make(SubmittedCall, name_of(task), task)
         try:
             submitted.sending = self._pack(submitted, task_func, task, context)
         except Exception as error:  # pickling may do anything
@@ -116,7 +114,7 @@ class ConcurrentTaskManager:
         self._check_open()
         submitted: list[SubmittedTask] = []
         for one in read.tasks:
-            task = self._add(SubmittedTask(one.label, self._tasks.store(one.label), one.content, self._tasks.on_end))
+            task = self._tasks.make(SubmittedTask, one.label, one.content)
             submitted.append(task)
             if one.checked is None:
                 task.fail(DfzError(one.problem))
@@ -129,10 +127,6 @@ class ConcurrentTaskManager:
     def _check_open(self) -> None:
         if self._is_shut:
             raise RuntimeError(SHUT)
-
-    def _add(self, task: SubmittedTask) -> SubmittedTask:
-        self._tasks.add(task)
-        return task
 
     def _pack(self, submitted: SubmittedTask, task_func: TaskFunction, task: Any, context: Any) -> Sending:
         from dfz_ray.executor.call_packing import CallPacker

@@ -11,6 +11,7 @@ from typing import Any
 
 from dfz_ray.dropin.records import Answer, in_numbers, unknown
 from dfz_ray.dropin.submitted_task import SubmittedTask
+from dfz_ray.execution.execute import clean
 from dfz_ray.journal.measures import measure
 from dfz_ray.specs.states import STATES
 
@@ -60,23 +61,20 @@ class TaskList:
         self._done = 0
         """The number of futures that are done."""
 
-    def store(self, label: str) -> str:
-        """An id under which no other task of the manager is stored: `label`, or `label#n`."""
+    def make(self, kind: type[SubmittedTask], label: str, content: Any) -> SubmittedTask:
+        """Add a new task. It is stored under an id that no other task of the manager has: `label`, or `label#n`."""
         with self._changed:
-            stored = label
+            stored = name = clean(label)
             while stored in self._stored:
-                self._repeats[label] += 1
-                stored = f"{label}#{self._repeats[label] + 1}"
+                self._repeats[name] += 1
+                stored = f"{name}#{self._repeats[name] + 1}"
             self._stored.add(stored)
-            return stored
-
-    def add(self, task: SubmittedTask) -> None:
-        """A task was submitted."""
-        with self._changed:
+            task = kind(label, stored, content, self.on_end)
             self._all.append(task)
-            self._by_id[task.label] = task
-            self._by_id.setdefault(task.stored_id, task)
+            self._by_id[label] = task
+            self._by_id.setdefault(stored, task)
         task.future.add_done_callback(self._on_done)
+        return task
 
     def on_end(self, task: SubmittedTask) -> None:
         """A task has ended."""

@@ -82,7 +82,7 @@ class CallRun(OpenTasks[PendingCall]):
         return error
 
     def cancel_pending(self) -> None:
-        """Cancel calls that have not begun, except the oldest ones for which slots are free: they are about to begin."""
+        """Cancel calls that have not begun, except as many of the oldest as slots are free: they are about to begin."""
         with self._lock:
             calls = [*self._open.copy().values(), *self._waiting.copy()]
             sources = list(self._sources)

@@ -74,7 +74,7 @@ class OpenTasks(RunListener, ABC, Generic[T]):
         self._sent_files: set[str] = set()
         self._to_cancel: list[int] = []
         self._session = RunSession(
-            dataclasses.replace(config, name=name), self, find_domains=lambda: [calls_domain()], finishes_at_exit=True
+            dataclasses.replace(config, name=name), self, domains=[calls_domain()], finishes_at_exit=True
         )
 
     @abstractmethod

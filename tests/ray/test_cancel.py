@@ -16,12 +16,13 @@ import pytest
 import ray
 from support.attempt_rows import assert_sound, read_attempts, workers_lost
 from support.driver import BIN, wait_until
+from support.manager import open_run, wait_for_end
 
 from dfz_ray import domain
-from dfz_ray.client import shipped_domains, wait_for_end
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.driver.domain_shipping import ship_by_value
 from dfz_ray.driver.manager_client import ManagerClient
+from dfz_ray.driver.slot_plan import SlotPlan
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.results import Results, read_results
 from dfz_ray.specs.checking import read_batch
@@ -64,15 +65,16 @@ def _hold_the_gil(note: str) -> None:
 @contextlib.contextmanager
 def opened(folder: Path, *batches: list[dict[str, Any]], slots: int = 2) -> Iterator[ManagerClient]:
     """A run of batches (named b0, b1, ...), waited for to its end when the block is left."""
-    handle = ManagerClient(folder, "cancelled", slots, SETTINGS)
+    read = [
+        read_batch({"name": f"b{number}", "tasks": tasks}, REGISTRY, SETTINGS.resources, SETTINGS.policy)
+        for number, tasks in enumerate(batches)
+    ]
+    handle = open_run(folder, SETTINGS, SlotPlan(slots), *read)
     try:
-        for number, tasks in enumerate(batches):
-            batch = read_batch({"name": f"b{number}", "tasks": tasks}, REGISTRY, SETTINGS.resources, SETTINGS.policy)
-            handle.submit(batch, shipped_domains(batch))
         yield handle
         finished = threading.Timer(30, lambda: handle.cancel(None, "run"))
         finished.start()
-        wait_for_end(handle, lambda counts: None)
+        wait_for_end(handle)
         finished.cancel()
     finally:
         handle.close()

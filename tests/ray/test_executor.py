@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
 import gc
-import itertools
 import os
-import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from pathlib import Path
@@ -22,72 +21,24 @@ from typing import Any
 
 import pytest
 import ray
+from support.calls import DEADLINE_S, begin_and_wait, crash, ray_cpus, ray_cpus_of, sleep_and_tell, touch
+from support.driver import wait_until
 
 from dfz_ray import DFZExecutor, InvalidInput
+from dfz_ray.client import run_checked
 from dfz_ray.driver.domain_shipping import ship_by_value
 from dfz_ray.driver.manager_client import get_manager
-from dfz_ray.driver.run_session import RunSession
 from dfz_ray.errors import CallFailed, DfzError, InfrastructureLost, RemoteTraceback, RunFolderRefused
-from dfz_ray.executor.call_run import CallRun, ExecutorBroken
+from dfz_ray.executor.call_run import CallRun, ExecutorBroken, Treatment
 from dfz_ray.executor.future import CallFuture
-from dfz_ray.executor.map import CallMap
 from dfz_ray.journal.audit import audit_run
 from dfz_ray.journal.reader import JournalReader
+from dfz_ray.specs.policy import Policy
+from dfz_ray.specs.resources import Resources
+from dfz_ray.specs.run_config import RunConfig
 
 ship_by_value(sys.modules[__name__])  # the workers need not have this module
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 30.0
-
-
-def wait_until(what: Any) -> None:
-    """Wait for a condition, with a deadline."""
-    until = time.monotonic() + DEADLINE_S
-    while not what():
-        assert time.monotonic() < until, "it does not come true"
-        time.sleep(0.01)
-
-
-def live_run(executor: DFZExecutor) -> RunSession:
-    """The run behind an executor."""
-    run: CallRun = executor._run
-    return run._run
-
-
-def crash() -> None:
-    """Take the worker along."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def threads_of_the_worker() -> str | None:
-    """What a worker was told of its threads."""
-    return os.environ.get("OMP_NUM_THREADS")
-
-
-def wait_for_file(path: str) -> str:
-    """Run until there is such a file."""
-    until = time.monotonic() + DEADLINE_S
-    while not Path(path).exists():
-        assert time.monotonic() < until
-        time.sleep(0.005)
-    return "seen"
-
-
-def touch(path: str) -> None:
-    """Make a file."""
-    Path(path).touch()
-
-
-def begin_and_wait(begun: str, go: str) -> str:
-    """Say that this has begun, and wait."""
-    touch(begun)
-    return wait_for_file(go)
-
-
-@pytest.fixture(scope="module")
-def executor(cluster: None) -> Iterator[DFZExecutor]:
-    """An executor of two workers, for what leaves nothing behind."""
-    with DFZExecutor(2) as made:
-        yield made
 
 
 def test_many_calls_at_once(executor: DFZExecutor) -> None:
@@ -116,15 +67,15 @@ def test_results_of_any_size(executor: DFZExecutor) -> None:
 
 def test_callbacks_and_as_completed(executor: DFZExecutor) -> None:
     """Callbacks are called with the future, and as_completed and wait see each future once."""
-    told: list[int] = []
+    seen_by_callbacks: list[int] = []
     futures = [executor.submit(abs, -n) for n in range(20)]
     for future in futures:
-        future.add_done_callback(lambda ended: told.append(ended.result()))
+        future.add_done_callback(lambda ended: seen_by_callbacks.append(ended.result()))
 
     seen = [future.result() for future in concurrent.futures.as_completed(futures, timeout=DEADLINE_S)]
 
     assert sorted(seen) == list(range(20))
-    wait_until(lambda: len(told) == 20)
+    wait_until(lambda: len(seen_by_callbacks) == 20, "all callbacks were called")
     assert not concurrent.futures.wait(futures, timeout=0).not_done
 
 
@@ -132,7 +83,7 @@ def test_a_callback_may_submit(executor: DFZExecutor) -> None:
     """What is submitted by the callback of another call is executed as well."""
     second: list[Future[int]] = []
     executor.submit(abs, -1).add_done_callback(lambda ended: second.append(executor.submit(abs, ended.result() - 3)))
-    wait_until(lambda: second)
+    wait_until(lambda: second, "the callback was called")
     assert second[0].result(DEADLINE_S) == 2
 
 
@@ -170,16 +121,6 @@ def test_options(executor: DFZExecutor) -> None:
         executor.options(timeout_s=0)
 
 
-def ray_cpus() -> float:
-    """The CPUs that Ray has given to this worker."""
-    return float(ray.get_runtime_context().get_assigned_resources()["CPU"])
-
-
-def ray_cpus_of(_: int) -> float:
-    """The same, with an argument."""
-    return ray_cpus()
-
-
 def test_a_deadline(executor: DFZExecutor) -> None:
     """A call that overruns its deadline is ended, and its future says so; the executor goes on."""
     with pytest.raises(CallFailed) as caught:
@@ -206,7 +147,7 @@ def test_a_call_that_has_begun_runs_on(executor: DFZExecutor, tmp_path: Path) ->
     begun, go = str(tmp_path / "begun"), str(tmp_path / "go")
     with DFZExecutor(1) as single:
         first = single.submit(begin_and_wait, begun, go)
-        wait_until(first.running)
+        wait_until(first.running, "the first call runs")
         others = [single.submit(touch, str(tmp_path / f"other-{n}")) for n in range(20)]
 
         assert not first.cancel()
@@ -239,7 +180,7 @@ def test_shutting_down_cancels_what_waits(cluster: None, tmp_path: Path) -> None
     begun, go = str(tmp_path / "begun"), str(tmp_path / "go")
     executor = DFZExecutor(1)
     first = executor.submit(begin_and_wait, begun, go)
-    wait_until(first.running)
+    wait_until(first.running, "the first call runs")
     waiting = [executor.submit(abs, -1) for _ in range(10)]
     results = executor.map(abs, range(1000))
 
@@ -253,19 +194,27 @@ def test_shutting_down_cancels_what_waits(cluster: None, tmp_path: Path) -> None
     executor.shutdown()
 
 
-def test_an_executor_that_is_given_up(cluster: None) -> None:
-    """An executor that nobody holds any more ends its calls, and then its run; no thread and no folder is left."""
+def test_an_executor_that_is_given_up(cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An executor without owners ends its calls, and then its run; no thread and no folder is left."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    others = set(threading.enumerate())
     executor = DFZExecutor(2)
-    folder, threads = live_run(executor).folder, live_run(executor)._threads
     future, results, gone = executor.submit(abs, -1), executor.map(abs, range(-100, 0)), weakref.ref(executor)
+    assert list(tmp_path.iterdir())
+    assert new_threads(others)
     del executor
     gc.collect()
 
     assert gone() is None
     assert future.result(DEADLINE_S) == 1
     assert list(results) == list(range(100, 0, -1))
-    wait_until(lambda: not folder.exists())
-    wait_until(lambda: not any(thread.is_alive() for thread in threads))
+    wait_until(lambda: not list(tmp_path.iterdir()), "the run folder is gone")
+    wait_until(lambda: not new_threads(others), "its threads have ended")
+
+
+def new_threads(others: set[threading.Thread]) -> list[threading.Thread]:
+    """The threads of runs that are not among others."""
+    return [one for one in threading.enumerate() if one not in others and one.name.startswith("dfz_ray")]
 
 
 def test_the_end_of_a_program(cluster: None, tmp_path: Path) -> None:
@@ -311,8 +260,6 @@ def test_the_manager_dies(cluster: None, tmp_path: Path) -> None:
 
 def test_the_run_is_written_down(cluster: None, tmp_path: Path) -> None:
     """Each call is a task of the run, under its function's name; the run is not gone on with, for it holds code."""
-    from dfz_ray.client import run_checked
-
     with DFZExecutor(2, run_dir=tmp_path / "run") as executor:
         assert executor.submit(divmod, 7, 2).result(DEADLINE_S) == (3, 1)
         assert executor.submit(divmod, 7, 0).exception(DEADLINE_S) is not None
@@ -326,14 +273,7 @@ def test_the_run_is_written_down(cluster: None, tmp_path: Path) -> None:
     assert records[1].error is not None
     assert records[1].error.message == "ZeroDivisionError: integer division or modulo by zero"
     with pytest.raises(DfzError, match="never taken for code"):
-        run_checked(None, read_settings_of(), run_dir=tmp_path / "run")
-
-
-def read_settings_of() -> Any:
-    """The default settings."""
-    from dfz_ray.specs.settings import Settings
-
-    return Settings()
+        run_checked(None, RunConfig.of(run_dir=tmp_path / "run"))
 
 
 def test_no_ray(cluster: None) -> None:
@@ -341,7 +281,6 @@ def test_no_ray(cluster: None) -> None:
     executor = DFZExecutor(2, address="127.0.0.1:1")
     with pytest.raises(BrokenExecutor, match="the run can't go on"):
         submit_and_wait(executor)
-    wait_until(lambda: executor._run.is_shut)
     with pytest.raises(BrokenExecutor, match="the run can't go on"):
         executor.submit(abs, 1)
     executor.shutdown()
@@ -352,65 +291,50 @@ def submit_and_wait(executor: DFZExecutor) -> int:
     return executor.submit(abs, -1).result(DEADLINE_S)
 
 
-def test_a_map_of_a_run_that_can_not_be_opened(cluster: None, tmp_path: Path) -> None:
-    """A map that was asked for before the run has failed to open says so; to say it twice changes nothing."""
-    (tmp_path / "something").touch()
-    executor = DFZExecutor(2, run_dir=tmp_path)
-    run: CallRun = executor._run
-    with run._lock:  # as long as it is held, the end is told to nobody
-        results = executor.map(abs, range(1000))
-        (made,) = run._sources
-        assert isinstance(made, CallMap)
-        groups = list(made._groups)
-        assert len(groups) < 1000
-
-    wait_until(lambda: not made._groups)
-    for group in groups:
-        group.fail(ValueError())
-
-    assert {type(value.error) for value in made._values} == {ExecutorBroken}
-    with pytest.raises(BrokenExecutor, match="the run can't go on"):
-        next(results)
-
-
-def test_a_map_that_is_waited_for_as_its_run_fails(cluster: None, tmp_path: Path) -> None:
-    """Who waits for the results of a map hears why there are none, and not that they were cancelled."""
-    (tmp_path / "something").touch()
-    with pytest.raises(BrokenExecutor, match="the run can't go on"):
-        list(DFZExecutor(2, run_dir=tmp_path).map(abs, range(1000)))
-
-
 def test_calls_that_are_sent_as_the_run_ends(cluster: None) -> None:
-    """A call that relies on the request of another thread gets its end, when that request is refused."""
-    executor = DFZExecutor(2, address="127.0.0.1:1")
-    run: CallRun = executor._run
-    wait_until(lambda: run.has_ended)
-    left = CallFuture(run, executor._treatment, run.packer.pack(abs, (1,), {}))
-    run._waiting.append(left)
-    mine = CallFuture(run, executor._treatment, run.packer.pack(abs, (1,), {}))
+    """A call that relies on the request of another thread gets its end when that request is refused."""
+    run = CallRun(RunConfig.of(max_workers=2, address="127.0.0.1:1"))
+    wait_until(lambda: run.has_ended, "the run has ended")
+    treatment = Treatment(Resources(), Policy())
+    mine, left = (CallFuture(run, treatment, run.packer.pack(abs, (1,), {})) for _ in range(2))
+
+    class Calls(list[CallFuture]):
+        """Calls that are looked at again when they were refused; at that moment another thread sends a call."""
+
+        looks = 0
+
+        def __iter__(self) -> Iterator[CallFuture]:
+            self.looks += 1
+            if self.looks == 2:
+                run.send((left,))
+            return super().__iter__()
 
     with pytest.raises(InfrastructureLost, match="the run can't go on"):
-        run.send((mine,))
+        run.send(Calls([mine]))
     with pytest.raises(BrokenExecutor, match="the run can't go on"):
         left.result(DEADLINE_S)
+    assert not mine.done()
 
 
-class Shrinking(deque[Any]):
-    """A queue of which another thread takes something just after this one has asked for its length."""
-
-    def __len__(self) -> int:
-        return super().__len__() + 1
-
-
-def test_calls_that_another_thread_takes(cluster: None, tmp_path: Path) -> None:
-    """What waits is told of the end, though another thread takes from it at the same moment."""
+def test_calls_of_many_threads_as_the_run_fails(cluster: None, tmp_path: Path) -> None:
+    """Each call that threads submit while their run fails is refused, or its future says why."""
     (tmp_path / "something").touch()
     executor = DFZExecutor(2, run_dir=tmp_path)
-    run: CallRun = executor._run
-    run._waiting = Shrinking()
-    future = executor.submit(abs, 1)
-    with pytest.raises(BrokenExecutor, match="the run can't go on"):
-        future.result(DEADLINE_S)
+    futures: list[Future[int]] = []
+
+    def submit_until_refused() -> None:
+        with contextlib.suppress(BrokenExecutor):
+            while True:
+                futures.append(executor.submit(abs, 1))
+
+    threads = [threading.Thread(target=submit_until_refused) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+
+    assert not any(thread.is_alive() for thread in threads)
+    assert {type(future.exception(DEADLINE_S)) for future in futures} <= {ExecutorBroken}
 
 
 def test_a_folder_that_is_taken(cluster: None, tmp_path: Path) -> None:
@@ -420,161 +344,6 @@ def test_a_folder_that_is_taken(cluster: None, tmp_path: Path) -> None:
     with pytest.raises(BrokenExecutor) as caught:
         submit_and_wait(executor)
     assert isinstance(caught.value.__cause__, RunFolderRefused)
-
-
-@pytest.mark.parametrize("chunksize", [None, 1, 7, 1000])
-def test_map_keeps_the_order(executor: DFZExecutor, chunksize: int | None) -> None:
-    """Results come in order, whatever goes together, from several iterables up to the end of the shortest."""
-    results = executor.map(lambda x, y: (x, y), range(500), "ab" * 200, chunksize=chunksize)
-    assert list(results) == list(zip(range(500), "ab" * 200, strict=False))
-
-
-def test_map_ends_at_an_exception(executor: DFZExecutor) -> None:
-    """An exception is raised where its result is due, after all results before it, whatever went together."""
-    seen: list[int] = []
-    with pytest.raises(ZeroDivisionError):
-        seen.extend(executor.map(lambda x: 100 // (1500 - x), range(3000)))
-    assert seen == [100 // (1500 - x) for x in range(1500)]
-
-
-def test_map_with_a_crash(executor: DFZExecutor) -> None:
-    """A call that kills its worker fails alone, whatever was sent together with it."""
-    seen: list[int] = []
-    with pytest.raises(CallFailed, match="worker_crashed"):
-        seen.extend(executor.options(max_attempts=1).map(lambda n: crash() if n == 700 else n, range(1000)))
-    assert seen == list(range(700))
-
-
-def test_map_with_an_item_that_can_not_travel(executor: DFZExecutor) -> None:
-    """An item that can't be pickled is an error where its result is due, and the executor ends as ever."""
-    seen: list[Any] = []
-    with pytest.raises(TypeError, match="cannot pickle"):
-        seen.extend(executor.map(type, [*range(50), threading.Lock(), 1]))
-    assert seen == [int] * 50
-    with DFZExecutor(1) as other, pytest.raises(TypeError, match="cannot pickle"):
-        list(other.map(type, [threading.Lock()], chunksize=5))
-    assert list(executor.map(abs, [])) == []
-
-
-def test_map_with_many_items_that_can_not_travel(cluster: None, tmp_path: Path) -> None:
-    """Where whole portions of a map can't be pickled, what follows is called all the same, and the executor ends."""
-    lock, file = threading.Lock(), tmp_path / "made"
-    with DFZExecutor(1) as executor:
-        executor.map(type, [lock] * 3)
-    with DFZExecutor(1) as executor:
-        results = executor.map(type, [lock] * 3)
-        executor.map(touch, [lock] * 100 + [str(file)])
-        others = executor.map(type, [1] * 20 + [lock] * 2000 + [1])
-        with pytest.raises(TypeError, match="cannot pickle"):
-            next(results)
-    assert file.exists()
-    assert list(itertools.islice(others, 20)) == [int] * 20
-    with pytest.raises(TypeError, match="cannot pickle"):
-        next(others)
-
-
-def test_map_with_one_object_for_all_calls(executor: DFZExecutor) -> None:
-    """Calls that are all given one list each have it as it is in the driver, whatever goes together."""
-    seen: list[int] = []
-    results = list(executor.map(append, range(500), itertools.repeat(seen)))
-    assert results == [[n] for n in range(500)]
-    assert seen == []
-
-
-def append(number: int, to: list[int]) -> list[int]:
-    """Append; returns the list."""
-    to.append(number)
-    return to
-
-
-def test_map_with_calls_that_turn_out_long(executor: DFZExecutor) -> None:
-    """Where short calls are followed by long ones, these are shared out: no worker is left with all of them."""
-    begun = time.monotonic()
-    processes = list(executor.map(sleep_and_tell, [0.0] * 2000 + [0.05] * 40))
-    took_s = time.monotonic() - begun
-
-    assert len(set(processes[2000:])) == 2
-    assert took_s < 0.05 * 40 + 5.0
-
-
-def sleep_and_tell(duration_s: float) -> int:
-    """Sleep; returns which process slept."""
-    if duration_s:
-        time.sleep(duration_s)
-    return os.getpid()
-
-
-def test_map_of_large_values(executor: DFZExecutor) -> None:
-    """Quick calls with large arguments and results go together only as far as memory is not in danger."""
-    items = [bytes([n % 256]) * 300_000 for n in range(150)]
-    assert list(executor.map(lambda item: item + b"!", items)) == [item + b"!" for item in items]
-    largest = max(len(slot.items) for slot in seen_groups(executor, items))
-    assert largest <= 2**22 / 300_000
-
-
-def seen_groups(executor: DFZExecutor, items: list[bytes]) -> list[Any]:
-    """The groups of a map, as they were sent."""
-    groups: list[Any] = []
-    run: CallRun = executor._run
-    made = CallMap(run, run.packer.pack_function(len), executor._treatment, [(item,) for item in items], None, None)
-    values = made.results()
-    for _ in items:
-        groups += made._groups
-        next(values)
-    return groups
-
-
-def test_map_takes_all_items_at_once(executor: DFZExecutor) -> None:
-    """The iterables are used up when map returns, and nothing is lost where nobody asks for the results."""
-    items = iter(range(100))
-    executor.map(abs, items)
-    assert list(items) == []
-
-
-def test_map_with_a_buffer(executor: DFZExecutor) -> None:
-    """With a buffer no more calls are submitted than it holds, until results are taken."""
-    taken: list[int] = []
-
-    def items() -> Iterator[int]:
-        for n in range(20):
-            taken.append(n)
-            yield n
-
-    results = executor.map(abs, items(), buffersize=3)
-    assert len(taken) == 3
-    assert next(results) == 0
-    assert len(taken) == 4
-    assert list(results) == list(range(1, 20))
-    assert list(executor.map(abs, range(-7, 0), buffersize=2, chunksize=3)) == [7, 6, 5, 4, 3, 2, 1]
-    endless = executor.map(abs, itertools.count(), buffersize=2)
-    assert [next(endless) for _ in range(5)] == list(range(5))
-    for wrong, error in ((0, ValueError), (-1, ValueError), ("2", TypeError)):
-        with pytest.raises(error):
-            executor.map(abs, [1], buffersize=wrong)  # type: ignore[arg-type]
-
-
-def test_map_with_a_buffer_and_options(executor: DFZExecutor) -> None:
-    """A view that nobody holds sends all calls of a map with a buffer, each with its options."""
-    results = executor.options(cpus=2).options(priority=1).map(ray_cpus_of, range(20), buffersize=4)
-    gc.collect()
-    assert list(results) == [2.0] * 20
-
-
-def test_map_in_time(executor: DFZExecutor) -> None:
-    """A result that is not there in time is a TimeoutError, after those that are."""
-    results = executor.map(time.sleep, [0, 0, 5], timeout=2)
-    assert [next(results), next(results)] == [None, None]
-    with pytest.raises(TimeoutError):
-        next(results)
-
-
-def test_a_map_that_is_left(executor: DFZExecutor, tmp_path: Path) -> None:
-    """Closing the iterator cancels what has not begun."""
-    results = executor.map(wait_for_file, [str(tmp_path / "go")] * 500)
-    touch(str(tmp_path / "go"))
-    assert next(results) == "seen"
-    results.close()  # type: ignore[attr-defined]
-    assert executor.submit(abs, -1).result(DEADLINE_S) == 1
 
 
 def test_calls_on_threads(cluster: None) -> None:

@@ -18,12 +18,11 @@ from typing import Any
 import pytest
 from support.attempt_rows import assert_sound, charged_tasks, read_attempts, workers_lost
 from support.driver import BIN, wait_until
+from support.manager import open_run, wait_for_end
 
 from dfz_ray import domain, run
-from dfz_ray.client import shipped_domains, wait_for_end
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.driver.domain_shipping import ship_by_value
-from dfz_ray.driver.manager_client import ManagerClient
 from dfz_ray.driver.slot_plan import THREADS, SlotPlan, share_slots
 from dfz_ray.results import Results, read_results
 from dfz_ray.specs.checking import read_batch
@@ -262,15 +261,14 @@ def test_cancelled_tasks_leave_their_threads(tmp_path: Path) -> None:
     notes = [tmp_path / f"began {number}" for number in range(3)]
     loops = [{**wait.task(what="loop", note=str(note)), "id": note.name} for note in notes]
     batch = read_batch({"tasks": [*loops, *[wait.task() for _ in range(100)]]}, REGISTRY)
-    handle = ManagerClient(tmp_path / "run", "cancelled", SlotPlan(8, width=4), settings)
+    handle = open_run(tmp_path / "run", settings, SlotPlan(8, width=4), batch)
     with contextlib.ExitStack() as stack:
         stack.callback(handle.close)
-        handle.submit(batch, shipped_domains(batch))
         wait_until(lambda: all(note.exists() for note in notes), "all loops are at work")
 
         handle.cancel({0, 1, 2}, "3 tasks")
 
-        wait_for_end(handle, lambda counts: None)
+        wait_for_end(handle)
     results = read_results(tmp_path / "run")
     assert [record.status for record in results][:3] == ["cancelled"] * 3
     assert results.counts["completed"] == 100

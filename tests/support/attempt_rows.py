@@ -1,4 +1,4 @@
-"""What a run's journal says of its attempts."""
+"""Reads the attempts of a run from its journal."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from dfz_ray.journal.audit import audit_run
 from dfz_ray.protocol.columns import Completions, unpack
 
 OUTCOMES = ("completed", "failed", "lost", "superseded")
-"""As the journal numbers them; what completed is in a table of its own, without a number."""
+"""The outcomes in the order of the journal's numbers; completed attempts are in a table of their own, without one."""
 
 
 class AttemptRow(NamedTuple):
     """One attempt."""
 
     task: str
-    """Id."""
+    """The task's id."""
     chunk: int
     chunk_size: int
     lease: int
     worker: int
-    """Process id."""
+    """The worker's process id."""
     outcome: str
     charged: bool
     began_at: float | None
-    """None where the worker died before it could tell."""
+    """None if the worker died before it could report."""
     reason: str | None
 
 
@@ -48,15 +48,15 @@ def read_attempts(folder: Path) -> list[AttemptRow]:
 
 
 def charged_tasks(folder: Path) -> list[str]:
-    """The ids of the tasks that attempts were charged to, once for each."""
+    """The id of the task of each charged attempt."""
     return [row.task for row in read_attempts(folder) if row.charged]
 
 
 def workers_lost(folder: Path) -> int:
-    """How many workers died in the middle of a chunk: they did not come to tell when what they ran began."""
+    """The number of workers that died in the middle of a chunk: they did not report when their tasks began."""
     return len({row.lease for row in read_attempts(folder) if row.outcome != "superseded" and row.began_at is None})
 
 
 def assert_sound(folder: Path) -> None:
-    """The audit finds nothing."""
+    """The audit finds no violation."""
     assert [text for check in audit_run(folder).checks for text in check.violations] == []

@@ -1,4 +1,4 @@
-"""`dfz` commands that work on a run, as processes of their own, to be disturbed."""
+"""Starts `dfz` commands that work on a run as processes of their own, which tests disturb."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ COMMANDS = {"run": ("batch.json", "--run-dir", "run", *OPTIONS), "resume": ("run
 
 
 def start_run(folder: Path) -> subprocess.Popen[str]:
-    """`dfz run` on a batch of six seconds, in a process group of its own; returns once results are committed."""
+    """Start `dfz run` on a batch of six seconds, in a process group of its own; return once results are committed."""
     (folder / "slow.py").write_text(SLOW)
     (folder / "batch.yaml").write_text("generate: [{domain: slow, count: 400}]")
     command = [str(BIN / "dfz"), "run", "batch.yaml", "--import", "slow.py", "--address", "local", "--max-workers", "2"]
@@ -64,7 +64,7 @@ def start_run(folder: Path) -> subprocess.Popen[str]:
 
 
 def completed(folder: Path) -> int:
-    """How many tasks of a run have completed, 0 where there is no run yet."""
+    """The number of completed tasks of a run; 0 if there is no run yet."""
     try:
         with JournalReader(folder) as journal:
             return journal.counts()["completed"]
@@ -81,7 +81,7 @@ def wait_until(condition: Callable[[], object], what: str, deadline_s: float = 6
 
 
 def processes_of(driver: subprocess.Popen[str], word: str) -> list[psutil.Process]:
-    """The driver's descendants whose command line has a word."""
+    """The driver's descendants whose command line contains a word."""
     found = []
     for process in psutil.Process(driver.pid).children(recursive=True):
         try:
@@ -93,16 +93,16 @@ def processes_of(driver: subprocess.Popen[str], word: str) -> list[psutil.Proces
 
 
 def write_batch(folder: Path, tasks: int = 300, large: int = 6, ms: int | None = None, max_attempts: int = 20) -> None:
-    """A batch of quick tasks, and their domain, for `dfz run`.
+    """Write a batch of quick tasks, and their domain, for `dfz run`.
 
-    The first tasks take long enough for all that is handed out first to be under way before any of it has ended.
+    The first tasks are so long that every worker has one before any has ended.
 
     Args:
-        folder: of the trial.
-        tasks: how many.
-        large: so many of them have results that become files.
-        ms: how long each takes; None: 300 for the first eight, the others from 10 to 30.
-        max_attempts: of each.
+        folder: the folder of the trial.
+        tasks: the number of tasks.
+        large: the number of tasks whose results become files.
+        ms: how long each takes; None: 300 for the first eight, from 10 to 30 for the others.
+        max_attempts: the largest number of attempts of each.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "quick.py").write_text(QUICK)
@@ -125,17 +125,17 @@ def write_batch(folder: Path, tasks: int = 300, large: int = 6, ms: int | None =
 
 
 class Glance(NamedTuple):
-    """What a run's journal says at a moment."""
+    """The state of a run's journal at a moment."""
 
     epoch: int = 0
     chunks: int = 0
-    """Of that epoch."""
+    """Chunks of that epoch."""
     outcomes: int = 0
     commits: int = 0
 
 
 def glance(run: Path) -> Glance:
-    """Look into the journal of a run, also while it is written; nothing where there is none yet."""
+    """The state of a run's journal, also while it is written; zeros if there is none yet."""
     query = (
         "WITH latest(epoch) AS (SELECT coalesce(max(epoch), 0) FROM epochs) SELECT epoch, "
         "(SELECT count(*) FROM chunks WHERE epoch = latest.epoch), (SELECT count(*) FROM outcomes), "
@@ -145,12 +145,12 @@ def glance(run: Path) -> Glance:
 
 
 def count_tasks(run: Path) -> int:
-    """How many tasks the journal of a run has."""
+    """The number of tasks in the journal of a run."""
     return next(iter(look(run, "SELECT coalesce(sum(tasks), 0) FROM blocks")), 0)
 
 
 def look(run: Path, query: str) -> tuple[int, ...]:
-    """The first row of what a query finds in the journal of a run; nothing where there is none yet."""
+    """The first row that a query finds in the journal of a run; nothing if there is none yet."""
     try:
         uri = f"{(run / 'run.sqlite').absolute().as_uri()}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
@@ -163,8 +163,8 @@ class Program:
     """`dfz run` or `dfz resume` in a session of its own, with all processes that it starts, Ray's included.
 
     Args:
-        folder: of the trial: it holds batch.json, quick.py, and the run's own folder, `run`.
-        command: run or resume; what it prints goes to files beside the batch.
+        folder: the folder of the trial, with batch.json, quick.py, and the run folder, `run`.
+        command: run or resume; its output goes to files beside the batch.
     """
 
     def __init__(self, folder: Path, command: str) -> None:
@@ -181,28 +181,28 @@ class Program:
 
     @property
     def stdout(self) -> str:
-        """What it has printed."""
+        """Its output."""
         return self._stdout.read_text(errors="replace")
 
     @property
     def stderr(self) -> str:
-        """What it has complained about."""
+        """Its messages on stderr."""
         return self._stderr.read_text(errors="replace")
 
-    def told(self) -> dict[str, Any]:
-        """What it says of the run that has ended: counts, metrics and digest."""
-        told: dict[str, Any] = json.loads(self.stdout)
-        return told
+    def summary(self) -> dict[str, Any]:
+        """Its JSON about the run that has ended: counts, metrics and digest."""
+        summary: dict[str, Any] = json.loads(self.stdout)
+        return summary
 
     def members(self) -> Iterator[psutil.Process]:
-        """Every living process of the session, also those whose parent is dead; never anyone else's."""
+        """Every living process of the session, also one whose parent is dead, and no other process."""
         for process in psutil.process_iter():
             with contextlib.suppress(ProcessLookupError, psutil.Error):
                 if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
                     yield process
 
     def find(self, victim: str) -> list[psutil.Process]:
-        """The processes of a role: driver, manager, worker (those that have a lease), raylet, gcs."""
+        """The processes of a role: driver, manager, worker (with a lease), raylet, gcs."""
         if victim == "driver":
             return [self.process] if self.process.is_running() else []
         word = {"manager": "ray::TaskManager", "worker": "ray::quick", "raylet": "raylet/raylet", "gcs": "gcs_server"}[

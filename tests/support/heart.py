@@ -1,4 +1,4 @@
-"""A heartbeat: how long an event loop was blocked at most."""
+"""A heartbeat: the longest time for which an event loop was blocked."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ print(longest)
 
 
 class Heart:
-    """Beats in the running event loop, and, for comparison, in a process that does nothing else.
+    """Beats in the running event loop and, for comparison, in a process that does nothing else.
 
-    On a busy machine any process may be left without a core for a while: what the idle one beside it misses is not the
-    loop's fault.
+    On a busy machine any process may be without a core for a while: a gap of the idle process is not the loop's fault.
     """
 
     def __init__(self) -> None:
         self.longest_s = 0.0
-        """The largest gap between two beats."""
+        """The longest gap between two beats, in seconds."""
         self.beats = 0
         self.beside_s = 0.0
-        """The same of the process beside it."""
+        """The longest gap in the idle process, in seconds."""
 
     async def __aenter__(self) -> Self:
         self._beside = subprocess.Popen(
@@ -51,12 +50,12 @@ class Heart:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
-        told, _ = self._beside.communicate()
-        self.beside_s = float(told)
+        printed, _ = self._beside.communicate()
+        self.beside_s = float(printed)
 
     @property
     def missed_s(self) -> float:
-        """The largest gap, without what the process beside it missed as well."""
+        """The longest gap in the loop, less the longest gap in the idle process, in seconds."""
         return self.longest_s - self.beside_s
 
     async def _beat(self) -> None:

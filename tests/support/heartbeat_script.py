@@ -1,4 +1,4 @@
-"""A program that does all that an adapter can do, beside a heart; prints the longest gap of each part."""
+"""A program that does everything an adapter can do, beside a heartbeat; it prints the longest gap of each part."""
 
 from __future__ import annotations
 

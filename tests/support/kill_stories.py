@@ -188,7 +188,7 @@ def kill_manager_while_tasks_are_sent(folder: Path, digest: str) -> None:
         wait_until(lambda: 0 < count_tasks(program.run) < tasks, "a part of the batch is on disk", 120, each_s=0.001)
         find_one(program, "manager").kill()
         assert program.wait() == 0, program.stderr
-        told = program.told()
+        told = program.summary()
     check_whole(folder, told["digest"], tasks)
 
 
@@ -201,7 +201,7 @@ def kill_driver_while_tasks_are_sent(folder: Path, digest: str) -> None:
         program.process.kill()
         with contextlib.closing(Program(folder, "run")) as again:
             assert again.wait() == 0, again.stderr
-            told = again.told()
+            told = again.summary()
     check_whole(folder, told["digest"], tasks)
 
 

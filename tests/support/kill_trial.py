@@ -216,7 +216,7 @@ def measure_undisturbed(folder: Path, tasks: int = TASKS, **options: Any) -> dic
     write_batch(folder, tasks, **options)
     with contextlib.closing(Program(folder, "run")) as program:
         assert program.wait() == 0, program.stderr
-        told = program.told()
+        told = program.summary()
     check_whole(folder, told["digest"], tasks)
     return told
 

@@ -1,7 +1,7 @@
-"""The standard library's tests of executors: found where an interpreter has them, and never copied.
+"""The standard library's tests of executors, which are found in an interpreter and never copied.
 
-An interpreter is often installed without them. So they are looked for in the one that runs, and then in the others of
-this machine; they need not be of the same version.
+An interpreter is often installed without them. So they are looked for in the running interpreter, and then in the
+others of this machine; their version may differ.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import unittest
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 FOLDER = "test_concurrent_futures"
 PACKAGE = "stdlib_concurrent_futures_tests"
-"""The name that they are loaded under here."""
+"""The name under which they are loaded here."""
 HINT = (
     "the standard library's executor tests are in no interpreter here: install the tests of a Python from 3.12 on "
     "(Debian: apt install libpython3.13-testsuite)"
 )
 VERSIONS = range(20, 11, -1)
-"""Of Python 3, the newest first: from 3.12 on these tests are a package."""
+"""Minor versions of Python 3, the newest first; from 3.12 on these tests are a package."""
 
 Case = tuple[str, str, str]
 """Module, class, method."""
@@ -39,9 +39,9 @@ GENERIC_CLASSES = {
     ("test_as_completed", "AsCompletedTests"),
     ("test_future", "FutureTests"),
 }
-"""What they test holds of any executor, or future."""
+"""Classes whose tests hold for any executor, or future."""
 GENERIC_CASES: set[Case] = {("test_process_pool", "ProcessPoolExecutorTest", "test_map_chunksize")}
-"""Such a test among those of the insides of something."""
+"""Tests that hold for any executor, in modules that are otherwise left out."""
 
 INSIDES = {
     "test_process_pool": "looks at a process pool's processes, queues and semaphores, or kills them",
@@ -50,14 +50,14 @@ INSIDES = {
     "test_deadlock": "breaks a process pool's pipes and queues",
     "test_init": "tests the arguments initializer and initargs, which DFZExecutor does not offer",
 }
-"""Modules that are left out but for GENERIC_CASES, each with the reason."""
+"""Modules that are left out except for GENERIC_CASES, each with the reason."""
 INSIDE_CLASSES = {
     ("test_shutdown", "ThreadPoolShutdownTest"): "looks at a thread pool's threads",
     ("test_shutdown", "ProcessPoolShutdownTest"): "looks at a process pool's processes and queues",
     ("test_wait", "ThreadPoolWaitTests"): "shares an event with the calls, which only threads can",
 }
 
-PRINTS = "the program's stdout has what its call prints; of DFZExecutor's workers that is in Ray's logs"
+PRINTS = "the test expects the output of a call on the program's stdout; with DFZExecutor it is in Ray's logs"
 KNOWN_FAILURES: dict[Case, str] = {
     ("test_shutdown", "ExecutorShutdownTest", "test_interpreter_shutdown"): PRINTS,
     ("test_shutdown", "ExecutorShutdownTest", "test_hang_gh83386"): PRINTS,
@@ -68,14 +68,7 @@ UNKNOWN_IN_OLDER = {
     "requires_gil_enabled": lambda reason: lambda test: test,
     "force_not_colorized": lambda test: test,
 }
-"""What the tests of a newer Python take from test.support, and an older one does not have: its value there."""
-
-
-class FoundTests(NamedTuple):
-    """Where they are, loaded."""
-
-    folder: Path
-    modules: dict[str, ModuleType]
+"""Names of test.support that the tests of a newer Python need, with their values in an older one."""
 
 
 def find_folder() -> Path | None:
@@ -87,7 +80,7 @@ def find_folder() -> Path | None:
 
 
 def _candidates() -> Iterator[Path]:
-    """Where a `test` package may be."""
+    """The folders where a `test` package may be."""
     spec = importlib.util.find_spec("test")
     yield from map(Path, (spec.submodule_search_locations or ()) if spec else ())
     for minor in VERSIONS:
@@ -95,9 +88,9 @@ def _candidates() -> Iterator[Path]:
         program = shutil.which(f"python3.{minor}")
         if program is not None:
             ask = "import sysconfig; print(sysconfig.get_path('stdlib'))"
-            told = subprocess.run([program, "-c", ask], capture_output=True, text=True, check=False)
-            if told.returncode == 0:
-                yield Path(told.stdout.strip()) / "test"
+            answer = subprocess.run([program, "-c", ask], capture_output=True, text=True, check=False)
+            if answer.returncode == 0:
+                yield Path(answer.stdout.strip()) / "test"
         for prefix in ("/usr", "/usr/local"):
             yield Path(prefix) / "lib" / f"python3.{minor}" / "test"
 
@@ -125,7 +118,7 @@ def load(folder: Path) -> dict[str, ModuleType]:
 
 
 def find_cases(modules: dict[str, ModuleType]) -> Iterator[Case]:
-    """All tests that these modules define themselves; of pools, as they are made of a mixin, only once."""
+    """All tests that these modules define themselves. The mixin of the tests of all pools is found only once."""
     for name, module in modules.items():
         for class_name, value in vars(module).items():
             if isinstance(value, type) and value.__module__ == module.__name__:
@@ -134,7 +127,7 @@ def find_cases(modules: dict[str, ModuleType]) -> Iterator[Case]:
 
 
 def why_left_out(case: Case) -> str | None:
-    """Why a test says nothing of DFZExecutor; None where it does."""
+    """The reason why a test does not apply to DFZExecutor; None if it applies."""
     module, class_name, _ = case
     if case in GENERIC_CASES:
         return None
@@ -142,12 +135,12 @@ def why_left_out(case: Case) -> str | None:
 
 
 def is_generic(case: Case) -> bool:
-    """Whether a test is of any executor."""
+    """True if a test holds for any executor."""
     return case in GENERIC_CASES or case[:2] in GENERIC_CLASSES
 
 
 def run_case(modules: dict[str, ModuleType], case: Case, executor_type: type, make_future: Callable[[], Any]) -> str:
-    """Run a test with our executor, or future, in the place of theirs; returns why it failed, or nothing."""
+    """Run a test with our executor, or future, in place of theirs; returns why it failed, or an empty text."""
     module, (name, class_name, method) = modules[case[0]], case
     util = modules["util"]
     theirs = getattr(module, class_name)
@@ -158,7 +151,7 @@ def run_case(modules: dict[str, ModuleType], case: Case, executor_type: type, ma
         with_ours = type(class_name, (theirs, mixin, util.BaseTestCase), {})
     replaced = module.__dict__.get("Future"), util.Future
     root = logging.getLogger()
-    handlers, root.handlers = root.handlers, []  # one of the tests reads what is logged from stderr
+    handlers, root.handlers = root.handlers, []  # one of the tests reads the log from stderr
     try:
         if name == "test_future":
             module.Future = util.Future = make_future  # type: ignore[attr-defined]
@@ -173,7 +166,7 @@ def run_case(modules: dict[str, ModuleType], case: Case, executor_type: type, ma
 
 
 def prelude(folder: Path, address: str) -> str:
-    """What a program needs before it that such a test starts: it imports the executor from concurrent.futures."""
+    """The first lines of a program that such a test starts: concurrent.futures has our executor there."""
     paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
     return (
         f"import os, sys; sys.path[:0] = {paths!r}; os.environ['RAY_ADDRESS'] = {address!r}\n"

@@ -136,7 +136,7 @@ def test_a_configuration_of_the_old_system_is_read(tmp_path: Path) -> None:
     """Keys of the old system's own configuration are left out with one warning; a misspelt setting is refused."""
     path = tmp_path / "old.yaml"
     path.write_text("quantum_backend: {shots: 5}\nmax_workers: 3\n")
-    with pytest.warns(UserWarning, match="left out what is no setting here: quantum_backend") as told:
+    with pytest.warns(UserWarning, match="left out keys that are not settings: quantum_backend") as told:
         assert read_configuration(path).max_workers == 3
     assert [one.filename for one in told] == [__file__]
     path.write_text("max_wrkers: 3\n")

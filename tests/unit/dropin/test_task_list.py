@@ -23,10 +23,7 @@ RESULT = encode({"main_score": 1.0})
 
 
 def submit(tasks: TaskList, *labels: str) -> list[SubmittedTask]:
-    made = [SubmittedTask(label, tasks.store(label), {"id": label}, tasks.on_end) for label in labels]
-    for task in made:
-        tasks.add(task)
-    return made
+    return [tasks.make(SubmittedTask, label, {"id": label}) for label in labels]
 
 
 def test_a_record_follows_a_task() -> None:

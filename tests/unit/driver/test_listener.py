@@ -1,0 +1,149 @@
+"""Task events are decoded into ends of tasks, each of which is reported once."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dfz_ray.driver.listener import Completed, EventDecoder, ListeningThread, RunListener
+from dfz_ray.journal.folder import RunFolder
+from dfz_ray.protocol.columns import Completions
+from dfz_ray.protocol.task_events import FailedTask, TaskEvents
+
+COUNTS = [0] * 5
+
+
+class Recorder(RunListener):
+    """Remembers every report."""
+
+    def __init__(self) -> None:
+        self.reports: list[Any] = []
+
+    def on_begun(self, numbers: Iterable[int]) -> None:
+        self.reports += [("begun", number) for number in numbers]
+
+    def on_unsuccessful(self, numbers: Iterable[int], is_whole: bool) -> None:
+        self.reports += [("unsuccessful", number, is_whole) for number in numbers]
+
+    def on_completed(self, completed: Iterable[Completed], node: str | None) -> None:
+        self.reports += [("completed", *one, node) for one in completed]
+
+    def on_failed(self, failures: Sequence[FailedTask]) -> None:
+        self.reports += [("failed", one.number, one.reason, one.message) for one in failures]
+
+    def on_cancelled(self, numbers: Sequence[int]) -> None:
+        self.reports += [("cancelled", number) for number in numbers]
+
+    def take(self) -> list[Any]:
+        """The reports since the last call."""
+        taken, self.reports = self.reports, []
+        return taken
+
+
+def completions(*rows: tuple[int, bytes | str]) -> Completions:
+    """The columns of tasks that took a second each, from 10 on."""
+    return Completions.of([(number, 10.0, 11.0, 1.0, result, bytes(32)) for number, result in rows])
+
+
+def test_each_kind_of_event_is_reported(tmp_path: Path) -> None:
+    """Begun, completed, failed and cancelled tasks are reported, and attempts that did not complete their tasks."""
+    recorder = Recorder()
+    decoder = EventDecoder(recorder, tmp_path)
+    columns = [completions((0, b"a"), (1, b"b")), completions((5, b"c"))]
+    failed = FailedTask(2, "timeout", "it took too long", None)
+
+    decoder.decode(TaskEvents(COUNTS, [4], columns, ["here", None], [failed], [3], [2, 2]))
+
+    assert recorder.take() == [
+        ("begun", 4),
+        ("unsuccessful", 2, False),
+        ("unsuccessful", 2, False),
+        ("completed", 0, b"a", 10.0, 11.0, "here"),
+        ("completed", 1, b"b", 10.0, 11.0, "here"),
+        ("completed", 5, b"c", 10.0, 11.0, None),
+        ("failed", 2, "timeout", "it took too long"),
+        ("cancelled", 3),
+    ]
+
+
+def test_an_end_is_reported_once(tmp_path: Path) -> None:
+    """After a manager was lost the whole run is reported again: only ends that were not known are passed on."""
+    recorder = Recorder()
+    decoder = EventDecoder(recorder, tmp_path)
+    failed = FailedTask(1, "exception", "no", None)
+    decoder.decode(TaskEvents(COUNTS, (), [completions((0, b"a"))], [None], [failed], [2]))
+    recorder.take()
+
+    whole = [completions((0, b"a"), (900, b"b"))]
+    decoder.decode(TaskEvents(COUNTS, (), whole, [None], [failed], [2, 3], [1], is_whole=True))
+    decoder.decode(TaskEvents(COUNTS, (), [completions((900, b"b"), (4, b"c"))], [None], [], [3]))
+
+    assert recorder.take() == [
+        ("unsuccessful", 1, True),
+        ("completed", 900, b"b", 10.0, 11.0, None),
+        ("cancelled", 3),
+        ("completed", 4, b"c", 10.0, 11.0, None),
+    ]
+
+
+def test_large_results_are_read_from_their_files(tmp_path: Path) -> None:
+    """A large result arrives as its content, or as the path of its file; a file that has changed is a failed task."""
+    folder = RunFolder(tmp_path).results
+    folder.mkdir()
+    content = b"large"
+    name = hashlib.sha256(content).hexdigest()
+    (folder / name).write_bytes(content)
+    other = hashlib.sha256(b"other").hexdigest()
+    (folder / other).write_bytes(b"changed")
+    events = TaskEvents(COUNTS, (), [completions((0, name), (1, other), (2, b"small"))], ["here"])
+
+    reading, keeping = Recorder(), Recorder()
+    keeping.wants_files = True
+    for recorder in (reading, keeping):
+        EventDecoder(recorder, tmp_path).decode(events)
+
+    first, second, third = sorted(reading.take(), key=lambda report: report[1])
+    assert first == ("completed", 0, content, 10.0, 11.0, "here")
+    assert (second[:3], "can't be read" in second[3]) == (("failed", 1, "exception"), True)
+    assert third == ("completed", 2, b"small", 10.0, 11.0, "here")
+    assert [report[2] for report in keeping.take()] == [folder / name, folder / other, b"small"]
+
+
+def test_a_listening_thread_ends_when_it_is_stopped() -> None:
+    """A thread listens while something is due; stopped, it ends, also while nothing is due."""
+    changed, heard = threading.Condition(), threading.Event()
+    due = [True]
+
+    def listen() -> None:
+        due.clear()
+        heard.set()
+
+    thread = ListeningThread("listens", changed, lambda: bool(due), listen)
+    thread.start()
+    assert heard.wait(10)
+    assert thread.is_alive()
+    thread.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert thread.error is None
+
+
+def test_a_listening_thread_keeps_its_error() -> None:
+    """If listening fails the thread ends, and everyone who waits for a change is woken."""
+
+    def listen() -> None:
+        raise ConnectionError("gone")
+
+    changed = threading.Condition()
+    thread = ListeningThread("listens", changed, lambda: True, listen)
+    with changed:
+        thread.start()
+        assert changed.wait_for(lambda: thread.error is not None, 10)
+    thread.join(10)
+    with pytest.raises(ConnectionError, match="gone"):
+        raise thread.error  # type: ignore[misc]

@@ -1,0 +1,68 @@
+"""The calls of a map, whose groups are ended by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import BrokenExecutor
+from typing import Any
+
+import pytest
+
+from dfz_ray.executor.call_packing import CallPacker
+from dfz_ray.executor.call_run import CallSource, ExecutorBroken, PendingCall, Treatment
+from dfz_ray.executor.map import CallMap
+from dfz_ray.specs.policy import Policy
+from dfz_ray.specs.resources import Resources
+
+
+class Run:
+    """A run that remembers what it was given, and executes nothing."""
+
+    slots = 2
+    has_ended = False
+
+    def __init__(self) -> None:
+        self.packer = CallPacker()
+        self.sent: list[PendingCall] = []
+        self.sources: list[CallSource] = []
+
+    def hold(self, source: CallSource) -> None:
+        self.sources.append(source)
+
+    def release(self, source: CallSource) -> None:
+        if source in self.sources:
+            self.sources.remove(source)
+
+    def send(self, groups: Iterable[PendingCall]) -> None:
+        self.sent.extend(groups)
+
+    def cancel(self, groups: Iterable[PendingCall]) -> None:
+        for group in groups:
+            group.on_cancelled()
+
+
+def make(run: Run, count: int) -> CallMap:
+    """A map of many calls, whose groups have any size."""
+    items: list[tuple[Any, ...]] = [(number,) for number in range(count)]
+    treatment = Treatment(Resources(), Policy())
+    return CallMap(run, run.packer.pack_function(abs), treatment, items, None, None)  # type: ignore[arg-type]
+
+
+def test_a_map_of_a_run_that_can_not_be_opened() -> None:
+    """A map that was made before its run has failed to open says so; a second end of a group changes nothing."""
+    run = Run()
+    made = make(run, 1000)
+    groups = list(run.sent)
+    assert 0 < len(groups) < 1000
+    assert run.sources == [made]
+
+    run.has_ended = True
+    for group in groups:
+        group.fail(ExecutorBroken("the run can't go on"))
+    for group in groups:
+        group.fail(ValueError())
+
+    with pytest.raises(BrokenExecutor, match="the run can't go on"):
+        next(made.results())
+    assert run.sent == groups
+    assert run.sources == []
