@@ -113,17 +113,17 @@ class Study:
 
     def _run(self, trial: Trial) -> dict[str, Any]:
         batch = self._plan.batch
-        folder = Path(tempfile.mkdtemp(prefix="dfz-trial-"))
         config = RunConfig.of(
             self._settings,
             max_workers=trial.workers,
-            run_dir=folder,
             address=self._address,
             use_threads=trial.mode == "threads",
         )
         config = dataclasses.replace(config, processes=_cluster_cores())
         width = plan_slots(config, batch.shapes(), len(batch.tasks)).width
         warm = self._warm(math.ceil(trial.workers / width))
+        folder = Path(tempfile.mkdtemp(prefix="dfz-trial-"))
+        config = dataclasses.replace(config, run_dir=folder)
         begun = time.perf_counter()
         results = run_checked(batch, config, progress=False)  # if it raises, stderr names the folder, which is kept
         wall_s = time.perf_counter() - begun
