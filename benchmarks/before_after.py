@@ -137,18 +137,18 @@ def main() -> None:
         for which in order.sample(list(checkouts), 2):
             for name, value in run_benchmark(options.what, checkouts[which]).items():
                 measured[name][which].append(value)
-        told = "; ".join(f"{name} {both['after'][-1] / both['before'][-1]:.3f}" for name, both in measured.items())
-        print(f"[{time.perf_counter() - begun:5.0f} s] {pair + 1}/{options.pairs}: {told}", file=sys.stderr)
+        ratios = "; ".join(f"{name} {both['after'][-1] / both['before'][-1]:.3f}" for name, both in measured.items())
+        print(f"[{time.perf_counter() - begun:5.0f} s] {pair + 1}/{options.pairs}: {ratios}", file=sys.stderr)
     figures = {name: compare(**both) for name, both in measured.items()}
     commits = {which: host_facts(checkout)["commit"] for which, checkout in checkouts.items()}
     output = options.output or Path("studies") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-before-after"
     content = {"host": host_facts(), "commits": commits, "what": options.what, "figures": figures}
     write_json(output / "before_after.json", content)
     print(f"{options.what}: before {commits['before']}, after {commits['after']}, {options.pairs} pairs")
-    for name, told in figures.items():
-        between = "95 % {:.3f} to {:.3f}".format(*told["ci95"]) if told["ci95"] else "too few pairs for an interval"
-        medians = " -> ".join(f"{statistics.median(told[which]):.4g}" for which in checkouts)
-        print(f"  {name}: after / before {told['ratio']:.3f} ({between}); {medians}")
+    for name, figure in figures.items():
+        between = "95 % {:.3f} to {:.3f}".format(*figure["ci95"]) if figure["ci95"] else "too few pairs for an interval"
+        medians = " -> ".join(f"{statistics.median(figure[which]):.4g}" for which in checkouts)
+        print(f"  {name}: after / before {figure['ratio']:.3f} ({between}); {medians}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What tasks of the domains cost with dfz_ray, against the loop over the libraries that a user would write."""
+"""The cost of the domains' tasks with dfz_ray, against the loop over the libraries that a user would write."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def measure(name: str, workers: int, options: Mapping[str, Any]) -> dict[str, An
     connections = start_loops(name, shares)
     time_dfz_ray(name, tasks, workers)  # starts workers, and imports
     _, expected, _ = time_dfz_ray(name, tasks, workers)
-    told = {"workload": name, "workers": workers, "tasks": count, "warm_up_s": time.perf_counter() - begun}
+    facts = {"workload": name, "workers": workers, "tasks": count, "warm_up_s": time.perf_counter() - begun}
     for _ in track(range(options["repeats"]), f"{name}, {workers} at a time, {count} tasks", transient=True):
         for way in order.sample((*LOOPS, "dfz_ray"), len(LOOPS) + 1):
             if way == "dfz_ray":
@@ -159,7 +159,7 @@ def measure(name: str, workers: int, options: Mapping[str, Any]) -> dict[str, An
             rates[way].append(rate)
     for connection in connections:
         connection.close()
-    return {**told, "rates": rates, "lost_s": losses}
+    return {**facts, "rates": rates, "lost_s": losses}
 
 
 def summarize_ways(point: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,14 +175,14 @@ def summarize_ways(point: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def show(told: Mapping[str, Any], unit: float, form: str) -> str:
+def show(estimate: Mapping[str, Any], unit: float, form: str) -> str:
     """A median with its interval."""
-    between = " to ".join(format(unit * end, form) for end in told["ci95"] or ())
-    return f"{unit * told['value']:{form}}" + (f" ({between})" if between else "")
+    between = " to ".join(format(unit * end, form) for end in estimate["ci95"] or ())
+    return f"{unit * estimate['value']:{form}}" + (f" ({between})" if between else "")
 
 
 def ways_tables(points: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """What a task takes, how dfz_ray compares, and where its time goes."""
+    """Tables: the core time of a task, the ratios of dfz_ray to the loops, and where its time goes."""
     ways = (*LOOPS, "dfz_ray")
     ratios = ("rate / bare", "overhead over bare", "over compute")
     first = Table("workload", "workers", *ways, *ratios, title="us of a core for each task, and ratios", box=None)
@@ -204,7 +204,7 @@ def ways_tables(points: Sequence[Mapping[str, Any]]) -> list[Table]:
 @click.option("--seed", default=0, show_default=True, help="Of the orders.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for the results [studies/<time>-domains].")
 def main(workloads: Sequence[str], workers: Sequence[int], output: Path | None, **options: Any) -> None:
-    """What tasks of the domains cost with dfz_ray, against the loop over the libraries that a user would write.
+    """Measure the cost of the domains' tasks with dfz_ray, against the loop over the libraries that a user would write.
 
     The workloads have the seeds 0, 1, 2, ...:
 
@@ -227,7 +227,7 @@ def main(workloads: Sequence[str], workers: Sequence[int], output: Path | None, 
 
     The first three run in as many processes at one time as dfz_ray has workers: two busy cores slow each other. All are
     equally nice, share the same tasks out, and have to find the same counts or paths. What a task takes of a core is
-    the number of workers over the rate; overhead is what it takes more. The second table tells where the time of
+    the number of workers over the rate; overhead is the core time beyond that. The second table shows where the time of
     dfz_ray's slots goes, by the names of metg.py; "executing" is CPU time. Writes domains.json.
     """
     from dfz_ray.driver.connection import connect

@@ -183,6 +183,6 @@ def _sum_up(results: Results, wall_s: float) -> dict[str, Any]:
 
 
 def _cluster_cores() -> int:
-    """The cores of the cluster; of a single node those that this process may use, whatever Ray was told of them."""
+    """The cores of the cluster. Of a single node, those that this process may use: Ray may have more CPUs."""
     nodes = live_nodes()
     return usable_cores() if len(nodes) <= 1 else max(1, int(sum(node.get("CPU", 0) for node in nodes)))

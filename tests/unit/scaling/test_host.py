@@ -37,7 +37,7 @@ def test_only_cores_that_may_be_used_are_counted() -> None:
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_the_commit_tells_of_changes(tmp_path: Path) -> None:
-    """The commit of the working directory is told, with a mark where files were changed since; no git is no commit."""
+    """The commit of a checkout is noted, with a mark if files were changed since; without git there is no commit."""
 
     def git(*arguments: str) -> str:
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]

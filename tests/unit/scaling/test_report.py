@@ -1,4 +1,4 @@
-"""What a study leaves behind for people: scaling.png, report.html, and the table in the terminal."""
+"""The files of a study that people read: scaling.png, report.html; and the table in the terminal."""
 
 from __future__ import annotations
 
