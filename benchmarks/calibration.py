@@ -1,4 +1,4 @@
-"""How long one step of `burn` takes, now: measured beside everything else that is measured."""
+"""Calibration: the core time of one step of `burn`, measured just before and after each measurement."""
 
 from __future__ import annotations
 

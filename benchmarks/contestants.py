@@ -1,5 +1,5 @@
-"""The ways to run a list of tasks that are compared, each as its own documentation says that it is used."""
-# ruff: noqa: D102 - Contestant says what its methods do
+"""The compared ways to run a list of tasks, each used as its own documentation says."""
+# ruff: noqa: D102 - Contestant documents its methods
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Contestant:
 
     label = ""
     packages: Sequence[str] = ()
-    """What has to be installed."""
+    """Packages that must be installed."""
     durable = True
-    """Whether it waits for the disk, where it writes down what it does."""
+    """True if it waits for the disk, where it writes results to files."""
 
     def __init__(self, workers: int, folder: Path) -> None:
         self.workers = workers
@@ -39,7 +39,7 @@ class Contestant:
         """Start the workers."""
 
     def prepare(self, iterations: Sequence[int], kinds: Sequence[str] | None) -> Any:
-        """What `run` takes, made before the clock starts."""
+        """The argument of `run`, made before the clock starts."""
         return iterations
 
     def run(self, prepared: Any) -> Sequence[int]:
@@ -51,7 +51,7 @@ class Contestant:
 
 
 class Limit(Contestant):
-    """No scheduler at all: processes that are handed their shares whole, cut by one who knows how long tasks take."""
+    """No scheduler at all: each process gets its whole share at once, cut by the known lengths of tasks."""
 
     label = "limit"
 
@@ -323,5 +323,5 @@ CONTESTANTS: dict[str, type[Contestant]] = {
 
 
 def missing_packages(name: str) -> list[str]:
-    """What a contestant needs and is not installed."""
+    """Packages that a contestant needs and that are not installed."""
     return [package for package in CONTESTANTS[name].packages if importlib.util.find_spec(package) is None]

@@ -1,4 +1,4 @@
-"""What it costs that nothing is lost, and how soon a run goes on.
+"""The cost of durability, and how soon a killed run goes on.
 
     python benchmarks/durability.py [--repeats 9] [--tasks 4000] [--recover 100000]
 

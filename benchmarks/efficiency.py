@@ -15,7 +15,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Metg:
-    """Where a curve of efficiencies crosses one half."""
+    """The grain at which a curve of efficiencies crosses one half."""
 
     grain_s: float
     bound: str = ""

@@ -1,4 +1,4 @@
-"""Where the time of slots went, from the times that a run's journal has."""
+"""Splits the time of slots into useful work and losses, by the times in a run's journal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOLERANCE_S = 0.001
 
 
 class Executed(NamedTuple):
-    """A task that was executed, as the journal tells it."""
+    """A task that was executed, as the journal has it."""
 
     epoch: int
     lease: int

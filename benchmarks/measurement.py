@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured once; a failure has an error, and no makespan."""
+    """One batch, measured once; a failure has an error, and no makespan."""
 
     peer: str
     workers: int
@@ -113,7 +113,7 @@ def describe_host(packages: Iterable[str]) -> dict[str, Any]:
     """The facts without which the numbers mean nothing.
 
     Args:
-        packages: what is told the version of, beside what every study tells.
+        packages: packages whose versions are added to those of every study.
     """
     facts = host_facts()
     versions = {package: _version(package) for package in packages}
@@ -128,9 +128,9 @@ def estimated(values: list[float]) -> dict[str, Any]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a result file: what it holds, when, where and by which command it was made."""
-    told = {"schema_version": SCHEMA_VERSION, "command": sys.argv, "written_at": time.time(), **content}
+    whole = {"schema_version": SCHEMA_VERSION, "command": sys.argv, "written_at": time.time(), **content}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told, indent=1, default=_plain, allow_nan=False) + "\n")
+    path.write_text(json.dumps(whole, indent=1, default=_plain, allow_nan=False) + "\n")
 
 
 def _plain(value: Any) -> Any:

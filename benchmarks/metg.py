@@ -1,4 +1,4 @@
-"""How short tasks may be with dfz_ray, and where the time goes when they are shorter.
+"""The shortest tasks that dfz_ray runs efficiently, and where the time goes when they are shorter.
 
     python benchmarks/metg.py                     # 1, 2 and 4 workers, about half an hour
     python benchmarks/metg.py --quick             # a look, two minutes
@@ -18,8 +18,8 @@ losses, in core-seconds of slots, add up to workers x makespan:
   imbalance   slots that had nothing left, until the last task ended
   ramp-up     from the call until a slot's first task: checking, sending and committing the batch, starting leases
   drain       from the last task's end until the results are in hand
-  journal     what waiting for the disk adds to the makespan: with less without it. All others are told of the runs
-              that did not wait. What the journal does besides waiting is within the others, and can't be told apart
+  journal     waiting for the disk: the makespan with it, less the makespan without it. All other losses are of the
+              runs that did not wait. The journal's other work is within these, and can't be separated
   other       what is none of these: slots that were never used, and the rest
 Losses are means over the repeats, since medians do not add up. Writes metg.json.
 """
@@ -55,7 +55,7 @@ QUICK_GRAINS = "50us,200us,1ms,5ms"
 FASTEST_TASKS_PER_S = 15_000
 """Batches are no larger than what this rate does within twice the time of their work."""
 MODES = {"dfz_ray": True, "dfz_ray, no fsync": False}
-"""Whether commits wait for the disk."""
+"""True if commits wait for the disk."""
 TABLE_WIDTH = 140
 HANDLED_TASKS = 20_000
 
@@ -120,7 +120,7 @@ class Sweep:
 
 def summarize(sweep: Sweep, cores: int, seed: int) -> list[dict[str, Any]]:
     """For each number of workers: METG, and for each grain the efficiency and the mean losses."""
-    told = []
+    points = []
     for workers in sorted({workers for workers, _ in sweep.losses}):
         durable = [one for one in sweep.measurements if one.workers == workers and one.peer == "dfz_ray"]
         curve: dict[float, list[float]] = defaultdict(list)
@@ -142,7 +142,7 @@ def summarize(sweep: Sweep, cores: int, seed: int) -> list[dict[str, Any]]:
                     "journal_core_s": estimated([one["journal"] for one in losses]),
                 }
             )
-        told.append(
+        points.append(
             {
                 "workers": workers,
                 "oversubscribed": workers > cores,
@@ -151,7 +151,7 @@ def summarize(sweep: Sweep, cores: int, seed: int) -> list[dict[str, Any]]:
                 "grains": grains,
             }
         )
-    return told
+    return points
 
 
 def losses_table(point: dict[str, Any]) -> Table:
@@ -164,13 +164,13 @@ def losses_table(point: dict[str, Any]) -> Table:
     names = ("useful", "encoding", "no core", "dispatch", "imbalance", "ramp-up", "drain", "journal", "other")
     for name in ("grain", "tasks", "tasks/s", "efficiency", "core-s", *names):
         table.add_column(name, justify="right", no_wrap=True)
-    for told in point["grains"]:
-        low_high = told["efficiency"]["ci95"]
-        efficiency = f"{told['efficiency']['value']:.3f}"
+    for grain in point["grains"]:
+        low_high = grain["efficiency"]["ci95"]
+        efficiency = f"{grain['efficiency']['value']:.3f}"
         efficiency += f" ({low_high[0]:.3f}-{low_high[1]:.3f})" if low_high else ""
-        shares = [f"{100 * told['losses'][name] / told['core_s']:.1f} %" for name in names]
-        rate = f"{told['tasks_per_s']['value']:,.0f}"
-        cells = (show_length(told["grain_s"]), f"{told['tasks']:,}", rate, efficiency, f"{told['core_s']:.2f}")
+        shares = [f"{100 * grain['losses'][name] / grain['core_s']:.1f} %" for name in names]
+        rate = f"{grain['tasks_per_s']['value']:,.0f}"
+        cells = (show_length(grain["grain_s"]), f"{grain['tasks']:,}", rate, efficiency, f"{grain['core_s']:.2f}")
         table.add_row(*cells, *shares)
     return table
 

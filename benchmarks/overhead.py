@@ -1,9 +1,9 @@
-"""What dfz_ray itself costs: tasks that do nothing, and how soon a second run begins.
+"""The overhead of dfz_ray: tasks that do nothing, and how soon a second run begins.
 
     python benchmarks/overhead.py [--tasks 100000] [--repeats 5]
 
-Everything is from the caller's view: checking the batch, sending it, the journal on disk with fsync, and the results
-in hand.
+Times are the caller's: they include checking the batch, sending it, the journal on disk (fsync), and reading the
+results.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""How much of the cores' time is useful work: dfz_ray beside what else one would use for a list of tasks.
+"""The share of useful work in the cores' time: dfz_ray beside other ways to run a list of tasks.
 
     python benchmarks/peers.py                        # all that are installed, about 40 minutes
     python benchmarks/peers.py --quick                # eight minutes: too few repeats to conclude anything
     python benchmarks/peers.py --peers limit,joblib,dfz_ray --grains 30us,1ms
 
-The peers (pip install 'dfz_ray[peers]' brings them all; those that are missing are left out):
+The peers (pip install 'dfz_ray[peers]' brings them all; missing ones are left out):
   limit           each worker is handed its share whole, no scheduler: what the machine gives
   joblib          Parallel, with loky and automatic batches
   mpire           WorkerPool.map
@@ -61,12 +61,12 @@ class Contest:
 
     Args:
         options: of the command line.
-        tell: is given a line for each measurement.
+        report: is called with a line for each measurement.
     """
 
-    def __init__(self, options: argparse.Namespace, tell: Callable[[str], None]) -> None:
+    def __init__(self, options: argparse.Namespace, report: Callable[[str], None]) -> None:
         self._options = options
-        self._tell = tell
+        self._report = report
         self._order = random.Random(options.seed)  # noqa: S311 - no secret is drawn
         self._counts: dict[tuple[str, float], int] = {}
         self.measurements: list[Measurement] = []
@@ -103,7 +103,7 @@ class Contest:
                     return
 
     def _count(self, name: str, grain_s: float, session: Session, iteration_s: float) -> int:
-        """How many tasks a batch has: so much work for each worker, or as many as are done within the limit."""
+        """The number of tasks of a batch: so much work for each worker, or as many as end within the limit."""
         if (name, grain_s) not in self._counts:
             full = even_count(grain_s, self._options.workers, self._options.work_s)
             count = min(full, PILOT_TASKS)
@@ -124,9 +124,9 @@ class Contest:
         self.measurements.append(measurement)
         what = f"{measurement.repeat + 1}/{self._options.repeats} {measurement.peer}: {measurement.batch}"
         if measurement.makespan_s is None:
-            self._tell(f"{what}: {measurement.error}")
+            self._report(f"{what}: {measurement.error}")
         else:
-            self._tell(f"{what}, {measurement.tasks} tasks in {measurement.makespan_s:.2f} s")
+            self._report(f"{what}, {measurement.tasks} tasks in {measurement.makespan_s:.2f} s")
 
 
 def summarize(measurements: Sequence[Measurement], seed: int = 0) -> dict[str, Any]:
@@ -143,14 +143,14 @@ def summarize(measurements: Sequence[Measurement], seed: int = 0) -> dict[str, A
         batches: dict[str, Any] = {}
         curve: dict[float, list[float]] = {}
         for batch, repeats in by_batch.items():
-            told: dict[str, Any] = {"grain_s": repeats[0].grain_s, "tasks": repeats[0].tasks}
-            told["tasks_per_s"] = estimated([one.tasks_per_s for one in repeats])
+            figures: dict[str, Any] = {"grain_s": repeats[0].grain_s, "tasks": repeats[0].tasks}
+            figures["tasks_per_s"] = estimated([one.tasks_per_s for one in repeats])
             if repeats[0].grain_s is None:
-                told["over_bound"] = estimated([one.over_bound for one in repeats])
+                figures["over_bound"] = estimated([one.over_bound for one in repeats])
             elif repeats[0].grain_s > 0:
                 curve[repeats[0].grain_s] = [one.efficiency for one in repeats]
-                told["efficiency"] = estimated(curve[repeats[0].grain_s])
-            batches[batch] = told
+                figures["efficiency"] = estimated(curve[repeats[0].grain_s])
+            batches[batch] = figures
         metg, interval = estimate_metg(curve, seed) if curve else (None, None)
         errors = sorted({one.error for one in own if one.error})
         peers[name] = {"label": CONTESTANTS[name].label, "metg": metg, "metg_ci95": interval, "batches": batches}
@@ -166,13 +166,13 @@ def peers_table(peers: dict[str, Any], grains: Sequence[float]) -> Table:
     for peer in sorted(peers.values(), key=lambda peer: peer["metg"].rank if peer["metg"] else (3, 0.0)):
         cells = [_metg_cell(peer["metg"], peer["metg_ci95"])]
         for grain_s in grains:
-            told = peer["batches"].get(f"even {show_length(grain_s)}")
-            if told is None:
+            figures = peer["batches"].get(f"even {show_length(grain_s)}")
+            if figures is None:
                 cells.append("failed")
             elif grain_s == 0:
-                cells.append(_cell(told["tasks_per_s"], "{:,.0f}"))
+                cells.append(_cell(figures["tasks_per_s"], "{:,.0f}"))
             else:
-                cells.append(_cell(told["efficiency"], "{:.1%}"))
+                cells.append(_cell(figures["efficiency"], "{:.1%}"))
         table.add_row(peer["label"], *cells)
     return table
 
@@ -184,8 +184,8 @@ def uneven_table(peers: dict[str, Any]) -> Table:
     )
     table = _table("Makespan / lower bound", *names)
     for peer in peers.values():
-        told = [peer["batches"].get(name) for name in names]
-        table.add_row(peer["label"], *(_cell(one["over_bound"], "{:.3f}") if one else "failed" for one in told))
+        batches = [peer["batches"].get(name) for name in names]
+        table.add_row(peer["label"], *(_cell(one["over_bound"], "{:.3f}") if one else "failed" for one in batches))
     return table
 
 
@@ -197,9 +197,9 @@ def _table(first: str, *columns: str) -> Table:
     return table
 
 
-def _cell(told: dict[str, Any], form: str) -> str:
-    interval = told["ci95"]
-    return form.format(told["value"]) + ("\n" + "-".join(form.format(end) for end in interval) if interval else "")
+def _cell(estimate: dict[str, Any], form: str) -> str:
+    interval = estimate["ci95"]
+    return form.format(estimate["value"]) + ("\n" + "-".join(form.format(end) for end in interval) if interval else "")
 
 
 def _metg_cell(metg: Metg | None, interval: tuple[Metg, Metg] | None) -> str:
@@ -249,8 +249,8 @@ def write_contest(contest: Contest, options: argparse.Namespace, done: int) -> d
     peers = summarize(contest.measurements, options.seed)
     host = describe_host(package for name in options.peers for package in CONTESTANTS[name].packages)
     settings = {name: value for name, value in vars(options).items() if name != "output"} | {"niceness": NICENESS}
-    told = {"host": host, "settings": settings, "repeats_done": done, "peers": peers}
-    whole = {**told, "opened": contest.opened, "measurements": contest.measurements}
+    summary = {"host": host, "settings": settings, "repeats_done": done, "peers": peers}
+    whole = {**summary, "opened": contest.opened, "measurements": contest.measurements}
     write_json(options.output / "peers.json", whole)
     (options.output / "peers.png").write_bytes(draw_peers(peers, host, options.workers, done))
     return peers

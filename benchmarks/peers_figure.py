@@ -52,11 +52,11 @@ def draw_peers(peers: Mapping[str, Any], host: Mapping[str, Any], workers: int, 
     measured = {name: peer for name, peer in peers.items() if peer["metg"] is not None}
     for name, peer in sorted(measured.items(), key=lambda item: item[1]["metg"].rank):
         points = sorted(
-            (told["grain_s"], told["efficiency"]) for told in peer["batches"].values() if "efficiency" in told
+            (batch["grain_s"], batch["efficiency"]) for batch in peer["batches"].values() if "efficiency" in batch
         )
         colour, dashes, mark = STYLES.get(name, ("black", "-", "*"))
-        at, values = [grain for grain, _ in points], [told["value"] for _, told in points]
-        ends = [told["ci95"] or (told["value"], told["value"]) for _, told in points]
+        at, values = [grain for grain, _ in points], [estimate["value"] for _, estimate in points]
+        ends = [estimate["ci95"] or (estimate["value"], estimate["value"]) for _, estimate in points]
         errors = [
             [max(0.0, value - low) for value, (low, _) in zip(values, ends, strict=True)],
             [max(0.0, high - value) for value, (_, high) in zip(values, ends, strict=True)],

@@ -19,7 +19,7 @@ from contestants import CONTESTANTS, DfzRay
 from workloads import foretell
 
 NICENESS = 15
-"""Of everything that is measured: Ray's workers are so nice, and what is compared with them has to be."""
+"""The niceness of all contestants: it is that of Ray's workers."""
 OPEN_LIMIT_S = 120.0
 RUN_LIMIT_S = 300.0
 WARM_TASK_S, WARM_TASKS = 0.005, 40
@@ -38,14 +38,14 @@ class Timed(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """What became of a question instead."""
+    """The answer of a contestant that failed."""
 
     error: str
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What opening and warming a contestant took."""
+    """A contestant that was opened and warmed up."""
 
     open_s: float
     warm_s: float
@@ -127,7 +127,7 @@ def kill_tree(pid: int) -> None:
 
 def _serve(connection: Connection, name: str, workers: int, folder: Path, iteration_s: float) -> None:
     with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what contestants say must not get into the table
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())  # the contestants' output must not mix with the table
         os.dup2(nowhere.fileno(), sys.stderr.fileno())
     try:
         contestant = CONTESTANTS[name](workers, folder)

@@ -1,4 +1,4 @@
-"""How well waiting tasks use the slots where they share processes: sleeps of 10 ms against the ideal rate.
+"""The use of slots by waiting tasks that share processes: sleeps of 10 ms against the ideal rate.
 
     python benchmarks/threads.py [--slots 64] [--task-s 0.01] [--repeats 5] [--seconds 3]
 
@@ -59,9 +59,9 @@ def main() -> None:
             shares.setdefault(f"{slots} slots, {mode}: rate / ideal rate", []).append(share)
             shares.setdefault(f"{slots} slots, {mode}: the same in the caller's hands", []).append(share_in_hand)
     for name, values in shares.items():
-        told = estimated(values)
-        low, high = told["ci95"] or (min(values), max(values))
-        print(f"{name}: {told['value']:.3f} (95 % {low:.3f} to {high:.3f}; {told['repeats']} repeats)")
+        estimate = estimated(values)
+        low, high = estimate["ci95"] or (min(values), max(values))
+        print(f"{name}: {estimate['value']:.3f} (95 % {low:.3f} to {high:.3f}; {estimate['repeats']} repeats)")
 
 
 if __name__ == "__main__":

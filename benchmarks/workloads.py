@@ -1,4 +1,4 @@
-"""What is run: a loop of arithmetic of a known length, and batches of it, even and uneven."""
+"""The work that is measured: a loop of arithmetic of a known length, and batches of it, even and uneven."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def do_nothing(number: int) -> None:
 
 @functools.cache
 def foretell(iterations: int) -> int:
-    """What `burn` returns, without its work: the step is applied to itself, by doubling."""
+    """The result of `burn`, without its work: the step is applied to itself, by doubling."""
     factor, step, value = FACTOR, STEP, 1
     while iterations:
         if iterations % 2:
@@ -48,7 +48,7 @@ class Batch:
     """For each task the name of those that cost about the same, where someone who submits them would know it."""
 
     def iterations(self, iteration_s: float) -> list[int]:
-        """How many steps each task has where one step takes so long."""
+        """The number of steps of each task, if one step takes so long."""
         return [round(length_s / iteration_s) for length_s in self.lengths_s]
 
 
@@ -63,7 +63,7 @@ def even(grain_s: float, count: int) -> Batch:
 
 
 def even_count(grain_s: float, workers: int, work_s: float) -> int:
-    """How many tasks give each worker so much work."""
+    """The number of tasks that give each worker so much work."""
     return max(2 * workers, round(workers * work_s / max(grain_s, EVEN_COUNT_AT_S)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -14,22 +14,24 @@ import click
 
 from dfz_ray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, take_stdout
 from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.specs.settings import WORKERS_LIMIT, Settings, read_settings
 from dfz_ray.specs.task import SEED_LIMIT
 
 if TYPE_CHECKING:
     from dfz_ray.scaling.measurement import Measurement, Mode
-    from dfz_ray.scaling.plan import Plan
+    from dfz_ray.scaling.study import Study
+    from dfz_ray.scaling.study_plan import StudyPlan
 
 DEFAULT_COUNT = 20
 
 
 @click.command("scale", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--domain", metavar="NAME", help="Generated tasks of this domain; without it, and --batch, all three.")
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help=f"How many of them [{DEFAULT_COUNT}].")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help=f"The number of these tasks [{DEFAULT_COUNT}].")
 @click.option("--batch", metavar="FILE", help="The tasks of a batch file instead.")
-@click.option("--workers", type=click.IntRange(1, 1_000_000), metavar="N", help="Measure this number of workers only.")
+@click.option("--workers", type=click.IntRange(1, WORKERS_LIMIT), metavar="N", help="Measure this number of workers.")
 @click.option("--scaling-test", is_flag=True, help="Measure several numbers of workers (the default).")
-@click.option("--max-workers", metavar="N,N,...", help="Which ones, with --scaling-test: 1,2,4,8,16.")
+@click.option("--max-workers", metavar="N,N,...", help="The numbers, with --scaling-test: 1,2,4,8,16.")
 @click.option("--use-processes", is_flag=True, help="Each task that runs has a process (the default).")
 @click.option("--use-threads", is_flag=True, help="Tasks share processes, on threads; with both, both are compared.")
 @click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
@@ -55,10 +57,15 @@ def scale(**options: Any) -> int:
         dfz scale --domain quantum --count 20 --scaling-test --max-workers 1,2,4,8
         dfz scale --batch my_batch.yaml --repeats 10 --output studies/mine
     """
-    plan, settings, left_out = _make_plan(options)
+    from dfz_ray.cli.domain_modules import ship_domain_modules
+
+    # Everything that can be wrong with the command line is found here, before Ray is started.
+    _check_together(options)
+    ship_domain_modules(options["modules"])
+    settings = read_settings(options["config"])
+    plan = _make_plan(options, settings)
     folder = _make_folder(options["output"])
-    for words in left_out:
-        click.echo(f"left out: {words}", err=True)
+
     from dfz_ray.scaling.study import Study
 
     out = take_stdout()
@@ -66,14 +73,14 @@ def scale(**options: Any) -> int:
     interrupted = False
     with Study(plan, settings, options["address"]) as study:
         try:
-            with _bar(plan) as tell:
+            with _bar(plan) as show:
                 for measurement in study.measure(folder / "measurements.jsonl"):
                     measurements.append(measurement)
-                    tell(measurement)
+                    show(measurement)
         except KeyboardInterrupt:
             interrupted = True
         if measurements:
-            _tell(plan, measurements, study, folder, out)
+            _write_and_print(plan, measurements, study, folder, out)
     if interrupted:
         click.echo(
             f"interrupted after {len(measurements)} of {len(plan.trials)} trials; they are in {folder}", err=True
@@ -82,41 +89,8 @@ def scale(**options: Any) -> int:
     return EXIT_SOME_FAILED if any(one.error or one.failed for one in measurements) else 0
 
 
-def _make_plan(options: dict[str, Any]) -> tuple[Plan, Any, list[str]]:
-    """Everything that can be wrong with the command line is found here, before Ray is started."""
-    from dfz_ray.cli.domain_modules import ship_domain_modules
-    from dfz_ray.domains.registry import REGISTRY
-    from dfz_ray.driver.connection import usable_cores
-    from dfz_ray.scaling.plan import default_batch, default_worker_counts, make_plan, parse_worker_counts
-    from dfz_ray.specs.batch_checks import read_batch
-    from dfz_ray.specs.settings import read_settings
-
-    _check_together(options)
-    ship_domain_modules(options["modules"])
-    settings = read_settings(options["config"])
-    seed = settings.study.seed if options["seed"] is None else options["seed"]
-    left_out: list[str] = []
-    source: Any
-    if options["batch"] is not None:
-        source = options["batch"]
-    elif options["domain"] is not None:
-        block = {"domain": options["domain"], "count": options["count"] or DEFAULT_COUNT}
-        source = {"name": options["domain"], "seed": seed, "generate": [block]}
-    else:
-        source, left_out = default_batch(seed)
-    batch = read_batch(source, REGISTRY, settings.resources, settings.policy)
-    if options["workers"]:
-        counts = [options["workers"]]
-    elif options["max_workers"] is not None:
-        counts = parse_worker_counts(options["max_workers"])
-    else:
-        counts = default_worker_counts(usable_cores())
-    modes: list[Mode] = ["processes"] if options["use_processes"] or not options["use_threads"] else []
-    modes += ["threads"] if options["use_threads"] else []
-    return make_plan(batch, counts, options["repeats"] or settings.study.repeats, seed, modes), settings, left_out
-
-
 def _check_together(options: dict[str, Any]) -> None:
+    """Refuse options that exclude or need each other."""
     problems = []
     given = {name for name, value in options.items() if value not in (None, False, ())}
     if "max_workers" in given and "scaling_test" not in given:
@@ -129,6 +103,33 @@ def _check_together(options: dict[str, Any]) -> None:
         problems.append(Problem("--count", "no --domain", "the domain whose tasks are to be generated"))
     if problems:
         raise InvalidInput(problems, "command line")
+
+
+def _make_plan(options: dict[str, Any], settings: Settings) -> StudyPlan:
+    from dfz_ray.domains.registry import REGISTRY
+    from dfz_ray.driver.connection import usable_cores
+    from dfz_ray.scaling.study_plan import default_batch, default_worker_counts, make_plan, parse_worker_counts
+    from dfz_ray.specs.batch_checks import read_batch
+
+    seed = settings.study.seed if options["seed"] is None else options["seed"]
+    source: Any = options["batch"]
+    if options["domain"] is not None:
+        block = {"domain": options["domain"], "count": options["count"] or DEFAULT_COUNT}
+        source = {"name": options["domain"], "seed": seed, "generate": [block]}
+    elif source is None:
+        source, left_out = default_batch(seed)
+        for reason in left_out:
+            click.echo(f"left out: {reason}", err=True)
+    batch = read_batch(source, REGISTRY, settings.resources, settings.policy)
+    if options["workers"]:
+        counts = [options["workers"]]
+    elif options["max_workers"] is not None:
+        counts = parse_worker_counts(options["max_workers"])
+    else:
+        counts = default_worker_counts(usable_cores())
+    modes: list[Mode] = ["processes"] if options["use_processes"] or not options["use_threads"] else []
+    modes += ["threads"] if options["use_threads"] else []
+    return make_plan(batch, counts, options["repeats"] or settings.study.repeats, seed, modes)
 
 
 def _make_folder(output: str | None) -> Path:
@@ -147,7 +148,7 @@ def _make_folder(output: str | None) -> Path:
     return folder
 
 
-def _tell(plan: Plan, measurements: list[Measurement], study: Any, folder: Path, out: TextIO) -> None:
+def _write_and_print(plan: StudyPlan, measurements: list[Measurement], study: Study, folder: Path, out: TextIO) -> None:
     from rich.console import Console
     from rich.markup import escape
 
@@ -175,8 +176,11 @@ def _tell(plan: Plan, measurements: list[Measurement], study: Any, folder: Path,
 
 
 @contextmanager
-def _bar(plan: Plan) -> Iterator[Any]:
-    """A progress bar; a trial counts for as much as its share of the work: its part of one core's time."""
+def _bar(plan: StudyPlan) -> Iterator[Callable[[Measurement], None]]:
+    """A progress bar, or a line for each trial where stderr is no terminal.
+
+    A trial moves the bar by its share of the expected time: 1 on one core, 1/2 on two, and so on.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -206,7 +210,7 @@ def _bar(plan: Plan) -> Iterator[Any]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("study", total=sum(weight(trial.workers) for trial in plan.trials))
 
-        def tell(measurement: Measurement) -> None:
+        def show(measurement: Measurement) -> None:
             count = measurement.workers
             name = f"{count} worker{'s' if count > 1 else ''}" if count else "sequential"
             name += f" ({measurement.mode})" if count and len(plan.modes) > 1 else ""
@@ -216,4 +220,4 @@ def _bar(plan: Plan) -> Iterator[Any]:
             if not console.is_terminal:
                 click.echo(words, err=True)
 
-        yield tell
+        yield show

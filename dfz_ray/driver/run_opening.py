@@ -62,8 +62,7 @@ class RunOpening:
             self._shipped = {domain.name: ship(domain) for domain in self._domains}
         if self._plan is None:
             shapes, tasks = self._expect(first_batch)
-            config = self._config
-            self._plan = plan_slots(config.max_workers, config.use_threads, shapes, ENDLESS if is_endless else tasks)
+            self._plan = plan_slots(self._config, shapes, ENDLESS if is_endless else tasks)
         client = ManagerClient(
             self._config, self._folder, self._plan, has_listener=self._has_listener, domains=self._shipped
         )

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from dfz_ray.manager.nodes import count_held, live_nodes
 from dfz_ray.specs.resources import Resources
-from dfz_ray.specs.settings import AUTO, MaxWorkers
+from dfz_ray.specs.run_config import RunConfig
+from dfz_ray.specs.settings import AUTO
 
 THREADS = 16
 """Threads of a process if nobody gives a number of slots. So many tasks keep a core busy if they wait for nine tenths
@@ -35,26 +36,26 @@ def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
     return int(max(1, min(count_held(shapes, live_nodes()), tasks)))
 
 
-def plan_slots(asked: MaxWorkers, use_threads: bool, shapes: Iterable[Resources], tasks: int) -> SlotPlan:
+def plan_slots(config: RunConfig, shapes: Iterable[Resources], tasks: int) -> SlotPlan:
     """The slots of a run.
 
     Args:
-        asked: a number, None for as many as suit the cluster, or `auto`.
-        use_threads: True if tasks share processes.
+        config: how the run is run.
         shapes: the tasks' shapes.
         tasks: the number of tasks.
     """
+    asked = config.max_workers
     if asked == AUTO:
         processes = count_slots(shapes, tasks)
-        if not use_threads:
+        if not config.use_threads:
             return SlotPlan(processes, processes=processes, is_auto=True)
         return SlotPlan(max(1, min(AUTO_BEGIN * processes, tasks)), AUTO_THREADS, processes, is_auto=True)
-    if use_threads:
-        return SlotPlan(*share_slots(asked, shapes, tasks))
+    if config.use_threads:
+        return SlotPlan(*share_slots(asked, shapes, tasks, config.processes))
     return SlotPlan(asked or count_slots(shapes, tasks))
 
 
-def share_slots(slots: int | None, shapes: Iterable[Resources], tasks: int) -> tuple[int, int]:
+def share_slots(slots: int | None, shapes: Iterable[Resources], tasks: int, most: int | None = None) -> tuple[int, int]:
     """The slots of a run whose tasks share processes, and the slots of one process.
 
     There are as many processes as the cluster holds of the smallest shape, and no more than slots.
@@ -63,8 +64,10 @@ def share_slots(slots: int | None, shapes: Iterable[Resources], tasks: int) -> t
         slots: the number that was asked for; None: THREADS for each process.
         shapes: the tasks' shapes.
         tasks: the number of tasks.
+        most: the largest number of processes; None: no limit.
     """
     processes = count_slots(shapes, tasks if slots is None else slots)
+    processes = min(processes, most or processes)
     if slots is None:
         slots = max(1, min(THREADS * processes, tasks))
     return slots, math.ceil(slots / processes)

@@ -1,4 +1,4 @@
-"""What repeated trials say: medians, speedups and rates, each with the interval that the repeats allow.
+"""Estimates from repeated trials: medians, speedups and rates, each with the interval that the repeats allow.
 
 Rules after Hoefler & Belli, "Scientific Benchmarking of Parallel Computing Systems" (SC'15): medians where times are
 skewed, intervals with every number, rates computed from times and never averaged themselves. Formulas of speedup and
@@ -48,8 +48,8 @@ def bootstrap_interval(
         samples: one sequence of repeats per sample of the statistic.
         statistic: takes the samples as arrays and `axis`, gives the number.
         seed: equal data and seed give an equal interval.
-        paired: whether the samples belong together item by item; if not, each is resampled by itself.
-        resamples: how often to resample.
+        paired: True if the samples belong together item by item; else each is resampled by itself.
+        resamples: the number of resamples.
 
     Returns:
         (low, high), or None if a sample has fewer than two items.

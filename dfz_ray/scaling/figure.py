@@ -1,4 +1,4 @@
-"""The picture of a study: what more workers bring, with every repeat in sight."""
+"""The picture of a study: speedup and throughput against workers, and every single repeat."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 # Colours that colour-blind readers can tell apart (Okabe & Ito); shapes and dashes differ as well, for print.
 BLUE, ORANGE, GREY, SHADE, GREEN = "#0072B2", "#D55E00", "#5c5c5c", "#ececec", "#009E73"
 COLOURS = {"processes": (BLUE, "-"), "threads": (GREEN, "--")}
-"""Where both modes are in one picture."""
+"""Colour and line of each mode, if both are in one picture."""
 MANY_POINTS = 8
-"""With more points than this only powers of two are named, and efficiencies are left to the table."""
+"""With more points than this, the axis names only powers of two, and efficiencies are only in the table."""
 BESIDE = 2**-0.08
-"""Single repeats are drawn a little to the left of their median, which would hide them."""
+"""Single repeats are drawn a little to the left of their median, so that it does not hide them."""
 
 
 def draw_figure(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> bytes:

@@ -1,4 +1,4 @@
-"""Where a study was measured: the facts without which its numbers mean nothing."""
+"""Facts about the host of a study, without which its numbers mean nothing."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def host_facts(folder: Path | None = None) -> dict[str, Any]:
     """Describe this host, as it goes into `summary.json`.
 
     Args:
-        folder: whose git commit to tell; None: that of dfz_ray itself, where it runs from a checkout.
+        folder: a checkout whose git commit is noted; None: that of dfz_ray itself, where it runs from a checkout.
 
     Returns:
-        Plain values only. Core counts are those that this process may use (affinity and the container's CPU quota);
-        what can't be found out is None.
+        Plain values only. Core counts are of cores that this process may use (affinity and the container's CPU quota).
+        What can't be found out is None.
     """
     import psutil
 
@@ -59,7 +59,7 @@ def _usable_cpus() -> set[int]:
 
 
 def _physical_cores() -> int:
-    """Different cores behind the logical CPUs that this process may use."""
+    """The number of cores that the logical CPUs of this process belong to."""
     usable = _usable_cpus()
     try:
         return len(
@@ -77,7 +77,7 @@ def _physical_cores() -> int:
 
 
 def _cpu_quota() -> float | None:
-    """CPUs that the container's cgroup grants, None without a limit."""
+    """The number of CPUs that the container's cgroup grants; None without a limit."""
     cgroup = Path("/sys/fs/cgroup")
     try:
         if (cgroup / "cpu.max").exists():
@@ -113,7 +113,7 @@ def _version(package: str) -> str | None:
 
 
 def _own_commit() -> str | None:
-    """The commit of dfz_ray's code; None where it is installed, perhaps inside of another project's checkout."""
+    """The commit of dfz_ray's code; None where it is installed, perhaps inside another project's checkout."""
     git = shutil.which("git")
     if git is None:
         return None

@@ -1,4 +1,4 @@
-"""One trial of a study, and the file in which all of them are kept as they end."""
+"""The measurement of one trial, and the file to which a study appends each of them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ CLOCK_RESOLUTION_S = 1e-9
 class Measurement:
     """One trial: the whole batch, run once.
 
-    A trial that failed is one too: it carries its `error`, and its times say how far it came. Whatever could not be
-    measured is None.
+    A trial that failed has a measurement too: it carries its `error`, and its wall time ends with the failure. What
+    could not be measured is None.
 
     Raises:
         ValueError: values that no trial can have.
@@ -37,11 +37,12 @@ class Measurement:
     workers: int
     """Slots that the trial was given; 0 for the baseline."""
     repeat: int
-    """Which repeat of its kind and number of workers, from 0."""
+    """Number of the repeat, from 0, among the trials with the same kind and workers."""
     order: int
     """Place among all trials of the study, which are interleaved at random, from 0."""
     wall_s: float
-    """Seconds from the first task's submission until the last result, without the warm-up."""
+    """Seconds from the call of `run` until it returns the Results, without the warm-up; of the baseline, those of all
+    tasks, one after the other."""
     warm_up_s: float | None
     """Seconds that the workers needed beforehand to start and to import."""
     tasks: int
@@ -60,7 +61,7 @@ class Measurement:
     started_at: float
     """Unix seconds."""
     mode: Mode | None = None
-    """Whether each task had a process, or several shared one, on threads; None for the baseline."""
+    """`processes`: each running task had a process; `threads`: several shared one. None for the baseline."""
     load: float | None = None
     """The host's 1-minute load average just before the trial."""
     error: str | None = None
@@ -82,7 +83,7 @@ class Measurement:
 
     @property
     def timed(self) -> bool:
-        """Whether the wall time counts: the trial came to its end, in a time that a clock can measure."""
+        """True if the wall time counts: the trial came to its end, in a time that a clock can measure."""
         return self.error is None and self.wall_s >= CLOCK_RESOLUTION_S
 
     def to_json(self) -> str:

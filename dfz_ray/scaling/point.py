@@ -1,4 +1,4 @@
-"""What all trials with one number of workers say together."""
+"""A point of a study: all trials with one number of workers, summed up."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Point:
 
     workers: int
     repeats: int
-    """Trials that came to their end; the numbers below are theirs."""
+    """Trials that came to their end. The numbers below are of these."""
     errors: tuple[str, ...]
     """Why the other trials failed, one text each."""
     wall_s: Estimate | None
     speedup: Estimate | None
-    """None too where no task completed: less work is not faster work."""
+    """None also where no task completed: less work is not faster work."""
     efficiency: Estimate | None
     tasks_per_s: Estimate | None
     success_rate: float | None
-    """Completed tasks over tasks, in all repeats together."""
+    """Completed tasks over all tasks, of all repeats together."""
     warm_up_s: float | None
     avg_concurrency: float | None
     max_concurrency: int | None
@@ -43,7 +43,7 @@ class Point:
     served: int | None
     """The fewest slots that the cluster could run at once in any repeat."""
     oversubscribed: bool
-    """Whether the workers' CPUs are more than the physical cores."""
+    """True if the workers ask for more CPUs than there are physical cores."""
     mode: Mode = "processes"
 
     @property
@@ -53,7 +53,7 @@ class Point:
 
     @property
     def underserved(self) -> bool:
-        """Whether the cluster could not run all slots at once."""
+        """True if the cluster could not run all slots at once."""
         return self.served is not None and self.served < self.workers
 
 

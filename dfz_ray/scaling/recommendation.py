@@ -1,4 +1,4 @@
-"""How many workers to use, as a sentence whose every number was measured."""
+"""The recommendation: how many workers to use, in a sentence whose every number was measured."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dfz_ray.scaling.point import Point
 NEAR_PEAK = 0.95
 """A throughput that reaches this share of the peak is as good as the peak."""
 NOISE_EXCUSES = 0.90
-"""A throughput whose interval reaches NEAR_PEAK must itself be at least this share: noise excuses no more."""
+"""A throughput of which only the interval reaches NEAR_PEAK must itself be at least this share of the peak."""
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to do after a study."""
+    """The advice of a study."""
 
     workers: int | None
     """0: the sequential program is the best; None: the study can't tell."""
@@ -26,9 +26,9 @@ class Recommendation:
 def recommend(points: Sequence[Point], baseline: Point | None, *, physical_cores: int) -> Recommendation:
     """The smallest number of workers that is reliably faster than the sequential program and close to the peak.
 
-    Reliably faster: the whole 95 % interval of the speedup is above 1 (with a single repeat there is no interval; then
-    the speedup alone decides, and the sentence says so). Close to the peak: see `NEAR_PEAK`. Points at which fewer
-    tasks complete than in the baseline take no part.
+    Reliably faster: the whole 95 % interval of the speedup is above 1. A single repeat has no interval; then the
+    speedup alone decides, and the sentence says so. Close to the peak: see `NEAR_PEAK`. Points at which fewer tasks
+    complete than in the baseline take no part.
 
     Args:
         points: all measured points, by their number of workers.
@@ -108,7 +108,7 @@ def _share(chosen: Point, peak: Point, usable: Sequence[Point]) -> str:
 
 
 def _outlook(chosen: Point, peak: Point, usable: Sequence[Point]) -> list[str]:
-    """What more workers would buy, as far as that was measured."""
+    """The gain from more workers, as far as it was measured."""
     clauses = []
     larger = [point for point in usable if point.workers > chosen.workers]
     if larger:

@@ -6,23 +6,19 @@ import base64
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dfz_ray.scaling.figure import draw_figure
 from dfz_ray.scaling.measurement import Measurement
+from dfz_ray.scaling.sections import NOTHING, SECTIONS, is_recommended, list_entries, list_notes, make_point_row
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-NOTHING = "\N{EN DASH}"
-"""What a table shows where nothing was measured."""
-
 
 class StudyFiles(NamedTuple):
-    """Where a study was written to."""
+    """The files that were written for a study."""
 
     summary: Path
     figure: Path
@@ -63,12 +59,14 @@ def points_table(summary: Mapping[str, Any]) -> Table:
     for name in ("Workers", "Time", "Speedup", "95 %", "Efficiency", "Tasks/s", "Running"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Notes", overflow="fold")
-    for row in point_rows(summary):
-        interval = row.speedup_ci95.replace(" ", "")
-        numbers = (row.workers, row.wall_s, row.speedup, interval, row.efficiency, row.tasks_per_s, row.running)
-        # A terminal may not know the dash.
-        cells = [Text(cell.replace(NOTHING, "-")) for cell in (*numbers, "\n".join(row.notes))]
-        table.add_row(*cells, style="bold" if row.recommended else None)
+    for entry in list_entries(summary):
+        row = make_point_row(entry, summary)
+        texts = {name: cell.text for name, cell in row.items()}
+        interval = row["Speedup"].below.replace(" ", "")
+        numbers = (texts["Workers"], texts["Wall time"], texts["Speedup"], interval, texts["Efficiency"])
+        shown = (*numbers, texts["Tasks/s"], texts["Tasks running"], "\n".join(list_notes(entry, summary)))
+        cells = [Text(cell.replace(NOTHING, "-")) for cell in shown]  # a terminal may not know the dash
+        table.add_row(*cells, style="bold" if is_recommended(entry, summary) else None)
     return table
 
 
@@ -91,143 +89,9 @@ def render_report(summary: Mapping[str, Any], measurements: Sequence[Measurement
     )
     return environment.get_template("report.html.j2").render(
         summary=summary,
-        rows=point_rows(summary),
-        trials=trial_rows(measurements),
-        host=_flat(summary["host"]),
+        sections=[make_section(summary, measurements) for make_section in SECTIONS],
         picture=base64.b64encode(picture).decode(),
     )
-
-
-@dataclass(frozen=True)
-class PointRow:
-    """One line of the table of points, as text; intervals are empty where there are none."""
-
-    workers: str
-    wall_s: str
-    wall_s_ci95: str
-    speedup: str
-    speedup_ci95: str
-    efficiency: str
-    tasks_per_s: str
-    tasks_per_s_ci95: str
-    running: str
-    most_running: str
-    completed: str
-    warm_up_s: str
-    repeats: str
-    digest: str
-    notes: tuple[str, ...]
-    recommended: bool
-
-
-def point_rows(summary: Mapping[str, Any]) -> list[PointRow]:
-    """The sequential program, if it was measured, and all points.
-
-    Args:
-        summary: as `build_summary` made it.
-    """
-    baseline = summary["baseline"]
-    measured = baseline["repeats"] or baseline["errors"]
-    return [_point_row(entry, summary) for entry in [*([baseline] if measured else []), *summary["points"]]]
-
-
-def _point_row(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> PointRow:
-    workers = entry.get("workers", 0)
-    highest = entry.get("max_concurrency")
-    return PointRow(
-        workers=_name_workers(workers, entry.get("mode") if _compares(summary) else None),
-        wall_s=_seconds(entry["wall_s"]),
-        wall_s_ci95=_interval(entry["wall_s_ci95"]),
-        speedup=_number(entry.get("speedup"), "x"),
-        speedup_ci95=_interval(entry.get("speedup_ci95")),
-        efficiency=_percent(entry.get("efficiency")),
-        tasks_per_s=_number(entry["tasks_per_s"]),
-        tasks_per_s_ci95=_interval(entry["tasks_per_s_ci95"]),
-        running=_number(entry.get("avg_concurrency")),
-        most_running="" if highest is None else f"at most {highest}",
-        completed=_percent(entry["success_rate"]),
-        warm_up_s=_seconds(entry["warm_up_s"]),
-        repeats=str(entry["repeats"]),
-        digest=entry["digest"] or NOTHING,
-        notes=tuple(_notes(entry, summary)),
-        recommended=_is_recommended(entry, summary),
-    )
-
-
-def _compares(summary: Mapping[str, Any]) -> bool:
-    """Whether two modes were measured."""
-    return len({point.get("mode") for point in summary["points"]}) > 1
-
-
-def _name_workers(workers: int, mode: str | None) -> str:
-    return " ".join(filter(None, (str(workers), mode))) if workers else "sequential"
-
-
-def _is_recommended(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
-    recommended = summary["recommendation"]
-    workers = entry.get("workers", 0)
-    return workers == recommended["workers"] and (not workers or recommended.get("mode") in (None, entry.get("mode")))
-
-
-def _notes(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
-    workers = entry.get("workers", 0)
-    notes = []
-    if _is_recommended(entry, summary):
-        notes.append("recommended")
-    if entry["errors"]:
-        trials = entry["repeats"] + len(entry["errors"])
-        notes.append(f"{len(entry['errors'])} of {trials} trials failed" if entry["repeats"] else "every trial failed")
-    if entry["success_rate"] is not None and entry["success_rate"] < 1:
-        notes.append(f"{_percent(1 - entry['success_rate'])} of tasks lost")
-    if entry.get("oversubscribed"):
-        notes.append("oversubscribed")
-    served = entry.get("served")
-    if served is not None and served < workers:
-        notes.append(f"cluster served {served}")
-    reference = summary["batch"]["digest"]
-    if entry["digest"] and reference and entry["digest"] != reference:
-        notes.append("other answers")
-    if entry["repeats"] > 1 and entry["digest"] is None and summary["digests_equal"] is False:
-        notes.append("answers vary")
-    return notes
-
-
-@dataclass(frozen=True)
-class TrialRow:
-    """One line of the table of trials, as text."""
-
-    order: str
-    workers: str
-    repeat: str
-    started: str
-    wall_s: str
-    warm_up_s: str
-    tasks: str
-    running: str
-    load: str
-    digest: str
-    error: str
-
-
-def trial_rows(measurements: Sequence[Measurement]) -> list[TrialRow]:
-    """All trials in the order in which they ran."""
-    compares = len({trial.mode for trial in measurements if trial.workers}) > 1
-    return [
-        TrialRow(
-            order=str(trial.order + 1),
-            workers=_name_workers(trial.workers, trial.mode if compares else None),
-            repeat=str(trial.repeat + 1),
-            started=datetime.fromtimestamp(trial.started_at, UTC).strftime("%H:%M:%S"),
-            wall_s=_seconds(trial.wall_s),
-            warm_up_s=_seconds(trial.warm_up_s),
-            tasks=f"{trial.completed} / {trial.failed} / {trial.cancelled}",
-            running=_number(trial.avg_concurrency),
-            load=_number(trial.load),
-            digest=(trial.digest or NOTHING)[:12],
-            error=(trial.error or "")[:500],
-        )
-        for trial in sorted(measurements, key=lambda trial: trial.order)
-    ]
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -237,40 +101,3 @@ def _replace(path: Path, content: bytes) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested facts as lines, e.g. `versions.ray`."""
-    lines: list[tuple[str, str]] = []
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            lines += _flat(value, f"{prefix}{name}.")
-        else:
-            lines.append((f"{prefix}{name}", NOTHING if value is None else str(value)))
-    return lines
-
-
-def _number(value: float | None, unit: str = "") -> str:
-    """Three digits that count, and no exponent."""
-    if value is None:
-        return NOTHING
-    decimals = next((d for d, least in enumerate((100, 10, 0.1)) if value >= least), 3 if value else 0)
-    return f"{value:.{decimals}f}{unit}"
-
-
-def _seconds(value: float | None) -> str:
-    return _number(value, " s")
-
-
-def _interval(ends: Sequence[float] | None) -> str:
-    return f"{_number(ends[0])} {NOTHING} {_number(ends[1])}" if ends else ""
-
-
-def _percent(share: float | None) -> str:
-    """Whole percents, but never 100 or 0 for something that is not quite that."""
-    if share is None:
-        return NOTHING
-    rounded = round(100 * share)
-    if (rounded == 100 and share < 1) or (rounded == 0 and share > 0):
-        return f"{100 * share:.3g} %"
-    return f"{rounded} %"

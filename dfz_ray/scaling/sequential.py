@@ -1,7 +1,7 @@
 """The sequential program: the same batch, in one process, without Ray.
 
-`SequentialProgram` starts a process of its own, tells it the batch, and asks it for one timed pass after
-the other. The two talk in pickles over the process's standard input and output.
+`SequentialProgram` starts a process of its own, sends it the batch, and asks it for one timed pass after the other.
+Both sides send pickles, over the process's standard input and output.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dfz_ray.specs.encoding import run_digest
 from dfz_ray.specs.input_file import FileShelf
 
 LAST_WORDS_BYTES = 4096
-"""So much of what a process that died had printed is looked at."""
+"""The message for a process that died quotes the last line within so many bytes of its output."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Part:
     pickled_domain: bytes
     threads: int
     samples: Sequence[Work]
-    """One task of each kind: run first, and not timed."""
+    """One task of each kind. They are run first, and not timed."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the process works on."""
+    """The batch, as the process is given it."""
 
     parts: Sequence[Part]
     tasks: Sequence[tuple[str, int, Work]]
@@ -61,12 +61,12 @@ class SequentialProgram:
     """The process, warm; a context manager.
 
     Raises:
-        DfzError: the process died; its last words are in the message.
+        DfzError: the process died; the message has the last line of its output.
     """
 
     def __init__(self, job: Job) -> None:
         command = [sys.executable, "-c", "from dfz_ray.scaling.sequential import serve; serve()"]
-        self._words = tempfile.TemporaryFile()  # no pipe: what tasks print would fill it  # noqa: SIM115 - closed below
+        self._words = tempfile.TemporaryFile()  # no pipe: the output of tasks would fill it  # noqa: SIM115 - closed below
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words
         )
@@ -76,8 +76,8 @@ class SequentialProgram:
 
     def run(self) -> Pass:
         """Run the batch once, from the first task to the last."""
-        made: Pass = self._ask("run")
-        return made
+        answer: Pass = self._ask("run")
+        return answer
 
     def __enter__(self) -> SequentialProgram:
         return self
@@ -99,14 +99,14 @@ class SequentialProgram:
             self._process.communicate()
             self._words.seek(max(0, self._words.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
             words = self._words.read().decode(errors="replace").strip()
-            last = words.splitlines()[-1:] or ["it said nothing"]
+            last = words.splitlines()[-1:] or ["it printed nothing"]
             raise DfzError(f"the sequential program died (exit code {self._process.returncode}): {last[0]}") from None
 
 
 def serve() -> None:
-    """What the process does: take in a Job, warm up, and make one pass for each question."""
+    """The process: reads a Job, warms up, and makes one pass for each question."""
     stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a task prints must not get between the answers
+    os.dup2(2, 1)  # the output of tasks must not mix with the answers
 
     def answer(value: Any) -> None:
         pickle.dump(value, stdout)

@@ -1,4 +1,9 @@
-"""A study: every trial of a plan, measured, and what they say."""
+"""A study: runs every trial of a plan, one after the other.
+
+A trial with workers is a call of the library's `run` on the whole batch, in a new run folder. Its wall time lasts from
+the call until `run` returns its Results: opening the run, sending the tasks, executing them, every result on disk, and
+the list of results read back. The workers are warm and the batch is checked before the clock starts.
+"""
 
 from __future__ import annotations
 
@@ -9,44 +14,41 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dfz_ray.client import shipped_domains
+from dfz_ray.client import run_checked, shipped_domains
 from dfz_ray.driver.connection import connect, usable_cores
-from dfz_ray.driver.manager_client import ManagerClient
-from dfz_ray.driver.slot_plan import SlotPlan
+from dfz_ray.driver.slot_plan import plan_slots
 from dfz_ray.driver.warm_up import Sample, WarmUp, warm_workers
 from dfz_ray.errors import DfzError
 from dfz_ray.execution.execute import Work
 from dfz_ray.manager.nodes import live_nodes
-from dfz_ray.results import read_results
+from dfz_ray.results import Results
 from dfz_ray.scaling.host import host_facts
 from dfz_ray.scaling.measurement import Measurement, append_measurement
-from dfz_ray.scaling.plan import BASELINE, Plan, Trial
 from dfz_ray.scaling.sequential import Job, Part, SequentialProgram
+from dfz_ray.scaling.study_plan import BASELINE, StudyPlan, Trial
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import Settings
-from dfz_ray.specs.states import count_final
 
 
 class Study:
-    """Measures a plan's trials, one after the other; a context manager.
+    """Measures the trials of a plan; a context manager.
 
     Args:
-        plan: what is to be measured.
-        settings: how tasks are handed out.
+        plan: the batch, and the trials in their order.
+        settings: as for `run`.
         address: which Ray; an embedded one gets as many logical CPUs as the largest point needs.
     """
 
-    def __init__(self, plan: Plan, settings: Settings, address: str | None = None) -> None:
+    def __init__(self, plan: StudyPlan, settings: Settings, address: str | None = None) -> None:
         self._plan = plan
         self._settings = settings
-        self._domains = shipped_domains(plan.batch)
+        self._address = address or settings.address
         most = max(trial.workers for trial in plan.trials)
         self._idle_workers = max(usable_cores(), math.ceil(most * plan.cpus_per_task))
-        connect(address or settings.address, logical_cpus=self._idle_workers)
+        connect(self._address, logical_cpus=self._idle_workers)
         self._samples, self._parts = self._take_samples()
         self._program: SequentialProgram | None = None
 
@@ -58,135 +60,91 @@ class Study:
             self._program.__exit__(*exception)
 
     def measure(self, file: Path) -> Iterator[Measurement]:
-        """Make the trials, in the plan's order; each is appended to the file as it ends."""
+        """Run the trials in the plan's order; each measurement is appended to the file as its trial ends."""
         facts = {**host_facts(), "seed": self._plan.seed}
         for trial in self._plan.trials:
-            made = self._baseline(trial) if trial.workers == BASELINE else self._point(trial)
-            append_measurement(file, dataclasses.replace(made, study=facts))
-            yield made
+            measurement = dataclasses.replace(self._measure(trial), study=facts)
+            append_measurement(file, measurement)
+            yield measurement
 
     def physical_cores(self, of_this_host: int) -> int:
-        """The physical cores of the cluster, as far as they are known: those of this host, if it is the only node."""
-        nodes = live_nodes()
-        return of_this_host if len(nodes) <= 1 else int(sum(node.get("CPU", 0) for node in nodes))
+        """The physical cores of the cluster: those of this host where it is the only node, else Ray's CPUs."""
+        return of_this_host if len(live_nodes()) <= 1 else _cluster_cores()
 
-    def _width(self, trial: Trial) -> int:
-        """How many tasks share a process: with threads there are no more processes than cores."""
-        if trial.mode == "processes":
-            return 1
-        nodes = live_nodes()
-        cores = usable_cores() if len(nodes) <= 1 else int(sum(node.get("CPU", 0) for node in nodes))
-        return math.ceil(trial.workers / max(1, min(trial.workers, cores)))
-
-    def _warm(self, workers: int) -> WarmUp:
-        return warm_workers(self._samples, workers, self._idle_workers, self._plan.batch.files)
-
-    def _baseline(self, trial: Trial) -> Measurement:
-        started_at, load = time.time(), os.getloadavg()[0]
-        warm_up_s = None
-        try:
-            if self._program is None:
-                warm = self._warm(1)
-                self._program = SequentialProgram(self._job(warm.niceness))
-                warm_up_s = self._program.warm_up_s
-            made = self._program.run()
-        except DfzError as error:
-            self._program = None
-            return self._failed(trial, started_at, load, error)
-        return Measurement(
-            kind="baseline",
-            workers=BASELINE,
-            repeat=trial.repeat,
-            order=trial.order,
-            wall_s=made.wall_s,
-            warm_up_s=warm_up_s,
-            tasks=len(self._plan.batch.tasks),
-            completed=made.completed,
-            failed=made.failed,
-            cancelled=0,
-            digest=made.digest,
-            avg_concurrency=made.busy_s / made.wall_s if made.wall_s else None,
-            max_concurrency=1,
-            busy_s=made.busy_s,
-            served=None,
-            started_at=started_at,
-            load=load,
-        )
-
-    def _point(self, trial: Trial) -> Measurement:
+    def _measure(self, trial: Trial) -> Measurement:
         started_at, load = time.time(), os.getloadavg()[0]
         try:
-            width = self._width(trial)
-            warm = self._warm(math.ceil(trial.workers / width))
-            with _scratch_folder() as folder:
-                config = RunConfig(settings=self._settings, name=self._plan.batch.name)
-                handle = ManagerClient(config, folder, SlotPlan(trial.workers, width))
-                try:
-                    begun = time.perf_counter()
-                    handle.submit(self._plan.batch, self._domains)
-                    while count_final(handle.progress(0.5)) < handle.tasks:
-                        pass
-                    wall_s = time.perf_counter() - begun
-                finally:
-                    handle.close()
-                results = read_results(folder, trial.workers)
+            measured = self._run_sequential() if trial.workers == BASELINE else self._run(trial)
         except DfzError as error:
-            return self._failed(trial, started_at, load, error)
-        return Measurement(
-            kind="point",
-            workers=trial.workers,
-            repeat=trial.repeat,
-            order=trial.order,
-            wall_s=wall_s,
-            warm_up_s=warm.wall_s,
-            tasks=len(results),
-            completed=results.counts["completed"],
-            failed=results.counts["failed"],
-            cancelled=results.counts["cancelled"],
-            digest=results.digest,
-            avg_concurrency=sum(results.metrics["task_durations"]) / wall_s,
-            max_concurrency=results.metrics["max_concurrency"],
-            busy_s=sum(results.metrics["task_durations"]),
-            served=min(trial.workers, warm.served * width),
-            mode=trial.mode,
-            started_at=started_at,
-            load=load,
-        )
-
-    def _failed(self, trial: Trial, started_at: float, load: float, error: DfzError) -> Measurement:
+            measured = {"wall_s": time.time() - started_at, "error": str(error)}
         return Measurement(
             kind="baseline" if trial.workers == BASELINE else "point",
             workers=trial.workers,
             repeat=trial.repeat,
             order=trial.order,
-            wall_s=time.time() - started_at,
-            warm_up_s=None,
             tasks=len(self._plan.batch.tasks),
-            completed=0,
-            failed=0,
-            cancelled=0,
-            digest=None,
-            avg_concurrency=None,
-            max_concurrency=None,
-            busy_s=None,
-            served=None,
             mode=None if trial.workers == BASELINE else trial.mode,
             started_at=started_at,
             load=load,
-            error=str(error),
+            **_NOT_MEASURED | measured,
         )
 
+    def _run_sequential(self) -> dict[str, Any]:
+        warm_up_s = None
+        if self._program is None:
+            warm = self._warm(1)
+            self._program = SequentialProgram(self._job(warm.niceness))
+            warm_up_s = self._program.warm_up_s
+        try:
+            made = self._program.run()
+        except DfzError:
+            self._program = None  # its process died: the next trial starts another one
+            raise
+        return {
+            "wall_s": made.wall_s,
+            "warm_up_s": warm_up_s,
+            "completed": made.completed,
+            "failed": made.failed,
+            "digest": made.digest,
+            "avg_concurrency": made.busy_s / made.wall_s if made.wall_s else None,
+            "max_concurrency": 1,
+            "busy_s": made.busy_s,
+        }
+
+    def _run(self, trial: Trial) -> dict[str, Any]:
+        batch = self._plan.batch
+        config = RunConfig.of(
+            self._settings,
+            max_workers=trial.workers,
+            address=self._address,
+            use_threads=trial.mode == "threads",
+        )
+        config = dataclasses.replace(config, processes=_cluster_cores())
+        width = plan_slots(config, batch.shapes(), len(batch.tasks)).width
+        warm = self._warm(math.ceil(trial.workers / width))
+        folder = Path(tempfile.mkdtemp(prefix="dfz-trial-"))
+        config = dataclasses.replace(config, run_dir=folder)
+        begun = time.perf_counter()
+        results = run_checked(batch, config, progress=False)  # if it raises, stderr names the folder, which is kept
+        wall_s = time.perf_counter() - begun
+        measured = {"wall_s": wall_s, "warm_up_s": warm.wall_s, "served": min(trial.workers, warm.served * width)}
+        measured |= _sum_up(results, wall_s)
+        shutil.rmtree(folder, ignore_errors=True)
+        return measured
+
+    def _warm(self, workers: int) -> WarmUp:
+        return warm_workers(self._samples, workers, self._idle_workers, self._plan.batch.files)
+
     def _take_samples(self) -> tuple[list[Sample], dict[tuple[Any, ...], int]]:
-        """One task of each kind, by domain and shape; and the position of each."""
+        """One task of each kind, by domain and shape; and the position of each domain and shape."""
+        domains = shipped_domains(self._plan.batch)
         firsts: dict[tuple[Any, ...], dict[str, Work]] = {}
         shapes = {}
         for number, task in enumerate(self._plan.batch.tasks):
             key = (task.domain, task.resources.key())
             shapes[key] = task.resources
             firsts.setdefault(key, {}).setdefault(task.kind, Work(number, task.seed, task.parameters))
-        samples = [
-            Sample(self._domains[key[0]].pickled, shapes[key], tuple(kinds.values())) for key, kinds in firsts.items()
-        ]
+        samples = [Sample(domains[key[0]].pickled, shapes[key], tuple(kinds.values())) for key, kinds in firsts.items()]
         return samples, {key: position for position, key in enumerate(firsts)}
 
     def _job(self, niceness: int) -> Job:
@@ -198,10 +156,33 @@ class Study:
         return Job(parts, tasks, dict(self._plan.batch.files), niceness)
 
 
-@contextmanager
-def _scratch_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="dfz-trial-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+_NOT_MEASURED = {
+    "warm_up_s": None,
+    "completed": 0,
+    "failed": 0,
+    "cancelled": 0,
+    "digest": None,
+    "avg_concurrency": None,
+    "max_concurrency": None,
+    "busy_s": None,
+    "served": None,
+}
+
+
+def _sum_up(results: Results, wall_s: float) -> dict[str, Any]:
+    busy_s = sum(results.metrics["task_durations"])
+    return {
+        "completed": results.counts["completed"],
+        "failed": results.counts["failed"],
+        "cancelled": results.counts["cancelled"],
+        "digest": results.digest,
+        "avg_concurrency": busy_s / wall_s,
+        "max_concurrency": results.metrics["max_concurrency"],
+        "busy_s": busy_s,
+    }
+
+
+def _cluster_cores() -> int:
+    """The cores of the cluster. Of a single node, those that this process may use: Ray may have more CPUs."""
+    nodes = live_nodes()
+    return usable_cores() if len(nodes) <= 1 else max(1, int(sum(node.get("CPU", 0) for node in nodes)))

@@ -67,17 +67,9 @@ def build_summary(
 
 
 def _baseline_entry(baseline: Point | None) -> dict[str, Any]:
-    return {
-        "wall_s": _value(baseline.wall_s if baseline else None),
-        "wall_s_ci95": _interval(baseline.wall_s if baseline else None),
-        "repeats": baseline.repeats if baseline else 0,
-        "tasks_per_s": _value(baseline.tasks_per_s if baseline else None),
-        "tasks_per_s_ci95": _interval(baseline.tasks_per_s if baseline else None),
-        "success_rate": baseline.success_rate if baseline else None,
-        "digest": baseline.digest if baseline else None,
-        "warm_up_s": baseline.warm_up_s if baseline else None,
-        "errors": list(baseline.errors) if baseline else [],
-    }
+    entry = _point_entry(baseline) if baseline else {"repeats": 0, "errors": []}
+    keys = ("wall_s", "wall_s_ci95", "repeats", "tasks_per_s", "tasks_per_s_ci95", "success_rate", "digest")
+    return {key: entry.get(key) for key in (*keys, "warm_up_s", "errors")}
 
 
 def _point_entry(point: Point) -> dict[str, Any]:
@@ -106,7 +98,7 @@ def _point_entry(point: Point) -> dict[str, Any]:
 
 
 def _recommend(points: Sequence[Point], baseline: Point | None, physical_cores: int) -> dict[str, Any]:
-    """The recommendation; where two modes were measured that of the better one, with the mode."""
+    """The recommendation. Where two modes were measured, it is that of the better one, and has its mode."""
     modes = sorted({point.mode for point in points})
     if len(modes) < 2:
         return asdict(recommend(points, baseline, physical_cores=physical_cores))
@@ -135,7 +127,7 @@ def _interval(estimate: Estimate | None) -> list[float] | None:
 
 
 def _batch_digest(baseline: Point | None, points: Sequence[Point]) -> str | None:
-    """The baseline's digest, without one that of all points; None if repeats of one point disagree."""
+    """The digest of the baseline, or else of all points; None if repeats of one point disagree."""
     everyone = [*([baseline] if baseline else []), *points]
     if any(len(point.digests) > 1 for point in everyone):
         return None
@@ -146,7 +138,7 @@ def _batch_digest(baseline: Point | None, points: Sequence[Point]) -> str | None
 
 
 def _digests_equal(baseline: Point | None, points: Sequence[Point]) -> bool | None:
-    """Whether every trial gave the same answers; None if there are not two digests to compare."""
+    """True if every trial gave the same answers; None if there are not two digests to compare."""
     everyone = [*([baseline] if baseline else []), *points]
     compared = [point for point in everyone if point.digests]
     trials = sum(point.repeats for point in compared)

@@ -27,6 +27,9 @@ class RunConfig:
     """Which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one."""
     use_threads: bool = False
     """True if tasks share processes, on threads."""
+    processes: int | None = None
+    """The most processes that tasks on threads share; None: as many as the cluster holds. A study sets it to the cores,
+    since its embedded Ray may offer more CPUs than there are cores."""
     retry_failed: bool = False
     """True if the failed tasks of a run that goes on become due again."""
     name: str = ""

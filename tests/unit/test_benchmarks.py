@@ -1,4 +1,4 @@
-"""What the benchmarks compute from what they measure."""
+"""The numbers that the benchmarks compute from their measurements."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.console import Console
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
+from before_after import compare, read_overhead
 from calibration import SLICE_ITERATIONS, combine, useful_seconds
 from contestants import share_out
 from domains import LOOPS, make_loops, summarize_ways, ways_tables
@@ -178,7 +179,7 @@ def test_the_interval_of_metg_may_reach_beyond_what_was_measured() -> None:
 
 
 def test_losses_of_a_known_run() -> None:
-    """Each second of both slots is told as what it was."""
+    """Each second of both slots counts as what it was."""
     executed = [
         # lease, chunk, began, ended, CPU: the first slot waits for a core in its first task
         Executed(1, 0, 0, 1.0, 3.0, 1.5),
@@ -225,7 +226,7 @@ def test_a_slot_takes_one_lease_after_the_other() -> None:
 def test_losses_add_up_to_the_time_of_all_slots(
     leases: list[tuple[list[tuple[float, float]], float]], idle: int
 ) -> None:
-    """Whatever happened, and however many slots were never used, no second is told twice or left out."""
+    """Whatever happened, and however many slots were never used, no second counts twice or is left out."""
     executed = []
     for lease, (tasks, began_at) in enumerate(leases):
         now = began_at
@@ -265,14 +266,14 @@ def a_point(workers: int) -> dict[str, Any]:
 
 def test_overhead_is_what_a_task_takes_of_a_core_besides_the_loop() -> None:
     """At half the rate of two bare loops, a task takes 4 ms of a core instead of 2: an overhead of 100 %."""
-    told = summarize_ways(a_point(2))
+    summary = summarize_ways(a_point(2))
 
-    assert told["task_s"]["bare"]["value"] == pytest.approx(0.002)
-    assert told["task_s"]["dfz_ray"]["value"] == pytest.approx(0.004)
-    assert told["throughput"]["bare"]["value"] == pytest.approx(0.5)
-    assert told["overhead"]["bare"]["value"] == pytest.approx(1.0)
-    assert told["overhead"]["compute"]["value"] == pytest.approx(0.6)
-    assert told["mean_lost_s"]["dispatch"] == pytest.approx(0.001)
+    assert summary["task_s"]["bare"]["value"] == pytest.approx(0.002)
+    assert summary["task_s"]["dfz_ray"]["value"] == pytest.approx(0.004)
+    assert summary["throughput"]["bare"]["value"] == pytest.approx(0.5)
+    assert summary["overhead"]["bare"]["value"] == pytest.approx(1.0)
+    assert summary["overhead"]["compute"]["value"] == pytest.approx(0.6)
+    assert summary["mean_lost_s"]["dispatch"] == pytest.approx(0.001)
 
 
 def test_the_tables_of_domains_show_ratios_and_losses() -> None:
@@ -314,7 +315,7 @@ def test_a_measurement_tells_efficiency_and_distance_from_the_bound() -> None:
 
 
 def test_a_failure_has_no_numbers() -> None:
-    """What was not measured raises where a number of it is asked for, and names why."""
+    """A failed measurement raises when a number is asked for, and says why it failed."""
     with pytest.raises(ValueError, match="it did not start"):
         _ = failure("parsl", 2, 0, "it did not start").efficiency
 
@@ -345,3 +346,22 @@ def test_metg_is_told_as_better_when_it_is_shorter() -> None:
 
     for one, other in itertools.pairwise(order):
         assert one.rank < other.rank
+
+
+def test_pairs_give_the_exact_interval_of_their_median_ratio() -> None:
+    """Of 20 pairs the interval goes from the 6th to the 15th ratio; what slows down both runs of a pair cancels."""
+    slowdowns = range(1, 21)
+    compared = compare([100 / slow for slow in slowdowns], [(100 + slow) / slow for slow in slowdowns])
+    assert compared["ratio"] == pytest.approx(1.105)
+    assert compared["ci95"] == pytest.approx((1.06, 1.15))
+    assert compare([1.0, 1.0], [1.0, 2.0])["ci95"] is None
+
+
+def test_the_figures_of_overhead_are_read_from_its_lines() -> None:
+    """The medians are read, and the time until a task begins is turned round: more is better."""
+    printed = (
+        "no-op tasks/s, end to end: 1.234e+04 (from 1.1e+04 to 1.3e+04)\n"
+        "first task of a further run begins after s: 0.05 (from 0.04 to 0.06)\n"
+    )
+    figures = read_overhead(printed, Path())
+    assert list(figures.values()) == [12340, 20]

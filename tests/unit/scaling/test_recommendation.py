@@ -122,14 +122,14 @@ def test_without_a_baseline_points_are_compared_with_each_other() -> None:
 
 
 def test_a_single_repeat_is_called_one() -> None:
-    """What was measured once is recommended only with the remark that it may be chance."""
+    """A point that was measured once is recommended only with the remark that it may be chance."""
     advice = advise(point(1, 0.9, None), point(2, 1.8, None), baseline=point(0, spread=None))
     assert advice.workers == 2
     assert "measured once, so chance is not ruled out" in advice.reason
 
 
 def test_oversubscribed_and_unserved_points_are_recommended_only_with_a_remark() -> None:
-    """Whoever is sent beyond the cores, or beyond what the cluster could run, is told so."""
+    """A recommendation beyond the cores, or beyond the slots that the cluster could run, says so."""
     advice = advise(point(1, 1.0), point(4, 2.3, oversubscribed=True, served=3))
     assert advice.workers == 4
     assert "oversubscribed: 4 workers share 2 physical cores" in advice.reason

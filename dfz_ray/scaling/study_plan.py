@@ -1,4 +1,4 @@
-"""What a study will measure, and in which order."""
+"""The plan of a study: its batch, and its trials in the order in which they will run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from dfz_ray.errors import InvalidInput, MissingExtra, Problem
 from dfz_ray.scaling.measurement import Mode
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.problems import show
+from dfz_ray.specs.settings import WORKERS_LIMIT
 
 BASELINE = 0
-"""The number of workers that stands for the sequential program."""
+"""In the place of a number of workers: the sequential program."""
 
 DEFAULT_STUDY: dict[str, dict[str, Any]] = {
     "quantum": {"domain": "quantum", "count": 20, "parameters": {"noise_level": 0.01}},
@@ -31,18 +32,19 @@ DEFAULT_STUDY: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One measurement that is to be made."""
+    """One run of the batch that is to be measured."""
 
     workers: int
     """Slots, or BASELINE."""
     repeat: int
     order: int
+    """Place among all trials, from 0."""
     mode: Mode = "processes"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A whole study."""
+class StudyPlan:
+    """A whole study, before it begins."""
 
     batch: Batch
     trials: tuple[Trial, ...]
@@ -50,7 +52,7 @@ class Plan:
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """Those that are measured."""
+        """The modes that are measured."""
         return tuple(sorted({trial.mode for trial in self.trials}))
 
     @property
@@ -61,10 +63,10 @@ class Plan:
 
 def make_plan(
     batch: Batch, worker_counts: Sequence[int], repeats: int, seed: int, modes: Sequence[Mode] = ("processes",)
-) -> Plan:
-    """Plan a study: in each repeat the baseline and every worker count once in each mode, in a random order of its own.
+) -> StudyPlan:
+    """Plan a study: each repeat has the baseline and every worker count in each mode once, in an order drawn for it.
 
-    So a machine that becomes slower or faster meanwhile does so for all of them (Hoefler and Belli, SC'15).
+    If the machine becomes slower or faster meanwhile, it does so for all of them (Hoefler and Belli, SC'15).
     """
     rng = random.Random(seed)  # noqa: S311 - no secret is drawn
     trials: list[Trial] = []
@@ -72,11 +74,11 @@ def make_plan(
         points = [(BASELINE, modes[0]), *[(workers, mode) for mode in modes for workers in worker_counts]]
         rng.shuffle(points)
         trials.extend(Trial(workers, repeat, order, mode) for order, (workers, mode) in enumerate(points, len(trials)))
-    return Plan(batch, tuple(trials), seed)
+    return StudyPlan(batch, tuple(trials), seed)
 
 
 def default_worker_counts(cores: int) -> list[int]:
-    """1, 2, 4 ... up to twice the cores: beyond them it must be seen that nothing more is gained."""
+    """1, 2, 4 ... up to twice the cores, to show that nothing is gained beyond them."""
     counts = [1]
     while counts[-1] < 2 * cores and len(counts) < 8:
         counts.append(counts[-1] * 2)
@@ -87,13 +89,14 @@ def parse_worker_counts(text: str) -> list[int]:
     """The worker counts of `--max-workers 1,2,4`, in order.
 
     Raises:
-        InvalidInput: something between the commas is no positive whole number, or stands there twice.
+        InvalidInput: the text between two commas is no positive whole number, or a number stands there twice.
     """
     counts = []
     for part in text.split(","):
         number = part.strip()
-        if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= 1_000_000:
-            problem = Problem("--max-workers", show(part), "whole numbers of at least 1 with commas, such as 1,2,4,8")
+        if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= WORKERS_LIMIT:
+            expected = f"whole numbers from 1 to {WORKERS_LIMIT} with commas, such as 1,2,4,8"
+            problem = Problem("--max-workers", show(part), expected)
             raise InvalidInput([problem], "command line")
         counts.append(int(number))
     if len(set(counts)) < len(counts):
@@ -102,7 +105,7 @@ def parse_worker_counts(text: str) -> list[int]:
 
 
 def default_batch(seed: int) -> tuple[dict[str, Any], list[str]]:
-    """The default study's batch, of the domains whose libraries are installed, and what was left out, in words."""
+    """The default study's batch, of the domains whose libraries are installed; and why others are left out."""
     blocks, left_out = [], []
     for name, block in DEFAULT_STUDY.items():
         domain: Domain = REGISTRY.get(name)

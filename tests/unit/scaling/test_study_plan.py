@@ -1,4 +1,4 @@
-"""What a study will measure, and in which order."""
+"""The plan of a study: its trials and their order."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import InvalidInput
-from dfz_ray.scaling.plan import (
+from dfz_ray.scaling.study_plan import (
     BASELINE,
-    Plan,
+    StudyPlan,
     default_batch,
     default_worker_counts,
     make_plan,
@@ -17,7 +17,7 @@ from dfz_ray.scaling.plan import (
 from dfz_ray.specs.batch_checks import read_batch
 
 
-def plan(counts: list[int], repeats: int, seed: int = 0) -> Plan:
+def plan(counts: list[int], repeats: int, seed: int = 0) -> StudyPlan:
     return make_plan(read_batch([{"domain": "maze", "resources": {"cpus": 2}}], REGISTRY), counts, repeats, seed)
 
 
@@ -58,7 +58,7 @@ def test_a_task_of_two_cpus_makes_a_worker_cost_two() -> None:
     ("cores", "counts"), [(1, [1, 2]), (2, [1, 2, 4]), (6, [1, 2, 4, 8, 16]), (64, [2**n for n in range(8)])]
 )
 def test_the_default_worker_counts_go_beyond_the_cores(cores: int, counts: list[int]) -> None:
-    """Without being told, a study measures 1, 2, 4 ... until there are twice as many workers as cores."""
+    """By default a study measures 1, 2, 4 ... until there are twice as many workers as cores."""
     assert default_worker_counts(cores) == counts
 
 
@@ -69,7 +69,7 @@ def test_worker_counts_are_read_in_any_order() -> None:
 
 @pytest.mark.parametrize("text", ["", "1,", "1,x", "0", "-1", "1.5", "1,1", "٣", "99999999999"])
 def test_worker_counts_that_cannot_be_are_refused(text: str) -> None:
-    """What is no list of different positive whole numbers is refused, and the message shows what was meant."""
+    """A text that is no list of different positive whole numbers is refused, and the message shows an example."""
     with pytest.raises(InvalidInput, match="--max-workers"):
         parse_worker_counts(text)
 

@@ -1,0 +1,116 @@
+"""summary.json: what a study measured, summed up."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.sample_study import DIGEST, both_modes, study, summarise, trial
+
+
+def test_the_summary_has_the_promised_keys_in_the_promised_order() -> None:
+    """Scripts find every promised key of summary.json, in order, with what was not measured as null."""
+    summary = json.loads(json.dumps(summarise(study()), allow_nan=False))
+    promised = ["schema_version", "host", "batch", "mode", "baseline", "points", "fits", "recommendation"]
+    assert list(summary)[: len(promised)] == promised
+    assert summary["schema_version"] == 1
+    assert summary["batch"] == {"domains": ["maze", "quantum"], "count": 40, "digest": DIGEST}
+    assert list(summary["baseline"])[:3] == ["wall_s", "wall_s_ci95", "repeats"]
+    assert summary["fits"] == {"amdahl": None, "usl": None}
+    assert list(summary["recommendation"]) == ["workers", "reason"]
+    keys = ["workers", "wall_s", "wall_s_ci95", "speedup", "speedup_ci95", "efficiency", "tasks_per_s"]
+    keys += ["avg_concurrency", "max_concurrency", "success_rate", "digest", "served", "oversubscribed", "losses"]
+    for point in summary["points"]:
+        assert list(point)[: len(keys)] == keys
+        assert point["losses"] is None
+        low, high = point["speedup_ci95"]
+        assert low <= point["speedup"] <= high
+
+
+def test_the_summary_says_what_was_measured() -> None:
+    """Times, speedups, rates and marks of a study with known times are the known ones."""
+    summary = summarise(study())
+    assert summary["baseline"]["wall_s"] == pytest.approx(8.08)
+    assert summary["baseline"]["repeats"] == 3
+    assert [point["workers"] for point in summary["points"]] == [1, 2, 4]
+    assert [point["speedup"] for point in summary["points"]] == pytest.approx([1, 2, 4])
+    assert [point["efficiency"] for point in summary["points"]] == pytest.approx([1, 1, 1])
+    assert [point["tasks_per_s"] for point in summary["points"]] == pytest.approx([40 / 8.08 * n for n in (1, 2, 4)])
+    assert [point["oversubscribed"] for point in summary["points"]] == [False, False, True]
+    assert summary["recommendation"]["workers"] == 4
+    assert summary["digests_equal"] is True
+    assert summary["created"] == "2025-06-15T15:06:40+00:00"
+
+
+def test_the_order_of_the_trials_changes_nothing() -> None:
+    """A summary depends on the trials, not on the order in which they are handed over."""
+    trials = study()
+    assert summarise(trials) == summarise(trials[::-1])
+
+
+def test_without_a_baseline_there_is_no_speedup() -> None:
+    """A study without the sequential program has null for every speedup and efficiency."""
+    summary = summarise(study(workers=(4,)))
+    (point,) = summary["points"]
+    assert summary["baseline"]["wall_s"] is None
+    assert summary["baseline"]["repeats"] == 0
+    assert point["speedup"] is point["speedup_ci95"] is point["efficiency"] is None
+    assert point["wall_s"] == pytest.approx(2.02)
+    assert summary["batch"]["digest"] == DIGEST
+
+
+def test_failed_trials_are_told_and_do_not_count() -> None:
+    """A trial that failed as a whole is listed with its error, and its time is in no median."""
+    trials = [*study(), trial(2, 3, 12, wall_s=0.1, completed=0, digest=None, error="node lost")]
+    point = summarise(trials)["points"][1]
+    assert point["errors"] == ["node lost"]
+    assert point["repeats"] == 3
+    assert point["wall_s"] == pytest.approx(4.04)
+    assert point["success_rate"] == 1.0
+
+
+def test_a_point_at_which_every_trial_failed_is_null() -> None:
+    """Where nothing came to its end the point stays in the summary, with nulls."""
+    trials = [*study(workers=(0, 2)), *study(workers=(4,), error="lost", digest=None, completed=0)]
+    point = summarise(trials)["points"][1]
+    assert point["workers"] == 4
+    assert point["errors"] == ["lost"] * 3
+    for key in ("wall_s", "wall_s_ci95", "speedup", "efficiency", "tasks_per_s", "success_rate", "digest"):
+        assert point[key] is None
+
+
+def test_no_completed_task_is_no_speedup() -> None:
+    """A point at which every task failed quickly is not called fast."""
+    summary = summarise([*study(workers=(0,)), *study(workers=(2,), wall_s=0.01, completed=0, failed=40)])
+    (point,) = summary["points"]
+    assert point["speedup"] is None
+    assert point["tasks_per_s"] == 0
+    assert point["success_rate"] == 0
+    assert summary["recommendation"]["workers"] == 0
+
+
+def test_digests_that_differ_are_told_apart() -> None:
+    """Other answers at one point leave the batch's digest; other answers between repeats leave none."""
+    changed = summarise([*study(workers=(0, 1)), *study(workers=(2,), digest="cd" * 32)])
+    assert changed["batch"]["digest"] == DIGEST
+    assert changed["digests_equal"] is False
+    assert changed["points"][1]["digest"] == "cd" * 32
+    unstable = summarise([*study(), trial(2, 3, 12, digest="cd" * 32)])
+    assert unstable["batch"]["digest"] is None
+    assert unstable["digests_equal"] is False
+    assert unstable["points"][1]["digest"] is None
+    assert unstable["recommendation"]["reason"].startswith("WARNING")
+    assert summarise([trial(2)])["digests_equal"] is None
+
+
+def test_both_modes_are_told_apart() -> None:
+    """Where two modes were measured each has its points, and the better one of them is recommended, with its mode."""
+    summary = summarise(both_modes(), mode="processes and threads")
+
+    points = [(point["workers"], point["mode"]) for point in summary["points"]]
+    assert points == [(number, mode) for number in (1, 2, 4) for mode in ("processes", "threads")]
+    assert [point["speedup"] for point in summary["points"]] == pytest.approx([1, 2, 2, 4, 4, 8])
+    recommended = summary["recommendation"]
+    assert (recommended["workers"], recommended["mode"]) == (4, "threads")
+    assert recommended["reason"].startswith("with threads: use 4 workers")
+    assert "with processes: 50 % of that throughput" in recommended["reason"]
