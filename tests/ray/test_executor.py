@@ -103,7 +103,7 @@ def test_an_exception_with_its_traceback(executor: DFZExecutor) -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         executor.submit(divmod, 1, 0).result(DEADLINE_S)
     assert isinstance(caught.value.__cause__, RemoteTraceback)
-    assert "function_call.py" in str(caught.value.__cause__)
+    assert "function_domain.py" in str(caught.value.__cause__)
 
 
 def test_options(executor: DFZExecutor) -> None:
