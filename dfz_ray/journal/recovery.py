@@ -18,6 +18,8 @@ from dfz_ray.protocol.columns import NO_WORK, unpack, unpack_works
 class Recovered:
     """All that is known of a run: its last committed state."""
 
+    meta: dict[str, str]
+    """The facts that the journal noted when the run was new."""
     kinds: list[tuple[str, str, str, str]]
     """Domain, name, resources (JSON) and policy (JSON) of every kind, in the order of their numbers."""
     kind_of: list[int]
@@ -55,6 +57,7 @@ def read_recovered(folder: Path) -> Recovered:
         for number in settled:
             works[number] = NO_WORK
         return Recovered(
+            meta=journal.meta,
             kinds=list(journal.query("read_kinds")),
             kind_of=kind_of,
             works=works,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -48,23 +48,16 @@ class RunStatus:
     """Sentences that a user should read."""
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "run_id": (str,),
-    "name": (str,),
-    "epoch": (int,),
-    "process": (int,),
-    "host": (str,),
-    "updated_at": (int, float),
-    "working": (bool,),
-    "counts": (dict,),
-    "slots": (int,),
-    "why_slots": (str,),
-    "leases": (int,),
-    "tasks_per_s": (int, float, NoneType),
-    "left_s": (int, float, NoneType),
-    "commits": (int,),
-    "notices": (list,),
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "bool": (bool,),
+    "float": (int, float),
+    "float | None": (int, float, NoneType),
+    "dict[str, int]": (dict,),
+    "tuple[str, ...]": (list,),
 }
+"""The types that JSON gives for a field, by the annotation of the field."""
 
 
 def write_status(folder: Path, status: RunStatus) -> None:
@@ -99,8 +92,8 @@ def _read_json(folder: Path) -> Any:
 def _is_status(content: Any) -> bool:
     return (
         isinstance(content, dict)
-        and content.keys() == _TYPES.keys()
-        and all(type(content[name]) in types for name, types in _TYPES.items())
+        and content.keys() == {field.name for field in fields(RunStatus)}
+        and all(type(content[field.name]) in _JSON_TYPES[str(field.type)] for field in fields(RunStatus))
         and content["counts"].keys() == set(STATES)
         and all(type(count) is int for count in content["counts"].values())
         and all(type(notice) is str for notice in content["notices"])

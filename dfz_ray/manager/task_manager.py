@@ -52,7 +52,7 @@ class TaskManager:
         inline_bytes = options.inline_result_bytes
         path, durable = Path(folder), options.durable
         journal = await asyncio.to_thread(open_for_work, path, meta, inline_bytes, retry_failed, durable)
-        self._runs[run_id] = run = ActiveRun(run_id, path, journal, options, myself, meta)
+        self._runs[run_id] = run = ActiveRun(run_id, path, journal, options, myself, journal.recovered.meta)
         return run.describe()
 
     async def go_on(self, run_id: str, domains: Sequence[ShippedDomain]) -> None:

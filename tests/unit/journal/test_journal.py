@@ -255,6 +255,17 @@ def test_whoever_opens_a_run_takes_it_over(tmp_path: Path) -> None:
     assert results(tmp_path) == {"a": "newer"}
 
 
+def test_a_run_keeps_its_name(tmp_path: Path) -> None:
+    """A process that opens a run again, under any name, gets the facts that were noted when the run was new."""
+    make_run(tmp_path, list("ab")).close()
+
+    opened = open_for_work(tmp_path, {"run_id": "another", "name": ""})
+    opened.writer.close()
+    opened.lock.close()
+
+    assert opened.recovered.meta == {**META, "schema_version": str(VERSION)}
+
+
 def test_an_empty_group_is_false() -> None:
     """A group says whether there is anything to commit."""
     assert not Group()

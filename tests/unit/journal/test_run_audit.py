@@ -29,8 +29,8 @@ from support.sample_run import (
     told,
 )
 
-from dfz_ray.cli import call
-from dfz_ray.cli.audit import EXIT_AUDIT_VIOLATION, audit
+from dfz_ray.cli import call, group
+from dfz_ray.cli.audit import EXIT_AUDIT_VIOLATION
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.lock import RunLock
 from dfz_ray.journal.reader import JournalReader
@@ -407,7 +407,7 @@ def test_a_status_file_that_tells_nothing_proves_nothing(tmp_path: Path, content
 
 
 def dfz_audit(*arguments: str) -> int:
-    return call(audit, list(arguments), name="dfz audit")
+    return call(group, ["audit", *arguments])
 
 
 def test_the_command_shows_every_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
