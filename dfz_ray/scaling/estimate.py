@@ -25,10 +25,6 @@ class Estimate:
     value: float
     ci95: Interval | None
 
-    def scaled(self, factor: float) -> Estimate:
-        """The same estimate in another unit; the factor is exact and positive."""
-        return Estimate(self.value * factor, self.ci95 and (self.ci95[0] * factor, self.ci95[1] * factor))
-
 
 def bootstrap_interval(
     samples: Sequence[Sequence[float]],
@@ -100,37 +96,30 @@ def estimate_speedup(
         seed: of the bootstrap.
         resamples: of the bootstrap.
     """
-
-    def statistic(sequential: Any, parallel: Any, axis: int) -> Any:
-        import numpy as np
-
-        return np.median(sequential, axis=axis) / np.median(parallel, axis=axis)
-
-    interval = bootstrap_interval([sequential_s, parallel_s], statistic, seed=seed, resamples=resamples)
-    return Estimate(median(sequential_s) / median(parallel_s), interval)
+    return _ratio_of_medians(sequential_s, parallel_s, seed=seed, resamples=resamples)
 
 
 def estimate_efficiency(speedup: Estimate, workers: int) -> Estimate:
     """Efficiency E(N) = S(N) / N: the part of the workers that does the sequential program's work."""
-    return speedup.scaled(1 / workers)
+    ci95 = speedup.ci95
+    return Estimate(speedup.value / workers, ci95 and (ci95[0] / workers, ci95[1] / workers))
 
 
-def estimate_throughput(
-    completed: Sequence[int], wall_s: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
-) -> Estimate:
+def estimate_throughput(completed: Sequence[int], wall_s: Sequence[float], *, seed: int = 0) -> Estimate:
     """Completed tasks per second: median(completed) / median(T), from the same repeats.
 
     Args:
         completed: tasks that completed, per repeat.
         wall_s: wall times of the same repeats, in seconds, above 0.
         seed: of the bootstrap.
-        resamples: of the bootstrap.
     """
+    return _ratio_of_medians(completed, wall_s, seed=seed, paired=True)
 
-    def statistic(tasks: Any, times: Any, axis: int) -> Any:
+
+def _ratio_of_medians(over: Sequence[float], under: Sequence[float], **options: Any) -> Estimate:
+    def statistic(over: Any, under: Any, axis: int) -> Any:
         import numpy as np
 
-        return np.median(tasks, axis=axis) / np.median(times, axis=axis)
+        return np.median(over, axis=axis) / np.median(under, axis=axis)
 
-    interval = bootstrap_interval([completed, wall_s], statistic, seed=seed, paired=True, resamples=resamples)
-    return Estimate(median(completed) / median(wall_s), interval)
+    return Estimate(median(over) / median(under), bootstrap_interval([over, under], statistic, **options))

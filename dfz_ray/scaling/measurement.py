@@ -6,11 +6,8 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
-
-from dfz_ray.errors import InvalidInput, Problem
 
 Kind = Literal["baseline", "point"]
 Mode = Literal["processes", "threads"]
@@ -28,9 +25,6 @@ class Measurement:
     Raises:
         ValueError: values that no trial can have.
     """
-
-    # A file of measurements is read as strictly as a batch file: no unknown keys, no texts for numbers.
-    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012  pydantic wants a plain attribute
 
     kind: Kind
     """The baseline (the batch in one process, without Ray), or a point (with Ray and so many workers)."""
@@ -90,32 +84,6 @@ class Measurement:
         """The trial as one line of JSON, without the line's end."""
         return json.dumps(dataclasses.asdict(self), allow_nan=False)
 
-    @classmethod
-    def from_json(cls, line: str, source: str = "measurement") -> Measurement:
-        """Read one line that `to_json` wrote.
-
-        Args:
-            line: the JSON text.
-            source: what to call it in a message, e.g. a path with a line number.
-
-        Raises:
-            InvalidInput: the line is no trial; all problems at once.
-        """
-        from pydantic import TypeAdapter, ValidationError
-
-        try:
-            return TypeAdapter(cls).validate_json(line)
-        except ValidationError as error:
-            problems = [
-                Problem(
-                    where=".".join(map(str, problem["loc"])) or "line",
-                    found=repr(problem["input"])[:80],
-                    expected=problem["msg"],
-                )
-                for problem in error.errors(include_url=False)
-            ]
-            raise InvalidInput(problems, source) from None
-
 
 def append_measurement(path: Path, measurement: Measurement) -> None:
     """Add one trial to the file and wait until it is on disk, so that a study cut short keeps what it measured."""
@@ -123,22 +91,3 @@ def append_measurement(path: Path, measurement: Measurement) -> None:
         file.write(measurement.to_json() + "\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-def read_measurements(path: Path) -> list[Measurement]:
-    """Read all trials of a file, in the order in which they ended.
-
-    A last line that was cut off while it was written is left out; damage anywhere else is not passed over.
-
-    Raises:
-        InvalidInput: a line is no trial.
-    """
-    return list(_parse(path.read_text(encoding="utf-8", errors="replace"), str(path)))
-
-
-def _parse(text: str, source: str) -> Iterator[Measurement]:
-    *lines, torn = text.split("\n")
-    del torn  # empty, unless the writer was killed in the middle of a line
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield Measurement.from_json(line, f"{source}, line {number}")

@@ -176,7 +176,7 @@ def _name_workers(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     if not workers:
         return "sequential"
     compares = len({point.get("mode") for point in summary["points"]}) > 1
-    return f"{workers} {entry['mode']}" if compares else str(workers)
+    return f"{workers} {entry['mode'] or 'processes'}" if compares else str(workers)
 
 
 def is_recommended(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:

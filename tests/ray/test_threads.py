@@ -165,6 +165,7 @@ def test_the_width_follows_from_the_slots_and_the_cluster() -> None:
     assert share_slots(10, one, 10_000) == (10, 3)
     assert share_slots(None, one, 10_000) == (4 * THREADS, THREADS)
     assert share_slots(None, one, 5) == (5, 2)
+    assert share_slots(8, one, 10_000, most=2) == (8, 4)
 
 
 @pytest.mark.long
