@@ -32,7 +32,7 @@ class Report(NamedTuple):
     ended: int | None = None
     """The chunk that has ended."""
     executed: Any = None
-    """The executed part of that chunk. The protocol passes it on unread; on Ray it is PackedExecutions."""
+    """The executed part of that chunk. The protocol passes it on unread; on Ray PackedExecutions travel."""
     began: int | None = None
     """The chunk that has begun, or is about to begin."""
     place: Any = None
@@ -64,6 +64,11 @@ def pack_executions(executions: Sequence[Execution]) -> PackedExecutions:
     completed = [one for one in executions if one.failure is None]
     failed = [(*one[:4], *one.failure) for one in executions if one.failure is not None]
     return PackedExecutions(Completions.of(completed), pack(failed))
+
+
+def pack_report(report: Report) -> Report:
+    """A report as it travels."""
+    return report if report.ended is None else report._replace(executed=pack_executions(report.executed))
 
 
 def unpack_executions(packed: PackedExecutions) -> Ended:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dfz_ray.protocol.lease_protocol import LeaseState, Message, find_next_state
@@ -33,16 +33,16 @@ class ChunkInHand:
         self.began_at: float | None = None
         self.executing = 0
         """The number of threads that execute tasks of it."""
-        self.executed: Any = []
+        self.executed: list[Any] = []
         """The executed part."""
 
 
 class WorkerSide:
     """Decides for one lease what its worker reports, and which tasks it begins.
 
-    Its owner sends each report that `find_report` returns, and brings the answer to `on_order`. In between it
-    executes: chunk by chunk (`begin_chunk`, `end_chunk`) on one thread, or task by task (`begin_task`, `end_task`) on
-    several. Times are seconds of any one clock. It is not thread-safe.
+    Its owner sends each report that `find_report` returns, and brings the answer to `on_order`. In between it executes
+    each task that `begin_task` returns. On one thread a whole chunk is one task to this class: so nothing is done here
+    between the tasks of a chunk. Times are seconds of any one clock. It is not thread-safe.
 
     Args:
         lease: number of the lease.
@@ -145,27 +145,7 @@ class WorkerSide:
             self.state = find_next_state(self._lease, self.state, Message.RETURN)
         return held
 
-    # --- executing, chunk by chunk ------------------------------------------------------------------------------------
-
-    def begin_chunk(self, now: float) -> ChunkInHand | None:
-        """Begin the next chunk, if there is one: its tasks are in `waiting`, in order."""
-        for held in self._held:
-            if held.began_at is None:
-                self._begin(held, now)
-                held.executing += 1
-                self.executing += 1
-                return held
-        return None
-
-    def end_chunk(self, held: ChunkInHand, executed: Any) -> None:
-        """A chunk has ended; or it could not be begun, and that is its end."""
-        self.executing -= held.executing
-        held.executing = 0
-        held.executed = executed
-        held.waiting.clear()
-        self._settle(held)
-
-    # --- executing, task by task --------------------------------------------------------------------------------------
+    # --- tasks --------------------------------------------------------------------------------------------------------
 
     def begin_task(self, now: float) -> tuple[ChunkInHand, Any] | None:
         """Begin the next task, if one may begin: of the next chunk where one is used up."""
@@ -177,23 +157,25 @@ class WorkerSide:
                 self._settle(held)
             if held.waiting:
                 if held.began_at is None:
-                    self._begin(held, now)
+                    held.began_at = now
+                    self._began.append(held.id)
                 held.executing += 1
                 self.executing += 1
                 return held, held.waiting.popleft()
         return None
 
-    def end_task(self, held: ChunkInHand, execution: Any) -> None:
-        """A task has ended; None: it was left out."""
+    def end_task(self, held: ChunkInHand, executed: Iterable[Any]) -> None:
+        """A task has ended; `executed` is added to the executed part of its chunk, and empty if it was left out."""
         self.executing -= 1
         held.executing -= 1
-        if execution is not None:
-            held.executed.append(execution)
+        held.executed.extend(executed)
         self._settle(held)
 
-    def _begin(self, held: ChunkInHand, now: float) -> None:
-        held.began_at = now
-        self._began.append(held.id)
+    def refuse(self, held: ChunkInHand, executed: Iterable[Any]) -> None:
+        """A chunk of which no task can begin has ended."""
+        held.waiting.clear()
+        held.executed.extend(executed)
+        self._settle(held)
 
     def _settle(self, held: ChunkInHand) -> None:
         """The end of a chunk is reported when nothing of it waits or is executed; then its beginning need not be."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -140,7 +141,7 @@ class SimulatedWorker:
         while (begun := self._side.begin_task(self._cluster.now)) is not None:
             held, number = begun
             if number in self._revoked:
-                self._side.end_task(held, None)
+                self._side.end_task(held, ())
             else:
                 self._execute(held, number)
         self._cluster.note_busy(self.lease, len(self._running))
@@ -178,7 +179,7 @@ class SimulatedWorker:
 
     def _stop(self, number: int, executed: ExecutedTask | None) -> None:
         """A task is not executed any more: it has ended, or was left."""
-        self._side.end_task(self._running.pop(number).held, executed)
+        self._side.end_task(self._running.pop(number).held, () if executed is None else (executed,))
 
 
 class OneThreadWorker(SimulatedWorker):
@@ -190,6 +191,8 @@ class OneThreadWorker(SimulatedWorker):
         """Those that it has not looked at."""
         self._held: ChunkInHand | None = None
         """The chunk that it executes."""
+        self._waiting: deque[int] = deque()
+        """The tasks of that chunk that it has not begun."""
         self._executed: list[ExecutedTask] = []
 
     def find_overdue(self) -> Sequence[int]:
@@ -210,12 +213,13 @@ class OneThreadWorker(SimulatedWorker):
         if self._held is not None:
             if self._execute_next(self._held):
                 return
-            side.end_chunk(self._held, self._executed)
+            side.end_task(self._held, self._executed)
             cluster.note_busy(self.lease, 0)
         orders, self._orders = self._orders, []
         for order in orders:
-            side.on_order(order, cluster.now)
-        self._held, self._executed = side.begin_chunk(cluster.now), []
+            side.on_order(order._replace(works=[order.works]), cluster.now)
+        self._held, numbers = side.begin_task(cluster.now) or (None, ())
+        self._waiting, self._executed = deque(numbers), []
         self._report()
         if self._held is not None:
             self._go_on()
@@ -223,8 +227,8 @@ class OneThreadWorker(SimulatedWorker):
     def _execute_next(self, held: ChunkInHand) -> bool:
         """Execute the next task of a chunk; returns False if the chunk is through."""
         is_used_up = self._executed and held.began_at is not None and self._cluster.now - held.began_at > held.budget_s
-        while held.waiting and not is_used_up:
-            number = held.waiting.popleft()
+        while self._waiting and not is_used_up:
+            number = self._waiting.popleft()
             if number not in self._revoked:
                 self._execute(held, number)
                 return True

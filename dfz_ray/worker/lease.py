@@ -18,8 +18,8 @@ from ray import cloudpickle
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.execution.execute import Execution, execute_chunk, thread_budget
-from dfz_ray.protocol.orders import unpack_order
-from dfz_ray.protocol.reports import Place, Report, pack_executions
+from dfz_ray.protocol.orders import Order, unpack_order, unpack_works
+from dfz_ray.protocol.reports import Place, Report, pack_report
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.crash_marker import CrashMarker
@@ -63,7 +63,7 @@ def run_lease(
         side = WorkerSide(lease_id, _find_place(marker))
 
         def exchange(report: Report) -> Any:
-            return manager.exchange.remote(run_id, report)
+            return manager.exchange.remote(run_id, pack_report(report))
 
         with thread_budget(threads):
             if isinstance(guard, DeadlineGuard):
@@ -76,16 +76,18 @@ def run_lease(
 def _run_chunks(
     pickled_domain: bytes, exchange: Exchange, side: WorkerSide, threads: int, shelf: FileShelf, guard: DeadlineGuard
 ) -> None:
-    held: ChunkInHand | None = None
+    begun: tuple[ChunkInHand, bytes] | None = None
     while (report := side.find_report(time.monotonic())) is not None:
         answer = exchange(report)
-        if held is not None:
+        if begun is not None:
             # The answer arrives while the chunk runs. The reference is kept, and looked at only afterwards: a future
             # that waits on it while native code holds the GIL would delay a forced cancellation by seconds.
-            side.end_chunk(held, pack_executions(_run_chunk(pickled_domain, held, threads, shelf, guard)))
+            held, works = begun
+            side.end_task(held, _run_chunk(pickled_domain, works, held.budget_s, threads, shelf, guard))
         # Not ray.get: that would tell Ray that this worker is blocked, and its CPUs would be given away.
-        side.on_order(unpack_order(answer.future().result()), time.monotonic())
-        held = side.begin_chunk(time.monotonic())
+        order: Order = answer.future().result()
+        side.on_order(order._replace(works=[order.works]), time.monotonic())
+        begun = side.begin_task(time.monotonic())
 
 
 def _run_chunks_on_threads(
@@ -123,14 +125,15 @@ def _find_place(marker: CrashMarker) -> Place:
 
 
 def _run_chunk(
-    pickled_domain: bytes, held: ChunkInHand, threads: int, shelf: FileShelf, guard: DeadlineGuard
+    pickled_domain: bytes, packed: bytes, budget_s: float, threads: int, shelf: FileShelf, guard: DeadlineGuard
 ) -> Sequence[Execution]:
+    works = unpack_works(packed)
     try:
         domain = load_domain(pickled_domain)
     except Exception as error:
-        return refuse_all(held.waiting, error)
+        return refuse_all(works, error)
     try:
-        return execute_chunk(domain, held.waiting, threads, shelf, held.budget_s, guard)
+        return execute_chunk(domain, works, threads, shelf, budget_s, guard)
     finally:
         guard.rest()
 

@@ -17,7 +17,7 @@ from dfz_ray.execution.failure import describe_exception, describe_interruption
 from dfz_ray.execution.interruption import Interruption
 from dfz_ray.execution.parameters_reader import ParametersReader
 from dfz_ray.protocol.orders import Order
-from dfz_ray.protocol.reports import Report, pack_executions
+from dfz_ray.protocol.reports import Report
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard, ThreadSlot
@@ -97,17 +97,14 @@ class ThreadLease:
         """The report that is to be sent now, if any."""
         with self._lock:
             self._is_called = False
-            report = self._side.find_report(time.monotonic())
-        if report is None or report.ended is None:
-            return report
-        return report._replace(executed=pack_executions(report.executed))
+            return self._side.find_report(time.monotonic())
 
     def _refuse(self, held: ChunkInHand) -> None:
         """Fail all tasks of a chunk if the domain can't be loaded."""
         try:
             self._load()
         except Exception as error:
-            self._side.end_chunk(held, refuse_all(held.waiting, error))
+            self._side.refuse(held, refuse_all(held.waiting, error))
 
     # --- in the threads -----------------------------------------------------------------------------------------------
 
@@ -132,7 +129,7 @@ class ThreadLease:
         side = self._side
         with self._lock:
             if before is not None:
-                side.end_task(before, execution)
+                side.end_task(before, () if execution is None else (execution,))
             while not self._is_closed:
                 found = side.begin_task(time.monotonic())
                 if side.is_due:

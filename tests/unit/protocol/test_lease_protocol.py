@@ -28,7 +28,7 @@ from dfz_ray.protocol.lease_protocol import TRANSITIONS, LeaseState, Message, fi
 from dfz_ray.protocol.manager_side import Answer, ManagerSide
 from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Report
-from dfz_ray.protocol.worker_side import AGAIN_S, WorkerSide
+from dfz_ray.protocol.worker_side import AGAIN_S, ChunkInHand, WorkerSide
 
 LEASE = 3
 FOREVER_S = math.inf
@@ -48,6 +48,13 @@ def noted(report: int) -> Order:
 
 def end(report: int) -> Order:
     return Order(report, Message.END)
+
+
+def begin(side: WorkerSide, now: float = 0.0) -> ChunkInHand:
+    """A task begins, as one does whenever there is one; returns its chunk."""
+    begun = side.begin_task(now)
+    assert begun is not None
+    return begun[0]
 
 
 def said(report: Report | None) -> tuple[int | None, int | None, bool] | None:
@@ -119,18 +126,16 @@ def test_one_report_says_that_a_chunk_has_ended_and_the_next_one_begins() -> Non
     side = WorkerSide(LEASE, "here")
     first = side.find_report(0.0)
     assert first == Report(LEASE, 1, place="here")
-    side.on_order(chunk_order(1, 10, [1, 2]), 0.0)
-    held = side.begin_chunk(0.0)
-    assert held is not None
-    assert list(held.waiting) == [1, 2]
+    side.on_order(chunk_order(1, 10, [1]), 0.0)
+    held = begin(side)
     second = side.find_report(0.0)
     assert second == Report(LEASE, 2, began=10, busy=1)
 
-    side.end_chunk(held, "executed")
+    side.end_task(held, ["executed"])
     side.on_order(chunk_order(2, 11, [3]), 1.0)
-    side.begin_chunk(1.0)
+    begin(side, 1.0)
 
-    assert side.find_report(1.0) == Report(LEASE, 3, 10, "executed", 11, busy=1)
+    assert side.find_report(1.0) == Report(LEASE, 3, 10, ["executed"], 11, busy=1)
 
 
 def test_a_lease_that_waits_asks_when_its_chunk_has_ended() -> None:
@@ -138,13 +143,12 @@ def test_a_lease_that_waits_asks_when_its_chunk_has_ended() -> None:
     side = WorkerSide(LEASE)
     side.find_report(0.0)
     side.on_order(chunk_order(1, 10, [1]), 0.0)
-    held = side.begin_chunk(0.0)
-    assert held is not None
+    held = begin(side)
     side.find_report(0.0)
-    side.end_chunk(held, "executed")
+    side.end_task(held, ["executed"])
     side.on_order(wait(2), 5.0)
 
-    assert side.begin_chunk(5.0) is None
+    assert side.begin_task(5.0) is None
     assert said(side.find_report(5.0)) == (10, None, True)
 
 
@@ -153,10 +157,9 @@ def test_a_lease_is_over_when_all_is_reported() -> None:
     side = WorkerSide(LEASE)
     side.find_report(0.0)
     side.on_order(chunk_order(1, 10, [1]), 0.0)
-    held = side.begin_chunk(0.0)
-    assert held is not None
+    held = begin(side)
     side.find_report(0.0)
-    side.end_chunk(held, "executed")
+    side.end_task(held, ["executed"])
     side.on_order(end(2), 0.0)
     assert not side.is_over
     assert said(side.find_report(0.0)) == (10, None, True)
@@ -173,7 +176,7 @@ def test_nothing_is_reported_before_the_last_report_is_answered() -> None:
 
     assert side.find_report(100.0) is None
     side.on_order(chunk_order(1, 10, [1]), 100.0)
-    side.begin_chunk(100.0)
+    begin(side, 100.0)
     assert said(side.find_report(100.0)) == (None, 10, True)
     assert side.find_report(200.0) is None
 
@@ -184,15 +187,14 @@ def test_an_order_that_comes_again_changes_nothing(late: int) -> None:
     side = WorkerSide(LEASE)
     side.find_report(0.0)
     side.on_order(chunk_order(1, 10, [1]), 0.0)
-    held = side.begin_chunk(0.0)
-    assert held is not None
+    held = begin(side)
     side.find_report(0.0)
     side.on_order(wait(2), 0.0)
 
     side.on_order(chunk_order(late, 10, [1]), 0.0)
 
-    side.end_chunk(held, "executed")
-    assert side.begin_chunk(0.0) is None
+    side.end_task(held, ["executed"])
+    assert side.begin_task(0.0) is None
     assert said(side.find_report(0.0)) == (10, None, True)
 
 
@@ -201,18 +203,17 @@ def test_a_chunk_after_an_end_is_refused() -> None:
     side = WorkerSide(LEASE)
     side.find_report(0.0)
     side.on_order(chunk_order(1, 10, [1]), 0.0)
-    held = side.begin_chunk(0.0)
-    assert held is not None
+    held = begin(side)
     side.find_report(0.0)
     side.on_order(end(2), 0.0)
-    side.end_chunk(held, "executed")
+    side.end_task(held, ["executed"])
     side.find_report(0.0)
 
     with pytest.raises(IllegalMessage, match="lease 3 is ending_reported: no message 'chunk' may come now"):
         side.on_order(chunk_order(3, 11, [2]), 0.0)
 
     assert side.state is LeaseState.ENDING_REPORTED
-    assert side.begin_chunk(0.0) is None
+    assert side.begin_task(0.0) is None
 
 
 # --- the worker's half, on several threads ----------------------------------------------------------------------------
@@ -223,14 +224,15 @@ def test_the_next_chunk_is_begun_when_one_is_used_up() -> None:
     side = WorkerSide(LEASE)
     side.find_report(0.0)
     side.on_order(chunk_order(1, 10, [1, 2], threads=2), 0.0)
-    begun = [side.begin_task(0.0), side.begin_task(0.0)]
-    assert [one and one[1] for one in begun] == [1, 2]
+    first, second = side.begin_task(0.0), side.begin_task(0.0)
+    assert first is not None
+    assert second is not None
+    assert (first[1], second[1]) == (1, 2)
     assert side.begin_task(0.0) is None
     assert said(side.find_report(0.0)) == (None, 10, True)
     side.on_order(chunk_order(2, 11, [3, 4], threads=2), 0.0)
     assert side.find_report(0.0) is None
-    assert begun[0] is not None
-    side.end_task(begun[0][0], "one")
+    side.end_task(first[0], ["one"])
 
     next_one = side.begin_task(0.0)
 
@@ -238,8 +240,7 @@ def test_the_next_chunk_is_begun_when_one_is_used_up() -> None:
     assert (next_one[0].id, next_one[1]) == (11, 3)
     assert said(side.find_report(0.0)) == (None, 11, True)
     side.on_order(wait(3, threads=2), 0.0)
-    assert begun[1] is not None
-    side.end_task(begun[1][0], None)
+    side.end_task(second[0], [])
     report = side.find_report(0.0)
     assert said(report) == (10, None, True)
     assert report is not None
@@ -251,14 +252,13 @@ def test_a_lease_asks_when_a_thread_has_no_task() -> None:
     side = WorkerSide(LEASE)
     side.find_report(0.0)
     side.on_order(chunk_order(1, 10, [1, 2, 3], threads=3), 0.0)
-    begun = [side.begin_task(0.0) for _ in range(3)]
+    held = [begin(side) for _ in range(3)]
     side.find_report(0.0)
     side.on_order(wait(2, threads=3), 0.0)
     assert side.find_report(0.0) is None
     assert side.asks_at == AGAIN_S
 
-    assert begun[0] is not None
-    side.end_task(begun[0][0], "one")
+    side.end_task(held[0], ["one"])
 
     report = side.find_report(0.0)
     assert report == Report(LEASE, 3, busy=2)
@@ -272,11 +272,10 @@ def test_a_chunk_that_has_used_up_its_budget_begins_no_further_task() -> None:
     side = WorkerSide(LEASE)
     side.find_report(0.0)
     side.on_order(chunk_order(1, 10, [1, 2, 3], budget_s=0.5), 0.0)
-    begun = side.begin_task(0.0)
+    held = begin(side)
     side.find_report(0.0)
     side.on_order(chunk_order(2, 11, [4]), 0.0)
-    assert begun is not None
-    side.end_task(begun[0], "one")
+    side.end_task(held, ["one"])
 
     following = side.begin_task(1.0)
 
@@ -290,18 +289,29 @@ def test_what_has_more_to_report_does_not_ask() -> None:
     side = WorkerSide(LEASE)
     side.find_report(0.0)
     side.on_order(chunk_order(1, 10, [1], threads=2), 0.0)
-    first = side.begin_task(0.0)
+    first = begin(side)
     side.find_report(0.0)
     side.on_order(chunk_order(2, 11, [2], threads=2), 0.0)
-    second = side.begin_task(0.0)
-    assert first is not None
-    assert second is not None
-    side.end_task(first[0], "one")
-    side.end_task(second[0], "two")
+    second = begin(side)
+    side.end_task(first, ["one"])
+    side.end_task(second, ["two"])
 
     assert said(side.find_report(0.0)) == (10, None, False)
     side.on_order(noted(3), 0.0)
     assert said(side.find_report(0.0)) == (11, None, True)
+
+
+def test_a_chunk_that_is_refused_ends_at_once() -> None:
+    """A chunk of which no task can begin is reported as ended, with what is said of its tasks; it never began."""
+    side = WorkerSide(LEASE)
+    side.find_report(0.0)
+    held = side.on_order(chunk_order(1, 10, [1, 2], threads=2), 0.0)
+    assert held is not None
+
+    side.refuse(held, ["one", "two"])
+
+    assert side.begin_task(0.0) is None
+    assert side.find_report(0.0) == Report(LEASE, 2, 10, ["one", "two"])
 
 
 # --- the manager's half -----------------------------------------------------------------------------------------------
@@ -365,17 +375,14 @@ def test_a_report_of_a_lease_that_has_ended_is_passed_on() -> None:
 
 
 class Network(RuleBasedStateMachine):
-    """Both halves, with messages that overtake one another, come twice, or come late.
-
-    Everything that is sent arrives at least once: what is lost, is lost with its worker, and then there is nothing
-    that this protocol could do.
-    """
+    """Both halves, with messages that overtake one another, come twice or late, or are lost with their worker."""
 
     @initialize(threads=st.sampled_from([0, 1, 3]))
     def begin(self, threads: int) -> None:
-        """With no threads the worker executes chunk by chunk, else task by task."""
+        """With no threads the worker executes a chunk as one task, and looks at orders only between two chunks."""
         self.threads = threads
         self.now = 0.0
+        self.lease = LEASE
         self.worker = WorkerSide(LEASE)
         self.manager = ManagerSide(self.handle, self.read_end, lambda command: command.chunk.numbers)
         self.reports: list[tuple[Report, int]] = []
@@ -384,6 +391,8 @@ class Network(RuleBasedStateMachine):
         self.chunks: list[Chunk] = []
         self.in_hand: set[int] = set()
         """As the engine knows."""
+        self.lost: set[int] = set()
+        """Chunks that were in hand when a worker died."""
         self.began: Counter[int] = Counter()
         self.ended: Counter[int] = Counter()
         self.executed: Counter[int] = Counter()
@@ -395,6 +404,8 @@ class Network(RuleBasedStateMachine):
     def handle(self, event: Event) -> Answer | None:
         """The engine: it keeps books, and answers as was drawn, as far as it may."""
         match event:
+            case ChunkBegan() | ChunkEnded() | WorkAsked() if event.lease != self.lease:  # its worker has died
+                return AnswerEnd(event.lease) if isinstance(event, WorkAsked) else None
             case ChunkBegan():
                 assert event.chunk in self.in_hand
                 self.began[event.chunk] += 1
@@ -404,14 +415,14 @@ class Network(RuleBasedStateMachine):
             case WorkAsked():
                 if self.is_ending or self.wants is Message.END:
                     self.is_ending = True
-                    return AnswerEnd(LEASE)
+                    return AnswerEnd(self.lease)
                 if self.wants is Message.WAIT and self.in_hand:
-                    return AnswerWait(LEASE, max(1, self.threads))
+                    return AnswerWait(self.lease, max(1, self.threads))
                 first = 100 * len(self.chunks)
                 chunk = Chunk(len(self.chunks), range(first, first + 1 + len(self.chunks) % 3), FOREVER_S)
                 self.chunks.append(chunk)
                 self.in_hand.add(chunk.id)
-                return GiveChunk(LEASE, chunk, max(1, self.threads))
+                return GiveChunk(self.lease, chunk, max(1, self.threads))
         return None
 
     def read_end(self, lease: int, chunk: int, executed: Sequence[int]) -> ChunkEnded:
@@ -430,10 +441,11 @@ class Network(RuleBasedStateMachine):
     def report(self) -> None:
         """The worker sends what is due; one that executes chunk by chunk begins the next one before."""
         if self.threads == 0 and self.held is None:
-            self.held = self.worker.begin_chunk(self.now)
+            self.held = self.worker.begin_task(self.now)
         report = self.worker.find_report(self.now)
         if report is not None:
-            assert not [one for one, arrived in self.reports if not arrived], "one report is out at a time"
+            waiting = [one for one, arrived in self.reports if not arrived and one.lease == self.lease]
+            assert not waiting, "one report is out at a time"
             self.reports.append((report, 0))
 
     @precondition(lambda self: self.reports)
@@ -441,7 +453,9 @@ class Network(RuleBasedStateMachine):
     def deliver_report(self, data: st.DataObject, is_last: bool) -> None:
         """A report arrives; it may do so again."""
         report, arrived = self.reports.pop(data.draw(st.integers(0, len(self.reports) - 1)))
-        self.orders.append((self.manager.exchange(report), 0))
+        order = self.manager.exchange(report)
+        if report.lease == self.lease:
+            self.orders.append((order, 0))
         if not is_last and arrived < 3:
             self.reports.append((report, arrived + 1))
 
@@ -452,7 +466,7 @@ class Network(RuleBasedStateMachine):
         if self.threads == 0 and self.held is not None:
             return
         order, arrived = self.orders.pop(data.draw(st.integers(0, len(self.orders) - 1)))
-        self.worker.on_order(order, self.now)
+        self.take_order(order)
         if not is_last and arrived < 3:
             self.orders.append((order, arrived + 1))
 
@@ -460,17 +474,37 @@ class Network(RuleBasedStateMachine):
     def execute(self, data: st.DataObject) -> None:
         """A chunk ends, or a task begins or ends."""
         if self.threads == 0:
-            if self.held is not None:
-                self.executed.update(self.held.waiting)
-                self.worker.end_chunk(self.held, list(self.held.waiting))
-                self.held = None
+            self.end_chunk()
         elif (begun := self.worker.begin_task(self.now)) is not None:
             self.running.append(begun)
             assert len(self.running) <= self.threads
         elif self.running:
             held, number = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
             self.executed[number] += 1
-            self.worker.end_task(held, number)
+            self.worker.end_task(held, [number])
+
+    @rule(is_heard=st.booleans())
+    def die(self, is_heard: bool) -> None:
+        """The worker dies, and another lease begins; what the first one had sent may still arrive."""
+        self.manager.close(self.lease)
+        self.lost |= self.in_hand
+        self.in_hand = set()
+        self.lease += 1
+        self.worker = WorkerSide(self.lease)
+        self.orders, self.running, self.held = [], [], None
+        self.is_ending = False
+        if not is_heard:
+            self.reports = []
+
+    def take_order(self, order: Order) -> None:
+        self.worker.on_order(order if self.threads else order._replace(works=[order.works]), self.now)
+
+    def end_chunk(self) -> None:
+        if self.held is not None:
+            held, numbers = self.held
+            self.executed.update(numbers)
+            self.worker.end_task(held, numbers)
+            self.held = None
 
     @invariant()
     def check(self) -> None:
@@ -488,26 +522,25 @@ class Network(RuleBasedStateMachine):
                 break
             self.report()
             for order, _ in self.orders if self.threads or self.held is None else ():
-                self.worker.on_order(order, self.now)
+                self.take_order(order)
             if self.threads or self.held is None:
                 self.orders = []
-            self.orders += [(self.manager.exchange(report), 0) for report, _ in self.reports]
+            answers = [(report.lease, self.manager.exchange(report)) for report, _ in self.reports]
+            self.orders += [(order, 0) for lease, order in answers if lease == self.lease]
             self.reports = []
             self.now += AGAIN_S
             while self.running or (self.threads and (begun := self.worker.begin_task(self.now))):
                 if self.running:
                     held, number = self.running.pop()
                     self.executed[number] += 1
-                    self.worker.end_task(held, number)
+                    self.worker.end_task(held, [number])
                 else:
                     self.running.append(begun)
-            if self.held is not None:
-                self.executed.update(self.held.waiting)
-                self.worker.end_chunk(self.held, list(self.held.waiting))
-                self.held = None
+            self.end_chunk()
         assert self.worker.is_over
         assert not self.in_hand, "a lease that is over has reported all that it was given"
-        assert self.executed.keys() == {number for chunk in self.chunks for number in chunk.numbers}
+        whole = [chunk for chunk in self.chunks if chunk.id not in self.lost]
+        assert self.executed.keys() >= {number for chunk in whole for number in chunk.numbers}
         self.check()
 
 
@@ -537,7 +570,7 @@ def test_begin_and_end_balance(tasks: list[int], threads: int) -> None:
         assert len(running) == side.executing <= threads
         if running and report is None:
             held, number = running.pop(0)
-            side.end_task(held, number)
+            side.end_task(held, [number])
             done += 1
 
     assert done == sum(tasks)
