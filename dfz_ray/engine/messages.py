@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dfz_ray.engine.retries import KindPolicy
+if TYPE_CHECKING:
+    from dfz_ray.specs.policy import Policy
 
 # --- data in both ---------------------------------------------------------------------------------------------------
 
@@ -18,7 +19,7 @@ class KindEntry(NamedTuple):
     name: str
     lane: int
     """Number of its lane: tasks of one domain and one shape, which may share a lease."""
-    policy: KindPolicy = KindPolicy()
+    policy: Policy
     exclusive: bool = False
     """Whether each of its lane's tasks needs a process of its own."""
 

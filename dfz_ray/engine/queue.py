@@ -7,12 +7,14 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dfz_ray.engine.chunking import TASKS_LIMIT, Pace, RunTimes, chunk_size, overrun_budget_s
 from dfz_ray.engine.ranking import Rank, Ranking
-from dfz_ray.engine.retries import KindPolicy
 from dfz_ray.engine.waiting import Waiting
+
+if TYPE_CHECKING:
+    from dfz_ray.specs.policy import Policy
 
 
 @dataclass(slots=True)
@@ -22,7 +24,7 @@ class Kind:
     number: int
     name: str
     lane: int
-    policy: KindPolicy = KindPolicy()
+    policy: Policy
     waiting: Waiting = field(default_factory=Waiting)
     waiting_since: float = 0.0
     """When the first of those that wait came."""
@@ -115,7 +117,7 @@ class Queue:
         """Tasks that are to be tried again: when, and their kind."""
         self._delays: list[tuple[float, int]] = []
 
-    def add_kind(self, name: str, lane: int, policy: KindPolicy, exclusive: bool = False) -> None:
+    def add_kind(self, name: str, lane: int, policy: Policy, exclusive: bool = False) -> None:
         """Make a kind known; it gets the next number, and its lane exists from now on."""
         self.get_lane(lane).exclusive = exclusive
         self.kinds.append(Kind(len(self.kinds), name, lane, policy))

@@ -59,7 +59,6 @@ from dfz_ray.protocol.submission import (
     ShippedDomain,
     Submission,
     SubmittedKind,
-    kind_policy,
 )
 from dfz_ray.protocol.task_events import TaskEvents
 from dfz_ray.specs.policy import Policy
@@ -210,7 +209,7 @@ class ActiveRun:
             if lane == len(self._shapes):
                 self._shapes.append(Resources.model_validate_json(kind.resources))
                 self._domain_of.append(kind.domain)
-            policy = kind_policy(Policy.model_validate_json(kind.policy))
+            policy = Policy.model_validate_json(kind.policy)
             self._timeouts.append(policy.timeout_s)
             entries.append(KindEntry(kind.name, lane, policy, kind.domain in self._exclusive))
         if len(self._shapes) > before:

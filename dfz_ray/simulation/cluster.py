@@ -32,9 +32,9 @@ from dfz_ray.engine.messages import (
     TasksSubmitted,
     TimePassed,
 )
-from dfz_ray.engine.retries import KindPolicy
 from dfz_ray.simulation.crew import ThreadLease
 from dfz_ray.simulation.worker import Execution, Message, Run, SimulatedTask, Worker
+from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.states import State
 
 Commit = CommitEnds | CommitLosses | CommitCancellations | NoteAttemptsLost
@@ -133,7 +133,7 @@ class Simulation:
         self._ended_s = 0.0
         self._chunks = self._leases = 0
         self._draw = random.Random(seed)  # noqa: S311  delays, not secrets
-        self._kinds: dict[tuple[str, int, KindPolicy], int] = {}
+        self._kinds: dict[tuple[str, int, Policy], int] = {}
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self._wakes_at = math.inf

@@ -16,7 +16,7 @@ from dfz_ray.engine.messages import (
     GiveChunk,
     WorkAsked,
 )
-from dfz_ray.engine.retries import KindPolicy
+from dfz_ray.specs.policy import Policy
 
 if TYPE_CHECKING:
     from dfz_ray.simulation.cluster import Simulation
@@ -30,7 +30,7 @@ class SimulatedTask(NamedTuple):
     duration_s: float
     lane: int = 0
     """Tasks of one domain and one shape have one lane."""
-    policy: KindPolicy = KindPolicy()
+    policy: Policy = Policy()
     reason: str = ""
     """It fails with that; it completes where there is none."""
 

@@ -35,7 +35,7 @@ from dfz_ray.engine.messages import (
     TimePassed,
     WorkAsked,
 )
-from dfz_ray.engine.retries import KindPolicy
+from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.states import State
 
 Answer = GiveChunk | AnswerWait | AnswerEnd
@@ -68,7 +68,7 @@ class Witness:
         self.engine = Engine(EngineOptions(slots, target_s, lease_s, **options))
         self.kind_of: list[int] = []
         self.lane_of_kind: list[int] = []
-        self.policies: list[KindPolicy] = []
+        self.policies: list[Policy] = []
         self.lane_of_lease: dict[int, int] = {}
         """Of every lease that was ever started."""
         self.out: set[int] = set()
@@ -300,8 +300,9 @@ class Witness:
         self.charged[number] += 1
         assert self.charged[number] <= policy.max_attempts
         assert is_last == (reason not in policy.retry_on or self.charged[number] == policy.max_attempts)
-        delay_s = min(policy.most_s, policy.first_s * policy.factor ** min(self.charged[number] - 1, 100))
-        self._due[number] = now + delay_s * (1 - policy.jitter)
+        backoff = policy.backoff
+        delay_s = min(backoff.most_s, backoff.first_s * backoff.factor ** min(self.charged[number] - 1, 100))
+        self._due[number] = now + delay_s * (1 - backoff.jitter)
 
     def _forgive(self, command: NoteAttemptsLost, event: Event) -> None:
         assert isinstance(event, LeaseLost)
@@ -365,7 +366,7 @@ class Witness:
 
     # --- invariants -------------------------------------------------------------------------------------------------
 
-    def policy_of(self, number: int) -> KindPolicy:
+    def policy_of(self, number: int) -> Policy:
         """The policy of a task."""
         return self.policies[self.kind_of[number]]
 

@@ -37,10 +37,10 @@ from dfz_ray.engine.messages import (
     TasksSubmitted,
     TimePassed,
 )
-from dfz_ray.engine.retries import KindPolicy
+from dfz_ray.specs.policy import Backoff, Policy
 from dfz_ray.specs.states import State
 
-DEFAULT = KindPolicy()
+DEFAULT = Policy()
 WHY = "needs 4 GPUs; no node has that, the nearest one has 1 of 4 GPU"
 
 
@@ -196,7 +196,7 @@ def test_a_task_is_charged_when_it_was_alone() -> None:
 def test_workers_that_die_before_they_ask_do_not_die_for_ever() -> None:
     """When worker after worker dies as it starts, the tasks fail with that message instead of waiting for ever."""
     witness = Witness(2)
-    witness.tell(TasksSubmitted([KindEntry("broken", 0), KindEntry("sound", 1)], [0] * 40 + [1]))
+    witness.tell(TasksSubmitted([KindEntry("broken", 0, Policy()), KindEntry("sound", 1, Policy())], [0] * 40 + [1]))
 
     deaths = 0
     while broken := [lease for lease in witness.out if witness.lane_of_lease[lease] == 0]:
@@ -226,10 +226,10 @@ def test_a_fault_that_kills_many_starting_workers_at_once_costs_nothing() -> Non
 def test_a_kind_whose_first_try_is_lost_is_tried_again_at_once(event: LeaseEnded | LeaseLost, retried: int) -> None:
     """When the first try of an unknown kind was lost the next one comes before the known kinds go on."""
     witness = Witness(1, lease_s=1000)
-    witness.tell(TasksSubmitted([KindEntry("known", 0)], [0] * 400))
+    witness.tell(TasksSubmitted([KindEntry("known", 0, Policy())], [0] * 400))
     in_hand = serve(witness, lease=0, chunks=4)
     witness.tell(chunk_ended(0, in_hand.chunk))
-    witness.tell(TasksSubmitted([KindEntry("unknown", 0)], [1] * 3))
+    witness.tell(TasksSubmitted([KindEntry("unknown", 0, Policy())], [1] * 3))
     first = witness.ask(0)
     assert isinstance(first, GiveChunk)
     assert list(first.chunk.numbers) == [400]
@@ -448,7 +448,7 @@ def test_a_lane_that_shrinks_keeps_no_slots_for_leases_that_have_no_place() -> N
 # --- who is charged ---------------------------------------------------------------------------------------------------
 
 
-def with_chunk(policy: KindPolicy = DEFAULT, **options: Any) -> tuple[Witness, int, Chunk]:
+def with_chunk(policy: Policy = DEFAULT, **options: Any) -> tuple[Witness, int, Chunk]:
     """An engine, and a lease that executes a chunk of eight tasks or more."""
     witness = Witness(1, lease_s=1000, **options)
     witness.tell(TasksSubmitted([KindEntry("k", 0, policy)], [0] * 300))
@@ -462,7 +462,7 @@ def with_chunk(policy: KindPolicy = DEFAULT, **options: Any) -> tuple[Witness, i
 @pytest.mark.parametrize("reason", ["worker_crashed", "out_of_memory", "timeout"])
 def test_only_the_task_that_was_executed_is_charged(reason: str) -> None:
     """Where it is known what the worker executed, that task alone is charged; its chunk-mates wait again, uncharged."""
-    witness, lease, chunk = with_chunk(KindPolicy(max_attempts=1))
+    witness, lease, chunk = with_chunk(Policy(max_attempts=1))
 
     commands = witness.tell(LeaseLost(lease, "it died", reason, (chunk.numbers[3],)))
 
@@ -502,7 +502,7 @@ def test_workers_that_keep_dying_between_tasks_are_looked_into() -> None:
 def test_a_task_is_free_of_charge_for_some_losses_of_its_node() -> None:
     """A task that is lost with its node is charged only when that has happened too often."""
     cluster = VirtualCluster(1, told=lambda executing: executing, free_losses=2)
-    cluster.submit([Job("k", 10.0, policy=KindPolicy(max_attempts=2))])
+    cluster.submit([Job("k", 10.0, policy=Policy(max_attempts=2))])
     for at in (5.0, 10.0, 15.0, 20.0):
         cluster.kill_a_worker(at, "node_lost")
 
@@ -516,7 +516,7 @@ def test_a_task_is_free_of_charge_for_some_losses_of_its_node() -> None:
 def test_what_a_journal_knows_of_attempts_counts() -> None:
     """After a restart the attempts that were charged before, and the losses that were forgiven, count on."""
     witness = Witness(1, free_losses=2)
-    entry = KindEntry("k", 0, KindPolicy(max_attempts=3))
+    entry = KindEntry("k", 0, Policy(max_attempts=3))
     settled = {0: State.COMPLETED.value}
     witness.tell(TasksSubmitted([entry], [0, 0, 0], settled, charged={1: 2}, free_losses={2: 2}))
     for _ in range(2):
@@ -532,7 +532,7 @@ def test_what_a_journal_knows_of_attempts_counts() -> None:
 
 def test_a_failed_attempt_is_followed_by_another_one_in_its_time() -> None:
     """A task that fails is tried again after its delays, not earlier and hardly later, until no attempt is left."""
-    policy = KindPolicy(3, frozenset({"exception"}), first_s=1.0, factor=3.0, jitter=0.0)
+    policy = Policy(retry_on=("exception",), backoff=Backoff(first_s=1.0, factor=3.0, jitter=0.0))
     cluster = VirtualCluster(2)
     cluster.submit([Job("k", 0.5, fails=True, policy=policy), *[Job("other", 0.05)] * 200])
 
@@ -550,7 +550,7 @@ def test_a_failed_attempt_is_followed_by_another_one_in_its_time() -> None:
 def test_a_worker_that_overruns_every_deadline_is_killed(told: str) -> None:
     """A task whose worker does not keep its deadline is ended by force, with two graces; its chunk-mates complete."""
     cluster = VirtualCluster(1, told=(lambda number: number) if told == "known" else lambda number: None, grace_s=0.5)
-    policy = KindPolicy(max_attempts=1, timeout_s=3.0)
+    policy = Policy(max_attempts=1, timeout_s=3.0)
     cluster.submit([Job("k", 0.01, policy=policy)] * 400)
     cluster.stuck = {300}
 
@@ -568,7 +568,7 @@ def test_a_chunk_within_its_deadlines_is_left_alone() -> None:
     """Tasks that take all of the time that they may, and a manager that learns of it late, cost no worker."""
     delays = {"start": 0.1, "message": 0.3, "commit": 0.1, "loss": 0.1}.__getitem__
     cluster = VirtualCluster(3, delays=delays)
-    cluster.submit([Job("k", 0.999, policy=KindPolicy(timeout_s=1.0))] * 50)
+    cluster.submit([Job("k", 0.999, policy=Policy(timeout_s=1.0))] * 50)
 
     cluster.play()
 
@@ -579,7 +579,7 @@ def test_a_chunk_within_its_deadlines_is_left_alone() -> None:
 def test_tasks_with_and_without_a_deadline_never_share_a_chunk() -> None:
     """A chunk's limit holds for all of it: what has no deadline goes by itself."""
     cluster = VirtualCluster(2)
-    kinds = [Job(f"k{n}", 0.004, policy=KindPolicy(timeout_s=9.0 if n // 10 % 2 else None)) for n in range(300)]
+    kinds = [Job(f"k{n}", 0.004, policy=Policy(timeout_s=9.0 if n // 10 % 2 else None)) for n in range(300)]
     cluster.submit(kinds * 3)
 
     cluster.play()
@@ -608,7 +608,7 @@ def test_what_waits_is_cancelled_at_once() -> None:
 def test_a_task_that_waits_for_its_next_attempt_is_cancelled() -> None:
     """A task that failed, and is due again later, is cancelled at once and does not come back."""
     witness = Witness(1)
-    policy = KindPolicy(3, frozenset({"exception"}), first_s=1.0, jitter=0.0)
+    policy = Policy(retry_on=("exception",), backoff=Backoff(first_s=1.0, jitter=0.0))
     witness.tell(TasksSubmitted([KindEntry("k", 0, policy)], [0]))
     (lease,) = witness.out
     answer = witness.ask(lease)
@@ -712,7 +712,7 @@ def test_what_is_on_its_way_to_the_disk_stays() -> None:
 def test_an_unknown_kind_that_was_cancelled_is_tried_as_any_other() -> None:
     """When the first task of a kind is cancelled in its worker's hands the kind still counts as untried."""
     witness = Witness(1, lease_s=1000)
-    witness.tell(TasksSubmitted([KindEntry("k", 0)], [0] * 3))
+    witness.tell(TasksSubmitted([KindEntry("k", 0, Policy())], [0] * 3))
     (lease,) = witness.out
     answer = witness.ask(lease)
     assert isinstance(answer, GiveChunk)
@@ -728,7 +728,7 @@ def test_an_unknown_kind_that_was_cancelled_is_tried_as_any_other() -> None:
 
 def test_the_engine_is_told_the_time_however_much_happens() -> None:
     """Other events do not put off the time at which the engine looks for what is late."""
-    witness, lease, chunk = with_chunk(KindPolicy(timeout_s=1.0))
+    witness, lease, chunk = with_chunk(Policy(timeout_s=1.0))
     witness.tell(TimePassed(), 5.0)
     due = witness.engine.wake_at
     assert due is not None
@@ -761,7 +761,7 @@ def test_after_a_stop_nothing_is_handed_out() -> None:
 def test_leases_that_end_unplaced_after_a_stop_fail_nothing() -> None:
     """However many workers never came, those that a closing manager ends make no task fail."""
     witness = Witness(1)
-    witness.tell(TasksSubmitted([KindEntry("k", 0)], [0] * 9))
+    witness.tell(TasksSubmitted([KindEntry("k", 0, Policy())], [0] * 9))
     for _ in range(4):
         (lease,) = witness.out
         witness.tell(LeaseLost(lease, "it died"))
@@ -774,7 +774,7 @@ def test_leases_that_end_unplaced_after_a_stop_fail_nothing() -> None:
 def test_nodes_that_go_down_before_a_worker_asks_give_up_no_lane() -> None:
     """Workers that are lost with their nodes say nothing of whether their tasks can begin."""
     witness = Witness(1)
-    witness.tell(TasksSubmitted([KindEntry("k", 0)], [0] * 9))
+    witness.tell(TasksSubmitted([KindEntry("k", 0, Policy())], [0] * 9))
     for _ in range(30):
         (lease,) = witness.out
         witness.tell(LeaseLost(lease, "its node died", "node_lost"))

@@ -26,7 +26,7 @@ from dfz_ray.engine.messages import (
     TasksSubmitted,
     TimePassed,
 )
-from dfz_ray.engine.retries import KindPolicy
+from dfz_ray.specs.policy import Backoff, Policy
 from dfz_ray.specs.states import State
 
 LANES = 3
@@ -35,13 +35,16 @@ REASONS = ("exception", "timeout", "worker_crashed", "node_lost", "out_of_memory
 INDEX = st.integers(0, 10_000)
 DURATION = st.sampled_from([0.0, 1e-4, 0.01, 0.3, 20.0])
 POLICY = st.builds(
-    KindPolicy,
+    Policy,
     max_attempts=st.integers(1, 3),
-    retry_on=st.frozensets(st.sampled_from(REASONS)),
-    first_s=st.sampled_from([0.0, 0.5]),
-    factor=st.sampled_from([1.0, 3.0]),
-    most_s=st.just(2.0),
-    jitter=st.sampled_from([0.0, 1.0]),
+    retry_on=st.sets(st.sampled_from(REASONS)).map(tuple),
+    backoff=st.builds(
+        Backoff,
+        first_s=st.sampled_from([0.0, 0.5]),
+        factor=st.sampled_from([1.0, 3.0]),
+        most_s=st.just(2.0),
+        jitter=st.sampled_from([0.0, 1.0]),
+    ),
     timeout_s=st.sampled_from([None, 1.0]),
     priority=st.sampled_from([0, 0, 3]),
     preemptible=st.booleans(),
@@ -87,7 +90,7 @@ class AnySequence(RuleBasedStateMachine):
         times=st.integers(1, 40),
         policies=st.lists(POLICY, min_size=KINDS, max_size=KINDS),
     )
-    def tasks_are_submitted(self, kinds: list[int], times: int, policies: list[KindPolicy]) -> None:
+    def tasks_are_submitted(self, kinds: list[int], times: int, policies: list[Policy]) -> None:
         new = [KindEntry(f"kind {n}", n % LANES, policies[n]) for n in range(self.known_kinds, max(kinds) + 1)]
         self.known_kinds += len(new)
         self.witness.tell(TasksSubmitted(new, kinds * times), self.now)
