@@ -121,7 +121,7 @@ class Witness:
 
     def note_slots(self) -> None:
         """There are fewer slots from now on: calls that Ray has not placed hold none any more."""
-        gone = self.out - self.engine._hands.leases.keys()
+        gone = self.out - self.engine.lease_table.leases.keys()
         assert not gone & self.placed, "who has begun ends by itself"
         self.out -= gone
         self.slots_before = max(self.slots_before, self.engine.slots)
@@ -272,8 +272,10 @@ class Witness:
     def _note_start(self, command: StartLease) -> None:
         assert command.lease not in self.lane_of_lease
         assert not self.stopped
-        if len(self.out - self.engine._hands.leases.keys()) > 0:  # it takes the place of one that Ray has not placed
-            self.out.remove(next(one for one in self.out - self.placed if one not in self.engine._hands.leases))
+        if (
+            len(self.out - self.engine.lease_table.leases.keys()) > 0
+        ):  # it takes the place of one that Ray has not placed
+            self.out.remove(next(one for one in self.out - self.placed if one not in self.engine.lease_table.leases))
         self.lane_of_lease[command.lease] = command.lane
         self.out.add(command.lease)
         others = sum(self.lane_of_lease[lease] == command.lane for lease in self.out)
@@ -330,7 +332,7 @@ class Witness:
         own = self.held.setdefault(command.lease, {})
         self.handed.append(Handed(now, command.lease, chunk.numbers, bool(own), self.waiting + len(chunk.numbers)))
         own[chunk.id] = chunk
-        queue = self.engine._queue
+        queue = self.engine.queue
         if len(queue.kinds) <= FEW_LANES_AND_KINDS:
             still = [kind.policy.priority for kind in queue.kinds if kind.lane == lane and kind.waiting]
             still.extend(group.kind.policy.priority for group in queue.lanes[lane].suspects)
@@ -354,7 +356,7 @@ class Witness:
             assert command.why == "preempted"
             assert options.preempt_after_s is not None
             assert all(policy.preemptible for policy in policies)
-            late = [kind for kind in self.engine._queue.kinds if kind.waiting and self.capacity.get(kind.lane, 1) > 0]
+            late = [kind for kind in self.engine.queue.kinds if kind.waiting and self.capacity.get(kind.lane, 1) > 0]
             late = [kind for kind in late if now - kind.waiting_since >= options.preempt_after_s]
             assert max(kind.policy.priority for kind in late) > max(policy.priority for policy in policies)
 
@@ -373,7 +375,7 @@ class Witness:
     @property
     def waiting(self) -> int:
         """How many tasks wait in the engine's queue, those that are to be tried again later included."""
-        queue = self.engine._queue
+        queue = self.engine.queue
         suspects = sum(len(group.numbers) for lane in queue.lanes for group in lane.suspects)
         return sum(lane.waiting for lane in queue.lanes) + suspects + len(queue.delayed)
 
@@ -382,11 +384,11 @@ class Witness:
         assert counts == [self.states[state] for state in State]
         assert sum(counts) == len(self.engine.tasks) == len(self.kind_of)
         assert self.engine.leases == len(self.out) <= self.slots_before
-        in_use = sum(lease.width for lease in self.engine._hands.leases.values())
+        in_use = sum(lease.width for lease in self.engine.lease_table.leases.values())
         assert self.engine.slots_in_use == in_use <= self.slots_before, "the cap counts tasks"
         self.slots_before = max(self.engine.slots, in_use)
         assert sum(counts[State.COMPLETED :]) + len(self._owed) == len(self.outcome)
-        assert self.engine._hands.revoked == self._revoked_at.keys()
+        assert self.engine.lease_table.revoked == self._revoked_at.keys()
 
     def _check_revoked(self, now: float) -> None:
         """A worker that has not let go of what was cancelled, although it had time to, is being killed."""
@@ -399,14 +401,14 @@ class Witness:
 
     def check_lanes(self) -> None:
         """What waits is what is neither in a chunk nor ended, and every lane counts right."""
-        queue = self.engine._queue
+        queue = self.engine.queue
         assert self.waiting + len(self.chunk_of) + len(self.outcome) == len(self.kind_of), "no task is lost"
         for lane in queue.lanes:
             mine = [lease for lease in self.out if self.lane_of_lease[lease] == lane.number]
             kinds = [kind for kind in queue.kinds if kind.lane == lane.number]
             assert lane.leases == len(mine)
             assert lane.starting == len(set(mine) - self.placed)
-            widths = {lease: self.engine._hands.leases[lease].width for lease in mine}
+            widths = {lease: self.engine.lease_table.leases[lease].width for lease in mine}
             assert lane.starting_slots == sum(width for lease, width in widths.items() if lease not in self.placed)
             assert lane.waiting == sum(len(kind.waiting) for kind in kinds)
             left_s = sum(len(kind.waiting) * kind.times.mean_s for kind in kinds)

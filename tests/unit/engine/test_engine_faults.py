@@ -484,7 +484,7 @@ def test_a_worker_that_executed_none_of_its_tasks_charges_nobody(executing: tupl
 
     assert commands[0] == NoteAttemptsLost(chunk.id, chunk.numbers, "worker_crashed", "it died")
     assert not witness.charged
-    assert not witness.engine._queue.lanes[0].suspects
+    assert not witness.engine.queue.lanes[0].suspects
 
 
 def test_workers_that_keep_dying_between_tasks_are_looked_into() -> None:
@@ -720,7 +720,7 @@ def test_an_unknown_kind_that_was_cancelled_is_tried_as_any_other() -> None:
 
     witness.tell(ChunkEnded(lease, answer.chunk.id, [], []))
 
-    assert witness.engine._queue.kinds[0].rank[1] == 0
+    assert witness.engine.queue.kinds[0].rank[1] == 0
 
 
 # --- the time ---------------------------------------------------------------------------------------------------------

@@ -208,7 +208,7 @@ class AnySequence(RuleBasedStateMachine):
         """From wherever it stands, the run comes to its end when workers behave."""
         for lane in range(LANES):
             self.witness.tell(LaneSized(lane, 2), self.now)
-        self._until(lambda: not self.witness.out and not self.witness.engine._queue.delayed)
+        self._until(lambda: not self.witness.out and not self.witness.engine.queue.delayed)
         self.witness.commit(self.now)
         self._compare()
 

@@ -227,7 +227,7 @@ def test_a_deadline_charges_only_the_task_that_overran_it() -> None:
     losses = [number for command in commands if isinstance(command, CommitLosses) for number in command.messages]
     assert losses == list(numbers[1:3])
     assert witness.charged == {numbers[1]: 1, numbers[2]: 1}
-    assert not witness.engine._queue.lanes[0].suspects
+    assert not witness.engine.queue.lanes[0].suspects
 
 
 def test_who_may_only_have_been_kept_from_ending_is_suspect() -> None:
@@ -237,7 +237,7 @@ def test_who_may_only_have_been_kept_from_ending_is_suspect() -> None:
     witness.tell(LeaseLost(0, "it ran too long", "timeout", numbers[:3]), 2.0)
 
     assert not witness.charged
-    assert [group.numbers for group in witness.engine._queue.lanes[0].suspects] == [list(numbers[:2]), [numbers[2]]]
+    assert [group.numbers for group in witness.engine.queue.lanes[0].suspects] == [list(numbers[:2]), [numbers[2]]]
 
 
 def test_a_worker_that_keeps_no_deadline_is_killed() -> None:
