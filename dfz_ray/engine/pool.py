@@ -31,6 +31,8 @@ LEAP = 16.0
 """It multiplies their number by that instead if even the tasks of so many slots would leave cores idle."""
 DOWN = 0.75
 """A probe of fewer slots multiplies their number by that."""
+TAKES_MOST = 0.15
+"""The share of the remaining time that a look may take for a probe of more slots to be worth it."""
 COSTS_MOST = 0.01
 """The share of the remaining time that a wrong probe may cost."""
 PLACED = 0.9
@@ -151,7 +153,8 @@ class Pool:
         cpus = self._level.cpus
         leaps = self._may_leap and cpus is not None and cpus * LEAP <= self._cores
         more = self._bounded(round(self.slots * (LEAP if leaps else UP)))
-        if self._may_grow and self.slots < more <= waiting:
+        is_early = self._level.look_s <= TAKES_MOST * left_s
+        if self._may_grow and is_early and self.slots < more <= waiting:
             return self._try(more, self._finding or "to see whether more pay", now)
         fewer = self._bounded(min(self.slots - 1, round(self.slots * DOWN)))
         # Slots that are to end do so when they ask, so it takes about two looks.

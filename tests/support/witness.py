@@ -24,6 +24,7 @@ from dfz_ray.engine.messages import (
     GiveChunk,
     InterruptLease,
     KillLease,
+    KindEntry,
     LaneSized,
     LeaseEnded,
     LeaseLost,
@@ -272,10 +273,9 @@ class Witness:
     def _note_start(self, command: StartLease) -> None:
         assert command.lease not in self.lane_of_lease
         assert not self.stopped
-        if (
-            len(self.out - self.engine.lease_table.leases.keys()) > 0
-        ):  # it takes the place of one that Ray has not placed
-            self.out.remove(next(one for one in self.out - self.placed if one not in self.engine.lease_table.leases))
+        leases = self.engine.lease_table.leases
+        if len(self.out - leases.keys()) > 0:  # it takes the place of one that Ray has not placed
+            self.out.remove(next(one for one in self.out - self.placed if one not in leases))
         self.lane_of_lease[command.lease] = command.lane
         self.out.add(command.lease)
         others = sum(self.lane_of_lease[lease] == command.lane for lease in self.out)
@@ -416,3 +416,32 @@ class Witness:
             assert lane.left_s > -1e-9
             assert min((kind.probing for kind in kinds), default=0) >= 0
             assert (queue.find_first(lane) is None) == (lane.waiting == 0), "what waits is found"
+
+
+def serve(witness: Witness, lease: int, chunks: int, duration_s: float = 0.001) -> GiveChunk:
+    """Let a lease run so many chunks to their end; returns the next one, given and not begun."""
+    for _ in range(chunks):
+        answer = witness.ask(lease)
+        assert isinstance(answer, GiveChunk)
+        witness.tell(chunk_ended(lease, answer.chunk, duration_s))
+    answer = witness.ask(lease)
+    assert isinstance(answer, GiveChunk)
+    return answer
+
+
+def submitted(count: int, slots: int = 1) -> Witness:
+    """An engine with tasks of one kind, each of which is tried once, and its leases started."""
+    witness = Witness(slots, lease_s=1000)
+    witness.tell(TasksSubmitted([KindEntry("k", 0, Policy(max_attempts=1))], [0] * count))
+    return witness
+
+
+def with_chunk(policy: Policy = Policy(), **options: Any) -> tuple[Witness, int, Chunk]:  # noqa: B008  it is frozen
+    """An engine, and a lease that executes a chunk of eight tasks or more."""
+    witness = Witness(1, lease_s=1000, **options)
+    witness.tell(TasksSubmitted([KindEntry("k", 0, policy)], [0] * 300))
+    (lease,) = witness.out
+    chunk = serve(witness, lease, chunks=4).chunk
+    witness.tell(ChunkBegan(lease, chunk.id))
+    assert len(chunk.numbers) >= 8
+    return witness, lease, chunk

@@ -905,7 +905,7 @@ def test_numpy_in_a_policy() -> None:
             retry_on=("exception", "timeout"),
             backoff=Backoff(first_s=2),
         )
-        assert [type(value) for value in one.policy.key()] == [int, tuple, tuple, float, int, bool]
+        assert [type(value) for _, value in one.policy] == [int, Backoff, tuple, float, int, bool]
 
 
 @pytest.mark.parametrize(
