@@ -67,7 +67,7 @@ class Pace:
         return max(self.target_s, self.slots / self.width * self.manager_s / MANAGER_SHARE)
 
     def share_s(self, left_s: float, held_s: float = 0.0, width: int = 1) -> float:
-        """The work that the next chunk may take of what is left.
+        """The part of the remaining work that the next chunk may take.
 
         Half of a fair share (factoring: Hummel, Schonberg and Flynn, 1992), so that the last chunks are small enough
         for all slots to end together; yet no less than is worth a message.

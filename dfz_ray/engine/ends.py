@@ -20,7 +20,7 @@ class KindTimes(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """What a worker reported of a chunk that it held."""
+    """A worker's report of a chunk that it held."""
 
     accepted: Sequence[int]
     """The tasks whose ends count."""

@@ -58,7 +58,7 @@ LOOK_S = 0.1
 
 
 class Engine:
-    """Decides which task runs next, and where each stands.
+    """Decides which task runs next, and keeps the state of each.
 
     `handle(event, now)` returns the commands that follow. The caller executes them in order, and reports their results
     as further events; times are seconds of any one clock. At `wake_at` it reports that time has passed.
@@ -103,7 +103,7 @@ class Engine:
 
     @property
     def leases(self) -> int:
-        """How many leases are out."""
+        """How many leases there are."""
         return len(self.lease_table.leases)
 
     @property
@@ -198,7 +198,7 @@ class Engine:
         return []
 
     def on_chunk_ended(self, event: ChunkEnded, now: float) -> list[Command]:
-        """What the worker executed is to be committed, or tried again; what it did not execute goes back."""
+        """Executed tasks are to be committed, or tried again; tasks that were not executed go back."""
         held = self.lease_table.find(event.lease, event.chunk)
         if held is None:
             return [CommitEnds(event.lease, event.chunk, (), (), event.numbers)]

@@ -1,4 +1,4 @@
-"""What was seen of the tasks while a run had one number of slots, and how it compares with another number."""
+"""Measures of a run while it had one number of slots, and how they compare with those of another number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the death of a worker costs: which task is charged for it, and which tasks go back."""
+"""The cost of a worker's death: which task is charged for it, and which tasks go back."""
 
 from __future__ import annotations
 

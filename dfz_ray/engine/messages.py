@@ -1,4 +1,4 @@
-"""What the engine takes in (events, named by what happened) and what it asks for (commands, named by what to do)."""
+"""The engine's input (events, named by what happened) and output (commands, named by what to do)."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class LaneSized:
     lane: int
     capacity: float
     why_none: str = ""
-    """If the capacity is 0 and no node is waited for: what was asked, and what the nearest node has."""
+    """If the capacity is 0 and no node is waited for: the request, and the nearest node's resources."""
 
 
 @dataclass(frozen=True, slots=True)

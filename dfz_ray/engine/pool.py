@@ -79,16 +79,16 @@ class Pool:
         """True as long as more slots were not seen to be of no use."""
         self._cores = cores
         self._level = LevelStats(self.slots)
-        """What is seen with the present number of slots."""
+        """The measures with the present number of slots."""
         self._base: LevelStats | None = None
-        """What that is compared with: in a probe the number before it, at rest the same number before the rest."""
+        """The measures to compare with: in a probe those before it, at rest those before the rest."""
         self._may_grow = self._may_shrink = self._may_leap = True
         """False if this was seen to be of no use from the present number."""
         self._moved_at = now
         self._active = 0
         self._pause_s, self._rests_until = PAUSE_S, 0.0
         self._finding = ""
-        """The result of the last probe, in words, if no change has told it yet."""
+        """The result of the last probe in words, until a change gives it as its reason."""
 
     def limit(self, limits: PoolLimits, now: float) -> PoolChange | None:
         """Take other limits: nodes have come, or are gone."""

@@ -20,7 +20,7 @@ class SlotTuner:
     Args:
         options: of the engine.
         queue: the tasks that wait.
-        lease_table: the leases that are out.
+        lease_table: all leases.
         set_slots: changes the number of slots.
     """
 

@@ -18,7 +18,7 @@ class Slots:
         count: how many slots there are.
         target_s: the work that a chunk aims at.
         width: how many slots one lease may have at most.
-        lease_table: the leases that are out.
+        lease_table: all leases.
         processes: over how many leases the slots are spread at least, if there are enough slots.
     """
 

@@ -1,4 +1,4 @@
-"""What the engine hands out, when and to whom: chunks, leases, order, and the makespan that follows."""
+"""Chunks and leases: their sizes, their order, and the makespan that follows."""
 
 from __future__ import annotations
 
@@ -428,7 +428,7 @@ def test_what_is_handed_back_keeps_its_turn() -> None:
     assert again[: len(in_hand)] == in_hand
 
 
-def test_an_unknown_lease_is_told_to_end() -> None:
+def test_an_unknown_lease_has_to_end() -> None:
     """Whoever asks without holding a lease gets nothing."""
     witness = Witness(1)
     witness.tell(TasksSubmitted([KindEntry("k", 0, Policy())], [0] * 5))

@@ -35,7 +35,7 @@ WHY = "needs 4 GPUs; no node has that, the nearest one has 1 of 4 GPU"
 
 @pytest.mark.parametrize("how", ["ended", "lost", "handed back"])
 def test_a_late_or_second_end_of_a_chunk_is_superseded(how: str) -> None:
-    """What a worker says of a chunk that is not in its hands any more changes nothing."""
+    """A report about a chunk that the worker does not hold any more changes nothing."""
     witness = submitted(100)
     (lease,) = witness.out
     chunk = serve(witness, lease, chunks=3)

@@ -123,7 +123,7 @@ def test_suspects_are_cancelled() -> None:
 
 
 def test_what_a_worker_has_in_hand_is_cancelled_too() -> None:
-    """A cancelled task that runs is cancelled at once; its worker is told, and what it says of it is superseded."""
+    """A running task is cancelled at once; its worker is asked to end it, and later reports are superseded."""
     witness, lease, chunk = with_chunk()
     gone = list(chunk.numbers[2:5])
 
@@ -193,7 +193,7 @@ def test_what_is_on_its_way_to_the_disk_stays() -> None:
 
 
 def test_an_unknown_kind_that_was_cancelled_is_tried_as_any_other() -> None:
-    """When the first task of a kind is cancelled in its worker's hands the kind still counts as untried."""
+    """When the first task of a kind is cancelled while a worker holds it, the kind still counts as untried."""
     witness = Witness(1, lease_s=1000)
     witness.tell(TasksSubmitted([KindEntry("k", 0, Policy())], [0] * 3))
     (lease,) = witness.out
@@ -209,7 +209,7 @@ def test_an_unknown_kind_that_was_cancelled_is_tried_as_any_other() -> None:
 # --- the time ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_engine_is_told_the_time_however_much_happens() -> None:
+def test_the_time_is_reported_however_much_happens() -> None:
     """Other events do not put off the time at which the engine looks for what is late."""
     witness, lease, chunk = with_chunk(Policy(timeout_s=1.0))
     witness.tell(TimePassed(), 5.0)

@@ -143,7 +143,7 @@ def test_a_suspect_group_is_not_handed_ahead() -> None:
 
 
 def test_a_task_is_charged_when_it_was_alone() -> None:
-    """A worker that dies with one task in its hands fails that task, whether or not it had said that it began."""
+    """A worker that dies while it holds one task fails that task, whether or not it had reported that it began."""
     for said in (True, False):
         witness = submitted(3)
         (lease,) = witness.out
@@ -229,7 +229,7 @@ def test_only_the_task_that_was_executed_is_charged(reason: str) -> None:
 
 @pytest.mark.parametrize("executing", [(), (0,), (299,), (10**9,)])
 def test_a_worker_that_executed_none_of_its_tasks_charges_nobody(executing: tuple[int, ...]) -> None:
-    """Where a worker dies between tasks, or what is told of it is old, all that it held waits again, uncharged."""
+    """If a worker dies between tasks, or what is known of it is old, all tasks that it held wait again, uncharged."""
     witness, lease, chunk = with_chunk()
 
     commands = witness.tell(LeaseLost(lease, "it died", executing=executing))

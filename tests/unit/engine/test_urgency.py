@@ -231,7 +231,7 @@ def test_the_lowest_and_the_youngest_goes_first() -> None:
 
 
 def test_a_lease_that_is_to_end_after_a_long_task_is_preempted_too() -> None:
-    """That a lease gets no further chunk does not protect the long task in its hands."""
+    """A lease that gets no further chunk is preempted like any other for the long task that it executes."""
     stage = Stage()
     stage.lease(0, stage.kind(0, LOW), ending=True)
     stage.kind(0, HIGH, waiting=1)

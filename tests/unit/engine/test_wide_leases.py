@@ -320,8 +320,8 @@ class TestAnyWideSequence(AnyWideSequence.TestCase):
     """Under any sequence of events leases of several threads never use more slots than there are, and lose nothing."""
 
 
-def test_an_ended_lease_that_asks_is_told_so() -> None:
-    """A lease that has given up its slots and asks once more, with threads that are busy, is told that it is over."""
+def test_an_ended_lease_that_asks_has_to_end() -> None:
+    """A lease that has given up its slots and asks once more, with threads that are busy, has to end."""
     witness, _ = with_chunk()
     witness.tell(LeaseLost(0, "it died", executing=()))
 
