@@ -53,8 +53,8 @@ class Slots:
     @property
     def are_spread(self) -> bool:
         """True if no further lease is due: there are enough, and less than half a fair share of slots is free."""
-        hands = self._lease_table
-        return len(hands.leases) >= self._processes and 2 * (self.pace.slots - hands.used) < self._fair
+        table = self._lease_table
+        return len(table.leases) >= self._processes and 2 * (self.pace.slots - table.used) < self._fair
 
     @property
     def are_too_few(self) -> bool:

@@ -256,4 +256,4 @@ AnySequence.TestCase.settings = settings(
 
 
 class TestAnySequence(AnySequence.TestCase):
-    """Under any sequence of events each task ends once as reported, or for the reason of its giving up, and none is lost."""
+    """Under any sequence of events each task ends once, as reported or as it was given up, and none is lost."""
