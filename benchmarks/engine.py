@@ -112,9 +112,8 @@ def measure_memory(tasks: int) -> Row:
         gc.collect()
         tracemalloc.start()
         engine = Engine(EngineOptions(2))
-        engine.handle(
-            TasksSubmitted([KindEntry(f"k{kind}", 0) for kind in range(kinds)], [n % kinds for n in range(tasks)]), 0.0
-        )
+        entries = [KindEntry(f"k{kind}", 0, Policy()) for kind in range(kinds)]
+        engine.handle(TasksSubmitted(entries, [n % kinds for n in range(tasks)]), 0.0)
         gc.collect()
         told[f"bytes_per_task_{kinds}_kinds"] = tracemalloc.get_traced_memory()[0] / tasks
         tracemalloc.stop()

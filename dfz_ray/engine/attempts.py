@@ -1,14 +1,16 @@
-"""What has been charged to each task, and whether another attempt is due."""
+"""The attempts that are charged to tasks: whether a failed one is followed by another, and when."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from dfz_ray.engine.retries import KindPolicy, get_retry_decision
+if TYPE_CHECKING:
+    from dfz_ray.specs.policy import Policy
 
 
 class Attempts:
-    """The attempts of the tasks that did not complete at the first.
+    """The attempts of the tasks that did not complete at the first one.
 
     Args:
         policy_of: the policy of a task, by its number.
@@ -16,7 +18,7 @@ class Attempts:
         seed: of the delays.
     """
 
-    def __init__(self, policy_of: Callable[[int], KindPolicy], free_losses: int, seed: int) -> None:
+    def __init__(self, policy_of: Callable[[int], Policy], free_losses: int, seed: int) -> None:
         self._policy_of = policy_of
         self._free_losses = free_losses
         self._seed = seed
@@ -24,25 +26,59 @@ class Attempts:
         self._lost: dict[int, int] = {}
 
     def restore(self, charged: Mapping[int, int], lost: Mapping[int, int]) -> None:
-        """Take over what a journal knows: attempts that were charged, and losses that were not, by task."""
+        """Take over what a journal knows: by task, the charged attempts and the losses that were not charged."""
         self._charged.update(charged)
         self._lost.update(lost)
 
     def charge(self, number: int, reason: str) -> float | None:
-        """Charge a failed attempt; returns the delay of the next one in seconds, None where there is none."""
+        """Charge a failed attempt; returns the seconds until the next one, or None if there is none."""
         charged = self._charged.get(number, 0) + 1
         self._charged[number] = charged
         return get_retry_decision(self._policy_of(number), charged, reason, number, self._seed)
 
     def forgive(self, number: int) -> bool:
-        """Whether the loss of a task with its node is not charged: so it is, up to a limit."""
+        """Count the loss of a task with its node; returns True if it is not charged, which holds up to a limit."""
         lost = self._lost.get(number, 0) + 1
         self._lost[number] = lost
         return lost <= self._free_losses
 
     def forget(self, numbers: Iterable[int]) -> None:
-        """Let go of tasks that are final."""
+        """Drop what is kept of tasks that are final."""
         if self._charged or self._lost:
             for number in numbers:
                 self._charged.pop(number, None)
                 self._lost.pop(number, None)
+
+
+def get_retry_decision(policy: Policy, charged: int, reason: str, number: int, seed: int = 0) -> float | None:
+    """The seconds after which a task is tried again, or None if this failure is its last.
+
+    Args:
+        policy: of the task.
+        charged: how many attempts have been charged to it, this one included.
+        reason: of the failure.
+        number: of the task.
+        seed: of the run; the same seed draws the same delays.
+    """
+    if reason not in policy.retry_on or charged >= policy.max_attempts:
+        return None
+    backoff = policy.backoff
+    try:
+        delay_s = min(backoff.most_s, backoff.first_s * backoff.factor ** (charged - 1))
+    except OverflowError:
+        delay_s = backoff.most_s
+    return delay_s * (1 - backoff.jitter * _draw(seed, number, charged))
+
+
+_MASK = 2**64 - 1
+
+
+def _draw(*values: int) -> float:
+    """A number from 0 to less than 1 that looks random: the mixing steps of SplitMix64 (Steele, Lea, Flood, 2014)."""
+    state = 0
+    for value in values:
+        state = (state + value + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return (state >> 11) / 2**53

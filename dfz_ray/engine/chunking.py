@@ -1,4 +1,4 @@
-"""How many tasks a chunk takes: from what is known of their run times, and from what is left."""
+"""How many tasks a chunk takes: by their run times, as far as they are known, and by the work that is left."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 TASKS_LIMIT = 5_000
-"""More tasks than this in one message gain nothing, and delay the commit of the first."""
+"""More tasks than this in one message gain nothing, and delay the commit of the first task."""
 MEMORY_TASKS = 500
-"""After so many tasks a kind's older run times fade: a kind may change its pace during a run."""
+"""A kind's older run times weigh at most as much as this number of tasks: they may change during a run."""
 MANAGER_SHARE = 0.5
 """The manager may be busy for this share of the time at most."""
 
-
 GROWTH = 4
-"""A chunk of a kind may be so many times as large as the one before it: the first run times may not be typical."""
+"""A chunk may have so many times the tasks of its kind's last one: the first run times may not be typical."""
 LEAST_S = 0.004
-"""Less work than this takes no longer than asking for more of it does."""
+"""To ask for more work takes as long as that."""
 
 
 @dataclass(slots=True)
@@ -28,7 +27,7 @@ class RunTimes:
     variance: float = 0.0
     weight: float = 0.0
     known: bool = False
-    """Whether any task of the kind has ended."""
+    """True if any task of the kind has ended."""
 
     @property
     def spread_s(self) -> float:
@@ -53,14 +52,14 @@ class RunTimes:
 
 @dataclass(frozen=True)
 class Pace:
-    """What sets the size of every chunk of a run."""
+    """The settings and measures that set the size of every chunk of a run."""
 
     slots: int
     target_s: float
     manager_s: float = 0.0
-    """The manager's own time per chunk."""
+    """The manager's own CPU time per chunk."""
     width: int = 1
-    """A lease has so many slots, and its chunks as many times the work."""
+    """How many slots a lease has; its chunks have as many times the work."""
 
     @cached_property
     def aim_s(self) -> float:
@@ -68,28 +67,28 @@ class Pace:
         return max(self.target_s, self.slots / self.width * self.manager_s / MANAGER_SHARE)
 
     def share_s(self, left_s: float, held_s: float = 0.0, width: int = 1) -> float:
-        """The work that the next chunk may take of what is left.
+        """The part of the remaining work that the next chunk may take.
 
         Half of a fair share (factoring: Hummel, Schonberg and Flynn, 1992), so that the last chunks are small enough
         for all slots to end together; yet no less than is worth a message.
 
         Args:
             left_s: the work that waits, in seconds.
-            held_s: the work that the one who is to get it has in hand, for each of its slots.
-            width: how many slots it has.
+            held_s: the work that the lease holds already, for each of its slots.
+            width: how many slots the lease has.
         """
         share_s = min(self.aim_s, max(left_s / (2 * self.slots), LEAST_S))
         return width * (min(share_s, self._ahead_s(left_s, held_s, width)) if held_s else share_s)
 
     def keeps_back(self, left_s: float, held_s: float, task_s: float, width: int = 1) -> bool:
-        """Whether who has work in hand gets none ahead: there is no room for a task of that length, or for little."""
+        """True if a lease that holds work gets none ahead: there is room neither for such a task nor for `LEAST_S`."""
         return self._ahead_s(left_s, held_s, width) < max(task_s, min(LEAST_S, self.aim_s))
 
     def _ahead_s(self, left_s: float, held_s: float, width: int) -> float:
-        """How much work may be handed out ahead for each slot: what surely keeps no slot waiting at the end.
+        """The work for each slot that may be handed out ahead such that surely no other slot waits at the end.
 
-        Who has held_s in hand ends no later, with that and this, than the rest would take on the other slots, even if
-        they were all free at once: held + ahead <= (left - width * ahead) / (slots - width).
+        With it the lease ends no later than the rest takes on the other slots, even if all of them were free now:
+        held + ahead <= (left - width * ahead) / (slots - width).
         """
         return (left_s - (self.slots - width) * held_s) / self.slots
 
@@ -98,14 +97,14 @@ def chunk_size(times: RunTimes, waiting: int, last_size: int, share_s: float, le
     """How many tasks of one kind to take.
 
     Args:
-        times: what is known of the kind.
-        waiting: how many of it are waiting, at least one.
-        last_size: the size of the kind's last chunk; a chunk grows at most so many times as large: GROWTH.
+        times: the kind's run times.
+        waiting: how many of its tasks wait, at least one.
+        last_size: the size of the kind's last chunk.
         share_s: the work that the chunk may take.
-        least: for so many threads it is.
+        least: how many threads it is for.
 
     Returns:
-        One for each thread at least, if so many wait; exactly that until the kind is known.
+        At least one for each thread, if so many wait; exactly that until the kind is known.
     """
     least = min(least, waiting)
     if not times.known:
@@ -115,5 +114,5 @@ def chunk_size(times: RunTimes, waiting: int, last_size: int, share_s: float, le
 
 
 def overrun_budget_s(expected_s: float, count: float, spread_s: float, aim_s: float) -> float:
-    """When a chunk has clearly taken longer than what its kinds let expect, in seconds."""
+    """The seconds after which a chunk has clearly taken longer than its kinds let expect."""
     return expected_s + max(aim_s, 3 * spread_s * math.sqrt(count))

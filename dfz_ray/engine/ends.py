@@ -1,28 +1,55 @@
-"""What the end of a chunk says of its tasks."""
+"""The ends of a chunk's tasks, as a worker reports them: which of them count, and what they say of run times."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from operator import mul
 from typing import NamedTuple
 
 from dfz_ray.engine.messages import ChunkEnded
 
 
+class KindTimes(NamedTuple):
+    """Run times of tasks of one kind, in seconds."""
+
+    kind: int
+    tasks: int
+    total_s: float
+    total_squares: float
+
+
 class Ends(NamedTuple):
-    """What a worker said of a chunk that it had in hand."""
+    """A worker's report of a chunk that it held."""
 
     accepted: Sequence[int]
     """The tasks whose ends count."""
     durations_s: Sequence[float]
-    """Of those."""
+    """Their run times."""
     rest: Sequence[int]
     """The tasks that it did not name."""
     superseded: Sequence[int]
-    """Those that it named and that were not in its hands any more."""
+    """The tasks that it named and did not hold any more."""
+
+    def sort_times(self, kind_of: Sequence[int], kind: int | None) -> list[KindTimes]:
+        """The run times by kind.
+
+        Args:
+            kind_of: for every task, the number of its kind.
+            kind: of all these tasks, if it is known to be one.
+        """
+        if not self.accepted:
+            return []
+        if kind is not None:
+            return [_sum_up(kind, self.durations_s)]
+        by_kind: defaultdict[int, list[float]] = defaultdict(list)
+        for number, duration_s in zip(self.accepted, self.durations_s, strict=True):
+            by_kind[kind_of[number]].append(duration_s)
+        return [_sum_up(number, durations_s) for number, durations_s in by_kind.items()]
 
 
 def sort_ends(event: ChunkEnded, mine: Sequence[int]) -> Ends:
-    """Which ends count, of those that a worker names, where these tasks were in its hands."""
+    """Sort the ends that a worker names by whether they count: those of tasks that it held do."""
     if event.numbers == mine:
         return Ends(mine, event.durations_s, (), ())
     rest = dict.fromkeys(mine)
@@ -35,3 +62,7 @@ def sort_ends(event: ChunkEnded, mine: Sequence[int]) -> Ends:
         else:
             superseded.append(number)
     return Ends(list(accepted), list(accepted.values()), list(rest), superseded)
+
+
+def _sum_up(kind: int, durations_s: Sequence[float]) -> KindTimes:
+    return KindTimes(kind, len(durations_s), sum(durations_s), sum(map(mul, durations_s, durations_s)))

@@ -1,20 +1,19 @@
-"""The engine of one run: it is told what happened, and says what to do."""
+"""The engine of one run: it takes in what happened, and answers with what to do."""
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dfz_ray.engine.arrivals import sort_by_kind
 from dfz_ray.engine.attempts import Attempts
 from dfz_ray.engine.ends import sort_ends
-from dfz_ray.engine.learning import learn
+from dfz_ray.engine.engine_options import EngineOptions
 from dfz_ray.engine.lease import Lease
 from dfz_ray.engine.lease_table import LeaseTable
-from dfz_ray.engine.lifecycle import Lifecycle, Transition
+from dfz_ray.engine.lifecycle import Lifecycle, Transition, find_range
 from dfz_ray.engine.losses import Losses
 from dfz_ray.engine.messages import (
     AnswerEnd,
@@ -40,7 +39,6 @@ from dfz_ray.engine.messages import (
     TimePassed,
     WorkAsked,
 )
-from dfz_ray.engine.options import EngineOptions
 from dfz_ray.engine.preemption import find_victims
 from dfz_ray.engine.queue import Lane, Queue, Taken
 from dfz_ray.engine.slot_tuner import SlotTuner
@@ -50,41 +48,41 @@ from dfz_ray.engine.urgency import Urgency
 __all__ = ["Engine", "EngineOptions"]
 
 HISTORY = 50
-"""How many of the last events an error tells."""
+"""An error shows so many of the last events."""
 LONG_S = 1.0
 """No chunk is handed out ahead of one whose tasks take longer: a higher priority would have to wait for it."""
 LEASE_TASKS = 20
 """A lease of several threads lasts for so many of its longest tasks: as it ends, they wait for the last one."""
 LOOK_S = 0.1
-"""How often the engine wants to be told the time while something may overrun it."""
+"""The time between two `TimePassed` while something may overrun its time."""
 
 
 class Engine:
-    """Decides which task runs next, and where each stands.
+    """Decides which task runs next, and keeps the state of each.
 
-    `handle(event, now)` returns the commands that follow. The caller executes them in order, and reports what
-    came of them as further events; times are seconds of any one clock. At `wake_at` it tells that time has passed.
+    `handle(event, now)` returns the commands that follow. The caller executes them in order, and reports their results
+    as further events; times are seconds of any one clock. At `wake_at` it reports that time has passed.
     """
 
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
-        self.tasks = Lifecycle(history=self._tell_history)
-        self._queue = Queue()
+        self.tasks = Lifecycle(history=self._show_history)
+        self.queue = Queue()
         self._kind_of = array("l")
-        self._hands = LeaseTable(self.tasks, self._queue, self._kind_of, options.first_chunk)
-        self._slots = Slots(options.slots, options.target_s, options.width, self._hands, options.processes)
+        self.lease_table = LeaseTable(self.tasks, self.queue, self._kind_of, options.first_chunk)
+        self._slots = Slots(options.slots, options.target_s, options.width, self.lease_table, options.processes)
         self._is_wide = options.width > 1
         self._attempts = Attempts(
-            lambda number: self._queue.kinds[self._kind_of[number]].policy, options.free_losses, options.seed
+            lambda number: self.queue.kinds[self._kind_of[number]].policy, options.free_losses, options.seed
         )
-        self._losses = Losses(self._queue, self._hands, self._attempts)
-        self._urgency = Urgency(self._queue)
-        self._auto = None if options.pool is None else SlotTuner(options, self._queue, self._hands, self.set_slots)
+        self._losses = Losses(self.queue, self.lease_table, self._attempts)
+        self._urgency = Urgency(self.queue)
+        self._auto = None if options.pool is None else SlotTuner(options, self.queue, self.lease_table, self.set_slots)
         self._ruled_out: dict[int, str] = {}
         """Lanes whose tasks can never run, and why."""
         self._stopped = False
         self._timed = False
-        """Whether any kind has a deadline."""
+        """True if any kind has a deadline."""
         self._looked_at = 0.0
         self._recent: deque[tuple[float, Event]] = deque(maxlen=HISTORY)
         self._handlers: dict[type, Callable[[Any, float], list[Command]]] = {
@@ -105,13 +103,13 @@ class Engine:
 
     @property
     def leases(self) -> int:
-        """How many leases are out."""
-        return len(self._hands.leases)
+        """How many leases there are."""
+        return len(self.lease_table.leases)
 
     @property
     def slots_in_use(self) -> int:
-        """How many slots the leases have."""
-        return self._hands.used
+        """How many slots the leases use."""
+        return self.lease_table.used
 
     @property
     def slots(self) -> int:
@@ -119,27 +117,27 @@ class Engine:
         return self._slots.count
 
     def set_slots(self, slots: int) -> None:
-        """From now on so many tasks may execute at once: fewer as leases ask for work, more by what follows."""
+        """Change how many tasks may execute at once: surplus slots end as their leases ask for work."""
         self._slots.set(slots)
-        while self._slots.are_too_few and (unplaced := [lane.unplaced for lane in self._queue.lanes if lane.unplaced]):
-            self._hands.drop(max(next(reversed(ids)) for ids in unplaced))
+        while self._slots.are_too_few and (unplaced := [lane.unplaced for lane in self.queue.lanes if lane.unplaced]):
+            self.lease_table.drop(max(next(reversed(ids)) for ids in unplaced))
 
     def find_needs(self) -> dict[int, int]:
-        """By lane, how many leases it could use if the cluster held them; only where the slots follow what pays."""
+        """By lane, how many leases it could use if the cluster held them; empty if the number of slots is fixed."""
         return {} if self._auto is None else self._auto.find_needs()
 
     @property
     def wake_at(self) -> float | None:
-        """When the engine wants to be told that time has passed; None: nothing is due by time alone."""
+        """When `TimePassed` is due; None if nothing depends on time alone."""
         if self._stopped:
             return None
-        due = self._queue.next_due
-        if self._hands.leases and (self._timed or self._hands.revoked or len(self._queue.priorities) > 1):
+        due = self.queue.next_due
+        if self.lease_table.leases and (self._timed or self.lease_table.revoked or len(self.queue.priorities) > 1):
             return min(self._looked_at + LOOK_S, math.inf if due is None else due)
         return due
 
     def handle(self, event: Event, now: float) -> list[Command]:
-        """Take in what happened, and say what to do."""
+        """Take in what happened; returns what to do."""
         self._recent.append((now, event))
         commands = self._handlers[type(event)](event, now)
         self._fill_slots(commands)
@@ -150,26 +148,26 @@ class Engine:
     def on_tasks_submitted(self, event: TasksSubmitted, now: float) -> list[Command]:
         """New tasks wait, by kind."""
         for kind in event.kinds:
-            self._queue.add_kind(*kind)
+            self.queue.add_kind(*kind)
             self._timed = self._timed or kind.policy.timeout_s is not None
         first = len(self.tasks)
         self.tasks.add(len(event.kind_of), event.settled)
         self._kind_of.extend(event.kind_of)
         self._attempts.restore(event.charged, event.free_losses)
-        by_kind = sort_by_kind(event, first)
+        by_kind = _sort_by_kind(event, first)
         for kind_number, numbers in by_kind.items():
-            self._queue.put(kind_number, numbers, now)
-        return self._fail_ruled_out({self._queue.kinds[kind_number].lane for kind_number in by_kind})
+            self.queue.put(kind_number, numbers, now)
+        return self._fail_ruled_out({self.queue.kinds[kind_number].lane for kind_number in by_kind})
 
     def on_work_asked(self, event: WorkAsked, now: float) -> list[Command]:
-        """A lease gets a chunk, is told to ask again, or ends."""
-        lease = self._hands.leases.get(event.lease)
+        """A lease gets a chunk, has to ask again later, or ends."""
+        lease = self.lease_table.leases.get(event.lease)
         if lease is None:
             return [AnswerEnd(event.lease)]
-        lane = self._queue.lanes[lease.lane]
+        lane = self.queue.lanes[lease.lane]
         if lease.asked_at is None:
-            self._hands.place(event.lease, now)
-            lane.stillborn = 0
+            self.lease_table.place(event.lease, now)
+            lane.deaths_before_start = 0
             if self._auto is not None:
                 self._auto.on_placed(now)
         if lease.ending or self._stopped or lease.killed or self._is_over(lease, now):
@@ -177,44 +175,46 @@ class Engine:
         threads, idle = self._slots.decide(lease, lane, event.busy)
         if not threads:
             return self._end(event.lease, lease)
-        suspects = self._queue.find_suspects(lane) if lane.suspects else None
+        suspects = self.queue.find_suspects(lane) if lane.suspects else None
         if lease.held and (suspects or lease.holds_suspects or (not idle and self._holds_back(lane, lease))):
             return self._wait(event.lease, lease, idle)
         taken: Taken | None
         if suspects:
-            taken = self._hands.take_suspects(lease.lane)
+            taken = self.lease_table.take_suspects(lease.lane)
         else:
             held_s = 0.0 if idle else lease.ahead_s
-            taken = self._queue.take(lane, self._slots.pace, held_s, threads, idle or threads)
+            taken = self.queue.take(lane, self._slots.pace, held_s, threads, idle or threads)
         if taken is None:
             return self._wait(event.lease, lease, idle) if lease.held else self._end(event.lease, lease)
-        return [self._hands.give(event.lease, taken, bool(suspects))]
+        return [self.lease_table.give(event.lease, taken, bool(suspects))]
 
     def on_chunk_began(self, event: ChunkBegan, now: float) -> list[Command]:
         """The tasks of the chunk are running."""
-        held = self._hands.find(event.lease, event.chunk)
+        held = self.lease_table.find(event.lease, event.chunk)
         if held is not None:
-            self._hands.begin(held, now)
-            if self._timed or self._hands.revoked:
-                self._hands.leases[event.lease].watch(held, self.options.grace_s)
+            self.lease_table.begin(held, now)
+            if self._timed or self.lease_table.revoked:
+                self.lease_table.leases[event.lease].watch(held, self.options.grace_s)
         return []
 
     def on_chunk_ended(self, event: ChunkEnded, now: float) -> list[Command]:
-        """What the worker executed is to be committed, or to be tried again; what it did not goes back."""
-        held = self._hands.find(event.lease, event.chunk)
+        """Executed tasks are to be committed, or tried again; tasks that were not executed go back."""
+        held = self.lease_table.find(event.lease, event.chunk)
         if held is None:
             return [CommitEnds(event.lease, event.chunk, (), (), event.numbers)]
-        self._hands.begin(held, now)
-        lease = self._hands.leases[event.lease]
+        self.lease_table.begin(held, now)
+        lease = self.lease_table.leases[event.lease]
         del lease.held[event.chunk]
         if self._is_wide:
-            self._hands.settle(lease)
+            self.lease_table.settle(lease)
             lease.longest_s = max(lease.longest_s, *event.durations_s, 0.0)
-        self._queue.lanes[lease.lane].fruitless = 0
-        ends = sort_ends(event, self._hands.release(held))
-        times = learn(self._queue, self._kind_of, held.taken.kind, ends)
+        self.queue.lanes[lease.lane].idle_deaths = 0
+        ends = sort_ends(event, self.lease_table.release(held))
+        times = ends.sort_times(self._kind_of, held.taken.kind)
+        for of_kind in times:
+            self.queue.learn(*of_kind)
         if ends.rest:
-            self._hands.hand_back(ends.rest, True, now)
+            self.lease_table.hand_back(ends.rest, True, now)
         completed, failures = ends.accepted, event.failures
         final: list[int] = []
         retried: list[int] = []
@@ -228,51 +228,51 @@ class Engine:
 
     def on_outcomes_committed(self, event: OutcomesCommitted, now: float) -> list[Command]:
         """Committed tasks are final."""
-        for numbers, happening in (
+        for numbers, transition in (
             (event.completed, Transition.RESULT_COMMITTED),
             (event.failed, Transition.FAILURE_COMMITTED),
             (event.cancelled, Transition.CANCELLATION_COMMITTED),
         ):
             if numbers:
-                self.tasks.move(numbers, happening)
+                self.tasks.move(numbers, transition)
                 self._attempts.forget(numbers)
         return []
 
     def on_lease_ended(self, event: LeaseEnded, now: float) -> list[Command]:
-        """Its slot is free; what it was given and did not run goes back."""
-        lease = self._hands.drop(event.lease)
+        """The lease's slot is free; tasks that it held and did not run go back."""
+        lease = self.lease_table.drop(event.lease)
         if lease is None:
             return []
         for held in reversed(lease.held.values()):  # so that the first of them is due first again
-            self._hands.hand_back(self._hands.release(held), held.begun_at is not None, now)
+            self.lease_table.hand_back(self.lease_table.release(held), held.begun_at is not None, now)
         return self._fail_ruled_out({lease.lane})
 
     def on_lease_lost(self, event: LeaseLost, now: float) -> list[Command]:
-        """Its slot is free; the task that is to blame is charged, and all others go back."""
-        lease = self._hands.drop(event.lease)
+        """The lease's slot is free; the task that is to blame is charged, and all others go back."""
+        lease = self.lease_table.drop(event.lease)
         if lease is None:
             return []
         if lease.asked_at is None:
-            return [] if self._stopped else self._losses.on_stillborn(event, self._queue.lanes[lease.lane])
+            return [] if self._stopped else self._losses.on_died_before_start(event, self.queue.lanes[lease.lane])
         commands = self._losses.on_lost(lease, event, self._stopped, now)
         return commands + self._fail_ruled_out({lease.lane})
 
     def on_lane_sized(self, event: LaneSized, now: float) -> list[Command]:
-        """A lane gets no more leases than the cluster can run; where it never could run one, its tasks fail at once."""
-        lane = self._queue.get_lane(event.lane)
+        """A lane gets no more leases than the cluster can run; if it never could, its tasks fail at once."""
+        lane = self.queue.get_lane(event.lane)
         lane.capacity = event.capacity
         lane.seen = lane.seen or event.capacity > 0
         # What a node could hold once it may hold again: its node may only be restarting.
         self._ruled_out.pop(lane.number, None)
         if event.why_none and not lane.seen:
             self._ruled_out[lane.number] = event.why_none
-        self._queue.changed.add(lane.number)
+        self.queue.changed.add(lane.number)
         while lane.unplaced and lane.leases > lane.capacity:
-            self._hands.drop(next(reversed(lane.unplaced)))  # Ray can't place it: it must not keep a slot from others
+            self.lease_table.drop(next(reversed(lane.unplaced)))  # Ray can't place it
         return self._fail_ruled_out({lane.number})
 
     def on_pool_limited(self, event: PoolLimited, now: float) -> list[Command]:
-        """The slots are as many as the cluster holds, at most."""
+        """There are at most as many slots as the cluster holds."""
         self._slots.spread(event.processes)
         return [] if self._auto is None else self._auto.limit(event, now)
 
@@ -282,34 +282,34 @@ class Engine:
         return []
 
     def on_cancel_asked(self, event: CancelAsked, now: float) -> list[Command]:
-        """What waits is cancelled at once; so is what is in hand, and its worker is told to let go of it.
+        """Waiting tasks are cancelled at once; so are tasks that a worker holds, which is asked to end them.
 
-        What has ended, and is only on its way to the disk, stays as it ended.
+        A task that has ended, and is only on its way to the disk, stays as it ended.
         """
         numbers = self.tasks.find_open() if event.numbers is None else set(event.numbers)
-        cancelled = self._queue.remove(numbers)
-        interrupts = self._hands.revoke(numbers, now + self.options.grace_s)
+        cancelled = self.queue.remove(numbers)
+        interrupts = self.lease_table.revoke(numbers, now + self.options.grace_s)
         cancelled.extend(number for interrupt in interrupts for number in interrupt.numbers)
         return [CommitCancellations(sorted(cancelled)), *interrupts] if cancelled else []
 
     def on_time_passed(self, event: TimePassed, now: float) -> list[Command]:
-        """Retries come due; workers that overrun a deadline, or hold what others need more, are killed."""
+        """Retries come due; workers that overrun a deadline, or hold a slot that others need more, are killed."""
         self._looked_at = now
-        commands = self._fail_ruled_out(self._queue.put_due(now))
+        commands = self._fail_ruled_out(self.queue.put_due(now))
         if self._stopped:
             return commands
-        for lease_id, lease in self._hands.leases.items():
+        for lease_id, lease in self.lease_table.leases.items():
             if lease.look_at <= now and not lease.killed and (why := lease.find_overdue(self.options.grace_s, now)):
                 commands.append(self._kill(lease_id, why))
-        if (after_s := self.options.preempt_after_s) is not None and len(self._queue.priorities) > 1:
-            lowest = min((one for one, chunks in self._hands.priorities.items() if chunks), default=math.inf)
+        if (after_s := self.options.preempt_after_s) is not None and len(self.queue.priorities) > 1:
+            lowest = min((one for one, chunks in self.lease_table.priorities.items() if chunks), default=math.inf)
             width = self._slots.pace.width
-            victims = find_victims(self._queue, self._hands.leases, lowest, after_s, now, width)
+            victims = find_victims(self.queue, self.lease_table.leases, lowest, after_s, now, width)
             commands.extend(self._kill(lease_id, "preempted") for lease_id in victims)
         return commands
 
     def on_stop_asked(self, event: StopAsked, now: float) -> list[Command]:
-        """No lease gets anything from now on."""
+        """No lease gets a chunk from now on."""
         self._stopped = True
         return []
 
@@ -323,14 +323,14 @@ class Engine:
             delay_s = self._attempts.charge(number, reason)
             (final if delay_s is None else retried).append(number)
             if delay_s is not None:
-                self._hands.delay(number, now + delay_s)
+                self.lease_table.delay(number, now + delay_s)
         return final, retried
 
     def _fill_slots(self, commands: list[Command]) -> None:
         """Start a lease for each free slot for which there is work."""
         while not self._stopped:
-            is_full = self._hands.used >= self._slots.pace.slots or (self._is_wide and self._slots.are_too_many)
-            if is_full and (len(self._queue.priorities) < 2 or not self._hands.starting):
+            is_full = self._is_full()
+            if is_full and (len(self.queue.priorities) < 2 or not self.lease_table.starting):
                 return
             kind = self._urgency.find_kind()
             if kind is None:
@@ -339,60 +339,73 @@ class Engine:
                 displaced = self._urgency.find_displaced(kind.policy.priority)
                 if displaced is None:
                     return
-                self._hands.drop(displaced)
-            width = self._slots.find_first_width(self._queue.lanes[kind.lane]) if self._is_wide else 1
-            commands.append(StartLease(self._hands.start(kind.lane, width), kind.lane, kind.name, width))
+                self.lease_table.drop(displaced)
+            width = self._slots.find_first_width(self.queue.lanes[kind.lane]) if self._is_wide else 1
+            commands.append(StartLease(self.lease_table.start(kind.lane, width), kind.lane, kind.name, width))
 
     def _is_over(self, lease: Lease, now: float) -> bool:
-        """Whether a lease has to make room: its time is up, or others are more urgent."""
+        """True if a lease has to end: its time is up, or others are more urgent."""
         age_s = 0.0 if lease.asked_at is None else now - lease.asked_at
         if age_s >= self.options.lease_s and not (self._is_wide and age_s < LEASE_TASKS * lease.find_longest_s(now)):
             return True
-        if len(self._queue.lanes) == 1:
+        if len(self.queue.lanes) == 1:
             return False
-        return self._urgency.must_make_room(lease, self._is_full(), len(self._hands.leaving))
+        return self._urgency.must_make_room(lease, self._is_full(), len(self.lease_table.leaving))
 
     def _is_full(self) -> bool:
-        return self._hands.used >= self._slots.pace.slots or (self._is_wide and self._slots.are_too_many)
+        return self.lease_table.used >= self._slots.pace.slots or (self._is_wide and self._slots.are_spread)
 
     def _holds_back(self, lane: Lane, lease: Lease) -> bool:
-        """Whether a lease that has a chunk in hand gets no other one yet: at the end, and where tasks are long."""
-        kind = self._queue.find_first(lane)
+        """True if a lease that holds a chunk gets no other one yet: near the end of a run, and if tasks are long."""
+        kind = self.queue.find_first(lane)
         if kind is None:
             return True
-        if not kind.times.known:  # if one of its tasks is out it may take for ever, and another slot be free soon
+        if not kind.times.known:  # its tasks may take for ever, and another slot may be free soon
             return kind.probing > 0 or lane.waiting < 2 * self._slots.count
         task_s, pace = kind.times.mean_s, self._slots.pace
         return task_s > LONG_S or pace.keeps_back(lane.left_s, lease.ahead_s, task_s, lease.threads)
 
     def _wait(self, lease_id: int, lease: Lease, idle: int) -> list[Command]:
-        """A lease holds something and gets no more for now: threads that have nothing to do leave their slots."""
+        """A lease holds a chunk and gets no other one for now: threads that have nothing to do leave their slots."""
         if idle and lease.threads > idle:
-            self._hands.shrink(lease, lease.threads - idle)
+            self.lease_table.shrink(lease, lease.threads - idle)
         return [AnswerWait(lease_id, lease.threads)]
 
     def _end(self, lease_id: int, lease: Lease) -> list[Command]:
         """A lease that holds nothing gives up its slot at once: its worker only has to return."""
         lease.ending = True
         if lease.held:
-            self._hands.leaving.add(lease_id)
+            self.lease_table.leaving.add(lease_id)
         else:
-            self._hands.drop(lease_id)
+            self.lease_table.drop(lease_id)
         return [AnswerEnd(lease_id)]
 
     def _kill(self, lease_id: int, why: str) -> KillLease:
-        self._hands.leases[lease_id].killed = why
-        self._hands.leaving.add(lease_id)
+        self.lease_table.leases[lease_id].killed = why
+        self.lease_table.leaving.add(lease_id)
         return KillLease(lease_id, why)
 
     def _fail_ruled_out(self, lanes: set[int]) -> list[Command]:
-        """What waits in a lane fails, where no node can ever run it."""
+        """The waiting tasks of lanes that no node can ever run fail."""
         commands: list[Command] = []
         for number in sorted(lanes.intersection(self._ruled_out)) if self._ruled_out else ():
-            numbers = self._queue.clear(self._queue.lanes[number])
+            numbers = self.queue.clear(self.queue.lanes[number])
             if numbers:
                 commands.append(CommitLosses("infeasible", dict.fromkeys(numbers, self._ruled_out[number])))
         return commands
 
-    def _tell_history(self) -> tuple[str, ...]:
+    def _show_history(self) -> tuple[str, ...]:
         return tuple(f"{now:.6f} {event}" for now, event in self._recent)
+
+
+def _sort_by_kind(event: TasksSubmitted, first: int) -> dict[int, Sequence[int]]:
+    """The submitted tasks that are open, by kind; `first` is the number of the first task."""
+    kinds = set(event.kind_of)
+    if len(kinds) == 1 and not event.settled:
+        return {kinds.pop(): range(first, first + len(event.kind_of))}
+    end = first + len(event.kind_of)
+    by_kind: defaultdict[int, list[int]] = defaultdict(list)
+    for number, kind_number in enumerate(event.kind_of, first):
+        if number not in event.settled:
+            by_kind[kind_number].append(number)
+    return {kind_number: find_range(numbers, end) or numbers for kind_number, numbers in by_kind.items()}

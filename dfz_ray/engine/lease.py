@@ -1,4 +1,4 @@
-"""Slots in use: what a lease has in its hands."""
+"""The state of one lease: its slots and the chunks that it holds."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from dfz_ray.engine.messages import Chunk
 from dfz_ray.engine.queue import Taken
 
 ROUNDING_S = 1e-3
-"""A lease is looked at so much earlier than its time, as sums of times are rounded; whether it is time is exact."""
+"""A lease is checked that much before its time, because sums of times are rounded; the check itself is exact."""
 
 
 @dataclass(slots=True)
 class HeldChunk:
-    """A chunk in the hands of a lease."""
+    """A chunk that a lease holds."""
 
     chunk: Chunk
     taken: Taken
     begun_at: float | None = None
     is_suspect: bool = False
     kill_at: float = math.inf
-    """When its worker is killed for not letting go of what was cancelled of it."""
+    """When its worker is killed if it has not ended the cancelled tasks of the chunk."""
     width: int = 1
     """At most so many of its tasks are executed at once."""
 
@@ -35,32 +35,32 @@ class Lease:
     width: int = 1
     """How many slots it uses: it executes no more tasks at once."""
     threads: int = 1
-    """How many it may execute at once of those that it begins from now on."""
+    """How many of the tasks that it begins from now on it may execute at once."""
     asked_at: float | None = None
-    """When it first asked for work: until then Ray has not placed it."""
+    """When it first asked for work; None while Ray has not placed it."""
     held: dict[int, HeldChunk] = field(default_factory=dict)
     served: int = 0
-    """How many chunks it was given."""
+    """How many chunks it has received."""
     ending: bool = False
     killed: str = ""
-    """Why its worker is being killed: timeout, preempted or cancelled."""
+    """Why its worker is being killed: timeout, preempted or cancelled; else empty."""
     longest_s: float = 0.0
-    """How long the longest of its tasks took, of chunks that have ended."""
+    """The longest run time of its tasks, in chunks that have ended."""
     look_at: float = math.inf
     """Its worker is not overdue before that."""
 
     def find_longest_s(self, now: float) -> float:
-        """How long the longest of its tasks took, as far as is known: of the chunks in hand the oldest counts."""
+        """The longest run time of its tasks; the oldest chunk that it holds counts as one task."""
         since = [held.begun_at for held in self.held.values() if held.begun_at is not None]
         return max(self.longest_s, now - min(since, default=now))
 
     def begun(self) -> Iterator[HeldChunk]:
-        """The chunks that its worker has begun; the last one is what it executes."""
+        """The chunks that its worker has begun; it executes the last of them."""
         return (held for held in self.held.values() if held.begun_at is not None)
 
     @property
     def ahead_s(self) -> float:
-        """The work that each of its slots has in hand, in seconds; what has been done of it counts, too.
+        """The work that it holds for each of its slots, in seconds, including the executed part of it.
 
         It begins a chunk when the one before it is used up.
         """
@@ -71,11 +71,11 @@ class Lease:
 
     @property
     def holds_suspects(self) -> bool:
-        """Whether it has tasks in hand that are run by themselves."""
+        """True if it holds tasks that are run by themselves."""
         return True in [held.is_suspect for held in self.held.values()]
 
     def find_overdue(self, grace_s: float, now: float) -> str:
-        """Why its worker is to be killed for what it has begun, if it is: it had time to let go by itself."""
+        """Why its worker is to be killed, if it is: it had time to end the task by itself."""
         self.look_at = math.inf
         for held in self.begun():
             taken_s = now - held.begun_at if held.begun_at is not None else 0.0
@@ -87,7 +87,7 @@ class Lease:
         return ""
 
     def watch(self, held: HeldChunk, grace_s: float) -> None:
-        """Have it looked at when a chunk that it has begun may be overdue."""
+        """Plan a check for when a chunk that it has begun may be overdue."""
         if held.begun_at is not None:
             late_at = held.begun_at + held.taken.limit_s + 2 * grace_s
             kill_at = max(held.kill_at, held.begun_at + grace_s)

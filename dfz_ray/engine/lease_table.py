@@ -1,4 +1,4 @@
-"""The leases that are out, and the chunks in their hands."""
+"""All leases of a run, and the chunks that they hold."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dfz_ray.engine.queue import Lane, Queue, Taken
 
 
 class LeaseTable:
-    """Who has which tasks in hand; what is handed back goes to the queue.
+    """Which lease holds which tasks; tasks that are handed back go to the queue.
 
     Args:
         tasks: their states.
-        queue: what waits.
+        queue: the tasks that wait.
         kind_of: for every task, the number of its kind.
         first_chunk: number of the first chunk.
     """
@@ -25,23 +25,23 @@ class LeaseTable:
     def __init__(self, tasks: Lifecycle, queue: Queue, kind_of: Sequence[int], first_chunk: int) -> None:
         self.leases: dict[int, Lease] = {}
         self.revoked: set[int] = set()
-        """Tasks that are cancelled, and still in a worker's hands: whatever it says of them is superseded."""
+        """Tasks that are cancelled and still held by a worker: all that it reports of them is superseded."""
         self.leaving: set[int] = set()
-        """Leases that have work in hand, and end when that has ended, or are being killed."""
+        """Leases that end when the chunks that they hold have ended, or that are being killed."""
         self.priorities: Counter[int] = Counter()
-        """How many chunks are in hand, by their priority."""
+        """How many chunks leases hold, by priority."""
         self.starting = 0
         """How many leases have not asked for work yet."""
         self.used = 0
-        """How many slots the leases have."""
+        """How many slots the leases use."""
         self.next_lease = 0
         self._tasks = tasks
         self._queue = queue
         self._kind_of = kind_of
-        self._next_chunk = first_chunk
+        self.next_chunk = first_chunk
 
     def start(self, lane_number: int, width: int = 1) -> int:
-        """Use so many slots for a lane; returns the number of the lease."""
+        """Start a lease of a lane with so many slots; returns its number."""
         lane = self._queue.lanes[lane_number]
         lease_id, self.next_lease = self.next_lease, self.next_lease + 1
         lane.leases += 1
@@ -54,7 +54,7 @@ class LeaseTable:
         return lease_id
 
     def place(self, lease_id: int, now: float) -> None:
-        """A lease asks for work for the first time: Ray has placed it."""
+        """A lease has asked for work for the first time: Ray has placed it."""
         lease = self.leases[lease_id]
         lease.asked_at = now
         self._note_placed(lease_id, lease.width, self._queue.lanes[lease.lane])
@@ -66,7 +66,7 @@ class LeaseTable:
         self._queue.changed.add(lane.number)
 
     def drop(self, lease_id: int) -> Lease | None:
-        """Free the slot of a lease, if it has one."""
+        """Free the slots of a lease, if it has any."""
         lease = self.leases.pop(lease_id, None)
         if lease is not None:
             lane = self._queue.lanes[lease.lane]
@@ -79,7 +79,7 @@ class LeaseTable:
         return lease
 
     def allow(self, lease: Lease, threads: int) -> None:
-        """Let a lease execute so many tasks at once; more, for as long as it has more that it was given before."""
+        """Let a lease execute so many tasks at once; chunks that it got before may use more slots until they end."""
         if threads != lease.threads:
             lease.threads = threads
             for held in lease.held.values():
@@ -87,22 +87,22 @@ class LeaseTable:
             self.settle(lease)
 
     def shrink(self, lease: Lease, threads: int) -> None:
-        """A lease executes no more tasks than that, and has no other ones in hand."""
+        """A lease executes no more tasks at once than that, in the chunks that it holds either."""
         lease.threads = threads
         for held in lease.held.values():
             held.width = threads
         self.settle(lease)
 
     def settle(self, lease: Lease) -> None:
-        """A lease uses as many slots as it may, or may have used for what it has in hand."""
+        """Count the slots of a lease: as many as it may use now, or as a chunk that it holds may use."""
         width = max([lease.threads, *[held.width for held in lease.held.values()]])
         self.used += width - lease.width
         lease.width = width
 
     def give(self, lease_id: int, taken: Taken, is_suspect: bool = False) -> GiveChunk:
-        """Put a chunk into the hands of a lease."""
-        chunk = Chunk(self._next_chunk, taken.numbers, taken.budget_s)
-        self._next_chunk += 1
+        """Give a chunk to a lease."""
+        chunk = Chunk(self.next_chunk, taken.numbers, taken.budget_s)
+        self.next_chunk += 1
         lease = self.leases[lease_id]
         lease.held[chunk.id] = HeldChunk(chunk, taken, is_suspect=is_suspect, width=lease.threads)
         lease.served += 1
@@ -110,7 +110,7 @@ class LeaseTable:
         return GiveChunk(lease_id, chunk, lease.threads)
 
     def find(self, lease_id: int, chunk: int) -> HeldChunk | None:
-        """A chunk, if the lease has it in hand."""
+        """A chunk, if the lease holds it."""
         lease = self.leases.get(lease_id)
         return lease.held.get(chunk) if lease else None
 
@@ -121,28 +121,28 @@ class LeaseTable:
             held.begun_at = now
 
     def wanted(self, numbers: Sequence[int]) -> Sequence[int]:
-        """Of these tasks, those that are not cancelled."""
+        """The tasks among these that are not cancelled."""
         return [number for number in numbers if number not in self.revoked] if self.revoked else numbers
 
     def revoke(self, numbers: set[int], kill_at: float) -> list[InterruptLease]:
-        """Cancelled tasks are to be let go of: at the latest when their worker is killed."""
+        """Ask workers to end tasks that were cancelled; at `kill_at` they may be killed for it."""
         interrupts = []
         for lease_id, lease in self.leases.items():
-            told = []
+            cancelled = []
             for held in lease.held.values():
                 mine = [number for number in self.wanted(held.chunk.numbers) if number in numbers]
                 if mine:
                     held.kill_at = min(held.kill_at, kill_at)
                     lease.look_at = min(lease.look_at, kill_at)
-                    told.extend(mine)
-            if told:
-                interrupts.append(InterruptLease(lease_id, told))
+                    cancelled.extend(mine)
+            if cancelled:
+                interrupts.append(InterruptLease(lease_id, cancelled))
         for interrupt in interrupts:
             self.revoked.update(interrupt.numbers)
         return interrupts
 
     def release(self, held: HeldChunk) -> Sequence[int]:
-        """A chunk is in nobody's hands any more; returns those of its tasks that are still wanted."""
+        """No lease holds a chunk any more; returns those of its tasks that are still wanted."""
         self.priorities[held.taken.priority] -= 1
         numbers = held.chunk.numbers
         wanted = self.wanted(numbers)
@@ -153,7 +153,7 @@ class LeaseTable:
         return wanted
 
     def hand_back(self, numbers: Sequence[int], begun: bool, now: float) -> None:
-        """Tasks of a chunk that was released wait again, uncharged."""
+        """Let tasks of a released chunk wait again, uncharged."""
         if begun:
             self._tasks.move(numbers, Transition.HANDED_BACK)
         by_kind: dict[int, list[int]] = {}
@@ -164,17 +164,17 @@ class LeaseTable:
             self._queue.put_back(kind_number, own, now)
 
     def delay(self, number: int, due: float) -> None:
-        """A task of a chunk that was released is tried again at some time."""
+        """Let a task of a released chunk wait again from a time on."""
         self._tasks.move([number], Transition.HANDED_BACK)
         self.probe_ended(number)
         self._queue.delay(self._kind_of[number], number, due)
 
     def probe_ended(self, number: int) -> None:
-        """Nothing was learned of a task's kind by executing it."""
+        """Note that nothing was learned of a task's kind by executing it."""
         self._queue.probe_ended(self._kind_of[number])
 
     def suspect(self, numbers: Sequence[int], begun: bool) -> None:
-        """Tasks of a chunk that was released are run in halves, each by itself: one of them kills its worker."""
+        """Run tasks of a released chunk in halves, each by itself, because one of them kills its worker."""
         if begun:
             self._tasks.move(numbers, Transition.HANDED_BACK)
         for number in numbers:
@@ -185,7 +185,7 @@ class LeaseTable:
                 self._queue.add_suspects(self._kind_of[group[0]], list(group))
 
     def take_suspects(self, lane_number: int) -> Taken:
-        """The next suspects of a lane, which are run to their end: only so is it known who is guilty."""
+        """The next suspects of a lane; they run without a time budget, so that the guilty task is found."""
         numbers = self._queue.take_suspects(self._queue.lanes[lane_number])
         policies = [self._queue.kinds[self._kind_of[number]].policy for number in numbers]
         limit_s = sum(math.inf if policy.timeout_s is None else policy.timeout_s for policy in policies)

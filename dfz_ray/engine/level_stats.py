@@ -1,138 +1,111 @@
-"""What was seen of the tasks while a run had one number of slots, and how it compares with another number."""
+"""Measures of a run while it had one number of slots, and how they compare with those of another number."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dfz_ray.engine.learning import KindTimes
+from dfz_ray.engine.ends import KindTimes
 
-WINDOWS = 8
-"""So many windows are remembered: what is older may not hold any more."""
 COMMON_SHARE = 0.5
-"""Two levels can be compared where the kinds that both have seen make up this share of the work."""
+"""Two levels can be compared if the kinds that both have seen make up this share of the work."""
 PRIOR_SPREAD = 0.3
 """Standard deviation of a kind's run times, as a share of their mean, as long as too little was seen to tell."""
 PRIOR_TASKS = 4
-"""The prior counts as much as so many tasks do."""
-CERTAIN = 0.01
-"""No standard error is smaller: the machine itself is not steadier."""
+"""The prior weighs as much as this number of tasks."""
 
 
 class Gain(NamedTuple):
     """How one level compares with another."""
 
     log: float
-    """Of the ratio of their throughputs."""
+    """Logarithm of the ratio of their throughputs."""
     error: float
-    """Standard error of that."""
+    """Standard error of that logarithm."""
 
     @property
     def ratio(self) -> float:
-        """Of the throughputs."""
+        """The ratio of their throughputs."""
         return math.exp(self.log)
 
 
 @dataclass(slots=True)
-class Window:
-    """The chunks of one look at a level: those that began and ended in it."""
+class LevelStats:
+    """Sums over the chunks that were executed while a run had one number of slots.
 
-    opened_at: float
+    They are gathered in looks: only a chunk that begins and ends within one look counts, at every level alike, so that
+    what a short look cuts off is the same on both sides of a comparison.
+    """
+
+    slots: int
+    look_began_at: float | None = None
+    """None until all slots are there."""
+    look_s: float = 0.0
+    """Duration of the last look."""
+    looks: int = 0
+    """How many looks have ended."""
     ended: int = 0
-    """How many slots' chunks have ended."""
+    """Slots whose chunks have ended in this look."""
     times: dict[int, tuple[int, float, float]] = field(default_factory=dict)
     """By kind: tasks, sum and sum of squares of their run times."""
     work_s: float = 0.0
+    """Sum of the run times of all tasks."""
     slots_s: float = 0.0
-    """How long its chunks took, times the number of their slots."""
+    """Sum of the chunks' durations, each times its number of slots."""
     active_s: float = 0.0
-    """The number of slots in use, weighted by that."""
+    """The same, each also times the number of slots in use as the chunk ended."""
     cpu_s: float | None = 0.0
-    """None where it is not known of a chunk."""
+    """CPU time of all tasks; None if it is unknown for a chunk."""
 
-    def add(self, times: Sequence[KindTimes], slots_s: float, width: int, active: int, cpu_s: float | None) -> None:
+    def add(self, times: Sequence[KindTimes], took_s: float, width: int, active: int, cpu_s: float | None) -> None:
         """Take in a chunk that has ended.
 
         Args:
             times: the run times of its tasks.
-            slots_s: how long it took, times the number of its slots.
-            width: that number.
+            took_s: its duration.
+            width: the number of its slots.
             active: how many slots are in use.
-            cpu_s: for how long its tasks computed, where that is known.
+            cpu_s: the CPU time of its tasks, if it is known.
         """
         for kind, count, total_s, total_squares in times:
             before = self.times.get(kind, (0, 0.0, 0.0))
             self.times[kind] = (before[0] + count, before[1] + total_s, before[2] + total_squares)
             self.work_s += total_s
         self.ended += width
-        self.slots_s += slots_s
-        self.active_s += active * slots_s
+        self.slots_s += took_s * width
+        self.active_s += active * took_s * width
         self.cpu_s = None if cpu_s is None or self.cpu_s is None else self.cpu_s + cpu_s
 
-
-class LevelStats:
-    """What was seen at one number of slots, in its last windows.
-
-    Args:
-        slots: the number.
-    """
-
-    def __init__(self, slots: int) -> None:
-        self.slots = slots
-        self.windows: deque[Window] = deque(maxlen=WINDOWS)
-        self.window_s = 0.0
-        """How long a window takes."""
-
-    def add(self, window: Window, now: float) -> None:
-        """Take in a window that is closed."""
-        self.windows.append(window)
-        self.window_s = now - window.opened_at
-
-    def copy(self) -> LevelStats:
-        """The same, as it is now."""
-        copied = LevelStats(self.slots)
-        copied.windows.extend(self.windows)
-        return copied
-
-    def times(self) -> dict[int, tuple[int, float, float]]:
-        """By kind: tasks, sum and sum of squares of their run times."""
-        merged: dict[int, tuple[int, float, float]] = {}
-        for window in self.windows:
-            for kind, (count, total_s, squares) in window.times.items():
-                before = merged.get(kind, (0, 0.0, 0.0))
-                merged[kind] = (before[0] + count, before[1] + total_s, before[2] + squares)
-        return merged
+    def end_look(self, began_at: float, now: float) -> None:
+        """End the look that began at that time, and begin the next one."""
+        self.look_s = now - began_at
+        self.looks += 1
+        self.look_began_at, self.ended = now, 0
 
     @property
     def busy(self) -> float:
-        """How many slots executed tasks, on average: those in use, less what they waited for chunks."""
-        active_s, work_s, slots_s = (
-            sum(getattr(window, name) for window in self.windows) for name in ("active_s", "work_s", "slots_s")
-        )
-        return active_s / slots_s * min(1.0, work_s / slots_s) if slots_s else 0.0
+        """How many slots executed tasks, on average: those in use, less the share of time that they waited."""
+        return self.active_s / self.slots_s * min(1.0, self.work_s / self.slots_s) if self.slots_s else 0.0
 
     @property
     def cpus(self) -> float | None:
-        """How many CPUs computed tasks, on average, where that is known."""
-        known = [(window.cpu_s, window.work_s) for window in self.windows if window.cpu_s is not None]
-        work_s = sum(work for _, work in known)
-        return self.busy * sum(cpu for cpu, _ in known) / work_s if work_s else None
+        """How many CPUs the tasks used, on average, if that is known."""
+        return None if self.cpu_s is None or not self.work_s else self.busy * self.cpu_s / self.work_s
 
 
 def compare(base: LevelStats, other: LevelStats) -> Gain | None:
-    """The throughput of another level as a multiple of that of a base; None where they have too little in common.
+    """The throughput of another level relative to that of a base; None if they have too little in common.
 
-    Not the tasks per second are compared, for a change of the mix would change those, too, but the slots that executed
-    tasks, and how long tasks of the same kinds took them: with twice the slots, the throughput is twice as high where
-    tasks take as long as before, and the same where they take twice as long.
+    Tasks per second are not compared, because they also change with the mix of kinds. Compared are the slots that
+    executed tasks, and the run times of tasks of the same kinds: with twice the slots the throughput doubles if tasks
+    take as long as before, and stays if they take twice as long.
     """
-    before, after = base.times(), other.times()
+    before, after = base.times, other.times
     common = [kind for kind in after if kind in before]
     work_s = sum(after[kind][1] for kind in common)
-    if not common or work_s < COMMON_SHARE * sum(total_s for _, total_s, _ in after.values()):
+    if work_s < COMMON_SHARE * other.work_s:
         return None
     expected_s = sum(after[kind][0] * before[kind][1] / before[kind][0] for kind in common)
     if work_s <= 0 or expected_s <= 0 or base.busy <= 0 or other.busy <= 0:
@@ -141,11 +114,11 @@ def compare(base: LevelStats, other: LevelStats) -> Gain | None:
     variance = sum(
         (after[kind][1] / work_s) ** 2 * spread_squared * (1 / after[kind][0] + 1 / before[kind][0]) for kind in common
     )
-    return Gain(math.log(other.busy / base.busy * expected_s / work_s), max(CERTAIN, math.sqrt(variance)))
+    return Gain(math.log(other.busy / base.busy * expected_s / work_s), math.sqrt(variance))
 
 
 def _relative_variance(samples: Sequence[tuple[int, float, float]]) -> float:
-    """Of run times of one kind, as a share of their squared mean, over all kinds."""
+    """The variance of run times within a kind, as a share of their squared mean, over all kinds."""
     weight = float(PRIOR_TASKS)
     total = PRIOR_TASKS * PRIOR_SPREAD**2
     for count, total_s, squares in samples:

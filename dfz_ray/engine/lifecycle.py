@@ -1,4 +1,4 @@
-"""The states of a task, and the one table of what may happen to it."""
+"""The state of every task, and the one table of the transitions between states."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Any
 
-from dfz_ray.engine.consecutive import find_range
 from dfz_ray.errors import IllegalTransition
-from dfz_ray.specs.states import State
+from dfz_ray.specs.states import FINAL, State
 
 
 class Transition(IntEnum):
-    """What can happen to a task."""
+    """Something that can happen to a task."""
 
     BEGAN = 0
-    """A worker said that it began the task's chunk."""
+    """A worker reported that it began the task's chunk."""
     HANDED_BACK = 1
     """Its chunk ended without it: nothing was committed, and another attempt is due."""
     RESULT_COMMITTED = 2
@@ -34,8 +33,8 @@ TRANSITIONS: dict[tuple[State, Transition], State] = {
     (State.RUNNING, Transition.CANCELLATION_COMMITTED): State.CANCELLED,
 }
 
-_NEXT = [[int(TRANSITIONS.get((state, happening), -1)) for state in State] for happening in Transition]
-_SOURCES = [frozenset(int(source) for source, known in TRANSITIONS if known == happening) for happening in Transition]
+_NEXT = [[int(TRANSITIONS.get((state, transition), -1)) for state in State] for transition in Transition]
+_SOURCES = [frozenset(int(source) for source, known in TRANSITIONS if known == one) for one in Transition]
 
 
 class Lifecycle:
@@ -62,18 +61,18 @@ class Lifecycle:
         """The state of one task."""
         return State(self._states[number])
 
-    def move(self, numbers: Sequence[int], happening: Transition) -> None:
-        """Let something happen to tasks.
+    def move(self, numbers: Sequence[int], transition: Transition) -> None:
+        """Move tasks to the state that follows.
 
         Raises:
-            IllegalTransition: it can't happen to one of them; then none has changed.
+            IllegalTransition: it is not possible for one of them; then none has changed.
         """
-        states, following = self._states, _NEXT[happening]
+        states, following = self._states, _NEXT[transition]
         run = find_range(numbers, len(states)) if len(numbers) > 1 else None
         sources = set(map(states.__getitem__, numbers) if run is None else states[run.start : run.stop])
-        if not sources <= _SOURCES[happening]:
+        if not sources <= _SOURCES[transition]:
             culprit = next(number for number in numbers if following[states[number]] < 0)
-            raise IllegalTransition(culprit, self.get_state(culprit).label, happening.name.lower(), self._history())
+            raise IllegalTransition(culprit, self.get_state(culprit).label, transition.name.lower(), self._history())
         if len(sources) > 1:
             for number in set(numbers):
                 self._count(states[number], following[states[number]], 1)
@@ -95,9 +94,20 @@ class Lifecycle:
 
     def find_open(self) -> set[int]:
         """The tasks that are not in a final state."""
-        return {number for number, state in enumerate(self._states) if state < State.COMPLETED}
+        return {number for number, state in enumerate(self._states) if state not in FINAL}
 
     @property
     def open(self) -> int:
         """How many tasks are not in a final state."""
-        return self.counts[State.PENDING] + self.counts[State.RUNNING]
+        return len(self) - sum([self.counts[state] for state in FINAL])
+
+
+def find_range(numbers: Sequence[int], end: int) -> range | None:
+    """The range that these numbers are, if each is one more than the one before it and all are from 0 to below `end`.
+
+    Many things are done with a range at once.
+    """
+    if not numbers or numbers[-1] - numbers[0] != len(numbers) - 1 or numbers[0] < 0 or numbers[-1] >= end:
+        return None
+    found = range(numbers[0], numbers[-1] + 1)
+    return found if numbers == found or list(numbers) == list(found) else None

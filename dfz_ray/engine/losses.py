@@ -1,4 +1,4 @@
-"""What follows from the death of a worker for the tasks in its hands."""
+"""The cost of a worker's death: which task is charged for it, and which tasks go back."""
 
 from __future__ import annotations
 
@@ -11,63 +11,64 @@ from dfz_ray.engine.lease_table import LeaseTable
 from dfz_ray.engine.messages import Command, CommitLosses, LeaseLost, NoteAttemptsLost
 from dfz_ray.engine.queue import Lane, Queue
 
-STILLBORN_LIMIT = 5
-"""A lane is given up when so many of its workers in a row, each started after the last one's death, never asked."""
-FRUITLESS_LIMIT = 5
-"""After so many deaths of workers in a row that no task is to blame for, a lane's tasks are tried in halves."""
+DEATHS_BEFORE_START = 5
+"""A lane's tasks fail when so many of its workers in a row, each started after the last one's death, never asked."""
+IDLE_DEATHS = 5
+"""After so many deaths in a row of workers that executed no task, a lane's tasks are tried in halves."""
 
 
 class _Loss(NamedTuple):
-    """How a worker was lost."""
+    """The loss of a worker."""
 
     reason: str
     message: str
     is_free: bool
     """No task is to blame."""
     has_suspects: bool
-    """It executed several tasks, and any of them may be to blame."""
+    """The worker executed several tasks, and any of them may be to blame."""
 
 
 class Losses:
     """Decides which task is charged for the death of a worker, and hands the others back.
 
     Args:
-        queue: what waits.
-        hands: what is in the hands of leases.
-        attempts: what has been charged.
+        queue: the tasks that wait.
+        lease_table: the leases and what they hold.
+        attempts: the attempts that were charged.
     """
 
-    def __init__(self, queue: Queue, hands: LeaseTable, attempts: Attempts) -> None:
+    def __init__(self, queue: Queue, lease_table: LeaseTable, attempts: Attempts) -> None:
         self._queue = queue
-        self._hands = hands
+        self._lease_table = lease_table
         self._attempts = attempts
 
-    def on_stillborn(self, event: LeaseLost, lane: Lane) -> list[Command]:
-        """Where worker after worker dies before it asks for work, as its domain is loaded, say, no task can begin."""
+    def on_died_before_start(self, event: LeaseLost, lane: Lane) -> list[Command]:
+        """Count a worker that died before it asked for work, e.g. while it imported; too many fail the lane's tasks."""
         if event.lease < lane.replaced_from or event.reason == "node_lost":
-            return []  # one fault may kill many at once, and a node's is not theirs
-        lane.stillborn += 1
-        lane.replaced_from = self._hands.next_lease
-        numbers = self._queue.clear(lane) if lane.stillborn >= STILLBORN_LIMIT else []
-        message = f"{lane.stillborn} workers in a row died before they could begin a task: {event.message}"
+            return []  # one fault may kill many at once, and the loss of a node says nothing about the lane
+        lane.deaths_before_start += 1
+        lane.replaced_from = self._lease_table.next_lease
+        numbers = self._queue.clear(lane) if lane.deaths_before_start >= DEATHS_BEFORE_START else []
+        message = f"{lane.deaths_before_start} workers in a row died before they could begin a task: {event.message}"
         return [CommitLosses("worker_crashed", dict.fromkeys(numbers, message))] if numbers else []
 
     def on_lost(self, lease: Lease, event: LeaseLost, is_stopped: bool, now: float) -> list[Command]:
-        """The task that the worker executed is charged, where it is to blame; all others go back.
+        """Charge the task that the worker executed, if it is to blame; all others go back.
 
-        Where it is not known which one that was, everything that the worker may have begun is suspect, and is run in
-        halves until the guilty task is alone: the message that it had begun the next chunk may have died with it. Where
-        the worker executed several, these are the suspects; but it may be known whose deadlines ended it.
+        If nobody knows which task that was, every task that the worker may have begun is suspect, also of the next
+        chunk, because the message that it began it may have died with it. Suspects are run in halves until the guilty
+        task is alone. If the worker executed several tasks, these are the suspects, unless the guilty ones are known:
+        those whose deadlines ended it.
 
         Args:
-            lease: the lease, which has no slot any more.
+            lease: it has no slot any more.
             event: its loss.
-            is_stopped: whether the manager itself kills what has not ended: then no task is charged.
+            is_stopped: True if the manager itself kills workers because the run stops; then no task is charged.
             now: the time.
         """
         reason = lease.killed or event.reason
         if reason == "timeout" and (event.reason != "worker_crashed" or len(event.executing or ()) > 1):
-            reason = event.reason  # it died of something else before it was killed
+            reason = event.reason  # something else ended it before it was killed
         is_free = is_stopped or reason in ("preempted", "cancelled")
         executing = self._find_executing(lease, event, is_free)
         has_suspects = len(executing or ()) > 1 and not (is_free or event.are_guilty)
@@ -78,43 +79,43 @@ class Losses:
             mine = [number for number in executing or () if number in held.chunk.numbers]
             begun = held.begun_at is not None or bool(mine)
             if begun:
-                self._hands.begin(held, now)
-            wanted = self._hands.release(held)
+                self._lease_table.begin(held, now)
+            wanted = self._lease_table.release(held)
             if executing is None:
                 commands.append(NoteAttemptsLost(held.chunk.id, wanted, reason, event.message))
                 if position == 0 or begun:
-                    self._hands.suspect(wanted, begun)
+                    self._lease_table.suspect(wanted, begun)
                     continue
             elif begun:
                 commands.extend(self._on_begun_lost(held, wanted, mine, lost, now))
                 wanted = [number for number in wanted if number not in mine]
             back.append((wanted, begun))
         for numbers, begun in reversed(back):  # so that the first of them is due first again
-            self._hands.hand_back(numbers, begun, now)
+            self._lease_table.hand_back(numbers, begun, now)
         return [command for command in commands if not isinstance(command, NoteAttemptsLost) or command.numbers]
 
     def _find_executing(self, lease: Lease, event: LeaseLost, is_free: bool) -> Sequence[int] | None:
-        """The tasks that were executed, none where it does not matter, None where nobody knows."""
+        """The tasks that were executed: none if it does not matter, None if nobody knows."""
         in_hand = [number for held in lease.held.values() for number in held.chunk.numbers]
         executing = event.executing
         if executing:
             executing = list(set(executing).intersection(in_hand))
         if is_free:
             return executing or ()
-        if event.reason == "node_lost" and executing is None:  # a node takes with it what could have told
+        if event.reason == "node_lost" and executing is None:  # the crash marker was lost with the node
             forgiven = [self._attempts.forgive(number) for held in lease.begun() for number in held.chunk.numbers]
             return () if all(forgiven) else None
         lane = self._queue.lanes[lease.lane]
-        is_fruitless = executing is not None and not executing
-        lane.fruitless += is_fruitless and bool(in_hand)
-        if executing is None or (is_fruitless and lane.fruitless > FRUITLESS_LIMIT):
+        died_idle = executing is not None and not executing
+        lane.idle_deaths += died_idle and bool(in_hand)
+        if executing is None or (died_idle and lane.idle_deaths > IDLE_DEATHS):
             return in_hand if len(in_hand) == 1 else None
         return executing
 
     def _on_begun_lost(
         self, held: HeldChunk, wanted: Sequence[int], executing: Sequence[int], lost: _Loss, now: float
     ) -> list[Command]:
-        """What was executed of a chunk is lost with its worker, and who executed may be to blame for that."""
+        """The executed part of a chunk is lost with its worker, and the task that was executed may be to blame."""
         chunk = held.chunk
         before = chunk.numbers
         if executing:  # tasks are begun in order
@@ -127,7 +128,7 @@ class Losses:
             if number not in chosen:
                 continue
             if lost.is_free or (lost.reason == "node_lost" and self._attempts.forgive(number)):
-                self._hands.hand_back([number], True, now)
+                self._lease_table.hand_back([number], True, now)
             elif lost.has_suspects:
                 suspects.append(number)
             else:
@@ -135,13 +136,13 @@ class Losses:
                 continue
             commands.append(NoteAttemptsLost(chunk.id, [number], lost.reason, lost.message))
         if suspects:
-            self._hands.suspect(sorted(suspects), True)
+            self._lease_table.suspect(sorted(suspects), True)
         return commands
 
     def _charge(self, chunk: int, number: int, lost: _Loss, now: float) -> Command:
         delay_s = self._attempts.charge(number, lost.reason)
         if delay_s is None:
-            self._hands.probe_ended(number)
+            self._lease_table.probe_ended(number)
             return CommitLosses(lost.reason, {number: lost.message}, chunk)
-        self._hands.delay(number, now + delay_s)
+        self._lease_table.delay(number, now + delay_s)
         return NoteAttemptsLost(chunk, [number], lost.reason, lost.message, charged=True)

@@ -1,13 +1,14 @@
-"""What the engine is told (events, named by what happened) and what it asks for (commands, named by what to do)."""
+"""The engine's input (events, named by what happened) and output (commands, named by what to do)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dfz_ray.engine.retries import KindPolicy
+if TYPE_CHECKING:
+    from dfz_ray.specs.policy import Policy
 
 # --- data in both ---------------------------------------------------------------------------------------------------
 
@@ -18,9 +19,9 @@ class KindEntry(NamedTuple):
     name: str
     lane: int
     """Number of its lane: tasks of one domain and one shape, which may share a lease."""
-    policy: KindPolicy = KindPolicy()
+    policy: Policy
     exclusive: bool = False
-    """Whether each of its lane's tasks needs a process of its own."""
+    """True if each of its lane's tasks needs a process of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Chunk:
     id: int
     numbers: Sequence[int]
     budget_s: float
-    """A worker that has used up so much starts no further task of the chunk, and hands the rest back."""
+    """A worker that has used up so many seconds starts no further task of the chunk, and hands the rest back."""
 
 
 NO_FAILURES: Mapping[int, str] = MappingProxyType({})
@@ -40,18 +41,18 @@ NO_FAILURES: Mapping[int, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class TasksSubmitted:
-    """New tasks, numbered on from those that are known."""
+    """New tasks; they continue the numbering of tasks."""
 
     kinds: Sequence[KindEntry]
-    """The kinds that are new, numbered on from those that are known."""
+    """The new kinds; they continue the numbering of kinds."""
     kind_of: Sequence[int]
     """For each new task, in order, the number of its kind."""
     settled: Mapping[int, int] = field(default_factory=dict)
-    """Of tasks that a journal knows already: number and final state."""
+    """The tasks that are final in the journal: number and state."""
     charged: Mapping[int, int] = field(default_factory=dict)
-    """Of the others: how many attempts a journal says were charged to them."""
+    """By number, the attempts that the journal says were charged to the others."""
     free_losses: Mapping[int, int] = field(default_factory=dict)
-    """And how many were lost with their node, and not charged."""
+    """By number, how often they were lost with their node and not charged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +65,27 @@ class ChunkBegan:
 
 @dataclass(frozen=True, slots=True)
 class ChunkEnded:
-    """A worker ended a chunk; what it does not name of it was not executed, and is handed back."""
+    """A worker ended a chunk; tasks that it does not name were not executed, and are handed back."""
 
     lease: int
     chunk: int
     numbers: Sequence[int]
     """The tasks that were executed, in order."""
     durations_s: Sequence[float]
-    """How long each of them took."""
+    """Their run times."""
     failures: Mapping[int, str] = field(default_factory=lambda: NO_FAILURES)
-    """Why those failed that did, by number: the reason."""
+    """The failed tasks: number and reason."""
     cpu_s: float | None = None
-    """For how long they computed, all together, where that is known."""
+    """Their CPU time, all together, if it is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkAsked:
-    """A lease asks for a chunk: for now, or, while it holds one, for later."""
+    """A lease asks for a chunk, also ahead while it still holds one."""
 
     lease: int
     busy: int = 0
-    """Of a lease with several threads: for how many of them it has tasks in hand."""
+    """How many of its threads have tasks, if it has several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +104,9 @@ class LeaseLost:
     reason: str = "worker_crashed"
     """worker_crashed, node_lost, out_of_memory or timeout."""
     executing: Sequence[int] | None = None
-    """The tasks that it was executing; None where that is not known. Of a timeout: only those that were overdue."""
+    """The tasks that it was executing, only the overdue ones of a timeout; None if that is not known."""
     are_guilty: bool = False
-    """Whether each of these is to blame, also where they are several."""
+    """True if each of these is to blame, even if they are several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,51 +120,51 @@ class OutcomesCommitted:
 
 @dataclass(frozen=True, slots=True)
 class LaneSized:
-    """How many leases of a lane's shape the cluster can run at once."""
+    """The cluster can run another number of leases of a lane's shape at once."""
 
     lane: int
     capacity: float
     why_none: str = ""
-    """Where the capacity is 0, and no node is waited for: what was asked, and what the nearest node has."""
+    """If the capacity is 0 and no node is waited for: the request, and the nearest node's resources."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolLimited:
-    """Where the number of slots follows what pays: the cluster holds another number of them."""
+    """The cluster holds another number of slots; only if their number follows what pays."""
 
     least: int
     most: int
     processes: int
-    """So many the cluster holds."""
+    """How many processes the cluster holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManagerMeasured:
-    """How long the manager itself takes for one chunk."""
+    """The manager measured its own CPU time for one chunk."""
 
     per_chunk_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class CancelAsked:
-    """These tasks are not wanted any more."""
+    """Someone asked to cancel tasks."""
 
     numbers: Sequence[int] | None = None
-    """None: all that are open."""
+    """None means all open tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimePassed:
-    """It is later than before: what was due at `Engine.wake_at` is due."""
+    """It is later than before; reported at `Engine.wake_at`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopAsked:
-    """No further chunk is to be handed out; what is held may end."""
+    """The run stops: no further chunk is handed out; chunks that leases hold may end."""
 
 
 NO_TASK = -1
-"""Stands for a task where a worker executes none."""
+"""Stands for a task if a worker executes none."""
 
 Event = (
     TasksSubmitted
@@ -186,14 +187,14 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class StartLease:
-    """Call the remote function of a lane; it will ask for work when Ray has placed it."""
+    """Call the remote function of a lane; it asks for work when Ray has placed it."""
 
     lease: int
     lane: int
     kind: str
-    """The kind that it will probably begin with: it names the call in the Ray dashboard."""
+    """The kind that it will probably begin with; it names the call in the Ray dashboard."""
     width: int = 1
-    """How many slots it takes for now: the most tasks that it will execute at once."""
+    """How many slots it uses for now: it executes no more tasks at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ class GiveChunk:
 
 @dataclass(frozen=True, slots=True)
 class AnswerWait:
-    """Answer a lease, which holds a chunk: ask again when it has ended, or when more of its threads have no task."""
+    """Answer a lease that holds a chunk: ask again when it has ended, or when more of its threads have no task."""
 
     lease: int
     threads: int = 1
@@ -217,38 +218,38 @@ class AnswerWait:
 
 @dataclass(frozen=True, slots=True)
 class AnswerEnd:
-    """Answer a lease: after what it holds it gets nothing more."""
+    """Answer a lease: it gets no further chunk."""
 
     lease: int
 
 
 @dataclass(frozen=True, slots=True)
 class CommitEnds:
-    """Write down how these executions of a chunk ended; each completed or failed one is its task's outcome."""
+    """Write down how executions of a chunk's tasks ended; completed and failed ones are their tasks' outcomes."""
 
     lease: int
     chunk: int
     completed: Sequence[int]
     failed: Sequence[int]
     superseded: Sequence[int] = field(default=())
-    """Ends that came too late: the task has another outcome, or is in other hands. They change nothing."""
+    """Ends that came too late: the task has another outcome, or another lease holds it. They change nothing."""
     retried: Sequence[int] = field(default=())
     """Failures after which another attempt is due; they are charged."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommitLosses:
-    """Write down that these tasks failed without a worker saying so."""
+    """Write down that these tasks failed without a worker's report."""
 
     reason: str
     messages: Mapping[int, str]
-    """Task number: message."""
+    """Number and message."""
     chunk: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NoteAttemptsLost:
-    """Write down that a chunk did not come to its end, and that these of its tasks run again."""
+    """Write down that a chunk was lost, and that these of its tasks run again."""
 
     chunk: int
     numbers: Sequence[int]
@@ -259,7 +260,7 @@ class NoteAttemptsLost:
 
 @dataclass(frozen=True, slots=True)
 class NotePoolChanged:
-    """Write down that there is another number of slots from now on."""
+    """Write down that the number of slots has changed."""
 
     slots: int
     reason: str
@@ -274,7 +275,7 @@ class CommitCancellations:
 
 @dataclass(frozen=True, slots=True)
 class InterruptLease:
-    """Ask the worker of a lease to let go of these tasks, the one that it executes included."""
+    """Ask the worker of a lease to drop these tasks, and to end the one that it executes."""
 
     lease: int
     numbers: Sequence[int]
@@ -282,7 +283,7 @@ class InterruptLease:
 
 @dataclass(frozen=True, slots=True)
 class KillLease:
-    """Kill the worker of a lease; its loss is to be told."""
+    """Kill the worker of a lease; report its loss."""
 
     lease: int
     why: str

@@ -1,8 +1,8 @@
-"""How many slots a run uses, where that is to follow what pays: observations and the time in, decisions out.
+"""How many slots a run uses, if their number follows what pays: observations and the time in, decisions out.
 
-The run is looked at in windows. A probe changes the number of slots; after it has been seen for long enough, the
-throughput at both numbers is compared, and the slots stay or go back. More are kept where they bring more; fewer, where
-they bring as much. When nothing pays any more the pool rests, and probes again after pauses that become longer.
+The pool climbs. It looks at the run with the present number of slots, probes another number, and keeps it if the
+throughput is better: more slots if they bring more, fewer if they bring as much. Otherwise it goes back. When neither
+direction pays it rests, and probes again after pauses that become longer, or as soon as run times change.
 """
 
 from __future__ import annotations
@@ -12,46 +12,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dfz_ray.engine.learning import KindTimes
-from dfz_ray.engine.level_stats import LevelStats, Window, compare
+from dfz_ray.engine.ends import KindTimes
+from dfz_ray.engine.level_stats import LevelStats, compare
 
-WINDOW_S = 0.15
-"""No look at a level is shorter."""
+LOOK_S = 0.15
+"""No look is shorter."""
 LOOKS = 8
-"""After so many windows a probe is decided, be it not clear."""
+"""A probe is decided after so many looks, even if its result is not clear."""
 CLEAR_ERRORS = 1.5
-"""It is clear before, where the gain is so many standard errors away from what decides."""
+"""A result is clear if it is so many standard errors away from what decides."""
 MORE_PAYS = 1.06
-"""More slots stay where the throughput is at least so many times as high."""
+"""More slots are kept if the throughput is at least so many times as high."""
 FEWER_SUFFICE = 0.98
-"""Fewer slots stay where the throughput is at least so many times as high ..."""
-FEWER_AT_LEAST = 0.94
-"""... and, one standard error lower, at least that."""
-NEARLY_PERFECT = 0.85
-"""A gain of that share of the slots' own ratio lets the next step be a large one."""
-UP = (16.0, 4.0, 2.0, 1.4)
-"""Steps up: large ones where the last gain was nearly perfect, small ones where a larger one did not pay."""
-FALLEN = 0.92
-"""Where the throughput falls to that by a step up, a smaller step is tried."""
+"""Fewer slots are kept if the throughput is at least so many times as high."""
+UP = 2.0
+"""A probe of more slots multiplies their number by that."""
+LEAP = 16.0
+"""It multiplies their number by that instead if even the tasks of so many slots would leave cores idle."""
 DOWN = 0.75
+"""A probe of fewer slots multiplies their number by that."""
+TAKES_MOST = 0.15
+"""The share of the remaining time that a look may take for a probe of more slots to be worth it."""
 COSTS_MOST = 0.01
-"""A probe of fewer slots may cost this share of the time that is left, at most, should it be wrong."""
-TAKES_MOST = 0.1
-"""A probe of more slots may take this share of the time that is left."""
-TASKS_FOR_EACH = 2
-"""More slots are tried only where at least so many tasks wait for each of them."""
+"""The share of the remaining time that a wrong probe may cost."""
 PLACED = 0.9
-"""So large a share of the slots in use is all of them: leases come and go."""
-EARLY = 0.2
-"""A chunk may have been executed for this share of its time before a look began."""
+"""A look begins when this share of the slots is in use: leases come and go."""
 PATIENCE_S = 60.0
 """How long it may take until another slot is there: new processes have to start and to import."""
-PAUSE_S = 5.0
-"""The first pause between probes that don't pay; each further one is twice as long ..."""
-PAUSES = 6
-"""... this many times."""
+PAUSE_S, LONGEST_PAUSE_S = 5.0, 320.0
+"""The first pause between probes that don't pay, and the longest; each is twice as long as the one before."""
 CHANGED = 1.25
-"""When tasks of the same kinds take so many times as long as before, or as short, the pause is over."""
+"""A pause is over when tasks of the same kinds take so many times as long as before it, or as short."""
 
 
 class PoolLimits(NamedTuple):
@@ -73,8 +64,8 @@ class Pool:
     """Moves the number of slots.
 
     Args:
-        slots: at first.
-        limits: between which it moves; the first number is brought between them.
+        slots: the first number; it is brought between the limits.
+        limits: between which the number moves.
         cores: how many tasks can compute at once.
         now: the time, in seconds of any one clock.
     """
@@ -82,39 +73,28 @@ class Pool:
     def __init__(self, slots: int, limits: PoolLimits, cores: float = 1.0, now: float = 0.0) -> None:
         self.limits = _sound(limits)
         self.slots = self._bounded(slots)
+        self.rests = False
+        """True while no other number is known to pay, so that the pool waits before it probes again."""
+        self.wants_more = True
+        """True as long as more slots were not seen to be of no use."""
         self._cores = cores
-        self._base = LevelStats(self.slots)
-        self._trial: LevelStats | None = None
-        """What is seen of a level that is tried."""
-        self._settled: LevelStats | None = None
-        """While it rests: what was known when that began."""
-        self._window: Window | None = None
-        """None until all slots are there."""
-        self._first = Window(now)
-        """All chunks, until it is known how large the first step is."""
+        self._level = LevelStats(self.slots)
+        """The measures with the present number of slots."""
+        self._base: LevelStats | None = None
+        """The measures to compare with: in a probe those before it, at rest those before the rest."""
+        self._may_grow = self._may_shrink = self._may_leap = True
+        """False if this was seen to be of no use from the present number."""
         self._moved_at = now
         self._active = 0
-        self._step: int | None = None
-        """Where in UP the next step up is."""
-        self._may_grow = self._may_shrink = True
-        """Whether it was not seen yet that this is of no use from here."""
-        self.wants_more = True
-        """Whether more slots were not seen yet to be of no use."""
-        self._paused_until = 0.0
-        self._pauses = 0
-        self._last = ""
-        """What the last probe has shown, in words, where nothing has followed from it yet."""
-
-    @property
-    def rests(self) -> bool:
-        """Whether no other number was found that pays, so that it waits before it tries again."""
-        return self._settled is not None
+        self._pause_s, self._rests_until = PAUSE_S, 0.0
+        self._finding = ""
+        """The result of the last probe in words, until a change gives it as its reason."""
 
     def limit(self, limits: PoolLimits, now: float) -> PoolChange | None:
         """Take other limits: nodes have come, or are gone."""
         before, self.limits = self.limits, _sound(limits)
         if self.limits.most > before.most:
-            self._may_grow, self._step, self._settled, self._pauses = True, UP.index(2.0), None, 0
+            self._may_grow, self._pause_s, self._rests_until = True, PAUSE_S, now
         bounded = self._bounded(self.slots)
         if bounded == self.slots:
             return None
@@ -122,12 +102,13 @@ class Pool:
         return self._settle(bounded, f"{word} {bounded} can be used now", now)
 
     def see(self, active: int, reachable: float, now: float) -> None:
-        """So many slots are in use; and so many could be, by the cluster and by what there is to do."""
+        """Take in how many slots are in use, and how many could be, by the cluster and by what there is to do."""
         if active > self._active:
             self._moved_at = now
         self._active = active
-        if self._window is None and active and PLACED * min(self.slots, reachable) <= active <= self.slots:
-            self._window = Window(now)
+        is_there = active and PLACED * min(self.slots, reachable) <= active <= self.slots
+        if self._level.look_began_at is None and is_there:
+            self._level.look_began_at = now
 
     def on_chunk(
         self, times: Sequence[KindTimes], began_at: float, width: int, now: float, cpu_s: float | None
@@ -137,154 +118,114 @@ class Pool:
         Args:
             times: the run times of its tasks.
             began_at: when its worker began it.
-            width: on how many slots.
+            width: the number of its slots.
             now: the time.
-            cpu_s: for how long its tasks computed, where that is known.
+            cpu_s: the CPU time of its tasks, if it is known.
         """
-        if self._step is None:
-            self._first.add(times, (now - began_at) * width, width, self._active, cpu_s)
-        if self._window is not None and began_at >= self._window.opened_at - EARLY * (now - began_at):
-            self._window.add(times, (now - began_at) * width, width, self._active, cpu_s)
+        look_began_at = self._level.look_began_at
+        if look_began_at is not None and began_at >= look_began_at:
+            self._level.add(times, now - began_at, width, self._active, cpu_s)
 
     def decide(self, waiting: int, left_s: float, now: float) -> PoolChange | None:
-        """Whether to change the number of slots now.
+        """Decide whether the number of slots changes now.
 
         Args:
             waiting: how many tasks wait.
             left_s: how long the rest will take with the present slots, as far as that is known, in seconds.
             now: the time.
         """
-        if self._step is None and self._first.ended:
-            change = self._hurry(waiting, left_s, now)
-            if change is not None:
-                return change
-        window = self._window
-        if window is None:
+        level = self._level
+        if level.look_began_at is None:
             return self._give_up_waiting(waiting, now)
-        if window.ended < min(self.slots, self._active) or now - window.opened_at < WINDOW_S:
+        if level.ended < min(self.slots, self._active) or now - level.look_began_at < LOOK_S:
             return None
-        level = self._base if self._trial is None else self._trial
-        level.add(window, now)
-        self._window = Window(now)
-        if self._trial is not None:
-            return self._judge(self._trial, waiting, left_s, now)
-        if self._settled is not None:
-            if not self._is_over(now):
-                return None
-            self._settled, self._may_grow, self._may_shrink, self._step = None, True, True, len(UP) - 1
-        elif self._step is None:
-            self._step = self._largest_step(is_perfect=False)
-        return self._probe(waiting, left_s, now)
+        level.end_look(level.look_began_at, now)
+        if self._base is None:
+            return self._probe(waiting, left_s, now)
+        if not self.rests:
+            return self._judge(self._base, waiting, left_s, now)
+        return self._probe(waiting, left_s, now) if self._ends_rest(self._base, now) else None
 
     # --- probes -------------------------------------------------------------------------------------------------------
 
     def _probe(self, waiting: int, left_s: float, now: float) -> PoolChange | None:
-        """Try another level, where there is one that may be better, and enough is left to find out."""
-        change = self._probe_more(waiting, left_s, now)
-        if change is not None:
-            return change
-        target = self._bounded(min(self.slots - 1, round(self.slots * DOWN)))
-        if self._may_shrink and target < self.slots:
-            # Slots that are to end do so when they ask, so it takes about two windows.
-            if 2 * self._base.window_s * (1 - target / self.slots) > COSTS_MOST * left_s:
-                return None
-            return self._try(target, self._last or "to see whether fewer suffice", now)
-        self._rest(now)
+        """Try another number, if one may be better and enough is left to find out; else rest."""
+        cpus = self._level.cpus
+        leaps = self._may_leap and cpus is not None and cpus * LEAP <= self._cores
+        more = self._bounded(round(self.slots * (LEAP if leaps else UP)))
+        is_early = self._level.look_s <= TAKES_MOST * left_s
+        if self._may_grow and is_early and self.slots < more <= waiting:
+            return self._try(more, self._finding or "to see whether more pay", now)
+        fewer = self._bounded(min(self.slots - 1, round(self.slots * DOWN)))
+        # Slots that are to end do so when they ask, so it takes about two looks.
+        costs_s = 2 * self._level.look_s * (1 - fewer / self.slots)
+        if self._may_shrink and fewer < self.slots and costs_s <= COSTS_MOST * left_s:
+            return self._try(fewer, self._finding or "to see whether fewer suffice", now)
+        self._base, self._level = self._level, LevelStats(self.slots, now)
+        self.rests, self._rests_until = True, now + self._pause_s
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self._finding = ""
         return None
 
-    def _probe_more(self, waiting: int, left_s: float, now: float) -> PoolChange | None:
-        if not self._may_grow or self._base.window_s > TAKES_MOST * left_s:
-            return None
-        for factor in UP[self._step or 0 :]:
-            target = self._bounded(max(self.slots + 1, round(self.slots * factor)))
-            if target > self.slots and waiting >= TASKS_FOR_EACH * target:
-                return self._try(target, self._last or "to see whether more pay", now)
-        return None
+    def _try(self, slots: int, why: str, now: float) -> PoolChange:
+        self._base = self._level
+        return self._move(LevelStats(slots), why, now)
 
-    def _hurry(self, waiting: int, left_s: float, now: float) -> PoolChange | None:
-        """Where the first tasks hardly computed, many more at once are tried without a longer look."""
-        glimpse = LevelStats(self.slots)
-        glimpse.add(self._first, now)
-        cpus = glimpse.cpus
-        if cpus is None or cpus * UP[0] > self._cores:
-            return None
-        before, self._base, self._step = self._base, glimpse, 0
-        change = self._probe_more(waiting, left_s, now)
-        if change is None:
-            self._base, self._step = before, None
-        return change
-
-    def _try(self, target: int, why: str, now: float) -> PoolChange:
-        self._trial, self._last = LevelStats(target), ""
-        return self._move(target, why, now)
-
-    def _judge(self, trial: LevelStats, waiting: int, left_s: float, now: float) -> PoolChange | None:
-        """Whether the probe has shown anything, and what follows."""
-        base, is_up, looks = self._base, trial.slots > self._base.slots, len(trial.windows)
-        gain = compare(base, trial)
+    def _judge(self, base: LevelStats, waiting: int, left_s: float, now: float) -> PoolChange | None:
+        """Keep the number that is probed, or go back, or look for longer."""
+        probe = self._level
+        gain = compare(base, probe)
         if gain is None:
-            if looks < LOOKS:
-                return None
-            self._base, self._trial = trial, None  # other kinds run by now: there is nothing to compare with
+            if probe.looks >= LOOKS:
+                self._base = None  # other kinds run by now: there is nothing to compare with
             return None
+        is_up = probe.slots > base.slots
         needed = MORE_PAYS if is_up else FEWER_SUFFICE
         is_clear = abs(gain.log - math.log(needed)) > CLEAR_ERRORS * gain.error
-        is_dear = (1 - gain.ratio) * looks * trial.window_s > COSTS_MOST * left_s
-        if not is_clear and not is_dear and looks < LOOKS:
+        is_dear = (1 - gain.ratio) * probe.looks * probe.look_s > COSTS_MOST * left_s
+        if not is_clear and not is_dear and probe.looks < LOOKS:
             return None
-        told = f"{_show_change(gain.ratio)} from {base.slots} to {trial.slots} slots"
-        if gain.ratio >= needed and (is_up or gain.log - gain.error >= math.log(FEWER_AT_LEAST)):
-            self._base, self._trial, self._last = trial, None, told
-            is_perfect = gain.ratio >= NEARLY_PERFECT * trial.slots / base.slots
-            self._may_grow, self._may_shrink = is_up, not is_up or not is_perfect
-            self.wants_more = is_up
-            self._step = self._largest_step(is_perfect)
+        pays = gain.ratio >= needed
+        finding = f"{_show_change(gain.ratio)} from {base.slots} to {probe.slots} slots"
+        if is_up or pays:
+            self.wants_more = is_up and pays
+        if pays:
+            self._base, self._finding = None, finding
+            self._may_grow, self._may_shrink = is_up, True
             return self._probe(waiting, left_s, now)
         if is_up:
-            self.wants_more = False
-            was_large = trial.slots > 2 * base.slots
-            self._step = UP.index(2.0) if was_large else len(UP) - 1
-            # Where twice as many bring about as much, what lies between brings little more.
-            self._may_grow = was_large or (gain.ratio < FALLEN and trial.slots > UP[-1] * base.slots)
+            # If a leap was of no use, a step may be; if a step was not, what lies between brings little.
+            self._may_grow, self._may_leap = probe.slots > UP * base.slots, False
         else:
             self._may_shrink = False
-        self._trial, self._last = None, ""
-        return self._move(base.slots, told, now)
+        self._base, base.look_began_at = None, None
+        return self._move(base, finding, now)
 
-    def _largest_step(self, is_perfect: bool) -> int:
-        """Where in UP to go on: large steps where the last one paid in full, and where tasks hardly compute."""
-        cpus = self._base.cpus
-        for step, factor in enumerate(UP):
-            is_idle = cpus is not None and cpus * factor <= self._cores
-            if is_idle or factor <= 2.0 or (is_perfect and factor <= 4.0):
-                return step
-        return len(UP) - 1
-
-    def _rest(self, now: float) -> None:
-        self._settled, self._last = self._base.copy(), ""
-        self._paused_until = now + PAUSE_S * 2 ** min(self._pauses, PAUSES)
-        self._pauses += 1
-
-    def _is_over(self, now: float) -> bool:
-        """Whether the pause is over: by time, or since tasks take another time than when it began."""
-        assert self._settled is not None  # noqa: S101  it rests
-        gain = compare(self._settled, self._base)
-        if gain is not None and abs(gain.log) > math.log(CHANGED) + 2 * gain.error:
-            self._pauses, self.wants_more = 0, True
-            return True
-        return now >= self._paused_until
+    def _ends_rest(self, base: LevelStats, now: float) -> bool:
+        """End the rest if its time is over, or if tasks take another time than when it began."""
+        gain = compare(base, self._level)
+        has_changed = gain is not None and abs(gain.log) > math.log(CHANGED) + 2 * gain.error
+        if has_changed:
+            self._pause_s, self.wants_more = PAUSE_S, True
+        elif now < self._rests_until:
+            if self._level.looks >= LOOKS:
+                self._level = LevelStats(self.slots, now)
+            return False
+        self._base, self.rests, self._may_grow, self._may_shrink = None, False, True, True
+        return True
 
     # --- moves --------------------------------------------------------------------------------------------------------
 
-    def _move(self, slots: int, why: str, now: float) -> PoolChange:
-        before, self.slots = self.slots, slots
-        self._window, self._moved_at = None, now
-        return PoolChange(slots, f"from {before} to {slots}: {why}")
+    def _move(self, level: LevelStats, why: str, now: float) -> PoolChange:
+        before, self.slots = self.slots, level.slots
+        self._level, self._moved_at = level, now
+        self._finding = ""
+        return PoolChange(self.slots, f"from {before} to {self.slots}: {why}")
 
     def _settle(self, slots: int, why: str, now: float) -> PoolChange:
         """Take a number of slots that no comparison has led to."""
-        self._base, self._trial, self._settled, self._last = LevelStats(slots), None, None, ""
-        return self._move(slots, why, now)
+        self._base, self.rests = None, False
+        return self._move(LevelStats(slots), why, now)
 
     def _give_up_waiting(self, waiting: int, now: float) -> PoolChange | None:
         """Slots that Ray has not placed for long are given up."""
@@ -292,11 +233,10 @@ class Pool:
             return None
         placed = self._bounded(max(1, self._active))
         if placed == self.slots:
-            self._window = Window(now)
+            self._level.look_began_at = now
             return None
-        change = self._settle(placed, f"Ray has placed only {self._active} within {PATIENCE_S:g} s", now)
         self._may_grow = False
-        return change
+        return self._settle(placed, f"Ray has placed only {self._active} within {PATIENCE_S:g} s", now)
 
     def _bounded(self, slots: int) -> int:
         return max(self.limits.least, min(slots, self.limits.most))

@@ -1,4 +1,4 @@
-"""Which leases have to give way to tasks of a higher priority that have waited for too long."""
+"""Who makes room: which leases are killed for tasks of a higher priority that have waited for too long."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dfz_ray.engine.lease import Lease
 from dfz_ray.engine.queue import Kind, Queue
 
 GRANT_S = 60.0
-"""A slot that was taken from others for a kind, and not used by it for so long, was used by someone else."""
+"""A slot that was taken from others for a kind counts as used by another one after so many seconds."""
 
 
 def find_victims(
     queue: Queue, leases: Mapping[int, Lease], lowest: float, after_s: float, now: float, width: int = 1
 ) -> list[int]:
-    """The leases that are to give way to tasks of a higher priority which have waited for too long.
+    """Find the leases that are killed for tasks of a higher priority which have waited for too long.
 
     Args:
-        queue: all that waits.
-        leases: those that are out, by number.
-        lowest: no lease has anything of a lower priority in hand.
+        queue: the tasks that wait.
+        leases: all leases, by number.
+        lowest: the lowest priority of the chunks that leases hold.
         after_s: how long a task may wait behind preemptible ones of a lower priority.
         now: the time.
         width: how many slots a lease has.
@@ -61,7 +61,7 @@ def find_victims(
 
 
 def _placed_share(queue: Queue) -> float:
-    """The share of the cluster that placed leases take; where no room is left, other lanes keep a lane waiting."""
+    """The share of the cluster that placed leases take; if it is all, lanes wait for one another."""
     return sum((lane.leases - lane.starting) / lane.capacity for lane in queue.lanes if lane.capacity)
 
 
@@ -77,7 +77,7 @@ def _slots_needed(kind: Kind, after_s: float) -> int:
 
 
 def _preemptible(lease: Lease) -> Iterable[tuple[int, float]]:
-    """The highest priority in a lease's hands and when it began, where all of that may be preempted."""
+    """The highest priority that a lease executes and when it began, if all of it may be preempted."""
     begun = list(lease.begun())
     if begun and all(held.taken.is_preemptible for held in begun):
         yield max(held.taken.priority for held in begun), max(held.begun_at or 0.0 for held in begun)

@@ -1,4 +1,4 @@
-"""The tasks that wait, by lane and kind, in the order in which they are due."""
+"""The tasks that wait, by lane and kind, and which of them are due first."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dfz_ray.engine.chunking import TASKS_LIMIT, Pace, RunTimes, chunk_size, overrun_budget_s
 from dfz_ray.engine.ranking import Rank, Ranking
-from dfz_ray.engine.retries import KindPolicy
 from dfz_ray.engine.waiting import Waiting
+
+if TYPE_CHECKING:
+    from dfz_ray.specs.policy import Policy
 
 
 @dataclass(slots=True)
@@ -22,20 +24,20 @@ class Kind:
     number: int
     name: str
     lane: int
-    policy: KindPolicy = KindPolicy()
+    policy: Policy
     waiting: Waiting = field(default_factory=Waiting)
     waiting_since: float = 0.0
-    """When the first of those that wait came."""
+    """When the first of the waiting tasks came."""
     granted: list[float] = field(default_factory=list)
-    """When slots were taken from others for it, of those that it has not used yet."""
+    """When slots were taken from others for it; slots that it has used are not listed."""
     times: RunTimes = field(default_factory=RunTimes)
     last_size: int = 1
     probing: int = 0
-    """Chunks of it that are out while nothing is known of it."""
+    """Chunks of it that leases hold while its run times are unknown."""
 
     @property
     def rank(self) -> Rank:
-        """Lower is due earlier: higher priorities; one task of every unknown kind, long kinds, more of the unknown."""
+        """Lower is due earlier: higher priorities; one task of each unknown kind, long kinds, other unknown ones."""
         first = -self.policy.priority
         if not self.times.known:
             return (first, 2 if self.probing else 0, 0.0)
@@ -43,10 +45,10 @@ class Kind:
 
 
 class Suspects(NamedTuple):
-    """Tasks in whose chunk a worker died, of one priority: they are run by themselves."""
+    """Tasks of one priority in whose chunk a worker died: they are run by themselves."""
 
     kind: Kind
-    """Of the first of them."""
+    """The kind of the first of them."""
     numbers: list[int]
 
 
@@ -56,29 +58,29 @@ class Lane:
 
     number: int
     ranking: Ranking = field(default_factory=Ranking)
-    """Its kinds of which some wait."""
+    """The kinds that have waiting tasks."""
     waiting: int = 0
     left_s: float = 0.0
-    """The work that waits, as far as it is known, in seconds."""
+    """The run time of the waiting tasks, as far as it is known, in seconds."""
     suspects: deque[Suspects] = field(default_factory=deque)
     """Higher priorities first, and then in the order in which they came."""
     capacity: float = math.inf
     """How many leases of its shape the cluster can run at once."""
     seen: bool = False
-    """Whether the cluster ever could run one."""
+    """True if the cluster ever could run one."""
     exclusive: bool = False
-    """Whether each of its tasks needs a process of its own."""
+    """True if each of its tasks needs a process of its own."""
     leases: int = 0
     unplaced: dict[int, None] = field(default_factory=dict)
     """Leases that have not asked for work yet, in the order of their start."""
     starting_slots: int = 0
-    """How many slots these have."""
-    stillborn: int = 0
-    """Deaths in a row of leases that had not."""
-    fruitless: int = 0
+    """How many slots these leases use."""
+    deaths_before_start: int = 0
+    """Deaths in a row of leases that had not asked for work yet."""
+    idle_deaths: int = 0
     """Deaths in a row of workers that executed no task."""
     replaced_from: int = 0
-    """The first lease that was started after the last of these deaths."""
+    """The first lease that was started after the last death before the start."""
 
     @property
     def starting(self) -> int:
@@ -92,55 +94,55 @@ class Taken(NamedTuple):
     numbers: list[int]
     budget_s: float
     limit_s: float = math.inf
-    """No worker that keeps their deadlines takes longer."""
+    """A worker that keeps their deadlines takes no longer."""
     priority: int = 0
     is_preemptible: bool = True
-    """Whether each of them may be preempted."""
+    """True if each of them may be preempted."""
     kind: int | None = None
-    """The number of their kind, where they are known to be of one."""
+    """The number of their kind, if they are known to be of one."""
     likely_s: float = math.inf
-    """They take no longer, one after the other, by what is known of their kinds, and one standard deviation."""
+    """Their expected run time, one after the other, plus one standard deviation."""
 
 
 class Queue:
-    """All that waits."""
+    """All tasks that wait."""
 
     def __init__(self) -> None:
         self.kinds: list[Kind] = []
         self.lanes: list[Lane] = []
         self.priorities: set[int] = set()
         self.changed: set[int] = set()
-        """Lanes in which something has changed; `Urgency` looks at them again, and clears this."""
+        """Lanes in which something has changed; `Urgency` ranks them again, and clears this."""
         self.delayed: dict[int, tuple[float, int]] = {}
-        """Tasks that are to be tried again: when, and their kind."""
+        """Tasks that are to be tried again later: when, and their kind."""
         self._delays: list[tuple[float, int]] = []
 
-    def add_kind(self, name: str, lane: int, policy: KindPolicy, exclusive: bool = False) -> None:
+    def add_kind(self, name: str, lane: int, policy: Policy, exclusive: bool = False) -> None:
         """Make a kind known; it gets the next number, and its lane exists from now on."""
         self.get_lane(lane).exclusive = exclusive
         self.kinds.append(Kind(len(self.kinds), name, lane, policy))
         self.priorities.add(policy.priority)
 
     def get_lane(self, number: int) -> Lane:
-        """The lane of that number; it exists from now on."""
+        """The lane of that number; it is made if there is none."""
         while number >= len(self.lanes):
             self.lanes.append(Lane(len(self.lanes)))
         return self.lanes[number]
 
     def put(self, kind_number: int, numbers: Sequence[int], now: float) -> None:
-        """Let tasks of one kind wait behind the others of that kind."""
+        """Add tasks of one kind behind the others of that kind."""
         kind = self.kinds[kind_number]
         kind.waiting.append(numbers)
         self._note_more(kind, len(numbers), now)
 
     def put_back(self, kind_number: int, numbers: Sequence[int], now: float) -> None:
-        """Let tasks that had been taken wait again, before the others of their kind."""
+        """Add tasks that had been taken before the others of their kind."""
         kind = self.kinds[kind_number]
         kind.waiting.appendleft(numbers)
         self._note_more(kind, len(numbers), now)
 
     def delay(self, kind_number: int, number: int, due: float) -> None:
-        """Let a task wait again from some time on."""
+        """Let a task wait again from a time on."""
         self.delayed[number] = (due, kind_number)
         heapq.heappush(self._delays, (due, number))
 
@@ -155,7 +157,7 @@ class Queue:
         return None
 
     def put_due(self, now: float) -> set[int]:
-        """Let the delayed tasks wait whose time has come; returns the numbers of their lanes."""
+        """Add the delayed tasks whose time has come; returns the numbers of their lanes."""
         lanes = set()
         while (due := self.next_due) is not None and due <= now:
             number = heapq.heappop(self._delays)[1]
@@ -165,7 +167,7 @@ class Queue:
         return lanes
 
     def remove(self, numbers: set[int]) -> list[int]:
-        """Take tasks out, of those that wait; returns which these were."""
+        """Take out those of these tasks that wait; returns which these were."""
         removed = [number for number in numbers if self.delayed.pop(number, None) is not None]
         for kind in self.kinds:
             gone = kind.waiting.remove(numbers)
@@ -202,7 +204,7 @@ class Queue:
         self._rank(kind)
 
     def probe_ended(self, kind_number: int) -> None:
-        """A chunk of an unknown kind ended without telling anything: another may try."""
+        """A chunk of an unknown kind ended without a run time: another chunk may try."""
         kind = self.kinds[kind_number]
         if kind.probing:
             kind.probing = 0
@@ -217,7 +219,7 @@ class Queue:
             ranking.remove(kind.number)
 
     def add_suspects(self, kind_number: int, numbers: list[int]) -> None:
-        """Let tasks of one priority wait to be run by themselves."""
+        """Add tasks of one priority that are to be run by themselves."""
         kind = self.kinds[kind_number]
         suspects = self.lanes[kind.lane].suspects
         before = sum(group.kind.policy.priority >= kind.policy.priority for group in suspects)
@@ -230,14 +232,14 @@ class Queue:
         return lane.suspects.popleft().numbers
 
     def find_suspects(self, lane: Lane) -> Suspects | None:
-        """The suspects of a lane, where they are due before all else that waits there."""
+        """The first suspects of a lane, if they are due before all other tasks there."""
         if not lane.suspects:
             return None
         kind, first = self.find_first(lane), lane.suspects[0]
         return first if kind is None or first.kind.policy.priority >= kind.policy.priority else None
 
     def find_due(self, lane: Lane) -> Kind | None:
-        """The kind of what is due first in a lane, suspects included, if anything waits."""
+        """The kind of the first due task of a lane, suspects included, if any waits."""
         suspects = self.find_suspects(lane)
         return suspects.kind if suspects is not None else self.find_first(lane)
 
@@ -247,15 +249,15 @@ class Queue:
         return None if number is None else self.kinds[number]
 
     def take(self, lane: Lane, pace: Pace, held_s: float = 0.0, width: int = 1, least: int = 1) -> Taken | None:
-        """Take a chunk's tasks from a lane; None where nothing waits.
+        """Take the tasks of a chunk from a lane; None if nothing waits.
 
         Args:
-            lane: from which.
-            pace: says how many.
-            held_s: the work that who is to get them has in hand, for each of its slots.
-            width: how many slots it has.
-            least: one task for each of so many of them, if tasks are short. What takes long, or may, goes alone: so no
-                result waits for another task.
+            lane: the lane.
+            pace: sets the size of chunks.
+            held_s: the work that the lease holds already, for each of its slots.
+            width: how many slots the lease has.
+            least: how many tasks at least, if they are short: one for each idle slot. A task that takes long, or may,
+                goes alone, so that its result waits for no other task.
         """
         numbers: list[int] = []
         share_s = pace.share_s(lane.left_s, held_s, width)
@@ -266,7 +268,7 @@ class Queue:
             times, policy = kind.times, kind.policy
             timeout_s = math.inf if policy.timeout_s is None else policy.timeout_s
             if numbers and (policy.priority, timeout_s < math.inf) != (priority, is_limited):
-                break  # what has no deadline would spoil the limit
+                break  # a task without a deadline would spoil the limit
             priority, is_limited = policy.priority, timeout_s < math.inf
             if not times.known or times.mean_s > pace.aim_s:
                 if numbers:
@@ -293,7 +295,7 @@ class Queue:
         if width == 1:
             budget_s = overrun_budget_s(expected_s, len(numbers), spread_s, pace.aim_s)
             return Taken(numbers, budget_s, min(sum_s, budget_s + longest_s), priority, is_preemptible, sole, likely_s)
-        # It begins with the first of its tasks, as the other threads still have theirs of the chunk before.
+        # It begins with its first task, while the other threads still execute tasks of the chunk before it.
         budget_s = mean_s + overrun_budget_s(expected_s / width, len(numbers) / width, spread_s, pace.aim_s)
         return Taken(numbers, budget_s, budget_s + longest_s, priority, is_preemptible, sole, likely_s)
 

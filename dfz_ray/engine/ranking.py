@@ -1,4 +1,4 @@
-"""Who is first, of many whose ranks change all the time."""
+"""The first of many numbers whose ranks change all the time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Ranking:
     def __init__(self) -> None:
         self._ranks: dict[int, Rank] = {}
         self._heap: list[tuple[Rank, int]] = []
-        """Also has entries that are void, because the number has another rank by now, or none."""
+        """Some entries are void: the number has another rank by now, or none."""
 
     def put(self, number: int, rank: Rank) -> None:
-        """Give a number its rank, whatever it had before."""
+        """Give a number its rank, in place of an earlier one."""
         if self._ranks.get(number) == rank:
             return
         self._ranks[number] = rank

@@ -1,15 +1,15 @@
-"""The number of slots as the pool would have it: what the engine sees, told to the pool, and what follows."""
+"""Connects the pool with the engine: reports what the engine sees, and changes the number of slots."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from dfz_ray.engine.learning import KindTimes
+from dfz_ray.engine.ends import KindTimes
+from dfz_ray.engine.engine_options import EngineOptions
 from dfz_ray.engine.lease import HeldChunk
 from dfz_ray.engine.lease_table import LeaseTable
 from dfz_ray.engine.messages import Command, NotePoolChanged, PoolLimited
-from dfz_ray.engine.options import EngineOptions
 from dfz_ray.engine.pool import Pool, PoolChange, PoolLimits
 from dfz_ray.engine.queue import Queue
 
@@ -19,30 +19,30 @@ class SlotTuner:
 
     Args:
         options: of the engine.
-        queue: what waits.
-        hands: the leases that are out.
-        set_slots: does it.
+        queue: the tasks that wait.
+        lease_table: all leases.
+        set_slots: changes the number of slots.
     """
 
     def __init__(
-        self, options: EngineOptions, queue: Queue, hands: LeaseTable, set_slots: Callable[[int], None]
+        self, options: EngineOptions, queue: Queue, lease_table: LeaseTable, set_slots: Callable[[int], None]
     ) -> None:
         self._pool = Pool(options.slots, options.pool or PoolLimits(), options.cores)
         self._width = options.width
         self._processes = options.processes
         self._queue = queue
-        self._hands = hands
+        self._lease_table = lease_table
         self._set_slots = set_slots
         set_slots(self._pool.slots)
 
     def on_placed(self, now: float) -> None:
-        """A lease is there."""
+        """Ray has placed a lease."""
         self._pool.see(*self._count_active(), now)
 
     def on_chunk_ended(
         self, held: HeldChunk, times: Sequence[KindTimes], cpu_s: float | None, now: float
     ) -> list[Command]:
-        """A chunk has ended that a worker had begun."""
+        """A chunk has ended."""
         began_at = now if held.begun_at is None else held.begun_at
         width = min(held.width, len(held.chunk.numbers))
         self._pool.see(*self._count_active(), now)
@@ -57,7 +57,7 @@ class SlotTuner:
         return self._follow(self._pool.limit(PoolLimits(event.least, event.most), now))
 
     def find_needs(self) -> dict[int, int]:
-        """By lane, how many leases it could use if the cluster held them: twice as many, where more may pay."""
+        """By lane, how many leases it could use if the cluster held them: twice as many, if more may pay."""
         pool = self._pool
         # In thread mode there may be room for more in the processes that there are.
         leases = pool.slots if self._width == 1 else self._processes
@@ -66,11 +66,11 @@ class SlotTuner:
         return share_out(wanted, {lane.number: lane.waiting + lane.leases for lane in self._queue.lanes})
 
     def _count_active(self) -> tuple[int, float]:
-        """How many slots are in use, of leases that Ray has placed; and how many could be, with what there is to do."""
+        """How many slots placed leases use, and how many could be used for the tasks that there are."""
         lanes = self._queue.lanes
         starting = sum([lane.starting_slots for lane in lanes])
         reachable = sum([lane.capacity for lane in lanes if lane.waiting or lane.leases])
-        return self._hands.used - starting, reachable * self._width
+        return self._lease_table.used - starting, reachable * self._width
 
     def _follow(self, change: PoolChange | None) -> list[Command]:
         if change is None:
@@ -80,11 +80,11 @@ class SlotTuner:
 
 
 def share_out(leases: int, open_tasks: Mapping[int, int]) -> dict[int, int]:
-    """How many of some leases each lane gets, by the lanes' open tasks.
+    """Share out leases among lanes, by the lanes' open tasks.
 
     Args:
-        leases: that could be used.
-        open_tasks: of each lane.
+        leases: how many could be used.
+        open_tasks: how many tasks of each lane are open.
     """
     total = sum(open_tasks.values())
     return {lane: math.ceil(min(tasks, leases * tasks / total)) for lane, tasks in open_tasks.items() if tasks > 0}

@@ -15,87 +15,87 @@ class Slots:
     """The cap on the tasks that execute at once: no task begins beyond it.
 
     Args:
-        count: how many there are.
+        count: how many slots there are.
         target_s: the work that a chunk aims at.
-        width: how many of them one lease may have at most.
-        hands: the leases that are out.
-        processes: over so many leases at least they are spread, as far as there are so many.
+        width: how many slots one lease may have at most.
+        lease_table: all leases.
+        processes: over how many leases the slots are spread at least, if there are enough slots.
     """
 
-    def __init__(self, count: int, target_s: float, width: int, hands: LeaseTable, processes: int = 1) -> None:
+    def __init__(self, count: int, target_s: float, width: int, lease_table: LeaseTable, processes: int = 1) -> None:
         self.pace = Pace(count, target_s)
         self._width = width
-        self._hands = hands
+        self._lease_table = lease_table
         self._least_processes = processes
         self.set(count)
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """How many slots there are."""
         return self.pace.slots
 
     def set(self, count: int) -> None:
-        """From now on there are so many: what is too much ends as it asks for more."""
+        """Change the number of slots; surplus ones end as their leases ask for work."""
         self._processes = max(math.ceil(count / self._width), min(count, self._least_processes))
         self._fair = math.ceil(count / self._processes)
-        """How many slots each lease has where so many leases share them."""
+        """How many slots each lease has if they are shared evenly."""
         self.pace = replace(self.pace, slots=count, width=self._fair)
 
     def spread(self, processes: int) -> None:
-        """From now on they are spread over so many leases at least, as far as there are so many."""
+        """Change over how many leases the slots are spread at least."""
         self._least_processes = processes
         self.set(self.count)
 
     def measure(self, per_chunk_s: float) -> None:
-        """The manager takes so long for a chunk."""
+        """Take in the manager's own CPU time per chunk."""
         self.pace = replace(self.pace, manager_s=per_chunk_s)
 
     @property
-    def are_too_many(self) -> bool:
-        """Whether there are as many leases as there should be, and for another one's sake too few slots are free."""
-        hands = self._hands
-        return len(hands.leases) >= self._processes and 2 * (self.pace.slots - hands.used) < self._fair
+    def are_spread(self) -> bool:
+        """True if no further lease is due: there are enough, and less than half a fair share of slots is free."""
+        table = self._lease_table
+        return len(table.leases) >= self._processes and 2 * (self.pace.slots - table.used) < self._fair
 
     @property
     def are_too_few(self) -> bool:
-        """Whether leases have more than there are by now."""
-        return self._hands.used > self.pace.slots
+        """True if leases use more slots than there are by now."""
+        return self._lease_table.used > self.pace.slots
 
     def is_wide(self, lane: Lane) -> bool:
-        """Whether the leases of a lane run several tasks at once."""
+        """True if the leases of a lane run several tasks at once."""
         return self._width > 1 and not lane.exclusive
 
     def find_first_width(self, lane: Lane) -> int:
-        """How many slots a lease has that is started now: it gets more as it asks for work, if more is to be done."""
+        """How many slots a lease gets that is started now; it gets more as it asks for work, if more waits."""
         if not self.is_wide(lane):
             return 1
         waiting = lane.waiting + sum([len(group.numbers) for group in lane.suspects]) - lane.starting_slots
-        return max(1, min(self._fair, self.pace.slots - self._hands.used, waiting))
+        return max(1, min(self._fair, self.pace.slots - self._lease_table.used, waiting))
 
     def decide(self, lease: Lease, lane: Lane, busy: int) -> tuple[int, int]:
-        """How many slots a lease gets that asks for work.
+        """Decide how many slots a lease gets that asks for work; they are its own from now on.
 
         Args:
-            lease: it has what it has from now on.
+            lease: the lease.
             lane: its lane.
-            busy: for how many of its threads it has tasks in hand.
+            busy: for how many of its threads it holds tasks.
 
         Returns:
-            How many tasks it may execute at once, 0 where it has to end; and for how many of them it has nothing.
+            How many tasks it may execute at once, 0 if it has to end; and how many of these threads have no task.
         """
-        if self._width == 1 and self._hands.used <= self.pace.slots:
+        if self._width == 1 and self._lease_table.used <= self.pace.slots:
             return 1, int(not lease.held)
         threads = self._find_threads(lease, lane)
         if not threads:
             return 0, 0
-        self._hands.allow(lease, threads)
+        self._lease_table.allow(lease, threads)
         return threads, max(0, threads - busy) if self.is_wide(lane) else int(not lease.held)
 
     def _find_threads(self, lease: Lease, lane: Lane) -> int:
         most = self._fair if self.is_wide(lane) else 1
         if not self.are_too_few:
-            return min(most, lease.width + self.pace.slots - self._hands.used)
-        stay = [other for number, other in self._hands.leases.items() if number not in self._hands.leaving]
+            return min(most, lease.width + self.pace.slots - self._lease_table.used)
+        stay = [other for number, other in self._lease_table.leases.items() if number not in self._lease_table.leaving]
         if len(stay) > self._processes:
             return 0
         others = sum([min(other.threads, self._fair) for other in stay if other is not lease])

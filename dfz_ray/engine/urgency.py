@@ -1,4 +1,4 @@
-"""Which lane is due next, and who has to make room for it."""
+"""Who goes first: which lane is due next, and which lease ends to make room for another lane."""
 
 from __future__ import annotations
 
@@ -11,47 +11,45 @@ from dfz_ray.engine.ranking import Rank, Ranking
 
 
 class Standing(NamedTuple):
-    """What is due in a lane, as far as other lanes are concerned."""
+    """The claim of a lane, as far as other lanes are concerned."""
 
     priority: int
     is_untried: bool
-    """A kind of which nothing is known, in a lane that has room for a lease and has none."""
+    """True for a kind with unknown run times in a lane that has room for a lease and has none."""
 
 
 class Urgency:
-    """Compares the lanes.
-
-    It keeps what it knows of each lane, and looks only at those again that the queue says have changed.
+    """Compares the lanes; of all lanes it ranks only those again that the queue notes as changed.
 
     Args:
-        queue: all that waits.
+        queue: the tasks that wait.
     """
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._wanting = Ranking()
-        """The lanes with more work than leases that are still to ask for it."""
+        """The lanes with more waiting tasks than leases that have not asked for work yet."""
         self._standings: dict[int, Standing] = {}
         self._due: dict[int, set[int]] = {}
-        """The lanes where something is due, by its priority."""
+        """The lanes with a due task, by its priority."""
         self._untried: dict[int, set[int]] = {}
-        """Of these, the untried ones."""
+        """The untried lanes among these."""
 
     def find_kind(self) -> Kind | None:
-        """The kind that is due next, of the lanes with more work than leases that are still to ask for it."""
+        """The kind for which a lease is started next, if any."""
         lanes = self._queue.lanes
         if len(lanes) == 1:
             return self._queue.find_due(lanes[0]) if _wants_lease(lanes[0]) else None
-        self._look_again()
+        self._update()
         first = self._wanting.find_first()
         return None if first is None else self._queue.find_due(lanes[first])
 
     def must_make_room(self, lease: Lease, is_full: bool, leaving: int) -> bool:
-        """Whether a lease gets no further chunk: elsewhere waits a higher priority, or a kind that nobody has tried.
+        """True if a lease gets no further chunk, because a higher priority or an untried kind waits in another lane.
 
         Args:
-            lease: that asks for work.
-            is_full: whether all slots are in use.
+            lease: it asks for work.
+            is_full: True if all slots are in use.
             leaving: how many leases end already.
         """
         queue = self._queue
@@ -61,22 +59,22 @@ class Urgency:
         mine = queue.find_due(lane)
         if mine is None:
             return False
-        self._look_again()
+        self._update()
         priority, wanted = mine.policy.priority, 0
         if is_full and _rank(queue, lane, mine)[1] != 0:
             wanted = len(self._untried.get(priority, ()))
         if wanted > leaving:
             return True
         for other in self._lanes_above(priority):
-            # Where leases are on their way already it must have done something before: else leases would come and go
-            # for one that Ray can't place.
+            # For a lane whose leases are on their way already, only a lease that has served makes room: else leases
+            # would come and go for one that Ray can't place.
             wanted += (is_full and _wants_lease(other)) or (lease.served > 0 and other.starting > 0)
             if wanted > leaving:
                 return True
         return False
 
     def find_displaced(self, wanted: int) -> int | None:
-        """The first lease that Ray has not placed yet, and whose lane has only work of a lower priority than wanted."""
+        """The first lease that Ray has not placed yet and whose lane has only tasks of a lower priority than wanted."""
         found = (
             next(iter(lane.unplaced))
             for lane in self._queue.lanes
@@ -88,8 +86,8 @@ class Urgency:
         lanes = self._queue.lanes
         return (lanes[number] for above, due in self._due.items() if above > priority for number in due)
 
-    def _look_again(self) -> None:
-        """Take in what has changed."""
+    def _update(self) -> None:
+        """Rank the lanes again that have changed."""
         queue = self._queue
         for number in queue.changed:
             lane = queue.lanes[number]

@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 
 PART_TASKS = 4_096
-"""Numbers that do not follow each other are kept in parts of so many: taking from a part copies what is left of it."""
+"""Numbers that do not follow each other are kept in parts of that size: taking from a part copies the rest of it."""
 
 
 class Waiting:
-    """Numbers of tasks; those that follow each other are kept as a range, and take no memory each."""
+    """Numbers of tasks; numbers that follow each other are kept as one range, which saves memory."""
 
     def __init__(self) -> None:
         self._parts: deque[range | array[int]] = deque()
@@ -25,7 +25,7 @@ class Waiting:
         return chain.from_iterable(self._parts)
 
     def append(self, numbers: Sequence[int]) -> None:
-        """Put tasks behind the others."""
+        """Add tasks behind the others."""
         parts = self._parts
         last = parts[-1] if parts else None
         self.count += len(numbers)
@@ -42,12 +42,12 @@ class Waiting:
         parts.extend(_split(numbers[begun:]))
 
     def appendleft(self, numbers: Sequence[int]) -> None:
-        """Put tasks before the others; they keep their order among each other."""
+        """Add tasks before the others; they keep their order among each other."""
         self.count += len(numbers)
         self._parts.extendleft(reversed(_split(numbers)))
 
     def take(self, count: int) -> list[int]:
-        """Take out the first tasks, so many of them."""
+        """Take out so many of the first tasks."""
         taken: list[int] = []
         parts = self._parts
         while (missing := count - len(taken)) > 0:

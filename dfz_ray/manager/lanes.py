@@ -7,7 +7,7 @@ from typing import Any
 
 from dfz_ray.engine.messages import KindEntry, StartLease
 from dfz_ray.manager.nodes import remote_options
-from dfz_ray.protocol.submission import ShippedDomain, SubmittedKind, kind_policy
+from dfz_ray.protocol.submission import ShippedDomain, SubmittedKind
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
 from dfz_ray.worker.lease import make_lease_function
@@ -53,7 +53,7 @@ class Lanes:
             if lane == len(self.shapes):
                 self.shapes.append(Resources.model_validate_json(kind.resources))
                 self._domains.append(kind.domain)
-            policy = kind_policy(Policy.model_validate_json(kind.policy))
+            policy = Policy.model_validate_json(kind.policy)
             entries.append(KindEntry(kind.name, lane, policy, kind.domain in self._exclusive))
         return entries
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dfz_ray.engine.engine import EngineOptions
-from dfz_ray.engine.retries import KindPolicy
 from dfz_ray.protocol.columns import NO_TASKS, TaskColumns
-from dfz_ray.specs.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -76,19 +74,3 @@ class Submission:
     kinds: Sequence[SubmittedKind] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     tasks: TaskColumns = NO_TASKS
-
-
-def kind_policy(policy: Policy) -> KindPolicy:
-    """A policy as the engine takes it."""
-    backoff = policy.backoff
-    return KindPolicy(
-        policy.max_attempts,
-        frozenset(policy.retry_on),
-        backoff.first_s,
-        backoff.factor,
-        backoff.most_s,
-        backoff.jitter,
-        policy.timeout_s,
-        policy.priority,
-        policy.preemptible,
-    )

@@ -33,7 +33,6 @@ from dfz_ray.engine.messages import (
     TasksSubmitted,
     TimePassed,
 )
-from dfz_ray.engine.retries import KindPolicy
 from dfz_ray.protocol.manager_side import Answer, ManagerSide
 from dfz_ray.simulation.worker import (
     ExecutedTask,
@@ -44,6 +43,7 @@ from dfz_ray.simulation.worker import (
     SimulatedTask,
     SimulatedWorker,
 )
+from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.states import State
 
 Commit = CommitEnds | CommitLosses | CommitCancellations | NoteAttemptsLost
@@ -143,7 +143,7 @@ class Simulation:
         self._ended_s = 0.0
         self._chunks = self._leases = 0
         self._draw = random.Random(seed)  # noqa: S311  delays, not secrets
-        self._kinds: dict[tuple[str, int, KindPolicy], int] = {}
+        self._kinds: dict[tuple[str, int, Policy], int] = {}
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self._wakes_at = math.inf

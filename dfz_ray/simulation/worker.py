@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from dfz_ray.engine.retries import KindPolicy
 from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Report
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
+from dfz_ray.specs.policy import Policy
 
 if TYPE_CHECKING:
     from dfz_ray.simulation.cluster import Simulation
@@ -23,7 +23,7 @@ class SimulatedTask(NamedTuple):
     duration_s: float
     lane: int = 0
     """Tasks of one domain and one shape have one lane."""
-    policy: KindPolicy = KindPolicy()
+    policy: Policy = Policy()
     reason: str = ""
     """It fails for that reason; it completes where there is none."""
 

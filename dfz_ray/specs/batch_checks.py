@@ -104,7 +104,7 @@ class _Checker(FieldChecks):
         self._policy_floor = policy or Policy()
         self._shapes: dict[str | None, Resources] = {}
         self._policies: dict[bytes | None, Policy] = {}
-        self._equal_policies: dict[tuple[Any, ...], Policy] = {}
+        self._equal_policies: dict[Policy, Policy] = {}
         self._missing: set[str] = set()
         self._checks: dict[str, ParameterChecks] = {}
 
@@ -326,7 +326,7 @@ class _Checker(FieldChecks):
         except ValidationError as error:
             self.problems.extend(find_problems(error, Policy, where))
             return None
-        policy = self._equal_policies.setdefault(policy.key(), policy)
+        policy = self._equal_policies.setdefault(policy, policy)
         if key:
             self._policies[key] = policy
         return policy

@@ -1,4 +1,8 @@
-"""How one task is treated: how often it is tried, for how long, and what goes before what."""
+"""The policy of one task: how often it is tried, for how long, and which tasks go before others.
+
+A field here is a key of batch files, with its check, its default and its entry in `configs/default.yaml`. The engine
+gets the same object and reads the field where it decides.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,14 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 RetryReason = Literal["exception", "timeout", "out_of_memory", "worker_crashed", "node_lost", "unserializable"]
-"""What may end an attempt such that another can go better; a task that can never run is never tried again."""
+"""Reasons after which another attempt may succeed; a task that can never run is never tried again."""
 RETRY_REASONS: tuple[RetryReason, ...] = get_args(RetryReason)
 """In the order in which a policy keeps them."""
 TIMEOUT_LIMIT_S = 30 * 86_400
 
 
 def merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
-    """What two sources say together of a policy, key by key, also within `backoff`; the stronger may be unchecked."""
+    """Merge two sources of a policy key by key, also within `backoff`; the stronger one may be unchecked."""
     merged = {**weaker, **_said(Policy, stronger)}
     below, above = weaker.get("backoff"), merged.get("backoff")
     if isinstance(below, Mapping) and isinstance(above, Mapping):
@@ -24,12 +28,12 @@ def merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, A
 
 
 def _said(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given without its nulls: a null says nothing, except where it is a value."""
+    """Leave out nulls: a null says nothing, unless it is a value of its key."""
     return {key: value for key, value in given.items() if value is not None or _is_value(model, key)}
 
 
 def _is_value(model: type[BaseModel], key: str) -> bool:
-    """Whether null is a value of that key; an unknown key keeps its own, so that it is refused."""
+    """True if null is a value of that key, or the key is unknown, so that it is refused later."""
     field = model.model_fields.get(key)
     return field is None or type(None) in get_args(field.annotation)
 
@@ -65,10 +69,6 @@ class Backoff(_Part):
         description="The share of a delay that is drawn at random, from the run's seed: 0 draws none of it.",
     )
 
-    def key(self) -> tuple[float, ...]:
-        """Equal backoffs have equal keys."""
-        return (self.first_s, self.factor, self.most_s, self.jitter)
-
 
 def _as_tuple(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
@@ -77,12 +77,12 @@ def _as_tuple(value: Any) -> Any:
 
 
 def _in_order(reasons: tuple[RetryReason, ...]) -> tuple[RetryReason, ...]:
-    """Each once, in one order, so that equal policies are equal."""
+    """Each reason once, in one order, so that policies which mean the same are equal."""
     return tuple(reason for reason in RETRY_REASONS if reason in reasons)
 
 
 class Policy(_Part):
-    """How one task is treated: how often it is tried, for how long, and what goes before what."""
+    """How one task is treated. Equal policies are equal values, and may be keys of a dict."""
 
     max_attempts: int = Field(
         3, ge=1, le=1000, description="How often a task is tried at most; 1 means that it is never tried again."
@@ -109,8 +109,3 @@ class Policy(_Part):
     preemptible: bool = Field(
         True, description="Whether a task of a higher priority may take its slot; it then runs again, uncharged."
     )
-
-    def key(self) -> tuple[Any, ...]:
-        """Equal policies have equal keys."""
-        attempts = (self.max_attempts, self.backoff.key(), self.retry_on)
-        return (*attempts, self.timeout_s, self.priority, self.preemptible)

@@ -1,4 +1,4 @@
-"""The states of a task; `dfz_ray.engine.lifecycle` has the table of what leads from one to the other."""
+"""The states of a task; `dfz_ray.engine.lifecycle` has the table of the transitions between them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class State(IntEnum):
-    """Where a task stands. The numbers are what the journal stores."""
+    """The state of a task. The journal stores the numbers."""
 
     PENDING = 0
     RUNNING = 1

@@ -134,7 +134,7 @@ class FaultyCluster(Simulation):
     def _new_witness(self, first_lease: int) -> Witness:
         options = {field.name: getattr(self.options, field.name) for field in dataclasses.fields(self.options)}
         witness = Witness(**options)
-        witness.engine._hands.next_lease = first_lease
+        witness.engine.lease_table.next_lease = first_lease
         self.engine = witness.engine
         return witness
 
@@ -287,7 +287,7 @@ class FaultyCluster(Simulation):
         self.kills.update(kill.why for kill in self.witness.kills)
         settled = self.journal.outcomes
         self.outcomes = {number: self.outcomes.get(number, self.witness.outcome[number]) for number in settled}
-        self.options = dataclasses.replace(self.options, first_chunk=self.engine._hands._next_chunk)
+        self.options = dataclasses.replace(self.options, first_chunk=self.engine.lease_table.next_chunk)
         self.witness = self._new_witness(self.managers * LEASES_OF_A_MANAGER)
         self.manager = ManagerSide(self.tell, self.read_end, lambda command: command.chunk.numbers)
         self._wakes_at = math.inf

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dfz_ray.engine.learning import KindTimes
+from dfz_ray.engine.ends import KindTimes
 from dfz_ray.engine.pool import Pool, PoolChange
 
 Slowdown = Callable[[int], float]

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dfz_ray.engine.messages import LaneSized
-from dfz_ray.engine.retries import KindPolicy
 from dfz_ray.simulation import SimulatedTask
+from dfz_ray.specs.policy import Backoff, Policy
 from dfz_ray.specs.states import State
 from support.faulty_cluster import Fate, FaultyCluster
 
@@ -41,22 +41,24 @@ class SeedResult(NamedTuple):
     """Reports of workers that were late, came twice, or were lost."""
 
 
-def draw_policy(dice: random.Random) -> KindPolicy:
+def draw_policy(dice: random.Random) -> Policy:
     """Any policy."""
-    return KindPolicy(
+    return Policy(
         max_attempts=dice.randint(1, 4),
-        retry_on=frozenset(reason for reason in REASONS if dice.random() < 0.5),
-        first_s=dice.choice([0.0, 0.05, 0.3]),
-        factor=dice.choice([1.0, 2.0, 10.0]),
-        most_s=dice.choice([0.2, 1.0]),
-        jitter=dice.choice([0.0, 0.5, 1.0]),
+        retry_on=tuple(reason for reason in REASONS if dice.random() < 0.5),
+        backoff=Backoff(
+            first_s=dice.choice([0.0, 0.05, 0.3]),
+            factor=dice.choice([1.0, 2.0, 10.0]),
+            most_s=dice.choice([0.2, 1.0]),
+            jitter=dice.choice([0.0, 0.5, 1.0]),
+        ),
         timeout_s=dice.choice([None, None, 0.3, 1.0]),
         priority=dice.choice([0, 0, 0, 1, 5]),
         preemptible=dice.random() < 0.7,
     )
 
 
-def draw_fate(dice: random.Random, policy: KindPolicy, faults: float) -> Fate:
+def draw_fate(dice: random.Random, policy: Policy, faults: float) -> Fate:
     """What is true of a task; most complete."""
     if dice.random() >= faults:
         return Fate("completes")

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.messages import Command, Event, LeaseEnded, LeaseLost
-from dfz_ray.engine.retries import KindPolicy
 from dfz_ray.simulation import Costs, SimulatedAttempt, SimulatedTask, Simulation
 from dfz_ray.simulation.worker import SentReport
+from dfz_ray.specs.policy import Policy
 from support.witness import Witness
 
-ONCE = KindPolicy(max_attempts=1)
+ONCE = Policy(max_attempts=1)
 
 
 class Job(NamedTuple):
@@ -26,7 +26,7 @@ class Job(NamedTuple):
     crashes: bool = False
     """After its duration it kills its worker."""
     fails: bool = False
-    policy: KindPolicy = ONCE
+    policy: Policy = ONCE
 
 
 class VirtualCluster(Simulation):

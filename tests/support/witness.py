@@ -24,6 +24,7 @@ from dfz_ray.engine.messages import (
     GiveChunk,
     InterruptLease,
     KillLease,
+    KindEntry,
     LaneSized,
     LeaseEnded,
     LeaseLost,
@@ -35,7 +36,7 @@ from dfz_ray.engine.messages import (
     TimePassed,
     WorkAsked,
 )
-from dfz_ray.engine.retries import KindPolicy
+from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.states import State
 
 Answer = GiveChunk | AnswerWait | AnswerEnd
@@ -68,7 +69,7 @@ class Witness:
         self.engine = Engine(EngineOptions(slots, target_s, lease_s, **options))
         self.kind_of: list[int] = []
         self.lane_of_kind: list[int] = []
-        self.policies: list[KindPolicy] = []
+        self.policies: list[Policy] = []
         self.lane_of_lease: dict[int, int] = {}
         """Of every lease that was ever started."""
         self.out: set[int] = set()
@@ -121,7 +122,7 @@ class Witness:
 
     def note_slots(self) -> None:
         """There are fewer slots from now on: calls that Ray has not placed hold none any more."""
-        gone = self.out - self.engine._hands.leases.keys()
+        gone = self.out - self.engine.lease_table.leases.keys()
         assert not gone & self.placed, "who has begun ends by itself"
         self.out -= gone
         self.slots_before = max(self.slots_before, self.engine.slots)
@@ -272,8 +273,9 @@ class Witness:
     def _note_start(self, command: StartLease) -> None:
         assert command.lease not in self.lane_of_lease
         assert not self.stopped
-        if len(self.out - self.engine._hands.leases.keys()) > 0:  # it takes the place of one that Ray has not placed
-            self.out.remove(next(one for one in self.out - self.placed if one not in self.engine._hands.leases))
+        leases = self.engine.lease_table.leases
+        if len(self.out - leases.keys()) > 0:  # it takes the place of one that Ray has not placed
+            self.out.remove(next(one for one in self.out - self.placed if one not in leases))
         self.lane_of_lease[command.lease] = command.lane
         self.out.add(command.lease)
         others = sum(self.lane_of_lease[lease] == command.lane for lease in self.out)
@@ -300,8 +302,9 @@ class Witness:
         self.charged[number] += 1
         assert self.charged[number] <= policy.max_attempts
         assert is_last == (reason not in policy.retry_on or self.charged[number] == policy.max_attempts)
-        delay_s = min(policy.most_s, policy.first_s * policy.factor ** min(self.charged[number] - 1, 100))
-        self._due[number] = now + delay_s * (1 - policy.jitter)
+        backoff = policy.backoff
+        delay_s = min(backoff.most_s, backoff.first_s * backoff.factor ** min(self.charged[number] - 1, 100))
+        self._due[number] = now + delay_s * (1 - backoff.jitter)
 
     def _forgive(self, command: NoteAttemptsLost, event: Event) -> None:
         assert isinstance(event, LeaseLost)
@@ -329,7 +332,7 @@ class Witness:
         own = self.held.setdefault(command.lease, {})
         self.handed.append(Handed(now, command.lease, chunk.numbers, bool(own), self.waiting + len(chunk.numbers)))
         own[chunk.id] = chunk
-        queue = self.engine._queue
+        queue = self.engine.queue
         if len(queue.kinds) <= FEW_LANES_AND_KINDS:
             still = [kind.policy.priority for kind in queue.kinds if kind.lane == lane and kind.waiting]
             still.extend(group.kind.policy.priority for group in queue.lanes[lane].suspects)
@@ -353,7 +356,7 @@ class Witness:
             assert command.why == "preempted"
             assert options.preempt_after_s is not None
             assert all(policy.preemptible for policy in policies)
-            late = [kind for kind in self.engine._queue.kinds if kind.waiting and self.capacity.get(kind.lane, 1) > 0]
+            late = [kind for kind in self.engine.queue.kinds if kind.waiting and self.capacity.get(kind.lane, 1) > 0]
             late = [kind for kind in late if now - kind.waiting_since >= options.preempt_after_s]
             assert max(kind.policy.priority for kind in late) > max(policy.priority for policy in policies)
 
@@ -365,14 +368,14 @@ class Witness:
 
     # --- invariants -------------------------------------------------------------------------------------------------
 
-    def policy_of(self, number: int) -> KindPolicy:
+    def policy_of(self, number: int) -> Policy:
         """The policy of a task."""
         return self.policies[self.kind_of[number]]
 
     @property
     def waiting(self) -> int:
         """How many tasks wait in the engine's queue, those that are to be tried again later included."""
-        queue = self.engine._queue
+        queue = self.engine.queue
         suspects = sum(len(group.numbers) for lane in queue.lanes for group in lane.suspects)
         return sum(lane.waiting for lane in queue.lanes) + suspects + len(queue.delayed)
 
@@ -381,11 +384,11 @@ class Witness:
         assert counts == [self.states[state] for state in State]
         assert sum(counts) == len(self.engine.tasks) == len(self.kind_of)
         assert self.engine.leases == len(self.out) <= self.slots_before
-        in_use = sum(lease.width for lease in self.engine._hands.leases.values())
+        in_use = sum(lease.width for lease in self.engine.lease_table.leases.values())
         assert self.engine.slots_in_use == in_use <= self.slots_before, "the cap counts tasks"
         self.slots_before = max(self.engine.slots, in_use)
         assert sum(counts[State.COMPLETED :]) + len(self._owed) == len(self.outcome)
-        assert self.engine._hands.revoked == self._revoked_at.keys()
+        assert self.engine.lease_table.revoked == self._revoked_at.keys()
 
     def _check_revoked(self, now: float) -> None:
         """A worker that has not let go of what was cancelled, although it had time to, is being killed."""
@@ -398,14 +401,14 @@ class Witness:
 
     def check_lanes(self) -> None:
         """What waits is what is neither in a chunk nor ended, and every lane counts right."""
-        queue = self.engine._queue
+        queue = self.engine.queue
         assert self.waiting + len(self.chunk_of) + len(self.outcome) == len(self.kind_of), "no task is lost"
         for lane in queue.lanes:
             mine = [lease for lease in self.out if self.lane_of_lease[lease] == lane.number]
             kinds = [kind for kind in queue.kinds if kind.lane == lane.number]
             assert lane.leases == len(mine)
             assert lane.starting == len(set(mine) - self.placed)
-            widths = {lease: self.engine._hands.leases[lease].width for lease in mine}
+            widths = {lease: self.engine.lease_table.leases[lease].width for lease in mine}
             assert lane.starting_slots == sum(width for lease, width in widths.items() if lease not in self.placed)
             assert lane.waiting == sum(len(kind.waiting) for kind in kinds)
             left_s = sum(len(kind.waiting) * kind.times.mean_s for kind in kinds)
@@ -413,3 +416,32 @@ class Witness:
             assert lane.left_s > -1e-9
             assert min((kind.probing for kind in kinds), default=0) >= 0
             assert (queue.find_first(lane) is None) == (lane.waiting == 0), "what waits is found"
+
+
+def serve(witness: Witness, lease: int, chunks: int, duration_s: float = 0.001) -> GiveChunk:
+    """Let a lease run so many chunks to their end; returns the next one, given and not begun."""
+    for _ in range(chunks):
+        answer = witness.ask(lease)
+        assert isinstance(answer, GiveChunk)
+        witness.tell(chunk_ended(lease, answer.chunk, duration_s))
+    answer = witness.ask(lease)
+    assert isinstance(answer, GiveChunk)
+    return answer
+
+
+def submitted(count: int, slots: int = 1) -> Witness:
+    """An engine with tasks of one kind, each of which is tried once, and its leases started."""
+    witness = Witness(slots, lease_s=1000)
+    witness.tell(TasksSubmitted([KindEntry("k", 0, Policy(max_attempts=1))], [0] * count))
+    return witness
+
+
+def with_chunk(policy: Policy = Policy(), **options: Any) -> tuple[Witness, int, Chunk]:  # noqa: B008  it is frozen
+    """An engine, and a lease that executes a chunk of eight tasks or more."""
+    witness = Witness(1, lease_s=1000, **options)
+    witness.tell(TasksSubmitted([KindEntry("k", 0, policy)], [0] * 300))
+    (lease,) = witness.out
+    chunk = serve(witness, lease, chunks=4).chunk
+    witness.tell(ChunkBegan(lease, chunk.id))
+    assert len(chunk.numbers) >= 8
+    return witness, lease, chunk

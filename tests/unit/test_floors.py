@@ -71,7 +71,7 @@ def modules_of(package: str) -> list[str]:
         ("import dfz_ray.cli", HEAVY),
         ("from dfz_ray import domain, run", ("ray", "torch", "qiskit", "scipy", "rich")),
         ("from dfz_ray import DFZExecutor", ("ray", "torch", "qiskit", "scipy", "rich")),
-        ("import dfz_ray.engine.engine", ("ray", "sqlite3", "numpy")),
+        ("import dfz_ray.engine.engine", ("ray", "sqlite3", "numpy", "pydantic")),
         (
             "import dfz_ray.cli.scale, dfz_ray.cli.run, dfz_ray.cli.results, dfz_ray.cli.domains",
             ("ray", "torch", "qiskit", "scipy"),

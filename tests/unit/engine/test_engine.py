@@ -1,4 +1,4 @@
-"""What the engine hands out, when and to whom: chunks, leases, order, and the makespan that follows."""
+"""Chunks and leases: their sizes, their order, and the makespan that follows."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from dfz_ray.engine.messages import (
     ManagerMeasured,
     TasksSubmitted,
 )
+from dfz_ray.specs.policy import Policy
 
 TARGET_S = 0.1
 AT_ONCE = {"start": 0.0, "message": 0.0, "commit": 0.0, "loss": 0.0}.__getitem__
@@ -159,7 +160,7 @@ def test_the_first_chunk_of_an_unknown_kind_has_one_task(jobs: list[Job], slots:
 def test_an_unknown_kind_is_never_added_to_a_chunk_of_others() -> None:
     """When the tasks of a known kind are used up the chunk is not filled up with tasks of which nothing is known."""
     witness = Witness(2, lease_s=1000)
-    witness.tell(TasksSubmitted([KindEntry("quick", 0), KindEntry("unknown", 0)], [0, 0, 1, 1]))
+    witness.tell(TasksSubmitted([KindEntry("quick", 0, Policy()), KindEntry("unknown", 0, Policy())], [0, 0, 1, 1]))
     first, second = witness.out
     quick, unknown = witness.ask(first), witness.ask(second)
     assert isinstance(quick, GiveChunk)
@@ -401,7 +402,7 @@ def test_a_lane_gets_no_more_leases_than_the_cluster_holds() -> None:
 def test_what_is_handed_back_keeps_its_turn() -> None:
     """Tasks of chunks that a lease did not run are due next again, in their old order."""
     witness = Witness(1, lease_s=1000)
-    witness.tell(TasksSubmitted([KindEntry("k", 0)], [0] * 500))
+    witness.tell(TasksSubmitted([KindEntry("k", 0, Policy())], [0] * 500))
     (lease,) = witness.out
     given = witness.ask(lease)
     for _ in range(6):  # until chunks of 64 and one ahead are out
@@ -427,10 +428,10 @@ def test_what_is_handed_back_keeps_its_turn() -> None:
     assert again[: len(in_hand)] == in_hand
 
 
-def test_an_unknown_lease_is_told_to_end() -> None:
+def test_an_unknown_lease_has_to_end() -> None:
     """Whoever asks without holding a lease gets nothing."""
     witness = Witness(1)
-    witness.tell(TasksSubmitted([KindEntry("k", 0)], [0] * 5))
+    witness.tell(TasksSubmitted([KindEntry("k", 0, Policy())], [0] * 5))
 
     assert isinstance(witness.ask(77), AnswerEnd)
 

@@ -26,7 +26,7 @@ from dfz_ray.engine.messages import (
     TasksSubmitted,
     TimePassed,
 )
-from dfz_ray.engine.retries import KindPolicy
+from dfz_ray.specs.policy import Backoff, Policy
 from dfz_ray.specs.states import State
 
 LANES = 3
@@ -35,13 +35,16 @@ REASONS = ("exception", "timeout", "worker_crashed", "node_lost", "out_of_memory
 INDEX = st.integers(0, 10_000)
 DURATION = st.sampled_from([0.0, 1e-4, 0.01, 0.3, 20.0])
 POLICY = st.builds(
-    KindPolicy,
+    Policy,
     max_attempts=st.integers(1, 3),
-    retry_on=st.frozensets(st.sampled_from(REASONS)),
-    first_s=st.sampled_from([0.0, 0.5]),
-    factor=st.sampled_from([1.0, 3.0]),
-    most_s=st.just(2.0),
-    jitter=st.sampled_from([0.0, 1.0]),
+    retry_on=st.sets(st.sampled_from(REASONS)).map(tuple),
+    backoff=st.builds(
+        Backoff,
+        first_s=st.sampled_from([0.0, 0.5]),
+        factor=st.sampled_from([1.0, 3.0]),
+        most_s=st.just(2.0),
+        jitter=st.sampled_from([0.0, 1.0]),
+    ),
     timeout_s=st.sampled_from([None, 1.0]),
     priority=st.sampled_from([0, 0, 3]),
     preemptible=st.booleans(),
@@ -59,7 +62,7 @@ class AnySequence(RuleBasedStateMachine):
         super().__init__()
         self.witness = Witness(3, lease_s=1.0, grace_s=0.5, preempt_after_s=1.0, free_losses=1)
         self.now = 0.0
-        self.told: dict[int, str] = {}
+        self.reported: dict[int, str] = {}
         self.said: list[Event] = []
         self.known_kinds = 0
 
@@ -79,7 +82,7 @@ class AnySequence(RuleBasedStateMachine):
     def end_chunk(self, event: ChunkEnded) -> None:
         for number in event.numbers:
             if number in self.witness.chunk_of:  # what is cancelled is not asked any more
-                self.told[number] = event.failures.get(number, "completed")
+                self.reported[number] = event.failures.get(number, "completed")
         self.tell(event)
 
     @rule(
@@ -87,7 +90,7 @@ class AnySequence(RuleBasedStateMachine):
         times=st.integers(1, 40),
         policies=st.lists(POLICY, min_size=KINDS, max_size=KINDS),
     )
-    def tasks_are_submitted(self, kinds: list[int], times: int, policies: list[KindPolicy]) -> None:
+    def tasks_are_submitted(self, kinds: list[int], times: int, policies: list[Policy]) -> None:
         new = [KindEntry(f"kind {n}", n % LANES, policies[n]) for n in range(self.known_kinds, max(kinds) + 1)]
         self.known_kinds += len(new)
         self.witness.tell(TasksSubmitted(new, kinds * times), self.now)
@@ -117,7 +120,7 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule(index=INDEX, chunks=st.integers(1, 12), duration_s=st.sampled_from([0.0, 1e-4, 1e-3]))
     def worker_works(self, index: int, chunks: int, duration_s: float) -> None:
-        """As workers do: the next chunk is asked for as one begins, and its end is told as the next begins."""
+        """As workers do: they ask for the next chunk as one begins, and report its end as the next one begins."""
         lease = self.pick_lease(index)
         for _ in range(chunks):
             for chunk_id, chunk in sorted(self.witness.held.get(lease, {}).items())[:1]:
@@ -179,10 +182,10 @@ class AnySequence(RuleBasedStateMachine):
     def manager_is_measured(self, per_chunk_s: float) -> None:
         self.witness.tell(ManagerMeasured(per_chunk_s), self.now)
 
-    @rule(seconds=st.floats(0, 2), is_told=st.booleans())
-    def time_passes(self, seconds: float, is_told: bool) -> None:
+    @rule(seconds=st.floats(0, 2), is_reported=st.booleans())
+    def time_passes(self, seconds: float, is_reported: bool) -> None:
         self.now += seconds
-        if is_told:
+        if is_reported:
             self.witness.tell(TimePassed(), self.now)
 
     @rule(numbers=st.lists(st.integers(0, 300), max_size=20))
@@ -205,7 +208,7 @@ class AnySequence(RuleBasedStateMachine):
         """From wherever it stands, the run comes to its end when workers behave."""
         for lane in range(LANES):
             self.witness.tell(LaneSized(lane, 2), self.now)
-        self._until(lambda: not self.witness.out and not self.witness.engine._queue.delayed)
+        self._until(lambda: not self.witness.out and not self.witness.engine.queue.delayed)
         self.witness.commit(self.now)
         self._compare()
 
@@ -235,10 +238,10 @@ class AnySequence(RuleBasedStateMachine):
         final = {"completed": State.COMPLETED, "cancelled": State.CANCELLED}
         for number, outcome in witness.outcome.items():
             assert witness.engine.tasks.get_state(number) == final.get(outcome, State.FAILED)
-            assert outcome in (self.told.get(number, outcome), "cancelled", "infeasible", *REASONS[1:])
-            assert outcome != "completed" or self.told[number] == "completed"
-            assert outcome != "exception" or self.told[number] == "exception"
-        for number, said in self.told.items():
+            assert outcome in (self.reported.get(number, outcome), "cancelled", "infeasible", *REASONS[1:])
+            assert outcome != "completed" or self.reported[number] == "completed"
+            assert outcome != "exception" or self.reported[number] == "exception"
+        for number, said in self.reported.items():
             assert said != "completed" or witness.outcome[number] == "completed", "what completed stays so"
         assert not witness.chunk_of
         assert witness.engine.leases == 0
@@ -253,4 +256,4 @@ AnySequence.TestCase.settings = settings(
 
 
 class TestAnySequence(AnySequence.TestCase):
-    """Under any sequence of events each task ends once, as it was told or why it was given up, and none is lost."""
+    """Under any sequence of events each task ends once, as reported or as it was given up, and none is lost."""

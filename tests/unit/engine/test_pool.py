@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.pool_curves import Course, Slowdown, Work, best_fixed, cores, perfect, play, usl
 
-from dfz_ray.engine.learning import KindTimes
-from dfz_ray.engine.level_stats import LevelStats, Window, compare
+from dfz_ray.engine.ends import KindTimes
+from dfz_ray.engine.level_stats import LevelStats, compare
 from dfz_ray.engine.pool import PATIENCE_S, Pool, PoolLimits
 
 CURVES: dict[str, Slowdown] = {
@@ -127,11 +127,9 @@ def test_the_end_of_a_batch_changes_nothing() -> None:
 
 
 def level(slots: int, *times: KindTimes, slots_s: float = 0.0) -> LevelStats:
-    window = Window(0.0)
-    work_s = sum(one.total_s for one in times)
-    window.add(times, slots_s or work_s, slots, slots, 0.0)
     seen = LevelStats(slots)
-    seen.add(window, 1.0)
+    work_s = sum(one.total_s for one in times)
+    seen.add(times, (slots_s or work_s) / slots, slots, slots, 0.0)
     return seen
 
 
@@ -178,7 +176,7 @@ def test_each_change_says_why() -> None:
 
     reasons = [change.reason for _, change in course.changes]
     assert reasons[0] == "from 8 to 16: to see whether more pay"
-    assert reasons[1].startswith("from 16 to 64: throughput rose by ")
+    assert reasons[1].startswith("from 16 to 32: throughput rose by ")
     assert any(reason.startswith("from 128 to 64: throughput ") for reason in reasons)
 
 

@@ -13,12 +13,12 @@ from dfz_ray.engine.lease import HeldChunk, Lease
 from dfz_ray.engine.messages import Chunk, LaneSized
 from dfz_ray.engine.preemption import find_victims
 from dfz_ray.engine.queue import Kind, Queue, Taken
-from dfz_ray.engine.retries import KindPolicy
 from dfz_ray.engine.urgency import Urgency
+from dfz_ray.specs.policy import Policy
 
-LOW = KindPolicy(priority=0)
-HIGH = KindPolicy(priority=5)
-FIRM = KindPolicy(priority=0, preemptible=False)
+LOW = Policy(priority=0)
+HIGH = Policy(priority=5)
+FIRM = Policy(priority=0, preemptible=False)
 
 
 class Stage:
@@ -30,7 +30,7 @@ class Stage:
         self.leases: dict[int, Lease] = {}
         self._numbers = itertools.count()
 
-    def kind(self, lane: int, policy: KindPolicy = LOW, waiting: int = 0, since: float = 0.0) -> Kind:
+    def kind(self, lane: int, policy: Policy = LOW, waiting: int = 0, since: float = 0.0) -> Kind:
         """A kind, and so many of its tasks that wait."""
         self.queue.add_kind(f"kind {len(self.queue.kinds)}", lane, policy)
         kind = self.queue.kinds[-1]
@@ -51,7 +51,7 @@ class Stage:
         self.leases[len(self.leases)] = lease
         return lease
 
-    def held(self, policy: KindPolicy) -> HeldChunk:
+    def held(self, policy: Policy) -> HeldChunk:
         """A chunk of one task that has begun at the time 0."""
         numbers = [next(self._numbers)]
         taken = Taken(numbers, 1.0, math.inf, policy.priority, policy.preemptible)
@@ -112,7 +112,7 @@ def test_suspects_keep_their_priority() -> None:
 
 def test_a_lease_makes_room_for_a_higher_priority_only() -> None:
     """A lease ends for a higher priority elsewhere; not for its own, for a lower one, or where a slot is free."""
-    for policy, slots, makes_room in ((HIGH, 1, True), (LOW, 1, False), (LOW._replace(priority=-1), 1, False)):
+    for policy, slots, makes_room in ((HIGH, 1, True), (LOW, 1, False), (Policy(priority=-1), 1, False)):
         stage = Stage()
         lease = stage.lease(0, stage.kind(0, LOW, waiting=5))
         other = stage.kind(1, policy, waiting=1)
@@ -198,8 +198,8 @@ def test_who_has_waited_takes_one_slot() -> None:
     assert stage.victims(now=15.1) == []
 
 
-@pytest.mark.parametrize("policy", [HIGH, HIGH._replace(priority=6), FIRM])
-def test_equal_higher_and_firm_work_is_never_preempted(policy: KindPolicy) -> None:
+@pytest.mark.parametrize("policy", [HIGH, Policy(priority=6), FIRM])
+def test_equal_higher_and_firm_work_is_never_preempted(policy: Policy) -> None:
     """No slot is taken from work of the same or a higher priority, or from what must not be preempted."""
     stage = Stage()
     stage.lease(0, stage.kind(0, policy))
@@ -221,7 +221,7 @@ def test_one_firm_task_protects_its_chunk() -> None:
 def test_the_lowest_and_the_youngest_goes_first() -> None:
     """Of several slots that of the lowest priority is taken, and among equals the one that has the least to lose."""
     stage = Stage()
-    middle, low = stage.kind(0, LOW._replace(priority=1)), stage.kind(0, LOW)
+    middle, low = stage.kind(0, Policy(priority=1)), stage.kind(0, LOW)
     for kind, begun_at in ((middle, 9.0), (low, 1.0), (low, 4.0)):
         lease = stage.lease(0, kind)
         next(lease.begun()).begun_at = begun_at
@@ -231,7 +231,7 @@ def test_the_lowest_and_the_youngest_goes_first() -> None:
 
 
 def test_a_lease_that_is_to_end_after_a_long_task_is_preempted_too() -> None:
-    """That a lease gets no further chunk does not protect the long task in its hands."""
+    """A lease that gets no further chunk is preempted like any other for the long task that it executes."""
     stage = Stage()
     stage.lease(0, stage.kind(0, LOW), ending=True)
     stage.kind(0, HIGH, waiting=1)
@@ -285,7 +285,7 @@ def test_many_short_tasks_take_the_slots_that_they_need() -> None:
 def test_a_high_task_begins_after_its_wait(lane: int, told: str) -> None:
     """With a task of 60 s in every slot a high one begins after 5 s; what it displaced completes, uncharged."""
     cluster = VirtualCluster(4, told=(lambda number: number) if told == "known" else lambda number: None)
-    cluster.submit([Job("low", 60.0, policy=LOW._replace(max_attempts=1))] * 4)
+    cluster.submit([Job("low", 60.0, policy=Policy(max_attempts=1))] * 4)
     cluster.submit([Job("high", 1.0, lane=lane, policy=HIGH)], at=20.0)
 
     cluster.play()

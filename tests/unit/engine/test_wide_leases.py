@@ -29,7 +29,7 @@ from dfz_ray.engine.messages import (
     TimePassed,
     WorkAsked,
 )
-from dfz_ray.engine.retries import KindPolicy
+from dfz_ray.specs.policy import Backoff, Policy
 
 SEEDS = 1_000
 
@@ -75,7 +75,8 @@ def test_the_last_tasks_are_spread_over_all_threads() -> None:
 def test_few_tasks_take_few_slots() -> None:
     """A lease has no more slots than tasks wait, so that other lanes find theirs free."""
     witness = Witness(64, width=32)
-    commands = witness.tell(TasksSubmitted([KindEntry("a", 0), KindEntry("b", 1)], [0] * 3 + [1] * 100))
+    kinds = [KindEntry("a", 0, Policy()), KindEntry("b", 1, Policy())]
+    commands = witness.tell(TasksSubmitted(kinds, [0] * 3 + [1] * 100))
 
     assert sorted(command.width for command in commands) == [3, 29, 32]
     assert witness.engine.slots_in_use == 64
@@ -96,7 +97,7 @@ def test_threads_without_a_task_leave_their_slots() -> None:
 def test_what_needs_a_process_of_its_own_gets_one() -> None:
     """Tasks of an exclusive kind run one in a lease, also where others share one."""
     witness = Witness(8, width=4)
-    commands = witness.tell(TasksSubmitted([KindEntry("torch", 0, exclusive=True)], [0] * 20))
+    commands = witness.tell(TasksSubmitted([KindEntry("torch", 0, Policy(), exclusive=True)], [0] * 20))
 
     assert [command.width for command in commands] == [1] * 7  # for the last one the others would start no process
     answer = witness.ask(0)
@@ -123,7 +124,7 @@ def test_short_tasks_go_to_all_threads_at_once() -> None:
 def test_a_lease_with_threads_that_wait_gets_tasks_for_these() -> None:
     """A lease that holds long tasks gets one more for each thread that has none, and nothing ahead."""
     witness = Witness(4, width=4)
-    witness.tell(TasksSubmitted([KindEntry("k", 0)], [0] * 20))
+    witness.tell(TasksSubmitted([KindEntry("k", 0, Policy())], [0] * 20))
     first = witness.ask(0)
     assert isinstance(first, GiveChunk)
     witness.tell(ChunkBegan(0, first.chunk.id))
@@ -195,7 +196,7 @@ def test_a_crash_among_several_charges_only_the_guilty_one(told: str) -> None:
 
 def test_several_guilty_ones_are_found() -> None:
     """Tasks that crash at the same time in one worker are each charged for themselves, as often as they are tried."""
-    policy = KindPolicy(max_attempts=2, first_s=0.0)
+    policy = Policy(max_attempts=2, backoff=Backoff(first_s=0.0))
     jobs = [Job("k", 0.1, crashes=number in (3, 4, 5), policy=policy) for number in range(64)]
 
     cluster = run(jobs, told=lambda executing: executing)
@@ -204,7 +205,7 @@ def test_several_guilty_ones_are_found() -> None:
     assert Counter(cluster.witness.outcome.values()) == {"completed": 61, "worker_crashed": 3}
 
 
-def with_chunk(policy: KindPolicy = ONCE) -> tuple[Witness, Sequence[int]]:
+def with_chunk(policy: Policy = ONCE) -> tuple[Witness, Sequence[int]]:
     """A lease of four slots, and the four tasks that it executes."""
     witness = Witness(4, width=4, grace_s=0.5)
     witness.tell(TasksSubmitted([KindEntry("k", 0, policy)], [0] * 9))
@@ -219,29 +220,29 @@ def with_chunk(policy: KindPolicy = ONCE) -> tuple[Witness, Sequence[int]]:
 
 def test_a_deadline_charges_only_the_task_that_overran_it() -> None:
     """Where a deadline cost the process, the overdue task is charged, and those beside it run again, uncharged."""
-    witness, numbers = with_chunk(KindPolicy(max_attempts=1, timeout_s=1.0))
+    witness, numbers = with_chunk(Policy(max_attempts=1, timeout_s=1.0))
 
     commands = witness.tell(LeaseLost(0, "it ran too long", "timeout", numbers[1:3], are_guilty=True), 2.0)
 
     losses = [number for command in commands if isinstance(command, CommitLosses) for number in command.messages]
     assert losses == list(numbers[1:3])
     assert witness.charged == {numbers[1]: 1, numbers[2]: 1}
-    assert not witness.engine._queue.lanes[0].suspects
+    assert not witness.engine.queue.lanes[0].suspects
 
 
 def test_who_may_only_have_been_kept_from_ending_is_suspect() -> None:
     """Where one task kept all others from running beyond their deadlines too, they are run in halves, uncharged."""
-    witness, numbers = with_chunk(KindPolicy(max_attempts=1, timeout_s=1.0))
+    witness, numbers = with_chunk(Policy(max_attempts=1, timeout_s=1.0))
 
     witness.tell(LeaseLost(0, "it ran too long", "timeout", numbers[:3]), 2.0)
 
     assert not witness.charged
-    assert [group.numbers for group in witness.engine._queue.lanes[0].suspects] == [list(numbers[:2]), [numbers[2]]]
+    assert [group.numbers for group in witness.engine.queue.lanes[0].suspects] == [list(numbers[:2]), [numbers[2]]]
 
 
 def test_a_worker_that_keeps_no_deadline_is_killed() -> None:
     """The manager kills a worker of several threads that overruns what its chunk may take, and knows who did it."""
-    policy = KindPolicy(max_attempts=1, timeout_s=1.0)
+    policy = Policy(max_attempts=1, timeout_s=1.0)
     cluster = VirtualCluster(8, width=8, told=lambda executing: executing, grace_s=0.5)
     cluster.stuck = {3}
     cluster.submit([Job("k", 0.2, policy=policy)] * 100)
@@ -319,8 +320,8 @@ class TestAnyWideSequence(AnyWideSequence.TestCase):
     """Under any sequence of events leases of several threads never use more slots than there are, and lose nothing."""
 
 
-def test_an_ended_lease_that_asks_is_told_so() -> None:
-    """A lease that has given up its slots and asks once more, with threads that are busy, is told that it is over."""
+def test_an_ended_lease_that_asks_has_to_end() -> None:
+    """A lease that has given up its slots and asks once more, with threads that are busy, has to end."""
     witness, _ = with_chunk()
     witness.tell(LeaseLost(0, "it died", executing=()))
 

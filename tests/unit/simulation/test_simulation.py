@@ -12,8 +12,8 @@ from support.simulated_faults import SeedResult, run_seed
 
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.messages import CancelAsked
-from dfz_ray.engine.retries import KindPolicy
 from dfz_ray.simulation import Costs, SimulatedTask, Simulation, simulate
+from dfz_ray.specs.policy import Backoff, Policy
 
 FREE = Costs(start_s=0.0, message_s=0.0, commit_s=0.0, loss_s=0.0)
 
@@ -94,8 +94,8 @@ def test_ten_thousand_workers_are_simulated_in_seconds() -> None:
 
 def test_failures_and_deadlines_are_part_of_it() -> None:
     """Tasks that fail are tried as often as their policy says; one that overruns its deadline ends there."""
-    again = KindPolicy(max_attempts=3, retry_on=frozenset({"exception"}), first_s=1.0, factor=1.0, jitter=0.0)
-    late = KindPolicy(timeout_s=0.5)
+    again = Policy(retry_on=("exception",), backoff=Backoff(first_s=1.0, factor=1.0, jitter=0.0))
+    late = Policy(timeout_s=0.5)
     tasks = [SimulatedTask("fails", 1.0, 0, again, "exception"), SimulatedTask("late", 60.0, 0, late)]
 
     simulated = simulate(tasks, 2, FREE)
@@ -110,7 +110,7 @@ def test_priorities_and_preemption_are_part_of_it() -> None:
     """A high priority that comes late takes a slot of a long task, whose time is spent for nothing and counted."""
     simulation = Simulation(EngineOptions(1, preempt_after_s=5.0), FREE)
     simulation.submit([SimulatedTask("low", 60.0)])
-    high = SimulatedTask("high", 1.0, 0, KindPolicy(priority=1))
+    high = SimulatedTask("high", 1.0, 0, Policy(priority=1))
     simulation.at(10.0, lambda: simulation.submit([high]))
 
     simulation.run()

@@ -29,7 +29,7 @@ from support.batch_inputs import (
 from dfz_ray.specs.encoding import DEPTH_LIMIT
 from dfz_ray.specs.policy import Backoff, Policy
 
-POLICY_KEYS = "one of backoff, max_attempts, preemptible, priority, retry_on, timeout_s"
+POLICY_KEYS = f"one of {', '.join(sorted(Policy.model_fields))}"
 BACKOFF_KEYS = "one of factor, first_s, jitter, most_s"
 REASONS = "exception, timeout, out_of_memory, worker_crashed, node_lost, unserializable"
 PRIORITIES = "-1000000 to 1000000"
@@ -239,7 +239,7 @@ def test_numpy_in_a_policy() -> None:
             retry_on=("exception", "timeout"),
             backoff=Backoff(first_s=2),
         )
-        assert [type(value) for value in one.policy.key()] == [int, tuple, tuple, float, int, bool]
+        assert [type(value) for _, value in one.policy] == [int, Backoff, tuple, float, int, bool]
 
 
 @pytest.mark.parametrize(
