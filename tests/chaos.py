@@ -38,12 +38,12 @@ STORM_TASKS, STORM_MS, STORM_KILLS, STORM_REPEATS = 2000, 10, 10, 3
 STORM_AT_MOST = 2.0
 """So many times longer may a run with ten kills take."""
 SEEDS_AT_ONCE = 100
-TELL_EACH_S = 10.0
+REPORT_EACH_S = 10.0
 SHOWN_FAILURES = 20
 
 
 class Tally:
-    """Runs trials, tells of each as it ends, and counts.
+    """Runs trials, reports each as it ends, and counts.
 
     Args:
         base: where the folders of the trials are; those of failed ones stay.
@@ -63,14 +63,14 @@ class Tally:
         begun = time.monotonic()
         self.trials += 1
         try:
-            told = trial(folder)
+            text = trial(folder)
         except Exception:
             self.failures += 1
             again = f"{self._again} --only {part}:{name}"
             print(f"{name}: FAILED; kept in {folder}; again: {again}\n{traceback.format_exc()}", flush=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-            print(f"{name}: fine in {time.monotonic() - begun:.0f} s{told and ': '}{told}", flush=True)
+            print(f"{name}: fine in {time.monotonic() - begun:.0f} s{text and ': '}{text}", flush=True)
 
 
 @click.command()
@@ -104,7 +104,7 @@ def main(seeds: int, first_seed: int, only: tuple[str, ...], keep: str | None) -
         if "stories" in wanted:
             for story in STORIES:
                 if wanted["stories"] in story.__name__:
-                    tally.run("stories", story.__name__, partial(tell, story, digest))
+                    tally.run("stories", story.__name__, partial(run_story, story, digest))
     if "storm" in wanted:
         tally.run("storm", f"storm-{first_seed}", partial(storm, first_seed))
     print(f"{tally.trials:,} trials, {tally.failures:,} failures" + (f"; see {base}" if tally.failures else ""))
@@ -118,7 +118,7 @@ def simulate(tally: Tally, seeds: range) -> None:
     cores = len(os.sched_getaffinity(0))
     blocks = [seeds[start : start + SEEDS_AT_ONCE] for start in range(0, len(seeds), SEEDS_AT_ONCE)]
     begun, done, events = time.monotonic(), 0, 0
-    told_at = begun
+    reported_at = begun
     outcomes: Counter[str] = Counter()
     with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
         for future in as_completed([pool.submit(run_seeds, block) for block in blocks]):
@@ -130,17 +130,17 @@ def simulate(tally: Tally, seeds: range) -> None:
                 tally.failures += 1
                 if tally.failures <= SHOWN_FAILURES:
                     print(failure, flush=True)
-            if now - told_at > TELL_EACH_S or done == len(seeds):
-                told_at = now
+            if now - reported_at > REPORT_EACH_S or done == len(seeds):
+                reported_at = now
                 print(
                     f"simulation: {done:,} of {len(seeds):,} seeds, {events:,} events, {now - begun:.0f} s", flush=True
                 )
-    told = ", ".join(f"{count:,} {state}" for state, count in sorted(outcomes.items()))
-    print(f"simulation: tasks {told}", flush=True)
+    counts = ", ".join(f"{count:,} {state}" for state, count in sorted(outcomes.items()))
+    print(f"simulation: tasks {counts}", flush=True)
 
 
 def run_seeds(seeds: range) -> tuple[int, int, Counter[str], list[str]]:
-    """Run seeds: how many, with how many events, what became of the tasks, and what failed."""
+    """Run seeds; returns how many, with how many events, the outcomes of the tasks, and what failed."""
     events = 0
     outcomes: Counter[str] = Counter()
     failures = []
@@ -160,7 +160,7 @@ def kill(trial: Trial, digest: str, folder: Path) -> str:
     return describe(run_trial(trial, folder, digest))
 
 
-def tell(story: Story, digest: str, folder: Path) -> str:
+def run_story(story: Story, digest: str, folder: Path) -> str:
     """One story."""
     story(folder, digest)
     return (story.__doc__ or "").splitlines()[0]
@@ -178,9 +178,13 @@ def storm(seed: int, folder: Path) -> str:
         with contextlib.closing(Program(stormy, "run")) as program:
             killed.update(kill_at_random(program, random.Random(seed + repeat)))  # noqa: S311 - no secret
             assert program.wait() == 0, program.stderr
+<<<<<<< HEAD
             told = program.summary()
+=======
+            result = program.told()
+>>>>>>> protocol
         check_whole(stormy, calm["digest"], STORM_TASKS)
-        stormy_s.append(told["metrics"]["total_duration"])
+        stormy_s.append(result["metrics"]["total_duration"])
     ratio = statistics.median(stormy_s) / statistics.median(calm_s)
     victims = " and ".join(f"{count} {victim}s" for victim, count in sorted(killed.items()))
     text = (
