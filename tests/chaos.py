@@ -178,11 +178,7 @@ def storm(seed: int, folder: Path) -> str:
         with contextlib.closing(Program(stormy, "run")) as program:
             killed.update(kill_at_random(program, random.Random(seed + repeat)))  # noqa: S311 - no secret
             assert program.wait() == 0, program.stderr
-<<<<<<< HEAD
-            told = program.summary()
-=======
-            result = program.told()
->>>>>>> protocol
+            result = program.summary()
         check_whole(stormy, calm["digest"], STORM_TASKS)
         stormy_s.append(result["metrics"]["total_duration"])
     ratio = statistics.median(stormy_s) / statistics.median(calm_s)
