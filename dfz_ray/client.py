@@ -98,14 +98,9 @@ def submit(
     A process that exits before the end interrupts the run, which can be resumed.
 
     Args:
-        batch: the tasks. All arguments are those of `run`.
-        max_workers: how many tasks may execute at once.
-        run_dir: the run folder.
-        address: which Ray.
-        use_threads: tasks share processes, on threads.
+        batch: the tasks, as for `run`.
+        max_workers, run_dir, address, use_threads, retry_failed, config: as for `run`.
         progress: True shows a bar; a callable receives the counts, in a thread of its own.
-        retry_failed: the failed tasks of a run that goes on become due again.
-        config: a configuration file, the same as a dict, or Settings.
 
     Returns:
         A handle, by which the tasks are watched, waited for and cancelled.

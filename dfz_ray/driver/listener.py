@@ -92,24 +92,27 @@ class EventDecoder:
         numbers, times = columns.numbers(), read_times(columns.times)
         self._make_room(max(numbers, default=0))
         ended = self._ended
-        for number, result, began_at, ended_at in zip(
-            numbers, unpack(columns.results), times[0::TIMES], times[1::TIMES], strict=True
-        ):
+        for row in zip(numbers, unpack(columns.results), times[0::TIMES], times[1::TIMES], strict=True):
+            number, result = row[0], row[1]
             if ended[number]:
                 continue
             ended[number] = 1
-            if isinstance(result, str):  # it is too large for the journal; this is the name of its file
-                file = self._results / result
-                try:
-                    content = file if self._listener.wants_files else read_result(file)
-                except JournalDamaged as error:
-                    message = f"its result can't be read: {error}"
-                    failed = FailedTask(number, "exception", message, None, None, began_at, ended_at, node)
-                    self._listener.on_failed([failed])
-                else:
-                    yield number, content, began_at, ended_at
+            if not isinstance(result, str):
+                yield row
+                continue
+            file = self._results / result  # the result is too large for the journal
+            if self._listener.wants_files:
+                yield number, file, *row[2:]
+                continue
+            try:
+                content = read_result(file)
+            except JournalDamaged as error:
+                failed = FailedTask(
+                    number, "exception", f"its result can't be read: {error}", None, None, *row[2:], node
+                )
+                self._listener.on_failed([failed])
             else:
-                yield number, result, began_at, ended_at
+                yield number, content, *row[2:]
 
     def _is_new(self, number: int) -> bool:
         """True if the end of a task was not known. From now on it is."""

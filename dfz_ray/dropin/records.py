@@ -19,7 +19,12 @@ def answer(task_id: str, began: float, ended: float, result: Any = None, error: 
         error: the reason why it failed; None: it completed.
     """
     outcome = {"status": "success", "result": result} if error is None else {"status": "error", "error": error}
-    return {"task_id": task_id, **outcome, "start_time": began, "end_time": ended, "duration": ended - began}
+    return {"task_id": task_id, **outcome, **times(began, ended)}
+
+
+def times(began: float, ended: float) -> Answer:
+    """The keys for the start and the end of an execution, in Unix seconds, and for its duration."""
+    return {"start_time": began, "end_time": ended, "duration": ended - began}
 
 
 def unknown(task_id: str) -> Answer:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from dfz_ray.dropin.records import Answer, answer
+from dfz_ray.dropin.records import Answer, answer, times
 from dfz_ray.dropin.task_future import TaskFuture
 from dfz_ray.errors import CallFailed
 from dfz_ray.executor.call_packing import read_error
@@ -89,25 +89,12 @@ class SubmittedTask:
 
     def record(self) -> Answer:
         """Its record: a dictionary that the caller may change."""
-        outcome = self.outcome
-        record: Answer = {
-            "task_id": self.label,
-            "status": self.status,
-            "start_time": self._begun_at,
-            "end_time": None,
-            "duration": None,
-            "result": None,
-        }
-        if outcome is not None:
-            took = outcome.ended - outcome.began
-            record |= {
-                "start_time": outcome.began,
-                "end_time": outcome.ended,
-                "duration": took,
-                "result": outcome.result,
-            }
-            record |= {} if outcome.error is None else {"error": outcome.error}
-        elif record["status"] == "running" and self._begun_at is not None:
+        record: Answer = {"task_id": self.label, "status": self.status}
+        if (outcome := self.outcome) is not None:
+            record |= {"status": outcome.status, **times(outcome.began, outcome.ended), "result": outcome.result}
+            return record if outcome.error is None else {**record, "error": outcome.error}
+        record |= {"start_time": self._begun_at, "end_time": None, "duration": None, "result": None}
+        if record["status"] == "running" and self._begun_at is not None:
             record["elapsed"] = max(0.0, time.time() - self._begun_at)
         return record
 
@@ -201,7 +188,7 @@ class SubmittedCall(SubmittedTask):
     def _read(self, stored: bytes, began: float, ended: float) -> Any:
         value = read_result(stored)
         if isinstance(value, dict):
-            for key, time_s in (("start_time", began), ("end_time", ended), ("duration", ended - began)):
+            for key, time_s in times(began, ended).items():
                 value.setdefault(key, time_s)
         return value
 

@@ -24,7 +24,6 @@ AUTO: Final = "auto"
 """Stands for a number of workers that follows what pays."""
 WORKERS_LIMIT = 1_000_000
 MaxWorkers = int | Literal["auto"] | None
-_MAX_WORKERS = f"a whole number from 1 to {WORKERS_LIMIT}, or {AUTO}"
 
 
 class _Section(BaseModel):
@@ -120,22 +119,18 @@ def check_max_workers(value: Any, where: str = "max_workers") -> MaxWorkers:
     Raises:
         InvalidInput: it is none of these.
     """
-    number = plain(value)
-    if not _is_max_workers(number):
-        raise InvalidInput([Problem(where, show(value), _MAX_WORKERS)], where)
-    return number  # type: ignore[no-any-return]
+    try:
+        return _validate_max_workers(plain(value))
+    except ValueError as error:
+        raise InvalidInput([Problem(where, show(value), str(error))], where) from None
 
 
-def _is_max_workers(value: Any) -> bool:
+def _validate_max_workers(value: Any) -> MaxWorkers:
+    """The check itself; of a union pydantic would say what is wrong with each member."""
     is_number = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= WORKERS_LIMIT
-    return value is None or value == AUTO or is_number
-
-
-def _validate_max_workers(value: Any) -> Any:
-    """The same check for pydantic, which would say of a union what is wrong with each member."""
-    if not _is_max_workers(value):
-        raise ValueError(_MAX_WORKERS)
-    return value
+    if value is None or value == AUTO or is_number:
+        return value  # type: ignore[no-any-return]
+    raise ValueError(f"a whole number from 1 to {WORKERS_LIMIT}, or {AUTO}")
 
 
 class Settings(_Section):

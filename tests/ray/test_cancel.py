@@ -1,4 +1,4 @@
-"""Tasks that are cancelled end, whatever they do; nothing else does."""
+"""Cancelled tasks end, whatever they are doing, and no other task does."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def opened(folder: Path, *batches: list[dict[str, Any]], slots: int = 2) -> Iter
 
 
 def results_of(folder: Path) -> Results:
-    """What came of a run; its journal is sound."""
+    """The results of a run, whose journal is sound."""
     assert_sound(folder)
     return read_results(folder)
 
@@ -146,7 +146,7 @@ def test_a_task_that_does_not_let_go_is_killed_after_the_grace(how: str, tmp_pat
 
 
 def test_another_process_cancels_tasks_and_batches(tmp_path: Path) -> None:
-    """`dfz cancel` reaches a run that a process works on: tasks by id, a batch by name; unknown names are told."""
+    """`dfz cancel` reaches a run that a process works on: tasks by id, a batch by name; unknown names are named."""
     run, notes = tmp_path / "run", [tmp_path / "a", tmp_path / "b"]
     first = [{**job.task(how="sleep", note=str(note)), "id": note.name} for note in notes]
     with opened(run, first, [job.task(n=n) for n in range(50)]):

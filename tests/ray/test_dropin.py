@@ -106,7 +106,7 @@ def test_a_repeated_id_is_told_apart(adapter: ConcurrentDFZAdapter) -> None:
 
 
 def test_a_batch_goes_on_in_the_background(adapter: ConcurrentDFZAdapter, door: Path) -> None:
-    """With `wait=False` a batch returns at once, without results; polling tells of each task once, as it ends."""
+    """With `wait=False` a batch returns at once, without results; polling returns each task once, as it ends."""
 
     async def main() -> dict[str, dict[str, Any]]:
         free = [{"id": f"m{n}", "domain": "maze", "parameters": {"size_x": 5, "size_y": 5}} for n in range(3)]
@@ -255,7 +255,7 @@ def test_tasks_may_say_how_they_are_treated(cluster: None, door: Path) -> None:
 
 
 def test_debug_logging_tells_of_each_task(adapter: ConcurrentDFZAdapter, caplog: pytest.LogCaptureFixture) -> None:
-    """At level DEBUG the logger dfz_ray tells how each task of an adapter has ended."""
+    """At level DEBUG the logger dfz_ray has a line for each task of an adapter that ends."""
     tasks = [{"id": "fine", "domain": "tagged", "parameters": {"value": 1}}, {"id": "bad", "domain": "mase"}]
     with caplog.at_level(logging.DEBUG, "dfz_ray"):
         asyncio.run(adapter.execute_tasks_batch(tasks))
@@ -282,7 +282,7 @@ def test_ten_adapters_do_not_disturb_each_other(cluster: None) -> None:
 
 
 def test_a_lost_manager_costs_nothing(adapter: ConcurrentDFZAdapter) -> None:
-    """Where the actor that manages a batch is killed, another one goes on with it: every task has its own result."""
+    """If the manager of a batch is killed, another one goes on with it: every task has its own result."""
 
     async def main() -> dict[str, Any]:
         tasks = [{"id": f"t{n}", "domain": "tagged", "parameters": {"value": n, "busy_s": 0.02}} for n in range(100)]
@@ -315,7 +315,7 @@ def test_metrics_add_up_over_batches(adapter: ConcurrentDFZAdapter) -> None:
 
 
 def test_an_adapter_is_an_async_context_manager(cluster: None) -> None:
-    """`async with` initializes an adapter, and waits for its tasks in the end; then it takes none, and still tells."""
+    """`async with` initializes an adapter, and waits for its tasks in the end; it keeps the records."""
 
     async def main() -> ConcurrentDFZAdapter:
         async with ConcurrentDFZAdapter(max_workers=1) as adapter:

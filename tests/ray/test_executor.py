@@ -1,4 +1,4 @@
-"""DFZExecutor: calls of whatever can be called, batched by themselves, with resources, deadlines and priorities."""
+"""DFZExecutor: calls of any function, batched by themselves, with resources, deadlines and priorities."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_callbacks_and_as_completed(executor: DFZExecutor) -> None:
 
 
 def test_a_callback_may_submit(executor: DFZExecutor) -> None:
-    """What is submitted by the callback of another call is executed as well."""
+    """A call that is submitted by the callback of another call is executed as well."""
     second: list[Future[int]] = []
     executor.submit(abs, -1).add_done_callback(lambda ended: second.append(executor.submit(abs, ended.result() - 3)))
     wait_until(lambda: second, "the callback was called")
@@ -103,11 +103,11 @@ def test_an_exception_with_its_traceback(executor: DFZExecutor) -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         executor.submit(divmod, 1, 0).result(DEADLINE_S)
     assert isinstance(caught.value.__cause__, RemoteTraceback)
-    assert "function_call.py" in str(caught.value.__cause__)
+    assert "function_domain.py" in str(caught.value.__cause__)
 
 
 def test_options(executor: DFZExecutor) -> None:
-    """Calls get the CPUs that were asked for, as their threads; unknown and impossible options are told at once."""
+    """Calls get the CPUs that were asked for, as their threads; unknown and impossible options are refused at once."""
     two = executor.options(cpus=2)
     assert two.submit(ray_cpus).result(DEADLINE_S) == 2.0
     assert two.options(cpus=3).submit(ray_cpus).result(DEADLINE_S) == 3.0
@@ -143,7 +143,7 @@ def test_a_crash_fails_one_call(executor: DFZExecutor) -> None:
 
 
 def test_a_call_that_has_begun_runs_on(executor: DFZExecutor, tmp_path: Path) -> None:
-    """A call that a worker has begun is running, and can't be cancelled; one that waits can."""
+    """A call that a worker has begun is running, and can't be cancelled; a waiting call can."""
     begun, go = str(tmp_path / "begun"), str(tmp_path / "go")
     with DFZExecutor(1) as single:
         first = single.submit(begin_and_wait, begun, go)
@@ -245,7 +245,7 @@ def test_the_end_of_a_program(cluster: None, tmp_path: Path) -> None:
 
 
 def test_the_manager_dies(cluster: None, tmp_path: Path) -> None:
-    """Where the manager dies another one goes on: no call is lost, and none has two outcomes."""
+    """If the manager dies, another one goes on: no call is lost, and none has two outcomes."""
     with DFZExecutor(2, run_dir=tmp_path / "run") as executor:
         before = [executor.submit(abs, -n) for n in range(500)]
         concurrent.futures.wait(before[:10], timeout=DEADLINE_S)
@@ -277,7 +277,7 @@ def test_the_run_is_written_down(cluster: None, tmp_path: Path) -> None:
 
 
 def test_no_ray(cluster: None) -> None:
-    """Where there is no Ray at the address, the futures and the next submit say so."""
+    """If there is no Ray at the address, the futures and the next submit say so."""
     executor = DFZExecutor(2, address="127.0.0.1:1")
     with pytest.raises(BrokenExecutor, match="the run can't go on"):
         submit_and_wait(executor)

@@ -1,4 +1,4 @@
-"""DFZExecutor.map: results in order, whatever goes together, and whatever goes wrong."""
+"""DFZExecutor.map: results come in order, however calls are grouped, and whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ship_by_value(sys.modules[__name__])  # the workers need not have this module
 
 
 def test_a_map_that_is_waited_for_as_its_run_fails(cluster: None, tmp_path: Path) -> None:
-    """Who waits for the results of a map hears why there are none, and not that they were cancelled."""
+    """A caller that waits for the results of a map hears why there are none, not that they were cancelled."""
     (tmp_path / "something").touch()
     with pytest.raises(BrokenExecutor, match="the run can't go on"):
         list(DFZExecutor(2, run_dir=tmp_path).map(abs, range(1000)))
@@ -33,13 +33,13 @@ def test_a_map_that_is_waited_for_as_its_run_fails(cluster: None, tmp_path: Path
 
 @pytest.mark.parametrize("chunksize", [None, 1, 7, 1000])
 def test_map_keeps_the_order(executor: DFZExecutor, chunksize: int | None) -> None:
-    """Results come in order, whatever goes together, from several iterables up to the end of the shortest."""
+    """Results come in order, however calls are grouped, from several iterables up to the end of the shortest."""
     results = executor.map(lambda x, y: (x, y), range(500), "ab" * 200, chunksize=chunksize)
     assert list(results) == list(zip(range(500), "ab" * 200, strict=False))
 
 
 def test_map_ends_at_an_exception(executor: DFZExecutor) -> None:
-    """An exception is raised where its result is due, after all results before it, whatever went together."""
+    """An exception is raised where its result is due, after all results before it, however calls are grouped."""
     seen: list[int] = []
     with pytest.raises(ZeroDivisionError):
         seen.extend(executor.map(lambda x: 100 // (1500 - x), range(3000)))
@@ -47,7 +47,7 @@ def test_map_ends_at_an_exception(executor: DFZExecutor) -> None:
 
 
 def test_map_with_a_crash(executor: DFZExecutor) -> None:
-    """A call that kills its worker fails alone, whatever was sent together with it."""
+    """A call that kills its worker fails alone, also if it was sent in a group."""
     seen: list[int] = []
     with pytest.raises(CallFailed, match="worker_crashed"):
         seen.extend(executor.options(max_attempts=1).map(lambda n: crash() if n == 700 else n, range(1000)))
@@ -66,7 +66,7 @@ def test_map_with_an_item_that_can_not_travel(executor: DFZExecutor) -> None:
 
 
 def test_map_with_many_items_that_can_not_travel(cluster: None, tmp_path: Path) -> None:
-    """Where whole portions of a map can't be pickled, what follows is called all the same, and the executor ends."""
+    """If whole groups of a map can't be pickled, the calls after them are made all the same, and the executor ends."""
     lock, file = threading.Lock(), tmp_path / "made"
     with DFZExecutor(1) as executor:
         executor.map(type, [lock] * 3)
@@ -83,7 +83,7 @@ def test_map_with_many_items_that_can_not_travel(cluster: None, tmp_path: Path) 
 
 
 def test_map_with_one_object_for_all_calls(executor: DFZExecutor) -> None:
-    """Calls that are all given one list each have it as it is in the driver, whatever goes together."""
+    """If all calls are given one list, each gets it as it is in the driver, however calls are grouped."""
     seen: list[int] = []
     results = list(executor.map(append, range(500), itertools.repeat(seen)))
     assert results == [[n] for n in range(500)]
@@ -91,7 +91,7 @@ def test_map_with_one_object_for_all_calls(executor: DFZExecutor) -> None:
 
 
 def test_map_with_calls_that_turn_out_long(executor: DFZExecutor) -> None:
-    """Where short calls are followed by long ones, these are shared out: no worker is left with all of them."""
+    """If long calls follow short ones, they are shared out: no worker is left with all of them."""
     begun = time.monotonic()
     processes = list(executor.map(sleep_and_tell, [0.0] * 2000 + [0.05] * 40))
     took_s = time.monotonic() - begun
@@ -147,7 +147,7 @@ def test_map_with_a_buffer_and_options(executor: DFZExecutor) -> None:
 
 
 def test_map_in_time(executor: DFZExecutor) -> None:
-    """A result that is not there in time is a TimeoutError, after those that are."""
+    """A result that is not there in time is a TimeoutError, after the results that are."""
     results = executor.map(time.sleep, [0, 0, 5], timeout=2)
     assert [next(results), next(results)] == [None, None]
     with pytest.raises(TimeoutError):

@@ -1,4 +1,4 @@
-"""What happens to a run when a process that it needs dies."""
+"""A run whose processes die."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_json_is_alone_on_stdout_also_when_workers_die(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_study_of_loud_and_dying_tasks_ends(tmp_path: Path) -> None:
-    """Tasks that print much, or take their worker with them, are measured or told about, never hung on."""
+    """Tasks that print much, or kill their worker, are measured or named; the study never hangs."""
     (tmp_path / "loud.py").write_text(
         "import os\nfrom dfz_ray import domain\n\n"
         "@domain('loud')\n"

@@ -40,7 +40,7 @@ def tasks_of(folder: Path, count: int) -> list[dict[str, object]]:
 
 
 def test_submit_returns_before_anything_has_ended(tmp_path: Path) -> None:
-    """A handle is there at once; it counts tasks, waits for so long as it is told, and has results in the end."""
+    """A handle is there at once; it counts tasks, waits as long as it is asked to, and has results in the end."""
     handle = submit(tasks_of(tmp_path, 2), max_workers=2)
     assert not handle.done
     assert sum(handle.counts.values()) == 2
@@ -136,7 +136,7 @@ def test_one_task_is_cancelled_or_all(tmp_path: Path) -> None:
 
 
 def test_a_lost_manager_costs_nothing(tmp_path: Path) -> None:
-    """Where the manager is killed, another one goes on, and every task is yielded once."""
+    """If the manager is killed, another one goes on, and every task is yielded once."""
     handle = submit(tasks_of(tmp_path, 6), max_workers=2)
     ended = handle.as_completed(timeout=50)
     (tmp_path / "0").touch()
@@ -161,7 +161,7 @@ def test_a_run_that_is_gone_on_with_tells_of_all_its_tasks(tmp_path: Path) -> No
 
 
 def test_bad_input_is_refused_at_once() -> None:
-    """What is wrong with a batch is raised by submit itself."""
+    """A batch that is wrong is refused by submit itself."""
     with pytest.raises(InvalidInput, match="no_such_domain"):
         submit([{"domain": "no_such_domain"}])
 

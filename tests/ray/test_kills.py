@@ -1,4 +1,4 @@
-"""Whatever dies, nothing is lost: a telling part of what tests/chaos.py does to runs."""
+"""Whatever dies, nothing is lost: a small part of tests/chaos.py."""
 
 from __future__ import annotations
 

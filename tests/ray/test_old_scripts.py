@@ -48,7 +48,7 @@ SAID = {
         "{'content': 'hello'} hi 3",
     ],
 }
-"""What each of them prints."""
+"""The output of each script."""
 IN_ANY_ORDER = ("task_functions",)
 
 
@@ -85,7 +85,7 @@ def test_a_script_of_the_old_module_runs(name: str, cluster: None, tmp_path: Pat
 
 
 def test_every_script_is_run() -> None:
-    """Each script of the folder is among those that are run."""
+    """Each script of the folder is run."""
     assert {path.stem for path in SCRIPTS.glob("*.py")} == set(SAID)
 
 

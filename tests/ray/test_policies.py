@@ -32,7 +32,7 @@ SWIFT = {"faults": {"grace_s": GRACE_S}}
 
 @domain("deed")
 def deed(what: str = "", note: str = "") -> Any:
-    """Do something short, or what is asked for."""
+    """Do something short, or do as asked."""
     if what:
         _deeds()[what](note)
     return {"lock": threading.Lock()} if what == "return a lock" else {"process": os.getpid()}
@@ -203,7 +203,7 @@ def test_a_task_that_does_not_let_go_is_ended_with_its_worker_alone(what: str, l
 
 
 def test_a_task_that_raises_while_it_is_interrupted_is_late_all_the_same(tmp_path: Path) -> None:
-    """What a task raises as it cleans up after its deadline does not hide that it was late."""
+    """An exception that a task raises while it cleans up after its deadline does not hide that it was late."""
     results = run_among_mates(tmp_path / "run", {"timeout_s": TIMEOUT_S}, "raise while it cleans up")
     error = results["raise while it cleans up"].error
     assert error.reason == "timeout"
@@ -258,7 +258,7 @@ def test_a_late_task_is_tried_again_where_asked_for_and_each_attempt_counts(tmp_
 
 
 def test_a_crash_is_charged_to_the_task_that_crashed_alone(tmp_path: Path) -> None:
-    """Tasks that take their worker with them, in whatever way, are each charged for that, and no mate is."""
+    """Tasks that kill their worker, in whatever way, are each charged for it, and none of their chunk-mates is."""
     guilty = ("segfault", "exit", "be killed", "be terminated", "close everything")
     results = run_among_mates(tmp_path / "run", {"max_attempts": 1}, *guilty)
     assert {results[what].error.reason for what in guilty} == {"worker_crashed"}
@@ -298,7 +298,7 @@ def test_signals_from_outside_are_no_failure_of_the_task(tmp_path: Path) -> None
 
 
 def test_without_a_mark_the_guilty_task_is_found_in_halves(tmp_path: Path) -> None:
-    """Where a node has no room for marks, blame falls on the task that crashes alone, and on no other."""
+    """If a node has no room for crash markers, the task that crashes alone is blamed, and no other."""
     folder = Path(f"/tmp/dfz_ray-{os.getuid()}")  # noqa: S108 - where the workers of this test would mark
     moved = folder.with_name(f"{folder.name}-away")
     if folder.exists():
@@ -396,7 +396,7 @@ def test_a_late_higher_priority_takes_the_slot_of_a_preemptible_task(preemptible
 
 
 def test_a_shape_that_no_node_holds_fails_at_once_and_says_what_is_there(tmp_path: Path) -> None:
-    """What can never run here fails without waiting, compared with the nearest node; the others run."""
+    """A task that can never run here fails without waiting, with the nearest node in its message; the others run."""
     tasks = [
         {**deed.task(), "id": "fits"},
         {**deed.task(), "id": "wide", "resources": {"cpus": 9}},

@@ -1,4 +1,4 @@
-"""A run that ended before its end goes on, whatever ended it, and nothing that was committed runs again."""
+"""An interrupted run goes on, whatever ended it, and no committed task runs again."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def assert_whole(folder: Path, digest: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"])
 def test_a_run_goes_on_after_the_death_of_its_driver(number: int, tmp_path: Path, undisturbed: str) -> None:
-    """After Ctrl-C, and after kill -9, `dfz resume` runs what is left, with the answers of an undisturbed run."""
+    """After Ctrl-C and after kill -9, `dfz resume` runs the remaining tasks, with the results of an undisturbed run."""
     process = start_run(tmp_path)
     os.killpg(process.pid, number)
     _, stderr = process.communicate(timeout=30)
@@ -73,7 +73,7 @@ def test_a_run_goes_on_after_the_death_of_its_driver(number: int, tmp_path: Path
 
 @pytest.mark.long
 def test_a_run_goes_on_by_itself_when_its_manager_dies(tmp_path: Path, undisturbed: str) -> None:
-    """Where the driver lives, another manager takes over at once, from the journal."""
+    """If only the manager dies, another one takes over at once, from the journal."""
     process = start_run(tmp_path)
     (manager,) = processes_of(process, "ray::TaskManager")
     manager.kill()

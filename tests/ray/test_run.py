@@ -119,7 +119,7 @@ def test_the_answers_do_not_depend_on_workers_or_chunks() -> None:
 
 
 def test_volatile_keys_do_not_change_the_digest() -> None:
-    """What a domain calls volatile is in the results, but not in the digest."""
+    """Keys that a domain calls volatile are in the results, but not in the digest."""
     first, second = (run([clocked.task()]) for _ in range(2))
     assert first[0].result["at"] != second[0].result["at"]
     assert first.digest == second.digest
@@ -265,7 +265,7 @@ def test_metrics_tell_what_was_measured() -> None:
 
 
 def test_results_become_a_table() -> None:
-    """Where pandas is installed the results become a table with a column for each key of a result."""
+    """With pandas the results become a table with a column for each key of a result."""
     pandas = pytest.importorskip("pandas")
     table = run([coin.task(flips=n) for n in (1, 2, 3)]).to_pandas()
     assert isinstance(table, pandas.DataFrame)

@@ -65,7 +65,7 @@ def test_of_the_standard_library(case: Case) -> None:
 
 
 def test_the_list_is_complete() -> None:
-    """Each test of the standard library is run, or left out for a reason; at least 95 % of those that are run pass."""
+    """Each test of the standard library is run, or left out for a reason; at least 95 % of those run pass."""
     told = [case for case in find_cases(MODULES) if not is_generic(case) and why_left_out(case) is None]
     failing = [case for case in CASES if case in KNOWN_FAILURES]
 

@@ -92,7 +92,7 @@ def test_any_function_is_a_task(manager: ConcurrentTaskManager) -> None:
 
 
 def test_a_function_travels_as_it_is_when_it_is_submitted(manager: ConcurrentTaskManager) -> None:
-    """What a closure refers to is taken when it is submitted, for each task anew."""
+    """A closure travels with the values that it refers to when it is submitted, for each task anew."""
     state = {"value": 0}
     futures = []
     for value in range(5):
@@ -157,7 +157,7 @@ def test_the_plugins_own_methods_are_tasks(manager: ConcurrentTaskManager) -> No
 
 
 def test_futures_cancel_and_time_out(manager: ConcurrentTaskManager, door: Path) -> None:
-    """A task that waits is cancelled, one that runs is not; who waits too long gets a TimeoutError, and it goes on."""
+    """A waiting task can be cancelled, a running one can't; after a TimeoutError of its future it goes on."""
     running = [manager.submit_task(hold, {"id": f"r{n}", "door": str(door)}) for n in range(2)]
     for n in range(2):
         assert wait_for_status(manager, f"r{n}", "running")["elapsed"] >= 0
@@ -177,7 +177,7 @@ def test_futures_cancel_and_time_out(manager: ConcurrentTaskManager, door: Path)
 
 
 def test_all_are_waited_for(manager: ConcurrentTaskManager, door: Path) -> None:
-    """`wait_all` returns what is done when its time is up, and all without a timeout; collecting tells each once."""
+    """`wait_all` returns the tasks that have ended at its timeout, or all of them; collecting returns each once."""
     held = manager.submit_task(hold, {"id": "held", "door": str(door)})
     quick = manager.submit_task(lambda task, context: {"quick": True}, {"id": "quick"})
     quick.result(60)
@@ -215,7 +215,7 @@ def test_after_a_shutdown_nothing_is_taken(cluster: None, door: Path) -> None:
 
 
 def test_one_worker_never_runs_two_tasks(cluster: None) -> None:
-    """`max_workers` caps what runs at once, whatever the cluster offers."""
+    """No more tasks than `max_workers` run at once, whatever the cluster offers."""
     with ConcurrentTaskManager(max_workers=np.int64(1)) as manager:
         for _ in range(10):
             manager.submit_task(lambda task, context: time.sleep(0.02), {})

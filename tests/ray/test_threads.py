@@ -39,7 +39,7 @@ SWIFT = {"faults": {"grace_s": GRACE_S}}
 
 @domain("wait")
 def wait(s: float = 0.02, what: str = "", note: str = "", *, seed: int) -> dict[str, Any]:
-    """Sleep, or do what is asked for."""
+    """Sleep, or do as asked."""
     if what:
         _deeds()[what](note)
     time.sleep(s)
@@ -185,7 +185,7 @@ def test_dfz_run_takes_the_flag(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["loop", "raise while it cleans up"])
 def test_python_code_ends_at_its_deadline_and_costs_no_worker(what: str, tmp_path: Path) -> None:
-    """A task that computes in Python ends at its deadline, with its own line; what is beside it goes on."""
+    """A task that computes in Python ends at its deadline, with its own line; tasks beside it go on."""
     results = run_among_mates(tmp_path / "run", {"timeout_s": TIMEOUT_S}, what)
 
     record = results[what]
@@ -214,7 +214,7 @@ def test_what_does_not_let_go_costs_its_process_and_is_charged_alone(what: str, 
 
 
 def test_short_deadlines_end_no_other_task(tmp_path: Path) -> None:
-    """Where many tasks end just at their deadline, each interruption hits the task that it is meant for, or none."""
+    """If many tasks end just at their deadline, each interruption hits the task that it is meant for, or none."""
     policy = {"timeout_s": 0.02}
     tasks = [{**wait.task(s=0.0195), "policy": policy} for _ in range(300)]
     tasks += [wait.task(s=0.001) for _ in range(600)]
@@ -233,7 +233,7 @@ def test_short_deadlines_end_no_other_task(tmp_path: Path) -> None:
 
 
 def test_a_crash_charges_the_guilty_one_alone(tmp_path: Path) -> None:
-    """Of the tasks that were executed as a process died, the one that kills it alone is charged, and no other."""
+    """Of the tasks that a process executed when it died, only the one that also kills it alone is charged."""
     guilty = ("segfault", "exit")
     results = run_among_mates(tmp_path / "run", {"max_attempts": 1}, *guilty)
 
@@ -257,7 +257,7 @@ def test_failures_are_those_of_the_task(tmp_path: Path) -> None:
 
 
 def test_cancelled_tasks_leave_their_threads(tmp_path: Path) -> None:
-    """Tasks that are cancelled end, at work or waiting, and what is beside them in the process goes on."""
+    """Cancelled tasks end, at work or waiting, and tasks beside them in the process go on."""
     settings = read_settings(SWIFT)
     notes = [tmp_path / f"began {number}" for number in range(3)]
     loops = [{**wait.task(what="loop", note=str(note)), "id": note.name} for note in notes]

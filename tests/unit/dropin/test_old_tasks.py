@@ -77,7 +77,7 @@ def test_what_cannot_be_is_told_of_that_task_alone(task: Any, told: str) -> None
 
 
 def test_a_task_may_have_resources_and_a_policy() -> None:
-    """What tasks of batch files say of resources and policy is read here, too; other keys are the script's own."""
+    """Resources and policy are read as in batch files; other keys are the script's own."""
     task = {
         "id": "m",
         "domain": "maze",
@@ -166,7 +166,7 @@ def test_generated_tasks_are_valid(domain: str) -> None:
 
 
 def test_given_parameters_are_kept_when_tasks_are_generated() -> None:
-    """What is given is fixed; the rest is drawn, and differs from task to task."""
+    """Given parameters are fixed; the others are drawn, and differ from task to task."""
     tasks, _ = draw_tasks("maze", 5, {"size_x": np.int64(7)}, None, Settings())
     assert {task["parameters"]["size_x"] for task in tasks} == {7}
     assert len({task["parameters"]["seed"] for task in tasks}) == 5

@@ -61,8 +61,8 @@ def test_a_task_that_fails_has_a_text() -> None:
     assert record["status"] == "error"
 
 
-def test_what_is_told_twice_counts_once() -> None:
-    """TaskEvents that come twice change nothing: neither the record, nor what has ended."""
+def test_events_that_come_twice_count_once() -> None:
+    """Events that come twice change neither the record nor the tasks that have ended."""
     tasks = TaskList()
     (task,) = submit(tasks, "a")
     task.complete(RESULT, 1.0, 2.0)
@@ -83,8 +83,8 @@ def test_ids_that_come_again_are_stored_apart() -> None:
     assert tasks.status("a#2")["status"] == "pending"
 
 
-def test_what_has_ended_is_told_once() -> None:
-    """Collecting tells what has ended since the last time; of two tasks of one id the later one is id#2."""
+def test_an_end_is_collected_once() -> None:
+    """Collecting returns the tasks that have ended since the last time; of two with one id the later one is id#2."""
     tasks = TaskList()
     first, second, other = submit(tasks, "a", "a", "b")
     first.complete(RESULT, 1.0, 2.0)
@@ -96,8 +96,8 @@ def test_what_has_ended_is_told_once() -> None:
     assert list(tasks.ended_since(position)[0]) == ["b"]
 
 
-def test_a_batch_that_was_answered_is_not_told_again_in_place_of_a_later_one() -> None:
-    """Who polls for tasks of ids that an earlier batch had is told of these tasks, not of that batch's."""
+def test_a_returned_batch_is_not_collected_in_place_of_a_later_one() -> None:
+    """Tasks that reuse the ids of an earlier batch are collected, not those of the earlier batch."""
     tasks = TaskList()
     earlier = SubmittedBatch(submit(tasks, "a", "b"), 1)
     for task in earlier.tasks:
@@ -140,7 +140,7 @@ def test_callbacks_see_what_the_record_says() -> None:
 
 
 def test_a_task_that_its_run_cancels_is_cancelled() -> None:
-    """A task may be cancelled by its run: one that waits as one that runs; a future that runs then raises."""
+    """A run may cancel a task, waiting or running; the future of a running one then raises."""
     tasks = TaskList()
     pending, running = submit(tasks, "a", "b")
     running.begin()
@@ -153,7 +153,7 @@ def test_a_task_that_its_run_cancels_is_cancelled() -> None:
 
 
 def test_futures_are_cancelled_and_begun_by_many_threads() -> None:
-    """However cancelling and beginning meet, a future ends in one way, and its task is told of it at most once."""
+    """However cancelling and beginning meet, a future ends in one way, and its task hears of it at most once."""
     for _ in range(200):
         told: list[str] = []
         future = TaskFuture("a", lambda told=told: told.append("cancelled"))  # type: ignore[misc]
@@ -189,7 +189,7 @@ def test_waiting_for_all_tells_what_is_done() -> None:
 
 
 def test_a_batch_is_done_with_its_last_task() -> None:
-    """A batch without tasks is done at once, any other with its last task; results are those that have ended."""
+    """A batch without tasks is done at once, any other with its last task; it returns the results that are there."""
     tasks = TaskList()
     assert SubmittedBatch([], 1).done.done()
     batch = SubmittedBatch(submit(tasks, "a", "b"), 2)
@@ -204,7 +204,7 @@ def test_a_batch_is_done_with_its_last_task() -> None:
 
 
 def test_metrics_are_numbers() -> None:
-    """What nothing was measured for is 0, so that scripts can format it; rates are fractions."""
+    """A metric without measurements is 0, so that scripts can format it; rates are fractions."""
     tasks = TaskList()
     empty = tasks.metrics(2)
     assert (empty["success_rate"], empty["avg_duration"], empty["task_durations"]) == (0.0, 0.0, [])

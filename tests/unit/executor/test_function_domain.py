@@ -382,7 +382,7 @@ def test_kinds_are_names() -> None:
     """Calls of one function are of one kind, under the name that its module gives it."""
     assert name_of(pow) == "builtins.pow"
     assert name_of(functools.partial(boom, Boom)).endswith("test_function_domain.boom")
-    assert name_of(Counter().add).endswith("test_function_call.Counter.add")
+    assert name_of(Counter().add).endswith("test_function_domain.Counter.add")
     assert len(name_of(type("x" * 1000, (), {}))) < 300
 
 

@@ -61,7 +61,7 @@ def test_an_ended_one_needs_no_more() -> None:
 
 
 def test_the_run_hears_of_a_cancellation_once() -> None:
-    """A future that waits is cancelled, once; one that has begun, or ended, is not."""
+    """A waiting future is cancelled, once; a future whose call has begun or ended is not."""
     run = Run()
     waiting, begun = make(run), make(run)
     begun.begin()
