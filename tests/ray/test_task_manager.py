@@ -144,7 +144,7 @@ def test_an_id_may_be_any_text(manager: ConcurrentTaskManager) -> None:
     futures = [manager.submit_task(lambda task, _: {"of": len(task["id"])}, {"id": one}) for one in (name, "b", name)]
     assert [future.result(30)["of"] for future in futures] == [5, 1, 5]
     assert manager.get_task_status(name)["status"] == "completed"
-    assert set(manager.collect_completed_tasks()) == {name, "b", "\\udcff.csv#2"}
+    assert set(manager.wait_all(30)) == {name, "b", "\\udcff.csv#2"}
 
 
 def test_the_plugins_own_methods_are_tasks(manager: ConcurrentTaskManager) -> None:
