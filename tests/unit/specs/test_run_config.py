@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from dfz_ray import ConcurrentTaskManager, DFZExecutor, InvalidInput, run, submit
-from dfz_ray.cli.run import run_batch
+from dfz_ray.cli import group
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import WORKERS_LIMIT, Settings
 
@@ -56,6 +56,6 @@ def test_every_interface_refuses_the_same_numbers_of_workers(wrong: Any) -> None
 @pytest.mark.parametrize("wrong", ["-1", "0", str(WORKERS_LIMIT + 1), "1.5", "many", ""])
 def test_the_command_line_refuses_them_as_well(wrong: str) -> None:
     """`--max-workers` has the same limit and the same message."""
-    result = CliRunner().invoke(run_batch, ["batch.yaml", "--max-workers", wrong])
+    result = CliRunner().invoke(group, ["run", "batch.yaml", "--max-workers", wrong])
     assert isinstance(result.exception, InvalidInput)
     assert EXPECTED in str(result.exception)
