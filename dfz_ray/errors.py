@@ -12,7 +12,8 @@ DfzError
 ├── JournalDamaged      the journal of a run can't be read, or is not what was written
 ├── EpochSuperseded     another manager has taken over the run
 ├── Unserializable      a value that can't be stored or sent
-└── IllegalTransition   an event that the lifecycle does not allow: a defect of dfz_ray
+├── IllegalTransition   an event that the lifecycle does not know: a defect of dfz_ray
+└── IllegalMessage      a message that the lease protocol does not know: a defect of dfz_ray
 """
 
 from __future__ import annotations

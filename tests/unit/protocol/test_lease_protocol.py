@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -97,6 +98,14 @@ def test_a_message_that_may_not_follow_is_refused() -> None:
         else:
             with pytest.raises(IllegalMessage, match=rf"lease 3 is {state.name.lower()}: .*{message.name.lower()}"):
                 find_next_state(LEASE, state, message)
+
+
+def test_the_error_survives_its_way_to_the_manager() -> None:
+    """A worker's refusal of a message comes through Ray as it was raised."""
+    error = pickle.loads(pickle.dumps(IllegalMessage(LEASE, "working", "chunk")))  # noqa: S301  it was just made
+
+    assert (error.lease, error.state, error.message) == (LEASE, "working", "chunk")
+    assert str(error) == "lease 3 is working: no message 'chunk' may come now"
 
 
 def test_nothing_leads_out_of_the_end() -> None:
