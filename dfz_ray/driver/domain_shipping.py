@@ -19,7 +19,7 @@ def ship(domain: Domain) -> ShippedDomain:
     """A domain ready to travel: an installed one travels by reference, a user's own by value.
 
     Raises:
-        DfzError: it holds something that can't travel.
+        DfzError: it can't be pickled, or is too large.
     """
     try:
         pickled = cloudpickle.dumps(domain)
@@ -36,5 +36,5 @@ def ship(domain: Domain) -> ShippedDomain:
 
 
 def ship_by_value(module: Any) -> None:
-    """Let everything that a module defines travel by value: the workers need not have the module."""
+    """Send everything that a module defines by value: the workers need not have the module."""
     cloudpickle.register_pickle_by_value(module)
