@@ -29,7 +29,7 @@ def ship(domain: Domain) -> ShippedDomain:
         ) from None
     if len(pickled) > DOMAIN_LIMIT_BYTES:
         raise DfzError(
-            f"domain {domain.name!r} can't be sent to the workers: with what it refers to it has {len(pickled)} bytes, "
+            f"domain {domain.name!r} can't be sent to the workers: with its references it has {len(pickled)} bytes, "
             f"and at most {DOMAIN_LIMIT_BYTES} may travel; let it read large data from a file"
         )
     return ShippedDomain(domain.name, pickled, json.dumps(sorted(domain.volatile)), domain.exclusive)

@@ -331,4 +331,4 @@ def _get(reference: Any) -> Any:
         _manager = None
         raise ManagerLost(f"the manager of the run is gone: {str(error).splitlines()[0]}") from None
     except RayError as error:
-        raise InfrastructureLost(f"Ray does not answer as it should: {type(error).__name__}: {error}") from None
+        raise InfrastructureLost(f"Ray gave an unexpected answer: {type(error).__name__}: {error}") from None

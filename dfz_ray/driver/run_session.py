@@ -82,7 +82,7 @@ class RunSession:
         self._counts = [0] * len(STATES)
         self._is_endless = is_endless
         self._closing: float | None = None
-        """The grace in seconds, once the run is to be closed."""
+        """The grace in seconds, once the run has to be closed."""
         self._is_opened = self._is_over = False
         self._thread = threading.Thread(target=self._work, name=f"dfz_ray sends {config.name}", daemon=True)
         self._listening: ListeningThread | None = None
@@ -156,7 +156,7 @@ class RunSession:
             self._give(send)
 
     def go_on(self) -> None:
-        """Open the run as it is, without new tasks."""
+        """Open the run without new tasks."""
         with self._changed:
             self._give(lambda client: None)
 
@@ -249,7 +249,7 @@ class RunSession:
             client.replace_workers()
             raise
         except BaseException:
-            with contextlib.suppress(DfzError):  # the manager may be what was lost
+            with contextlib.suppress(DfzError):  # the manager itself may be lost
                 client.close(GRACE_S)
             raise
         finally:

@@ -28,7 +28,7 @@ class Attempts:
         self._lost.update(lost)
 
     def charge(self, number: int, reason: str) -> float | None:
-        """Charge a failed attempt; returns the seconds until the next one, or None if there is none."""
+        """Charge a failed attempt; returns the seconds until the next one, or None if no other follows."""
         charged = self._charged.get(number, 0) + 1
         self._charged[number] = charged
         return get_retry_decision(self._policy_of(number), charged, reason, number, self._seed)

@@ -76,7 +76,7 @@ class Pace:
         return width * (min(share_s, self._ahead_s(left_s, held_s, width)) if held_s else share_s)
 
     def keeps_back(self, left_s: float, held_s: float, task_s: float, width: int = 1) -> bool:
-        """True if a lease that holds work gets none ahead: there is room neither for such a task nor for `LEAST_S`."""
+        """True if a lease that holds work gets none ahead: neither such a task nor `LEAST_S` would fit."""
         return self._ahead_s(left_s, held_s, width) < max(task_s, min(LEAST_S, self.aim_s))
 
     def _ahead_s(self, left_s: float, held_s: float, width: int) -> float:

@@ -52,7 +52,7 @@ HISTORY = 50
 LONG_S = 1.0
 """No chunk is handed out ahead of one whose tasks take longer: a higher priority would have to wait for it."""
 LEASE_TASKS = 20
-"""A lease of several threads lasts for so many of its longest tasks: as it ends, they wait for the last one."""
+"""A lease of several threads lasts for so many of its longest tasks: at its end its threads wait for the last one."""
 LOOK_S = 0.1
 """The time between two `TimePassed` while something may overrun its time."""
 
@@ -198,7 +198,7 @@ class Engine:
         return []
 
     def on_chunk_ended(self, event: ChunkEnded, now: float) -> list[Command]:
-        """Executed tasks are to be committed, or tried again; tasks that were not executed go back."""
+        """Executed tasks are committed, or tried again; tasks that were not executed go back."""
         held = self.lease_table.find(event.lease, event.chunk)
         if held is None:
             return [CommitEnds(event.lease, event.chunk, (), (), event.numbers)]
@@ -284,7 +284,7 @@ class Engine:
     def on_cancel_asked(self, event: CancelAsked, now: float) -> list[Command]:
         """Waiting tasks are cancelled at once; so are tasks that a worker holds, which is asked to end them.
 
-        A task that has ended, and is only on its way to the disk, stays as it ended.
+        A task that has ended, and whose outcome is on its way to the disk, keeps that outcome.
         """
         numbers = self.tasks.find_open() if event.numbers is None else set(event.numbers)
         cancelled = self.queue.remove(numbers)
@@ -327,7 +327,7 @@ class Engine:
         return final, retried
 
     def _fill_slots(self, commands: list[Command]) -> None:
-        """Start a lease for each free slot for which there is work."""
+        """Start a lease for each free slot, as long as tasks wait."""
         while not self._stopped:
             is_full = self._is_full()
             if is_full and (len(self.queue.priorities) < 2 or not self.lease_table.starting):

@@ -20,7 +20,7 @@ class KindEntry(NamedTuple):
     """Number of its lane: tasks of one domain and one shape, which may share a lease."""
     policy: Policy
     exclusive: bool = False
-    """True if each of its lane's tasks needs a process of its own."""
+    """True if its lane's tasks must not share a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class LeaseLost:
     executing: Sequence[int] | None = None
     """The tasks that it was executing; after a timeout only the overdue ones; None if nobody knows."""
     are_guilty: bool = False
-    """True if each of these is to blame, even if they are several."""
+    """True if all of these are guilty, even if they are several."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class Pool:
         if self._may_grow and is_early and self.slots < more <= waiting:
             return self._try(more, self._finding or "to see whether more pay", now)
         fewer = self._bounded(min(self.slots - 1, round(self.slots * DOWN)))
-        # Slots that are to end do so when they ask, so it takes about two looks.
+        # Surplus slots end when their leases ask for work, so it takes about two looks.
         costs_s = 2 * self._level.look_s * (1 - fewer / self.slots)
         if self._may_shrink and fewer < self.slots and costs_s <= COSTS_MOST * left_s:
             return self._try(fewer, self._finding or "to see whether fewer suffice", now)
@@ -148,7 +148,7 @@ class Pool:
         gain = compare(base, probe)
         if gain is None:
             if probe.looks >= LOOKS:
-                self._base = None  # other kinds run by now: there is nothing to compare with
+                self._base = None  # other kinds run by now: a comparison is impossible
             return None
         is_up = probe.slots > base.slots
         needed = MORE_PAYS if is_up else FEWER_SUFFICE

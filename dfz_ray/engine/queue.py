@@ -69,7 +69,7 @@ class Lane:
     seen: bool = False
     """True if the cluster could ever run one."""
     exclusive: bool = False
-    """True if each of its tasks needs a process of its own."""
+    """True if its tasks must not share a process."""
     leases: int = 0
     unplaced: dict[int, None] = field(default_factory=dict)
     """Leases that have not asked for work yet, in the order of their start."""
@@ -114,7 +114,7 @@ class Queue:
         self.changed: set[int] = set()
         """Lanes that have changed; `Urgency` ranks them again, and clears this."""
         self.delayed: dict[int, tuple[float, int]] = {}
-        """Tasks that are to be tried again later, each with the time and its kind."""
+        """Tasks that are tried again later, each with the time and its kind."""
         self._delays: list[tuple[float, int]] = []
 
     def add_kind(self, name: str, lane: int, policy: Policy, exclusive: bool = False) -> None:
@@ -219,7 +219,7 @@ class Queue:
             ranking.remove(kind.number)
 
     def add_suspects(self, kind_number: int, numbers: list[int]) -> None:
-        """Add tasks of one priority that are to be run by themselves."""
+        """Add tasks of one priority that have to run by themselves."""
         kind = self.kinds[kind_number]
         suspects = self.lanes[kind.lane].suspects
         before = sum(group.kind.policy.priority >= kind.policy.priority for group in suspects)
@@ -268,7 +268,7 @@ class Queue:
             rest_s, lacking = share_s - expected_s, max(least - len(numbers), 0)
             if numbers and not lacking and times.mean_s > rest_s:
                 break
-            rest_s = min(rest_s, timeout_s * width)  # a chunk is to be no longer than a deadline
+            rest_s = min(rest_s, timeout_s * width)  # a chunk takes no longer than a deadline
             size = chunk_size(times, kind.waiting.count, kind.last_size, rest_s, max(lacking, 1))
             size = min(size, TASKS_LIMIT - len(numbers))
             sole = None if numbers else kind.number

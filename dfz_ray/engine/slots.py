@@ -47,7 +47,7 @@ class Slots:
 
     @property
     def are_spread(self) -> bool:
-        """True if no further lease is due: there are enough, and less than half a fair share of slots is free."""
+        """True if no further lease is due: enough have begun, and less than half a fair share of slots is free."""
         table = self._lease_table
         return len(table.leases) >= self._processes and 2 * (self.pace.slots - table.used) < self._fair
 

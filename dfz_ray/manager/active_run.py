@@ -241,7 +241,8 @@ class ActiveRun:
                 else:
                     self._executors[type(command)](command)
             if isinstance(answer, GiveChunk):
-                self._note_given(answer)
+                self._journal.add_chunk(answer)
+                self._buffer.on_given(answer.chunk.id, answer.chunk.numbers, self._leases.host_of(answer.lease))
         except Exception as error:
             self._fail(error)
             raise
@@ -256,10 +257,6 @@ class ActiveRun:
         self._timer = None
         if self._failure is None:
             self._handle(TimePassed())
-
-    def _note_given(self, command: GiveChunk) -> None:
-        self._journal.add_chunk(command)
-        self._buffer.on_given(command.chunk.id, command.chunk.numbers, self._leases.host_of(command.lease))
 
     # --- everything else -------------------------------------------------------------------------------------------
 

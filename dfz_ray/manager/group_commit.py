@@ -29,7 +29,7 @@ Committed = Callable[[Pending, Mapping[str, Sequence[Row]]], None]
 
 
 class GroupCommit:
-    """Writes a run's journal in a thread of its own, one group after the other.
+    """Writes a run's journal in a separate thread, one group after the other.
 
     `on_committed` receives each group that is on disk: as it was pending, and its rows as they were written. If a group
     can't be committed, `on_failure` receives the error, and no further group is committed.

@@ -29,7 +29,7 @@ class Lanes:
         """By lane."""
         self._functions: dict[str, Any] = {}
         self._exclusive: set[str] = set()
-        """Domains of which each task needs a process of its own."""
+        """Domains whose tasks must not share a process."""
 
     def load_domains(self, domains: Sequence[ShippedDomain]) -> None:
         """Make the Ray functions of domains."""

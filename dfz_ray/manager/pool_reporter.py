@@ -32,7 +32,7 @@ class PoolReporter:
         self._journal.add_pool_change(command)
 
     def on_held(self, held: float) -> None:
-        """The nodes hold so many tasks of the smallest shape, each in a process of its own."""
+        """The nodes hold so many tasks of the smallest shape, with a process for each."""
         if self._limits is None:
             return
         processes = max(1, int(held))

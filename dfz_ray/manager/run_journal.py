@@ -86,7 +86,7 @@ class RunJournal:
         self.commits.soon()
 
     def add_losses(self, command: CommitLosses, tracebacks: dict[int, str]) -> None:
-        """Tasks have failed without a report of their worker; their tracebacks are taken out, where there are any."""
+        """Tasks have failed without a report of their worker; their tracebacks are taken out of the mapping."""
         rows, reason = self.commits.pending.rows, command.reason
         for number, message in command.messages.items():
             if command.chunk is not None:

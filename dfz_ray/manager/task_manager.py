@@ -35,7 +35,7 @@ class TaskManager:
     def __init__(self) -> None:
         _end_at_once_on_sigterm()
         sys.setswitchinterval(SWITCH_S)
-        gc.freeze()  # what was imported need not be looked at again whenever garbage is collected
+        gc.freeze()  # the garbage collector need not look at imported modules again and again
         self._runs: dict[str, ActiveRun] = {}
         self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
 
@@ -121,7 +121,7 @@ def _end_at_once_on_sigterm() -> None:
 
     Ray's own handler would end the actor's event loop, and then wait for leases that wait for that loop: for ever.
     Committed outcomes are safe, and the next manager goes on with the rest. `signal.signal` refuses to work here, for
-    Ray makes an asyncio actor in a thread of its own; Python's C interface knows no such limit.
+    Ray runs an asyncio actor in another thread than the main one; Python's C interface knows no such limit.
     """
     set_handler = ctypes.pythonapi.PyOS_setsig
     set_handler.argtypes, set_handler.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p

@@ -97,7 +97,7 @@ def simulate(
     given = EngineOptions(slots) if options is None else options
     simulation = Simulation(replace(given, slots=slots, seed=seed), costs, seed)
     if costs.manager_s:
-        simulation.tell(ManagerMeasured(costs.manager_s))
+        simulation.report(ManagerMeasured(costs.manager_s))
     simulation.submit(tasks)
     simulation.run()
     return simulation.result()
@@ -112,7 +112,7 @@ class Simulation:
 
     def __init__(self, options: EngineOptions, costs: Costs = Costs(), seed: int = 0) -> None:
         self.engine = Engine(options)
-        self.manager = ManagerSide(self.tell, self.read_end, lambda command: command.chunk.numbers)
+        self.manager = ManagerSide(self.report, self.read_end, lambda command: command.chunk.numbers)
         self.costs = costs
         self.now = 0.0
         self.tasks: list[SimulatedTask] = []
@@ -144,7 +144,7 @@ class Simulation:
         new, known = list(tasks), len(self._kinds)
         self.tasks.extend(new)
         kind_of = [self.kind_of(task) for task in new]
-        self.tell(TasksSubmitted(self.kinds()[known:], kind_of))
+        self.report(TasksSubmitted(self.kinds()[known:], kind_of))
 
     def kind_of(self, task: SimulatedTask) -> int:
         """The number of a task's kind; a new kind gets the next one."""
@@ -225,11 +225,11 @@ class Simulation:
                     cancelled.extend(command.numbers)
         if completed or failed or cancelled:
             self._ended_s = self.now
-            self.tell(OutcomesCommitted(completed, failed, cancelled))
+            self.report(OutcomesCommitted(completed, failed, cancelled))
 
     # --- the manager --------------------------------------------------------------------------------------------------
 
-    def tell(self, event: Event) -> Answer | None:
+    def report(self, event: Event) -> Answer | None:
         """Report an event to the engine, and execute its commands; returns its answer to a lease that asks for work."""
         if isinstance(event, LeaseEnded | LeaseLost):
             self.manager.close(event.lease)
@@ -269,7 +269,7 @@ class Simulation:
             self._wakes_at = math.inf
             wake_at = self.engine.wake_at
             if wake_at is not None and wake_at <= self.now:
-                self.tell(TimePassed())
+                self.report(TimePassed())
             self._wake_soon()
 
     def _commit_soon(self) -> None:
@@ -306,12 +306,12 @@ class Simulation:
         message = f"the worker of lease {lease} died"
         lost = LeaseLost(lease, message, reason, guilty or worker.executing, bool(guilty))
         self.remove(worker)
-        self.at(self.now + self.take_s("loss"), lambda: self.tell(lost))
+        self.at(self.now + self.take_s("loss"), lambda: self.report(lost))
 
     def end(self, worker: SimulatedWorker) -> None:
         """The call of a lease returns."""
         self.remove(worker)
-        self.at(self.now + self.take_s("message"), lambda: self.tell(LeaseEnded(worker.lease)))
+        self.at(self.now + self.take_s("message"), lambda: self.report(LeaseEnded(worker.lease)))
 
     def remove(self, worker: SimulatedWorker) -> None:
         """Remove a worker that has ended or died."""

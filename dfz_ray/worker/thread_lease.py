@@ -83,7 +83,7 @@ class ThreadLease:
             self._wanted.notify(wanted)
 
     def find_report(self) -> Report | None:
-        """The report that is to be sent now, if any."""
+        """The report that is due now, if any."""
         with self._lock:
             self._is_called = False
             return self._side.find_report(time.monotonic())
