@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dfz_ray.errors import IllegalTransition
-from dfz_ray.specs.states import FINAL, State
+from dfz_ray.specs.states import FINAL, State, count_final
 
 
 class Transition(IntEnum):
@@ -99,7 +99,7 @@ class Lifecycle:
     @property
     def open(self) -> int:
         """The number of tasks that are not in a final state."""
-        return len(self) - sum([self.counts[state] for state in FINAL])
+        return len(self) - count_final(self.counts)
 
 
 def find_range(numbers: Sequence[int], end: int) -> range | None:

@@ -158,5 +158,6 @@ class LeaseCalls:
 
     def _on_command_done(self, command: asyncio.Task[None]) -> None:
         self._commands.discard(command)
-        if not command.cancelled() and command.exception() is not None:
-            self._on_failure(command.exception() or InfrastructureLost("a worker can't be reached"))
+        error = None if command.cancelled() else command.exception()
+        if error is not None:
+            self._on_failure(error)

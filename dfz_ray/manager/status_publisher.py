@@ -14,7 +14,7 @@ from typing import NamedTuple
 from dfz_ray.errors import InvalidInput
 from dfz_ray.journal.cancel_requests import CancelRequest, read_requests, resolve
 from dfz_ray.journal.run_status import RunStatus, ThroughputMeter, write_status
-from dfz_ray.specs.states import STATES
+from dfz_ray.specs.states import STATES, count_final
 
 logger = logging.getLogger("dfz_ray")
 
@@ -84,7 +84,7 @@ class StatusPublisher:
         reading = self._read()
         if working and not any(reading.counts):
             return  # the run is being opened: its tasks are not known yet
-        ended = sum(reading.counts[2:])
+        ended = count_final(reading.counts)
         self._throughput.note(time.monotonic(), ended)
         status = RunStatus(
             run_id=self._meta.get("run_id", ""),
