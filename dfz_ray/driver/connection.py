@@ -1,4 +1,4 @@
-"""The connection to Ray: which Ray a run uses, and how it is reached or started."""
+"""The connection to Ray: finds the Ray that a run uses, or starts one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dfz_ray.errors import ClusterUnusable
 logger = logging.getLogger("dfz_ray")
 
 ANSWER_S = 2.0
-"""Seconds that a cluster on this machine has to answer before it is passed over."""
+"""Seconds that a cluster has to answer."""
 _CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 - where `ray start` writes its address
 
 
@@ -31,15 +31,12 @@ _connecting = threading.Lock()
 def connect(address: str | None = None, *, logical_cpus: int | None = None) -> None:
     """Connect this process to a Ray, or start one in it. A process that is connected stays connected.
 
-    In this order: the address; a Ray that this process has initialised; RAY_ADDRESS; a cluster that `ray start` left
-    on this machine and that answers; an embedded one, which lives as long as the process.
-
-    Args:
-        address: `local` for an embedded Ray, `auto` for the one on this machine, or host:port; None looks for one.
-        logical_cpus: how many CPUs an embedded Ray offers; None: as many as this process may use.
+    In this order: the address (`local` for an embedded Ray, `auto` for the one on this machine, or host:port); a Ray
+    that this process has initialised; RAY_ADDRESS; a cluster that `ray start` left on this machine and that answers; an
+    embedded one, which lives as long as the process, and offers as many CPUs as the process may use, or `logical_cpus`.
 
     Raises:
-        ClusterUnusable: there is no Ray at the address, or it is a Ray Client address, or this process is connected to
+        ClusterUnusable: no Ray answers at the address, or it is a Ray Client address, or this process is connected to
             another Ray.
     """
     with _connecting:
@@ -70,8 +67,8 @@ def _connect(address: str | None, logical_cpus: int | None) -> None:
         raise ClusterUnusable(
             f"{wanted} is a Ray Client address: the driver must run in the cluster; use `ray job submit -- dfz ...`"
         )
-    if wanted != "auto":
-        _check_answers(wanted)
+    if wanted != "auto" and not _answers(wanted):
+        raise ClusterUnusable(f"no Ray answers at {wanted!r} within {ANSWER_S:g} s; start one with `ray start --head`")
     try:
         _init(address=wanted)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -80,7 +77,7 @@ def _connect(address: str | None, logical_cpus: int | None) -> None:
 
 
 def boot_workers(count: int) -> None:
-    """Let Ray start workers, without waiting for them."""
+    """Make Ray start workers, without waiting for them."""
     boot = ray.remote(num_cpus=1, max_retries=0)(_do_nothing)
     for _ in range(count):
         boot.remote()
@@ -91,14 +88,14 @@ def _do_nothing() -> None:
 
 
 def usable_cores() -> int:
-    """The number of cores that this process may use, by its affinity and by what Slurm has given it."""
+    """The number of cores that this process may use, by its affinity and its Slurm job."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     slurm = os.environ.get("SLURM_CPUS_ON_NODE", "")
     return max(1, min(cores, int(slurm)) if slurm.isdigit() else cores)
 
 
 def _check_connected_to(address: str | None) -> None:
-    """Refuse an address that this process is not connected to: it must not be ignored silently."""
+    """Refuse the address of another Ray: it must not be ignored silently."""
     if ray.util.client.ray.is_connected():
         raise ClusterUnusable("this process is connected with Ray Client; use `ray job submit` for dfz_ray")
     connected = ray.get_runtime_context().gcs_address
@@ -115,12 +112,10 @@ def _check_connected_to(address: str | None) -> None:
 
 
 def _init(**options: object) -> None:
-    os.environ.setdefault(
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
-    )  # Ray's future default; without it Ray warns each time
-
+    # Ray's future default; without it Ray warns each time.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # If memory runs out, Ray kills one worker at a time: else many tasks would be charged for one, and the manager
-    # could be among the victims. This is for a Ray that is started here.
+    # could be among the victims. It concerns a Ray that is started here.
     os.environ.setdefault("RAY_worker_killing_policy_by_group", "true")
 
     def init() -> None:
@@ -166,11 +161,6 @@ def _left_cluster_answers() -> bool:
         logger.warning("passed over the Ray at %s, which %s names: it does not answer", address, _CURRENT_CLUSTER)
         return False
     return True
-
-
-def _check_answers(address: str) -> None:
-    if not _answers(address):
-        raise ClusterUnusable(f"no Ray answers at {address!r} within {ANSWER_S:g} s; start one with `ray start --head`")
 
 
 def _answers(address: str) -> bool:

@@ -19,7 +19,7 @@ def ship(domain: Domain) -> ShippedDomain:
     """A domain ready to travel: an installed one travels by reference, a user's own by value.
 
     Raises:
-        DfzError: it holds something that can't travel.
+        DfzError: it can't be pickled, or is too large.
     """
     try:
         pickled = cloudpickle.dumps(domain)
@@ -29,12 +29,12 @@ def ship(domain: Domain) -> ShippedDomain:
         ) from None
     if len(pickled) > DOMAIN_LIMIT_BYTES:
         raise DfzError(
-            f"domain {domain.name!r} can't be sent to the workers: with what it refers to it has {len(pickled)} bytes, "
+            f"domain {domain.name!r} can't be sent to the workers: with its references it has {len(pickled)} bytes, "
             f"and at most {DOMAIN_LIMIT_BYTES} may travel; let it read large data from a file"
         )
     return ShippedDomain(domain.name, pickled, json.dumps(sorted(domain.volatile)), domain.exclusive)
 
 
 def ship_by_value(module: Any) -> None:
-    """Let everything that a module defines travel by value: the workers need not have the module."""
+    """Send everything that a module defines by value: the workers need not have the module."""
     cloudpickle.register_pickle_by_value(module)

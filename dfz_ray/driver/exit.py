@@ -15,7 +15,7 @@ _open_runs: weakref.WeakSet[RunSession] = weakref.WeakSet()
 
 
 def close_at_exit(run: RunSession) -> None:
-    """Have a run closed when the interpreter exits, or have the interpreter wait for its tasks."""
+    """Register a run: when the interpreter exits, it is closed, or the interpreter waits for its tasks."""
     _watch_exit()
     _open_runs.add(run)
 

@@ -1,4 +1,4 @@
-"""The driver's ear: the events of a run's tasks are decoded here, for everyone who listens."""
+"""Listening to a run: its thread, and the decoder of its events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunListener:
     """
 
     wants_files = False
-    """True if a large result is to come as the path of its file, not as its content."""
+    """True if a large result comes as the path of its file, not as its content."""
 
     def on_known(self, names: Sequence[tuple[str, str, str]]) -> None:
         """The run that was opened has tasks already: id, domain and kind of each."""
@@ -37,11 +37,9 @@ class RunListener:
         """A worker has begun these tasks, or is about to."""
 
     def on_unsuccessful(self, numbers: Iterable[int], is_whole: bool) -> None:
-        """Attempts have ended without completing their tasks. A number stands once for each attempt.
+        """Attempts have ended without completing their tasks; a task's number comes once for each attempt.
 
-        Args:
-            numbers: of the tasks.
-            is_whole: True if these are all such attempts of the run, and not only the latest ones.
+        If `is_whole`, these are all such attempts of the run, and not only the latest ones.
         """
 
     def on_completed(self, completed: Iterable[Completed], node: str | None) -> None:
@@ -57,11 +55,7 @@ class RunListener:
         """The number of tasks in each state may have changed."""
 
     def on_end(self, failure: BaseException | None) -> None:
-        """The run is closed. Nothing is reported after this.
-
-        Args:
-            failure: what made it impossible to go on; None: the run was closed on purpose.
-        """
+        """The run is closed, because of a failure or on purpose. Nothing is reported after this."""
 
 
 class EventDecoder:
@@ -128,13 +122,10 @@ class EventDecoder:
 
 
 class ListeningThread(threading.Thread):
-    """Listens to one manager until it is stopped, or the manager fails.
+    """Listens to one manager until it is stopped, or the manager fails, which notifies `changed`.
 
-    Args:
-        name: of the thread.
-        changed: the condition of the session; it is notified when listening has failed.
-        is_due: tells, under `changed`, if there is anything to listen for.
-        listen: waits for the next events, and reports them.
+    `is_due`, called under `changed`, returns True if the run has open tasks; `listen` waits for the next events, and
+    reports them.
     """
 
     def __init__(
@@ -142,18 +133,18 @@ class ListeningThread(threading.Thread):
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.error: BaseException | None = None
-        """The reason why nothing can be heard any more."""
+        """The error that ended the thread."""
         self._changed, self._is_due, self._listen = changed, is_due, listen
         self._is_stopped = False
 
     def stop(self) -> None:
-        """Listen no more. What is being heard is still reported; `join` waits for that."""
+        """Listen no more. Events that are on their way are still reported; `join` waits for that."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
 
     def run(self) -> None:
-        """Listen; the thread does this."""
+        """Listen, in this thread."""
         while self._wait():
             try:
                 self._listen()
@@ -170,7 +161,7 @@ class ListeningThread(threading.Thread):
 
 
 def read_events(journal: JournalReader) -> TaskEvents:
-    """All that a journal says of its tasks, as events."""
+    """The ends of all tasks in a journal, as events."""
     rows = journal.rows()
     ran = {one.task: (one.began_at, one.ended_at, rows.nodes.get(one.chunk)) for one in rows.attempts}
     failures = [

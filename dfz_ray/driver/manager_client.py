@@ -76,20 +76,10 @@ def get_manager() -> Any:
         return _manager
 
 
-def _forget_manager() -> None:
-    global _manager  # noqa: PLW0603 - as above
-    _manager = None
-
-
 class ManagerClient:
     """A run at this process's manager: a new one, or one that was left, which goes on at once.
 
-    Args:
-        config: how the run is run.
-        folder: the run folder.
-        plan: the slots of the run.
-        has_listener: True if `news` will be called.
-        domains: the domains that only this process has, ready to travel.
+    `domains` are those that only this process has, ready to travel. `has_listener` allows calls of `take_events`.
 
     Raises:
         RunFolderRefused: the folder holds something else, or a live process works on the run.
@@ -148,13 +138,8 @@ class ManagerClient:
         """Send a batch's tasks; returns when all of them are on disk.
 
         A task that the run had already when it was opened, equal to this one, is left out; so a batch may be submitted
-        again, once.
-
-        Args:
-            batch: the checked tasks.
-            domains: the domains that it names, ready to travel.
-            on_accepted: is called with the number of the run's tasks on disk, whenever a block has been written.
-            is_wanted: is called between blocks; the rest is not sent if it returns False.
+        again, once. Whenever a block has been written, `on_accepted` receives the number of the run's tasks on disk.
+        Between blocks `is_wanted` is called; the rest is not sent if it returns False.
 
         Raises:
             RunFolderRefused: the run has another task of the same id.
@@ -186,11 +171,9 @@ class ManagerClient:
             on_accepted(on_its_way[1])
 
     def cancel(self, numbers: set[int] | None, scope: str) -> None:
-        """Cancel what is open of these tasks, by number, or of all; returns when that is on disk.
+        """Cancel those of these tasks, or of all, that are open; returns when that is on disk.
 
-        Args:
-            numbers: the tasks' numbers; None: all.
-            scope: what is cancelled, in a few words, for the journal.
+        `scope` describes the cancelled tasks in a few words, for the journal.
         """
         _get(self._actor.cancel.remote(self.id, numbers, scope))
 
@@ -203,13 +186,13 @@ class ManagerClient:
         counts: list[int] = _get(self._actor.progress.remote(self.id, timeout_s))
         return counts
 
-    def news(self, timeout_s: float) -> TaskEvents:
+    def take_events(self, timeout_s: float) -> TaskEvents:
         """The events since the last call: as soon as there is one, or after the timeout.
 
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        events: TaskEvents = _get(self._actor.news.remote(self.id, timeout_s))
+        events: TaskEvents = _get(self._actor.take_events.remote(self.id, timeout_s))
         return events
 
     def close(self, grace_s: float = 1.0) -> None:
@@ -217,7 +200,7 @@ class ManagerClient:
         _get(self._actor.close_run.remote(self.id, grace_s))
 
     def replace_workers(self) -> None:
-        """Let Ray start worker processes while a lost manager is replaced: the run's old ones died with it.
+        """Make Ray start worker processes while a lost manager is replaced: the run's old ones died with it.
 
         They take as long to start as the manager does, which would ask for them only after that.
         """
@@ -226,7 +209,7 @@ class ManagerClient:
 
     @property
     def _actor(self) -> Any:
-        """The manager. Ray must be there: a call would start another Ray, which does not know this manager."""
+        """The manager. Without the check a call would start another Ray, which does not know this manager."""
         _check_ray()
         return self._manager
 
@@ -244,7 +227,7 @@ class ManagerClient:
         if differing:
             raise RunFolderRefused(
                 f"{self.folder} has other tasks under {len(differing)} of these ids, such as {differing[0]!r}; "
-                "what was submitted can't be changed: name a new folder, or give the tasks new ids"
+                "submitted tasks can't be changed: name a new folder, or give the tasks new ids"
             )
         return new
 
@@ -312,7 +295,7 @@ def _options(plan: SlotPlan, config: RunConfig, has_listener: bool) -> RunOption
         seed=config.seed,
         width=plan.width,
         processes=plan.processes,
-        # The engine hears what the nodes hold as soon as they have been looked at.
+        # The engine receives the limits of the nodes as soon as the manager has looked at them.
         pool=PoolLimits(settings.pool.least, settings.pool.most or plan.slots) if plan.is_auto else None,
         cores=sum(node.get("CPU", 0.0) for node in live_nodes()) if plan.is_auto else 1.0,
     )
@@ -332,6 +315,7 @@ def _check_node() -> None:
 
 def _get(reference: Any) -> Any:
     """`ray.get`, with errors in terms of the run."""
+    global _manager  # noqa: PLW0603 - as above
     try:
         while True:
             _check_ray()
@@ -344,7 +328,7 @@ def _get(reference: Any) -> Any:
             raise cause from None
         raise InfrastructureLost(f"the manager failed, which is a defect of dfz_ray: {error}") from None
     except (RayActorError, OutOfMemoryError) as error:  # Ray may kill the manager, too, where memory runs out
-        _forget_manager()
+        _manager = None
         raise ManagerLost(f"the manager of the run is gone: {str(error).splitlines()[0]}") from None
     except RayError as error:
-        raise InfrastructureLost(f"Ray does not answer as it should: {type(error).__name__}: {error}") from None
+        raise InfrastructureLost(f"Ray gave an unexpected answer: {type(error).__name__}: {error}") from None

@@ -1,4 +1,4 @@
-"""Opening a run: its slots are planned once, and its domains are made ready to travel."""
+"""Opens a run: plans its slots once, and makes its domains ready to travel."""
 
 from __future__ import annotations
 
@@ -14,24 +14,20 @@ from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.run_config import RunConfig
 
-if TYPE_CHECKING:  # these bring Ray, which is not loaded before a run is opened
+if TYPE_CHECKING:  # these import Ray, which is not loaded before a run is opened
     from dfz_ray.domains.domain import Domain
     from dfz_ray.driver.manager_client import ManagerClient
     from dfz_ray.driver.slot_plan import SlotPlan
     from dfz_ray.protocol.submission import ShippedDomain
 
 ENDLESS = 2**31
-"""The number of tasks to expect where nobody can know it."""
+"""The number of tasks to expect of a run that takes more batches."""
 
 
 class RunOpening:
     """Opens a run at this process's manager: a new run, one that was left, or one whose manager was lost.
 
-    Args:
-        config: how the run is run.
-        folder: the run folder.
-        domains: domains that the registry does not have.
-        has_listener: True if the manager is to report the events of single tasks.
+    `domains` are those that the registry does not have.
     """
 
     def __init__(self, config: RunConfig, folder: Path, domains: Sequence[Domain], has_listener: bool) -> None:
@@ -48,12 +44,7 @@ class RunOpening:
         return self._config.max_workers if isinstance(self._config.max_workers, int) else None
 
     def open(self, first_batch: Batch | None, is_endless: bool) -> ManagerClient:
-        """Open the run, or open it again.
-
-        Args:
-            first_batch: the first tasks that will be submitted, if they are known.
-            is_endless: True if further batches may follow.
-        """
+        """Open the run, or open it again; `first_batch` and `is_endless` decide on its slots the first time."""
         from dfz_ray.driver.domain_shipping import ship
         from dfz_ray.driver.manager_client import ManagerClient
         from dfz_ray.driver.slot_plan import plan_slots
@@ -70,7 +61,7 @@ class RunOpening:
         return client
 
     def ship(self, batch: Batch) -> Mapping[str, ShippedDomain]:
-        """The domains that a batch names, ready to travel, among others."""
+        """The domains of the run so far, those of a batch included, ready to travel."""
         from dfz_ray.driver.domain_shipping import ship
 
         for name in {task.domain for task in batch.tasks}.difference(self._shipped):
@@ -78,7 +69,7 @@ class RunOpening:
         return self._shipped
 
     def _expect(self, first_batch: Batch | None) -> tuple[list[Resources], int]:
-        """The shapes of the run's tasks, as far as they are known, and the number of tasks."""
+        """The known shapes of the run's tasks, and the number of tasks."""
         if first_batch is not None:
             return first_batch.shapes(), len(first_batch.tasks)
         if not RunFolder(self._folder).holds_run():

@@ -1,4 +1,4 @@
-"""A run as its driver works on it: it takes batches as they come, and reports what becomes of their tasks."""
+"""A run in its driver: it takes batches as they come, and reports the ends of their tasks."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ SessionCommand = Callable[["ManagerClient"], None]
 
 
 class RunSession:
-    """A run that takes batches as they come, and reports what becomes of their tasks.
+    """A run that takes batches as they come, and reports the ends of their tasks.
 
-    Every method but `join` returns at once. One thread opens the run at a manager, and does the commands that it is
-    given, in their order; a second thread listens to the manager. If the manager dies, another one goes on with the
-    run, and the command that was being done is done again. Tasks are numbered from 0 in the order of submission.
+    Every method except for `join` returns at once. One thread opens the run at a manager, and executes the commands of
+    the methods in their order; a second thread listens to the manager. If the manager dies, another one goes on with
+    the run, and the command that was interrupted is repeated. Tasks are numbered from 0 in the order of submission.
 
     Args:
-        config: how the run is run.
-        listener: hears what becomes of the run.
+        config: the settings of the run.
+        listener: receives the events of the run.
         has_listener: True if it listens to single tasks, not only to the counts.
         domains: domains that the registry does not have.
         is_endless: True if the run waits for further batches; else it closes itself when no task is open.
@@ -74,7 +74,7 @@ class RunSession:
         self._changed = threading.Condition()
         """Guards everything below."""
         self._commands: deque[SessionCommand] = deque()
-        """The first one is being done."""
+        """The first one is being executed."""
         self._first_batch: Batch | None = None
         self._submitted = 0
         self._accepted = 0
@@ -82,12 +82,12 @@ class RunSession:
         self._counts = [0] * len(STATES)
         self._is_endless = is_endless
         self._closing: float | None = None
-        """The grace in seconds, once the run is to be closed."""
+        """The grace in seconds, once the run has to be closed."""
         self._is_opened = self._is_over = False
         self._thread = threading.Thread(target=self._work, name=f"dfz_ray sends {config.name}", daemon=True)
         self._listening: ListeningThread | None = None
 
-    # --- the methods of its owner -----------------------------------------------------------------------------------
+    # --- the owner's methods ----------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to work. The listener may be called from now on."""
@@ -101,7 +101,7 @@ class RunSession:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Tasks per state, as last heard; tasks on their way to the manager count as pending."""
+        """Tasks per state, as last reported; tasks on their way to the manager count as pending."""
         with self._changed:
             counts = dict(zip(STATES, self._counts, strict=True))
             counts["pending"] += max(0, self._submitted - sum(self._counts))
@@ -114,11 +114,9 @@ class RunSession:
             return self._is_opened and not self._commands and not self._has_open()
 
     def submit(self, batch: Batch, domains: Mapping[str, ShippedDomain] | None = None) -> None:
-        """Send a batch's tasks.
+        """Send a batch's tasks; a task that the run has already, equal to this one, is left out.
 
-        Args:
-            batch: checked tasks; a task that the run has already, equal to this one, is left out.
-            domains: the domains that the batch names, ready to travel, if the caller has them.
+        `domains` are those that the batch names, ready to travel, if the caller has them.
 
         Raises:
             InfrastructureLost: the run can't go on, or was closed.
@@ -137,9 +135,8 @@ class RunSession:
     def submit_later(self, take: Callable[[int], Batch | None]) -> None:
         """Send a batch that is made only when it can be sent: until then further tasks may join it.
 
-        Args:
-            take: makes the batch, or returns None. It is called once, in the thread that sends, with the number of the
-                batch's first task.
+        `take` makes the batch, or returns None. It is called once, in the thread that sends, with the number of the
+        batch's first task.
 
         Raises:
             InfrastructureLost: the run can't go on, or was closed.
@@ -159,16 +156,14 @@ class RunSession:
             self._give(send)
 
     def go_on(self) -> None:
-        """Open the run as it is, without new tasks."""
+        """Open the run without new tasks."""
         with self._changed:
             self._give(lambda client: None)
 
     def cancel(self, numbers: Collection[int] | Callable[[], Collection[int]] | None, scope: str = "run") -> None:
-        """Cancel tasks that have not ended.
+        """Cancel tasks that have not ended; `scope` describes them in a few words, for the journal.
 
-        Args:
-            numbers: the tasks' numbers, or a function that finds them once everything before this was sent; None: all.
-            scope: what is cancelled, in a few words, for the journal.
+        `numbers` are the tasks, or a function that finds them once all earlier commands are executed; None: all.
         """
 
         def cancel(client: ManagerClient) -> None:
@@ -188,7 +183,7 @@ class RunSession:
             self._changed.notify_all()
 
     def close(self, grace_s: float = GRACE_S) -> None:
-        """Close the run now. Commands that were not begun are dropped; running tasks have a grace, in seconds."""
+        """Close the run now. Commands that have not begun are dropped; running tasks have a grace, in seconds."""
         with self._changed:
             self._closing = grace_s
             self._commands.clear()
@@ -240,7 +235,7 @@ class RunSession:
                 logger.warning("%s; another one goes on with the run", error)
 
     def _work_with_a_manager(self) -> None:
-        """Open the run at a manager, and do commands there until the run is to be closed."""
+        """Open the run at a manager, and execute commands there until the run has to be closed."""
         client = self._open()
         listening = self._listening = ListeningThread(
             f"dfz_ray listens {self._config.name}", self._changed, self._has_open, lambda: self._listen(client)
@@ -254,7 +249,7 @@ class RunSession:
             client.replace_workers()
             raise
         except BaseException:
-            with contextlib.suppress(DfzError):  # the manager may be what was lost
+            with contextlib.suppress(DfzError):  # the manager itself may be lost
                 client.close(GRACE_S)
             raise
         finally:
@@ -274,7 +269,7 @@ class RunSession:
         return client
 
     def _do_commands(self, client: ManagerClient, listening: ListeningThread) -> None:
-        """Do the commands that there are and those that come, until the run is to be closed."""
+        """Execute the commands as they come, until the run has to be closed."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._commands or self._is_to_end() or listening.error is not None)
@@ -299,12 +294,12 @@ class RunSession:
     # --- the thread that listens ------------------------------------------------------------------------------------
 
     def _has_open(self) -> bool:
-        """True if the manager has tasks whose end was not heard."""
+        """True if the manager has tasks whose end was not reported."""
         return count_final(self._counts) < self._accepted
 
     def _listen(self, client: ManagerClient) -> None:
         if self._has_listener:
-            events = client.news(POLL_S)
+            events = client.take_events(POLL_S)
             counts = events.counts
             self._decoder.decode(events)
         else:

@@ -1,4 +1,4 @@
-"""The number of a run's slots, and how processes share them."""
+"""Plans the slots of a run, and their processes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import AUTO
 
 THREADS = 16
-"""Threads of a process if nobody gives a number of slots. So many tasks keep a core busy if they wait for nine tenths
-of their time; if they compute, more of them would only wait for each other."""
+"""Threads of a process if no number of slots is given. So many tasks keep a core busy if they wait for nine tenths of
+their time; if they compute, more of them would only wait for each other."""
 AUTO_BEGIN, AUTO_THREADS = 8, 256
-"""Threads of a process, at first and at most, if the number of slots follows what pays."""
+"""Threads of a process, at first and at most, if the number of slots follows the throughput."""
 
 
 class SlotPlan(NamedTuple):
-    """The slots of a run, and how processes share them."""
+    """The slots of a run, and their processes."""
 
     slots: int
     """The number of tasks that may execute at once; if `is_auto`, only at first."""
@@ -28,7 +28,7 @@ class SlotPlan(NamedTuple):
     processes: int = 1
     """The least number of processes over which the slots are spread."""
     is_auto: bool = False
-    """True if the number of slots follows what pays."""
+    """True if the number of slots follows the throughput."""
 
 
 def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
@@ -37,13 +37,7 @@ def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
 
 
 def plan_slots(config: RunConfig, shapes: Iterable[Resources], tasks: int) -> SlotPlan:
-    """The slots of a run.
-
-    Args:
-        config: how the run is run.
-        shapes: the tasks' shapes.
-        tasks: the number of tasks.
-    """
+    """The slots of a run with so many tasks of these shapes."""
     asked = config.max_workers
     if asked == AUTO:
         processes = count_slots(shapes, tasks)
@@ -58,13 +52,8 @@ def plan_slots(config: RunConfig, shapes: Iterable[Resources], tasks: int) -> Sl
 def share_slots(slots: int | None, shapes: Iterable[Resources], tasks: int, most: int | None = None) -> tuple[int, int]:
     """The slots of a run whose tasks share processes, and the slots of one process.
 
-    There are as many processes as the cluster holds of the smallest shape, and no more than slots.
-
-    Args:
-        slots: the number that was asked for; None: THREADS for each process.
-        shapes: the tasks' shapes.
-        tasks: the number of tasks.
-        most: the largest number of processes; None: no limit.
+    There are as many processes as the cluster holds of the smallest shape, but no more than slots, nor than `most`.
+    If no number of slots is given, each process has THREADS of them.
     """
     processes = count_slots(shapes, tasks if slots is None else slots)
     processes = min(processes, most or processes)

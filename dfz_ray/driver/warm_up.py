@@ -1,4 +1,4 @@
-"""Warms workers up before anything is timed: they are started, and their imports are done."""
+"""Warms workers up before a measurement: they are started, and import their modules."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from dfz_ray.specs.resources import Resources
 from dfz_ray.worker.lease import load_domain
 
 GATE_S = 120.0
-"""Seconds that workers wait for each other; a cluster that is busy with others may never serve them all."""
+"""Seconds that workers wait for each other; a busy cluster may never serve them all."""
 SAMPLES_S = 10.0
-"""Seconds that a worker tries tasks, one of each kind. After that, nothing happens for the first time."""
+"""Seconds that a worker tries tasks, one of each kind, so that no measured task is the first of its kind."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class WarmUp:
     """The findings of a warm-up."""
 
     served: int
-    """The number of slots that the cluster could run at once, of those that were asked for."""
+    """The number of the requested slots that the cluster could run at once."""
     wall_s: float
     niceness: int
     """The niceness of the worker processes; a program that is compared with them must have the same."""
@@ -51,11 +51,7 @@ class WarmUp:
 def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Mapping[str, bytes]) -> WarmUp:
     """Hold as many leases as will run, of each shape in turn, until all of them have begun and tried the samples.
 
-    Args:
-        samples: the tasks that the workers try.
-        slots: the number of leases that will run.
-        at_least: the least number of leases to hold: Ray keeps idle workers, and may place a lease on any of them.
-        files: the files that the samples' parameters name, by hash.
+    At least `at_least` are held: Ray keeps idle workers, and may place a lease on any of them.
     """
     begun = time.perf_counter()
     manager, nodes = get_manager(), live_nodes()
@@ -72,7 +68,7 @@ def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Ma
         try:
             answers = ray.get(calls)
         except RayError as error:
-            raise DfzError(f"the workers can't be warmed up: {describe_loss(error)}") from None
+            raise DfzError(f"the workers can't be warmed up: {describe_loss(error)[1]}") from None
         served = min(served, max(arrived for arrived, _ in answers))
         niceness = answers[0][1]
     return WarmUp(served, time.perf_counter() - begun, niceness)
@@ -85,11 +81,11 @@ _tried: set[tuple[bytes, Work]] = set()
 def hold(
     shipped: Sequence[tuple[bytes, int, list[Work]]], files: dict[str, bytes], manager: Any, gate: str, count: int
 ) -> tuple[int, int]:
-    """Import, try a task of each kind, and wait for the others; returns how many came, and this process's niceness."""
+    """Import, try a task of each kind, and wait for the others; returns the number of workers, and the niceness."""
     shelf = FileShelf(contents=files)
     for pickled, threads, works in shipped:
         domain = load_domain(pickled)
-        with contextlib.suppress(Exception):  # each task that needs the domain reports this
+        with contextlib.suppress(Exception):  # each task that needs the domain reports the error
             domain.load()
         fresh = [work for work in works if (pickled, work) not in _tried]
         with thread_budget(threads):

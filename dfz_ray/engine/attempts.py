@@ -1,4 +1,4 @@
-"""The attempts that are charged to tasks: whether a failed one is followed by another, and when."""
+"""The attempts that are charged to tasks, and the delays before the next ones."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ if TYPE_CHECKING:
 class Attempts:
     """The attempts of the tasks that did not complete at the first one.
 
-    Args:
-        policy_of: the policy of a task, by its number.
-        free_losses: how often a task may be lost with its node without being charged.
-        seed: of the delays.
+    A task may be lost with its node `free_losses` times before a loss is charged to it.
     """
 
     def __init__(self, policy_of: Callable[[int], Policy], free_losses: int, seed: int) -> None:
@@ -26,12 +23,12 @@ class Attempts:
         self._lost: dict[int, int] = {}
 
     def restore(self, charged: Mapping[int, int], lost: Mapping[int, int]) -> None:
-        """Take over what a journal knows: by task, the charged attempts and the losses that were not charged."""
+        """Take over counts from a journal: by task, the charged attempts and the losses that were not charged."""
         self._charged.update(charged)
         self._lost.update(lost)
 
     def charge(self, number: int, reason: str) -> float | None:
-        """Charge a failed attempt; returns the seconds until the next one, or None if there is none."""
+        """Charge a failed attempt; returns the seconds until the next one, or None if no other follows."""
         charged = self._charged.get(number, 0) + 1
         self._charged[number] = charged
         return get_retry_decision(self._policy_of(number), charged, reason, number, self._seed)
@@ -43,7 +40,7 @@ class Attempts:
         return lost <= self._free_losses
 
     def forget(self, numbers: Iterable[int]) -> None:
-        """Drop what is kept of tasks that are final."""
+        """Drop the counts of tasks that are final."""
         if self._charged or self._lost:
             for number in numbers:
                 self._charged.pop(number, None)
@@ -51,14 +48,9 @@ class Attempts:
 
 
 def get_retry_decision(policy: Policy, charged: int, reason: str, number: int, seed: int = 0) -> float | None:
-    """The seconds after which a task is tried again, or None if this failure is its last.
+    """Returns the seconds after which a task is tried again, or None if this failure is its last.
 
-    Args:
-        policy: of the task.
-        charged: how many attempts have been charged to it, this one included.
-        reason: of the failure.
-        number: of the task.
-        seed: of the run; the same seed draws the same delays.
+    `charged` counts the failed attempt too. The same seed draws the same delays.
     """
     if reason not in policy.retry_on or charged >= policy.max_attempts:
         return None

@@ -1,4 +1,4 @@
-"""How many tasks a chunk takes: by their run times, as far as they are known, and by the work that is left."""
+"""The size of a chunk: by the run times of its tasks, as far as they are known, and by the work that is left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANAGER_SHARE = 0.5
 GROWTH = 4
 """A chunk may have so many times the tasks of its kind's last one: the first run times may not be typical."""
 LEAST_S = 0.004
-"""To ask for more work takes as long as that."""
+"""Seconds that a request for more work takes."""
 
 
 @dataclass(slots=True)
@@ -59,29 +59,24 @@ class Pace:
     manager_s: float = 0.0
     """The manager's own CPU time per chunk."""
     width: int = 1
-    """How many slots a lease has; its chunks have as many times the work."""
+    """Slots of a lease; its chunks have as many times the work."""
 
     @cached_property
     def aim_s(self) -> float:
-        """How long a chunk is to keep its slots busy: enough for the manager to keep up with all leases."""
+        """Seconds for which a chunk keeps its slots busy: enough for the manager to keep up with all leases."""
         return max(self.target_s, self.slots / self.width * self.manager_s / MANAGER_SHARE)
 
     def share_s(self, left_s: float, held_s: float = 0.0, width: int = 1) -> float:
-        """The part of the remaining work that the next chunk may take.
+        """The part of the remaining work that the next chunk may take; `held_s` is what each slot of its lease holds.
 
         Half of a fair share (factoring: Hummel, Schonberg and Flynn, 1992), so that the last chunks are small enough
         for all slots to end together; yet no less than is worth a message.
-
-        Args:
-            left_s: the work that waits, in seconds.
-            held_s: the work that the lease holds already, for each of its slots.
-            width: how many slots the lease has.
         """
         share_s = min(self.aim_s, max(left_s / (2 * self.slots), LEAST_S))
         return width * (min(share_s, self._ahead_s(left_s, held_s, width)) if held_s else share_s)
 
     def keeps_back(self, left_s: float, held_s: float, task_s: float, width: int = 1) -> bool:
-        """True if a lease that holds work gets none ahead: there is room neither for such a task nor for `LEAST_S`."""
+        """True if a lease that holds work gets none ahead: neither such a task nor `LEAST_S` would fit."""
         return self._ahead_s(left_s, held_s, width) < max(task_s, min(LEAST_S, self.aim_s))
 
     def _ahead_s(self, left_s: float, held_s: float, width: int) -> float:
@@ -94,17 +89,9 @@ class Pace:
 
 
 def chunk_size(times: RunTimes, waiting: int, last_size: int, share_s: float, least: int = 1) -> int:
-    """How many tasks of one kind to take.
+    """The number of tasks of one kind that a chunk takes, for `least` threads.
 
-    Args:
-        times: the kind's run times.
-        waiting: how many of its tasks wait, at least one.
-        last_size: the size of the kind's last chunk.
-        share_s: the work that the chunk may take.
-        least: how many threads it is for.
-
-    Returns:
-        At least one for each thread, if so many wait; exactly that until the kind is known.
+    It is at least one for each thread, if so many wait, and exactly that until the kind's run times are known.
     """
     least = min(least, waiting)
     if not times.known:

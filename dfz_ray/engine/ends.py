@@ -1,4 +1,4 @@
-"""The ends of a chunk's tasks, as a worker reports them: which of them count, and what they say of run times."""
+"""The ends of a chunk's tasks, as a worker reports them: those that count, and their run times."""
 
 from __future__ import annotations
 
@@ -25,19 +25,13 @@ class Ends(NamedTuple):
     accepted: Sequence[int]
     """The tasks whose ends count."""
     durations_s: Sequence[float]
-    """Their run times."""
     rest: Sequence[int]
-    """The tasks that it did not name."""
+    """The tasks that the report did not name."""
     superseded: Sequence[int]
-    """The tasks that it named and did not hold any more."""
+    """The tasks that the report named although the worker did not hold them any more."""
 
     def sort_times(self, kind_of: Sequence[int], kind: int | None) -> list[KindTimes]:
-        """The run times by kind.
-
-        Args:
-            kind_of: for every task, the number of its kind.
-            kind: of all these tasks, if it is known to be one.
-        """
+        """The run times by kind; `kind` is given if all these tasks are known to be of one."""
         if not self.accepted:
             return []
         if kind is not None:

@@ -1,4 +1,4 @@
-"""The engine of one run: it takes in what happened, and answers with what to do."""
+"""The engine of one run: it takes in events, and answers with commands."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ HISTORY = 50
 LONG_S = 1.0
 """No chunk is handed out ahead of one whose tasks take longer: a higher priority would have to wait for it."""
 LEASE_TASKS = 20
-"""A lease of several threads lasts for so many of its longest tasks: as it ends, they wait for the last one."""
+"""A lease of several threads lasts for so many of its longest tasks: at its end its threads wait for the last one."""
 LOOK_S = 0.1
 """The time between two `TimePassed` while something may overrun its time."""
 
 
 class Engine:
-    """Decides which task runs next, and keeps the state of each.
+    """Decides which task runs next, and keeps the state of each task.
 
     `handle(event, now)` returns the commands that follow. The caller executes them in order, and reports their results
     as further events; times are seconds of any one clock. At `wake_at` it reports that time has passed.
@@ -79,7 +79,7 @@ class Engine:
         self._urgency = Urgency(self.queue)
         self._auto = None if options.pool is None else SlotTuner(options, self.queue, self.lease_table, self.set_slots)
         self._ruled_out: dict[int, str] = {}
-        """Lanes whose tasks can never run, and why."""
+        """Lanes whose tasks can never run, each with the reason."""
         self._stopped = False
         self._timed = False
         """True if any kind has a deadline."""
@@ -103,32 +103,32 @@ class Engine:
 
     @property
     def leases(self) -> int:
-        """How many leases there are."""
+        """The number of leases."""
         return len(self.lease_table.leases)
 
     @property
     def slots_in_use(self) -> int:
-        """How many slots the leases use."""
+        """The number of slots that the leases use."""
         return self.lease_table.used
 
     @property
     def slots(self) -> int:
-        """How many tasks may execute at once."""
+        """The number of tasks that may execute at once."""
         return self._slots.count
 
     def set_slots(self, slots: int) -> None:
-        """Change how many tasks may execute at once: surplus slots end as their leases ask for work."""
+        """Change the number of tasks that may execute at once: surplus slots end as their leases ask for work."""
         self._slots.set(slots)
         while self._slots.are_too_few and (unplaced := [lane.unplaced for lane in self.queue.lanes if lane.unplaced]):
             self.lease_table.drop(max(next(reversed(ids)) for ids in unplaced))
 
     def find_needs(self) -> dict[int, int]:
-        """By lane, how many leases it could use if the cluster held them; empty if the number of slots is fixed."""
+        """The leases that each lane could use if the cluster held them; empty if the number of slots is fixed."""
         return {} if self._auto is None else self._auto.find_needs()
 
     @property
     def wake_at(self) -> float | None:
-        """When `TimePassed` is due; None if nothing depends on time alone."""
+        """The time at which `TimePassed` is due; None if nothing depends on time alone."""
         if self._stopped:
             return None
         due = self.queue.next_due
@@ -137,13 +137,13 @@ class Engine:
         return due
 
     def handle(self, event: Event, now: float) -> list[Command]:
-        """Take in what happened; returns what to do."""
+        """Take in an event; returns the commands that follow."""
         self._recent.append((now, event))
         commands = self._handlers[type(event)](event, now)
         self._fill_slots(commands)
         return commands
 
-    # --- what happened ----------------------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------------------------
 
     def on_tasks_submitted(self, event: TasksSubmitted, now: float) -> list[Command]:
         """New tasks wait, by kind."""
@@ -198,7 +198,7 @@ class Engine:
         return []
 
     def on_chunk_ended(self, event: ChunkEnded, now: float) -> list[Command]:
-        """Executed tasks are to be committed, or tried again; tasks that were not executed go back."""
+        """Executed tasks are committed, or tried again; tasks that were not executed go back."""
         held = self.lease_table.find(event.lease, event.chunk)
         if held is None:
             return [CommitEnds(event.lease, event.chunk, (), (), event.numbers)]
@@ -248,7 +248,7 @@ class Engine:
         return self._fail_ruled_out({lease.lane})
 
     def on_lease_lost(self, event: LeaseLost, now: float) -> list[Command]:
-        """The lease's slot is free; the task that is to blame is charged, and all others go back."""
+        """The lease's slot is free; the guilty task is charged, and all others go back."""
         lease = self.lease_table.drop(event.lease)
         if lease is None:
             return []
@@ -262,7 +262,7 @@ class Engine:
         lane = self.queue.get_lane(event.lane)
         lane.capacity = event.capacity
         lane.seen = lane.seen or event.capacity > 0
-        # What a node could hold once it may hold again: its node may only be restarting.
+        # A lane that a node could hold once may fit again: the node may only be restarting.
         self._ruled_out.pop(lane.number, None)
         if event.why_none and not lane.seen:
             self._ruled_out[lane.number] = event.why_none
@@ -284,7 +284,7 @@ class Engine:
     def on_cancel_asked(self, event: CancelAsked, now: float) -> list[Command]:
         """Waiting tasks are cancelled at once; so are tasks that a worker holds, which is asked to end them.
 
-        A task that has ended, and is only on its way to the disk, stays as it ended.
+        A task that has ended, and whose outcome is on its way to the disk, keeps that outcome.
         """
         numbers = self.tasks.find_open() if event.numbers is None else set(event.numbers)
         cancelled = self.queue.remove(numbers)
@@ -327,7 +327,7 @@ class Engine:
         return final, retried
 
     def _fill_slots(self, commands: list[Command]) -> None:
-        """Start a lease for each free slot for which there is work."""
+        """Start a lease for each free slot, as long as tasks wait."""
         while not self._stopped:
             is_full = self._is_full()
             if is_full and (len(self.queue.priorities) < 2 or not self.lease_table.starting):
@@ -366,7 +366,7 @@ class Engine:
         return task_s > LONG_S or pace.keeps_back(lane.left_s, lease.ahead_s, task_s, lease.threads)
 
     def _wait(self, lease_id: int, lease: Lease, idle: int) -> list[Command]:
-        """A lease holds a chunk and gets no other one for now: threads that have nothing to do leave their slots."""
+        """A lease holds a chunk and gets no other one for now: its idle threads leave their slots."""
         if idle and lease.threads > idle:
             self.lease_table.shrink(lease, lease.threads - idle)
         return [AnswerWait(lease_id, lease.threads)]

@@ -15,26 +15,26 @@ class EngineOptions:
     """
 
     slots: int
-    """How many tasks may execute at once, at first."""
+    """The tasks that may execute at once, at first."""
     target_s: float = 0.2
     """The work that a chunk aims at."""
     lease_s: float = 2.0
-    """After this long a lease gets no further chunk."""
+    """The age at which a lease gets no further chunk."""
     grace_s: float = 1.0
-    """How long a worker may take to end a task that is cancelled, or late, before it is killed."""
+    """The time that a worker has to end a cancelled or late task before it is killed."""
     preempt_after_s: float | None = 5.0
-    """How long a task may wait behind preemptible ones of a lower priority; None means for ever."""
+    """The time that a task may wait behind preemptible ones of a lower priority; None means for ever."""
     free_losses: int = 5
-    """How often a task may be lost with its node without being charged."""
+    """The times that a task may be lost with its node without being charged."""
     first_chunk: int = 0
     """Number of the first chunk; a run that goes on continues its numbers."""
     seed: int = 0
     """Seed of the delays before retries."""
     width: int = 1
-    """How many slots one lease may have; it runs as many tasks at once, on threads."""
+    """The most slots of one lease; it runs as many tasks at once, on threads."""
     processes: int = 1
-    """Over how many leases the slots are spread at least, if there are enough slots."""
+    """The fewest leases over which the slots are spread, if there are enough slots."""
     pool: PoolLimits | None = None
-    """Limits between which the number of slots follows what pays; None: it is fixed."""
+    """Limits between which the number of slots follows the throughput; None: it is fixed."""
     cores: float = 1.0
-    """How many tasks can compute at once, as far as is known; only the pool uses it."""
+    """The tasks that can compute at once, as far as is known; only the pool uses it."""

@@ -10,7 +10,7 @@ from dfz_ray.engine.messages import Chunk
 from dfz_ray.engine.queue import Taken
 
 ROUNDING_S = 1e-3
-"""A lease is checked that much before its time, because sums of times are rounded; the check itself is exact."""
+"""Seconds by which a lease is checked early, because sums of times are rounded; the check itself is exact."""
 
 
 @dataclass(slots=True)
@@ -22,9 +22,9 @@ class HeldChunk:
     begun_at: float | None = None
     is_suspect: bool = False
     kill_at: float = math.inf
-    """When its worker is killed if it has not ended the cancelled tasks of the chunk."""
+    """The time at which its worker is killed if the cancelled tasks of the chunk have not ended."""
     width: int = 1
-    """At most so many of its tasks are executed at once."""
+    """The most of its tasks that are executed at once."""
 
 
 @dataclass(slots=True)
@@ -33,26 +33,25 @@ class Lease:
 
     lane: int
     width: int = 1
-    """How many slots it uses: it executes no more tasks at once."""
+    """The slots that it uses: it executes no more tasks at once."""
     threads: int = 1
-    """How many of the tasks that it begins from now on it may execute at once."""
+    """The most tasks that it may execute at once, of those that it begins from now on."""
     asked_at: float | None = None
-    """When it first asked for work; None while Ray has not placed it."""
+    """The time of its first request for work; None while Ray has not placed it."""
     held: dict[int, HeldChunk] = field(default_factory=dict)
     served: int = 0
-    """How many chunks it has received."""
+    """The number of chunks that it has received."""
     ending: bool = False
     killed: str = ""
-    """Why its worker is being killed: timeout, preempted or cancelled; else empty."""
+    """The reason why its worker is being killed: timeout, preempted or cancelled; else empty."""
     longest_s: float = 0.0
     """The longest run time of its tasks, in chunks that have ended."""
     look_at: float = math.inf
-    """Its worker is not overdue before that."""
+    """The time before which its worker can't be overdue."""
 
     def find_longest_s(self, now: float) -> float:
         """The longest run time of its tasks; the oldest chunk that it holds counts as one task."""
-        since = [held.begun_at for held in self.held.values() if held.begun_at is not None]
-        return max(self.longest_s, now - min(since, default=now))
+        return max(self.longest_s, now - min((held.begun_at or 0.0 for held in self.begun()), default=now))
 
     def begun(self) -> Iterator[HeldChunk]:
         """The chunks that its worker has begun; it executes the last of them."""
@@ -75,7 +74,10 @@ class Lease:
         return True in [held.is_suspect for held in self.held.values()]
 
     def find_overdue(self, grace_s: float, now: float) -> str:
-        """Why its worker is to be killed, if it is: it had time to end the task by itself."""
+        """The reason why its worker has to be killed, if it is overdue; else empty.
+
+        The worker had time to end the task by itself.
+        """
         self.look_at = math.inf
         for held in self.begun():
             taken_s = now - held.begun_at if held.begun_at is not None else 0.0
@@ -87,7 +89,7 @@ class Lease:
         return ""
 
     def watch(self, held: HeldChunk, grace_s: float) -> None:
-        """Plan a check for when a chunk that it has begun may be overdue."""
+        """Plan a check for the time at which a chunk that has begun may be overdue."""
         if held.begun_at is not None:
             late_at = held.begun_at + held.taken.limit_s + 2 * grace_s
             kill_at = max(held.kill_at, held.begun_at + grace_s)

@@ -13,27 +13,20 @@ from dfz_ray.engine.queue import Lane, Queue, Taken
 
 
 class LeaseTable:
-    """Which lease holds which tasks; tasks that are handed back go to the queue.
-
-    Args:
-        tasks: their states.
-        queue: the tasks that wait.
-        kind_of: for every task, the number of its kind.
-        first_chunk: number of the first chunk.
-    """
+    """The leases and the tasks that they hold; tasks that are handed back go to the queue."""
 
     def __init__(self, tasks: Lifecycle, queue: Queue, kind_of: Sequence[int], first_chunk: int) -> None:
         self.leases: dict[int, Lease] = {}
         self.revoked: set[int] = set()
-        """Tasks that are cancelled and still held by a worker: all that it reports of them is superseded."""
+        """Cancelled tasks that a worker still holds: all that it reports of them is superseded."""
         self.leaving: set[int] = set()
         """Leases that end when the chunks that they hold have ended, or that are being killed."""
         self.priorities: Counter[int] = Counter()
-        """How many chunks leases hold, by priority."""
+        """The number of chunks that leases hold, by priority."""
         self.starting = 0
-        """How many leases have not asked for work yet."""
+        """The number of leases that have not asked for work yet."""
         self.used = 0
-        """How many slots the leases use."""
+        """The number of slots that the leases use."""
         self.next_lease = 0
         self._tasks = tasks
         self._queue = queue
@@ -87,14 +80,14 @@ class LeaseTable:
             self.settle(lease)
 
     def shrink(self, lease: Lease, threads: int) -> None:
-        """A lease executes no more tasks at once than that, in the chunks that it holds either."""
+        """Let a lease execute no more tasks at once than that, not even in the chunks that it holds."""
         lease.threads = threads
         for held in lease.held.values():
             held.width = threads
         self.settle(lease)
 
     def settle(self, lease: Lease) -> None:
-        """Count the slots of a lease: as many as it may use now, or as a chunk that it holds may use."""
+        """Count the slots of a lease: the most that it may use now, or that a chunk which it holds may use."""
         width = max([lease.threads, *[held.width for held in lease.held.values()]])
         self.used += width - lease.width
         lease.width = width
@@ -125,7 +118,7 @@ class LeaseTable:
         return [number for number in numbers if number not in self.revoked] if self.revoked else numbers
 
     def revoke(self, numbers: set[int], kill_at: float) -> list[InterruptLease]:
-        """Ask workers to end tasks that were cancelled; at `kill_at` they may be killed for it."""
+        """Ask workers to end tasks that were cancelled; workers that still have them at `kill_at` are killed."""
         interrupts = []
         for lease_id, lease in self.leases.items():
             cancelled = []
@@ -170,7 +163,7 @@ class LeaseTable:
         self._queue.delay(self._kind_of[number], number, due)
 
     def probe_ended(self, number: int) -> None:
-        """Note that nothing was learned of a task's kind by executing it."""
+        """Note that the execution of a task brought no run time of its kind."""
         self._queue.probe_ended(self._kind_of[number])
 
     def suspect(self, numbers: Sequence[int], begun: bool) -> None:
@@ -186,7 +179,8 @@ class LeaseTable:
 
     def take_suspects(self, lane_number: int) -> Taken:
         """The next suspects of a lane; they run without a time budget, so that the guilty task is found."""
-        numbers = self._queue.take_suspects(self._queue.lanes[lane_number])
+        self._queue.changed.add(lane_number)
+        numbers = self._queue.lanes[lane_number].suspects.popleft().numbers
         policies = [self._queue.kinds[self._kind_of[number]].policy for number in numbers]
         limit_s = sum(math.inf if policy.timeout_s is None else policy.timeout_s for policy in policies)
         is_preemptible = all(policy.preemptible for policy in policies)

@@ -1,4 +1,4 @@
-"""Measures of a run while it had one number of slots, and how they compare with those of another number."""
+"""Measures of a run while it had one number of slots, and their comparison with those of another number."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dfz_ray.engine.ends import KindTimes
 COMMON_SHARE = 0.5
 """Two levels can be compared if the kinds that both have seen make up this share of the work."""
 PRIOR_SPREAD = 0.3
-"""Standard deviation of a kind's run times, as a share of their mean, as long as too little was seen to tell."""
+"""Standard deviation of a kind's run times, as a share of their mean, as long as too little was measured."""
 PRIOR_TASKS = 4
 """The prior weighs as much as this number of tasks."""
 
 
 class Gain(NamedTuple):
-    """How one level compares with another."""
+    """The throughput of one level relative to that of another."""
 
     log: float
     """Logarithm of the ratio of their throughputs."""
@@ -35,8 +35,8 @@ class Gain(NamedTuple):
 class LevelStats:
     """Sums over the chunks that were executed while a run had one number of slots.
 
-    They are gathered in looks: only a chunk that begins and ends within one look counts, at every level alike, so that
-    what a short look cuts off is the same on both sides of a comparison.
+    They are added up in looks: only a chunk that begins and ends within one look counts, at every level alike, so that
+    a short look cuts off the same share on both sides of a comparison.
     """
 
     slots: int
@@ -45,7 +45,7 @@ class LevelStats:
     look_s: float = 0.0
     """Duration of the last look."""
     looks: int = 0
-    """How many looks have ended."""
+    """Looks that have ended."""
     ended: int = 0
     """Slots whose chunks have ended in this look."""
     times: dict[int, tuple[int, float, float]] = field(default_factory=dict)
@@ -60,15 +60,7 @@ class LevelStats:
     """CPU time of all tasks; None if it is unknown for a chunk."""
 
     def add(self, times: Sequence[KindTimes], took_s: float, width: int, active: int, cpu_s: float | None) -> None:
-        """Take in a chunk that has ended.
-
-        Args:
-            times: the run times of its tasks.
-            took_s: its duration.
-            width: the number of its slots.
-            active: how many slots are in use.
-            cpu_s: the CPU time of its tasks, if it is known.
-        """
+        """Take in a chunk of `width` slots that has ended, while `active` slots are in use."""
         for kind, count, total_s, total_squares in times:
             before = self.times.get(kind, (0, 0.0, 0.0))
             self.times[kind] = (before[0] + count, before[1] + total_s, before[2] + total_squares)
@@ -86,12 +78,12 @@ class LevelStats:
 
     @property
     def busy(self) -> float:
-        """How many slots executed tasks, on average: those in use, less the share of time that they waited."""
+        """The average number of slots that executed tasks: those in use, less the share of time that they waited."""
         return self.active_s / self.slots_s * min(1.0, self.work_s / self.slots_s) if self.slots_s else 0.0
 
     @property
     def cpus(self) -> float | None:
-        """How many CPUs the tasks used, on average, if that is known."""
+        """The average number of CPUs that the tasks used, if it is known."""
         return None if self.cpu_s is None or not self.work_s else self.busy * self.cpu_s / self.work_s
 
 

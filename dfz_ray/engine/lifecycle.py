@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import Any
 
 from dfz_ray.errors import IllegalTransition
-from dfz_ray.specs.states import FINAL, State
+from dfz_ray.specs.states import FINAL, State, count_final
 
 
 class Transition(IntEnum):
-    """Something that can happen to a task."""
+    """An event in the life of a task."""
 
     BEGAN = 0
     """A worker reported that it began the task's chunk."""
@@ -50,7 +50,7 @@ class Lifecycle:
         return len(self._states)
 
     def add(self, count: int, settled: Mapping[int, int] = MappingProxyType({})) -> None:
-        """Add tasks under the next numbers: PENDING, or in the final state that a journal says they are in."""
+        """Add tasks under the next numbers: PENDING, or in the final state that a journal gives."""
         self._states.extend(bytes(count))
         self.counts[State.PENDING] += count - len(settled)
         for number, state in settled.items():
@@ -65,7 +65,7 @@ class Lifecycle:
         """Move tasks to the state that follows.
 
         Raises:
-            IllegalTransition: it is not possible for one of them; then none has changed.
+            IllegalTransition: one of them can't make this transition; then none has changed.
         """
         states, following = self._states, _NEXT[transition]
         run = find_range(numbers, len(states)) if len(numbers) > 1 else None
@@ -98,14 +98,14 @@ class Lifecycle:
 
     @property
     def open(self) -> int:
-        """How many tasks are not in a final state."""
-        return len(self) - sum([self.counts[state] for state in FINAL])
+        """The number of tasks that are not in a final state."""
+        return len(self) - count_final(self.counts)
 
 
 def find_range(numbers: Sequence[int], end: int) -> range | None:
-    """The range that these numbers are, if each is one more than the one before it and all are from 0 to below `end`.
+    """These numbers as a range, if each is one more than the one before it and all are from 0 to below `end`.
 
-    Many things are done with a range at once.
+    A range is handled as a whole, which takes far less time than number by number.
     """
     if not numbers or numbers[-1] - numbers[0] != len(numbers) - 1 or numbers[0] < 0 or numbers[-1] >= end:
         return None

@@ -23,19 +23,13 @@ class _Loss(NamedTuple):
     reason: str
     message: str
     is_free: bool
-    """No task is to blame."""
+    """True if no task is to blame."""
     has_suspects: bool
-    """The worker executed several tasks, and any of them may be to blame."""
+    """True if the worker executed several tasks, and any of them may be to blame."""
 
 
 class Losses:
-    """Decides which task is charged for the death of a worker, and hands the others back.
-
-    Args:
-        queue: the tasks that wait.
-        lease_table: the leases and what they hold.
-        attempts: the attempts that were charged.
-    """
+    """Decides which task is charged for the death of a worker, and hands the others back."""
 
     def __init__(self, queue: Queue, lease_table: LeaseTable, attempts: Attempts) -> None:
         self._queue = queue
@@ -56,19 +50,14 @@ class Losses:
         """Charge the task that the worker executed, if it is to blame; all others go back.
 
         If nobody knows which task that was, every task that the worker may have begun is suspect, also of the next
-        chunk, because the message that it began it may have died with it. Suspects are run in halves until the guilty
-        task is alone. If the worker executed several tasks, these are the suspects, unless the guilty ones are known:
-        those whose deadlines ended it.
-
-        Args:
-            lease: it has no slot any more.
-            event: its loss.
-            is_stopped: True if the manager itself kills workers because the run stops; then no task is charged.
-            now: the time.
+        chunk, because the worker may have died before its report of that beginning was sent. Suspects are run in halves
+        until the guilty task is alone. If the worker executed several tasks, these are the suspects, unless the guilty
+        ones are known: those whose deadlines ended it. If the run is stopped, no task is charged: the manager itself
+        kills workers then.
         """
         reason = lease.killed or event.reason
         if reason == "timeout" and (event.reason != "worker_crashed" or len(event.executing or ()) > 1):
-            reason = event.reason  # something else ended it before it was killed
+            reason = event.reason  # it died of another cause before it was killed
         is_free = is_stopped or reason in ("preempted", "cancelled")
         executing = self._find_executing(lease, event, is_free)
         has_suspects = len(executing or ()) > 1 and not (is_free or event.are_guilty)
@@ -95,7 +84,7 @@ class Losses:
         return [command for command in commands if not isinstance(command, NoteAttemptsLost) or command.numbers]
 
     def _find_executing(self, lease: Lease, event: LeaseLost, is_free: bool) -> Sequence[int] | None:
-        """The tasks that were executed: none if it does not matter, None if nobody knows."""
+        """The tasks that were executed: empty if it does not matter, None if nobody knows."""
         in_hand = [number for held in lease.held.values() for number in held.chunk.numbers]
         executing = event.executing
         if executing:

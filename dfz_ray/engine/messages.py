@@ -1,10 +1,9 @@
-"""The engine's input (events, named by what happened) and output (commands, named by what to do)."""
+"""The engine's input (events, each named after its cause) and output (commands, each named after an action)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ class KindEntry(NamedTuple):
     """Number of its lane: tasks of one domain and one shape, which may share a lease."""
     policy: Policy
     exclusive: bool = False
-    """True if each of its lane's tasks needs a process of its own."""
+    """True if its lane's tasks must not share a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +32,6 @@ class Chunk:
     budget_s: float
     """A worker that has used up so many seconds starts no further task of the chunk, and hands the rest back."""
 
-
-NO_FAILURES: Mapping[int, str] = MappingProxyType({})
 
 # --- events -----------------------------------------------------------------------------------------------------------
 
@@ -50,9 +47,9 @@ class TasksSubmitted:
     settled: Mapping[int, int] = field(default_factory=dict)
     """The tasks that are final in the journal: number and state."""
     charged: Mapping[int, int] = field(default_factory=dict)
-    """By number, the attempts that the journal says were charged to the others."""
+    """Of the other tasks, by number: the attempts that were charged."""
     free_losses: Mapping[int, int] = field(default_factory=dict)
-    """By number, how often they were lost with their node and not charged."""
+    """Of the other tasks, by number: the losses of their nodes that were not charged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +69,10 @@ class ChunkEnded:
     numbers: Sequence[int]
     """The tasks that were executed, in order."""
     durations_s: Sequence[float]
-    """Their run times."""
-    failures: Mapping[int, str] = field(default_factory=lambda: NO_FAILURES)
+    failures: Mapping[int, str] = field(default_factory=dict)
     """The failed tasks: number and reason."""
     cpu_s: float | None = None
-    """Their CPU time, all together, if it is known."""
+    """The CPU time of all these tasks together, if it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +81,7 @@ class WorkAsked:
 
     lease: int
     busy: int = 0
-    """How many of its threads have tasks, if it has several."""
+    """The number of its threads that have tasks, if it has several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +100,9 @@ class LeaseLost:
     reason: str = "worker_crashed"
     """worker_crashed, node_lost, out_of_memory or timeout."""
     executing: Sequence[int] | None = None
-    """The tasks that it was executing, only the overdue ones of a timeout; None if that is not known."""
+    """The tasks that it was executing; after a timeout only the overdue ones; None if nobody knows."""
     are_guilty: bool = False
-    """True if each of these is to blame, even if they are several."""
+    """True if all of these are guilty, even if they are several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +121,17 @@ class LaneSized:
     lane: int
     capacity: float
     why_none: str = ""
-    """If the capacity is 0 and no node is waited for: the request, and the nearest node's resources."""
+    """The request and the nearest node's resources, if the capacity is 0 and no node is expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolLimited:
-    """The cluster holds another number of slots; only if their number follows what pays."""
+    """The cluster holds another number of slots; only if their number follows the throughput."""
 
     least: int
     most: int
     processes: int
-    """How many processes the cluster holds."""
+    """The number of processes that the cluster holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +151,7 @@ class CancelAsked:
 
 @dataclass(frozen=True, slots=True)
 class TimePassed:
-    """It is later than before; reported at `Engine.wake_at`."""
+    """Time has passed; reported at `Engine.wake_at`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +160,7 @@ class StopAsked:
 
 
 NO_TASK = -1
-"""Stands for a task if a worker executes none."""
+"""Stands in for a task if a worker executes none."""
 
 Event = (
     TasksSubmitted
@@ -194,7 +190,7 @@ class StartLease:
     kind: str
     """The kind that it will probably begin with; it names the call in the Ray dashboard."""
     width: int = 1
-    """How many slots it uses for now: it executes no more tasks at once."""
+    """The slots that it uses for now: it executes no more tasks at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +200,7 @@ class GiveChunk:
     lease: int
     chunk: Chunk
     threads: int = 1
-    """How many tasks it may execute at once from now on."""
+    """The most tasks that the lease may execute at once from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +209,7 @@ class AnswerWait:
 
     lease: int
     threads: int = 1
-    """How many tasks it may execute at once from now on."""
+    """The most tasks that the lease may execute at once from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,15 +221,15 @@ class AnswerEnd:
 
 @dataclass(frozen=True, slots=True)
 class CommitEnds:
-    """Write down how executions of a chunk's tasks ended; completed and failed ones are their tasks' outcomes."""
+    """Write down the ends of a chunk's executions; completed and failed ones are the outcomes of their tasks."""
 
     lease: int
     chunk: int
     completed: Sequence[int]
     failed: Sequence[int]
-    superseded: Sequence[int] = field(default=())
+    superseded: Sequence[int] = ()
     """Ends that came too late: the task has another outcome, or another lease holds it. They change nothing."""
-    retried: Sequence[int] = field(default=())
+    retried: Sequence[int] = ()
     """Failures after which another attempt is due; they are charged."""
 
 

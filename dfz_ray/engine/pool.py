@@ -1,4 +1,4 @@
-"""How many slots a run uses, if their number follows what pays: observations and the time in, decisions out.
+"""The number of a run's slots, if it follows the throughput: observations and the time in, decisions out.
 
 The pool climbs. It looks at the run with the present number of slots, probes another number, and keeps it if the
 throughput is better: more slots if they bring more, fewer if they bring as much. Otherwise it goes back. When neither
@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from dfz_ray.engine.ends import KindTimes
 from dfz_ray.engine.level_stats import LevelStats, compare
+from dfz_ray.engine.messages import NotePoolChanged
 
 LOOK_S = 0.15
 """No look is shorter."""
 LOOKS = 8
 """A probe is decided after so many looks, even if its result is not clear."""
 CLEAR_ERRORS = 1.5
-"""A result is clear if it is so many standard errors away from what decides."""
+"""A result is clear if it is so many standard errors away from the threshold."""
 MORE_PAYS = 1.06
 """More slots are kept if the throughput is at least so many times as high."""
 FEWER_SUFFICE = 0.98
@@ -38,45 +38,30 @@ COSTS_MOST = 0.01
 PLACED = 0.9
 """A look begins when this share of the slots is in use: leases come and go."""
 PATIENCE_S = 60.0
-"""How long it may take until another slot is there: new processes have to start and to import."""
+"""Seconds that another slot may take to be there: new processes have to start and to import."""
 PAUSE_S, LONGEST_PAUSE_S = 5.0, 320.0
 """The first pause between probes that don't pay, and the longest; each is twice as long as the one before."""
 CHANGED = 1.25
-"""A pause is over when tasks of the same kinds take so many times as long as before it, or as short."""
+"""A pause ends when the run times of the same kinds have grown by this factor, or shrunk by it."""
 
 
 class PoolLimits(NamedTuple):
-    """Between which numbers of slots a pool moves."""
+    """The fewest and the most slots of a pool."""
 
     least: int = 1
     most: int = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class PoolChange:
-    """Another number of slots, and why."""
-
-    slots: int
-    reason: str
-
-
 class Pool:
-    """Moves the number of slots.
+    """Moves the number of slots between limits; `cores` is the number of tasks that can compute at once."""
 
-    Args:
-        slots: the first number; it is brought between the limits.
-        limits: between which the number moves.
-        cores: how many tasks can compute at once.
-        now: the time, in seconds of any one clock.
-    """
-
-    def __init__(self, slots: int, limits: PoolLimits, cores: float = 1.0, now: float = 0.0) -> None:
+    def __init__(self, slots: int, limits: PoolLimits, cores: float = 1.0) -> None:
         self.limits = _sound(limits)
         self.slots = self._bounded(slots)
         self.rests = False
         """True while no other number is known to pay, so that the pool waits before it probes again."""
         self.wants_more = True
-        """True as long as more slots were not seen to be of no use."""
+        """False once more slots were seen to be of no use."""
         self._cores = cores
         self._level = LevelStats(self.slots)
         """The measures with the present number of slots."""
@@ -84,13 +69,13 @@ class Pool:
         """The measures to compare with: in a probe those before it, at rest those before the rest."""
         self._may_grow = self._may_shrink = self._may_leap = True
         """False if this was seen to be of no use from the present number."""
-        self._moved_at = now
+        self._moved_at = 0.0
         self._active = 0
         self._pause_s, self._rests_until = PAUSE_S, 0.0
         self._finding = ""
         """The result of the last probe in words, until a change gives it as its reason."""
 
-    def limit(self, limits: PoolLimits, now: float) -> PoolChange | None:
+    def limit(self, limits: PoolLimits, now: float) -> NotePoolChanged | None:
         """Take other limits: nodes have come, or are gone."""
         before, self.limits = self.limits, _sound(limits)
         if self.limits.most > before.most:
@@ -102,7 +87,7 @@ class Pool:
         return self._settle(bounded, f"{word} {bounded} can be used now", now)
 
     def see(self, active: int, reachable: float, now: float) -> None:
-        """Take in how many slots are in use, and how many could be, by the cluster and by what there is to do."""
+        """Take in the slots in use, and those that could be, by the size of the cluster and by the waiting tasks."""
         if active > self._active:
             self._moved_at = now
         self._active = active
@@ -113,27 +98,13 @@ class Pool:
     def on_chunk(
         self, times: Sequence[KindTimes], began_at: float, width: int, now: float, cpu_s: float | None
     ) -> None:
-        """A chunk has ended.
-
-        Args:
-            times: the run times of its tasks.
-            began_at: when its worker began it.
-            width: the number of its slots.
-            now: the time.
-            cpu_s: the CPU time of its tasks, if it is known.
-        """
+        """A chunk of `width` slots has ended."""
         look_began_at = self._level.look_began_at
         if look_began_at is not None and began_at >= look_began_at:
             self._level.add(times, now - began_at, width, self._active, cpu_s)
 
-    def decide(self, waiting: int, left_s: float, now: float) -> PoolChange | None:
-        """Decide whether the number of slots changes now.
-
-        Args:
-            waiting: how many tasks wait.
-            left_s: how long the rest will take with the present slots, as far as that is known, in seconds.
-            now: the time.
-        """
+    def decide(self, waiting: int, left_s: float, now: float) -> NotePoolChanged | None:
+        """Decide on the number of slots: `waiting` tasks are left, which take `left_s` with the present slots."""
         level = self._level
         if level.look_began_at is None:
             return self._give_up_waiting(waiting, now)
@@ -148,7 +119,7 @@ class Pool:
 
     # --- probes -------------------------------------------------------------------------------------------------------
 
-    def _probe(self, waiting: int, left_s: float, now: float) -> PoolChange | None:
+    def _probe(self, waiting: int, left_s: float, now: float) -> NotePoolChanged | None:
         """Try another number, if one may be better and enough is left to find out; else rest."""
         cpus = self._level.cpus
         leaps = self._may_leap and cpus is not None and cpus * LEAP <= self._cores
@@ -157,7 +128,7 @@ class Pool:
         if self._may_grow and is_early and self.slots < more <= waiting:
             return self._try(more, self._finding or "to see whether more pay", now)
         fewer = self._bounded(min(self.slots - 1, round(self.slots * DOWN)))
-        # Slots that are to end do so when they ask, so it takes about two looks.
+        # Surplus slots end when their leases ask for work, so it takes about two looks.
         costs_s = 2 * self._level.look_s * (1 - fewer / self.slots)
         if self._may_shrink and fewer < self.slots and costs_s <= COSTS_MOST * left_s:
             return self._try(fewer, self._finding or "to see whether fewer suffice", now)
@@ -167,17 +138,17 @@ class Pool:
         self._finding = ""
         return None
 
-    def _try(self, slots: int, why: str, now: float) -> PoolChange:
+    def _try(self, slots: int, why: str, now: float) -> NotePoolChanged:
         self._base = self._level
         return self._move(LevelStats(slots), why, now)
 
-    def _judge(self, base: LevelStats, waiting: int, left_s: float, now: float) -> PoolChange | None:
+    def _judge(self, base: LevelStats, waiting: int, left_s: float, now: float) -> NotePoolChanged | None:
         """Keep the number that is probed, or go back, or look for longer."""
         probe = self._level
         gain = compare(base, probe)
         if gain is None:
             if probe.looks >= LOOKS:
-                self._base = None  # other kinds run by now: there is nothing to compare with
+                self._base = None  # other kinds run by now: a comparison is impossible
             return None
         is_up = probe.slots > base.slots
         needed = MORE_PAYS if is_up else FEWER_SUFFICE
@@ -216,18 +187,18 @@ class Pool:
 
     # --- moves --------------------------------------------------------------------------------------------------------
 
-    def _move(self, level: LevelStats, why: str, now: float) -> PoolChange:
+    def _move(self, level: LevelStats, why: str, now: float) -> NotePoolChanged:
         before, self.slots = self.slots, level.slots
         self._level, self._moved_at = level, now
         self._finding = ""
-        return PoolChange(self.slots, f"from {before} to {self.slots}: {why}")
+        return NotePoolChanged(self.slots, f"from {before} to {self.slots}: {why}")
 
-    def _settle(self, slots: int, why: str, now: float) -> PoolChange:
-        """Take a number of slots that no comparison has led to."""
+    def _settle(self, slots: int, why: str, now: float) -> NotePoolChanged:
+        """Take a number of slots without a comparison."""
         self._base, self.rests = None, False
         return self._move(LevelStats(slots), why, now)
 
-    def _give_up_waiting(self, waiting: int, now: float) -> PoolChange | None:
+    def _give_up_waiting(self, waiting: int, now: float) -> NotePoolChanged | None:
         """Slots that Ray has not placed for long are given up."""
         if now - self._moved_at < PATIENCE_S or not waiting or self._active >= self.slots:
             return None

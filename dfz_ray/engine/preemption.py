@@ -1,4 +1,4 @@
-"""Who makes room: which leases are killed for tasks of a higher priority that have waited for too long."""
+"""Preemption: some leases are killed for tasks of a higher priority that have waited for too long."""
 
 from __future__ import annotations
 
@@ -9,29 +9,25 @@ from dfz_ray.engine.lease import Lease
 from dfz_ray.engine.queue import Kind, Queue
 
 GRANT_S = 60.0
-"""A slot that was taken from others for a kind counts as used by another one after so many seconds."""
+"""Seconds after which a slot that was taken from others for a kind counts as used by yet another kind."""
 
 
 def find_victims(
     queue: Queue, leases: Mapping[int, Lease], lowest: float, after_s: float, now: float, width: int = 1
 ) -> list[int]:
-    """Find the leases that are killed for tasks of a higher priority which have waited for too long.
+    """Find the leases that are killed for tasks of a higher priority which have waited for `after_s` or longer.
 
-    Args:
-        queue: the tasks that wait.
-        leases: all leases, by number.
-        lowest: the lowest priority of the chunks that leases hold.
-        after_s: how long a task may wait behind preemptible ones of a lower priority.
-        now: the time.
-        width: how many slots a lease has.
+    `lowest` is the lowest priority of the chunks that leases hold, `width` the number of slots that a lease has.
     """
-    late = [kind for kind in _firsts(queue) if now - kind.waiting_since >= after_s]
+    firsts = (queue.find_first(lane) for lane in queue.lanes if lane.capacity)
+    late = [kind for kind in firsts if kind is not None and now - kind.waiting_since >= after_s]
     for kind in late:
         kind.granted = [since for since in kind.granted if now - since < GRANT_S]
     late = [kind for kind in late if kind.policy.priority > lowest]
     if not late:
         return []
-    share = _placed_share(queue)
+    # The share of the cluster that placed leases take; if it is all, lanes wait for one another.
+    share = sum((lane.leases - lane.starting) / lane.capacity for lane in queue.lanes if lane.capacity)
     candidates = [
         (priority, -begun_at, lease_id, lease.lane)
         for lease_id, lease in leases.items()
@@ -60,24 +56,15 @@ def find_victims(
     return victims
 
 
-def _placed_share(queue: Queue) -> float:
-    """The share of the cluster that placed leases take; if it is all, lanes wait for one another."""
-    return sum((lane.leases - lane.starting) / lane.capacity for lane in queue.lanes if lane.capacity)
-
-
-def _firsts(queue: Queue) -> Iterable[Kind]:
-    return (kind for lane in queue.lanes if lane.capacity and (kind := queue.find_first(lane)) is not None)
-
-
 def _slots_needed(kind: Kind, after_s: float) -> int:
-    """How many slots keep the waiting tasks of a kind from waiting for as long once more."""
+    """The number of slots that keep the waiting tasks of a kind from waiting for as long once more."""
     if not kind.times.known:
         return 1
     return min(kind.waiting.count, math.ceil(kind.waiting.count * kind.times.mean_s / max(after_s, 1e-9)))
 
 
 def _preemptible(lease: Lease) -> Iterable[tuple[int, float]]:
-    """The highest priority that a lease executes and when it began, if all of it may be preempted."""
+    """The highest priority that a lease executes and the latest begin, if all of its tasks may be preempted."""
     begun = list(lease.begun())
     if begun and all(held.taken.is_preemptible for held in begun):
         yield max(held.taken.priority for held in begun), max(held.begun_at or 0.0 for held in begun)

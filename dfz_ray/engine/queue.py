@@ -1,4 +1,4 @@
-"""The tasks that wait, by lane and kind, and which of them are due first."""
+"""The tasks that wait, by lane and kind, and the order in which they are due."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Kind:
     policy: Policy
     waiting: Waiting = field(default_factory=Waiting)
     waiting_since: float = 0.0
-    """When the first of the waiting tasks came."""
+    """The time at which the first of the waiting tasks came."""
     granted: list[float] = field(default_factory=list)
-    """When slots were taken from others for it; slots that it has used are not listed."""
+    """The times at which slots were taken from others for it; slots that it has used are not listed."""
     times: RunTimes = field(default_factory=RunTimes)
     last_size: int = 1
     probing: int = 0
@@ -65,16 +65,16 @@ class Lane:
     suspects: deque[Suspects] = field(default_factory=deque)
     """Higher priorities first, and then in the order in which they came."""
     capacity: float = math.inf
-    """How many leases of its shape the cluster can run at once."""
+    """The number of leases of its shape that the cluster can run at once."""
     seen: bool = False
-    """True if the cluster ever could run one."""
+    """True if the cluster could ever run one."""
     exclusive: bool = False
-    """True if each of its tasks needs a process of its own."""
+    """True if its tasks must not share a process."""
     leases: int = 0
     unplaced: dict[int, None] = field(default_factory=dict)
     """Leases that have not asked for work yet, in the order of their start."""
     starting_slots: int = 0
-    """How many slots these leases use."""
+    """The slots of these leases."""
     deaths_before_start: int = 0
     """Deaths in a row of leases that had not asked for work yet."""
     idle_deaths: int = 0
@@ -84,7 +84,7 @@ class Lane:
 
     @property
     def starting(self) -> int:
-        """How many leases have not asked for work yet."""
+        """The number of leases that have not asked for work yet."""
         return len(self.unplaced)
 
 
@@ -94,7 +94,7 @@ class Taken(NamedTuple):
     numbers: list[int]
     budget_s: float
     limit_s: float = math.inf
-    """A worker that keeps their deadlines takes no longer."""
+    """The longest time that a worker takes which keeps their deadlines."""
     priority: int = 0
     is_preemptible: bool = True
     """True if each of them may be preempted."""
@@ -112,19 +112,19 @@ class Queue:
         self.lanes: list[Lane] = []
         self.priorities: set[int] = set()
         self.changed: set[int] = set()
-        """Lanes in which something has changed; `Urgency` ranks them again, and clears this."""
+        """Lanes that have changed; `Urgency` ranks them again, and clears this."""
         self.delayed: dict[int, tuple[float, int]] = {}
-        """Tasks that are to be tried again later: when, and their kind."""
+        """Tasks that are tried again later, each with the time and its kind."""
         self._delays: list[tuple[float, int]] = []
 
     def add_kind(self, name: str, lane: int, policy: Policy, exclusive: bool = False) -> None:
-        """Make a kind known; it gets the next number, and its lane exists from now on."""
+        """Add a kind; it gets the next number, and its lane exists from now on."""
         self.get_lane(lane).exclusive = exclusive
         self.kinds.append(Kind(len(self.kinds), name, lane, policy))
         self.priorities.add(policy.priority)
 
     def get_lane(self, number: int) -> Lane:
-        """The lane of that number; it is made if there is none."""
+        """The lane of that number, which is made if need be."""
         while number >= len(self.lanes):
             self.lanes.append(Lane(len(self.lanes)))
         return self.lanes[number]
@@ -148,7 +148,7 @@ class Queue:
 
     @property
     def next_due(self) -> float | None:
-        """When the first of the delayed tasks is due."""
+        """The time at which the first of the delayed tasks is due."""
         while self._delays:
             due, number = self._delays[0]
             if self.delayed.get(number, (None, 0))[0] == due:
@@ -167,7 +167,7 @@ class Queue:
         return lanes
 
     def remove(self, numbers: set[int]) -> list[int]:
-        """Take out those of these tasks that wait; returns which these were."""
+        """Take out those of these tasks that wait; returns the tasks that it found."""
         removed = [number for number in numbers if self.delayed.pop(number, None) is not None]
         for kind in self.kinds:
             gone = kind.waiting.remove(numbers)
@@ -219,17 +219,12 @@ class Queue:
             ranking.remove(kind.number)
 
     def add_suspects(self, kind_number: int, numbers: list[int]) -> None:
-        """Add tasks of one priority that are to be run by themselves."""
+        """Add tasks of one priority that have to run by themselves."""
         kind = self.kinds[kind_number]
         suspects = self.lanes[kind.lane].suspects
         before = sum(group.kind.policy.priority >= kind.policy.priority for group in suspects)
         suspects.insert(before, Suspects(kind, numbers))
         self.changed.add(kind.lane)
-
-    def take_suspects(self, lane: Lane) -> list[int]:
-        """Take out the suspects of a lane that are due first."""
-        self.changed.add(lane.number)
-        return lane.suspects.popleft().numbers
 
     def find_suspects(self, lane: Lane) -> Suspects | None:
         """The first suspects of a lane, if they are due before all other tasks there."""
@@ -249,15 +244,11 @@ class Queue:
         return None if number is None else self.kinds[number]
 
     def take(self, lane: Lane, pace: Pace, held_s: float = 0.0, width: int = 1, least: int = 1) -> Taken | None:
-        """Take the tasks of a chunk from a lane; None if nothing waits.
+        """Take the tasks of a chunk from a lane, for a lease of `width` slots; None if no task waits.
 
-        Args:
-            lane: the lane.
-            pace: sets the size of chunks.
-            held_s: the work that the lease holds already, for each of its slots.
-            width: how many slots the lease has.
-            least: how many tasks at least, if they are short: one for each idle slot. A task that takes long, or may,
-                goes alone, so that its result waits for no other task.
+        The lease holds work for `held_s` already, on each of its slots. If tasks are short, the chunk has at least
+        `least`, one for each idle slot. A task that takes long, or may, goes alone, so that its result waits for no
+        other task.
         """
         numbers: list[int] = []
         share_s = pace.share_s(lane.left_s, held_s, width)
@@ -277,7 +268,7 @@ class Queue:
             rest_s, lacking = share_s - expected_s, max(least - len(numbers), 0)
             if numbers and not lacking and times.mean_s > rest_s:
                 break
-            rest_s = min(rest_s, timeout_s * width)  # a chunk is to be no longer than a deadline
+            rest_s = min(rest_s, timeout_s * width)  # a chunk takes no longer than a deadline
             size = chunk_size(times, kind.waiting.count, kind.last_size, rest_s, max(lacking, 1))
             size = min(size, TASKS_LIMIT - len(numbers))
             sole = None if numbers else kind.number

@@ -1,4 +1,4 @@
-"""The first of many numbers whose ranks change all the time."""
+"""Finds the first of many numbers whose ranks change all the time."""
 
 from __future__ import annotations
 

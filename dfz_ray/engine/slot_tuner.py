@@ -1,4 +1,4 @@
-"""Connects the pool with the engine: reports what the engine sees, and changes the number of slots."""
+"""Connects the pool with the engine: brings the engine's observations to the pool, and changes the number of slots."""
 
 from __future__ import annotations
 
@@ -10,19 +10,12 @@ from dfz_ray.engine.engine_options import EngineOptions
 from dfz_ray.engine.lease import HeldChunk
 from dfz_ray.engine.lease_table import LeaseTable
 from dfz_ray.engine.messages import Command, NotePoolChanged, PoolLimited
-from dfz_ray.engine.pool import Pool, PoolChange, PoolLimits
+from dfz_ray.engine.pool import Pool, PoolLimits
 from dfz_ray.engine.queue import Queue
 
 
 class SlotTuner:
-    """Lets a pool move the number of slots.
-
-    Args:
-        options: of the engine.
-        queue: the tasks that wait.
-        lease_table: all leases.
-        set_slots: changes the number of slots.
-    """
+    """Lets a pool move the number of slots."""
 
     def __init__(
         self, options: EngineOptions, queue: Queue, lease_table: LeaseTable, set_slots: Callable[[int], None]
@@ -57,34 +50,29 @@ class SlotTuner:
         return self._follow(self._pool.limit(PoolLimits(event.least, event.most), now))
 
     def find_needs(self) -> dict[int, int]:
-        """By lane, how many leases it could use if the cluster held them: twice as many, if more may pay."""
+        """The leases that each lane could use if the cluster held them: twice as many, if more may pay."""
         pool = self._pool
-        # In thread mode there may be room for more in the processes that there are.
+        # In thread mode the present processes may have room for more.
         leases = pool.slots if self._width == 1 else self._processes
         is_full = self._width == 1 or 2 * pool.slots > pool.limits.most
         wanted = 2 * leases if pool.wants_more and is_full else leases
         return share_out(wanted, {lane.number: lane.waiting + lane.leases for lane in self._queue.lanes})
 
     def _count_active(self) -> tuple[int, float]:
-        """How many slots placed leases use, and how many could be used for the tasks that there are."""
+        """The slots that placed leases use, and those that could be used for all tasks."""
         lanes = self._queue.lanes
         starting = sum([lane.starting_slots for lane in lanes])
         reachable = sum([lane.capacity for lane in lanes if lane.waiting or lane.leases])
         return self._lease_table.used - starting, reachable * self._width
 
-    def _follow(self, change: PoolChange | None) -> list[Command]:
+    def _follow(self, change: NotePoolChanged | None) -> list[Command]:
         if change is None:
             return []
         self._set_slots(change.slots)
-        return [NotePoolChanged(change.slots, change.reason)]
+        return [change]
 
 
 def share_out(leases: int, open_tasks: Mapping[int, int]) -> dict[int, int]:
-    """Share out leases among lanes, by the lanes' open tasks.
-
-    Args:
-        leases: how many could be used.
-        open_tasks: how many tasks of each lane are open.
-    """
+    """Share out leases among lanes, by the number of each lane's open tasks."""
     total = sum(open_tasks.values())
     return {lane: math.ceil(min(tasks, leases * tasks / total)) for lane, tasks in open_tasks.items() if tasks > 0}

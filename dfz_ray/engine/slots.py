@@ -1,4 +1,4 @@
-"""How many slots a run has, and how many of them each lease may use."""
+"""The number of a run's slots, and the share of each lease."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ from dfz_ray.engine.queue import Lane
 class Slots:
     """The cap on the tasks that execute at once: no task begins beyond it.
 
-    Args:
-        count: how many slots there are.
-        target_s: the work that a chunk aims at.
-        width: how many slots one lease may have at most.
-        lease_table: all leases.
-        processes: over how many leases the slots are spread at least, if there are enough slots.
+    A lease has at most `width` slots. If there are enough of them, they are spread over at least `processes` leases.
     """
 
     def __init__(self, count: int, target_s: float, width: int, lease_table: LeaseTable, processes: int = 1) -> None:
@@ -31,18 +26,18 @@ class Slots:
 
     @property
     def count(self) -> int:
-        """How many slots there are."""
+        """The number of slots."""
         return self.pace.slots
 
     def set(self, count: int) -> None:
         """Change the number of slots; surplus ones end as their leases ask for work."""
         self._processes = max(math.ceil(count / self._width), min(count, self._least_processes))
         self._fair = math.ceil(count / self._processes)
-        """How many slots each lease has if they are shared evenly."""
+        """The slots of each lease if they are shared evenly."""
         self.pace = replace(self.pace, slots=count, width=self._fair)
 
     def spread(self, processes: int) -> None:
-        """Change over how many leases the slots are spread at least."""
+        """Change the least number of leases over which the slots are spread."""
         self._least_processes = processes
         self.set(self.count)
 
@@ -52,13 +47,13 @@ class Slots:
 
     @property
     def are_spread(self) -> bool:
-        """True if no further lease is due: there are enough, and less than half a fair share of slots is free."""
+        """True if no further lease is due: enough have begun, and less than half a fair share of slots is free."""
         table = self._lease_table
         return len(table.leases) >= self._processes and 2 * (self.pace.slots - table.used) < self._fair
 
     @property
     def are_too_few(self) -> bool:
-        """True if leases use more slots than there are by now."""
+        """True if leases use more slots than the run has now."""
         return self._lease_table.used > self.pace.slots
 
     def is_wide(self, lane: Lane) -> bool:
@@ -66,22 +61,17 @@ class Slots:
         return self._width > 1 and not lane.exclusive
 
     def find_first_width(self, lane: Lane) -> int:
-        """How many slots a lease gets that is started now; it gets more as it asks for work, if more waits."""
+        """The slots of a lease that is started now; it gets more as it asks for work, if more tasks wait."""
         if not self.is_wide(lane):
             return 1
         waiting = lane.waiting + sum([len(group.numbers) for group in lane.suspects]) - lane.starting_slots
         return max(1, min(self._fair, self.pace.slots - self._lease_table.used, waiting))
 
     def decide(self, lease: Lease, lane: Lane, busy: int) -> tuple[int, int]:
-        """Decide how many slots a lease gets that asks for work; they are its own from now on.
+        """Decide how many slots a lease gets that asks for work and holds tasks for `busy` threads.
 
-        Args:
-            lease: the lease.
-            lane: its lane.
-            busy: for how many of its threads it holds tasks.
-
-        Returns:
-            How many tasks it may execute at once, 0 if it has to end; and how many of these threads have no task.
+        Returns the number of tasks that it may execute at once, 0 if it has to end, and the number of these threads
+        that have no task.
         """
         if self._width == 1 and self._lease_table.used <= self.pace.slots:
             return 1, int(not lease.held)

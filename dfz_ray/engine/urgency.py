@@ -1,39 +1,27 @@
-"""Who goes first: which lane is due next, and which lease ends to make room for another lane."""
+"""The order of the lanes: finds the one that is due next, and the leases that end to make room for another lane."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from dfz_ray.engine.lease import Lease
 from dfz_ray.engine.queue import Kind, Lane, Queue
 from dfz_ray.engine.ranking import Rank, Ranking
 
 
-class Standing(NamedTuple):
-    """The claim of a lane, as far as other lanes are concerned."""
-
-    priority: int
-    is_untried: bool
-    """True for a kind with unknown run times in a lane that has room for a lease and has none."""
-
-
 class Urgency:
-    """Compares the lanes; of all lanes it ranks only those again that the queue notes as changed.
-
-    Args:
-        queue: the tasks that wait.
-    """
+    """Compares the lanes; it ranks only those again that the queue notes as changed."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._wanting = Ranking()
         """The lanes with more waiting tasks than leases that have not asked for work yet."""
-        self._standings: dict[int, Standing] = {}
+        self._priorities: dict[int, int] = {}
+        """By lane: the priority of its due task."""
         self._due: dict[int, set[int]] = {}
         """The lanes with a due task, by its priority."""
         self._untried: dict[int, set[int]] = {}
-        """The untried lanes among these."""
+        """Those whose task is of a kind with unknown run times, and which have room for a lease and none yet."""
 
     def find_kind(self) -> Kind | None:
         """The kind for which a lease is started next, if any."""
@@ -47,10 +35,7 @@ class Urgency:
     def must_make_room(self, lease: Lease, is_full: bool, leaving: int) -> bool:
         """True if a lease gets no further chunk, because a higher priority or an untried kind waits in another lane.
 
-        Args:
-            lease: it asks for work.
-            is_full: True if all slots are in use.
-            leaving: how many leases end already.
+        `is_full` is true if all slots are in use; `leaving` is the number of leases that end already.
         """
         queue = self._queue
         if len(queue.lanes) == 1 or not (is_full or len(queue.priorities) > 1):
@@ -100,17 +85,15 @@ class Urgency:
         queue.changed.clear()
 
     def _note(self, lane: Lane, kind: Kind | None) -> None:
-        before, number = self._standings.pop(lane.number, None), lane.number
+        before, number = self._priorities.pop(lane.number, None), lane.number
         if before is not None:
-            self._due[before.priority].discard(number)
-            self._untried[before.priority].discard(number)
+            self._due[before].discard(number)
+            self._untried[before].discard(number)
         if kind is not None:
-            priority = kind.policy.priority
-            is_untried = not lane.leases and lane.capacity > 0 and kind.rank[1] == 0
-            self._standings[number] = Standing(priority, is_untried)
+            priority = self._priorities[number] = kind.policy.priority
             self._due.setdefault(priority, set()).add(number)
             untried = self._untried.setdefault(priority, set())
-            if is_untried:
+            if not lane.leases and lane.capacity > 0 and kind.rank[1] == 0:
                 untried.add(number)
 
 

@@ -61,7 +61,7 @@ class Waiting:
         return taken
 
     def remove(self, numbers: Collection[int]) -> list[int]:
-        """Take out those of these tasks that wait; returns which these were."""
+        """Take out those of these tasks that wait; returns the tasks that it found."""
         gone = [number for number in self if number in numbers]
         if gone:
             rest = [number for number in self if number not in numbers]

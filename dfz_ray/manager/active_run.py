@@ -1,4 +1,4 @@
-"""One run at work: it lets the engine handle what happens, and does what the engine asks for."""
+"""One run at work: it brings events to the engine, and executes the engine's commands."""
 
 from __future__ import annotations
 
@@ -69,16 +69,7 @@ MEASURED_CHUNKS = 20
 
 
 class ActiveRun:
-    """A run that this manager works on.
-
-    Args:
-        run_id: its name for workers.
-        folder: of the run.
-        journal: the run's journal, which this manager has opened for work.
-        options: how it runs.
-        manager: the handle of the actor that this object lives in; workers report to it.
-        meta: what the journal notes about the run.
-    """
+    """A run that this manager works on; `manager` is the Ray handle of the actor, to which workers report."""
 
     def __init__(
         self, run_id: str, folder: Path, journal: OpenedJournal, options: RunOptions, manager: Any, meta: dict[str, str]
@@ -110,12 +101,12 @@ class ActiveRun:
         self._spent_s, self._spent_chunks = 0.0, 0
         self._timer: asyncio.TimerHandle | None = None
         self._executors: dict[type, Callable[[Any], None]] = {
-            StartLease: self._start_lease,
-            CommitEnds: self._commit_ends,
-            CommitLosses: self._commit_losses,
+            StartLease: lambda start: self._leases.watch(start.lease, self._lanes.call(start)),
+            CommitEnds: lambda ends: self._journal.add_ends(ends, self._ended.pop(ends.chunk)),
+            CommitLosses: lambda losses: self._journal.add_losses(losses, self._leases.tracebacks),
             NoteAttemptsLost: self._journal.add_lost_attempts,
             NotePoolChanged: self._pool.note,
-            CommitCancellations: self._commit_cancellations,
+            CommitCancellations: lambda cancelled: self._journal.add_cancellations(cancelled, self._scope),
             InterruptLease: self._leases.interrupt,
             KillLease: self._leases.kill,
         }
@@ -128,13 +119,10 @@ class ActiveRun:
         return OpenedRun(kinds, self._recovered.batches, len(self._recovered.kind_of))
 
     def go_on(self, domains: Sequence[ShippedDomain]) -> None:
-        """Queue the tasks of which the journal has no outcome.
-
-        Args:
-            domains: those that its tasks are of; nothing from a journal is ever unpickled.
+        """Queue the tasks without an outcome in the journal. Nothing from a journal is ever unpickled.
 
         Raises:
-            RunFolderRefused: one of them has changed what its digests are made of.
+            RunFolderRefused: one of the domains now computes its digests in another way.
         """
         recovered = self._recovered
         for domain in domains:
@@ -174,7 +162,7 @@ class ActiveRun:
         return entries
 
     async def progress(self, timeout_s: float) -> list[int]:
-        """Tasks per state, in the order of State: after a while, or as soon as all are in a final state.
+        """Tasks per state, in the order of State: after the timeout, or as soon as all are in a final state.
 
         Raises:
             DfzError: the run can't go on.
@@ -185,8 +173,8 @@ class ActiveRun:
         self._raise_failure()
         return list(self._engine.tasks.counts)
 
-    async def news(self, timeout_s: float) -> TaskEvents:
-        """All task events since the last call: as soon as there are any, or after a while.
+    async def take_events(self, timeout_s: float) -> TaskEvents:
+        """All task events since the last call: as soon as there is one, or after the timeout.
 
         Raises:
             DfzError: the run can't go on.
@@ -196,7 +184,7 @@ class ActiveRun:
         return events
 
     async def cancel(self, numbers: set[int] | None, scope: str) -> None:
-        """Cancel what is open of these tasks, or of all; returns when that is on disk."""
+        """Cancel those of these tasks, or of all, that are open; returns when that is on disk."""
         self._raise_failure()
         self._scope = scope
         self._handle(CancelAsked(None if numbers is None else sorted(numbers)))
@@ -244,7 +232,7 @@ class ActiveRun:
     # --- commands of the engine -----------------------------------------------------------------------------------
 
     def _handle(self, event: Event) -> Answer | None:
-        """Let the engine handle an event, and do what it asks for; returns its answer to a lease that asks for work."""
+        """Bring an event to the engine, and execute its commands; returns its answer to a lease that asks for work."""
         answer: Answer | None = None
         try:
             for command in self._engine.handle(event, time.monotonic()):
@@ -253,7 +241,8 @@ class ActiveRun:
                 else:
                     self._executors[type(command)](command)
             if isinstance(answer, GiveChunk):
-                self._note_given(answer)
+                self._journal.add_chunk(answer)
+                self._buffer.on_given(answer.chunk.id, answer.chunk.numbers, self._leases.host_of(answer.lease))
         except Exception as error:
             self._fail(error)
             raise
@@ -268,22 +257,6 @@ class ActiveRun:
         self._timer = None
         if self._failure is None:
             self._handle(TimePassed())
-
-    def _start_lease(self, command: StartLease) -> None:
-        self._leases.watch(command.lease, self._lanes.call(command))
-
-    def _note_given(self, command: GiveChunk) -> None:
-        self._journal.add_chunk(command)
-        self._buffer.on_given(command.chunk.id, command.chunk.numbers, self._leases.host_of(command.lease))
-
-    def _commit_ends(self, command: CommitEnds) -> None:
-        self._journal.add_ends(command, self._ended.pop(command.chunk))
-
-    def _commit_losses(self, command: CommitLosses) -> None:
-        self._journal.add_losses(command, lambda number: self._leases.tracebacks.pop(number, None))
-
-    def _commit_cancellations(self, command: CommitCancellations) -> None:
-        self._journal.add_cancellations(command, self._scope)
 
     # --- everything else -------------------------------------------------------------------------------------------
 
@@ -301,7 +274,7 @@ class ActiveRun:
             self._note_done()
 
     def _note_done(self) -> None:
-        """Notify those who wait for the end when no task is open; a new task may come afterwards."""
+        """Note if no task is open, which `progress` and `take_events` wait for; a new task may come afterwards."""
         if self._engine.tasks.open and self._failure is None:
             self._done.clear()
         else:

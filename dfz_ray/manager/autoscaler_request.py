@@ -1,10 +1,10 @@
-"""Requests to Ray's autoscaler: nodes for tasks that wait, and for slots that would be used."""
+"""Requests to Ray's autoscaler: nodes for tasks that wait, and for slots that the run could use."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from dfz_ray.manager.nodes import has_autoscaler, request_nodes, request_of
+from dfz_ray.manager.nodes import has_autoscaler, request_of
 from dfz_ray.specs.resources import Resources
 
 BUNDLES_LIMIT = 10_000
@@ -12,11 +12,9 @@ BUNDLES_LIMIT = 10_000
 
 
 class Demand:
-    """Asks for nodes, and withdraws what it asked for. A request names all that the cluster is to hold.
+    """Requests nodes. A request replaces the one before it, and names all that the cluster has to hold.
 
-    Args:
-        lanes: the shape of every lane, by number; it grows.
-        needs: returns how many leases of each lane could be used.
+    `lanes` has the shape of every lane, and grows; `needs` returns the leases that each lane could use.
     """
 
     def __init__(self, lanes: Sequence[Resources], needs: Callable[[], Mapping[int, int]]) -> None:
@@ -25,11 +23,7 @@ class Demand:
         self._requested: list[dict[str, float]] = []
 
     def update(self, missing: Sequence[int]) -> None:
-        """Ask for the nodes that are needed now, if these are others than before.
-
-        Args:
-            missing: the lanes for which no node is large enough yet.
-        """
+        """Ask for the nodes that are needed now, also by the lanes that no node can hold yet."""
         counts = {**dict.fromkeys(missing, 1), **self._needs()}
         wanted = [
             bundle
@@ -45,5 +39,7 @@ class Demand:
 
     def _ask(self, wanted: list[dict[str, float]]) -> None:
         if wanted != self._requested and has_autoscaler():
-            request_nodes(wanted)
+            from ray.autoscaler.sdk import request_resources
+
+            request_resources(bundles=wanted)
             self._requested = wanted

@@ -1,4 +1,4 @@
-"""Gathers the events of a run's tasks until its driver asks for them."""
+"""Collects the events of a run's tasks until its driver asks for them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ GATHER_S = 0.02
 
 
 class EventBuffer:
-    """Gathers task events until the driver asks for them; without a listener it gathers nothing.
-
-    Args:
-        has_listener: True if the driver listens to the events of single tasks.
-    """
+    """Collects task events until the driver asks for them; without a listener it collects nothing."""
 
     def __init__(self, has_listener: bool) -> None:
         self._has_listener = has_listener
@@ -74,12 +70,9 @@ class EventBuffer:
         self._has_events.set()
 
     async def take(self, counts: Sequence[int], done: asyncio.Event, timeout_s: float) -> TaskEvents:
-        """Take all events since the last time: as soon as there are any, or all tasks are final, or after a while.
+        """Take all events since the last time: as soon as there is one, or `done` is set, or after the timeout.
 
-        Args:
-            counts: tasks per state; a list that is kept up to date.
-            done: set while no task is open, or the run can't go on.
-            timeout_s: seconds to wait for events.
+        `counts` are the tasks per state, in a list that is kept up to date meanwhile.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s

@@ -1,4 +1,4 @@
-"""Commits in groups: all that comes while one group is on its way to the disk goes with the next."""
+"""Commits in groups: rows that come while one group is on its way to the disk go with the next."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dfz_ray.journal.writer import Group, JournalWriter
 
 @dataclass(slots=True)
 class Pending:
-    """The group that is committed next, and those who wait for it."""
+    """The group that is committed next, and the futures of its waiters."""
 
     rows: Group = field(default_factory=Group)
     completed: list[int] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
     payloads: dict[int, bytes] = field(default_factory=dict)
-    """Exceptions that failed tasks have sent; they are not written down."""
+    """By failed task, the exception that it has sent; it is not written down."""
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
 
@@ -29,12 +29,10 @@ Committed = Callable[[Pending, Mapping[str, Sequence[Row]]], None]
 
 
 class GroupCommit:
-    """Writes a run's journal in a thread of its own, one group after the other.
+    """Writes a run's journal in a separate thread, one group after the other.
 
-    Args:
-        writer: the journal.
-        on_committed: is called with a group that is on disk: as it was pending, and its rows as they were written.
-        on_failure: is called with the error if a group could not be committed; none is committed after it.
+    `on_committed` receives each group that is on disk: as it was pending, and its rows as they were written. If a group
+    can't be committed, `on_failure` receives the error, and no further group is committed.
     """
 
     def __init__(self, writer: JournalWriter, on_committed: Committed, on_failure: Callable[[Exception], None]) -> None:
@@ -67,7 +65,7 @@ class GroupCommit:
         await waiter
 
     def give_up(self, error: BaseException) -> None:
-        """Notify those who wait that there will be no further commit."""
+        """Notify the waiters that no further commit will come."""
         _notify(self.pending.waiters, error)
 
     async def close(self) -> None:
@@ -89,7 +87,7 @@ class GroupCommit:
                 self._on_committed(pending, written)
             except Exception as error:
                 _notify(pending.waiters, error)
-                self.give_up(error)  # those who came meanwhile wait for a group that will never be committed
+                self.give_up(error)  # later waiters wait for a group that will never be committed
                 self._on_failure(error)
                 return
             for waiter in pending.waiters:

@@ -14,14 +14,7 @@ from dfz_ray.worker.lease import make_lease_function
 
 
 class Lanes:
-    """Numbers the lanes, and calls leases for them.
-
-    Args:
-        run_id: the run's name for workers.
-        manager: the handle of the actor that workers report to.
-        grace_s: seconds that a task has to end when it is interrupted.
-        width: the number of slots that a lease may have.
-    """
+    """Numbers the lanes, and calls leases for them, of at most `width` slots each."""
 
     def __init__(self, run_id: str, manager: Any, grace_s: float, width: int) -> None:
         self.shapes: list[Resources] = []
@@ -36,7 +29,7 @@ class Lanes:
         """By lane."""
         self._functions: dict[str, Any] = {}
         self._exclusive: set[str] = set()
-        """Domains of which each task needs a process of its own."""
+        """Domains whose tasks must not share a process."""
 
     def load_domains(self, domains: Sequence[ShippedDomain]) -> None:
         """Make the Ray functions of domains."""
@@ -46,7 +39,7 @@ class Lanes:
                 self._exclusive.add(domain.name)
 
     def add_kinds(self, kinds: Sequence[SubmittedKind]) -> list[KindEntry]:
-        """Add kinds, and the lanes that are new with them; returns the kinds as the engine takes them."""
+        """Add kinds and their new lanes; returns the kinds as the engine takes them."""
         entries = []
         for kind in kinds:
             lane = self._numbers.setdefault(kind.lane, len(self._numbers))

@@ -14,11 +14,11 @@ from dfz_ray.engine.messages import InterruptLease, KillLease, LeaseEnded, Lease
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.manager import worker_control
 from dfz_ray.manager.nodes import is_alive
-from dfz_ray.manager.ray_errors import describe_loss, reason_of
+from dfz_ray.manager.ray_errors import describe_loss
 from dfz_ray.protocol.reports import Place
 
 KILL_AGAIN_S = 1.0
-"""Seconds after which a worker is killed by a signal if Ray could not end it, because it is stopped, say."""
+"""Seconds after which a worker is killed by a signal if Ray could not end it, e.g. because it is stopped."""
 WHY_KILLED = {
     "timeout": "it ran longer than its deadline, and did not end when interrupted: its worker was killed",
     "preempted": "a task of a higher priority took its slot",
@@ -35,9 +35,9 @@ class _LeaseCall:
     reference: ray.ObjectRef[Any]
     watcher: asyncio.Task[None]
     place: Place | None = None
-    """Where it runs, once it has reported that."""
+    """None until it has reported where it runs."""
     killed: str = ""
-    """Why it is being killed."""
+    """The reason why it is being killed; else empty."""
     interrupt: asyncio.Task[None] | None = None
     """The last command to its worker that asks it to end tasks."""
 
@@ -45,10 +45,7 @@ class _LeaseCall:
 class LeaseCalls:
     """The calls of leases that have not returned.
 
-    Args:
-        grace_s: seconds that a worker has to end a cancelled task, from when the signal reached it.
-        on_over: is called with the end of each lease.
-        on_failure: is called with the error if the run can't go on.
+    A worker has `grace_s` to end a cancelled task, from when the signal has reached it.
     """
 
     def __init__(self, grace_s: float, on_over: OnOver, on_failure: Callable[[BaseException], None]) -> None:
@@ -60,7 +57,7 @@ class LeaseCalls:
         self._commands: set[asyncio.Task[None]] = set()
         """Commands to workers that are on their way."""
         self.tracebacks: dict[int, str] = {}
-        """By task that took its worker with it: where it hung."""
+        """By task that ended its worker: the stack where it hung."""
 
     def watch(self, lease: int, reference: Any) -> None:
         """Watch the call of a lease."""
@@ -93,7 +90,7 @@ class LeaseCalls:
             self._command(self._kill(command.lease, call.interrupt if command.why == "cancelled" else None))
 
     async def end_placed(self, grace_s: float, kill_s: float) -> None:
-        """Wait for the leases that run to end; kill those that take longer than a grace."""
+        """Wait until the leases that run have ended; kill those that take longer than a grace."""
         await self._wait_for_placed(grace_s)
         for lease, call in self._calls.items():
             if call.place is not None:
@@ -106,7 +103,7 @@ class LeaseCalls:
             await asyncio.wait(watchers, timeout=timeout_s)
 
     async def _kill(self, lease: int, interrupt: asyncio.Task[None] | None = None) -> None:
-        """Kill a worker; one that was asked to end tasks a grace after that has reached it, which may take long."""
+        """Kill a worker. An interrupt may take long to reach it: it has a grace from then on."""
         if interrupt is not None and not interrupt.done():
             await asyncio.wait([interrupt])
             await asyncio.sleep(self._grace_s)
@@ -134,15 +131,15 @@ class LeaseCalls:
         self._on_over(over)
 
     async def _find_loss(self, lease: int, error: RayError) -> LeaseLost:
-        """Find which tasks a dead worker was executing, and why it died."""
-        call, reason, message = self._calls[lease], reason_of(error), describe_loss(error)
+        """Find the tasks that a dead worker was executing, and the reason of its death."""
+        call, (reason, message) = self._calls[lease], describe_loss(error)
         place = call.place
         if place is None:
             return LeaseLost(lease, message, reason)
         if reason == "node_lost" or not is_alive(place.node_id):
             return LeaseLost(lease, "the node that ran the task was lost", "node_lost")
         crash_report = await worker_control.read_crash_report(place, self._grace_s)
-        if crash_report is None:  # Ray may not know yet that the node is dead: no task is to pay for that
+        if crash_report is None:  # Ray may not know yet that the node is dead: no task is charged for that
             return LeaseLost(lease, "the node that ran the task can't be reached", "node_lost")
         executing, killed = crash_report.executing, call.killed
         if executing and (crash_report.dump or (killed == "timeout" and len(executing) > 1)):
@@ -161,5 +158,6 @@ class LeaseCalls:
 
     def _on_command_done(self, command: asyncio.Task[None]) -> None:
         self._commands.discard(command)
-        if not command.cancelled() and command.exception() is not None:
-            self._on_failure(command.exception() or InfrastructureLost("a worker can't be reached"))
+        error = None if command.cancelled() else command.exception()
+        if error is not None:
+            self._on_failure(error)

@@ -1,4 +1,4 @@
-"""How many leases of each lane the cluster can run, as nodes come and go."""
+"""Watches the number of leases of each lane that the cluster can run, as nodes come and go."""
 
 from __future__ import annotations
 
@@ -25,12 +25,9 @@ AUTOSCALER_WAIT_S = 600.0
 class NodeWatch:
     """Looks at the nodes of the cluster, and informs the engine.
 
-    Args:
-        lanes: the shape of every lane, by number; it grows.
-        handle: lets the engine handle an event.
-        on_held: is called with how many tasks of the smallest shape all nodes hold.
-        needs: returns how many leases of each lane could be used, if nodes are to be asked for.
-        wait_s: seconds that tasks wait for a node if no node can hold them; None: it depends on the autoscaler.
+    `lanes` has the shape of every lane, and grows. `on_held` receives the number of tasks of the smallest shape that
+    all nodes hold; `needs` returns the leases that each lane could use. Tasks that no node can hold wait for `wait_s`;
+    if it is None, that depends on the autoscaler.
     """
 
     def __init__(
@@ -54,7 +51,7 @@ class NodeWatch:
         self._watcher = asyncio.create_task(self._watch())
 
     def size(self, numbers: Iterable[int]) -> None:
-        """Inform the engine how many leases of each of these lanes the cluster can run at once."""
+        """Inform the engine of the number of leases of each of these lanes that the cluster can run at once."""
         nodes, now = live_nodes(), time.monotonic()
         for number in numbers:
             shape = self._lanes[number]

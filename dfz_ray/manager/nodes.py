@@ -1,4 +1,4 @@
-"""The nodes of the cluster, and how many tasks of a shape they hold."""
+"""The nodes of the cluster, and the number of tasks of a shape that they hold."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEAD_S = 5.0
 """Seconds after which a silent head counts as lost. Ray itself would wait for a minute, and then end the process."""
 HEAD_AGAIN_S = 0.2
 MIN_CPUS = 0.25
-"""CPUs that a shape counts as at least when slots are counted: each task is a process, whatever it declares."""
+"""The least CPUs of a shape when slots are counted: each task is a process, even if it declares less."""
 
 
 def request_of(resources: Resources) -> dict[str, float]:
@@ -43,7 +43,7 @@ def live_nodes() -> list[dict[str, float]]:
 
 
 def capacity(request: Mapping[str, float], nodes: Iterable[Mapping[str, float]]) -> float:
-    """How many of a request the nodes hold at once; a single node must hold each."""
+    """The number of times that the nodes hold a request at once, each of them on a single node."""
     return sum(
         min((math.floor(node.get(name, 0.0) / amount + 1e-9) for name, amount in request.items()), default=math.inf)
         for node in nodes
@@ -51,7 +51,7 @@ def capacity(request: Mapping[str, float], nodes: Iterable[Mapping[str, float]])
 
 
 def count_held(shapes: Iterable[Resources], nodes: Sequence[Mapping[str, float]]) -> float:
-    """How many tasks of the smallest of these shapes the nodes hold at once, each in a process of its own."""
+    """The number of tasks of the smallest of these shapes that the nodes hold at once, with a process for each."""
     cores = sum(node.get("CPU", 0.0) for node in nodes)
     return max(
         (min(capacity(request_of(shape), nodes), cores / max(shape.cpus, MIN_CPUS)) for shape in shapes), default=1
@@ -59,7 +59,7 @@ def count_held(shapes: Iterable[Resources], nodes: Sequence[Mapping[str, float]]
 
 
 def why_none(resources: Resources, nodes: list[dict[str, float]]) -> str:
-    """Why no node holds a shape: the amounts that the nearest node lacks."""
+    """The reason why no node holds a shape: the amounts that the nearest node lacks."""
     request = request_of(resources)
     if not nodes:
         return f"needs {resources.describe()}, and the cluster has no live node"
@@ -114,16 +114,9 @@ def has_autoscaler() -> bool:
         if state.get_max_resources_from_cluster_config():  # set by the newer autoscaler, also KubeRay's
             return True
         report = json.loads(_internal_kv_get(b"__autoscaling_status") or b"{}").get("autoscaler_report") or {}
-    except Exception:  # these interfaces are not public: they may change, and the settings can say it, too
+    except Exception:  # these interfaces are not public and may change; the settings can name an autoscaler, too
         logger.debug("it is not known whether there is an autoscaler", exc_info=True)
         return False
     # Without an autoscaler the same report names each node's type after the node.
     types = (report.get("node_type_mapping") or {}).items()
     return any(not kind.endswith(node_id) for node_id, kind in types)
-
-
-def request_nodes(requests: list[dict[str, float]]) -> None:
-    """Ask Ray's autoscaler for nodes that hold these requests, in place of all that was asked before."""
-    from ray.autoscaler.sdk import request_resources
-
-    request_resources(bundles=requests)

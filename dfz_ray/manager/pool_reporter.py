@@ -1,4 +1,4 @@
-"""The slots of a run whose number follows the throughput: their limits go to the engine, its changes to the journal."""
+"""The slots of a run if their number follows the throughput: limits go to the engine, changes to the journal."""
 
 from __future__ import annotations
 
@@ -10,17 +10,11 @@ from dfz_ray.protocol.submission import RunOptions
 
 
 class PoolReporter:
-    """Informs the engine of what the cluster holds, and writes down every change.
-
-    Args:
-        options: of the run.
-        journal: of the run.
-        handle: lets the engine handle an event.
-    """
+    """Informs the engine of the slots that the cluster holds, and writes down every change."""
 
     def __init__(self, options: RunOptions, journal: RunJournal, handle: Callable[[PoolLimited], object]) -> None:
         self.why = ""
-        """Why there are so many slots; empty if their number is fixed."""
+        """The reason for the number of slots; empty if it is fixed."""
         self.is_auto = options.engine.pool is not None
         self._limits = options.engine.pool
         self._most = options.most_slots
@@ -38,7 +32,7 @@ class PoolReporter:
         self._journal.add_pool_change(command)
 
     def on_held(self, held: float) -> None:
-        """The nodes hold so many tasks of the smallest shape, each in a process of its own."""
+        """The nodes hold so many tasks of the smallest shape, with a process for each."""
         if self._limits is None:
             return
         processes = max(1, int(held))

@@ -1,4 +1,4 @@
-"""Ray's errors in words for the people whose tasks they hit."""
+"""Ray's errors in words for the users whose tasks they hit."""
 
 from __future__ import annotations
 
@@ -12,24 +12,17 @@ from ray.exceptions import (
 )
 
 
-def reason_of(error: RayError) -> str:
-    """Why a worker was lost, as one of the reasons that tasks fail for."""
+def describe_loss(error: RayError) -> tuple[str, str]:
+    """The reason why a worker was lost, as tasks fail for it, and a line of text."""
     if isinstance(error, OutOfMemoryError):
-        return "out_of_memory"
+        return "out_of_memory", "the worker was killed because its node ran out of memory"
     if isinstance(error, (NodeDiedError, LocalRayletDiedError)):
-        return "node_lost"
-    return "worker_crashed"
-
-
-def describe_loss(error: RayError) -> str:
-    """Why a worker died, in a line."""
+        return "node_lost", "the node that ran the task was lost"
     if isinstance(error, WorkerCrashedError):
-        return "the worker process died while it ran the task (a crash in native code, os._exit, or a signal)"
-    if isinstance(error, OutOfMemoryError):
-        return "the worker was killed because its node ran out of memory"
-    if isinstance(error, (NodeDiedError, LocalRayletDiedError)):
-        return "the node that ran the task was lost"
-    if isinstance(error, TaskCancelledError):
-        return "the worker was killed"
-    lines = str(error).strip().splitlines() or ["the error has no text"]
-    return f"{type(error).__name__}: {lines[0]}"
+        text = "the worker process died while it ran the task (a crash in native code, os._exit, or a signal)"
+    elif isinstance(error, TaskCancelledError):
+        text = "the worker was killed"
+    else:
+        lines = str(error).strip().splitlines() or ["the error has no text"]
+        text = f"{type(error).__name__}: {lines[0]}"
+    return "worker_crashed", text

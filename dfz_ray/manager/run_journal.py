@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from dfz_ray.engine.messages import (
@@ -28,14 +28,7 @@ CHUNK_ROW_DELAY_S = 0.25
 
 
 class RunJournal:
-    """Makes rows of what happens; `commits` brings them to the disk, in groups.
-
-    Args:
-        writer: the journal, open for work.
-        commits: its commits.
-        next_cancel: number of the first cancellation.
-        next_pool_change: number of the first change of the slots.
-    """
+    """Makes rows of events; `commits` brings them to the disk, in groups."""
 
     def __init__(self, writer: JournalWriter, commits: GroupCommit, next_cancel: int, next_pool_change: int) -> None:
         self.commits = commits
@@ -44,7 +37,7 @@ class RunJournal:
         self._next_pool_change = next_pool_change
 
     def add_submission(self, submission: Submission, first: int) -> None:
-        """New tasks, numbered from `first` on, and what is new with them."""
+        """New tasks, numbered from `first` on, and the new batches, kinds, domains and files."""
         rows = self.commits.pending.rows
         rows.batches.extend(submission.batches)
         rows.files.extend(submission.files.items())
@@ -92,13 +85,13 @@ class RunJournal:
         self.commits.pending.failed.extend(command.failed)
         self.commits.soon()
 
-    def add_losses(self, command: CommitLosses, find_traceback: Callable[[int], str | None]) -> None:
-        """Tasks have failed without a report of their worker."""
+    def add_losses(self, command: CommitLosses, tracebacks: dict[int, str]) -> None:
+        """Tasks have failed without a report of their worker; their tracebacks are taken out of the mapping."""
         rows, reason = self.commits.pending.rows, command.reason
         for number, message in command.messages.items():
             if command.chunk is not None:
                 rows.attempts.append((number, command.chunk, ATTEMPT_FAILED, 1, None, None, None, reason, None))
-            rows.outcomes.append((number, State.FAILED, None, reason, message, find_traceback(number)))
+            rows.outcomes.append((number, State.FAILED, None, reason, message, tracebacks.pop(number, None)))
         self.commits.pending.failed.extend(command.messages)
         self.commits.soon()
 

@@ -1,4 +1,4 @@
-"""Publishes the status of a run in its folder, and meets the requests that are filed there, once a second."""
+"""Publishes the status of a run in its folder, and executes the requests that are filed there, once a second."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from dfz_ray.errors import InvalidInput
 from dfz_ray.journal.cancel_requests import CancelRequest, read_requests, resolve
 from dfz_ray.journal.run_status import RunStatus, ThroughputMeter, write_status
-from dfz_ray.specs.states import STATES
+from dfz_ray.specs.states import STATES, count_final
 
 logger = logging.getLogger("dfz_ray")
 
@@ -22,27 +22,22 @@ EACH_S = 1.0
 
 
 class Reading(NamedTuple):
-    """Where a run stands at this moment."""
+    """The state of a run at this moment."""
 
     counts: Sequence[int]
     """Tasks per state, in the order of the lifecycle's states."""
     slots: int
     why_slots: str
-    """Why there are so many, if their number follows the throughput."""
+    """The reason for the number of slots, if it follows the throughput."""
     leases: int
     commits: int
     notices: Sequence[str]
 
 
 class StatusPublisher:
-    """Keeps status.json up to date, and meets the requests that others file.
+    """Keeps status.json up to date, and executes the requests that others file.
 
-    Args:
-        folder: of the run.
-        meta: what the journal notes about it.
-        epoch: this manager's.
-        read: returns where the run stands.
-        cancel: cancels tasks by number, all for None, on a request of that scope; returns once that is on disk.
+    `cancel` cancels tasks by number, or all for None, on a request of that scope; it returns once that is on disk.
     """
 
     def __init__(
@@ -89,7 +84,7 @@ class StatusPublisher:
         reading = self._read()
         if working and not any(reading.counts):
             return  # the run is being opened: its tasks are not known yet
-        ended = sum(reading.counts[2:])
+        ended = count_final(reading.counts)
         self._throughput.note(time.monotonic(), ended)
         status = RunStatus(
             run_id=self._meta.get("run_id", ""),
@@ -110,7 +105,7 @@ class StatusPublisher:
         )
         try:
             write_status(self._folder, status)
-        except OSError as error:  # a full disk, say: then the journal, which matters, will fail, too
+        except OSError as error:  # e.g. a full disk: then the journal, which matters, will fail, too
             self._complain(f"the status can't be written: {error}")
 
     def _complain(self, what: str) -> None:

@@ -1,4 +1,4 @@
-"""The inputs of a run's tasks, as they travel to the workers: seeds, parameters and deadlines."""
+"""The inputs of a run's tasks, which travel to the workers: seeds, parameters and deadlines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TaskInputs:
         return len(self._works)
 
     def add(self, kinds: Sequence[KindEntry], works: Sequence[tuple[int, bytes]], kind_of: Sequence[int]) -> None:
-        """Add tasks: the kinds that are new with them, seeds and parameters, and the number of each task's kind."""
+        """Add tasks: their new kinds, seeds and parameters, and the number of each task's kind."""
         first = len(self._works)
         self._works.extend(works)
         self._timeouts_s.extend(kind.policy.timeout_s for kind in kinds)
@@ -33,7 +33,7 @@ class TaskInputs:
             self._deadlines_s.update((number, timeout_s) for number, timeout_s in timeouts_s if timeout_s is not None)
 
     def pack(self, numbers: Sequence[int]) -> bytes:
-        """The tasks of a chunk as they travel."""
+        """Pack the tasks of a chunk for their way to a worker."""
         timeouts_s = [self._deadlines_s.get(number) for number in numbers] if self._deadlines_s else None
         return pack_works(numbers, [self._works[number] for number in numbers], timeouts_s)
 

@@ -1,4 +1,4 @@
-"""The TaskManager: the Ray actor that tracks the state of every task. One per driver process serves all its runs."""
+"""The TaskManager: the Ray actor that tracks the state of every task. A driver process has one for all its runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SWITCH_S = 0.0005
 
 
 class TaskManager:
-    """Passes messages on to the run that they are for; it decides nothing itself.
+    """Passes each message on to its run; it decides nothing itself.
 
     It is an asyncio actor: every method runs in one thread, and a run's journal is written in another.
     """
@@ -35,14 +35,14 @@ class TaskManager:
     def __init__(self) -> None:
         _end_at_once_on_sigterm()
         sys.setswitchinterval(SWITCH_S)
-        gc.freeze()  # what was imported need not be looked at again whenever garbage is collected
+        gc.freeze()  # the garbage collector need not look at imported modules again and again
         self._runs: dict[str, ActiveRun] = {}
         self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
 
     async def open_run(
         self, run_id: str, folder: str, options: RunOptions, meta: dict[str, str], retry_failed: bool
     ) -> OpenedRun:
-        """Open a run folder, a new one or one that was left; returns what is known of the run.
+        """Open a run folder, a new one or one that was left; returns the kinds, batches and tasks of the run.
 
         Raises:
             RunFolderRefused: the folder holds something else, or a live process works on the run.
@@ -56,7 +56,7 @@ class TaskManager:
         return run.describe()
 
     async def go_on(self, run_id: str, domains: Sequence[ShippedDomain]) -> None:
-        """Queue the tasks of an opened run that have no outcome; `domains` are those that they are of."""
+        """Queue the tasks of an opened run that have no outcome, given their domains."""
         self._get_run(run_id).go_on(domains)
 
     async def submit(self, run_id: str, submission: Submission) -> None:
@@ -64,16 +64,16 @@ class TaskManager:
         await self._get_run(run_id).submit(submission)
 
     async def cancel(self, run_id: str, numbers: set[int] | None, scope: str) -> None:
-        """Cancel what is open of these tasks, or of all; returns when that is on disk."""
+        """Cancel those of these tasks, or of all, that are open; returns when that is on disk."""
         await self._get_run(run_id).cancel(numbers, scope)
 
     async def progress(self, run_id: str, timeout_s: float) -> list[int]:
-        """Tasks per state: after a while, or as soon as all are in a final state."""
+        """Tasks per state: after the timeout, or as soon as all are in a final state."""
         return await self._get_run(run_id).progress(timeout_s)
 
-    async def news(self, run_id: str, timeout_s: float) -> TaskEvents:
+    async def take_events(self, run_id: str, timeout_s: float) -> TaskEvents:
         """The events of the run's tasks since the last call."""
-        return await self._get_run(run_id).news(timeout_s)
+        return await self._get_run(run_id).take_events(timeout_s)
 
     async def is_open(self, run_id: str) -> bool:
         """True if the run is still worked on."""
@@ -90,14 +90,14 @@ class TaskManager:
         return run.get_file(sha256) if run else None
 
     async def close_run(self, run_id: str, grace_s: float) -> None:
-        """Stop handing out work, let what runs end for a while, and close the journal."""
+        """Stop handing out work, wait a while for running tasks to end, and close the journal."""
         run = self._runs.get(run_id)
         if run is not None:
             await run.close(grace_s)
             self._runs.pop(run_id, None)
 
     async def arrive(self, gate: str, count: int, timeout_s: float) -> int:
-        """Wait at a gate until so many are there, or the time is up; returns how many came."""
+        """Wait at a gate until `count` callers are there, or the time is up; returns the number of callers."""
         arrived, opened = self._gates.setdefault(gate, ([], asyncio.Event()))
         arrived.append(None)
         if len(arrived) >= count:
@@ -105,7 +105,7 @@ class TaskManager:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await opened.wait()
-        opened.set()  # nobody waits longer: all go on with those who are here
+        opened.set()  # no caller waits longer, even if some are missing
         self._gates.pop(gate, None)
         return len(arrived)
 
@@ -121,7 +121,7 @@ def _end_at_once_on_sigterm() -> None:
 
     Ray's own handler would end the actor's event loop, and then wait for leases that wait for that loop: for ever.
     Committed outcomes are safe, and the next manager goes on with the rest. `signal.signal` refuses to work here, for
-    Ray makes an asyncio actor in a thread of its own; Python's C interface knows no such limit.
+    Ray runs an asyncio actor in another thread than the main one; Python's C interface knows no such limit.
     """
     set_handler = ctypes.pythonapi.PyOS_setsig
     set_handler.argtypes, set_handler.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p

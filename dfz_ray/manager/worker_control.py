@@ -1,4 +1,4 @@
-"""Control of a worker's process on its node: interrupt it, kill it, read the crash report that it has left."""
+"""Control of a worker's process on its node: interrupt it, kill it, read its crash report."""
 
 from __future__ import annotations
 
@@ -24,52 +24,48 @@ REMOTE_S = 10.0
 
 async def interrupt(place: Place, numbers: Sequence[int]) -> None:
     """Ask a worker to end these tasks."""
-    await _on_node(place, _interrupt, place, tuple(numbers))
+    await _on_node(place, _send, LOOK, tuple(numbers))
 
 
 async def kill(place: Place) -> None:
     """Kill a worker's process, even if it is stopped."""
-    await _on_node(place, _kill, place)
+    await _on_node(place, _send, signal.SIGKILL)
 
 
 async def read_crash_report(place: Place, grace_s: float) -> CrashReport | None:
     """The crash report of a dead worker, whose tasks had so long to end; None if its node can't be reached."""
-    crash_report: CrashReport | None = await _on_node(place, _read_crash_report, place, grace_s)
+    crash_report: CrashReport | None = await _on_node(place, _read_crash_report, grace_s)
     return crash_report
 
 
 async def _on_node(place: Place, function: Any, *arguments: Any) -> Any:
-    """Call a function on the node of a worker; None if the node can't be reached."""
+    """Call a function with a worker's place, on its node; None if the node can't be reached."""
     if place.node_id == ray.get_runtime_context().get_node_id():
-        return function(*arguments)
+        return function(place, *arguments)
     there = NodeAffinitySchedulingStrategy(place.node_id, soft=False)
     options = {"num_cpus": 0, "max_retries": 0, "name": "control a worker"}
-    call = ray.remote(function).options(scheduling_strategy=there, **options).remote(*arguments)
+    call = ray.remote(function).options(scheduling_strategy=there, **options).remote(place, *arguments)
     with contextlib.suppress(RayError, TimeoutError):
         return await asyncio.wait_for(call, REMOTE_S)
     return None
 
 
-def _interrupt(place: Place, numbers: Sequence[int]) -> None:
-    if _find(place) is not None:
+def _send(place: Place, number: int, revoked: Sequence[int] = ()) -> None:
+    """Send a signal to a worker, if it lives; before that, write down the tasks that it has to end."""
+    if _is_alive(place):
         with contextlib.suppress(OSError):
-            CrashMarker(place.marker).revoke(numbers)
-            os.kill(place.process, LOOK)
-
-
-def _kill(place: Place) -> None:
-    if _find(place) is not None:
-        with contextlib.suppress(OSError):
-            os.kill(place.process, signal.SIGKILL)
+            if revoked:
+                CrashMarker(place.marker).revoke(revoked)
+            os.kill(place.process, number)
 
 
 def _read_crash_report(place: Place, grace_s: float) -> CrashReport:
     return CrashMarker(place.marker).read_crash_report(grace_s)
 
 
-def _find(place: Place) -> psutil.Process | None:
-    """The worker's process, if it lives: another process may have got its number."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(place.process)
-        return process if abs(process.create_time() - place.started_at) < 1 else None
-    return None
+def _is_alive(place: Place) -> bool:
+    """True if the worker's process lives: another process may have got its number."""
+    try:
+        return bool(abs(psutil.Process(place.process).create_time() - place.started_at) < 1)
+    except psutil.NoSuchProcess:
+        return False

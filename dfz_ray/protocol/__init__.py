@@ -1,1 +1,1 @@
-"""WHAT processes say to each other: the messages of driver, manager and worker, and which may follow which."""
+"""WHAT processes say to each other: the messages of driver, manager and worker, and their order."""

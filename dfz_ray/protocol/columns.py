@@ -1,4 +1,4 @@
-"""Tasks, and their results, as columns: so many of them travel and are stored at once. schema.sql says how."""
+"""Tasks, and their results, as columns: so they travel and are stored many at a time. schema.sql has the format."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def unpack(column: bytes) -> list[Any]:
 
 
 def unpack_works(column: bytes) -> list[tuple[int, bytes]]:
-    """Seeds and parameters, in tuples: unlike lists, the garbage collector need not look at them."""
+    """Seeds and parameters, in tuples: the garbage collector need not look at them, as it does at lists."""
     works: tuple[tuple[int, bytes], ...] = msgpack.unpackb(column, use_list=False)
     return list(works)
 
@@ -54,7 +54,7 @@ class TaskColumns(NamedTuple):
     """Tasks that were submitted together."""
 
     tasks: int
-    """How many there are."""
+    """The number of tasks."""
     ids: bytes
     kinds: bytes
     works: bytes
@@ -91,7 +91,7 @@ class Completions(NamedTuple):
         return unpack(self.tasks)
 
     def durations_s(self) -> list[float]:
-        """How long each task took."""
+        """The run time of each task."""
         times = read_times(self.times)
         return list(map(sub, times[1::TIMES], times[0::TIMES]))
 

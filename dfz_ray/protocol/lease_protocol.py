@@ -1,11 +1,11 @@
 """The lease protocol: which message may follow which between a lease's worker and the manager.
 
 The worker speaks, the manager answers: each report gets one order, and only then may the next report be sent. Reports
-are numbered, and an order names the report that it answers. So a message that arrives twice, or so late that nobody
-waits for it any more, is known as such and changes nothing. Chunks are named by their ids.
+are numbered, and an order names the report that it answers. So a message that arrives twice, or too late, is
+recognised and changes nothing. Chunks are named by their ids.
 
-This is pure, with no Ray, no I/O and no clock. `WorkerSide` and `ManagerSide` are its two halves; whoever drives them
-sends their messages, executes their chunks, and tells them the time.
+This is pure, with no Ray, no I/O and no clock. `WorkerSide` and `ManagerSide` are its two halves; their owners send
+their messages, execute their chunks, and give them the time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dfz_ray.errors import IllegalMessage
 
 
 class LeaseState(IntEnum):
-    """Where a lease stands."""
+    """The state of a lease."""
 
     STARTING = 0
     """Its worker has not reported yet."""
@@ -25,7 +25,7 @@ class LeaseState(IntEnum):
     WORKING = 2
     """The last report has been answered."""
     ENDING = 3
-    """It gets no further chunk; it executes what it holds."""
+    """It gets no further chunk; it executes the chunks that it holds."""
     ENDING_REPORTED = 4
     """The same, with a report out."""
     OVER = 5
@@ -33,18 +33,18 @@ class LeaseState(IntEnum):
 
 
 class Message(IntEnum):
-    """What is said: reports by the worker, orders by the manager, and the return of the call."""
+    """The messages: reports of the worker, orders of the manager, and the return of the call."""
 
     REPORT = 0
     """A chunk has ended, a chunk has begun, or the lease asks for work; or several of these at once."""
     CHUNK = 1
     """An order: the next chunk."""
     WAIT = 2
-    """An order: nothing for now, go on with what you hold."""
+    """An order: no chunk for now, go on with those that you hold."""
     NOTED = 3
     """An order: the report is noted. It did not ask for work."""
     END = 4
-    """An order: this lease gets nothing more."""
+    """An order: this lease gets no further chunk."""
     RETURN = 5
 
 

@@ -15,11 +15,7 @@ Answer = GiveChunk | AnswerWait | AnswerEnd
 
 
 class _LeaseRecord:
-    """The manager's knowledge of one lease.
-
-    Args:
-        state: where it stands.
-    """
+    """The manager's knowledge of one lease."""
 
     __slots__ = ("answer", "number", "state")
 
@@ -28,16 +24,16 @@ class _LeaseRecord:
         self.number = 0
         """Of the last report."""
         self.answer: Answer | None = None
-        """The answer to that report, None if it did not ask."""
+        """The answer to that report; None if it did not ask for work."""
 
 
 class ManagerSide:
     """Serves all leases of a run.
 
     Args:
-        handle: lets the engine handle an event, and returns its answer to the lease, if there is one.
-        read_end: reads the end of a chunk: given its lease, its id, and the executed part as it was reported.
-        write_works: makes what an order carries of a chunk's tasks. It may be called again for the same chunk.
+        handle: brings an event to the engine, and returns its answer to the lease, if any.
+        read_end: reads the end of a chunk from its lease, its id, and the executed part in the report.
+        write_works: packs the tasks of a chunk for an order. It may be called again for the same chunk.
     """
 
     def __init__(
@@ -55,8 +51,8 @@ class ManagerSide:
     def exchange(self, report: Report) -> Order:
         """Take in a report, and answer it.
 
-        A report that came before is answered as it was, and not counted again. One of a lease that has ended is passed
-        on: the engine supersedes what it says.
+        A report that arrives twice gets the same answer twice, and counts once. A report of a lease that has ended goes
+        to the engine, which supersedes its tasks.
         """
         lease = self._find_lease(report)
         if report.number <= lease.number:

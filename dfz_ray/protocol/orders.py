@@ -1,4 +1,4 @@
-"""Orders: the manager answers a report with a chunk, or tells the lease to wait, to go on, or to end."""
+"""Orders: the manager answers a report with a chunk, or orders the lease to wait, to go on, or to end."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Order(NamedTuple):
 def pack_works(
     numbers: Sequence[int], works: Sequence[tuple[int, bytes]], timeouts_s: Sequence[float | None] | None
 ) -> bytes:
-    """The tasks of a chunk as they travel: numbers, seeds and parameters, and deadlines where any has one."""
+    """Pack the tasks of a chunk: numbers, seeds and parameters, and deadlines if any task has one."""
     return pack((numbers, works, timeouts_s))
 
 
 def unpack_works(packed: bytes) -> list[Work]:
-    """The tasks of a chunk as they are executed."""
+    """Unpack the tasks of a chunk for their execution."""
     numbers, works, timeouts_s = unpack(packed)
     timeouts = itertools.repeat(None) if timeouts_s is None else timeouts_s
     return [
@@ -46,5 +46,5 @@ def unpack_works(packed: bytes) -> list[Work]:
 
 
 def unpack_order(order: Order) -> Order:
-    """An order with its tasks as they are executed."""
+    """Unpack the tasks of an order for their execution."""
     return order._replace(works=unpack_works(order.works)) if order.message is Message.CHUNK else order

@@ -1,4 +1,4 @@
-"""Reports: a lease tells the manager where it runs, how a chunk ended, and which one begins."""
+"""Reports: a lease reports to the manager its place, the end of a chunk, and the beginning of the next one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dfz_ray.protocol.columns import Completions, pack, unpack
 
 
 class Place(NamedTuple):
-    """Where a lease runs."""
+    """The place of a lease: its node and its process."""
 
     host: str
     node_id: str
     """Ray's."""
     process: int
     started_at: float
-    """When the process was started: another one may have its number later."""
+    """The start time of the process: another one may have its number later."""
     marker: str
     """Name of the lease's crash marker on the node."""
 
@@ -48,11 +48,11 @@ class PackedExecutions(NamedTuple):
 
     completions: Completions
     failures: bytes
-    """Those that failed: see Ended."""
+    """The executions that failed: see Ended."""
 
 
 class Ended(NamedTuple):
-    """The executed part of a chunk as the manager reads it: it does not look inside what completed."""
+    """The executed part of a chunk as the manager reads it, without a look inside the completions."""
 
     completions: Completions
     failures: Sequence[tuple[int, float, float, float, str, str, str | None, bytes | None]]
@@ -60,30 +60,30 @@ class Ended(NamedTuple):
 
 
 def pack_executions(executions: Sequence[Execution]) -> PackedExecutions:
-    """Executions as they travel."""
+    """Pack executions for their way to the manager."""
     completed = [one for one in executions if one.failure is None]
     failed = [(*one[:4], *one.failure) for one in executions if one.failure is not None]
     return PackedExecutions(Completions.of(completed), pack(failed))
 
 
 def pack_report(report: Report) -> Report:
-    """A report as it travels."""
+    """Pack a report for its way to the manager."""
     return report if report.ended is None else report._replace(executed=pack_executions(report.executed))
 
 
 def unpack_executions(packed: PackedExecutions) -> Ended:
-    """Packed executions as the manager reads them."""
+    """Unpack executions for the manager."""
     return Ended(packed.completions, unpack(packed.failures))
 
 
 def describe_end(lease: int, chunk: int, ended: Ended, has_cpu: bool) -> ChunkEnded:
-    """The end of a chunk as the engine is told.
+    """The end of a chunk as an event of the engine.
 
     Args:
         lease: its lease.
         chunk: its id.
         ended: the executed part.
-        has_cpu: True if the engine wants the CPU time, which takes a while to add up.
+        has_cpu: True if the engine uses the CPU time, which takes a while to add up.
     """
     completions, failed = ended
     numbers = completions.numbers() + [row[0] for row in failed]

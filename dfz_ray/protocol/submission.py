@@ -1,4 +1,4 @@
-"""The messages of the driver to the manager: how a run works, and its tasks, in blocks."""
+"""The messages of the driver to the manager: the options of a run, and its tasks, in blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dfz_ray.protocol.columns import NO_TASKS, TaskColumns
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run works."""
+    """The options of a run."""
 
     engine: EngineOptions
     inline_result_bytes: int
@@ -25,7 +25,7 @@ class RunOptions:
 
 
 class SubmittedKind(NamedTuple):
-    """A kind as the journal has it."""
+    """A kind of tasks in the form of the journal."""
 
     domain: str
     name: str
@@ -48,12 +48,12 @@ class ShippedDomain(NamedTuple):
     volatile: str
     """JSON list, for the journal."""
     exclusive: bool = False
-    """True if each of its tasks needs a process of its own."""
+    """True if its tasks must not share a process."""
 
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run that the manager has opened, as far as the driver needs to know to go on with its numbers."""
+    """A run that the manager has opened: the driver continues its numbers."""
 
     kinds: Sequence[SubmittedKind]
     batches: int
@@ -62,7 +62,7 @@ class OpenedRun:
 
 @dataclass(frozen=True)
 class Submission:
-    """A block of tasks, with all that is new in it: each list continues the run's numbering."""
+    """A block of tasks, with its new batches, domains, kinds and files; they continue the run's numbering."""
 
     batch: int
     """Number of the batch that the tasks belong to."""

@@ -24,14 +24,14 @@ class FailedTask(NamedTuple):
 
 
 class TaskEvents(NamedTuple):
-    """All that has happened since the last events; all ends are on disk."""
+    """All events since the last report; all ends are on disk."""
 
     counts: Sequence[int]
     """Tasks per state, in the order of the lifecycle's states."""
     begun: Sequence[int] = ()
     """Tasks that a worker has begun, or is about to begin."""
     completions: Sequence[Completions] = ()
-    """The tasks that completed. A result that is a text is the name of its file in the run folder."""
+    """The tasks that completed. A result that is a str names its file in the run folder."""
     nodes: Sequence[str | None] = ()
     """For each of the completions the host name of its worker's node."""
     failures: Sequence[FailedTask] = ()
@@ -39,4 +39,4 @@ class TaskEvents(NamedTuple):
     unsuccessful: Sequence[int] = ()
     """The tasks of attempts that did not complete, once for each such attempt."""
     is_whole: bool = False
-    """True if these are not the latest events, but all that is known of the run: another manager has taken it over."""
+    """True if these are all events of the run, not only the latest ones: another manager has taken it over."""

@@ -1,4 +1,4 @@
-"""The worker's half of the lease protocol: what to report when, and which chunk to begin."""
+"""The worker's half of the lease protocol: it decides on reports, and on the tasks that begin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Report
 
 AGAIN_S = 1.0
-"""A lease that was told to wait asks again after so long, if it has not done so before."""
+"""Seconds after which a lease that was ordered to wait asks again, if it has not done so before."""
 
 
 class ChunkInHand:
@@ -38,7 +38,7 @@ class ChunkInHand:
 
 
 class WorkerSide:
-    """Decides for one lease what its worker reports, and which tasks it begins.
+    """Decides for one lease which reports its worker sends, and which tasks it begins.
 
     Its owner sends each report that `find_report` returns, and brings the answer to `on_order`. In between it executes
     each task that `begin_task` returns. On one thread a whole chunk is one task to this class: so nothing is done here
@@ -60,29 +60,29 @@ class WorkerSide:
         self._lease = lease
         self._place = place
         self._reports = 0
-        """How many were sent: the number of the last one."""
+        """The number of the last report."""
         self._answered = 0
-        """The number of the last one that was answered."""
+        """The number of the last report that was answered."""
         self._held: list[ChunkInHand] = []
         self._began: deque[int] = deque()
-        """Chunks in hand whose beginning is to be reported."""
+        """Chunks whose beginning has to be reported."""
         self._ended: deque[ChunkInHand] = deque()
-        """Chunks whose end is to be reported."""
+        """Chunks whose end has to be reported."""
         self._least_busy = 0
         """If fewer threads than that have a task, it asks for more."""
         self._asked_busy = 0
-        """The number of threads that had one when it asked the last time."""
+        """The number of threads that had a task when it asked the last time."""
 
     # --- reports and orders -------------------------------------------------------------------------------------------
 
     @property
     def is_over(self) -> bool:
-        """True once everything is reported and nothing more will come."""
+        """True once everything is reported and no order will come."""
         return self.state is LeaseState.OVER
 
     @property
     def is_due(self) -> bool:
-        """True if the beginning or the end of a chunk is to be reported now."""
+        """True if the beginning or the end of a chunk has to be reported now."""
         return bool(self._began or self._ended) and self.state in (LeaseState.WORKING, LeaseState.ENDING)
 
     @property
@@ -92,7 +92,7 @@ class WorkerSide:
         return min(self.threads, self.executing + waiting)
 
     def find_report(self, now: float) -> Report | None:
-        """The report that is to be sent now, if any: a beginning or an end, or because it has too few tasks."""
+        """The report that is due now, if any: a beginning, an end, or a request because too few tasks are left."""
         state, busy = self.state, self.busy
         if state is LeaseState.STARTING:
             return self._report(None, None, True, busy)
@@ -104,7 +104,7 @@ class WorkerSide:
         if self._began or self._ended:
             asks = False  # it has more to report
         elif state is LeaseState.ENDING:
-            asks = not self._held  # so its slot is free at once, not only when its call has returned
+            asks = not self._held  # so its slot is free at once, before its call has returned
         else:
             asks = all(held.began_at is not None for held in self._held)
         return self._report(ended, began, asks, busy)
@@ -120,7 +120,7 @@ class WorkerSide:
         return Report(self._lease, self._reports, chunk, executed, began, place, asks, busy)
 
     def on_order(self, order: Order, now: float) -> ChunkInHand | None:
-        """Take in an order; one whose report has been answered is passed over.
+        """Take in an order; a second answer to the same report is ignored.
 
         Returns:
             The chunk that it brings, if any.
@@ -148,7 +148,7 @@ class WorkerSide:
     # --- tasks --------------------------------------------------------------------------------------------------------
 
     def begin_task(self, now: float) -> tuple[ChunkInHand, Any] | None:
-        """Begin the next task, if one may begin: of the next chunk where one is used up."""
+        """Begin the next task, if one may begin, of the first chunk that has any left."""
         if self.executing >= self.threads:
             return None
         for held in list(self._held):
@@ -165,20 +165,20 @@ class WorkerSide:
         return None
 
     def end_task(self, held: ChunkInHand, executed: Iterable[Any]) -> None:
-        """A task has ended; `executed` is added to the executed part of its chunk, and empty if it was left out."""
+        """A task has ended; `executed` joins the executed part of its chunk, and is empty if the task was left out."""
         self.executing -= 1
         held.executing -= 1
         held.executed.extend(executed)
         self._settle(held)
 
     def refuse(self, held: ChunkInHand, executed: Iterable[Any]) -> None:
-        """A chunk of which no task can begin has ended."""
+        """End a chunk, because none of its tasks can begin."""
         held.waiting.clear()
         held.executed.extend(executed)
         self._settle(held)
 
     def _settle(self, held: ChunkInHand) -> None:
-        """The end of a chunk is reported when nothing of it waits or is executed; then its beginning need not be."""
+        """Note the end of a chunk if none of its tasks waits or runs; then its beginning need not be reported."""
         if not held.waiting and not held.executing and held in self._held:
             self._held.remove(held)
             if held.id in self._began:

@@ -1,4 +1,4 @@
-"""The virtual cluster: it drives the engine as the manager and its workers do, in virtual time."""
+"""The virtual cluster: it drives the engine in virtual time, in place of the manager and its workers."""
 
 from __future__ import annotations
 
@@ -47,12 +47,11 @@ from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.states import State
 
 Commit = CommitEnds | CommitLosses | CommitCancellations | NoteAttemptsLost
-"""A command that writes something down."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """The time that everything but the tasks takes, in seconds."""
+    """The seconds that everything takes except for the tasks."""
 
     start_s: float = 0.01
     """From the call of a lease until its worker asks for work."""
@@ -65,7 +64,7 @@ class Costs:
     manager_s: float = 0.0
     """The manager's own time for an exchange with a worker; it does one at a time."""
     jitter: float = 0.0
-    """All of these but the manager's time take from (1 - jitter) to (1 + jitter) times as long, drawn evenly."""
+    """All of these except for the manager's time vary evenly between (1 - jitter) and (1 + jitter) times."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,13 @@ class Simulated:
     makespan_s: float
     """From the submission until the last outcome was on the disk."""
     busy_s: float
-    """How long tasks were executed, over all slots, lost attempts included."""
+    """The run time of all tasks, over all slots, lost attempts included."""
     counts: dict[str, int]
     """Tasks per state."""
     chunks: int
     leases: int
     executions: list[SimulatedExecution]
-    """The executions that came to an end, in the order of their ends; a task that was tried again has several."""
+    """The executions that ended, in the order of their ends; a task that was tried again has several."""
 
 
 def simulate(
@@ -91,22 +90,14 @@ def simulate(
     seed: int = 0,
     options: EngineOptions | None = None,
 ) -> Simulated:
-    """Run tasks in virtual time: engine and lease protocol are the real ones, and everything else takes what it costs.
+    """Run tasks in virtual time, all submitted at once, with the real engine and the real lease protocol.
 
-    Args:
-        tasks: all are submitted at once.
-        slots: the number of tasks that may execute at once.
-        costs: of everything but the tasks.
-        seed: of the jitter, and of the delays before retries.
-        options: of the engine, its width included; its slots and its seed are those given here.
-
-    Returns:
-        The outcome; equal arguments give equal outcomes.
+    Slots and seed take precedence over those of `options`. Equal arguments give equal outcomes.
     """
     given = EngineOptions(slots) if options is None else options
     simulation = Simulation(replace(given, slots=slots, seed=seed), costs, seed)
     if costs.manager_s:
-        simulation.tell(ManagerMeasured(costs.manager_s))
+        simulation.report(ManagerMeasured(costs.manager_s))
     simulation.submit(tasks)
     simulation.run()
     return simulation.result()
@@ -115,18 +106,13 @@ def simulate(
 class Simulation:
     """Workers and a manager in virtual time, around the real engine and the real lease protocol.
 
-    `handle`, `take_s`, `attempt`, `deliver` and `commit` may be overridden: the engine's events, how long things take,
-    how an attempt goes, what becomes of a report, and of a commit.
-
-    Args:
-        options: of the engine.
-        costs: of everything but the tasks.
-        seed: of the jitter.
+    `handle`, `take_s`, `attempt`, `deliver` and `commit` may be overridden, to change the engine's events, the costs,
+    the course of an attempt, and the fate of a report or a commit.
     """
 
     def __init__(self, options: EngineOptions, costs: Costs = Costs(), seed: int = 0) -> None:
         self.engine = Engine(options)
-        self.manager = ManagerSide(self.tell, self.read_end, lambda command: command.chunk.numbers)
+        self.manager = ManagerSide(self.report, self.read_end, lambda command: command.chunk.numbers)
         self.costs = costs
         self.now = 0.0
         self.tasks: list[SimulatedTask] = []
@@ -136,7 +122,7 @@ class Simulation:
         self.most_busy = 0
         """The most tasks that were ever executed at one time; between those of a chunk a worker counts as busy."""
         self.pool_changes: list[tuple[float, NotePoolChanged]] = []
-        """When the number of slots changed, if it follows the throughput."""
+        """The changes of the number of slots, each with its time, if it follows the throughput."""
         self._busy: dict[int, int] = {}
         self._busy_now = 0
         self._busy_s = 0.0
@@ -151,14 +137,14 @@ class Simulation:
         self._pending: list[Commit] = []
         self._committing: list[Commit] = []
 
-    # --- its user's side ----------------------------------------------------------------------------------------------
+    # --- the user -----------------------------------------------------------------------------------------------------
 
     def submit(self, tasks: Iterable[SimulatedTask]) -> None:
         """Submit tasks, now."""
         new, known = list(tasks), len(self._kinds)
         self.tasks.extend(new)
         kind_of = [self.kind_of(task) for task in new]
-        self.tell(TasksSubmitted(self.kinds()[known:], kind_of))
+        self.report(TasksSubmitted(self.kinds()[known:], kind_of))
 
     def kind_of(self, task: SimulatedTask) -> int:
         """The number of a task's kind; a new kind gets the next one."""
@@ -169,19 +155,15 @@ class Simulation:
         return [KindEntry(*kind) for kind in self._kinds]
 
     def at(self, time_s: float, action: Callable[[], object]) -> None:
-        """Let something be done at some time; never if that is infinite."""
+        """Plan an action for some time; never if that is infinite."""
         if time_s < math.inf:
             heapq.heappush(self._agenda, (max(time_s, self.now), next(self._order), action))
 
     def run(self, until_s: float = math.inf, limit: int | None = None) -> None:
-        """Let time pass until nothing more happens.
-
-        Args:
-            until_s: or until that time.
-            limit: after so many actions it counts as endless.
+        """Let time pass until nothing more happens, or until some time.
 
         Raises:
-            RuntimeError: it does not come to rest.
+            RuntimeError: it does not come to rest within `limit` actions.
         """
         for _ in itertools.count() if limit is None else range(limit):
             if not self._agenda or self._agenda[0][0] > until_s:
@@ -203,12 +185,12 @@ class Simulation:
         return self.engine.handle(event, self.now)
 
     def take_s(self, what: str) -> float:
-        """How long a `start`, `message`, `commit` or `loss` takes, each time anew; infinite: it never comes."""
+        """The seconds that a `start`, `message`, `commit` or `loss` takes, drawn anew; infinite: it never comes."""
         seconds: float = getattr(self.costs, f"{what}_s")
         return seconds * (1 + self.costs.jitter * (2 * self._draw.random() - 1)) if self.costs.jitter else seconds
 
     def attempt(self, number: int) -> SimulatedAttempt:
-        """How an attempt at a task goes; a deadline ends it as the alarm in a worker does."""
+        """The course of an attempt at a task; a deadline ends it as the alarm in a worker does."""
         task = self.tasks[number]
         timeout_s = task.policy.timeout_s
         if timeout_s is not None and task.duration_s > timeout_s:
@@ -216,12 +198,12 @@ class Simulation:
         return SimulatedAttempt(task.duration_s, task.reason)
 
     def deliver(self, message: SentReport) -> None:
-        """A report of a worker is there, and the manager has time for it."""
+        """A report of a worker has arrived, and the manager has time for it."""
         order = self.manager.exchange(message.report)
         self.at(self.now + self.take_s("message"), lambda: message.worker.on_order(order))
 
     def read_end(self, lease: int, chunk: int, executed: Sequence[ExecutedTask]) -> ChunkEnded:
-        """The end of a chunk as the engine is told."""
+        """The end of a chunk as an event of the engine."""
         numbers, durations_s = [one.number for one in executed], [one.duration_s for one in executed]
         return ChunkEnded(
             lease, chunk, numbers, durations_s, {one.number: one.reason for one in executed if one.reason}
@@ -243,12 +225,12 @@ class Simulation:
                     cancelled.extend(command.numbers)
         if completed or failed or cancelled:
             self._ended_s = self.now
-            self.tell(OutcomesCommitted(completed, failed, cancelled))
+            self.report(OutcomesCommitted(completed, failed, cancelled))
 
     # --- the manager --------------------------------------------------------------------------------------------------
 
-    def tell(self, event: Event) -> Answer | None:
-        """Report an event to the engine, and do what it asks for; returns its answer to a lease that asks for work."""
+    def report(self, event: Event) -> Answer | None:
+        """Report an event to the engine, and execute its commands; returns its answer to a lease that asks for work."""
         if isinstance(event, LeaseEnded | LeaseLost):
             self.manager.close(event.lease)
         answer: Answer | None = None
@@ -287,11 +269,11 @@ class Simulation:
             self._wakes_at = math.inf
             wake_at = self.engine.wake_at
             if wake_at is not None and wake_at <= self.now:
-                self.tell(TimePassed())
+                self.report(TimePassed())
             self._wake_soon()
 
     def _commit_soon(self) -> None:
-        """As the manager does: all that comes while a commit is on its way goes with the next one."""
+        """Commit as the manager does: commands that come while a commit is on its way go with the next one."""
         if self._pending and not self._committing:
             self._committing, self._pending = self._pending, []
             self.at(self.now + self.take_s("commit"), self._on_committed)
@@ -324,15 +306,15 @@ class Simulation:
         message = f"the worker of lease {lease} died"
         lost = LeaseLost(lease, message, reason, guilty or worker.executing, bool(guilty))
         self.remove(worker)
-        self.at(self.now + self.take_s("loss"), lambda: self.tell(lost))
+        self.at(self.now + self.take_s("loss"), lambda: self.report(lost))
 
     def end(self, worker: SimulatedWorker) -> None:
         """The call of a lease returns."""
         self.remove(worker)
-        self.at(self.now + self.take_s("message"), lambda: self.tell(LeaseEnded(worker.lease)))
+        self.at(self.now + self.take_s("message"), lambda: self.report(LeaseEnded(worker.lease)))
 
     def remove(self, worker: SimulatedWorker) -> None:
-        """Remove a worker: it has ended, or is dead."""
+        """Remove a worker that has ended or died."""
         worker.lives = False
         if self.workers.get(worker.lease) is worker:
             del self.workers[worker.lease]

@@ -1,4 +1,4 @@
-"""The workers of the virtual cluster: they execute in virtual time what the lease protocol says."""
+"""The workers of the virtual cluster: they execute in virtual time, as the lease protocol orders."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class SimulatedTask(NamedTuple):
     """Tasks of one domain and one shape have one lane."""
     policy: Policy = Policy()
     reason: str = ""
-    """It fails for that reason; it completes where there is none."""
+    """The reason of its failure; empty if it completes."""
 
 
 class SimulatedAttempt(NamedTuple):
-    """How one attempt at a task goes."""
+    """The course of one attempt at a task."""
 
     duration_s: float
     """Infinite: it never ends."""
     reason: str = ""
-    """It fails for that reason; it completes where there is none."""
+    """The reason of its failure, or of its worker's death; empty if it completes."""
     kills: bool = False
-    """True if it takes its worker with it; the reason is that of the worker's death."""
+    """True if its worker dies with it."""
 
 
 class SimulatedExecution(NamedTuple):
-    """When a task was executed to its end."""
+    """The times at which a task was executed to its end."""
 
     number: int
     lease: int
@@ -49,12 +49,12 @@ class SimulatedExecution(NamedTuple):
 
 
 class ExecutedTask(NamedTuple):
-    """How an execution ended, as a worker reports it."""
+    """The end of an execution, as a worker reports it."""
 
     number: int
     duration_s: float
     reason: str
-    """Why it failed, if it did."""
+    """The reason of its failure; empty if it completed."""
 
 
 class SentReport(NamedTuple):
@@ -73,12 +73,7 @@ class _RunningTask(NamedTuple):
 
 
 class SimulatedWorker:
-    """A worker that serves one lease. This one executes task by task on several threads.
-
-    Args:
-        cluster: the cluster that it is part of.
-        lease: number of the lease.
-    """
+    """A worker that serves one lease. This one executes task by task on several threads."""
 
     def __init__(self, cluster: Simulation, lease: int) -> None:
         self.lease = lease
@@ -87,9 +82,9 @@ class SimulatedWorker:
         self._side = WorkerSide(lease)
         self._running: dict[int, _RunningTask] = {}
         self._revoked: set[int] = set()
-        """Tasks that it was told to leave out."""
+        """Tasks that it has to leave out."""
         self._wakes_at = math.inf
-        """It asks again then, unless it does so before."""
+        """The time at which it asks again, unless it has done so before."""
 
     @property
     def executing(self) -> tuple[int, ...]:
@@ -106,24 +101,24 @@ class SimulatedWorker:
         ]
 
     def start(self) -> None:
-        """Ray places it; once it has started it asks for work."""
+        """Start, as Ray has placed the worker; then it asks for work."""
         self._cluster.at(self._cluster.now + self._cluster.take_s("start"), self._go_on)
 
     def note_rest(self) -> None:
-        """It executes nothing any more, as it has ended or is dead."""
+        """Note that the worker executes nothing any more, as it has ended or died."""
         now = self._cluster.now
         self._cluster.note_spent(sum(now - running.began_s for running in self._running.values()))
         self._cluster.note_busy(self.lease, 0)
         self._running = {}
 
     def on_order(self, order: Order) -> None:
-        """An order of the manager is there."""
+        """An order of the manager has arrived."""
         if self.lives:
             self._side.on_order(order, self._cluster.now)
             self._go_on()
 
     def revoke(self, numbers: Sequence[int]) -> None:
-        """Leave out these tasks; those that are executed are ended by an exception, where that helps."""
+        """Leave out these tasks; an exception ends those that are executed, unless they never end."""
         self._revoked.update(numbers)
         if not self.lives:
             return
@@ -135,7 +130,7 @@ class SimulatedWorker:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Begin what may begin, and report what is due."""
+        """Begin the tasks that may begin, and send the report that is due."""
         if not self.lives:
             return
         while (begun := self._side.begin_task(self._cluster.now)) is not None:
@@ -178,7 +173,7 @@ class SimulatedWorker:
         self._go_on()
 
     def _stop(self, number: int, executed: ExecutedTask | None) -> None:
-        """A task is not executed any more: it has ended, or was left."""
+        """End a task that was executed, or interrupted."""
         self._side.end_task(self._running.pop(number).held, () if executed is None else (executed,))
 
 
@@ -188,25 +183,25 @@ class OneThreadWorker(SimulatedWorker):
     def __init__(self, cluster: Simulation, lease: int) -> None:
         super().__init__(cluster, lease)
         self._orders: list[Order] = []
-        """Those that it has not looked at."""
+        """Orders that it has not looked at."""
         self._held: ChunkInHand | None = None
         """The chunk that it executes."""
         self._waiting: deque[int] = deque()
-        """The tasks of that chunk that it has not begun."""
+        """The tasks of that chunk that have not begun."""
         self._executed: list[ExecutedTask] = []
 
     def find_overdue(self) -> Sequence[int]:
-        """None: there is no doubt which task it executes."""
+        """None: its marker names the one task that it executes."""
         return ()
 
     def on_order(self, order: Order) -> None:
-        """An order of the manager is there."""
+        """An order of the manager has arrived."""
         self._orders.append(order)
         if self._held is None:
             self._go_on()
 
     def _go_on(self) -> None:
-        """Execute the next task of the chunk; between two chunks look at the orders, and report what is due."""
+        """Execute the next task of the chunk; between two chunks look at the orders, and send the due report."""
         if not self.lives or self._running:
             return
         cluster, side = self._cluster, self._side

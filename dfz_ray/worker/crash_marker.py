@@ -1,6 +1,6 @@
-"""The crash marker of a worker: files on its node that say, after its death, which tasks it executed and where it hung.
+"""The crash marker of a worker: files on its node that show, after its death, its running tasks and where it hung.
 
-A worker that is killed can't report what it was doing. So it keeps the number of each task that it executes in a small
+A worker that is killed can't report its running tasks. So it keeps the number of each task that it executes in a small
 file that is mapped into its memory: that costs a fraction of a microsecond per task, and outlives the process.
 """
 
@@ -36,12 +36,12 @@ never, if the manager has died as well."""
 
 
 class CrashReport(NamedTuple):
-    """What a dead worker's marker says."""
+    """The content of a dead worker's marker."""
 
     executing: tuple[int, ...] | None
     """The tasks that it executed; None if it left no marker."""
     dump: str
-    """The stacks of its threads when a task overran its deadline; empty if that is not what ended it."""
+    """The stacks of its threads when a task overran its deadline; empty if it ended otherwise."""
     overdue: tuple[int, ...] = ()
     """The tasks that were beyond their deadlines."""
     are_guilty: bool = False
@@ -49,12 +49,7 @@ class CrashReport(NamedTuple):
 
 
 class CrashMarker:
-    """The files of a lease, on the node of its worker.
-
-    Args:
-        name: a name of the lease that no other lease has.
-        width: the number of tasks that it may execute at once.
-    """
+    """The files of a lease, on the node of its worker; no other lease has its name."""
 
     def __init__(self, name: str, width: int = 1) -> None:
         # Not in Ray's session folder: its place is not public, and /tmp is as good.
@@ -70,7 +65,7 @@ class CrashMarker:
     # --- in the worker ----------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Begin to mark. If the node has no room for that, nothing is marked, and a crash is searched in halves."""
+        """Create the marker. If the node has no room for it, nothing is marked, and a crash is searched in halves."""
         with contextlib.suppress(OSError):
             folder = self._path.parent
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -87,7 +82,7 @@ class CrashMarker:
             _remove_left(folder)
 
     def note(self, number: int) -> None:
-        """Note that the task of this number is executed from now on; NO_TASK: none is."""
+        """Note that the task of this number is executed from now on; NO_TASK stands for none."""
         if self._memory is not None:
             _NUMBER.pack_into(self._memory, _FIRST, number)
 
@@ -111,7 +106,7 @@ class CrashMarker:
         return self._dump
 
     def revoked(self) -> set[int]:
-        """The tasks that this lease is to end or to leave out."""
+        """The tasks that this lease has to end or to leave out."""
         try:
             return set(msgpack.unpackb(self._revoked_path.read_bytes()))
         except OSError:
@@ -125,20 +120,16 @@ class CrashMarker:
             self._dump.close()
         self._remove()
 
-    # --- on its node, by others -------------------------------------------------------------------------------------
+    # --- in other processes of its node -----------------------------------------------------------------------------
 
     def revoke(self, numbers: Iterable[int]) -> None:
-        """Write down which tasks the worker is to end; a signal makes it look."""
+        """Write down the tasks that the worker has to end; a signal makes it look."""
         part = self._revoked_path.with_suffix(".part")
         part.write_bytes(msgpack.packb(sorted(self.revoked().union(numbers))))
         part.replace(self._revoked_path)
 
     def read_crash_report(self, grace_s: float = 0.0) -> CrashReport:
-        """Read what a dead worker has left, and remove it.
-
-        Args:
-            grace_s: seconds that a task has to end when it is interrupted.
-        """
+        """Read and remove the files of a dead worker, whose tasks had `grace_s` to end when they were interrupted."""
         content, dump, died_at = b"", "", time.monotonic()
         with contextlib.suppress(OSError):
             if self._path.parent.stat().st_uid != os.getuid():
@@ -171,7 +162,7 @@ class CrashMarker:
 
 
 def _of_thread(dump: str, thread: int) -> str:
-    """The part of a dump of all stacks that is about one thread; all of it if the thread is not in it."""
+    """The part of a dump of all stacks that shows one thread; all of it if the thread is not in it."""
     head, *parts = dump.split("\nThread ")
     return next((f"{head}\nThread {part}" for part in parts if part.startswith(f"0x{thread:016x} ")), dump)
 
@@ -183,6 +174,6 @@ def _remove_left(folder: Path) -> None:
         with contextlib.suppress(OSError, struct.error):
             if time.time() - path.stat().st_mtime < LEFT_S:
                 continue
-            marker = path.with_suffix("")  # the files beside a marker are of the same worker
+            marker = path.with_suffix("")  # the files beside a marker belong to the same worker
             if not marker.exists() or not psutil.pid_exists(_NUMBER.unpack_from(marker.read_bytes())[0]):
                 path.unlink()

@@ -16,18 +16,18 @@ from dfz_ray.execution.interruption import Interruption
 from dfz_ray.worker.crash_marker import CrashMarker
 
 LOOK = signal.SIGUSR1
-"""The signal that makes a worker look at which tasks are revoked."""
+"""The signal that makes a worker look for revoked tasks."""
 SLACK_S = 0.25
 """The watchdog may be so many seconds late: so short tasks share one, for each costs the start of a thread."""
 AGAIN_S = 0.1
-"""Seconds after which an alarm comes again: one that comes just before a task begins to sleep would not wake it."""
+"""Seconds after which an alarm repeats: an alarm just before a task begins to sleep would not wake it."""
 SOON_S = 1e-4
-"""Seconds for which an alarm that came too early is set again, at least: 0 would turn it off."""
+"""The least seconds for which an alarm that came too early is set again: 0 would turn it off."""
 
 
 @contextlib.contextmanager
 def handle_signals(handlers: Mapping[int, Any]) -> Iterator[None]:
-    """Handle signals so, LOOK among them, for the length of a lease."""
+    """Install signal handlers, one for LOOK among them, for the length of a lease."""
     # Ray would raise SystemExit or KeyboardInterrupt in the task, which would look like its own failure.
     all_handlers = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.SIG_IGN, **handlers}
     before = {number: signal.signal(number, handler) for number, handler in all_handlers.items()}
@@ -43,13 +43,9 @@ class DeadlineGuard:
     """Keeps the deadlines of the tasks of one lease.
 
     At a deadline an alarm raises an Interruption in the task, which ends Python code and sleeps. A task that does not
-    end by that, such as native code that holds the GIL, meets a watchdog after a grace. The watchdog is a thread in C
-    that needs no GIL: it writes where the worker hangs, and ends the process. So exactly this worker is lost, and its
-    crash marker names the task.
-
-    Args:
-        marker: the crash marker of the lease.
-        grace_s: seconds from the alarm to the watchdog.
+    end by that, such as native code that holds the GIL, meets a watchdog `grace_s` after the alarm. The watchdog is a
+    thread in C that needs no GIL: it dumps the stacks of the worker, and ends the process. So exactly this worker is
+    lost, and its crash marker names the task.
     """
 
     def __init__(self, marker: CrashMarker, grace_s: float) -> None:
@@ -74,7 +70,7 @@ class DeadlineGuard:
                 self.marker.close()
 
     def begin(self, work: Work) -> bool:
-        """A task begins; returns False if it is not wanted any more."""
+        """A task begins; returns False if the task was revoked."""
         if work.number in self._revoked:
             return False
         self.marker.note(work.number)
@@ -92,7 +88,7 @@ class DeadlineGuard:
         return True
 
     def end(self) -> None:
-        """The task has ended: an alarm has nothing to interrupt any more."""
+        """The task has ended: an alarm interrupts nothing any more."""
         self._current = None
 
     def rest(self) -> None:
@@ -137,6 +133,6 @@ class DeadlineGuard:
             self._interrupt("cancelled", "it was cancelled")
 
     def _interrupt(self, reason: str, message: str) -> None:
-        if not self._interrupted:  # once: a task that goes on is not to be stopped while it cleans up
+        if not self._interrupted:  # once: a task must not be interrupted again while it cleans up
             self._interrupted = True
             raise Interruption(reason, message, frames=2)

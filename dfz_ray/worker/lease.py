@@ -33,7 +33,7 @@ Exchange = Callable[[Report], Any]
 
 @functools.lru_cache(maxsize=256)
 def make_lease_function(name: str, pickled_domain: bytes) -> Any:
-    """The Ray remote function of a domain; the same one for all runs, for Ray would ship another one anew.
+    """The Ray remote function of a domain; all runs share it, for Ray would ship another one anew.
 
     The domain travels inside it, by value where it has to; Ray loads it once per worker process. Retries are ours, and
     a worker that has loaded a GPU library is kept (Ray's default would replace it after every call).
@@ -49,11 +49,11 @@ def make_lease_function(name: str, pickled_domain: bytes) -> Any:
 def run_lease(
     pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, threads: int, grace_s: float, width: int
 ) -> None:
-    """Ask for chunks and run them, one always in hand, until the manager says that the lease is over."""
+    """Ask for chunks and run them, with one chunk ahead, until the manager ends the lease."""
     marker = CrashMarker(f"{run_id}-{lease_id}", width)
     guard = DeadlineGuard(marker, grace_s) if width == 1 else ThreadDeadlineGuard(marker, grace_s, width)
     with guard.on_duty():
-        # Importing is nobody's task: it is done before the first is asked for, so that workers that are warm take more.
+        # The import belongs to no task. It comes before the first request, so that warm workers take more tasks.
         if pickled_domain not in _loaded and not manager.is_open.remote(run_id).future().result():
             return  # Ray has placed this lease too late
         with contextlib.suppress(Exception):  # a domain that can't be imported fails each task that needs it
@@ -84,7 +84,7 @@ def _run_chunks(
             # that waits on it while native code holds the GIL would delay a forced cancellation by seconds.
             held, works = begun
             side.end_task(held, _run_chunk(pickled_domain, works, held.budget_s, threads, shelf, guard))
-        # Not ray.get: that would tell Ray that this worker is blocked, and its CPUs would be given away.
+        # Not ray.get: Ray would take this worker for blocked, and give its CPUs away.
         order: Order = answer.future().result()
         side.on_order(order._replace(works=[order.works]), time.monotonic())
         begun = side.begin_task(time.monotonic())
@@ -114,7 +114,7 @@ def _run_chunks_on_threads(
 
 @functools.cache
 def _spare_the_collector() -> None:
-    """Let the garbage collector not look any more, over and over, at all that was imported; once in each process."""
+    """Take all that was imported out of the garbage collector's sight; once in each process."""
     gc.collect()
     gc.freeze()
 
@@ -178,5 +178,5 @@ def _release_gpu() -> None:
         return
     try:
         torch.cuda.empty_cache()
-    except Exception:  # a task has broken this process's use of the GPU: no other one may inherit it
+    except Exception:  # a task has broken this process's use of the GPU: no other task may inherit that
         os._exit(1)

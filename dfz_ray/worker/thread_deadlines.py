@@ -24,11 +24,7 @@ LOOPS = 100
 
 
 class ThreadSlot:
-    """A thread and the task that it executes.
-
-    Args:
-        position: number of the thread, from 0.
-    """
+    """A thread and the task that it executes; `position` numbers the threads from 0."""
 
     def __init__(self, position: int) -> None:
         self.position = position
@@ -44,13 +40,9 @@ class ThreadDeadlineGuard:
 
     At a deadline an Interruption is raised in the task's thread, which ends Python code. A task that does not end by
     that, in a long sleep or native code, meets a watchdog after a grace: a thread in C that needs no GIL, and ends the
-    process. The crash marker names the task whose deadline it was; all others are executed again. While one task holds
-    the GIL no task can be interrupted, and all that are late by then are suspects.
-
-    Args:
-        marker: the crash marker of the lease.
-        grace_s: seconds from the deadline to the watchdog.
-        width: the number of threads that there may be.
+    process. The crash marker names the task that overran its deadline; all others are executed again. While one task
+    holds the GIL no task can be interrupted, and all that are late by then are suspects. `grace_s` lies between the
+    deadline and the watchdog; `width` is the largest number of threads.
     """
 
     def __init__(self, marker: CrashMarker, grace_s: float, width: int) -> None:
@@ -60,7 +52,7 @@ class ThreadDeadlineGuard:
         self._lock = threading.Lock()
         self._slots: list[ThreadSlot] = []
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        """Wakes the main thread. Threads and signal handlers put items in; True: look at which tasks are revoked."""
+        """Wakes the main thread. Threads and signal handlers put items in; True: look for revoked tasks."""
         self._wakes_at = math.inf
         self._watchdog_at: float | None = None
         """The time at which the watchdog ends the process, if it is set."""
@@ -118,7 +110,7 @@ class ThreadDeadlineGuard:
                     self._interrupt(slot, "timeout", f"it ran longer than its deadline of {work.timeout_s:g} s")
 
     def _interrupt(self, slot: ThreadSlot, reason: str, message: str) -> None:
-        if slot.work is not None and not slot.interrupted:  # once: a task is not to be stopped while it cleans up
+        if slot.work is not None and not slot.interrupted:  # once: not again while the task cleans up
             slot.interrupted = True
             self.marker.note_interrupted(slot.position)
             _raise_in_thread(slot.thread, _make_interruption(reason, message))
@@ -133,7 +125,7 @@ class ThreadDeadlineGuard:
             return slot
 
     def begin(self, slot: ThreadSlot, work: Work) -> bool:
-        """A thread begins a task, which may be interrupted until `end`; returns False if it is not wanted any more."""
+        """A thread begins a task, which may be interrupted until `end`; returns False if the task was revoked."""
         with self._lock:
             if work.number in self._revoked:
                 return False
@@ -154,12 +146,12 @@ class ThreadDeadlineGuard:
             slot.work, slot.due = None, math.inf
             self.marker.note_thread(slot.position, NO_TASK)
         if slot.interrupted:
-            # To take it back would leave the interpreter looking for it for ever: in Python 3.11 a profiler then hangs.
+            # If it were taken back, the interpreter would look for it for ever: in Python 3.11 a profiler then hangs.
             for _ in range(LOOPS):
                 pass
 
     def rest(self) -> None:
-        """A thread has nothing to do: set the watchdog for the tasks that are left."""
+        """A thread is idle: set the watchdog for the tasks of the others."""
         if self._watchdog_at is not None:
             with self._lock:
                 self._set_watchdog()
@@ -183,7 +175,7 @@ class ThreadDeadlineGuard:
 
 
 def _make_interruption(reason: str, message: str) -> type[Interruption]:
-    """A class, for only a class can be raised in another thread."""
+    """Makes a class, for only a class can be raised in another thread."""
 
     class RaisedInterruption(Interruption):
         def __init__(self) -> None:

@@ -27,25 +27,14 @@ JOIN_S = 2.0
 
 
 class ThreadLease:
-    """Runs threads that execute what the lease protocol says. A context manager.
+    """Runs the threads that execute a lease's tasks, as the lease protocol orders. A context manager.
 
-    The main thread takes orders and finds reports; each of the others executes one task at a time.
-
-    Args:
-        side: the worker's half of the protocol.
-        load: returns the domain.
-        budget: the number of threads that each task may use.
-        shelf: the files that parameters name.
-        guard: keeps the deadlines of the tasks.
+    The main thread takes orders and finds reports; each of the others executes one task at a time. `load` returns the
+    domain; `budget` is the number of threads that each task may use itself.
     """
 
     def __init__(
-        self,
-        side: WorkerSide,
-        load: Callable[[], Domain],
-        budget: int,
-        shelf: FileShelf,
-        guard: ThreadDeadlineGuard,
+        self, side: WorkerSide, load: Callable[[], Domain], budget: int, shelf: FileShelf, guard: ThreadDeadlineGuard
     ) -> None:
         self._side = side
         self._load = load
@@ -60,7 +49,7 @@ class ThreadLease:
         self._wanted = threading.Condition(self._lock)
         self._threads: list[threading.Thread] = []
         self._is_called = False
-        """True from when the main thread is called until it looks for a report."""
+        """True from a call of the main thread until it looks for a report."""
         self._is_closed = False
 
     def __enter__(self) -> ThreadLease:
@@ -76,7 +65,7 @@ class ThreadLease:
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
         if any(thread.is_alive() for thread in self._threads):
-            os._exit(1)  # a task that does not end must not go on beside another lease
+            os._exit(1)  # a task that does not end must not run beside another lease
 
     # --- in the main thread -------------------------------------------------------------------------------------------
 
@@ -94,7 +83,7 @@ class ThreadLease:
             self._wanted.notify(wanted)
 
     def find_report(self) -> Report | None:
-        """The report that is to be sent now, if any."""
+        """The report that is due now, if any."""
         with self._lock:
             self._is_called = False
             return self._side.find_report(time.monotonic())
@@ -110,7 +99,7 @@ class ThreadLease:
 
     def _serve(self) -> None:
         slot = self._guard.take_slot()
-        with self._pools.limit(limits=self._budget):  # OpenMP's is a matter of each thread
+        with self._pools.limit(limits=self._budget):  # each thread has a limit of OpenMP for itself
             try:
                 self._execute_all(slot, ParametersReader(self._load(), self._shelf))
             except BaseException:  # a defect: without this thread the lease would wait for ever
@@ -125,7 +114,7 @@ class ThreadLease:
             execution = self._execute(slot, work, reader)
 
     def _take(self, before: ChunkInHand | None, execution: Execution | None) -> tuple[ChunkInHand, Work] | None:
-        """Wait for the next task, having executed one of a chunk; None: there will be no more."""
+        """Note the end of a task, and wait for the next one; None: no more will come."""
         side = self._side
         with self._lock:
             if before is not None:
@@ -147,7 +136,7 @@ class ThreadLease:
             self._guard.wake()
 
     def _execute(self, slot: ThreadSlot, work: Work, reader: ParametersReader) -> Execution | None:
-        """Execute a task; None if it is not wanted any more."""
+        """Execute a task; None if it was revoked."""
         outcome: Outcome | None = None
         cpu_s, began = time.thread_time(), time.perf_counter()
         try:
@@ -165,7 +154,7 @@ class ThreadLease:
 
 
 def refuse_all(works: Iterable[Work], error: Exception) -> list[Execution]:
-    """All tasks fail, as their domain can't be loaded here: this node may lack one of the user's modules."""
+    """Fail all tasks, as their domain can't be loaded here: this node may lack one of the user's modules."""
     described = describe_exception(error)
     failure = described._replace(message=f"the domain can't be loaded on this worker: {described.message}")
     return [Execution(work.number, 0.0, 0.0, 0.0, None, None, failure) for work in works]

@@ -233,7 +233,7 @@ class FaultyCluster(Simulation):
         return lost
 
     def _tell_later(self, event: Event) -> None:
-        self.at(self.now + self.dice.random() * 0.3, lambda: self.tell(event))
+        self.at(self.now + self.dice.random() * 0.3, lambda: self.report(event))
 
     def lose_node(self, lanes: Sequence[int], back_after_s: float) -> None:
         """Several workers are gone at once, and with them the room for new ones; a node comes again later."""
@@ -244,20 +244,20 @@ class FaultyCluster(Simulation):
             before = self._lanes.get(lane, LaneSized(lane, math.inf))
             if before.why_none:
                 continue
-            self.tell(LaneSized(lane, self.dice.choice([0, 1])))
+            self.report(LaneSized(lane, self.dice.choice([0, 1])))
             again = LaneSized(lane, max(1.0, before.capacity))
-            self.at(self.now + back_after_s, lambda again=again: self.tell(again))  # type: ignore[misc]
+            self.at(self.now + back_after_s, lambda again=again: self.report(again))  # type: ignore[misc]
 
     def cancel(self, numbers: Sequence[int] | None) -> None:
         """Someone asks for a cancellation; the journal keeps that they did."""
         known = range(len(self.tasks))
         event = CancelAsked([number for number in (known if numbers is None else numbers) if number in known])
         self.cancels.append(event)
-        self.tell(CancelAsked(None) if numbers is None else event)
+        self.report(CancelAsked(None) if numbers is None else event)
 
     def stop(self) -> None:
         """The run is to end; what does not end is killed, as when a manager closes a run."""
-        self.tell(StopAsked())
+        self.report(StopAsked())
         self.at(self.now + 2.0, lambda: [self.lose(lease, "worker_crashed") for lease in list(self.workers)])
 
     def set_slots(self, slots: int) -> None:
@@ -265,15 +265,15 @@ class FaultyCluster(Simulation):
         self.options = dataclasses.replace(self.options, slots=slots)
         self.engine.set_slots(slots)
         self.witness.note_slots()
-        self.tell(TimePassed())
+        self.report(TimePassed())
 
     def place_all(self) -> None:
         """What Ray could not place is given up, and called anew."""
         for lane in list(self._lanes):
             before = self._lanes[lane]
             if not before.why_none:
-                self.tell(LaneSized(lane, 0))
-                self.tell(LaneSized(lane, before.capacity or 1))
+                self.report(LaneSized(lane, 0))
+                self.report(LaneSized(lane, before.capacity or 1))
 
     def _replace_manager(self) -> None:
         """The manager dies as it is, and another one goes on from what is on the disk."""
@@ -289,17 +289,17 @@ class FaultyCluster(Simulation):
         self.outcomes = {number: self.outcomes.get(number, self.witness.outcome[number]) for number in settled}
         self.options = dataclasses.replace(self.options, first_chunk=self.engine.lease_table.next_chunk)
         self.witness = self._new_witness(self.managers * LEASES_OF_A_MANAGER)
-        self.manager = ManagerSide(self.tell, self.read_end, lambda command: command.chunk.numbers)
+        self.manager = ManagerSide(self.report, self.read_end, lambda command: command.chunk.numbers)
         self._wakes_at = math.inf
         is_open = [number not in settled for number in range(len(self.tasks))]
         states = {number: State[outcome.upper()].value for number, outcome in settled.items()}
         charged = {number: count for number, count in self.journal.charged.items() if is_open[number]}
         free = {number: count for number, count in self.journal.free_losses.items() if is_open[number]}
         for event in list(self._lanes.values()):
-            self.tell(event)
-        self.tell(TasksSubmitted(self.kinds(), [self.kind_of(task) for task in self.tasks], states, charged, free))
+            self.report(event)
+        self.report(TasksSubmitted(self.kinds(), [self.kind_of(task) for task in self.tasks], states, charged, free))
         for event in self.cancels:
-            self.tell(event)
+            self.report(event)
         for straggler in stragglers:
             self.at(self.now + self.dice.random() * 0.3, lambda said=straggler: self._hear(said))  # type: ignore[misc]
 
@@ -320,4 +320,4 @@ class FaultyCluster(Simulation):
         if isinstance(said, Report):
             self.manager.exchange(said)
         else:
-            self.tell(said)
+            self.report(said)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dfz_ray.engine.ends import KindTimes
-from dfz_ray.engine.pool import Pool, PoolChange
+from dfz_ray.engine.messages import NotePoolChanged
+from dfz_ray.engine.pool import Pool
 
 Slowdown = Callable[[int], float]
 """How many times as long a task takes where so many run."""
@@ -34,7 +35,7 @@ class Course(NamedTuple):
     """What came of a batch."""
 
     makespan_s: float
-    changes: list[tuple[float, PoolChange]]
+    changes: list[tuple[float, NotePoolChanged]]
 
 
 def perfect(running: int) -> float:
@@ -64,7 +65,7 @@ def play(works: Sequence[Work], slowdown: Slowdown, pool: Pool | int, seed: int 
         seed: of the run times.
     """
     batch = _Batch(works, slowdown, pool if isinstance(pool, int) else pool.slots, seed)
-    changes: list[tuple[float, PoolChange]] = []
+    changes: list[tuple[float, NotePoolChanged]] = []
     while batch.waiting or batch.agenda:
         batch.start_slots()
         if isinstance(pool, Pool):

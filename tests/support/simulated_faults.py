@@ -86,7 +86,7 @@ def draw_run(seed: int, is_wide: bool = False) -> FaultyCluster:
         if is_out:
             cluster.ruled_out.add(lane)
         sized = LaneSized(lane, 0 if is_out else capacity, WHY * is_out)
-        cluster.at(0.0, lambda sized=sized: cluster.tell(sized))
+        cluster.at(0.0, lambda sized=sized: cluster.report(sized))
     count = dice.choice([3, 10, 30, 60])
     for at in [0.0, *(dice.uniform(0.0, 2.0) for _ in range(dice.randint(0, 2)))]:
         tasks = [dice.choice(kinds) for _ in range(dice.randint(1, count))]

@@ -81,7 +81,7 @@ class VirtualCluster(Simulation):
 
     def tell_at(self, event: Event, at: float = 0.0) -> None:
         """Let something else happen at some time."""
-        self.at(at, lambda: self.tell(event))
+        self.at(at, lambda: self.report(event))
 
     def kill_a_worker(self, at: float, reason: str = "worker_crashed") -> None:
         """Let the longest-serving worker die at some time, through no fault of a task."""
@@ -94,7 +94,7 @@ class VirtualCluster(Simulation):
             if self.workers:
                 lease = min(self.workers)
                 self.remove(self.workers[lease])
-                self.tell(LeaseEnded(lease))
+                self.report(LeaseEnded(lease))
 
         self.at(at, dismiss)
 

@@ -67,7 +67,7 @@ def test_slots_that_are_too_many_end_as_they_ask() -> None:
     """When the cluster holds fewer slots nobody is killed: leases end, and soon there are as many as slots."""
     cluster = SharedCores(auto(16, 16, cores=64), cores=64)
     cluster.submit(WAITS[:20_000])
-    cluster.at(3.0, lambda: cluster.tell(PoolLimited(1, 4, 4)))
+    cluster.at(3.0, lambda: cluster.report(PoolLimited(1, 4, 4)))
 
     cluster.run(until_s=3.0)
     assert len(cluster.workers) == 16
@@ -76,7 +76,7 @@ def test_slots_that_are_too_many_end_as_they_ask() -> None:
     assert len(cluster.workers) == 4
     assert cluster.engine.slots == 4
     cluster.run(until_s=30.0)
-    cluster.tell(PoolLimited(1, 16, 16))
+    cluster.report(PoolLimited(1, 16, 16))
     cluster.run()
     reasons = [command.reason for _, command in cluster.pool_changes]
     assert any(reason.endswith(" to 4: no more than 4 can be used now") for reason in reasons)

@@ -148,7 +148,7 @@ def test_more_slots_are_used_at_once(width: int) -> None:
     def raise_slots() -> None:
         cluster.engine.set_slots(32)
         cluster.witness.note_slots()
-        cluster.tell(TimePassed())
+        cluster.report(TimePassed())
 
     cluster.at(1.0, raise_slots)
     cluster.play()
@@ -166,7 +166,7 @@ def test_fewer_slots_are_used_soon(width: int) -> None:
     def lower() -> None:
         cluster.engine.set_slots(6)
         cluster.witness.note_slots()
-        cluster.tell(TimePassed())
+        cluster.report(TimePassed())
 
     cluster.at(5.0, lower)
     cluster.play()

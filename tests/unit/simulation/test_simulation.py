@@ -125,7 +125,7 @@ def test_a_cancelled_task_is_let_go_of() -> None:
     """A worker ends the execution of a task that is cancelled, goes on with its chunk-mates, and is not killed."""
     simulation = Simulation(EngineOptions(1), FREE)
     simulation.submit([SimulatedTask("k", 0.01)] * 200)
-    simulation.at(1.0, lambda: simulation.tell(CancelAsked(range(50, 150))))
+    simulation.at(1.0, lambda: simulation.report(CancelAsked(range(50, 150))))
 
     simulation.run()
 
