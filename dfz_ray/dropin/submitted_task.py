@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dfz_ray.dropin.records import Answer, answer, times
 from dfz_ray.dropin.task_future import TaskFuture
@@ -17,13 +17,14 @@ from dfz_ray.specs.encoding import decode
 from dfz_ray.specs.task import Task
 
 if TYPE_CHECKING:
+    from dfz_ray.dropin.task_run import TaskRun
     from dfz_ray.protocol.task_events import FailedTask
 
 logger = logging.getLogger("dfz_ray")
 
 
 class Sending(NamedTuple):
-    """A task as it is sent to the run."""
+    """A checked task, ready to be sent to the run."""
 
     checked: Task
     files: Mapping[str, bytes]
@@ -42,21 +43,14 @@ class Outcome(NamedTuple):
     """True if the times are those of an execution."""
 
 
-class CancellingRun(Protocol):
-    """A run that can cancel tasks."""
-
-    def cancel(self, tasks: Iterable[SubmittedTask]) -> None:
-        """Cancel tasks."""
-
-
 class SubmittedTask:
-    """A task of a domain; the run notifies it of what becomes of it.
+    """A task of a domain; the run notifies it when it begins and ends.
 
     Args:
         label: its id in its batch.
         stored_id: its id in the run.
         content: the task as the caller gave it.
-        on_end: is called when it has ended, before its future is done; right afterwards if the future was cancelled.
+        on_end: called when the task ends: before its future is done, or right after its future was cancelled.
     """
 
     def __init__(self, label: str, stored_id: str, content: Any, on_end: Callable[[SubmittedTask], None]) -> None:
@@ -66,12 +60,9 @@ class SubmittedTask:
         self.future = TaskFuture(label, self._on_future_cancelled)
         self.sending: Sending | None = None
         """The checked task, until it is sent."""
-        self.run: CancellingRun | None = None
-        """The run that it was given to."""
+        self.run: TaskRun | None = None
         self.number: int | None = None
-        """Its number in the run, once it is sent."""
         self.is_wanted = True
-        """False once it need not be sent any more."""
         self.was_returned = False
         """True if the batch that it came with has returned its record."""
         self.outcome: Outcome | None = None

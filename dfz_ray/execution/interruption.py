@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Interruption(BaseException):
-    """A task has to end now; no `except Exception` of a user's stops it.
+    """Raised in a task that has to end now; no `except Exception` of a user stops it.
 
     Args:
         reason: timeout or cancelled.

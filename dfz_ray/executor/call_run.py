@@ -1,4 +1,4 @@
-"""The run behind an executor, and the calls that it has not ended."""
+"""The run behind an executor, and its open calls."""
 
 from __future__ import annotations
 
@@ -53,11 +53,7 @@ class CallSource(Protocol):
 
 
 class CallRun(OpenTasks[PendingCall]):
-    """The run behind an executor, and the calls that it has not ended.
-
-    Args:
-        config: how the run is run.
-    """
+    """The run behind an executor, and the calls that it has not ended."""
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__("calls", config)

@@ -30,12 +30,7 @@ R = TypeVar("R")
 
 
 class _Calls(Executor):
-    """The methods that an executor and its views share.
-
-    Args:
-        run: the run that makes the calls.
-        treatment: the resources and the policy of the calls.
-    """
+    """The methods that an executor and its views share."""
 
     def __init__(self, run: CallRun, treatment: Treatment) -> None:
         self._run = run
@@ -271,11 +266,7 @@ def _call_each(fn: Callable[..., R], items: Iterable[tuple[Any, ...]]) -> list[R
 
 
 def _treat(treatment: Treatment, options: Mapping[str, Any]) -> Treatment:
-    """A treatment with options.
-
-    Raises:
-        InvalidInput: an option is not known, or has an impossible value.
-    """
+    """The treatment, changed by the options of `options`."""
     given = plain(options)
     resources = {key: value for key, value in given.items() if key in Resources.model_fields}
     policy = {key: value for key, value in given.items() if key not in Resources.model_fields}
