@@ -87,7 +87,7 @@ class BatchHandle:
         return self._ended.is_over
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all tasks are in a final state, or until the timeout, in seconds; returns whether they are.
+        """Wait until all tasks are in a final state, or until the timeout, in seconds; returns True if they are.
 
         Raises:
             DfzError: the run could not go on; this is the reason.
@@ -190,7 +190,7 @@ class _EndedTasks(RunListener):
         return [*self._known, *new]
 
     def wait(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
-        """Wait for a condition on what has ended, or until the timeout; returns whether it holds."""
+        """Wait for a condition on what has ended, or until the timeout; returns True if it holds."""
         with self._changed:
             return self._changed.wait_for(condition, timeout_s)
 

@@ -79,7 +79,7 @@ class SubmittedTask:
         return "pending" if self._begun_at is None else "running"
 
     def record(self) -> Answer:
-        """Its record: a dictionary that the caller may change."""
+        """The task's record: a dictionary that the caller may change."""
         record: Answer = {"task_id": self.label, "status": self.status}
         if (outcome := self.outcome) is not None:
             record |= {"status": outcome.status, **times(outcome.began, outcome.ended), "result": outcome.result}
@@ -90,12 +90,12 @@ class SubmittedTask:
         return record
 
     def begin(self) -> None:
-        """A worker begins it."""
+        """A worker begins the task."""
         if self.future.begin() and self._begun_at is None:
             self._begun_at = time.time()
 
     def complete(self, result: bytes, began_at: float, ended_at: float) -> None:
-        """It has completed, with a result as the run stores it."""
+        """The task has completed; the result is the stored one."""
         if not self.future.begin():
             return
         try:
@@ -108,20 +108,20 @@ class SubmittedTask:
         self.future.set_result(value)
 
     def on_failed(self, failed: FailedTask) -> None:
-        """It has failed for good."""
+        """The task has failed for good."""
         error = read_error(failed.reason, failed.message, failed.traceback, failed.payload)
         self._fail(failed.reason, failed.message, error, failed.began_at, failed.ended_at)
 
     def fail(self, error: BaseException) -> None:
-        """It has failed without being executed."""
+        """The task has failed without being executed."""
         self._fail("exception", str(error), error)
 
     def refuse(self, error: BaseException) -> None:
-        """It can't be sent to the workers."""
+        """The task can't be sent to the workers."""
         self._fail("unserializable", f"it can't be sent to the workers: {type(error).__name__}: {error}", error)
 
     def on_cancelled(self) -> None:
-        """The run cancels it, or has cancelled it; its future may not know this yet."""
+        """The run cancels the task, or has cancelled it; its future may not know this yet."""
         if self.future.cancel() or not self.future.begin() or self.outcome is not None:
             return
         self._end(self._cancellation())
@@ -141,7 +141,7 @@ class SubmittedTask:
         began_at: float | None = None,
         ended_at: float | None = None,
     ) -> None:
-        """It has failed; without times if it was never executed, or if its worker died with them."""
+        """The task has failed; without times if it was never executed, or if they were lost with its worker."""
         if not self.future.begin():
             return
         has_run = began_at is not None and ended_at is not None

@@ -20,7 +20,7 @@ class TaskRun(OpenTasks[SubmittedTask]):
     def __init__(self, config: RunConfig) -> None:
         super().__init__("tasks", config)
         self.is_over = False
-        """True once it takes no more tasks."""
+        """True once the run takes no more tasks."""
         self._has_sent = False
         self._session.start()
 

@@ -9,7 +9,7 @@ class Interruption(BaseException):
     Args:
         reason: timeout or cancelled.
         message: for the user.
-        frames: how many frames, counted from where it is raised, belong to the code that interrupts.
+        frames: the number of innermost frames that belong to the interrupting code, not to the task.
     """
 
     def __init__(self, reason: str, message: str, frames: int = 1) -> None:

@@ -39,11 +39,11 @@ class PendingCall(PendingTask, Protocol):
         """True if a worker has begun the task, or it has ended."""
 
     def cancel(self) -> bool:
-        """Cancel the task if it has not begun; returns whether it is cancelled."""
+        """Cancel the task if it has not begun; returns True if it is cancelled."""
 
 
 class CallSource(Protocol):
-    """An object that has calls left to send."""
+    """An object that has calls left to send, such as a `map`."""
 
     def end(self, error: BaseException) -> None:
         """Nothing can be sent any more: the calls that are left have failed."""
@@ -59,7 +59,7 @@ class CallRun(OpenTasks[PendingCall]):
         super().__init__("calls", config)
         self.packer = CallPacker()
         self.is_shut = False
-        """True once it takes no more calls."""
+        """True once the run takes no more calls."""
         self._sources: list[CallSource] = []
         self._session.start()
 

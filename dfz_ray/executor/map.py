@@ -232,7 +232,7 @@ class CallMap:
 
 
 class _Raised:
-    """Stands for the result of a call that has failed."""
+    """Takes the place of the result of a call that has failed."""
 
     __slots__ = ("error",)
 
@@ -255,11 +255,11 @@ class _Group:
         self._map = owner
 
     def begin(self) -> None:
-        """A worker begins it."""
+        """A worker begins the group."""
         self.has_begun = True
 
     def complete(self, result: bytes, began_at: float, ended_at: float) -> None:
-        """Its calls have ended: all of them, or the first ones."""
+        """The calls of the group have ended: all of them, or the first ones."""
         self.has_begun = True
         try:
             group = read_group(result)
@@ -269,20 +269,20 @@ class _Group:
         self._map.on_complete(self, group, ended_at - began_at, len(result))
 
     def on_failed(self, failed: FailedTask) -> None:
-        """It has failed as a whole."""
+        """The group has failed as a whole."""
         self.fail(read_error(failed.reason, failed.message, failed.traceback, failed.payload))
 
     def fail(self, error: BaseException) -> None:
-        """It has failed as a whole, for this reason."""
+        """The group has failed as a whole, for this reason."""
         self.has_begun = True
         self._map.on_fail(self, error)
 
     def on_cancelled(self) -> None:
-        """The run cancels it, or has cancelled it."""
+        """The run cancels the group, or has cancelled it."""
         self.fail(CancelledError())
 
     def cancel(self) -> bool:
-        """Cancel it, if it has not begun."""
+        """Cancel the group if it has not begun; returns True if it is cancelled."""
         if self.has_begun:
             return False
         self._map.forget(self)

@@ -25,7 +25,7 @@ def is_by_reference(value: Any) -> bool:
 
 
 def _find_module(value: Any) -> str | None:
-    """The module in which another process finds this very object under its name; None where there is none."""
+    """The module in which another process finds this very object under its name, or None."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if module is None or module == "__main__" or name is None or "<locals>" in name:  # `__main__` is another one there
         return None
