@@ -103,7 +103,7 @@ def submit(
         progress: True shows a bar; a callable receives the counts, in a thread of its own.
 
     Returns:
-        A handle, by which the tasks are watched, waited for and cancelled.
+        A handle to watch the tasks, wait for them and cancel them.
 
     Raises:
         InvalidInput: with everything that is wrong; nothing was started.
@@ -126,9 +126,8 @@ def run_checked(batch: Batch | None, config: RunConfig, *, progress: bool | Coun
     """`run`, with a batch and a configuration that have been checked; without a batch the folder's run goes on."""
     if batch is None:
         _check_resumable(config.run_dir or Path())
-    domains = (
-        None if batch is None else shipped_domains(batch)
-    )  # a domain that can't travel is refused before the start
+    # A domain that can't travel is refused before anything starts.
+    domains = None if batch is None else shipped_domains(batch)
     handle = BatchHandle(batch, config, domains=domains, has_listener=logger.isEnabledFor(logging.DEBUG))
     folder = Path(handle.run_dir)
     try:
@@ -157,11 +156,7 @@ def _check_resumable(folder: Path) -> None:
 
 
 def shipped_domains(batch: Batch) -> dict[str, ShippedDomain]:
-    """The domains that a batch names, ready to travel.
-
-    Raises:
-        DfzError: one can't travel.
-    """
+    """The domains that a batch names, ready to travel; raises DfzError if one can't."""
     from dfz_ray.driver.domain_shipping import ship
 
     return {name: ship(REGISTRY.get(name)) for name in {task.domain for task in batch.tasks}}

@@ -9,11 +9,11 @@ DfzError
 ├── InfrastructureLost  Ray, or the manager of the run, is gone
 │   └── ManagerLost     only the manager is gone: another one can continue the run
 ├── ClusterUnusable     no Ray at the address, or one that can't be used for this run
-├── JournalDamaged      the journal of a run can't be read, or is not what was written
+├── JournalDamaged      the journal of a run can't be read, or differs from what was written
 ├── EpochSuperseded     another manager has taken over the run
 ├── Unserializable      a value that can't be stored or sent
-├── IllegalTransition   an event that the lifecycle does not know: a defect of dfz_ray
-└── IllegalMessage      a message that the lease protocol does not know: a defect of dfz_ray
+├── IllegalTransition   an event that the lifecycle does not allow: a defect of dfz_ray
+└── IllegalMessage      a message that the lease protocol does not allow: a defect of dfz_ray
 """
 
 from __future__ import annotations
@@ -63,15 +63,9 @@ class InvalidInput(DfzError):
     def __str__(self) -> str:
         if len(self.problems) == 1:
             only = str(self.problems[0])
-            named = self.problems[0].where in (
-                self.source,
-                self.source.rpartition("/")[2],
-            )  # the problem is the file itself
-            return only if named else f"{self.source}: {only}"
-        lines = [
-            f"{self.source}: {len(self.problems)} problems",
-            *(f"  {p}" for p in self.problems[: self.SHOWN]),
-        ]
+            is_file_itself = self.problems[0].where in (self.source, self.source.rpartition("/")[2])
+            return only if is_file_itself else f"{self.source}: {only}"
+        lines = [f"{self.source}: {len(self.problems)} problems", *(f"  {p}" for p in self.problems[: self.SHOWN])]
         if len(self.problems) > self.SHOWN:
             lines.append(f"  ... and {len(self.problems) - self.SHOWN} more")
         return "\n".join(lines)
@@ -107,7 +101,7 @@ class ClusterUnusable(DfzError):
 
 
 class JournalDamaged(DfzError):
-    """The journal of a run can't be read or written, or is not what was written."""
+    """The journal of a run can't be read or written, or differs from what was written."""
 
 
 class EpochSuperseded(DfzError):
@@ -142,7 +136,7 @@ class TasksFailed(DfzError):
 
 
 class CallFailed(DfzError):
-    """A call failed: its worker died, it overran its deadline, or what it raised can't be pickled.
+    """A call failed: its worker died, it overran its deadline, or its exception can't be pickled.
 
     Args:
         reason: as in the run's journal: exception, worker_crashed, timeout, out_of_memory, ...
@@ -174,11 +168,7 @@ class RemoteTraceback(Exception):
 class IllegalTransition(DfzError):
     """An event that is not in the lifecycle's table for the task's state: a defect of dfz_ray, not of its user.
 
-    Args:
-        task: number of the task.
-        state: its state, which does not change.
-        transition: what should have changed it.
-        history: what is known of the task so far.
+    The task keeps its state. `history` is all that is known of the task so far.
     """
 
     def __init__(self, task: int, state: str, transition: str, history: Any = ()) -> None:
@@ -195,10 +185,7 @@ class IllegalTransition(DfzError):
 class IllegalMessage(DfzError):
     """A message that is not in the lease protocol's table for the lease's state: a defect of dfz_ray, not of its user.
 
-    Args:
-        lease: number of the lease.
-        state: the state that it is in, and stays in.
-        message: the message.
+    The lease keeps its state.
     """
 
     def __init__(self, lease: int, state: str, message: str) -> None:

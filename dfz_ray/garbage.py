@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
-    """Make many objects that stay. Looking for garbage among them finds nothing, and takes longer than making them.
+    """Pause the collector for code that makes many objects that stay: searching them takes longer than making them.
 
-    Garbage is freed all the same, except for cycles, which wait until the collector runs again.
+    Other garbage is still freed at once; only cycles wait until the collector runs again.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -35,15 +35,15 @@ INTERRUPT_GRACE_S = 2.0
 
 
 class BatchHandle:
-    """A batch that was submitted; its work goes on in the background.
+    """A batch that was submitted; its work goes on in the background. `submit` makes it.
 
     Args:
         batch: the checked tasks; None goes on with the run of the folder as it is.
-        config: how the run is run.
+        config: the run's configuration.
         domains: the domains that the batch names, ready to travel; None: they are found when the run is opened.
         has_listener: True if `as_completed` will be called.
         on_counts: is called with the counts as they change.
-        on_end: is called in the end.
+        on_end: is called once, at the end.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class BatchHandle:
         return self._ended.is_over
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all tasks are in a final state, or until the timeout, in seconds; returns whether they are.
+        """Wait until all tasks are in a final state, or until the timeout, in seconds; returns True if they are.
 
         Raises:
-            DfzError: what made it impossible to go on.
+            DfzError: the run could not go on; this is the reason.
         """
         is_over = self._ended.wait(lambda: self._ended.is_over, timeout)
         if self._failure is not None:
@@ -107,7 +107,7 @@ class BatchHandle:
 
         Raises:
             TimeoutError: it takes longer; the run goes on.
-            DfzError: what made it impossible to go on.
+            DfzError: the run could not go on; this is the reason.
         """
         if not self.wait(timeout) or self._results is None:
             raise TimeoutError(f"the run has not ended within {timeout:g} s: {self!r}")
@@ -159,11 +159,8 @@ class BatchHandle:
 class _EndedTasks(RunListener):
     """The records of a run's tasks, in the order in which the tasks have ended.
 
-    Args:
-        batch: the batch; None: the tasks of the run are all that there is.
-        is_temporary: True if the run folder may be gone when someone looks at a record.
-        on_counts: is called with the counts as they change.
-        end: is called before everyone who waits hears of the end.
+    Large results stay in their files, unless the run is temporary: its folder may be gone when a record is read.
+    `end` is called before the threads that wait hear of the end.
     """
 
     def __init__(
@@ -193,7 +190,7 @@ class _EndedTasks(RunListener):
         return [*self._known, *new]
 
     def wait(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
-        """Wait for a condition on what has ended, or until the timeout; returns whether it holds."""
+        """Wait for a condition on what has ended, or until the timeout; returns True if it holds."""
         with self._changed:
             return self._changed.wait_for(condition, timeout_s)
 
@@ -227,11 +224,11 @@ class _EndedTasks(RunListener):
         )
 
     def on_failed(self, failures: Sequence[FailedTask]) -> None:
-        made = []
+        records = []
         for one in failures:
             error = TaskError(one.reason, one.message, one.traceback)
-            made.append(self._make_record(one.number, "failed", None, error, one.began_at, one.ended_at, one.node))
-        self._add(made)
+            records.append(self._make_record(one.number, "failed", None, error, one.began_at, one.ended_at, one.node))
+        self._add(records)
 
     def on_cancelled(self, numbers: Sequence[int]) -> None:
         error = TaskError("cancelled", "it was cancelled")
@@ -273,7 +270,7 @@ class _EndedTasks(RunListener):
         with self._changed:
             wakers = list(self._wakers)
         for wake in wakers:
-            with contextlib.suppress(RuntimeError):  # the event loop of an iterator was closed
+            with contextlib.suppress(RuntimeError):  # the iterator's event loop was closed
                 wake()
 
 
@@ -318,7 +315,7 @@ class Completing(Iterator[Record], AsyncIterator[Record]):
             return records[self._next - 1]
         if not self._handle.done:
             raise TimeoutError(f"{self._timeout_s:g} s are over: {self._handle!r}")
-        self._handle.wait()  # raises what made it impossible to go on
+        self._handle.wait()  # raises the error that ended the run, if there is one
         raise at_the_end
 
 

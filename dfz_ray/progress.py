@@ -13,10 +13,9 @@ from dfz_ray.specs.states import count_final
 
 @contextlib.contextmanager
 def show_progress(progress: bool | CountsListener | None) -> Iterator[CountsListener]:
-    """A function that shows the counts with which it is called.
+    """Yield a function that shows counts.
 
-    Args:
-        progress: True shows a bar, False nothing, None a bar in terminals and notebooks; a callable gets the counts.
+    True shows a bar, False nothing, None a bar in terminals and notebooks; a callable gets the counts itself.
     """
     if callable(progress):
         yield progress

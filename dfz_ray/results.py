@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import pandas
 
 SHOWN_CHARACTERS = 100
-"""Characters of an error that are shown in one line."""
 
 
 class Selection(Sequence[Record]):
@@ -105,7 +104,7 @@ class Results(Selection):
         records: all records of the run.
         slots: the number of tasks that could execute at once.
         run_dir: the run folder; None if it was temporary and every task completed.
-        changes: when the number of slots changed, and to which number.
+        changes: for each change of the number of slots its time, in Unix seconds, and the new number.
     """
 
     def __init__(
@@ -115,7 +114,6 @@ class Results(Selection):
         self._records = records
         self._slots = slots
         self.slot_changes = changes
-        """When the number of slots changed, in Unix seconds, and to which number, if it followed what paid."""
         self.run_dir = run_dir
         self.counts = records.counts
 

@@ -20,9 +20,9 @@ import importlib.util
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from dfz_ray.errors import MissingExtra
 from dfz_ray.specs.input_file import FileShelf
@@ -36,6 +36,14 @@ class Parameters(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _tuple_of_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Pair = Annotated[tuple[int, int], BeforeValidator(_tuple_of_list)]
+"""Two whole numbers as a parameter; a batch file has them as a list."""
 
 
 def always_fits(parameters: Any, resources: Resources) -> None:
@@ -76,11 +84,11 @@ class Domain:
     expected.
     """
     libraries: tuple[str, ...] = ()
-    """Modules that `compute` imports. They are looked for before a run, and imported before a worker is timed."""
+    """Modules that `compute` imports. They must exist before a run, and are imported before a worker is timed."""
     extra: str = ""
     """The extra of dfz_ray that brings the libraries."""
     exclusive: bool = False
-    """True if a task needs a process of its own, also where others share one: its library has state of the process."""
+    """True if a task needs a process for itself, even with `use_threads`: its library has state of the process."""
 
     # --- what only the domain of function calls has -----------------------------------------------------------------
 

@@ -180,7 +180,7 @@ def _parameters_of(name: str, function: Callable[..., Any]) -> type[BaseModel]:
 
 
 def _make_model(name: str, fields: dict[str, Any], refused: tuple[str, ...] | None) -> type[BaseModel]:
-    """The model. None: it refuses unknown keys; else it takes any key (as `**kwargs` does) but the refused ones."""
+    """The model. If `refused` is None it takes no unknown keys, else any (as `**kwargs` does) but the refused ones."""
     extra: Any = "forbid" if refused is None else "allow"
     base = type("Parameters", (FunctionParameters,), {"model_config": ConfigDict(extra=extra)})
 
@@ -204,7 +204,7 @@ def _field(annotation: Any, default: Any) -> tuple[Any, Any]:
 
 
 def _field_type(annotation: Any) -> Any:
-    """The type by which pydantic checks an annotation: it takes no text for a number, also inside of containers."""
+    """The type that pydantic checks for an annotation; a text is no number, inside of containers neither."""
     if annotation in EXACT:
         return Annotated[annotation, Strict()]
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -223,7 +223,7 @@ def _field_type(annotation: Any) -> Any:
 
 
 class _OneMessage:
-    """Gives a union one message with what it expects, instead of one for each of its types."""
+    """Gives a union one message that names all of its types, instead of one for each of them."""
 
     def __init__(self, words: str) -> None:
         self._words = words

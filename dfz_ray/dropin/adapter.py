@@ -28,7 +28,7 @@ class ConcurrentDFZAdapter:
     Args:
         dfz_path: the path of a DFZ installation; nothing of it is needed to run tasks.
         config: `{"config_path": "configs/default.yaml"}`, or the settings themselves.
-        max_workers: how many tasks may execute at once, whatever the configuration says; `auto`: as many as pay; None:
+        max_workers: how many tasks may execute at once; it overrides the configuration. `auto`: as many as pay; None:
             the number in the configuration, or else as many as there are cores.
         use_processes: None and True run each task in a process, False on threads that share processes, for work that
             waits.

@@ -30,19 +30,18 @@ if TYPE_CHECKING:
 
 TaskFunction = Callable[[Any, Any], Any]
 
-
 SHUT = "cannot schedule new futures after shutdown"
 """The message of the standard library's pools."""
 
 
 class ConcurrentTaskManager:
-    """Runs tasks concurrently, at most so many at once, in a temporary run of its own on Ray.
+    """Runs up to `max_workers` tasks at once, in a temporary run on Ray that belongs to this manager.
 
-    It starts nothing before its first task. Its tasks' records, with their results, are kept as long as it is. A
-    process that exits waits for the tasks of its managers, as it does for those of the standard library's pools.
+    It starts nothing before its first task. It keeps the records of its tasks, with their results, as long as it
+    exists. A process that exits waits for the tasks of its managers, as for those of the standard library's pools.
 
     Args:
-        max_workers: how many tasks may execute at once, whatever the settings say; `auto`: as many as pay; None: the
+        max_workers: how many tasks may execute at once; it overrides the settings. `auto`: as many as pay; None: the
             number in the settings, or else as many as there are cores.
         use_processes: None and True run each task in a process, False on threads that share processes, for work that
             waits.
@@ -79,8 +78,8 @@ class ConcurrentTaskManager:
         """Call `task_func(task, context)` in a worker.
 
         It may be any function: also a lambda, a closure, a method, a function of the script or a coroutine function. It
-        travels to the workers by value, with everything that it refers to as it is now. Changes that it makes there do
-        not come back; only its result does.
+        travels to the workers by value, with the present state of everything that it refers to. Changes that it makes
+        there do not come back; only its result does.
 
         Args:
             task_func: the function; a dictionary that it returns gets the keys start_time, end_time and duration,
@@ -148,7 +147,9 @@ class ConcurrentTaskManager:
         with self._turn:
             is_new = not self._is_shut and (self._run is None or self._run.is_over)
             if is_new:
-                self._run = self._start_run()
+                self._run = TaskRun(self._config)
+                # A manager that is deleted lets its run end; at exit the run waits for its tasks by itself.
+                weakref.finalize(self, self._run.finish).atexit = False
             run = None if self._is_shut else self._run
         if run is None:  # it was shut down meanwhile
             for task in tasks:
@@ -165,12 +166,6 @@ class ConcurrentTaskManager:
             for task in tasks:
                 task.fail(error)
 
-    def _start_run(self) -> TaskRun:
-        run = TaskRun(self._config)
-        # A manager without owners lets its run end; when the process exits, the run waits for its tasks by itself.
-        weakref.finalize(self, run.finish).atexit = False
-        return run
-
     # --- asking -----------------------------------------------------------------------------------------------------
 
     def get_task_status(self, task_id: str) -> Answer:
@@ -181,7 +176,7 @@ class ConcurrentTaskManager:
         return self._tasks.status(task_id)
 
     def get_task(self, task_id: str) -> Answer | None:
-        """The latest task of that id as it was given, with the keys of its record; None if there is none."""
+        """The latest task of that id as the caller gave it, with the keys of its record; None if there is none."""
         task = self._tasks.find(task_id)
         if task is None:
             return None
@@ -197,7 +192,7 @@ class ConcurrentTaskManager:
         return records
 
     def ended_since(self, position: int) -> tuple[dict[str, Answer], int]:
-        """The same from a position that the caller keeps: it begins with 0, and the next position is returned."""
+        """The same since a position that the caller keeps, at first 0; returns the records and the next position."""
         return self._tasks.ended_since(position)
 
     def wait_all(self, timeout: float | None = None) -> dict[str, Answer]:
@@ -249,6 +244,6 @@ def _run_coroutine(function: Callable[[Any, Any], Coroutine[Any, Any, Any]], tas
 
 
 def _count_cores() -> int:
-    from dfz_ray.driver.connection import usable_cores
+    from dfz_ray.driver.connection import usable_cores  # it imports ray
 
     return usable_cores()

@@ -25,7 +25,7 @@ def read_configuration(given: str | Path | Mapping[str, Any] | Settings | None, 
 
     Args:
         given: a path, `{"config_path": path}`, or the settings themselves; None: the defaults.
-        stacklevel: of the warning, as for `warnings.warn`, counted from the caller.
+        stacklevel: of the warning, counted from the caller.
 
     Raises:
         InvalidInput: with everything that is wrong.

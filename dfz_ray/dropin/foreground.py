@@ -15,7 +15,7 @@ from dfz_ray.specs.encoding import decode
 from dfz_ray.specs.input_file import FileShelf
 
 _turn = threading.Lock()
-"""Held to execute a task: the thread budget is the whole process's, so one task at a time sets and restores it."""
+"""Held to execute a task: the thread budget holds for the whole process, so one task at a time sets it."""
 
 
 def execute_here(task: OldTask) -> Answer:

@@ -17,26 +17,16 @@ CHOICES = ("algorithm", "model", "model_type")
 TEXT_KEYS = ("content", "text", "message")
 
 
-def text_of(message: Any) -> str:
-    """The text of a message, which is a text, or a mapping with one as `content`, `text` or `message`."""
+def find_intents(message: Any) -> list[dict[str, Any]]:
+    """The domains that a message is about, the likeliest first, as `{"name", "confidence"}`.
+
+    The message is a text, or a mapping with one as `content`, `text` or `message`. The confidence is a rule, not a
+    probability: 1 if the domain's name is in the message (also in the plural, and with spaces for underscores), 0.5 if
+    only one of its algorithms or models is.
+    """
     if isinstance(message, Mapping):
         message = next((message[key] for key in TEXT_KEYS if isinstance(message.get(key), str)), "")
-    return message if isinstance(message, str) else ""
-
-
-def find_intents(message: Any) -> list[dict[str, Any]]:
-    """The domains that a message is about, the likeliest first.
-
-    The confidence is a rule, not a probability: 1 if the domain's name is in the message (also in the plural, and
-    with spaces for underscores), 0.5 if only one of its algorithms or models is.
-
-    Args:
-        message: a text, or a mapping with one.
-
-    Returns:
-        `{"name", "confidence"}` for each of them.
-    """
-    words = _words(text_of(message))
+    words = _words(message if isinstance(message, str) else "")
     found = [{"name": name, "confidence": _confidence(name, words)} for name in REGISTRY.names()]
     return sorted((one for one in found if one["confidence"]), key=lambda one: -one["confidence"])
 

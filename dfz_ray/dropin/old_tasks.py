@@ -22,7 +22,7 @@ TASK_KEYS = ("domain", "description", "parameters", "seed", "resources", "policy
 
 
 class OldTask(NamedTuple):
-    """A task as a script gives it."""
+    """A task of a script, checked."""
 
     label: str
     """Its id, unique in its batch."""
@@ -43,11 +43,7 @@ class OldTasks(NamedTuple):
     """The parameters that a domain does not know, by domain."""
 
     def warn(self, stacklevel: int = 1) -> None:
-        """Name the parameters that were left out in one warning.
-
-        Args:
-            stacklevel: as for `warnings.warn`, counted from the caller.
-        """
+        """Name the parameters that were left out in one warning; the stack level counts from the caller."""
         if self.left_out:
             names = "; ".join(f"{domain}: {', '.join(sorted(names))}" for domain, names in self.left_out.items())
             text = f"left out parameters that their domain does not know: {names}"
@@ -55,14 +51,10 @@ class OldTasks(NamedTuple):
 
 
 def read_old_tasks(tasks: Iterable[Any], settings: Settings) -> OldTasks:
-    """Check tasks. An invalid one is kept with its problem; it does not keep the others from being run.
+    """Check tasks: mappings with `domain` and `parameters`. An invalid one is kept with its problem; the others run.
 
-    A task without a seed gets one that derives from its id as it was given, so that it has the same result alone and in
-    any batch.
-
-    Args:
-        tasks: each a mapping with `domain` and `parameters`.
-        settings: the resources and the policy of tasks that do not name their own.
+    A task without a seed gets one derived from the id in the script, so that it has the same result alone and in any
+    batch. The settings have the resources and the policy of tasks that do not name their own.
     """
     left_out: dict[str, set[str]] = {}
     labels: dict[str, Any] = {}
@@ -93,7 +85,7 @@ def read_old_tasks(tasks: Iterable[Any], settings: Settings) -> OldTasks:
 def _check_all(
     readable: Mapping[str, dict[str, Any]], settings: Settings, problems: dict[str, str]
 ) -> tuple[dict[str, Task], dict[str, Mapping[str, bytes]]]:
-    """All at once; if one is invalid, each alone."""
+    """Check all tasks at once; if one is invalid, each alone."""
     if not readable:
         return {}, {}
     try:

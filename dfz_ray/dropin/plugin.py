@@ -111,7 +111,7 @@ class ConcurrentCTMAbsoluteZeroPlugin:
         return read_old_tasks(tasks, self.settings)
 
     def get_task(self, task_id: str) -> Answer | None:
-        """The latest submitted task of that id as it was given, with its record's keys; None if there is none."""
+        """The latest submitted task of that id as the caller gave it, with its record's keys; None if there is none."""
         return self.task_manager.get_task(task_id)
 
     def get_task_status(self, task_id: str) -> Answer:
@@ -157,7 +157,7 @@ class ConcurrentCTMAbsoluteZeroPlugin:
             manager.register_hook(hook, getattr(self, hook))
 
     async def pre_message_process(self, message: Any, context: Context = None) -> Any:
-        """Hook: a message on its way to DFZ is left as it is."""
+        """Hook: a message on its way to DFZ is not changed."""
         return message
 
     async def post_message_process(self, response: Any, context: Context = None) -> Any:

@@ -9,15 +9,7 @@ Answer = dict[str, Any]
 
 
 def answer(task_id: str, began: float, ended: float, result: Any = None, error: str | None = None) -> Answer:
-    """The result of running a task in the foreground.
-
-    Args:
-        task_id: the task's id.
-        began: the start of the execution, in Unix seconds.
-        ended: its end.
-        result: the task's result.
-        error: the reason why it failed; None: it completed.
-    """
+    """The result of running a task in the foreground; without an error, it completed."""
     outcome = {"status": "success", "result": result} if error is None else {"status": "error", "error": error}
     return {"task_id": task_id, **outcome, **times(began, ended)}
 
@@ -25,11 +17,6 @@ def answer(task_id: str, began: float, ended: float, result: Any = None, error: 
 def times(began: float, ended: float) -> Answer:
     """The keys for the start and the end of an execution, in Unix seconds, and for its duration."""
     return {"start_time": began, "end_time": ended, "duration": ended - began}
-
-
-def unknown(task_id: str) -> Answer:
-    """The status of a task that was never submitted."""
-    return {"task_id": task_id, "status": "unknown"}
 
 
 def in_numbers(metrics: Mapping[str, Any]) -> Answer:

@@ -13,12 +13,7 @@ from dfz_ray.dropin.task_list import measure_tasks
 
 
 class SubmittedBatch:
-    """Tasks that were submitted together.
-
-    Args:
-        tasks: the tasks in their order; their labels are unique among them.
-        slots: the number of tasks that may execute at once; None if it changes.
-    """
+    """Tasks that were submitted together; their labels are unique. `slots` is None if their number changes."""
 
     def __init__(self, tasks: Sequence[SubmittedTask], slots: int | None) -> None:
         self.tasks = tasks
@@ -33,11 +28,7 @@ class SubmittedBatch:
             task.future.add_done_callback(self._count)
 
     def answer(self, with_results: bool) -> Answer:
-        """The futures and the metrics of the tasks.
-
-        Args:
-            with_results: also the records of the tasks that have ended, for a caller that has waited.
-        """
+        """The futures and the metrics of the tasks; for a caller that has waited also the records of ended tasks."""
         found: Answer = {"futures": {task.label: task.future for task in self.tasks}}
         if with_results:
             ended = [task for task in self.tasks if task.future.done()]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dfz_ray.dropin.records import Answer, answer, times
 from dfz_ray.dropin.task_future import TaskFuture
@@ -17,13 +17,14 @@ from dfz_ray.specs.encoding import decode
 from dfz_ray.specs.task import Task
 
 if TYPE_CHECKING:
+    from dfz_ray.dropin.task_run import TaskRun
     from dfz_ray.protocol.task_events import FailedTask
 
 logger = logging.getLogger("dfz_ray")
 
 
 class Sending(NamedTuple):
-    """A task as it is sent to the run."""
+    """A checked task, ready to be sent to the run."""
 
     checked: Task
     files: Mapping[str, bytes]
@@ -42,21 +43,14 @@ class Outcome(NamedTuple):
     """True if the times are those of an execution."""
 
 
-class CancellingRun(Protocol):
-    """A run that can cancel tasks."""
-
-    def cancel(self, tasks: Iterable[SubmittedTask]) -> None:
-        """Cancel tasks."""
-
-
 class SubmittedTask:
-    """A task of a domain; the run notifies it of what becomes of it.
+    """A task of a domain; the run notifies it when it begins and ends.
 
     Args:
         label: its id in its batch.
         stored_id: its id in the run.
         content: the task as the caller gave it.
-        on_end: is called when it has ended, before its future is done; right afterwards if the future was cancelled.
+        on_end: called when the task ends: before its future is done, or right after its future was cancelled.
     """
 
     def __init__(self, label: str, stored_id: str, content: Any, on_end: Callable[[SubmittedTask], None]) -> None:
@@ -66,12 +60,9 @@ class SubmittedTask:
         self.future = TaskFuture(label, self._on_future_cancelled)
         self.sending: Sending | None = None
         """The checked task, until it is sent."""
-        self.run: CancellingRun | None = None
-        """The run that it was given to."""
+        self.run: TaskRun | None = None
         self.number: int | None = None
-        """Its number in the run, once it is sent."""
         self.is_wanted = True
-        """False once it need not be sent any more."""
         self.was_returned = False
         """True if the batch that it came with has returned its record."""
         self.outcome: Outcome | None = None
@@ -88,7 +79,7 @@ class SubmittedTask:
         return "pending" if self._begun_at is None else "running"
 
     def record(self) -> Answer:
-        """Its record: a dictionary that the caller may change."""
+        """The task's record: a dictionary that the caller may change."""
         record: Answer = {"task_id": self.label, "status": self.status}
         if (outcome := self.outcome) is not None:
             record |= {"status": outcome.status, **times(outcome.began, outcome.ended), "result": outcome.result}
@@ -99,12 +90,12 @@ class SubmittedTask:
         return record
 
     def begin(self) -> None:
-        """A worker begins it."""
+        """A worker begins the task."""
         if self.future.begin() and self._begun_at is None:
             self._begun_at = time.time()
 
     def complete(self, result: bytes, began_at: float, ended_at: float) -> None:
-        """It has completed, with a result as the run stores it."""
+        """The task has completed; the result is the stored one."""
         if not self.future.begin():
             return
         try:
@@ -117,20 +108,20 @@ class SubmittedTask:
         self.future.set_result(value)
 
     def on_failed(self, failed: FailedTask) -> None:
-        """It has failed for good."""
+        """The task has failed for good."""
         error = read_error(failed.reason, failed.message, failed.traceback, failed.payload)
         self._fail(failed.reason, failed.message, error, failed.began_at, failed.ended_at)
 
     def fail(self, error: BaseException) -> None:
-        """It has failed without being executed."""
+        """The task has failed without being executed."""
         self._fail("exception", str(error), error)
 
     def refuse(self, error: BaseException) -> None:
-        """It can't be sent to the workers."""
+        """The task can't be sent to the workers."""
         self._fail("unserializable", f"it can't be sent to the workers: {type(error).__name__}: {error}", error)
 
     def on_cancelled(self) -> None:
-        """The run cancels it, or has cancelled it; its future may not know this yet."""
+        """The run cancels the task, or has cancelled it; its future may not know this yet."""
         if self.future.cancel() or not self.future.begin() or self.outcome is not None:
             return
         self._end(self._cancellation())
@@ -150,7 +141,7 @@ class SubmittedTask:
         began_at: float | None = None,
         ended_at: float | None = None,
     ) -> None:
-        """It has failed; without times if it was never executed, or if its worker died with them."""
+        """The task has failed; without times if it was never executed, or if they were lost with its worker."""
         if not self.future.begin():
             return
         has_run = began_at is not None and ended_at is not None

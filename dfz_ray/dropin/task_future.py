@@ -1,4 +1,4 @@
-"""The future of one task, as those of the standard library's pools are."""
+"""The future of one task, like those of the standard library's pools."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from typing import Any
 
 
 class TaskFuture(Future[Any]):
-    """A future of concurrent.futures that also knows its task's id.
-
-    Args:
-        task_id: the task's id.
-        on_cancel: is called once when the future is cancelled.
-    """
+    """A future of concurrent.futures with its task's id; `on_cancel` is called once when it is cancelled."""
 
     def __init__(self, task_id: str, on_cancel: Callable[[], None]) -> None:
         super().__init__()

@@ -20,17 +20,10 @@ from dfz_ray.specs.task import SEED_LIMIT
 def draw_tasks(
     domain: str, count: int, parameters: Mapping[str, Any] | None, seed: int | None, settings: Settings
 ) -> tuple[list[dict[str, Any]], OldTasks]:
-    """Tasks of a domain, with an id, a description, and parameters, a seed among them.
+    """Tasks of a domain, with an id, a description, and parameters with a seed; and the same tasks, checked.
 
-    Args:
-        domain: the name of the domain.
-        count: the number of tasks.
-        parameters: fixed parameters; the domain draws the others if it can, or has defaults for them.
-        seed: equal seeds draw equal parameters; None draws others each time.
-        settings: the resources and the policy of the tasks.
-
-    Returns:
-        The tasks, and the same tasks as they were read.
+    The domain draws the parameters that are not given if it can, or has defaults for them. Equal seeds draw equal
+    parameters; None draws others each time.
 
     Raises:
         InvalidInput: the domain is not known, the count is no number, or a parameter is wrong.

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable
 from concurrent.futures import Future
 from typing import Any
 
-from dfz_ray.dropin.records import Answer, in_numbers, unknown
+from dfz_ray.dropin.records import Answer, in_numbers
 from dfz_ray.dropin.submitted_task import SubmittedTask
 from dfz_ray.execution.failure import clean
 from dfz_ray.journal.metrics import compute_metrics
@@ -31,12 +31,7 @@ def unique(name: str, taken: Container[str]) -> str:
 
 
 def measure_tasks(tasks: Iterable[SubmittedTask], slots: int | None) -> Answer:
-    """The metrics of tasks, with the keys that scripts read.
-
-    Args:
-        tasks: some tasks of a manager.
-        slots: the number of tasks that may execute at once; None if it changes: then there is no utilization.
-    """
+    """The metrics of tasks, with the keys that scripts read; without slots there is no utilization."""
     tasks = list(tasks)
     found = Counter(task.status for task in tasks)
     outcomes = [task.outcome for task in tasks]
@@ -95,7 +90,7 @@ class TaskList:
     def status(self, task_id: str) -> Answer:
         """The record of a task; a task that is not known has the status `unknown`."""
         task = self.find(task_id)
-        return unknown(str(task_id)) if task is None else task.record()
+        return {"task_id": str(task_id), "status": "unknown"} if task is None else task.record()
 
     def ended_since(self, position: int) -> tuple[dict[str, Answer], int]:
         """The records of tasks that ended since a position in the order of ends, and the next position.

@@ -1,4 +1,4 @@
-"""The run behind a task manager, and the tasks that it has not ended."""
+"""The run behind a task manager, and its open tasks."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from dfz_ray.specs.task import Task
 
 
 class TaskRun(OpenTasks[SubmittedTask]):
-    """The temporary run of a task manager, and the tasks that it has not ended.
+    """The temporary run of a task manager, and its open tasks.
 
-    Its folder is removed in the end, whatever came of the tasks: users of the old module know of no folder.
-
-    Args:
-        config: how the run is run.
+    Its folder is removed in the end, even if tasks have failed: users of the old module know of no folder.
     """
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__("tasks", config)
         self.is_over = False
-        """True once it takes no more tasks."""
+        """True once the run takes no more tasks."""
         self._has_sent = False
         self._session.start()
 

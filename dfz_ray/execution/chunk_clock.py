@@ -10,8 +10,8 @@ from collections.abc import Iterator
 class ChunkClock:
     """Times the tasks of a chunk: the end of each is the start of the next one.
 
-    The time between two tasks is less than reading the clock once more takes. To read the CPU time takes ten times as
-    long: where tasks are short it is read once for several of them, and shared out in proportion to their wall times.
+    The time between two tasks is less than reading the clock once more takes. Reading the CPU time takes ten times as
+    long: for short tasks it is read once for several of them, and divided in proportion to their wall times.
     """
 
     CPU_EVERY_S = 0.001

@@ -32,7 +32,7 @@ from dfz_ray.specs.input_file import FileShelf
 
 
 class Work(NamedTuple):
-    """A task as a worker gets it."""
+    """A task to execute."""
 
     number: int
     seed: int
@@ -83,18 +83,8 @@ def execute_chunk(
 ) -> list[Execution]:
     """Execute tasks in order, until all have ended or the budget is used up.
 
-    No exception of a task leaves this function: each becomes the task's failure, as text.
-
-    Args:
-        domain: the domain of the tasks.
-        works: the tasks.
-        threads: how many threads each may use.
-        shelf: the files that their parameters name.
-        budget_s: after so many seconds no further task is begun.
-        guard: keeps deadlines; cancelled tasks are left out.
-
-    Returns:
-        One entry for each task that was executed, in order.
+    No exception of a task leaves this function: each becomes the task's failure, as text. Tasks that the guard reports
+    as cancelled are left out of the result.
     """
     clock, forks = ChunkClock(), count_forks()
     reader = ParametersReader(domain, shelf)
@@ -126,12 +116,7 @@ def execute_chunk(
 def execute_task(domain: Domain, work: Work, threads: int, reader: ParametersReader, forks: int) -> Outcome:
     """Execute one task; only an Interruption leaves this function.
 
-    Args:
-        domain: the domain of the task.
-        work: the task.
-        threads: how many threads it may use.
-        reader: reads its parameters.
-        forks: `count_forks()` of before: a child process that the task forks, and that returns here, is ended.
+    If `forks` is no longer `count_forks()` afterwards, this is a child process that the task forked: it is ended.
     """
     number = work.number
     try:
@@ -164,8 +149,8 @@ def execute_task(domain: Domain, work: Work, threads: int, reader: ParametersRea
 
 
 _forks = 0
-"""The number of forks that have led to this process. A task may fork, and a child that returns here must end, since
-only its parent is a worker. To count costs nothing; to ask for the process id before and after each task does.
+"""A task may fork, and a child that returns here must end, since only its parent is a worker. Counting forks costs
+nothing; asking for the process id before and after each task does.
 """
 
 

@@ -24,7 +24,7 @@ class Failure(NamedTuple):
 
 
 def pass_on_interruption(error: BaseException) -> None:
-    """Raise the interruption that an error is or came from, so that an error while cleaning up does not hide it."""
+    """Raise the interruption that an error is, or came from: an error raised while cleaning up must not hide it."""
     seen: set[int] = set()
     origins: list[BaseException | None] = [error]
     while origins:
@@ -73,13 +73,13 @@ def _make_failure(reason: str, message: str, lines: str) -> Failure:
 
 
 def shorten(text: str, limit: int = MESSAGE_CHARACTERS) -> str:
-    """The text without its middle, where it is longer than the limit."""
-    half = limit // 2
+    """The text; without its middle if it is longer than the limit."""
     if len(text) <= limit:
         return text
+    half = limit // 2
     return f"{text[:half]}\n  ... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
 
 
 def clean(text: str) -> str:
-    """The text with lone surrogates escaped, which no database and no terminal takes."""
+    """The text with lone surrogates escaped, because no database and no terminal takes them."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

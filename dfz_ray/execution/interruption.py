@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 class Interruption(BaseException):
-    """A task has to end now; no `except Exception` of a user's stops it.
+    """Raised in a task that has to end now; no `except Exception` of a user stops it.
 
     Args:
         reason: timeout or cancelled.
         message: for the user.
-        frames: how many frames, counted from where it is raised, belong to the code that interrupts.
+        frames: the number of innermost frames that belong to the interrupting code, not to the task.
     """
 
     def __init__(self, reason: str, message: str, frames: int = 1) -> None:

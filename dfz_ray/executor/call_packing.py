@@ -16,9 +16,9 @@ from dfz_ray.specs.encoding import SCALARS
 from dfz_ray.specs.input_file import LIMIT_BYTES
 
 KNOWN_FUNCTIONS = 1_000
-"""The number of functions that are remembered; then all are forgotten."""
+"""The most functions that are remembered. Beyond it all are forgotten."""
 KNOWN_BYTES = 2**27
-"""The most bytes that the remembered functions have when they are pickled, unless there is only one."""
+"""The most bytes of remembered functions, pickled. Beyond it all but the newest are forgotten."""
 INLINE_BYTES = 2**16
 """A function that is new, or that can change, travels within its call, unless it is larger when it is pickled."""
 ARGUMENTS_LIMIT_BYTES = 2**29
@@ -27,7 +27,7 @@ KIND_CHARACTERS = 200
 
 
 class PackedCall(NamedTuple):
-    """A call as a task has it."""
+    """A call, ready to become a task."""
 
     kind: str
     parameters: bytes
@@ -39,21 +39,21 @@ class _Known(NamedTuple):
     """A function that was called before."""
 
     function: Any
-    """It is held, since another object could get the id of a lost one."""
+    """Kept alive, since another object could get the id of a deleted one."""
     captures: Captures
     packed: PackedFunction | None
-    """None after the first call, in which it travelled; most functions that are made for one call end here."""
+    """None after the first call, in which the function travelled; a function made for one call needs no more."""
 
 
 class CallPacker:
     """Makes calls ready to travel.
 
     A function that can be imported travels by its name; functions of `__main__`, lambdas, closures, partials and
-    methods by value, with what they refer to as it is at the time of the call. Arguments are pickled at once as well.
+    methods travel by value, with the present state of everything that they refer to. Arguments are pickled at once.
 
-    A function that is called once, such as a partial that was made for one call, travels within its call. From the
-    second call on it is a file of the run, which is held by the manager and the workers as long as the run goes on,
-    and it is pickled no more as long as nothing that it refers to has changed.
+    A function that is called once, such as a partial made for one call, travels within its call. From the second call
+    on it is a file of the run, which the manager and the workers keep until the run ends. It is not pickled again
+    until something that it refers to has changed.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class CallPacker:
         self._known: dict[int, _Known] = {}
         """By the function's id."""
         self._known_bytes = 0
-        self._lock = threading.RLock()  # what is forgotten here may come back here
+        self._lock = threading.RLock()  # deleting a forgotten function may run code that calls this packer
 
     def pack(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> PackedCall:
         """Pack one call.
@@ -97,20 +97,14 @@ class CallPacker:
     def pack_group(
         self, packed: PackedFunction, arguments: Sequence[tuple[Any, ...]], budget_s: float = float("inf")
     ) -> bytes:
-        """The parameters of a task that is several calls.
-
-        Args:
-            packed: the function.
-            arguments: the positional arguments of each call.
-            budget_s: after so many seconds no further call is begun.
-        """
+        """The parameters of a task that is several calls; when `budget_s` is used up, no further call is begun."""
         each = [args if SCALARS.issuperset(map(type, args)) else self._pack_alone(args) for args in arguments]
         pickled = pickle.dumps((budget_s, each), pickle.HIGHEST_PROTOCOL)
         _check_size("the arguments of calls that go together", pickled, ARGUMENTS_LIMIT_BYTES)
         return packed.pack_parameters(Form.GROUP, pickled)
 
     def _find(self, function: Any) -> _Known | None:
-        """The function as it was called before; None where it is new, can change, or has changed."""
+        """The entry of a function that was called before; None if it is new, can change, or has changed."""
         known = self._known.get(id(function))
         return known if known is not None and known.captures.are_same() else None
 
@@ -167,14 +161,14 @@ def name_of(function: Any) -> str:
 
 
 def read_error(reason: str, message: str, traceback: str | None, payload: bytes | None) -> BaseException:
-    """The exception that a failed call raises in the driver: the one that it raised on the worker, if it could travel.
+    """The exception that a failed call raises in the driver: the one of the worker, if it could travel.
 
     Its `__cause__` has the worker's traceback.
     """
     error: BaseException | None = None
     if payload is not None:
         try:
-            error = pickle.loads(payload)  # noqa: S301 - of this run, as its workers say it
+            error = pickle.loads(payload)  # noqa: S301 - a worker of this run made it
         except BaseException:  # its class is not known here, or does whatever it likes
             error = None
     if not isinstance(error, BaseException):

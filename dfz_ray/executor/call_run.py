@@ -1,4 +1,4 @@
-"""The run behind an executor, and the calls that it has not ended."""
+"""The run behind an executor, and its open calls."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class PendingCall(PendingTask, Protocol):
         """True if a worker has begun the task, or it has ended."""
 
     def cancel(self) -> bool:
-        """Cancel the task if it has not begun; returns whether it is cancelled."""
+        """Cancel the task if it has not begun; returns True if it is cancelled."""
 
 
 class CallSource(Protocol):
-    """An object that has calls left to send."""
+    """An object that has calls left to send, such as a `map`."""
 
     def end(self, error: BaseException) -> None:
         """Nothing can be sent any more: the calls that are left have failed."""
@@ -53,17 +53,13 @@ class CallSource(Protocol):
 
 
 class CallRun(OpenTasks[PendingCall]):
-    """The run behind an executor, and the calls that it has not ended.
-
-    Args:
-        config: how the run is run.
-    """
+    """The run behind an executor, and the calls that it has not ended."""
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__("calls", config)
         self.packer = CallPacker()
         self.is_shut = False
-        """True once it takes no more calls."""
+        """True once the run takes no more calls."""
         self._sources: list[CallSource] = []
         self._session.start()
 

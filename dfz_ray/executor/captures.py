@@ -1,7 +1,7 @@
-"""The things that a function refers to, and whether they are still what they were.
+"""Finds out if the things that a function refers to have changed.
 
-A function that travels by value takes along the things that it refers to. To see that none of them has changed is far
-quicker than to pickle the function again. They are compared by identity, so all of them have to be immutable.
+A function that travels by value takes these things along. Seeing that none of them has changed is far quicker than
+pickling the function again. They are compared by identity, so all of them have to be immutable.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CLASS_INTERNALS = frozenset(
 """Attributes of a class that Python, `dataclass` or pickle makes and nobody changes."""
 _ABSENT = object()
 _OBJECTS_LIMIT = 10_000
-"""A function that refers to more objects is pickled for each call: that is as quick as to look at them all."""
+"""A function that refers to more objects is pickled for each call: looking at them all would take as long."""
 _CODES_LIMIT = 4_000
 
 
@@ -50,9 +50,7 @@ class _Changeable(Exception):
 class Captures:
     """The things that a function, or another callable, refers to, as they were when this was made.
 
-    Args:
-        function: the callable.
-        is_by_reference: true for a function, class or module that the workers import instead of getting its content.
+    Functions, classes and modules for which `is_by_reference` is true are imported by the workers, and not looked at.
     """
 
     def __init__(self, function: Any, is_by_reference: Callable[[Any], bool]) -> None:

@@ -30,12 +30,7 @@ R = TypeVar("R")
 
 
 class _Calls(Executor):
-    """The methods that an executor and its views share.
-
-    Args:
-        run: the run that makes the calls.
-        treatment: the resources and the policy of the calls.
-    """
+    """The methods that an executor and its views share."""
 
     def __init__(self, run: CallRun, treatment: Treatment) -> None:
         self._run = run
@@ -125,7 +120,7 @@ class _Calls(Executor):
         """The same executor, with other resources or another policy for the calls that are submitted through it.
 
         Args:
-            options: cpus, gpus, memory (bytes, or a text such as `2GiB`) and custom, which each call has for itself;
+            options: cpus, gpus, memory (bytes, or a text such as `2GiB`) and custom, for each call by itself;
                 timeout_s, priority, max_attempts, backoff, retry_on and preemptible, as in a batch file.
 
         Raises:
@@ -146,7 +141,7 @@ class DFZExecutor(_Calls):
     """An executor of concurrent.futures whose workers are Ray's.
 
     It takes whatever cloudpickle takes, also lambdas, closures and functions of the script itself, without a main
-    guard. Calls are batched by themselves: the first call goes at once, and calls that are submitted while others are
+    guard. Calls are batched automatically: the first call goes at once, and calls that are submitted while others are
     on their way go together. `executor.options(...)` gives calls resources, a deadline or a priority of their own. It
     differs from ProcessPoolExecutor in this:
 
@@ -168,9 +163,9 @@ class DFZExecutor(_Calls):
       others is a `RemoteTraceback`.
     - `running()` is true, and `cancel()` false, as soon as a worker has taken a call and is about to make it. The
       driver hears this a moment later; a call that is cancelled in that moment is ended.
-    - A call by itself takes some ten milliseconds longer, because the call and its result are written to the disk;
-      calls that are on their way together share this.
-    - Short calls are handed out many at a time, and so do their results come back: a result may arrive up to 200 ms
+    - A single call takes some ten milliseconds longer, because the call and its result are written to the disk; calls
+      that are on their way together share this time.
+    - Short calls are handed out many at a time, and their results come back together: a result may arrive up to 200 ms
       later than it could. A call must not wait for another call, or for something that is done with the result of
       another call.
     - `map` sends short calls in groups, each of which is one task of the run, and sends the next groups as these end;
@@ -271,11 +266,7 @@ def _call_each(fn: Callable[..., R], items: Iterable[tuple[Any, ...]]) -> list[R
 
 
 def _treat(treatment: Treatment, options: Mapping[str, Any]) -> Treatment:
-    """A treatment with options.
-
-    Raises:
-        InvalidInput: an option is not known, or has an impossible value.
-    """
+    """The treatment, changed by the options of `options`."""
     given = plain(options)
     resources = {key: value for key, value in given.items() if key in Resources.model_fields}
     policy = {key: value for key, value in given.items() if key not in Resources.model_fields}

@@ -28,7 +28,7 @@ Function = Callable[..., Any]
 ERROR_LIMIT_BYTES = 2**20
 """A larger exception reaches the driver as text."""
 KEPT_FUNCTIONS = 256
-"""A worker keeps so many loaded functions; then it forgets them all."""
+"""The most loaded functions that a worker keeps. Beyond it all are forgotten."""
 _CONTAINERS = frozenset({tuple, list, set, frozenset})
 
 
@@ -49,15 +49,15 @@ class Form(IntEnum):
 
 
 _HEAD = struct.Struct(">BIB?64s")
-"""MessagePack's type for bytes, their number, the form, whether the function is fixed, and its SHA-256 in hex. The
-pickled arguments follow. To pack this by MessagePack, piece by piece, takes ten times as long.
+"""MessagePack's type for bytes, their number, the form, True if the function is fixed, and its SHA-256 in hex. The
+pickled arguments follow. Packing this piece by piece with MessagePack takes ten times as long.
 """
 _BIN32 = 0xC6
 _BIN32_HEAD_BYTES = 5
 
 
 class FunctionCall(NamedTuple):
-    """A call of a function, or several calls, as a worker gets it."""
+    """The parameters of a task, read: a call of a function, or several calls."""
 
     form: int
     is_fixed: bool
@@ -201,7 +201,7 @@ def _dump_group(group: GroupResult) -> bytes:
 
 
 def dump(value: Any) -> bytes:
-    """Pickle a value: plainly where that will do, since it takes a twentieth of the time, and else by value."""
+    """Pickle a value: plainly if that will do, which takes a twentieth of the time, and otherwise by value."""
     if is_plain(value):
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     from dfz_ray.executor.pickling import dumps
@@ -226,7 +226,7 @@ def is_plain(value: Any) -> bool:
 
 
 def pack_error(error: BaseException) -> bytes | None:
-    """Pickle an exception; None where it is too large, or another one when it is unpickled."""
+    """Pickle an exception; None if it is too large, or becomes one of another class when it is unpickled."""
     from dfz_ray.executor.pickling import dumps
 
     packed = dumps(error)
@@ -241,14 +241,14 @@ def pack_error(error: BaseException) -> bytes | None:
 
 def read_result(result: bytes) -> Any:
     """The value that a call of this process's run returned; for those of a group see `read_group`."""
-    return pickle.loads(msgpack.unpackb(result))  # noqa: S301 - of this run, as its workers say it
+    return pickle.loads(msgpack.unpackb(result))  # noqa: S301 - a worker of this run made it
 
 
 def read_group(result: bytes) -> GroupResult:
     """The results of a group, from the result of its task."""
     values, are_pickled, failures = read_result(result)
     if are_pickled:
-        values = [pickle.loads(value) for value in values]  # noqa: S301 - of this run, as its workers say it
+        values = [pickle.loads(value) for value in values]  # noqa: S301 - a worker of this run made it
     return GroupResult(values, {position: Failure(*parts) for position, parts in failures.items()})
 
 

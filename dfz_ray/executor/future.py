@@ -25,16 +25,14 @@ _lock = threading.RLock()
 
 
 class CallFuture(Future[Any]):
-    """A future of concurrent.futures for one call. The run notifies it of what becomes of its task.
+    """A future of concurrent.futures for one call. The run notifies it when its task begins and ends.
 
     The attributes for waiting are made when one of them is first used, under a lock that all futures share. Until then
     the state changes under that lock; from then on under the future's own, as in its class.
     """
 
     number: int | None = None
-    """The task's number in the run, once it is sent."""
     is_wanted = True
-    """False once it need not be sent any more."""
     _is_watched = False
     """True once the attributes for waiting are there."""
 
@@ -45,7 +43,6 @@ class CallFuture(Future[Any]):
         self._run = run
         self.treatment = treatment
         self.call: PackedCall | None = call
-        """The call, until it is sent."""
 
     def __getattr__(self, name: str) -> Any:
         if name not in LAZY:
@@ -58,10 +55,10 @@ class CallFuture(Future[Any]):
                 self._is_watched = True
         return object.__getattribute__(self, name)
 
-    # --- the methods of its owner -----------------------------------------------------------------------------------
+    # --- called by the holder of the future -------------------------------------------------------------------------
 
     def result(self, timeout: float | None = None) -> Any:
-        """The value that the call has returned; raises what it has raised. See `Future.result`."""
+        """Return the call's result, or raise its exception; see `Future.result`."""
         if self._state == _FINISHED and self._exception is None:
             return self._result
         return super().result(timeout)
@@ -78,7 +75,7 @@ class CallFuture(Future[Any]):
             self._run.cancel([self])
         return True
 
-    # --- the methods of the run -------------------------------------------------------------------------------------
+    # --- called by the run ------------------------------------------------------------------------------------------
 
     @property
     def has_begun(self) -> bool:

@@ -1,4 +1,4 @@
-"""`map`: its calls are sent in groups, whose sizes follow from how long the calls take; results come in order."""
+"""`map`: calls are sent in groups, sized by how long the calls take; results come in order."""
 
 from __future__ import annotations
 
@@ -41,12 +41,8 @@ class CallMap:
     """The results of the calls of one `map`.
 
     Args:
-        run: the run that makes the calls.
-        function: the function, as it was when `map` was called.
-        treatment: the resources and the policy of the calls.
-        items: the positional arguments of each call.
-        size: how many calls go together; None: the size follows from how long they take.
-        ends_at: the time, by time.monotonic, after which results are not waited for; None: never.
+        size: the number of calls in a group; None: it follows from how long they take.
+        ends_at: the time, by time.monotonic, after which waiting for a result raises TimeoutError; None: never.
     """
 
     def __init__(
@@ -62,7 +58,7 @@ class CallMap:
         self._size = size
         self._ends_at = ends_at
         self._values: list[Any] = [_NOTHING] * len(items)
-        """The values in order: _NOTHING if it is not known yet, a _Raised if it is to be raised."""
+        """The results in order: _NOTHING if it is not known yet, a _Raised if the call has failed."""
         self._changed = threading.Condition()
         self._groups: dict[_Group, None] = {}
         """The groups that were sent and have not ended."""
@@ -79,7 +75,7 @@ class CallMap:
         else:
             self._send_next(size, len(items))
 
-    # --- the methods of its caller ----------------------------------------------------------------------------------
+    # --- called by the user of `map` --------------------------------------------------------------------------------
 
     def results(self) -> Iterator[Any]:
         """The results in order. The exception of a call ends this, and cancels the groups that have not begun."""
@@ -127,7 +123,7 @@ class CallMap:
                 del value
         return value
 
-    # --- the methods of its groups ----------------------------------------------------------------------------------
+    # --- called by the groups ---------------------------------------------------------------------------------------
 
     def on_complete(self, group: _Group, result: GroupResult, took_s: float, size_bytes: int) -> None:
         """Calls of a group have ended: all of them, or the first ones."""
@@ -169,7 +165,7 @@ class CallMap:
             return True
 
     def forget(self, group: _Group) -> None:
-        """A group need not be executed any more."""
+        """Cancel a group that has not begun."""
         self._run.cancel([group])
 
     def _go_on(self) -> None:
@@ -236,7 +232,7 @@ class CallMap:
 
 
 class _Raised:
-    """Stands for the result of a call that has failed."""
+    """Takes the place of the result of a call that has failed."""
 
     __slots__ = ("error",)
 
@@ -259,11 +255,11 @@ class _Group:
         self._map = owner
 
     def begin(self) -> None:
-        """A worker begins it."""
+        """A worker begins the group."""
         self.has_begun = True
 
     def complete(self, result: bytes, began_at: float, ended_at: float) -> None:
-        """Its calls have ended: all of them, or the first ones."""
+        """The calls of the group have ended: all of them, or the first ones."""
         self.has_begun = True
         try:
             group = read_group(result)
@@ -273,20 +269,20 @@ class _Group:
         self._map.on_complete(self, group, ended_at - began_at, len(result))
 
     def on_failed(self, failed: FailedTask) -> None:
-        """It has failed as a whole."""
+        """The group has failed as a whole."""
         self.fail(read_error(failed.reason, failed.message, failed.traceback, failed.payload))
 
     def fail(self, error: BaseException) -> None:
-        """It has failed as a whole, for this reason."""
+        """The group has failed as a whole, for this reason."""
         self.has_begun = True
         self._map.on_fail(self, error)
 
     def on_cancelled(self) -> None:
-        """The run cancels it, or has cancelled it."""
+        """The run cancels the group, or has cancelled it."""
         self.fail(CancelledError())
 
     def cancel(self) -> bool:
-        """Cancel it, if it has not begun."""
+        """Cancel the group if it has not begun; returns True if it is cancelled."""
         if self.has_begun:
             return False
         self._map.forget(self)

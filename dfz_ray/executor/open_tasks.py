@@ -54,10 +54,6 @@ class OpenTasks(RunListener, ABC, Generic[T]):
     """A run that gets its tasks one by one, and its open tasks: those that wait to be sent, and those that were sent.
 
     It outlives its owner until all of its tasks have ended. A subclass starts the session when it is ready to listen.
-
-    Args:
-        name: the name of the run, for its journal.
-        config: how the run is run.
     """
 
     def __init__(self, name: str, config: RunConfig) -> None:
@@ -85,7 +81,7 @@ class OpenTasks(RunListener, ABC, Generic[T]):
     def _make_tasks(self, waiting: Sequence[T]) -> tuple[Sequence[Task], Mapping[str, bytes]]:
         """The checked tasks to be sent, and the files that their parameters name, by SHA-256."""
 
-    # --- the methods of its owner -----------------------------------------------------------------------------------
+    # --- called by the owner ----------------------------------------------------------------------------------------
 
     def send(self, tasks: Collection[T]) -> None:
         """Send tasks: at once, or, while others are on their way, together with those that come meanwhile.
@@ -143,7 +139,7 @@ class OpenTasks(RunListener, ABC, Generic[T]):
         """Wait until the run is closed."""
         self._session.join()
 
-    # --- the methods of the session ---------------------------------------------------------------------------------
+    # --- called by the session --------------------------------------------------------------------------------------
 
     def _take(self, first: int) -> Batch | None:
         """The waiting tasks as a batch, numbered from `first`; called in the thread that sends."""

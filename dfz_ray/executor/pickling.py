@@ -1,4 +1,4 @@
-"""How functions, arguments and results travel: with Ray's cloudpickle, which every worker has."""
+"""Pickles functions, arguments and results with Ray's cloudpickle, which every worker has."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from ray import cloudpickle
 
-if "__mp_main__" in sys.modules:  # the script itself, in a process that multiprocessing has spawned
+if "__mp_main__" in sys.modules:  # the script, in a process spawned by multiprocessing
     cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
 
 dumps = cloudpickle.dumps
-"""Pickles a value: what can't be imported elsewhere by value. `pickle.loads` reads it where Ray is installed."""
+"""Pickles a value; things that can't be imported elsewhere by value. `pickle.loads` reads it where Ray is installed."""
 
 
 def is_by_reference(value: Any) -> bool:
@@ -25,7 +25,7 @@ def is_by_reference(value: Any) -> bool:
 
 
 def _find_module(value: Any) -> str | None:
-    """The module in which another process finds this very object under its name; None where there is none."""
+    """The module in which another process finds this very object under its name, or None."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if module is None or module == "__main__" or name is None or "<locals>" in name:  # `__main__` is another one there
         return None

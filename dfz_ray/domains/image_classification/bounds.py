@@ -25,23 +25,17 @@ PASSES = 3
 STEP_S_PER_WEIGHT = 4e-9
 """The time to change a weight in a training step."""
 VIEW_S_PER_PIXEL = {False: 2e-9, True: 6e-9}
-"""The time to resize an image; True: to turn and shift it as well."""
+"""The time to resize an image; True: including augmentation."""
 
 
 def bound_images(
     parameters: ImageClassificationParameters, model: nn.Module, view: View, image_size: tuple[int, int, int]
 ) -> tuple[int | None, int | None]:
-    """The numbers of training and test images that a task may use.
+    """The numbers of training and test images that a task may use; None: all images.
 
-    Args:
-        parameters: a number that they give is obeyed. Without one there is no bound, unless a parameter of older
-            scripts is given: then as many are used as take about 20 s on one core, training and test together.
-        model: its operations on one image are counted; it may be in evaluation mode afterwards.
-        view: turns an image into the one that the model is shown.
-        image_size: channels, height and width of an image.
-
-    Returns:
-        The two numbers; None: all images.
+    The parameters may give them. Otherwise there is no bound, unless a parameter of older scripts is given: then as
+    many are used as take about 20 s on one core, training and test together. The model's operations on one image are
+    counted; it may be in evaluation mode afterwards. The image size is channels, height and width.
     """
     train_images, test_images = parameters.train_images, parameters.test_images
     if not parameters.is_bounded or (train_images and test_images):

@@ -33,10 +33,7 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
     Bounds on the numbers of images (see `bound_images`) keep the first ones of each class, and do not change which are
     for training and which for testing.
 
-    Args:
-        parameters: what to learn, and with which model.
-        seed: decides the split, the noise, the first weights, the order of training, and how images are augmented.
-        threads: how many threads torch may use.
+    The seed decides the split, the noise, the first weights, the order of training, and the augmentation.
 
     Returns:
         `main_score` and `accuracy` (share of test images recognised), `precision`, `recall`, `f1` (means over the
@@ -47,32 +44,24 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
     Raises:
         ValueError: the images can't be read, or are too few.
     """
+    from dfz_ray.domains.image_classification import training
     from dfz_ray.domains.image_classification.bounds import bound_images
     from dfz_ray.domains.image_classification.labelled_images import load_images
     from dfz_ray.domains.image_classification.models import LEARNING_RATES, build_model
     from dfz_ray.domains.image_classification.split import DIFFICULTIES, draw_weights_seed, random_stream, split_images
-    from dfz_ray.domains.image_classification.training import (
-        TEST_BATCH_SIZE,
-        augmented,
-        plain,
-        predict,
-        reproducible_torch,
-        resized,
-        train,
-    )
 
     source = parse_source(parameters.data_source, FileShelf())
-    with reproducible_torch(draw_weights_seed(seed), threads) as device:
+    with training.reproducible_torch(draw_weights_seed(seed), threads) as device:
         images = load_images(source)
         chosen = choose_classes(images.classes, parameters.target_classes)[: parameters.num_categories]
         at_hand = split_images(images, chosen, DIFFICULTIES[parameters.difficulty], seed)
         channels, side, _ = at_hand.image_size
         side = parameters.image_size or side
         model = build_model(parameters.model, (channels, side, side), len(chosen)).to(device)
-        view = resized(side) if parameters.image_size else plain
+        view = training.resized(side) if parameters.image_size else training.plain
         split = at_hand.take(*bound_images(parameters, model, view, at_hand.image_size))
         learning_rate = LEARNING_RATES[parameters.model]
-        curve = train(
+        curve = training.train(
             model,
             split.train_pixels,
             split.train_labels,
@@ -80,10 +69,10 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
             batch_size=parameters.batch_size,
             learning_rate=learning_rate,
             rng=random_stream(seed, "order"),
-            view=augmented(view, random_stream(seed, "augmentation")) if parameters.augmentation else view,
+            view=training.augmented(view, random_stream(seed, "augmentation")) if parameters.augmentation else view,
         )
-        test_batch_size = RESIZED_TEST_BATCH_SIZE if parameters.image_size else TEST_BATCH_SIZE
-        predicted = predict(model, split.test_pixels, view, test_batch_size)
+        test_batch_size = RESIZED_TEST_BATCH_SIZE if parameters.image_size else training.TEST_BATCH_SIZE
+        predicted = training.predict(model, split.test_pixels, view, test_batch_size)
         model_details = {
             "name": parameters.model,
             "parameters": sum(weight.numel() for weight in model.parameters()),
@@ -94,7 +83,7 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
             "image_size": [channels, side, side],
             **_count_images(parameters, split, at_hand, len(chosen)),
         }
-        del model  # so that its memory on the GPU is given back when torch is left
+        del model  # so that its memory on the GPU is free at the end of this block
     scores = _score(parameters, images, chosen, split, predicted)
     return {**scores, "training_curve": curve, "model_details": model_details}
 
@@ -124,28 +113,22 @@ def _score(
     predicted: npt.NDArray[np.int64],
 ) -> dict[str, Any]:
     """The keys of the result that judge the predictions, and those that describe the data."""
-    from dfz_ray.domains.image_classification.scores import (
-        count_confusions,
-        levels_of_lineage,
-        levels_of_means,
-        score_classes,
-        score_levels,
-    )
+    from dfz_ray.domains.image_classification import scores
     from dfz_ray.domains.image_classification.split import DIFFICULTIES
 
     classes = [images.classes[position] for position in chosen]
-    confusions = count_confusions(split.test_labels, predicted, len(classes))
+    confusions = scores.count_confusions(split.test_labels, predicted, len(classes))
     if images.lineage:
-        levels = levels_of_lineage([images.lineage[position] for position in chosen], parameters.hierarchy_depth)
+        levels = scores.levels_of_lineage([images.lineage[position] for position in chosen], parameters.hierarchy_depth)
     else:
-        levels = levels_of_means(split.train_pixels, split.train_labels, parameters.hierarchy_depth)
-    scores = score_classes(confusions, classes)
+        levels = scores.levels_of_means(split.train_pixels, split.train_labels, parameters.hierarchy_depth)
+    class_scores = scores.score_classes(confusions, classes)
     return {
-        "main_score": scores["accuracy"],
-        **scores,
+        "main_score": class_scores["accuracy"],
+        **class_scores,
         "confusion_matrix": confusions.tolist(),
         "classes": classes,
-        "per_level": score_levels(levels, confusions, classes),
+        "per_level": scores.score_levels(levels, confusions, classes),
         "details": {
             **DIFFICULTIES[parameters.difficulty]._asdict(),
             "majority_share": int(confusions.sum(1).max()) / len(split.test_labels),

@@ -18,10 +18,7 @@ SMALLEST_PATCH = 2
 def build_model(name: str, image_size: tuple[int, int, int], classes: int) -> nn.Module:
     """A model with random weights, drawn from torch's generator of the CPU.
 
-    Args:
-        name: `small_cnn`, `resnet18` or `small_vit`.
-        image_size: channels, height and width of an image, which is square.
-        classes: how many classes there are.
+    The image size is channels, height and width; images are square.
     """
     channels, side, _ = image_size
     builders = {"small_cnn": _small_cnn, "resnet18": _resnet18, "small_vit": SmallTransformer}
@@ -98,15 +95,8 @@ class _Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm_attention, self.norm_network = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.project_in, self.project_out = (
-            nn.Linear(WIDTH, 3 * WIDTH),
-            nn.Linear(WIDTH, WIDTH),
-        )
-        self.network = nn.Sequential(
-            nn.Linear(WIDTH, 2 * WIDTH),
-            nn.GELU(),
-            nn.Linear(2 * WIDTH, WIDTH),
-        )
+        self.project_in, self.project_out = (nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH))
+        self.network = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         images, places, _ = patches.shape

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from dfz_ray.domains.domain import Parameters
-from dfz_ray.domains.image_classification.sources import choose_classes, find_source, parse_source
+from dfz_ray.domains.image_classification.sources import choose_classes, parse_source
 from dfz_ray.specs.input_file import FileShelf
 
 DEFAULT_MODEL: Literal["small_cnn"] = "small_cnn"
 DEFAULT_EPOCHS = 3
 DEFAULT_BATCH_SIZE = 32
 RESIZED_BATCH_SIZE = 8
-"""Where images are resized there is time to show only few, and more steps learn more from these."""
+"""The default if images are resized: there is time to show only few, and more steps learn more from these."""
 TRANSFORMER_EPOCHS = 6
 """A transformer learns slowly, since nothing about images is built into it."""
 RESIZED_RESNET_EPOCHS = 1
@@ -28,98 +28,75 @@ MOST_IMAGES = 10_000_000
 class ImageClassificationParameters(Parameters):
     """Train an image classifier and measure it on images that it has not seen; `main_score` is the test accuracy."""
 
-    difficulty: Annotated[
-        Literal["easy", "medium", "hard"],
-        Field(
-            description="easy: the images as they are; medium: pixel noise of 0.2 (white is 1) and half of the training"
-            " images; hard: noise of 0.3 and 30 % of them"
-        ),
-    ] = "easy"
-    data_source: Annotated[
-        str,
-        Field(
-            description="digits (with scikit-learn), imagefolder:PATH (one subfolder per class, or nested ones),"
-            " torchvision:NAME:ROOT (never downloaded) or fake (made-up images, to try things out)"
-        ),
-    ] = "digits"
-    target_classes: Annotated[
-        list[str] | None,
-        Field(min_length=2, description="the classes to tell apart, two at least; none: all of the source"),
-    ] = None
-    num_categories: Annotated[
-        int | None,
-        Field(
-            ge=2,
-            le=9,
-            description="the first so many classes of the source, in its order; none: all, or the target_classes",
-        ),
-    ] = None
-    hierarchy_depth: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=10,
-            description="levels of groups of classes to report the accuracy for, the classes themselves included",
-        ),
-    ] = 2
-    model_type: Annotated[
-        Literal["cnn", "resnet", "vit"] | None,
-        Field(description="another name of the model: cnn is small_cnn, resnet is resnet18, vit is small_vit"),
-    ] = None
-    model: Annotated[
-        Literal["small_cnn", "resnet18", "small_vit"],
-        Field(
-            description="small_cnn (quick, for small images), resnet18 (11 million weights) or small_vit (a vision"
-            " transformer of 4 blocks on at most 64 patches)"
-        ),
-    ] = DEFAULT_MODEL
-    image_size: Annotated[
-        int | None,
-        Field(
-            ge=32,
-            le=255,
-            description="the side, in pixels, to which images are resized (bilinear) after a source has read them,"
-            " folders at up to 64 pixels; none: as they are",
-        ),
-    ] = None
-    augmentation: Annotated[
-        bool,
-        Field(description="whether each training image is turned by up to 10 degrees and shifted by up to 10 %, anew"),
-    ] = False
-    epochs: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=1000,
-            description=f"how often every training image is shown; where not given, {TRANSFORMER_EPOCHS} for small_vit"
-            f" and {RESIZED_RESNET_EPOCHS} for resnet18 with image_size",
-        ),
-    ] = DEFAULT_EPOCHS
-    batch_size: Annotated[
-        int,
-        Field(
-            ge=2,
-            le=4096,
-            description=f"images per training step; where not given, {RESIZED_BATCH_SIZE} with image_size",
-        ),
-    ] = DEFAULT_BATCH_SIZE
-    train_images: Annotated[
-        int | None,
-        Field(
-            ge=2,
-            le=MOST_IMAGES,
-            description="training images to use at most, as many of each class and one at least; none: all, but with"
-            " image_size, num_categories, augmentation or model_type as many as take about 15 s on one core",
-        ),
-    ] = None
-    test_images: Annotated[
-        int | None,
-        Field(
-            ge=2,
-            le=MOST_IMAGES,
-            description="test images to use at most, as train_images; none: all, or as many as take about 3 s",
-        ),
-    ] = None
+    difficulty: Literal["easy", "medium", "hard"] = Field(
+        "easy",
+        description="easy: the images as they are; medium: pixel noise of 0.2 (white is 1) and half of the training"
+        " images; hard: noise of 0.3 and 30 % of them",
+    )
+    data_source: str = Field(
+        "digits",
+        description="digits (with scikit-learn), imagefolder:PATH (one subfolder per class, or nested ones),"
+        " torchvision:NAME:ROOT (never downloaded) or fake (made-up images, to try things out)",
+    )
+    target_classes: list[str] | None = Field(
+        None, min_length=2, description="the classes to tell apart, two at least; none: all of the source"
+    )
+    num_categories: int | None = Field(
+        None,
+        ge=2,
+        le=9,
+        description="the first so many classes of the source, in its order; none: all, or the target_classes",
+    )
+    hierarchy_depth: int = Field(
+        2,
+        ge=1,
+        le=10,
+        description="levels of groups of classes to report the accuracy for, the classes themselves included",
+    )
+    model_type: Literal["cnn", "resnet", "vit"] | None = Field(
+        None, description="another name of the model: cnn is small_cnn, resnet is resnet18, vit is small_vit"
+    )
+    model: Literal["small_cnn", "resnet18", "small_vit"] = Field(
+        DEFAULT_MODEL,
+        description="small_cnn (quick, for small images), resnet18 (11 million weights) or small_vit (a vision"
+        " transformer of 4 blocks on at most 64 patches)",
+    )
+    image_size: int | None = Field(
+        None,
+        ge=32,
+        le=255,
+        description="the side, in pixels, to which images are resized (bilinear) after a source has read them,"
+        " folders at up to 64 pixels; none: as they are",
+    )
+    augmentation: bool = Field(
+        False, description="whether each training image is turned by up to 10 degrees and shifted by up to 10 %, anew"
+    )
+    epochs: int = Field(
+        DEFAULT_EPOCHS,
+        ge=1,
+        le=1000,
+        description=f"how often every training image is shown; where not given, {TRANSFORMER_EPOCHS} for small_vit"
+        f" and {RESIZED_RESNET_EPOCHS} for resnet18 with image_size",
+    )
+    batch_size: int = Field(
+        DEFAULT_BATCH_SIZE,
+        ge=2,
+        le=4096,
+        description=f"images per training step; where not given, {RESIZED_BATCH_SIZE} with image_size",
+    )
+    train_images: int | None = Field(
+        None,
+        ge=2,
+        le=MOST_IMAGES,
+        description="training images to use at most, as many of each class and one at least; none: all, but with"
+        " image_size, num_categories, augmentation or model_type as many as take about 15 s on one core",
+    )
+    test_images: int | None = Field(
+        None,
+        ge=2,
+        le=MOST_IMAGES,
+        description="test images to use at most, as train_images; none: all, or as many as take about 3 s",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -140,9 +117,11 @@ class ImageClassificationParameters(Parameters):
 
     @field_validator("data_source")
     @classmethod
-    def _find_source(cls, value: str, info: ValidationInfo) -> str:
+    def _check_source(cls, value: str, info: ValidationInfo) -> str:
         shelf = info.context if isinstance(info.context, FileShelf) else FileShelf()
-        return find_source(value, shelf).text
+        source = parse_source(value, shelf)
+        source.find_classes()  # raises if something is missing; no image is read
+        return source.text
 
     @field_validator("target_classes")
     @classmethod
@@ -175,6 +154,6 @@ class ImageClassificationParameters(Parameters):
 
     @property
     def is_bounded(self) -> bool:
-        """True if any parameter of older scripts is given: then numbers of images that are not given are bounded."""
+        """True if a parameter of older scripts is given: then numbers of images that are not given are bounded."""
         asked = (self.image_size, self.num_categories, self.model_type)
         return self.augmentation or any(value is not None for value in asked)

@@ -21,14 +21,8 @@ def score_classes(confusions: Matrix, names: Sequence[str]) -> dict[str, Any]:
 
     A class without test images has no scores (None), and does not enter the means. A class that has test images, but
     that no image was taken for, has no precision (None); in the mean it counts as 0, as in scikit-learn.
-    The accuracy of a class is the share of its images that were recognised, which is its recall.
-
-    Args:
-        confusions: true classes are rows.
-        names: the classes.
-
-    Returns:
-        The keys `accuracy`, `per_class_accuracy`, `precision`, `recall`, `f1` (macro means) and `per_class`.
+    The accuracy of a class is the share of its images that were recognised, which is its recall. `precision`, `recall`
+    and `f1` are macro means.
     """
     scores = {name: _score_class(confusions, label) for label, name in enumerate(names)}
     tested = [score for score in scores.values() if score["test_images"]]
@@ -62,9 +56,7 @@ Grouping = tuple[int, ...]
 def levels_of_lineage(lineage: Sequence[tuple[str, ...]], depth: int) -> list[Grouping]:
     """The groupings of classes by nested folders: the finest ones, at most `depth` of them, coarsest first.
 
-    Args:
-        lineage: per class, the names from its outermost group down to itself.
-        depth: how many groupings at most; the last is the classes themselves.
+    The last is the classes themselves.
     """
     deepest = max(len(names) for names in lineage)
     levels: list[Grouping] = []
@@ -76,13 +68,10 @@ def levels_of_lineage(lineage: Sequence[tuple[str, ...]], depth: int) -> list[Gr
 
 
 def levels_of_means(pixels: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], depth: int) -> list[Grouping]:
-    """The groupings of classes by a Ward tree over their mean images, coarsest first.
+    """The groupings of classes by a Ward tree over their mean training images, coarsest first.
 
-    Args:
-        pixels: training images, of shape (images, channels, height, width), at least one of each class.
-        labels: of shape (images,).
-        depth: how many groupings; fewer where there are not enough classes. The numbers of groups grow geometrically,
-            up to the number of classes.
+    There are `depth` of them, or fewer if there are not enough classes. The numbers of groups grow geometrically, up to
+    the number of classes.
     """
     from scipy.cluster.hierarchy import cut_tree, linkage
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from dfz_ray.domains.image_classification.folders import ImageFolder
 from dfz_ray.domains.image_classification.torchvision_sets import LAYOUTS, TorchvisionSet
@@ -16,29 +16,6 @@ if TYPE_CHECKING:
 
 FORMS = ("digits", "fake", "imagefolder:PATH", "torchvision:NAME:ROOT")
 SHOWN_CLASSES = 20
-
-
-class ImageSource(Protocol):
-    """A source of labelled images. Equal sources have the same images."""
-
-    @property
-    def text(self) -> str:
-        """As the parameter `data_source`, with an absolute path."""
-
-    @property
-    def label(self) -> str:
-        """The name of the data in a task's kind."""
-
-    def find_classes(self) -> tuple[str, ...] | None:
-        """The class names; None where they are known only once the data are loaded."""
-
-    def fingerprint(self) -> str:
-        """A text that changes when the data do."""
-
-    def load(self) -> LabelledImages:
-        """Read the images into memory."""
-
-    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -104,15 +81,15 @@ class Fake:
         return LabelledImages(pixels, labels, self.find_classes())
 
 
-def parse_source(text: str, shelf: FileShelf) -> ImageSource:
-    """The source that a `data_source` means; nothing is looked up on the disk.
+ImageSource = Digits | Fake | ImageFolder | TorchvisionSet
+"""A source of labelled images. Equal sources have the same images; the fingerprint changes when the data do."""
 
-    Args:
-        text: one of the FORMS.
-        shelf: knows what relative paths are relative to.
+
+def parse_source(text: str, shelf: FileShelf) -> ImageSource:
+    """The source that a `data_source` means; the shelf resolves a relative path, but the disk is not read.
 
     Raises:
-        ValueError: it has none of the forms.
+        ValueError: it has none of the FORMS.
     """
     form, _, rest = text.partition(":")
     if text == "digits":
@@ -127,21 +104,6 @@ def parse_source(text: str, shelf: FileShelf) -> ImageSource:
             return TorchvisionSet(name, shelf.resolve(root))
         raise ValueError(_expect(f"torchvision:NAME:ROOT with NAME {describe_names(LAYOUTS)}", name, LAYOUTS))
     raise ValueError(_expect(f"one of {', '.join(FORMS)}", form, [known.partition(":")[0] for known in FORMS]))
-
-
-def find_source(text: str, shelf: FileShelf) -> ImageSource:
-    """The source that a `data_source` means, which must be there; no image is read.
-
-    Args:
-        text: one of the FORMS.
-        shelf: knows what relative paths are relative to.
-
-    Raises:
-        ValueError: it has none of the forms, or something is missing; the text says what and where.
-    """
-    source = parse_source(text, shelf)
-    source.find_classes()
-    return source
 
 
 def choose_classes(known: Sequence[str], wanted: Sequence[str] | None) -> tuple[int, ...]:

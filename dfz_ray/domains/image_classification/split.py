@@ -66,25 +66,21 @@ def _take(pixels: Pixels, labels: Labels, most: int | None) -> tuple[Pixels, Lab
         return pixels, labels
     counts = np.bincount(labels)
     kept = max(1, most // int(np.count_nonzero(counts)))
-    places = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels]  # within its class: these stand together
+    places = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels]  # within its class: labels are sorted
     return pixels[places < kept], labels[places < kept]
 
 
 def split_images(images: LabelledImages, classes: Sequence[int], difficulty: Difficulty, seed: int) -> ImageSplit:
     """Divide the images of some classes into training and test images.
 
-    Where the source has a test part of its own, that is the test set, so that results can be compared with published
-    ones. Elsewhere the test set is a quarter of each class, drawn from the seed: results of different seeds then
+    The source's own test part, if there is one, is the test set, so that results can be compared with published ones.
+    Otherwise the test set is a quarter of each class, drawn from the seed: results of different seeds then
     differ by all that chance decides, the choice of test images included, so that their spread is an honest error bar
     of the accuracy (Bouthillier et al., 2021, Accounting for Variance in Machine Learning Benchmarks). For one seed,
     the test images of a class are the same for every model, difficulty and choice of classes, the noise differs only
     in strength, and the training images of a harder task are among those of an easier one: such comparisons are paired.
 
-    Args:
-        images: the source's images.
-        classes: positions of the classes to use; a label of the split is a position in this sequence.
-        difficulty: noise, and share of the training images to use; at least one image of a class is used.
-        seed: of all draws.
+    `classes` has the positions of the classes to use; a label of the split is a position in this sequence.
 
     Raises:
         ValueError: a class has no image to train on, or no class has one to test on.
@@ -114,12 +110,11 @@ def _draw_class(images: LabelledImages, position: int, difficulty: Difficulty, s
         mine = mine[test_count:]
     kept = max(round(difficulty.train_share * len(mine)), 1)
     training = images.pixels[mine[:kept]]
-    parts = [(training, "training noise"), (test, "test noise")]
     noisy = [
         _add_noise(
             pixels / np.float32(images.brightest), difficulty.noise_level, random_stream(seed, purpose, position)
         )
-        for pixels, purpose in parts
+        for pixels, purpose in [(training, "training noise"), (test, "test noise")]
     ]
     return noisy[0], noisy[1]
 

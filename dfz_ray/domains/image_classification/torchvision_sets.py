@@ -19,7 +19,7 @@ _BY_SPLIT: tuple[Mapping[str, Any], ...] = ({"split": "train"}, {"split": "test"
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one data set, and the arguments by which torchvision reads its two parts."""
+    """The files of one data set, and the arguments with which torchvision reads its two parts."""
 
     files: tuple[str, ...]
     """Paths under the root."""
@@ -29,31 +29,28 @@ class Layout:
     """Arguments for the training and for the test part."""
 
 
-def _idx(name: str, classes: tuple[str, ...]) -> Layout:
-    return Layout(tuple(f"{name}/raw/{file}" for file in _IDX_FILES), classes)
-
-
-def _cifar(folder: str, files: tuple[str, ...], classes: tuple[str, ...] | None) -> Layout:
+def _layout(folder: str, files: tuple[str, ...], classes: tuple[str, ...] | None) -> Layout:
     return Layout(tuple(f"{folder}/{file}" for file in files), classes)
 
 
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
-        "MNIST": _idx("MNIST", _TEN_DIGITS),
-        "KMNIST": _idx("KMNIST", ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")),
-        "FashionMNIST": _idx(
-            "FashionMNIST",
+        "MNIST": _layout("MNIST/raw", _IDX_FILES, _TEN_DIGITS),
+        "KMNIST": _layout("KMNIST/raw", _IDX_FILES, ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")),
+        "FashionMNIST": _layout(
+            "FashionMNIST/raw",
+            _IDX_FILES,
             (
                 *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
                 *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
             ),
         ),
-        "CIFAR10": _cifar(
+        "CIFAR10": _layout(
             "cifar-10-batches-py",
             (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"),
             ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         ),
-        "CIFAR100": _cifar("cifar-100-python", ("train", "test", "meta"), None),
+        "CIFAR100": _layout("cifar-100-python", ("train", "test", "meta"), None),
         "SVHN": Layout(("train_32x32.mat", "test_32x32.mat"), _TEN_DIGITS, _BY_SPLIT),
     }
 )

@@ -43,11 +43,7 @@ def resized(side: int) -> View:
 def augmented(view: View, rng: np.random.Generator) -> View:
     """A view of each image turned by up to 10 degrees and shifted by up to a tenth, anew each time.
 
-    Where the image ends, its nearest pixel goes on.
-
-    Args:
-        view: the view to turn and shift.
-        rng: draws the turns and shifts.
+    Beyond the edge of the image its nearest pixel is repeated.
     """
 
     def moved(images: torch.Tensor) -> torch.Tensor:
@@ -64,18 +60,12 @@ def augmented(view: View, rng: np.random.Generator) -> View:
 
 @contextmanager
 def reproducible_torch(seed: int, threads: int) -> Iterator[torch.device]:
-    """Torch with a seed and threads of the task's own, deterministic algorithms, and the fastest device.
+    """Torch with the task's seed and threads, and deterministic algorithms; yields the device to train on.
 
-    All this is state of the whole process. So one task at a time holds it, and afterwards it is as it was before. Only
-    the CPU's generator is seeded: models are made on the CPU, and no layer draws while it is trained.
-
-    Args:
-        seed: for the first weights.
-        threads: how many threads torch may use. Only equal numbers of threads give equal results.
-
-    Yields:
-        The device to train on: the GPU where one is visible (Ray shows one only to tasks that declare it), else the
-        CPU.
+    All this is state of the whole process. So one task at a time holds it, and the state before is restored at the end.
+    Only the CPU's generator is seeded: models are made on the CPU, and no layer draws while it is trained. Only equal
+    numbers of threads give equal results. The device is the GPU if one is visible (Ray shows one only to tasks that
+    declare it).
     """
     with _one_at_a_time:
         deterministic = torch.are_deterministic_algorithms_enabled()
@@ -113,17 +103,8 @@ def train(
 ) -> list[dict[str, Any]]:
     """Fit a model by Adam (Kingma & Ba, 2015) on the cross-entropy, with a step size that falls linearly to zero.
 
-    A single image that is left over for the last batch sits out the epoch: batch normalisation needs two.
-
-    Args:
-        model: changed in place, on its device.
-        pixels: of shape (images, channels, height, width); two images at least.
-        labels: of shape (images,).
-        epochs: how many times every image is shown.
-        batch_size: images per step; 2 at least.
-        learning_rate: the first step size.
-        rng: draws the order of the images.
-        view: turns a batch into the images that the model is shown.
+    A last batch of a single image is left out of the epoch: batch normalisation needs two. Pixels have the shape
+    (images, channels, height, width); `rng` draws the order of the images.
 
     Returns:
         Per epoch the mean loss and the accuracy on the training images, measured on each batch just before the model

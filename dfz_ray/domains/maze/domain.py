@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
-from dfz_ray.domains.domain import Domain, Parameters
+from dfz_ray.domains.domain import Domain, Pair, Parameters
 from dfz_ray.domains.maze.generation import generate
 from dfz_ray.domains.maze.grid import STRAIGHT, Cell, Grid, straight_distance
 from dfz_ray.domains.maze.map_file import FREE, read_grid, read_map
@@ -25,13 +25,6 @@ SMALLEST, LARGEST = 2, 512
 DRAWN_SIZES = (96, 240)
 KIND_SIZES = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Sides of squares; the work about doubles from one to the next."""
-
-
-def _tuple_of_list(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Place = Annotated[tuple[int, int], BeforeValidator(_tuple_of_list)]
 
 
 class MazeParameters(Parameters):
@@ -60,20 +53,19 @@ class MazeParameters(Parameters):
         description="4: up, left, right, down. 8: also diagonals, of cost sqrt(2), without cutting corners; only on a "
         "map, and there the default.",
     )
-    start: Place | None = Field(
+    start: Pair | None = Field(
         None,
         validate_default=True,
         description="Where the path begins, [x, y] (column and row, from 0 at the top left); needed with map_file, "
         "else the top left.",
     )
-    goal: Place | None = Field(
+    goal: Pair | None = Field(
         None,
         validate_default=True,
         description="Where the path ends, [x, y]; needed with map_file, else the bottom right.",
     )
     algorithm: Literal["bfs", "dijkstra", "astar", "dfs"] = Field(
-        "astar",
-        description="bfs finds the fewest moves, dijkstra and astar the least cost, dfs any path.",
+        "astar", description="bfs finds the fewest moves, dijkstra and astar the least cost, dfs any path."
     )
     visual_patterns: bool = Field(False, description="Whether the result has a picture of the maze with the path.")
 
@@ -132,15 +124,10 @@ class MazeParameters(Parameters):
 def compute(parameters: MazeParameters, seed: int, threads: int) -> dict[str, Any]:
     """Search a path, and measure the maze, the path and the search.
 
-    Args:
-        parameters: the maze, and how to search it.
-        seed: of the generated maze.
-        threads: how many it may use; it uses one.
-
     Returns:
         `main_score`, the path's optimality: the length of the shortest path over that of this one (0 where there is
-        none); `path`, its moves as letters, see `grid.MOVES`; lengths are costs of moves, and None where there is no
-        path; `detour` is the path's length over the straight distance; `explored_cells_ratio` is a share of the free
+        none); `path`, its moves as letters, see `grid.MOVES`; lengths are costs of moves, and None if there is no path;
+        `detour` is the path's length over the straight distance; `explored_cells_ratio` is a share of the free
         cells; `completion_time` is seconds of the search alone.
 
     Raises:

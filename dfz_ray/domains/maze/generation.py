@@ -49,13 +49,8 @@ def generate(width: int, height: int, complexity: float, seed: int) -> Grid:
     """A maze in which every cell can be reached.
 
     The passages are a minimum spanning tree under random weights (Kruskal's maze), and further ones in place of walls
-    that are taken away.
-
-    Args:
-        width: cells in a row, at least 2.
-        height: cells in a column, at least 2.
-        complexity: share of the walls outside the tree that are kept; at 1 there is one way between any two cells.
-        seed: the same seed makes the same maze.
+    that are removed. `complexity` is the share of the walls outside the tree that are kept; at 1 there is one way
+    between any two cells.
     """
     import numpy as np
     from scipy.sparse.csgraph import minimum_spanning_tree

@@ -23,7 +23,7 @@ CELLS_LIMIT = 2**22
 
 @dataclass(frozen=True)
 class GridMap:
-    """A map as it stands in its file."""
+    """A map, read from its file."""
 
     width: int
     height: int
@@ -51,7 +51,7 @@ def read_map(file: InputFile) -> GridMap:
     """Read a map; once in a process, however many tasks name it.
 
     Raises:
-        ValueError: it is no such map; the text says in which line, and what was expected.
+        ValueError: it is no such map; the text has the line and the problem.
     """
     try:
         return _parse(file.text)
@@ -85,7 +85,7 @@ def read_grid(file: InputFile, moves: int) -> Grid:
 
 
 class _Malformed(Exception):
-    """The number of a line, and what is wrong there."""
+    """A map file is wrong; the arguments are the number of a line and the problem there."""
 
 
 def _parse(text: str) -> GridMap:

@@ -9,7 +9,7 @@ from dfz_ray.domains.maze.grid import MOVES, SQRT2, STRAIGHT, Cell, Grid
 from dfz_ray.errors import DfzError
 
 PROMISES = {"bfs": "fewest moves", "dijkstra": "least cost", "astar": "least cost", "dfs": "any path"}
-"""For each algorithm the quality in which its path is the best. With diagonals, the fewest moves may cost more."""
+"""For each algorithm the way in which its path is the best. With diagonals, the fewest moves may cost more."""
 TOLERANCE = 1e-10
 """Relative. Sums of the same costs in another order differ by less; different lengths differ by more."""
 
@@ -39,17 +39,11 @@ def path_length(path: str) -> float:
 def check_path(grid: Grid, start: Cell, goal: Cell, path: str | None, promise: str) -> float | None:
     """Prove a path: each move is open, it ends at the goal, and it is as good as promised.
 
-    The best one is found by scipy.sparse.csgraph, which shares no code with the searches.
-
-    Args:
-        grid: the grid that the path leads through.
-        start: its first cell.
-        goal: its last cell.
-        path: its moves; None says that the goal can't be reached.
-        promise: one of PROMISES.
+    The best one is found by scipy.sparse.csgraph, which shares no code with the searches. A path that is None claims
+    that the goal can't be reached.
 
     Returns:
-        The least cost of any path; None where there is none.
+        The least cost of any path; None if there is none.
 
     Raises:
         WrongPath: the proof failed.

@@ -1,8 +1,8 @@
 """Circuits in the form that Aer simulates, kept from one run to the next.
 
-`AerSimulator.run` brings a circuit into that form anew each time, gate by gate and in Python, which takes longer than
-to simulate few qubits. Aer has no public way to keep it. So this does what `run` does, with the same private functions
-and the same counts, but only with releases of Aer that were tried.
+`AerSimulator.run` makes that form anew each time, gate by gate and in Python, which takes longer than simulating few
+qubits. Aer has no public way to keep it. So this calls the private functions that `run` calls, and gets the same
+counts, but only with releases of Aer that were tried.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ MOST_OPERATIONS = 4_000
 
 
 class Assembly:
-    """A circuit and, for the simulator that ran it last, the form that Aer simulates. Tasks may share it.
+    """A circuit (translated, measured, without open parameters) and the form that its last simulator kept of it.
 
-    Args:
-        circuit: translated, with measurements and without open parameters.
+    Tasks may share it.
     """
 
     def __init__(self, circuit: Any) -> None:
@@ -31,16 +30,11 @@ class Assembly:
         """The simulator, the compiled circuits, the noise model, and the circuits in the form that Aer simulates."""
 
     def find_counts(self, backend: Any, shots: int, seed: int) -> Mapping[str, int] | None:
-        """Simulate the circuit.
-
-        Args:
-            backend: the AerSimulator; it must not be changed afterwards.
-            shots: how often to measure.
-            seed: of the shots.
+        """Simulate the circuit with an AerSimulator that is not changed afterwards.
 
         Returns:
-            How often there was each outcome, in hexadecimal. None where the circuit is not kept, or Aer did not
-            succeed: in both cases call its public `run`, which raises the error.
+            How often there was each outcome, in hexadecimal. None if the circuit is not kept, or Aer did not succeed:
+            in both cases call its public `run`, which raises the error.
         """
         if not _is_tried() or len(self.circuit.data) > MOST_OPERATIONS:
             return None

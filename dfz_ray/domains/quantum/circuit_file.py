@@ -17,7 +17,7 @@ from dfz_ray.specs.input_file import InputFile
 
 MAX_QUBITS = 32
 EXACT_QUBITS = 16
-"""Up to so many the exact distribution is computed; above, a noise-free run takes its place."""
+"""Up to so many qubits the exact distribution is computed; above, a noise-free run takes its place."""
 
 _CONTROL_FLOW = {"if_else", "switch_case", "for_loop", "while_loop", "break_loop", "continue_loop"}
 _RUNNABLE = {*BASIS, *_CONTROL_FLOW, "measure", "reset", "barrier", "delay", "store"}
@@ -66,7 +66,7 @@ def get_circuit(file: InputFile) -> FileCircuit:
     """The circuit of a file.
 
     Raises:
-        ValueError: it is malformed, or can't be simulated; the text says where and what was expected.
+        ValueError: it is malformed, or can't be simulated; the text has the place and the problem.
     """
     outcome = _read(file)
     if isinstance(outcome, str):
@@ -76,7 +76,7 @@ def get_circuit(file: InputFile) -> FileCircuit:
 
 @lru_cache(maxsize=64)
 def _read(file: InputFile) -> FileCircuit | str:
-    """The circuit, or what is wrong with it. Both are kept, since a thousand tasks may name the same file."""
+    """The circuit, or the problem with it. Both are kept, since a thousand tasks may name the same file."""
     try:
         return _translated(file, *_parsed(file))
     except ValueError as error:

@@ -1,6 +1,6 @@
 """Circuits with a known answer: each is drawn from a seed, and judges its counts.
 
-To build and translate a circuit of few qubits takes nearly as long as to simulate it. Where a seed draws one of few
+Building and translating a circuit of few qubits takes nearly as long as simulating it. If a seed draws one of few
 circuits, later tasks in the same process use the circuits of earlier ones.
 """
 
@@ -18,7 +18,7 @@ from dfz_ray.domains.quantum.counts import Counts, Distribution, frequencies, te
 from dfz_ray.domains.quantum.simulator import KeptCircuit, translate
 
 KEPT_CIRCUITS = 64
-"""A circuit that is drawn from more is not kept: it would hardly come again, and large ones fill the memory."""
+"""A circuit drawn from more is not kept: it would hardly come again, and large ones fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,8 @@ def _flip(circuit: Any, bits: int) -> None:
 def grover(num_qubits: int, at_most: int | None, rng: np.random.Generator) -> KnownCircuit:
     """Search for one marked state among 2^n.
 
-    After k iterations it is found with probability sin²((2k+1)θ), sin θ = 2^(-n/2) (Boyer et al. 1998).
-
-    Args:
-        num_qubits: n, at least 2.
-        at_most: bound on the iterations; None: the best number.
-        rng: draws the marked state.
+    After k iterations it is found with probability sin²((2k+1)θ), sin θ = 2^(-n/2) (Boyer et al. 1998). k is the best
+    number, unless `at_most` is lower.
     """
     states = 2**num_qubits
     marked = int(rng.integers(states))

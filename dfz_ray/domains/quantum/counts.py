@@ -18,12 +18,7 @@ _NEGLIGIBLE = 1e-14
 
 
 def distribution(probabilities: Any, outcomes: Any = None) -> dict[int, float]:
-    """A distribution from arrays.
-
-    Args:
-        probabilities: floats.
-        outcomes: the outcome of each probability, where several may be equal; None: 0, 1, 2, ...
-    """
+    """A distribution from arrays; several outcomes may be equal, and None means 0, 1, 2, ..."""
     if outcomes is not None:
         outcomes, where = np.unique(outcomes, return_inverse=True)
         probabilities = np.bincount(where, weights=probabilities)
@@ -61,9 +56,7 @@ def perfect_sampling_fidelity(exact: Distribution, shots: int, rng: np.random.Ge
 def text(outcome: int, registers: Sequence[int]) -> str:
     """An outcome as Qiskit writes it: bit 0 is rightmost, later registers are to the left, with a space between.
 
-    Args:
-        outcome: the classical bits.
-        registers: the number of bits of each register.
+    `registers` has the number of bits of each register.
     """
     parts = []
     for size in registers:

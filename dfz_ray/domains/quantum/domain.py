@@ -39,7 +39,7 @@ QUICK: dict[str, tuple[int, int, int]] = {
 FEW_SHOTS = 10_000
 """Up to here the number of shots hardly matters for the time."""
 SLOW_S = 10
-"""A file whose shots are simulated one by one is warned of if they take longer than this."""
+"""A warning is logged if a file's shots have to be simulated one by one and take longer than this."""
 
 _log = logging.getLogger("dfz_ray")
 
@@ -119,10 +119,8 @@ def kind(parameters: QuantumParameters) -> str:
 def compute(parameters: QuantumParameters, seed: int, threads: int) -> dict[str, Any]:
     """Run a circuit.
 
-    Args:
-        parameters: the circuit, and how to run it.
-        seed: of the problem (marked state, secret, ...), of the start of an optimisation, and of the shots.
-        threads: for Aer; any number gives the same result.
+    The seed draws the problem (marked state, secret, ...), the start of an optimisation, and the shots. Any number of
+    threads gives the same result.
 
     Returns:
         For all: `algorithm`, `num_qubits`, `shots`, `method` (Aer's), `depth` and `gate_counts` (in rz, sx, x, cx; a
@@ -217,14 +215,7 @@ def _report(
 
 
 def _compare(counts: Counts, exact: Distribution, reference: str, rng: np.random.Generator) -> dict[str, Any]:
-    """The keys that say how well the counts fit a reference.
-
-    Args:
-        counts: the outcomes.
-        exact: the reference.
-        reference: its name, for the reader.
-        rng: draws as many shots from the reference, for the score of a perfect machine.
-    """
+    """The keys that say how well the counts fit a reference, and how well those of a perfect machine would."""
     fidelity = hellinger_fidelity(counts, exact)
     perfect = perfect_sampling_fidelity(exact, sum(counts.values()), rng)
     return {
@@ -235,15 +226,7 @@ def _compare(counts: Counts, exact: Distribution, reference: str, rng: np.random
 
 
 def draw(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a quick task: about 10 to 300 ms.
-
-    Args:
-        rng: draws the parameters that are not given.
-        given: fixed parameters; their size or noise may make the task slow.
-
-    Returns:
-        Valid parameters with the given ones among them, if these are valid.
-    """
+    """Parameters of a task of about 10 to 300 ms, unless the size or noise among the given ones makes it slow."""
     fixed = {name: value for name, value in given.items() if value is not None}
     if "qasm_file" in fixed:
         return dict(given)

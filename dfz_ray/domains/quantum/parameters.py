@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -33,46 +33,37 @@ class QuantumParameters(Parameters):
     fidelity for all of them.
     """
 
-    algorithm: Annotated[
-        Algorithm | None,
-        Field(
-            description="vqe: ground-state energy of the open transverse-field Ising chain (J = h = 1), by L-BFGS-B on"
-            " exact expectations; grover: search for a marked state; qft: Fourier transform, phase shift and back;"
-            " ghz: an entangled state; bernstein_vazirani: find a secret (num_qubits - 1 bits). State, shift and secret"
-            " are drawn from the seed"
-        ),
-    ] = None
-    num_qubits: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=MAX_QUBITS,
-            description=f"qubits of the circuit; none: {DEFAULT_QUBITS}. vqe and grover take 2 to 16, ghz and"
-            f" bernstein_vazirani 2 to {MAX_QUBITS}, qft 1 to {MAX_QUBITS}. Not beside qasm_file, which says it itself",
-        ),
-    ] = None
-    noise_level: Annotated[
-        float,
-        Field(ge=0, le=0.5, description="depolarising noise of each cx; a tenth of it on sx and x, none on rz"),
-    ] = 0.0
-    circuit_depth: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=20,
-            description="vqe: layers of the ansatz; none: 2. grover: at most so many iterations (fewer than the best"
-            " number lower the success; more than that are never done); none: the best number. The circuits of qft,"
-            " ghz, bernstein_vazirani and of a qasm_file have the depth that they have: there it changes nothing",
-        ),
-    ] = None
-    shots: Annotated[int, Field(ge=1, le=1_000_000, description="how often the circuit is measured")] = 1024
-    qasm_file: Annotated[
-        InputFile | None,
-        Field(
-            description="a circuit of your own, OpenQASM 2 or 3, in one file; if it measures nothing, all qubits are"
-            " measured at its end"
-        ),
-    ] = None
+    algorithm: Algorithm | None = Field(
+        None,
+        description="vqe: ground-state energy of the open transverse-field Ising chain (J = h = 1), by L-BFGS-B on"
+        " exact expectations; grover: search for a marked state; qft: Fourier transform, phase shift and back;"
+        " ghz: an entangled state; bernstein_vazirani: find a secret (num_qubits - 1 bits). State, shift and secret"
+        " are drawn from the seed",
+    )
+    num_qubits: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_QUBITS,
+        description=f"qubits of the circuit; none: {DEFAULT_QUBITS}. vqe and grover take 2 to 16, ghz and"
+        f" bernstein_vazirani 2 to {MAX_QUBITS}, qft 1 to {MAX_QUBITS}. Not beside qasm_file, which says it itself",
+    )
+    noise_level: float = Field(
+        0.0, ge=0, le=0.5, description="depolarising noise of each cx; a tenth of it on sx and x, none on rz"
+    )
+    circuit_depth: int | None = Field(
+        None,
+        ge=1,
+        le=20,
+        description="vqe: layers of the ansatz; none: 2. grover: at most so many iterations (fewer than the best"
+        " number lower the success; more than that are never done); none: the best number. The circuits of qft,"
+        " ghz, bernstein_vazirani and of a qasm_file have the depth that they have: there it changes nothing",
+    )
+    shots: int = Field(1024, ge=1, le=1_000_000, description="how often the circuit is measured")
+    qasm_file: InputFile | None = Field(
+        None,
+        description="a circuit of your own, OpenQASM 2 or 3, in one file; if it measures nothing, all qubits are"
+        " measured at its end",
+    )
 
     @field_validator("num_qubits")
     @classmethod

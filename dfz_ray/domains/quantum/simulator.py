@@ -50,11 +50,8 @@ def noise_model(noise_level: float) -> Any:
 def choose_method(noise_level: float, one_by_one: bool = False) -> str:
     """Aer's method: the density matrix for noise, unless each shot has to be simulated anyway.
 
-    Aer's own choice (`automatic`) is the state vector, also where the density matrix is much faster.
-
-    Args:
-        noise_level: 0 is no noise.
-        one_by_one: the circuit measures or resets in mid-circuit.
+    Aer's own choice (`automatic`) is the state vector, also where the density matrix is much faster. `one_by_one`: the
+    circuit measures or resets in mid-circuit.
     """
     return "density_matrix" if noise_level and not one_by_one else "statevector"
 
@@ -69,20 +66,13 @@ class Simulator:
     """Aer with one method, noise and number of threads; any number of threads gives the same results."""
 
     method: str
-    """Chosen by `choose_method`."""
     noise_level: float
-    """0 is no noise."""
     threads: int
 
     def run(self, circuit: Any, **options: Any) -> Any:
-        """Run a translated circuit.
+        """Run a translated circuit with options of `AerSimulator.run`; returns Aer's result.
 
-        Args:
-            circuit: in the gates of BASIS; other instructions (`h` for a change of basis, saves) have no noise.
-            options: of `AerSimulator.run`: shots, seed_simulator, parameter_binds.
-
-        Returns:
-            Aer's result.
+        Instructions that are not in BASIS (`h` for a change of basis, saves) have no noise.
 
         Raises:
             RuntimeError: Aer did not succeed, which its result says only on request.
@@ -140,13 +130,13 @@ def make_backend(simulator: Simulator) -> Any:
 
 @dataclass(frozen=True)
 class CircuitSize:
-    """The size of a translated circuit. To find it takes a quarter of the time of simulating few qubits."""
+    """The size of a translated circuit. Measuring it takes a quarter of the time of simulating few qubits."""
 
     num_qubits: int
     depth: int
     """The number of gates on the longest path; barriers and measurements do not count."""
     gate_counts: dict[str, int]
-    """How often each instruction occurs; barriers are none."""
+    """How often each instruction occurs; barriers do not count."""
 
 
 def measure_size(circuit: Any) -> CircuitSize:
@@ -158,7 +148,7 @@ def measure_size(circuit: Any) -> CircuitSize:
 
 @dataclass(frozen=True)
 class KeptCircuit:
-    """A circuit that many tasks may run, with what each of them needs of it, made once."""
+    """A circuit that many tasks may run, with its size and assembly, each made once."""
 
     circuit: Any
     """In the gates of BASIS, with measurements."""

@@ -21,7 +21,7 @@ GATE_S = {"statevector": 2e-9, "density_matrix": 8e-9}
 _FIRST_STEP = 0.5
 _GRADIENT_STEP = 1e-6
 _DIGITS = 9
-"""Energies are rounded to so many: further ones may depend on the threads of a linear algebra library."""
+"""Energies are rounded to so many digits: further ones may depend on the threads of a linear algebra library."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,7 @@ def solve(num_qubits: int, layers: int, machine: Simulator, shots: int, seed: in
     """Find the parameters with the lowest energy, then measure the circuit.
 
     The parameters are first found without noise; with noise, the optimisation goes on from there on the noisy
-    energies, as far as MAX_S allows.
-
-    Args:
-        num_qubits: length of the chain, at least 2.
-        layers: of the ansatz.
-        machine: with the noise.
-        shots: of the last measurement; the optimisation itself uses exact expectations.
-        seed: of the start and of the shots.
+    energies, as far as MAX_S allows. It uses exact expectations; the shots are those of the last measurement.
     """
     rng = np.random.default_rng(seed)
     ansatz = _ansatz(num_qubits, layers)
@@ -129,11 +122,7 @@ def solve(num_qubits: int, layers: int, machine: Simulator, shots: int, seed: in
 
 @lru_cache(maxsize=8)
 def ground_state(num_qubits: int) -> tuple[float, np.ndarray[Any, Any]]:
-    """The lowest energy and its state, by exact diagonalisation (Lanczos, scipy's eigsh).
-
-    Returns:
-        The energy, and a real vector of 2^n amplitudes.
-    """
+    """The lowest energy and its state (real amplitudes), by exact diagonalisation (Lanczos, scipy's eigsh)."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     size = 2**num_qubits
@@ -148,7 +137,7 @@ def ground_state(num_qubits: int) -> tuple[float, np.ndarray[Any, Any]]:
 
     operator = LinearOperator((size, size), matvec=apply, dtype=np.float64)
     # The ground state has no negative amplitude, so a positive start is never orthogonal to it. It is uneven, because
-    # from a symmetric one Lanczos soon runs out of directions and goes on from random numbers of its own.
+    # from a symmetric one Lanczos soon runs out of directions and goes on from random numbers.
     start = np.random.default_rng(0).uniform(0.5, 1.5, size)
     energies, states = eigsh(operator, k=1, which="SA", v0=start)
     return float(energies[0]), states[:, 0]
@@ -185,15 +174,10 @@ def _start(layers: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
 
 
 def _optimise(evaluator: _Evaluator, start: np.ndarray[Any, Any], at_least: int) -> tuple[np.ndarray[Any, Any], bool]:
-    """Minimise the energy by L-BFGS-B, within the affordable number of evaluations.
-
-    Args:
-        evaluator: gives the energies.
-        start: parameters to start from.
-        at_least: gradients to take where MAX_S allows fewer.
+    """Minimise the energy by L-BFGS-B, within the affordable number of evaluations, but for `at_least` gradients.
 
     Returns:
-        The parameters found, and whether the optimiser was done with them.
+        The parameters found, and True if the optimiser has converged.
     """
     from scipy.optimize import minimize
 

@@ -8,11 +8,11 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
-from dfz_ray.domains.domain import Domain, Parameters
+from dfz_ray.domains.domain import Domain, Pair, Parameters
 from dfz_ray.domains.sorting.algorithms import ALGORITHMS, Effort
 
 LONGEST = 1_000_000
@@ -26,18 +26,14 @@ LIST_TYPES = {
     "almost_sorted": "nearly_sorted",
     "reverse_sorted": "reverse_sorted",
 }
-"""For each name of a type of list the one that results use."""
-
-
-def _tuple_of_list(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+"""For each name of a list type the name that results use."""
 
 
 class SortingParameters(Parameters):
     """A list of whole numbers, and the algorithm that sorts it."""
 
     list_length: int = Field(1000, ge=1, le=LONGEST, description="How many numbers the list has.")
-    value_range: Annotated[tuple[int, int], BeforeValidator(_tuple_of_list)] = Field(
+    value_range: Pair = Field(
         (0, 1_000_000),
         description=f"[min, max], both included, of the numbers that are drawn; from -{LARGEST} to {LARGEST}.",
     )
@@ -47,8 +43,7 @@ class SortingParameters(Parameters):
         f"swapped as {SWAPPED_SHARE:.0%} of the length, one at least; reverse_sorted: the largest first.",
     )
     algorithm: Literal["quicksort", "mergesort", "heapsort"] = Field(
-        "quicksort",
-        description="quicksort (Hoare's, median of three), mergesort (bottom-up) or heapsort.",
+        "quicksort", description="quicksort (Hoare's, median of three), mergesort (bottom-up) or heapsort."
     )
 
     @field_validator("value_range")
@@ -61,11 +56,6 @@ class SortingParameters(Parameters):
 
 def compute(parameters: SortingParameters, seed: int, threads: int) -> dict[str, Any]:
     """Make a list, sort it, and measure the list and the sorting.
-
-    Args:
-        parameters: the list, and how to sort it.
-        seed: of the list.
-        threads: how many it may use; it uses one.
 
     Returns:
         `main_score`, the economy of comparisons: `needed_comparisons` (see `count_needed`) over `comparisons`, at most
@@ -127,7 +117,7 @@ def judge(given: Sequence[int], outcome: Sequence[int], effort: Effort) -> dict[
 def count_needed(values: Sequence[int]) -> int:
     """The least number of comparisons with which a method can sort these values in any order (Knuth, TAOCP 3, 5.3.1).
 
-    It has to tell n! / (m1! m2! ...) orders apart, where the i-th value occurs mi times, and each comparison halves
+    It has to distinguish n! / (m1! m2! ...) orders, where the i-th value occurs mi times, and each comparison halves
     them at best. And it needs n - 1 at least, since all neighbours in the outcome have to be compared. For a list that
     happens to be nearly in order, fewer may do.
     """
