@@ -206,8 +206,8 @@ def _check_outcomes(snapshot: RunSnapshot, findings: _Findings) -> None:
 
 
 def _find_misshapen(state: int, chunk: int | None, reason: str | None, message: str | None) -> Iterator[str]:
-    """Find what is wrong with the outcome of a failed or cancelled task."""
-    if state not in (State.FAILED, State.CANCELLED):
+    """Find what is wrong with the outcome of a task that ended without a result."""
+    if state not in FINAL - {State.COMPLETED}:
         yield f"its state {state!r} is no final one"
         return
     label = State(state).label
