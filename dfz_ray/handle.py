@@ -230,7 +230,9 @@ class _EndedTasks(RunListener):
         made = []
         for one in failures:
             error = TaskError(one.reason, one.message, one.traceback)
-            made.append(self._make_record(one.number, "failed", None, error, one.began_at, one.ended_at, one.node))
+            made.append(
+                self._make_record(one.number, one.state.label, None, error, one.began_at, one.ended_at, one.node)
+            )
         self._add(made)
 
     def on_cancelled(self, numbers: Sequence[int]) -> None:

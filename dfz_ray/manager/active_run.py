@@ -293,11 +293,10 @@ class ActiveRun:
             self._handle(event)
 
     def _on_committed(self, pending: Pending, written: Mapping[str, Sequence[Row]]) -> None:
-        completed, failed, cancelled = pending.completed, pending.failed, pending.cancelled
         self._buffer.on_committed(written, pending.payloads)
-        if completed or failed or cancelled:
-            self._handle(OutcomesCommitted(completed, failed, cancelled))
-            self._inputs.forget(itertools.chain(completed, failed, cancelled))
+        if pending.ended:
+            self._handle(OutcomesCommitted(pending.ended))
+            self._inputs.forget(itertools.chain.from_iterable(pending.ended.values()))
             self._note_done()
 
     def _note_done(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.commit_sums import Row
 from dfz_ray.journal.writer import Group, JournalWriter
+from dfz_ray.specs.states import State
 
 
 @dataclass(slots=True)
@@ -17,9 +19,8 @@ class Pending:
     """The group that is committed next, and those who wait for it."""
 
     rows: Group = field(default_factory=Group)
-    completed: list[int] = field(default_factory=list)
-    failed: list[int] = field(default_factory=list)
-    cancelled: list[int] = field(default_factory=list)
+    ended: defaultdict[State, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """The tasks that get an outcome, by their final state."""
     payloads: dict[int, bytes] = field(default_factory=dict)
     """Exceptions that failed tasks have sent; they are not written down."""
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
