@@ -227,7 +227,9 @@ class _EndedTasks(RunListener):
         records = []
         for one in failures:
             error = TaskError(one.reason, one.message, one.traceback)
-            records.append(self._make_record(one.number, "failed", None, error, one.began_at, one.ended_at, one.node))
+            records.append(
+                self._make_record(one.number, one.state.label, None, error, one.began_at, one.ended_at, one.node)
+            )
         self._add(records)
 
     def on_cancelled(self, numbers: Sequence[int]) -> None:

@@ -16,6 +16,7 @@ import click
 from dfz_ray.cli.printing import safe, safe_line
 from dfz_ray.cli.run_argument import run_argument
 from dfz_ray.journal.record import Record
+from dfz_ray.specs.states import UNSUCCESSFUL, State
 
 SHOWN_GROUPS = 20
 SHOWN_LINES = 12
@@ -148,10 +149,10 @@ def failures(folder: Path, limit: int | None, verbose: bool, as_json: bool) -> i
     with JournalReader(folder) as journal:
         records = journal.records()
         states = records.counts
-        groups = group_failures(record for record in records.unsuccessful() if record.status == "failed")
+        groups = group_failures(record for record in records.unsuccessful() if record.status != "cancelled")
     if as_json:
         shown = [group.to_dict() for group in groups[:limit]]
-        click.echo(json.dumps({"failed": states["failed"], "cancelled": states["cancelled"], "groups": shown}))
+        click.echo(json.dumps({**{state.label: states[state.label] for state in UNSUCCESSFUL}, "groups": shown}))
         return 0
     limit = limit or SHOWN_GROUPS
     for group in groups[:limit]:
@@ -180,9 +181,11 @@ def _print_rest(hidden: list[FailureGroup], causes: int, states: Mapping[str, in
     if hidden:
         count = sum(group.count for group in hidden)
         click.echo(f"... and {count:,} more, of {len(hidden):,} causes: --limit {causes} shows them")
-    if not states["failed"]:
+    labels = [state.label for state in UNSUCCESSFUL if state != State.CANCELLED and states[state.label]]
+    if not labels:
         click.echo("no task failed")
     else:
-        click.echo(f"{states['failed']:,} failed, of {causes:,} {'cause' if causes == 1 else 'causes'}")
+        counts = ", ".join(f"{states[label]:,} {label}" for label in labels)
+        click.echo(f"{counts}, of {causes:,} {'cause' if causes == 1 else 'causes'}")
     if states["cancelled"]:
         click.echo(f"{states['cancelled']:,} cancelled")

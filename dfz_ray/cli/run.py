@@ -162,7 +162,7 @@ def _print_summary(results: Results, out: TextIO) -> None:
 
 def report_failures(results: Results) -> int:
     """Print one line on stderr that groups the failures; returns the exit code."""
-    failures = [record for record in results if record.status in ("failed", "cancelled")]
+    failures = [record for record in results if record.error is not None]
     if not failures:
         return 0
     groups = Counter(record.error.reason if record.error else record.status for record in failures)

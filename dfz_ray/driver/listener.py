@@ -1,4 +1,8 @@
-"""Listening to a run: its thread, and the decoder of its events."""
+"""Listening to a run: its thread, and the decoder of its events.
+
+Results are read from the journal, which is on the driver's own disk. The manager sends the columns of completed tasks
+only to drivers that listen.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.record import read_result
 from dfz_ray.protocol.columns import TIMES, Completions, read_times, unpack
 from dfz_ray.protocol.task_events import FailedTask, TaskEvents
-from dfz_ray.specs.states import STATES
+from dfz_ray.specs.states import State
 
 CountsListener = Callable[[dict[str, int]], None]
 """Is called with the number of tasks in each state."""
@@ -46,7 +50,7 @@ class RunListener:
         """Tasks of a chunk have completed, on a node of that host name."""
 
     def on_failed(self, failures: Sequence[FailedTask]) -> None:
-        """Tasks have failed for good."""
+        """Tasks have ended without a result, and nobody cancelled them."""
 
     def on_cancelled(self, numbers: Sequence[int]) -> None:
         """Tasks were cancelled."""
@@ -165,15 +169,15 @@ def read_events(journal: JournalReader) -> TaskEvents:
     rows = journal.rows()
     ran = {one.task: (one.began_at, one.ended_at, rows.nodes.get(one.chunk)) for one in rows.attempts}
     failures = [
-        FailedTask(number, reason, message, traceback, None, *ran.get(number, (None, None, None)))
+        FailedTask(number, reason, message, traceback, None, *ran.get(number, (None, None, None)), State(state))
         for number, state, reason, message, traceback in rows.others
-        if STATES[state] == "failed"
+        if state != State.CANCELLED
     ]
     completions = [
         Completions(chunk.tasks, chunk.times, rows.results(chunk.chunk), chunk.digests) for chunk in rows.completions
     ]
     nodes = [rows.nodes.get(chunk.chunk) for chunk in rows.completions]
-    cancelled = [number for number, state, *_ in rows.others if STATES[state] == "cancelled"]
+    cancelled = [number for number, state, *_ in rows.others if state == State.CANCELLED]
     unsuccessful = [one.task for one in rows.attempts]
     counts = list(journal.counts().values())
     return TaskEvents(counts, (), completions, nodes, failures, cancelled, unsuccessful, is_whole=True)

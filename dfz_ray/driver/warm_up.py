@@ -1,4 +1,7 @@
-"""Warms workers up before a measurement: they are started, and import their modules."""
+"""Warms workers up before a measurement: they are started, and import their modules.
+
+Ray may place a lease on any idle worker, so all workers that may be idle are warmed.
+"""
 
 from __future__ import annotations
 

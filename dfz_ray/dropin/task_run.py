@@ -1,4 +1,7 @@
-"""The run behind a task manager, and its open tasks."""
+"""The run behind a task manager, and its open tasks.
+
+A task manager has one endless run. Tasks and functions share it, so `max_workers` caps both.
+"""
 
 from __future__ import annotations
 

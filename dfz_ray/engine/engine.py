@@ -13,7 +13,7 @@ from dfz_ray.engine.ends import sort_ends
 from dfz_ray.engine.engine_options import EngineOptions
 from dfz_ray.engine.lease import Lease
 from dfz_ray.engine.lease_table import LeaseTable
-from dfz_ray.engine.lifecycle import Lifecycle, Transition, find_range
+from dfz_ray.engine.lifecycle import COMMITS, Lifecycle, find_range
 from dfz_ray.engine.losses import Losses
 from dfz_ray.engine.messages import (
     AnswerEnd,
@@ -228,14 +228,9 @@ class Engine:
 
     def on_outcomes_committed(self, event: OutcomesCommitted, now: float) -> list[Command]:
         """Committed tasks are final."""
-        for numbers, transition in (
-            (event.completed, Transition.RESULT_COMMITTED),
-            (event.failed, Transition.FAILURE_COMMITTED),
-            (event.cancelled, Transition.CANCELLATION_COMMITTED),
-        ):
-            if numbers:
-                self.tasks.move(numbers, transition)
-                self._attempts.forget(numbers)
+        for state, numbers in event.ended.items():
+            self.tasks.move(numbers, COMMITS[state])
+            self._attempts.forget(numbers)
         return []
 
     def on_lease_ended(self, event: LeaseEnded, now: float) -> list[Command]:

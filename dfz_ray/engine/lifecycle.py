@@ -33,6 +33,9 @@ TRANSITIONS: dict[tuple[State, Transition], State] = {
     (State.RUNNING, Transition.CANCELLATION_COMMITTED): State.CANCELLED,
 }
 
+COMMITS = {target: transition for (_, transition), target in TRANSITIONS.items() if target in FINAL}
+"""For each final state: the transition that leads there when it is committed."""
+
 _NEXT = [[int(TRANSITIONS.get((state, transition), -1)) for state in State] for transition in Transition]
 _SOURCES = [frozenset(int(source) for source, known in TRANSITIONS if known == one) for one in Transition]
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from dfz_ray.specs.states import State
+
 if TYPE_CHECKING:
     from dfz_ray.specs.policy import Policy
 
@@ -109,9 +111,8 @@ class LeaseLost:
 class OutcomesCommitted:
     """Outcomes are in the journal, on disk."""
 
-    completed: Sequence[int]
-    failed: Sequence[int]
-    cancelled: Sequence[int] = ()
+    ended: Mapping[State, Sequence[int]]
+    """The tasks by their final state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +236,13 @@ class CommitEnds:
 
 @dataclass(frozen=True, slots=True)
 class CommitLosses:
-    """Write down that these tasks failed without a worker's report."""
+    """Write down that these tasks ended without a result and without a worker's report."""
 
     reason: str
     messages: Mapping[int, str]
     """Number and message."""
     chunk: int | None = None
+    state: State = State.FAILED
 
 
 @dataclass(frozen=True, slots=True)

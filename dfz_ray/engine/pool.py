@@ -3,6 +3,9 @@
 The pool climbs. It looks at the run with the present number of slots, probes another number, and keeps it if the
 throughput is better: more slots if they bring more, fewer if they bring as much. Otherwise it goes back. When neither
 direction pays it rests, and probes again after pauses that become longer, or as soon as run times change.
+
+It compares run times, not tasks per second: with twice the slots the throughput doubles if tasks of the same kinds take
+as long as before, and stays if they take twice as long. So a change of the mix of kinds is no gain.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The number of a run's slots, and the share of each lease."""
+"""The number of a run's slots, and the share of each lease.
+
+A lease may have several slots, where tasks share a process on threads. The cap is the sum of the widths of all leases,
+decided anew each time a lease asks.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 A function travels within its call, or once per run as one of its files. Pickle is code: so no batch can name this
 domain, and no other process goes on with such a run. Ray is imported only to pickle by value, with its cloudpickle.
+
+An exception travels beside its text, and is never written down. The worker tries the round trip; an exception that does
+not survive it becomes `CallFailed`.
 """
 
 from __future__ import annotations

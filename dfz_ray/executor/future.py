@@ -1,4 +1,8 @@
-"""The future of one call."""
+"""The future of one call.
+
+A Future of the standard library is ten objects, most of them for waiting. This one makes them when someone waits: going
+over them took the garbage collector three quarters of the time of `submit`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`map`: calls are sent in groups, sized by how long the calls take; results come in order."""
+"""`map`: calls are sent in groups, sized by how long the calls take; results come in order.
+
+A group aims at 20 ms of work and at most 4 MiB. A group that turns out long ends after 0.1 s and its rest is sent anew;
+of a group that kills its worker each call is made alone. So groups change neither the order nor the exceptions.
+"""
 
 from __future__ import annotations
 

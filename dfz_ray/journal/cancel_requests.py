@@ -1,4 +1,7 @@
-"""Requests to cancel tasks: files in the run folder, which the manager picks up; and cancelling without a manager."""
+"""Requests to cancel tasks: files in the run folder, which the manager picks up; and cancelling without a manager.
+
+A request needs no Ray, works on a run at rest, and outlives the manager that should have met it.
+"""
 
 from __future__ import annotations
 

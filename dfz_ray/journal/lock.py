@@ -1,4 +1,8 @@
-"""The lock of a run folder: one process at a time works on a run."""
+"""The lock of a run folder: one process at a time works on a run.
+
+`flock` shows at once if a live process works on the run, and ends with that process. The epoch guards the commits where
+locks can't be trusted.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from dfz_ray.journal.journal_file import UNREADABLE, open_journal, unreadable
 from dfz_ray.journal.record_table import CompletedChunk, RecordTable, TableRows, UnsuccessfulAttempt
 from dfz_ray.journal.schema import STATEMENTS
 from dfz_ray.protocol.columns import split_digests, unpack
-from dfz_ray.specs.states import STATES, count_final
+from dfz_ray.specs.states import FINAL, State, count_final
 
 
 class StoredTask(NamedTuple):
@@ -63,8 +63,10 @@ class JournalReader:
     def counts(self) -> dict[str, int]:
         """Tasks per state. Every open task counts as pending, for only the manager knows which ones run."""
         with self._one_moment():
-            ended = next(self.query("count_outcomes"))
-            return dict(zip(STATES, [self.count_tasks() - sum(ended), 0, *ended], strict=True))
+            found = dict(self.query("count_states"))
+            ended = {state: found.get(state, 0) for state in FINAL}
+            left = {State.PENDING: self.count_tasks() - sum(ended.values())}
+        return {state.label: (ended | left).get(state, 0) for state in State}
 
     def count_tasks(self) -> int:
         """The number of tasks."""

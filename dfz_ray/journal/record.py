@@ -33,7 +33,7 @@ class Record:
     domain: str
     kind: str
     status: str
-    """pending, running, completed, failed or cancelled."""
+    """One of `dfz_ray.specs.states.STATES`, e.g. completed."""
     stored_result: bytes | Path | None = field(repr=False)
     """MessagePack, or the file that holds it; None unless the task completed. `result` decodes it on demand."""
     error: TaskError | None

@@ -51,7 +51,7 @@ class TableRows(NamedTuple):
     results: Callable[[int], bytes]
     """Returns the column of results of a chunk, by its number."""
     others: Sequence[tuple[int, int, str, str, str | None]]
-    """Number, state, reason, message and traceback of every failed or cancelled task."""
+    """Number, state, reason, message and traceback of every task that ended without a result."""
     attempts: Sequence[UnsuccessfulAttempt]
     """In the order of tasks and chunks."""
     kinds: Sequence[tuple[str, str]]
@@ -114,7 +114,7 @@ class RecordTable(Sequence[Record]):
         )
 
     def unsuccessful(self) -> Iterator[Record]:
-        """The records of failed and cancelled tasks."""
+        """The records of tasks that ended without a result: failed and cancelled ones."""
         return map(self._make, self._others)
 
     def values(self) -> list[Any]:

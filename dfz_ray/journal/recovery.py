@@ -1,4 +1,9 @@
-"""Opening a run for work: a new run, or one that a dead process left."""
+"""Opening a run for work: a new run, or one that a dead process left.
+
+There is one way into a run: take the lock, take an epoch, read the tasks without an outcome. So the death of a driver,
+a manager or a cluster is no special case. Domains are shipped anew by the driver: nothing in a run folder is ever
+unpickled.
+"""
 
 from __future__ import annotations
 

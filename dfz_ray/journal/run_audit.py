@@ -31,7 +31,7 @@ from dfz_ray.journal.snapshot import RunSnapshot, take_snapshot
 from dfz_ray.protocol.columns import split_digests, unpack
 from dfz_ray.specs.encoding import decode, digest, run_digest
 from dfz_ray.specs.policy import Policy
-from dfz_ray.specs.states import FINAL, State
+from dfz_ray.specs.states import FINAL, UNSUCCESSFUL, State
 
 MOST_SHOWN = 20
 """A check reports at most so many violations."""
@@ -206,8 +206,8 @@ def _check_outcomes(snapshot: RunSnapshot, findings: _Findings) -> None:
 
 
 def _find_misshapen(state: int, chunk: int | None, reason: str | None, message: str | None) -> Iterator[str]:
-    """Find what is wrong with the outcome of a failed or cancelled task."""
-    if state not in (State.FAILED, State.CANCELLED):
+    """Find what is wrong with the outcome of a task that ended without a result."""
+    if state not in UNSUCCESSFUL:
         yield f"its state {state!r} is no final one"
         return
     label = State(state).label

@@ -373,9 +373,6 @@ SELECT type, name, tbl_name, sql FROM sqlite_master;
 -- name: count_tasks
 SELECT coalesce(sum(tasks), 0) FROM blocks;
 
--- name: count_outcomes
-SELECT coalesce(sum(state = 2), 0), coalesce(sum(state = 3), 0), coalesce(sum(state = 4), 0) FROM outcomes;
-
 -- name: read_names
 SELECT ids, kinds FROM blocks ORDER BY first;
 

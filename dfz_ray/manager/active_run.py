@@ -1,4 +1,9 @@
-"""One run at work: it brings events to the engine, and executes the engine's commands."""
+"""One run at work: it brings events to the engine, and executes the engine's commands.
+
+Tasks may be handed out while their block is on its way to the disk: their results are committed after it, so no result
+belongs to a task that the journal does not have. A task is cancelled once that is on disk. The worker is asked to end
+the task afterwards, and its later reports of the task are superseded.
+"""
 
 from __future__ import annotations
 
@@ -266,11 +271,10 @@ class ActiveRun:
             self._handle(event)
 
     def _on_committed(self, pending: Pending, written: Mapping[str, Sequence[Row]]) -> None:
-        completed, failed, cancelled = pending.completed, pending.failed, pending.cancelled
         self._buffer.on_committed(written, pending.payloads)
-        if completed or failed or cancelled:
-            self._handle(OutcomesCommitted(completed, failed, cancelled))
-            self._inputs.forget(itertools.chain(completed, failed, cancelled))
+        if pending.ended:
+            self._handle(OutcomesCommitted(pending.ended))
+            self._inputs.forget(itertools.chain.from_iterable(pending.ended.values()))
             self._note_done()
 
     def _note_done(self) -> None:

@@ -58,11 +58,12 @@ class EventBuffer:
         }
         self._unsuccessful.extend(number for number, *_ in written["attempts"])
         for number, state, _, reason, message, traceback in written["outcomes"]:
-            if state == State.FAILED:
-                last = ran.get(number, (None, None, None))
-                self._failures.append(FailedTask(number, reason, message, traceback, payloads.get(number), *last))
-            else:
+            if state == State.CANCELLED:
                 self._cancelled.append(number)
+            else:
+                last = ran.get(number, (None, None, None))
+                payload = payloads.get(number)
+                self._failures.append(FailedTask(number, reason, message, traceback, payload, *last, State(state)))
         over = {row[0] for row in written["completions"]}.union(row[1] for row in written["attempts"])
         for chunk in over:
             self._node_of.pop(chunk, None)

@@ -1,4 +1,8 @@
-"""Watches the number of leases of each lane that the cluster can run, as nodes come and go."""
+"""Watches the number of leases of each lane that the cluster can run, as nodes come and go.
+
+A lane is no larger than the cluster, so that leases that can't be placed take no slots. Where a lane has no place at
+all, its tasks fail at once, unless an autoscaler may bring a node.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from dfz_ray.engine.messages import (
@@ -81,18 +81,18 @@ class RunJournal:
                 rows.outcomes.append((number, State.FAILED, None, reason, message, traceback))
                 if payload is not None:
                     self.commits.pending.payloads[number] = payload
-        self.commits.pending.completed.extend(command.completed)
-        self.commits.pending.failed.extend(command.failed)
+        self._add_ended(State.COMPLETED, command.completed)
+        self._add_ended(State.FAILED, command.failed)
         self.commits.soon()
 
     def add_losses(self, command: CommitLosses, tracebacks: dict[int, str]) -> None:
-        """Tasks have failed without a report of their worker; their tracebacks are taken out of the mapping."""
+        """Tasks have ended without a result or a report of their worker. Takes their tracebacks out of the mapping."""
         rows, reason = self.commits.pending.rows, command.reason
         for number, message in command.messages.items():
             if command.chunk is not None:
                 rows.attempts.append((number, command.chunk, ATTEMPT_FAILED, 1, None, None, None, reason, None))
-            rows.outcomes.append((number, State.FAILED, None, reason, message, tracebacks.pop(number, None)))
-        self.commits.pending.failed.extend(command.messages)
+            rows.outcomes.append((number, command.state, None, reason, message, tracebacks.pop(number, None)))
+        self._add_ended(command.state, command.messages)
         self.commits.soon()
 
     def add_lost_attempts(self, command: NoteAttemptsLost) -> None:
@@ -116,8 +116,12 @@ class RunJournal:
         self._next_cancel += 1
         error = ("cancelled", f"it was cancelled (cancellation of: {scope})", None)
         rows.outcomes.extend((number, State.CANCELLED, None, *error) for number in numbers)
-        self.commits.pending.cancelled.extend(numbers)
+        self._add_ended(State.CANCELLED, numbers)
         self.commits.soon()
+
+    def _add_ended(self, state: State, numbers: Collection[int]) -> None:
+        if numbers:
+            self.commits.pending.ended[state].extend(numbers)
 
 
 def _superseded(chunk: int, ended: Ended, numbers: set[int]) -> Iterator[tuple[Any, ...]]:

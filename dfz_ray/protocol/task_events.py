@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dfz_ray.protocol.columns import Completions
+from dfz_ray.specs.states import State
 
 
 class FailedTask(NamedTuple):
-    """A task that has failed for good."""
+    """A task that has ended without a result, and was not cancelled."""
 
     number: int
     reason: str
@@ -21,6 +22,7 @@ class FailedTask(NamedTuple):
     """Start and end of the last attempt, in Unix seconds; None if its worker could not report."""
     ended_at: float | None = None
     node: str | None = None
+    state: State = State.FAILED
 
 
 class TaskEvents(NamedTuple):

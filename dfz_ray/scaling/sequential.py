@@ -2,6 +2,8 @@
 
 `SequentialProgram` starts a process of its own, sends it the batch, and asks it for one timed pass after the other.
 Both sides send pickles, over the process's standard input and output.
+
+It stays warm, is as nice as Ray's workers, has the same thread budgets, and runs the function that the workers run.
 """
 
 from __future__ import annotations

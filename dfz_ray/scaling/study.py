@@ -31,6 +31,7 @@ from dfz_ray.scaling.sequential import Job, Part, SequentialProgram
 from dfz_ray.scaling.study_plan import BASELINE, StudyPlan, Trial
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import Settings
+from dfz_ray.specs.states import UNSUCCESSFUL, State
 
 
 class Study:
@@ -173,7 +174,7 @@ def _sum_up(results: Results, wall_s: float) -> dict[str, Any]:
     busy_s = sum(results.metrics["task_durations"])
     return {
         "completed": results.counts["completed"],
-        "failed": results.counts["failed"],
+        "failed": sum(results.counts[state.label] for state in UNSUCCESSFUL if state != State.CANCELLED),
         "cancelled": results.counts["cancelled"],
         "digest": results.digest,
         "avg_concurrency": busy_s / wall_s,

@@ -6,6 +6,7 @@ import heapq
 import itertools
 import math
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -211,21 +212,19 @@ class Simulation:
 
     def commit(self, group: Sequence[Commit]) -> None:
         """Commands that were committed together are on the disk."""
-        completed: list[int] = []
-        failed: list[int] = []
-        cancelled: list[int] = []
+        ended: defaultdict[State, list[int]] = defaultdict(list)
         for command in group:
             match command:
                 case CommitEnds():
-                    completed.extend(command.completed)
-                    failed.extend(command.failed)
+                    ended[State.COMPLETED].extend(command.completed)
+                    ended[State.FAILED].extend(command.failed)
                 case CommitLosses():
-                    failed.extend(command.messages)
+                    ended[command.state].extend(command.messages)
                 case CommitCancellations():
-                    cancelled.extend(command.numbers)
-        if completed or failed or cancelled:
+                    ended[State.CANCELLED].extend(command.numbers)
+        if outcomes := {state: numbers for state, numbers in ended.items() if numbers}:
             self._ended_s = self.now
-            self.report(OutcomesCommitted(completed, failed, cancelled))
+            self.report(OutcomesCommitted(outcomes))
 
     # --- the manager --------------------------------------------------------------------------------------------------
 

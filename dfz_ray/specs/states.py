@@ -24,6 +24,9 @@ class State(IntEnum):
 FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 """No event leads out of these."""
 
+UNSUCCESSFUL = tuple(state for state in State if state in FINAL and state != State.COMPLETED)
+"""The final states of tasks that ended without a result."""
+
 STATES = tuple(state.label for state in State)
 """The states as they are written outside the engine, in the order of their numbers."""
 

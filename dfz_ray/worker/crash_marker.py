@@ -2,6 +2,9 @@
 
 A worker that is killed can't report its running tasks. So it keeps the number of each task that it executes in a small
 file that is mapped into its memory: that costs a fraction of a microsecond per task, and outlives the process.
+
+Without a marker all suspects run again in halves, until the guilty task is alone. The report that a chunk began can die
+with its worker, so a missing report proves nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""Keeps the deadlines of the tasks that a worker executes one after the other, and ends those that are cancelled."""
+"""Keeps the deadlines of the tasks that a worker executes one after the other, and ends those that are cancelled.
+
+A deadline has two clocks. An alarm raises an exception in the task that no `except Exception` stops. After a grace, a
+watchdog thread in C that needs no GIL (faulthandler's) writes the stacks and ends the process. In a lease SIGTERM has
+its default action and SIGINT has none: Ray's handlers would raise in the user's task, which would look like the task's
+own failure.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""A lease, the function that a Ray worker runs: it holds one slot, or several, and runs chunk after chunk there."""
+"""A lease, the function that a Ray worker runs: it holds one slot, or several, and runs chunk after chunk there.
+
+A lease asks for its first chunk, instead of being called with it: a lease that Ray has not placed holds no work that
+others could do. It imports the domain's libraries before it asks. Importing is nobody's task, so durations are
+execution only.
+"""
 
 from __future__ import annotations
 

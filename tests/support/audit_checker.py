@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 import sqlite3
 import sys
@@ -85,6 +86,9 @@ def check_journal(folder: Path, scratch: Path) -> list[str]:
             name: [dict(row) for row in connection.execute(f"SELECT * FROM {name}")]  # noqa: S608 - the names above
             for name in (*KEYS, "commits")
         }
+        definition = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'outcomes'").fetchone()[0]
+        listed = re.search(r"^ *state .*-- (.*)", definition, re.MULTILINE)
+        states = {int(number) for number in re.findall(r"(\d+) \w+", listed[1] if listed else "")}
     if isinstance(told, int) and told > len(tables["commits"]):
         found.append(f"{told} commits were told of")
     if {row["key"]: row["value"] for row in tables["meta"]}.get("schema_version") != "4":
@@ -95,7 +99,7 @@ def check_journal(folder: Path, scratch: Path) -> list[str]:
         *check_blocks(tables),
         *check_references(tables),
         *check_completions(tables),
-        *check_outcomes(tables),
+        *check_outcomes(tables, states),
         *check_attempts(tables),
         *check_results(tables, folder / "results"),
     ]
@@ -238,17 +242,13 @@ def check_completions(tables: dict[str, Rows]) -> list[str]:
     return found
 
 
-def check_outcomes(tables: dict[str, Rows]) -> list[str]:
-    """Each outcome has exactly the columns of its state."""
+def check_outcomes(tables: dict[str, Rows], states: set[int]) -> list[str]:
+    """Each outcome has exactly the columns of its state, which is one of those that the journal's schema lists."""
     found = []
     for row in tables["outcomes"]:
         is_error = bool(row["reason"]) and row["message"] is not None and row["chunk"] is None
-        fits = {
-            COMPLETED: True,  # that is looked at elsewhere
-            FAILED: is_error and row["reason"] != "cancelled",
-            CANCELLED: is_error and row["reason"] == "cancelled",
-        }
-        if not fits.get(row["state"], False):
+        fits = is_error and (row["reason"] == "cancelled") == (row["state"] == CANCELLED)
+        if row["state"] not in states or not (fits or row["state"] == COMPLETED):  # completed ones: elsewhere
             found.append(f"the outcome of task {row['task']} does not fit its state")
     for row in tables["reopened"]:
         if row["state"] != FAILED or not row["reason"]:

@@ -66,7 +66,7 @@ class Journal:
                     self._settle(dict.fromkeys(command.failed, "failed"))
                     self.charged.update(command.retried)
                 case CommitLosses():
-                    self._settle(dict.fromkeys(command.messages, "failed"))
+                    self._settle(dict.fromkeys(command.messages, command.state.label))
                 case CommitCancellations():
                     self._settle(dict.fromkeys(command.numbers, "cancelled"))
                 case NoteAttemptsLost(charged=True):

@@ -37,7 +37,7 @@ from dfz_ray.engine.messages import (
     WorkAsked,
 )
 from dfz_ray.specs.policy import Policy
-from dfz_ray.specs.states import State
+from dfz_ray.specs.states import STATES, State
 
 Answer = GiveChunk | AnswerWait | AnswerEnd
 
@@ -133,11 +133,11 @@ class Witness:
 
     def commit(self, now: float = 0.0) -> None:
         """What is to be committed is on disk."""
-        groups: dict[str, list[int]] = {"completed": [], "failed": [], "cancelled": []}
+        groups: dict[State, list[int]] = {}
         for number, outcome in self._owed.items():
-            groups[outcome if outcome in groups else "failed"].append(number)
-        if self._owed:
-            self.tell(OutcomesCommitted(**groups), now)
+            groups.setdefault(State[outcome.upper()] if outcome in STATES else State.FAILED, []).append(number)
+        if groups:
+            self.tell(OutcomesCommitted(groups), now)
 
     # --- books from events ------------------------------------------------------------------------------------------
 
@@ -170,13 +170,12 @@ class Witness:
                     unplaced[max(0, math.ceil(len(unplaced) - max(0, len(mine) - event.capacity))) :]
                 )
             case OutcomesCommitted():
-                for number in itertools.chain(event.completed, event.failed, event.cancelled):
+                for number in itertools.chain.from_iterable(event.ended.values()):
                     self.states[State.RUNNING if number in self.running else State.PENDING] -= 1
                     self.running.discard(number)
                     del self._owed[number]
-                self.states[State.COMPLETED] += len(event.completed)
-                self.states[State.FAILED] += len(event.failed)
-                self.states[State.CANCELLED] += len(event.cancelled)
+                for state, numbers in event.ended.items():
+                    self.states[state] += len(numbers)
             case StopAsked():
                 self.stopped = True
         return set()
@@ -257,7 +256,8 @@ class Witness:
                     self._run(command.messages.keys() - self.running)
                     for number in command.messages:
                         self._charge(number, command.reason, now, is_last=True)
-                self._owe(dict.fromkeys(command.messages, command.reason))
+                outcome = command.reason if command.state == State.FAILED else command.state.label
+                self._owe(dict.fromkeys(command.messages, outcome))
             case NoteAttemptsLost():
                 self.attempts_lost.update(command.numbers)
                 for number in command.numbers if command.charged else ():

@@ -102,7 +102,10 @@ def test_counts_have_all_five_states(tmp_path: Path) -> None:
     writer.commit(cancelled(3))
 
     with JournalReader(tmp_path) as journal:
-        assert journal.counts() == {"pending": 2, "running": 0, "completed": 2, "failed": 1, "cancelled": 1}
+        assert journal.counts() == {
+            **dict.fromkeys(STATES, 0),
+            **{"pending": 2, "completed": 2, "failed": 1, "cancelled": 1},
+        }
         assert journal.records().counts == journal.counts()
     assert [state.label for state in State] == list(STATES)
 

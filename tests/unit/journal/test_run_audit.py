@@ -40,9 +40,11 @@ from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSE
 from dfz_ray.journal.writer import Group
 from dfz_ray.protocol.columns import pack
 from dfz_ray.specs.policy import Policy
+from dfz_ray.specs.states import FINAL
 
 CHECKER = Path(__file__).parents[2] / "support/audit_checker.py"
-COUNTS = {"submitted": 30, "completed": 27, "failed": 1, "cancelled": 1, "open": 1}
+ENDED = {**{state.label: 0 for state in FINAL}, "completed": 27, "failed": 1, "cancelled": 1}
+COUNTS = {"submitted": 30, **ENDED, "open": 1}
 
 
 def looked_at(folder: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from dfz_ray.journal.run_status import STATUS, RunStatus, ThroughputMeter, find_
 from dfz_ray.journal.writer import JournalWriter
 from dfz_ray.specs.states import STATES
 
-COUNTS = {"pending": 1, "running": 2, "completed": 3, "failed": 4, "cancelled": 5}
+COUNTS = {state: count for count, state in enumerate(STATES, 1)}
 TOLD = RunStatus(
     run_id="r",
     name="demo",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from support.small_run import cancelled, failed
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.writer import JournalWriter
 from dfz_ray.manager.group_commit import GroupCommit
+from dfz_ray.specs.states import State
 
 
 def on_disk(folder: Path) -> set[int]:
@@ -29,7 +31,7 @@ def run_commits(folder: Path, use: Callable[[GroupCommit], object], told: Callab
     async def work() -> None:
         commits = GroupCommit(
             JournalWriter.create(folder, {}),
-            lambda pending, written: told([*pending.completed, *pending.failed, *pending.cancelled]),
+            lambda pending, written: told([*itertools.chain.from_iterable(pending.ended.values())]),
             lambda error: failures.append(str(error)),
         )
         try:
@@ -56,13 +58,13 @@ def test_nothing_is_told_before_it_is_on_disk(tmp_path: Path) -> None:
             rows = commits.pending.rows
             if number % 3 == 0:
                 rows.completions.append(completion(number, {number: "heads"}))
-                commits.pending.completed.append(number)
+                commits.pending.ended[State.COMPLETED].append(number)
             elif number % 3 == 1:
                 rows.outcomes.extend(failed(number, "exception", "no").outcomes)
-                commits.pending.failed.append(number)
+                commits.pending.ended[State.FAILED].append(number)
             else:
                 rows.outcomes.extend(cancelled(number).outcomes)
-                commits.pending.cancelled.append(number)
+                commits.pending.ended[State.CANCELLED].append(number)
             commits.soon()
             if number % 7 == 0:
                 await asyncio.sleep(0)
@@ -85,7 +87,7 @@ def test_who_waits_is_told_when_the_journal_can_not_be_written(tmp_path: Path) -
     async def use(commits: GroupCommit) -> None:
         JournalWriter(folder).close()  # another manager has opened the run
         commits.pending.rows.completions.append(completion(0, {0: "heads"}))
-        commits.pending.completed.append(0)
+        commits.pending.ended[State.COMPLETED].append(0)
         first = asyncio.create_task(commits.wait())
         await asyncio.sleep(0)
         while commits.pending.waiters:  # until the group that it waits for is on its way

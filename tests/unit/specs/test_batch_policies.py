@@ -239,7 +239,9 @@ def test_numpy_in_a_policy() -> None:
             retry_on=("exception", "timeout"),
             backoff=Backoff(first_s=2),
         )
-        assert [type(value) for _, value in one.policy] == [int, Backoff, tuple, float, int, bool]
+        types = {"priority": int, "timeout_s": float, "max_attempts": int, "preemptible": bool, "retry_on": tuple}
+        assert {key: type(getattr(one.policy, key)) for key in types} == types
+        assert type(one.policy.backoff) is Backoff
 
 
 @pytest.mark.parametrize(
