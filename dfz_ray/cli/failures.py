@@ -1,4 +1,4 @@
-"""`dfz failures`: thousands of failures, in a few signatures."""
+"""`dfz failures`: groups thousands of failures by a few signatures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dfz_ray.journal.record import Record
 
 SHOWN_GROUPS = 20
 SHOWN_LINES = 12
-"""How many lines of an example's traceback are shown, from its end."""
+"""So many lines of an example's traceback are shown, from its end."""
 SIGNATURE_CHARACTERS = 300
 MEMORY = 10_000
 """So many normalised messages, and frames of tracebacks, are remembered, for most texts occur again."""

@@ -82,9 +82,8 @@ def scale(**options: Any) -> int:
         if measurements:
             _write_and_print(plan, measurements, study, folder, out)
     if interrupted:
-        click.echo(
-            f"interrupted after {len(measurements)} of {len(plan.trials)} trials; they are in {folder}", err=True
-        )
+        ended = f"{len(measurements)} of {len(plan.trials)} trials"
+        click.echo(f"interrupted after {ended}; they are in {folder}", err=True)
         return EXIT_INTERRUPTED
     return EXIT_SOME_FAILED if any(one.error or one.failed for one in measurements) else 0
 
@@ -135,9 +134,8 @@ def _make_plan(options: dict[str, Any], settings: Settings) -> StudyPlan:
 def _make_folder(output: str | None) -> Path:
     folder = Path(output) if output else Path("studies") / time.strftime("%Y%m%d-%H%M%S")
     if (folder / "summary.json").exists() or (folder / "measurements.jsonl").exists():
-        problem = Problem(
-            "--output", f"{str(folder)!r}, which holds a study", "a new folder", "measurements are never mixed"
-        )
+        found = f"{str(folder)!r}, which holds a study"
+        problem = Problem("--output", found, "a new folder", "measurements are never mixed")
         raise InvalidInput([problem], "command line")
     try:
         folder.mkdir(parents=True, exist_ok=True)

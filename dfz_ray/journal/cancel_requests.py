@@ -28,7 +28,7 @@ logger = logging.getLogger("dfz_ray")
 REQUESTS = "requests"
 """A folder in the run folder, with a file for each request that has not been carried out yet."""
 HINT_TASKS = 10_000
-"""A similar id is looked for among so many."""
+"""The hint names a similar one of so many ids."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ class CancelRequest:
 def file_request(folder: Path, request: CancelRequest) -> Path:
     """Ask the manager of a run, which removes the file once it has carried out the request.
 
-    Raises:
-        RunFolderRefused: the folder can't be written.
+    Raises RunFolderRefused if the folder can't be written.
     """
     path = folder / REQUESTS / f"{uuid.uuid4().hex}.json"
     try:
@@ -112,7 +111,7 @@ def _are_texts(value: Any) -> bool:
 
 
 def resolve(folder: Path, request: CancelRequest) -> set[int]:
-    """The numbers of the tasks that a request names, whatever their state.
+    """The numbers of the tasks that a request names, in any state.
 
     Raises:
         InvalidInput: the request names a task or a batch that the run does not have.

@@ -21,7 +21,7 @@ from dfz_ray.journal.schema import STATEMENTS
 Row = tuple[Any, ...]
 
 ROWS_TOGETHER = (128, 16, 1)
-"""How many rows one statement adds, the largest number that fits first."""
+"""The numbers of rows that one statement may add, in the order in which they are tried."""
 ROWS_AT_ONCE = 500
 """So many rows are read together, except from tables with large values."""
 
@@ -84,10 +84,9 @@ def add_commit(connection: sqlite3.Connection, before: Commit, epoch: int, rows:
     number = before.number + 1
     sums = []
     for table in TABLES:
-        if rows.get(table.name):
-            numbered = [
-                (*row, number) for row in sorted(_as_stored(rows[table.name], table.conversions), key=table.key)
-            ]
+        if added := rows.get(table.name):
+            stored = sorted(_as_stored(added, table.conversions), key=table.key)
+            numbered = [(*row, number) for row in stored]
             _insert(connection, STATEMENTS[table.add], numbered)
             sums.append((table.name, hashlib.sha256(_pack(numbered)).digest()))
     count = sum(map(len, rows.values()))

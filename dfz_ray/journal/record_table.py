@@ -61,12 +61,7 @@ class TableRows(NamedTuple):
 
 
 class RecordTable(Sequence[Record]):
-    """The records of a run in the order of submission.
-
-    Args:
-        rows: of the journal.
-        results: the folder of large results.
-    """
+    """The records of a run in the order of submission. `results` is the folder of large results."""
 
     def __init__(self, rows: TableRows, results: Path) -> None:
         self._rows = rows

@@ -61,16 +61,12 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
 
 
 def write_status(folder: Path, status: RunStatus) -> None:
-    """Replace the status file: a reader sees the old one or the new one, whole.
-
-    Raises:
-        OSError: it can't be written; the run itself does not depend on it.
-    """
+    """Replace the status file: a reader sees the old one or the new one, whole."""
     write_whole(folder / STATUS, json.dumps(asdict(status)).encode(), mode=0o600)
 
 
 def read_status(folder: Path) -> RunStatus | None:
-    """Read the status file; None if there is none, or it holds anything else."""
+    """Read the status file; None if it is missing or holds anything else."""
     content = _read_json(folder)
     return RunStatus(**{**content, "notices": tuple(content["notices"])}) if _is_status(content) else None
 
@@ -103,8 +99,8 @@ def _is_status(content: Any) -> bool:
 def find_status(folder: Path) -> RunStatus:
     """Find the status of a run now.
 
-    While a live process works on the run, the status file has it. Afterwards the file still has it if the run was
-    closed properly, for then it describes the last commit. In all other cases the journal is counted.
+    While a live process works on the run, the status file is up to date. It stays so if the run was closed properly,
+    for then it describes the last commit. In all other cases the journal is counted.
 
     Raises:
         JournalDamaged: there is no journal, or it can't be read.

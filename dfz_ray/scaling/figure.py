@@ -23,15 +23,7 @@ BESIDE = 2**-0.08
 
 
 def draw_figure(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> bytes:
-    """Draw speedup and throughput against workers, side by side.
-
-    Args:
-        summary: as `build_summary` made it.
-        measurements: all trials of the study.
-
-    Returns:
-        A PNG of 1600 x 700 pixels.
-    """
+    """Draw speedup and throughput against workers, side by side: a PNG of 1600 x 700 pixels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine

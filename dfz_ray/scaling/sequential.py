@@ -1,6 +1,6 @@
 """The sequential program: the same batch, in one process, without Ray.
 
-`SequentialProgram` starts a process of its own, sends it the batch, and asks it for one timed pass after the other.
+`SequentialProgram` starts another process, sends it the batch, and asks it for one timed pass after the other.
 Both sides send pickles, over the process's standard input and output.
 """
 
@@ -37,7 +37,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Job:
-    """The batch, as the process is given it."""
+    """The batch, as it is sent to the process."""
 
     parts: Sequence[Part]
     tasks: Sequence[tuple[str, int, Work]]
@@ -58,10 +58,9 @@ class Pass:
 
 
 class SequentialProgram:
-    """The process, warm; a context manager.
+    """The process, once it is warm; a context manager.
 
-    Raises:
-        DfzError: the process died; the message has the last line of its output.
+    Raises DfzError with the last line of the process's output if the process dies.
     """
 
     def __init__(self, job: Job) -> None:
@@ -104,7 +103,7 @@ class SequentialProgram:
 
 
 def serve() -> None:
-    """The process: reads a Job, warms up, and makes one pass for each question."""
+    """Run the process: read a Job, warm up, and make one pass for each question."""
     stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # the output of tasks must not mix with the answers
 

@@ -22,7 +22,7 @@ class State(IntEnum):
 
 
 FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
-"""No event leads out of these."""
+"""The states that no event changes."""
 
 STATES = tuple(state.label for state in State)
 """The states as they are written outside the engine, in the order of their numbers."""
