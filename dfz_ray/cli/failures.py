@@ -19,7 +19,7 @@ from dfz_ray.journal.record import Record
 
 SHOWN_GROUPS = 20
 SHOWN_LINES = 12
-"""So many lines of an example's traceback are shown, from its end."""
+"""The most lines of an example's traceback that are shown, from its end."""
 SIGNATURE_CHARACTERS = 300
 MEMORY = 10_000
 """So many normalised messages, and frames of tracebacks, are remembered, for most texts occur again."""

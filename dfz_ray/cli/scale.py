@@ -179,15 +179,8 @@ def _bar(plan: StudyPlan) -> Iterator[Callable[[Measurement], None]]:
 
     A trial moves the bar by its share of the expected time: 1 on one core, 1/2 on two, and so on.
     """
+    from rich import progress as parts
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     from dfz_ray.driver.connection import usable_cores
 
@@ -197,15 +190,15 @@ def _bar(plan: StudyPlan) -> Iterator[Callable[[Measurement], None]]:
         return 1.0 / max(1, min(workers, cores))
 
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
+        parts.TextColumn("{task.description}", markup=False),
+        parts.BarColumn(),
+        parts.TaskProgressColumn(),
+        parts.TimeElapsedColumn(),
+        parts.TextColumn("left"),
+        parts.TimeRemainingColumn(elapsed_when_finished=False),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with parts.Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("study", total=sum(weight(trial.workers) for trial in plan.trials))
 
         def show(measurement: Measurement) -> None:

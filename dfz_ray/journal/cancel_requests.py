@@ -28,7 +28,7 @@ logger = logging.getLogger("dfz_ray")
 REQUESTS = "requests"
 """A folder in the run folder, with a file for each request that has not been carried out yet."""
 HINT_TASKS = 10_000
-"""The hint names a similar one of so many ids."""
+"""The most ids among which the hint looks for a similar one."""
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def _insert(connection: sqlite3.Connection, statement: str, rows: Sequence[Row])
 
 @functools.lru_cache(maxsize=64)
 def _repeat(statement: str, together: int) -> str:
-    """Make a statement that adds so many rows out of one that adds a single row."""
+    """Turn a statement that adds one row into one that adds several."""
     start, word, values = statement.strip().rstrip(";").partition("VALUES ")
     return start + word + ", ".join([values] * together)
 

@@ -62,7 +62,7 @@ class RunFolder:
             return False
 
     def make(self) -> None:
-        """Make the folder for a new run. Raises RunFolderRefused if it can't be made, or holds anything."""
+        """Make the folder for a new run. Raises RunFolderRefused if it can't be made, or is not empty."""
         if self.holds_run():
             raise RunFolderRefused(f"{self.path} holds a run already; name a new folder")
         try:
@@ -98,12 +98,12 @@ class RunFolder:
     def is_on_network(self) -> bool:
         """True if the folder is on a network file system, where SQLite can't use its write-ahead log."""
         path = os.path.realpath(self.path)
-        best = ("", "")
+        mount_point = file_system = ""
         for part in psutil.disk_partitions(all=True):
             inside = path == part.mountpoint or path.startswith(part.mountpoint.rstrip("/") + "/")
-            if inside and len(part.mountpoint) >= len(best[0]):
-                best = (part.mountpoint, part.fstype)
-        return best[1] in NETWORK_FILE_SYSTEMS or best[1].startswith("fuse.")
+            if inside and len(part.mountpoint) >= len(mount_point):
+                mount_point, file_system = part.mountpoint, part.fstype
+        return file_system in NETWORK_FILE_SYSTEMS or file_system.startswith("fuse.")
 
 
 def write_whole(path: Path, content: bytes, durable: bool = False, mode: int = 0o666) -> None:
@@ -121,7 +121,7 @@ def write_whole(path: Path, content: bytes, durable: bool = False, mode: int = 0
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until every file that was added to a folder or removed from it is so on disk, too."""
+    """Wait until the list of a folder's files is on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

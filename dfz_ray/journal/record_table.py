@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 UNPACKED_CHUNKS = 64
-"""The results of so many chunks are kept unpacked, for consecutive records are often of the same chunks."""
+"""The most chunks whose results are kept unpacked, for consecutive records are often of the same chunks."""
 
 
 class CompletedChunk(NamedTuple):

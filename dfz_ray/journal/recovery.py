@@ -19,7 +19,7 @@ class Recovered:
     """The last committed state of a run."""
 
     meta: dict[str, str]
-    """The facts that the journal noted when the run was new."""
+    """The table of that name: facts about the run, from its start."""
     kinds: list[tuple[str, str, str, str]]
     """Domain, name, resources (JSON) and policy (JSON) of every kind, in the order of their numbers."""
     kind_of: list[int]

@@ -29,7 +29,7 @@ from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.states import FINAL, State
 
 MOST_SHOWN = 20
-"""A check reports at most so many violations."""
+"""The most violations that one check reports."""
 _FILE_NAME = re.compile(r"[0-9a-f]{64}")
 
 

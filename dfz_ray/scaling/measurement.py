@@ -17,17 +17,14 @@ CLOCK_RESOLUTION_S = 1e-9
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One trial: the whole batch, run once.
+    """One trial: the whole batch, run once. Raises ValueError for values that no trial can have.
 
     A trial that failed has a measurement, too: with its `error`, and the wall time until the failure. Values that were
     not measured are None.
-
-    Raises:
-        ValueError: values that no trial can have.
     """
 
     kind: Kind
-    """The baseline (the batch in one process, without Ray), or a point (with Ray and so many workers)."""
+    """The baseline (the batch in one process, without Ray), or a point (with Ray and workers)."""
     workers: int
     """Slots that the trial was given; 0 for the baseline."""
     repeat: int

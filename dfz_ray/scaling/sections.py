@@ -1,6 +1,6 @@
 """The sections of a study's page. To add one, write a function that returns a Section, and name it in SECTIONS.
 
-The function is given the summary, whose keys are in `summary.py`, and all trials. The template shows any Section.
+The function gets the summary, whose keys are in `summary.py`, and all trials. The template shows any Section.
 """
 
 from __future__ import annotations

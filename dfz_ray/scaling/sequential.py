@@ -22,7 +22,7 @@ from dfz_ray.specs.encoding import run_digest
 from dfz_ray.specs.input_file import FileShelf
 
 LAST_WORDS_BYTES = 4096
-"""The message for a process that died quotes the last line within so many bytes of its output."""
+"""If the process dies, the error quotes the last line within this many bytes at the end of its output."""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ def read_data(path: Path) -> Any:
 
     YAML is read without tags, anchors, aliases and merge keys, and no mapping may have a key twice.
 
-    Raises:
-        InvalidInput: with the line, if it is known.
+    Raises InvalidInput, with the line if it is known.
     """
     try:
         text = read_regular(path).decode("utf-8-sig")

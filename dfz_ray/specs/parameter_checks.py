@@ -14,7 +14,7 @@ from dfz_ray.specs.problems import show_name
 from dfz_ray.specs.resources import Resources
 
 KNOWN_LIMIT = 10_000
-"""So many different parameters are remembered for one domain."""
+"""The most different parameters that are remembered for one domain."""
 KEY_LIMIT_BYTES = 1024
 """Longer parameters are not remembered."""
 LEVELS = 10

@@ -65,7 +65,7 @@ class Resources(BaseModel):
 
     @property
     def threads(self) -> int:
-        """The number of threads that a task may use."""
+        """The thread budget of a task."""
         return max(1, int(self.cpus))
 
     def key(self) -> tuple[Any, ...]:

@@ -34,12 +34,10 @@ class ChunkingSettings(_Section):
     """How many tasks a worker gets at once. The defaults suit tasks of microseconds to hours."""
 
     target_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        0.2,
-        description="A chunk aims at this much work, in seconds (at more if the manager would be too busy).",
+        0.2, description="A chunk aims at this much work, in seconds (at more if the manager would be too busy)."
     )
     lease_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        2.0,
-        description="After so many seconds a worker is given back to Ray, which may then serve others.",
+        2.0, description="After so many seconds a worker is given back to Ray, which may then serve others."
     )
 
 
