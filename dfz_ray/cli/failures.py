@@ -22,7 +22,7 @@ SHOWN_LINES = 12
 """The most lines of an example's traceback that are shown, from its end."""
 SIGNATURE_CHARACTERS = 300
 MEMORY = 10_000
-"""So many normalised messages, and frames of tracebacks, are remembered, for most texts occur again."""
+"""The most normalised messages, and frames of tracebacks, that are remembered, for most texts occur again."""
 
 _VARIABLE = re.compile(
     r"(?P<uuid>\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b)"

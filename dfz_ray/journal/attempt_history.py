@@ -49,12 +49,11 @@ def find_broken_rules(
 def _find_impossible(attempt: AuditedAttempt) -> Iterator[str]:
     if attempt.outcome not in _WORDS or attempt.charged not in (0, 1):
         yield f"{attempt} has outcome {attempt.outcome!r} and charge {attempt.charged!r}, which do not exist"
-        return
-    word = _WORDS[attempt.outcome]
-    if attempt.charged and attempt.outcome == ATTEMPT_SUPERSEDED:
-        yield f"{attempt} is charged, but {word}"
-    if attempt.outcome != ATTEMPT_SUPERSEDED and not attempt.reason:
-        yield f"{attempt} is {word} without a reason"
+    elif attempt.outcome == ATTEMPT_SUPERSEDED:
+        if attempt.charged:
+            yield f"{attempt} is charged, but superseded"
+    elif not attempt.reason:
+        yield f"{attempt} is {_WORDS[attempt.outcome]} without a reason"
 
 
 def _may_be_followed(attempt: AuditedAttempt, policy: Policy) -> bool:

@@ -111,12 +111,7 @@ def _are_texts(value: Any) -> bool:
 
 
 def resolve(folder: Path, request: CancelRequest) -> set[int]:
-    """The numbers of the tasks that a request names, in any state.
-
-    Raises:
-        InvalidInput: the request names a task or a batch that the run does not have.
-        JournalDamaged: the journal can't be read.
-    """
+    """The numbers of the tasks that a request names, in any state. Raises InvalidInput if it names unknown ones."""
     with JournalReader(folder) as journal:
         if request.whole_run:
             return set(range(journal.count_tasks()))

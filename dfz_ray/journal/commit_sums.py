@@ -23,7 +23,7 @@ Row = tuple[Any, ...]
 ROWS_TOGETHER = (128, 16, 1)
 """The numbers of rows that one statement may add, in the order in which they are tried."""
 ROWS_AT_ONCE = 500
-"""So many rows are read together, except from tables with large values."""
+"""The number of rows that are read together, except from tables with large values."""
 
 
 class Table(NamedTuple):
@@ -39,7 +39,7 @@ class Table(NamedTuple):
     conversions: Mapping[int, type] = MappingProxyType({})
     """Columns in which SQLite stores a number as one of another type: position, and the type that it stores."""
     at_once: int = ROWS_AT_ONCE
-    """So many rows are read together, to bound the memory that they take."""
+    """The number of rows that are read together, to bound the memory that they take."""
 
 
 TABLES = (

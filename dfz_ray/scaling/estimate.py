@@ -63,13 +63,9 @@ def bootstrap_interval(
 
 def estimate_median(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
     """The median of one or more repeats."""
+    import numpy as np
 
-    def statistic(sample: Any, axis: int) -> Any:
-        import numpy as np
-
-        return np.median(sample, axis=axis)
-
-    return Estimate(float(median(values)), bootstrap_interval([values], statistic, seed=seed, resamples=resamples))
+    return Estimate(float(median(values)), bootstrap_interval([values], np.median, seed=seed, resamples=resamples))
 
 
 def estimate_speedup(

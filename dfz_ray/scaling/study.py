@@ -107,13 +107,13 @@ class Study:
 
     def _run(self, trial: Trial) -> dict[str, Any]:
         batch = self._plan.batch
-        config = RunConfig.of(
-            self._settings,
+        config = RunConfig(
+            settings=self._settings,
             max_workers=trial.workers,
             address=self._address,
             use_threads=trial.mode == "threads",
+            processes=_cluster_cores(),
         )
-        config = dataclasses.replace(config, processes=_cluster_cores())
         width = plan_slots(config, batch.shapes(), len(batch.tasks)).width
         warm = self._warm(math.ceil(trial.workers / width))
         folder = Path(tempfile.mkdtemp(prefix="dfz-trial-"))
