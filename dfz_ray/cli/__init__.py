@@ -78,7 +78,7 @@ def group() -> None:
 def take_stdout() -> TextIO:
     """Take stdout for the output of a command. Everything else that writes to stdout from now on goes to stderr.
 
-    Ray prints notices of dead workers to stdout, from a thread of its own, and scripts read our stdout.
+    Ray prints notices of dead workers to stdout, from another thread, and scripts read our stdout.
     """
     out = sys.stdout
     sys.stdout = sys.stderr
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def call(command: click.Command, arguments: list[str] | None = None, name: str | None = None) -> int:
-    """Run a command. An error of the user's becomes one clear message on stderr, and an exit code."""
+    """Run a command. An expected error becomes one clear message on stderr, and an exit code."""
     from dfz_ray.cli.printing import safe
     from dfz_ray.errors import DfzError, InfrastructureLost
 

@@ -14,11 +14,7 @@ from dfz_ray.specs.problems import show
 
 
 def import_domain_modules(names: Iterable[str]) -> list[ModuleType]:
-    """Import modules, or files `NAME.py`, which define domains.
-
-    Raises:
-        InvalidInput: one of them can't be imported.
-    """
+    """Import modules, or files `NAME.py`, that define domains. Raises InvalidInput if one can't be imported."""
     modules = []
     for name in names:
         try:
@@ -33,11 +29,7 @@ def import_domain_modules(names: Iterable[str]) -> list[ModuleType]:
 
 
 def ship_domain_modules(names: Iterable[str]) -> None:
-    """Import modules which define domains, and let them travel by value: the workers need not have them.
-
-    Raises:
-        InvalidInput: one of them can't be imported.
-    """
+    """Import modules that define domains, and ship them by value: workers need not have them."""
     modules = import_domain_modules(names)
     if modules:
         from dfz_ray.driver.domain_shipping import ship_by_value
@@ -57,10 +49,10 @@ def _import_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError("there is no such file")
     if (known := _find_origin(path.stem)) is not None and Path(known).resolve() != path.resolve():
-        raise ImportError(f"another module is called {path.stem!r}; give the file a name of its own")
+        raise ImportError(f"another module is called {path.stem!r}; rename the file")
     if path.stem in sys.modules:
         return sys.modules[path.stem]
-    sys.path.insert(0, str(path.resolve().parent))  # as for a script: it may import what lies beside it
+    sys.path.insert(0, str(path.resolve().parent))  # as for a script: it may import its neighbours
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:

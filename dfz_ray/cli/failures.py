@@ -1,4 +1,4 @@
-"""`dfz failures`: thousands of failures, in a few signatures."""
+"""`dfz failures`: groups thousands of failures by a few signatures."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from dfz_ray.specs.states import UNSUCCESSFUL, State
 
 SHOWN_GROUPS = 20
 SHOWN_LINES = 12
-"""How many lines of an example's traceback are shown, from its end."""
+"""The most lines of an example's traceback that are shown, from its end."""
 SIGNATURE_CHARACTERS = 300
 MEMORY = 10_000
-"""So many normalised messages, and frames of tracebacks, are remembered, for most texts occur again."""
+"""The most normalised messages, and frames of tracebacks, that are remembered, for most texts occur again."""
 
 _VARIABLE = re.compile(
     r"(?P<uuid>\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b)"

@@ -44,6 +44,7 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     from dfz_ray.cli.domain_modules import import_domain_modules
     from dfz_ray.domains.registry import REGISTRY
     from dfz_ray.execution.execute import thread_budget
+    from dfz_ray.journal.record import json_value
     from dfz_ray.specs.encoding import decode, digest, encode
     from dfz_ray.specs.resources import Resources
 
@@ -65,7 +66,7 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
         return _print_exception(error, debug)
     try:
         own = digest(value, domain.volatile)
-        _print_result(decode(encode(value)), out)
+        click.echo(json.dumps(json_value(decode(encode(value)))), file=out)
     except Unserializable as error:
         print(safe(f"the result: {error}"), file=sys.stderr)
         return EXIT_SOME_FAILED
@@ -95,9 +96,8 @@ def _parameters(domain: Domain, task: StoredTask, files: dict[str, bytes]) -> An
     try:
         return domain.parameters.model_validate(decode(task.parameters), context=FileShelf(contents=files))
     except ValidationError as error:  # the domain has changed since
-        raise InvalidInput(
-            find_problems(error, domain.parameters, "parameters"), "the task, as the run has it"
-        ) from None
+        problems = find_problems(error, domain.parameters, "parameters")
+        raise InvalidInput(problems, "the task, as the run has it") from None
 
 
 def _print_exception(error: BaseException, debug: bool) -> int:
@@ -115,12 +115,6 @@ def _from_users_code(frames: TracebackType | None) -> TracebackType | None:
     while frames is not None and frames.tb_next is not None and frames.tb_frame.f_globals.get("__name__") in _OURS:
         frames = frames.tb_next
     return frames
-
-
-def _print_result(value: Any, out: Any) -> None:
-    from dfz_ray.journal.record import json_value
-
-    click.echo(json.dumps(json_value(value)), file=out)
 
 
 def _compare(own: bytes, recorded: bytes | None) -> int:

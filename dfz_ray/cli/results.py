@@ -20,18 +20,14 @@ if TYPE_CHECKING:
     from dfz_ray.journal.record import Record
 
 SHOWN_ROWS = 1000
-"""How many rows the table has by default; a table is drawn only once all of its rows are known."""
+"""The most rows of the table by default, for it is drawn only once all of its rows are known."""
 
 
 def _check_states(context: click.Context, option: click.Parameter, states: tuple[str, ...]) -> tuple[str, ...]:
     from dfz_ray.specs.states import STATES
 
-    problems = [
-        Problem("--state", show(word), describe_names(STATES), nearest(word, STATES))
-        for word in states
-        if word not in STATES
-    ]
-    if problems:
+    unknown = [state for state in states if state not in STATES]
+    if problems := [Problem("--state", show(one), describe_names(STATES), nearest(one, STATES)) for one in unknown]:
         raise InvalidInput(problems, "dfz results")
     return states
 
@@ -76,17 +72,13 @@ def results(
             and (not domain or record.domain in domain)
             and (not kind or record.kind in kind)
         )
-        if as_json:
-            _print_lines(itertools.islice(chosen, limit))
-        else:
+        if not as_json:
             _print_table(chosen, limit or SHOWN_ROWS)
+            return 0
+        for record in itertools.islice(chosen, limit):
+            sys.stdout.write(f"{json.dumps(record.to_dict())}\n")
+        sys.stdout.flush()
     return 0
-
-
-def _print_lines(records: Iterator[Record]) -> None:
-    for record in records:
-        sys.stdout.write(f"{json.dumps(record.to_dict())}\n")
-    sys.stdout.flush()
 
 
 def _print_table(records: Iterator[Record], limit: int) -> None:

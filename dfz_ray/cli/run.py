@@ -152,9 +152,8 @@ def _print_summary(results: Results, out: TextIO) -> None:
             f"{metrics['avg_concurrency'] or 0:.2f} on average, {metrics['max_concurrency']} at most; "
             f"slots {100 * (metrics['utilization'] or 0):.0f} % busy",
         )
-        table.add_row(
-            "a task takes", f"{metrics['avg_duration']:.4f} s on average, {metrics['max_duration']:.4f} s at most"
-        )
+        took = f"{metrics['avg_duration']:.4f} s on average, {metrics['max_duration']:.4f} s at most"
+        table.add_row("a task takes", took)
     table.add_row("digest", results.digest)
     table.add_row("run folder", marked(str(results.run_dir)))
     Console(file=out, soft_wrap=True, emoji=False).print(table)

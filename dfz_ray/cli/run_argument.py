@@ -40,11 +40,7 @@ def _find_folder(run: str, config: str | None) -> Path:
 
 
 def find_run(run: str, settings: Settings) -> Path:
-    """The run folder that RUN means.
-
-    Raises:
-        RunFolderRefused: there is none.
-    """
+    """The run folder that RUN means. Raises RunFolderRefused if there is none."""
     if run != "last":
         return Path(run)
     pointer = Path(settings.journal.runs_folder) / _LAST

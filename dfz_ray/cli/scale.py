@@ -82,9 +82,8 @@ def scale(**options: Any) -> int:
         if measurements:
             _write_and_print(plan, measurements, study, folder, out)
     if interrupted:
-        click.echo(
-            f"interrupted after {len(measurements)} of {len(plan.trials)} trials; they are in {folder}", err=True
-        )
+        ended = f"{len(measurements)} of {len(plan.trials)} trials"
+        click.echo(f"interrupted after {ended}; they are in {folder}", err=True)
         return EXIT_INTERRUPTED
     return EXIT_SOME_FAILED if any(one.error or one.failed for one in measurements) else 0
 
@@ -135,9 +134,8 @@ def _make_plan(options: dict[str, Any], settings: Settings) -> StudyPlan:
 def _make_folder(output: str | None) -> Path:
     folder = Path(output) if output else Path("studies") / time.strftime("%Y%m%d-%H%M%S")
     if (folder / "summary.json").exists() or (folder / "measurements.jsonl").exists():
-        problem = Problem(
-            "--output", f"{str(folder)!r}, which holds a study", "a new folder", "measurements are never mixed"
-        )
+        found = f"{str(folder)!r}, which holds a study"
+        problem = Problem("--output", found, "a new folder", "measurements are never mixed")
         raise InvalidInput([problem], "command line")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -181,15 +179,8 @@ def _bar(plan: StudyPlan) -> Iterator[Callable[[Measurement], None]]:
 
     A trial moves the bar by its share of the expected time: 1 on one core, 1/2 on two, and so on.
     """
+    from rich import progress as parts
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     from dfz_ray.driver.connection import usable_cores
 
@@ -199,15 +190,15 @@ def _bar(plan: StudyPlan) -> Iterator[Callable[[Measurement], None]]:
         return 1.0 / max(1, min(workers, cores))
 
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
+        parts.TextColumn("{task.description}", markup=False),
+        parts.BarColumn(),
+        parts.TaskProgressColumn(),
+        parts.TimeElapsedColumn(),
+        parts.TextColumn("left"),
+        parts.TimeRemainingColumn(elapsed_when_finished=False),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with parts.Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("study", total=sum(weight(trial.workers) for trial in plan.trials))
 
         def show(measurement: Measurement) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REFRESH_S = 1.0
 """The manager writes the status once a second."""
 SILENCE_S = 10.0
-"""A manager that has written no status for so long is worth a notice."""
+"""A manager that has written no status for longer is shown as silent."""
 
 
 @click.command("status")

@@ -25,32 +25,21 @@ class AuditedAttempt(NamedTuple):
         return f"the attempt in chunk {self.chunk}"
 
 
-class AttemptHistory(NamedTuple):
-    """One task's unsuccessful attempts, and the state that they led to."""
+def find_broken_rules(
+    state: int | None, reopened: int, attempts: Sequence[AuditedAttempt], policy: Policy
+) -> Iterator[str]:
+    """Find everything that can't have happened in a sound run among a task's attempts, ordered by their chunks.
 
-    state: int | None
-    """None while the task is open."""
-    reopened: int
-    """The commit that reopened the task last; -1 if it was never reopened."""
-    attempts: Sequence[AuditedAttempt]
-    """In the order of their chunks."""
-
-
-def find_broken_rules(history: AttemptHistory, policy: Policy) -> Iterator[str]:
-    """Find everything in a history that can't have happened in a sound run.
-
-    Args:
-        history: of a task.
-        policy: of its kind.
+    The state is None while the task is open. `reopened` is the commit that reopened the task last, or -1.
     """
-    for attempt in history.attempts:
+    for attempt in attempts:
         yield from _find_impossible(attempt)
-    current = [attempt for attempt in history.attempts if attempt.commit > history.reopened]
+    current = [attempt for attempt in attempts if attempt.commit > reopened]
     charged = sum(attempt.charged for attempt in current)
     if charged > policy.max_attempts:
         yield f"{charged} attempts are charged to it, of at most {policy.max_attempts}"
     own = [attempt for attempt in current if attempt.outcome != ATTEMPT_SUPERSEDED]
-    if history.state == State.FAILED:
+    if state == State.FAILED:
         del own[-1:]  # this attempt made the task fail, so none had to follow it
     for attempt in own:
         if not _may_be_followed(attempt, policy):
@@ -60,12 +49,11 @@ def find_broken_rules(history: AttemptHistory, policy: Policy) -> Iterator[str]:
 def _find_impossible(attempt: AuditedAttempt) -> Iterator[str]:
     if attempt.outcome not in _WORDS or attempt.charged not in (0, 1):
         yield f"{attempt} has outcome {attempt.outcome!r} and charge {attempt.charged!r}, which do not exist"
-        return
-    word = _WORDS[attempt.outcome]
-    if attempt.charged and attempt.outcome == ATTEMPT_SUPERSEDED:
-        yield f"{attempt} is charged, but {word}"
-    if attempt.outcome != ATTEMPT_SUPERSEDED and not attempt.reason:
-        yield f"{attempt} is {word} without a reason"
+    elif attempt.outcome == ATTEMPT_SUPERSEDED:
+        if attempt.charged:
+            yield f"{attempt} is charged, but superseded"
+    elif not attempt.reason:
+        yield f"{attempt} is {_WORDS[attempt.outcome]} without a reason"
 
 
 def _may_be_followed(attempt: AuditedAttempt, policy: Policy) -> bool:

@@ -31,7 +31,7 @@ logger = logging.getLogger("dfz_ray")
 REQUESTS = "requests"
 """A folder in the run folder, with a file for each request that has not been carried out yet."""
 HINT_TASKS = 10_000
-"""A similar id is looked for among so many."""
+"""The most ids among which the hint looks for a similar one."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ class CancelRequest:
 def file_request(folder: Path, request: CancelRequest) -> Path:
     """Ask the manager of a run, which removes the file once it has carried out the request.
 
-    Raises:
-        RunFolderRefused: the folder can't be written.
+    Raises RunFolderRefused if the folder can't be written.
     """
     path = folder / REQUESTS / f"{uuid.uuid4().hex}.json"
     try:
@@ -115,12 +114,7 @@ def _are_texts(value: Any) -> bool:
 
 
 def resolve(folder: Path, request: CancelRequest) -> set[int]:
-    """The numbers of the tasks that a request names, whatever their state.
-
-    Raises:
-        InvalidInput: the request names a task or a batch that the run does not have.
-        JournalDamaged: the journal can't be read.
-    """
+    """The numbers of the tasks that a request names, in any state. Raises InvalidInput if it names unknown ones."""
     with JournalReader(folder) as journal:
         if request.whole_run:
             return set(range(journal.count_tasks()))

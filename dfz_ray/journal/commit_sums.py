@@ -21,9 +21,9 @@ from dfz_ray.journal.schema import STATEMENTS
 Row = tuple[Any, ...]
 
 ROWS_TOGETHER = (128, 16, 1)
-"""How many rows one statement adds, the largest number that fits first."""
+"""The numbers of rows that one statement may add, in the order in which they are tried."""
 ROWS_AT_ONCE = 500
-"""So many rows are read together, except from tables with large values."""
+"""The number of rows that are read together, except from tables with large values."""
 
 
 class Table(NamedTuple):
@@ -39,7 +39,7 @@ class Table(NamedTuple):
     conversions: Mapping[int, type] = MappingProxyType({})
     """Columns in which SQLite stores a number as one of another type: position, and the type that it stores."""
     at_once: int = ROWS_AT_ONCE
-    """So many rows are read together, to bound the memory that they take."""
+    """The number of rows that are read together, to bound the memory that they take."""
 
 
 TABLES = (
@@ -84,10 +84,9 @@ def add_commit(connection: sqlite3.Connection, before: Commit, epoch: int, rows:
     number = before.number + 1
     sums = []
     for table in TABLES:
-        if rows.get(table.name):
-            numbered = [
-                (*row, number) for row in sorted(_as_stored(rows[table.name], table.conversions), key=table.key)
-            ]
+        if added := rows.get(table.name):
+            stored = sorted(_as_stored(added, table.conversions), key=table.key)
+            numbered = [(*row, number) for row in stored]
             _insert(connection, STATEMENTS[table.add], numbered)
             sums.append((table.name, hashlib.sha256(_pack(numbered)).digest()))
     count = sum(map(len, rows.values()))
@@ -113,7 +112,7 @@ def _insert(connection: sqlite3.Connection, statement: str, rows: Sequence[Row])
 
 @functools.lru_cache(maxsize=64)
 def _repeat(statement: str, together: int) -> str:
-    """Make a statement that adds so many rows out of one that adds a single row."""
+    """Turn a statement that adds one row into one that adds several."""
     start, word, values = statement.strip().rstrip(";").partition("VALUES ")
     return start + word + ", ".join([values] * together)
 

@@ -62,16 +62,12 @@ class RunFolder:
             return False
 
     def make(self) -> None:
-        """Make the folder for a new run.
-
-        Raises:
-            RunFolderRefused: the folder holds a run or anything else, or it can't be made.
-        """
+        """Make the folder for a new run. Raises RunFolderRefused if it can't be made, or is not empty."""
         if self.holds_run():
             raise RunFolderRefused(f"{self.path} holds a run already; name a new folder")
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # A process that was killed while it made a run leaves a lock and an unfinished journal: as good as empty.
+            # A process that was killed while it made a run leaves a lock and an unfinished journal: they don't count.
             if any(not self._is_left_over(path) for path in self.path.iterdir()):
                 raise RunFolderRefused(f"{self.path} is neither empty nor a run; name a new folder")
             self.path.chmod(0o700)  # whatever the umask, and even if the folder existed
@@ -102,26 +98,18 @@ class RunFolder:
     def is_on_network(self) -> bool:
         """True if the folder is on a network file system, where SQLite can't use its write-ahead log."""
         path = os.path.realpath(self.path)
-        best = ("", "")
+        mount_point = file_system = ""
         for part in psutil.disk_partitions(all=True):
             inside = path == part.mountpoint or path.startswith(part.mountpoint.rstrip("/") + "/")
-            if inside and len(part.mountpoint) >= len(best[0]):
-                best = (part.mountpoint, part.fstype)
-        return best[1] in NETWORK_FILE_SYSTEMS or best[1].startswith("fuse.")
+            if inside and len(part.mountpoint) >= len(mount_point):
+                mount_point, file_system = part.mountpoint, part.fstype
+        return file_system in NETWORK_FILE_SYSTEMS or file_system.startswith("fuse.")
 
 
 def write_whole(path: Path, content: bytes, durable: bool = False, mode: int = 0o666) -> None:
     """Write or replace a file, whole or not at all.
 
-    Args:
-        path: of the file.
-        content: of the file.
-        durable: True if the content must survive a crash of the operating system. Its name survives that only once the
-            folder is synced, too.
-        mode: the permissions of the file, before the umask.
-
-    Raises:
-        OSError: it can't be written.
+    If durable, the content survives a crash of the operating system; the name does so once the folder is synced, too.
     """
     part = path.with_name(f"{path.name}.part")
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
@@ -133,7 +121,7 @@ def write_whole(path: Path, content: bytes, durable: bool = False, mode: int = 0
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names that were added to a folder or removed from it are so on disk."""
+    """Wait until the list of a folder's files is on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Checks that a journal is still what was written, and refusing one that is not."""
+"""Checks that a journal still holds what was written to it, and refuses a damaged one."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ from dfz_ray.protocol.columns import DIGEST_BYTES, TIMES_BYTES, unpack
 def refuse_damaged(folder: RunFolder) -> None:
     """Check a journal before it is opened for work: a sealed one by its seal, any other one row by row.
 
-    Raises:
-        JournalDamaged: there is no journal, or it can't be read, or it is of another schema, or it is damaged; nothing
-            was changed.
+    Raises JournalDamaged if it is missing, unreadable, damaged, or of another schema. Nothing is changed.
     """
     # Without a WAL, a commit that was cut off must be rolled back first, which only a writing connection does.
     with contextlib.closing(open_journal(folder, "rw" if folder.has_unfinished_commit() else "ro")) as connection:
@@ -83,10 +81,7 @@ def find_missing_commits(connection: sqlite3.Connection, acknowledged: int | Non
 def find_disagreements(connection: sqlite3.Connection) -> Iterator[str]:
     """Compare `completions`, chunk by chunk, with the outcomes that follow from them, which no sum covers.
 
-    Raises:
-        JournalDamaged: a column can't be unpacked.
-        sqlite3.Error: the journal can't be read.
-        TypeError, ValueError: it holds something else where a number is expected.
+    A damaged journal may also raise JournalDamaged, sqlite3.Error, TypeError or ValueError.
     """
     outcomes = {chunk: columns for chunk, *columns in connection.execute(STATEMENTS["read_completed_outcomes"])}
     for chunk, tasks, times, results, digests, commit in connection.execute(STATEMENTS["scan_completions"]):

@@ -14,14 +14,9 @@ UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 
 
 def open_journal(folder: RunFolder, mode: str) -> sqlite3.Connection:
-    """A connection to a run's journal, which must exist.
+    """A connection to a run's journal. The mode is `ro`, or `rw` for the process that works on the run.
 
-    Args:
-        folder: the run folder.
-        mode: `ro`, or `rw` for the process that works on the run.
-
-    Raises:
-        JournalDamaged: there is no journal, or it can't be read, or it is of another schema.
+    Raises JournalDamaged if the journal is missing, can't be read, or is of another schema.
     """
     if not folder.database.is_file():
         raise JournalDamaged(f"{folder.path} is no run folder: it has no run.sqlite")
@@ -42,7 +37,7 @@ def open_journal(folder: RunFolder, mode: str) -> sqlite3.Connection:
 
 
 def find_wrong_size(connection: sqlite3.Connection, folder: RunFolder) -> str | None:
-    """Compare the file's size with its number of pages; beside a log nothing can be said, and None is returned."""
+    """Compare the file's size with its number of pages; beside a log they can differ, and None is returned."""
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
     size = folder.database.stat().st_size

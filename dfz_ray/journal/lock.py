@@ -24,8 +24,7 @@ WAIT_S = 10.0
 class RunLock:
     """The lock on a run folder, held until it is closed or the process ends.
 
-    Raises:
-        RunFolderRefused: another process still holds it after `wait_s` seconds.
+    Raises RunFolderRefused if another process still holds it after `wait_s` seconds.
     """
 
     def __init__(self, folder: Path, wait_s: float = WAIT_S) -> None:
@@ -48,7 +47,7 @@ class RunLock:
 
 
 def is_held(folder: Path) -> bool:
-    """True while a live process works on the run; asking disturbs nobody."""
+    """True while a live process works on the run."""
     try:
         with (folder / LOCK).open(encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -73,14 +73,9 @@ def _mean_slots(slots: float, changes: Sequence[tuple[float, int]], begun_at: fl
 
 
 def concurrency(times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The number of executions under way right after each start.
+    """The number of executions under way right after each start, in the order of the starts.
 
-    Args:
-        times: shape (executions, 2), start and end. An execution that starts at the very moment at which another ends
-            does not overlap it.
-
-    Returns:
-        Shape (executions,), in the order of the starts.
+    `times` has shape (executions, 2). An execution that starts at the moment when another ends does not overlap it.
     """
     starts, ends = np.sort(times[:, 0]), np.sort(times[:, 1])
     levels: np.ndarray[Any, Any] = np.searchsorted(starts, starts, "right") - np.searchsorted(ends, starts, "right")

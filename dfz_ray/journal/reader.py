@@ -41,8 +41,7 @@ class PoolChangeRow(NamedTuple):
 class JournalReader:
     """A read-only view of a run folder; a context manager.
 
-    Raises:
-        JournalDamaged: there is no journal, or it can't be read, or it is of another schema.
+    Raises JournalDamaged if the journal is missing, can't be read, or is of another schema.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -90,7 +89,7 @@ class JournalReader:
         return RecordTable(self.rows(in_memory=False), self._folder.results)
 
     def rows(self, *, in_memory: bool = True) -> TableRows:
-        """All that the records are made of."""
+        """The rows that the records are made of, as they are at one moment."""
         with self._one_moment():
             return TableRows(
                 blocks=list(self.query("read_names")),
@@ -104,7 +103,7 @@ class JournalReader:
 
     @contextlib.contextmanager
     def _one_moment(self) -> Iterator[None]:
-        """Within this context all rows that are read are of one moment, whatever is committed meanwhile."""
+        """Read rows of one moment: commits of other processes do not show within this context."""
         try:
             with self._connection:
                 self._connection.execute("BEGIN")
@@ -154,11 +153,7 @@ class JournalReader:
         return [name for (name,) in self.query("read_batches")]
 
     def task(self, task_id: str) -> StoredTask:
-        """One task as it was submitted.
-
-        Raises:
-            KeyError: the run has no task with this id.
-        """
+        """One task as it was submitted. Raises KeyError if the run has no task with this id."""
         for first, ids, kinds, works in self.query("read_tasks"):
             names = unpack(ids)
             if task_id in names:
@@ -182,11 +177,7 @@ class JournalReader:
         return self.records().digest()
 
     def query(self, statement: str, values: tuple[Any, ...] = ()) -> Iterator[Any]:
-        """The rows that a statement of schema.sql finds.
-
-        Raises:
-            JournalDamaged: they can't be read.
-        """
+        """The rows that a statement of schema.sql finds. Raises JournalDamaged if they can't be read."""
         try:
             # `yield from` would close the cursor at the end, even after this reader was closed, and raise.
             for row in self._connection.execute(STATEMENTS[statement], values):  # noqa: UP028

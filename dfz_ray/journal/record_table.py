@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 UNPACKED_CHUNKS = 64
-"""The results of so many chunks are kept unpacked, for consecutive records are often of the same chunks."""
+"""The most chunks whose results are kept unpacked, for consecutive records are often of the same chunks."""
 
 
 class CompletedChunk(NamedTuple):
@@ -61,12 +61,7 @@ class TableRows(NamedTuple):
 
 
 class RecordTable(Sequence[Record]):
-    """The records of a run in the order of submission.
-
-    Args:
-        rows: of the journal.
-        results: the folder of large results.
-    """
+    """The records of a run in the order of submission. `results` is the folder of large results."""
 
     def __init__(self, rows: TableRows, results: Path) -> None:
         self._rows = rows

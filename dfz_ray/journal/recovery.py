@@ -21,10 +21,10 @@ from dfz_ray.protocol.columns import NO_WORK, unpack, unpack_works
 
 @dataclass(frozen=True)
 class Recovered:
-    """All that is known of a run: its last committed state."""
+    """The last committed state of a run."""
 
     meta: dict[str, str]
-    """The facts that the journal noted when the run was new."""
+    """The table of that name: facts about the run, from its start."""
     kinds: list[tuple[str, str, str, str]]
     """Domain, name, resources (JSON) and policy (JSON) of every kind, in the order of their numbers."""
     kind_of: list[int]
@@ -47,11 +47,7 @@ class Recovered:
 
 
 def read_recovered(folder: Path) -> Recovered:
-    """Read what a run needs to continue.
-
-    Raises:
-        JournalDamaged: the journal can't be read.
-    """
+    """Read everything that a run needs to continue."""
     with JournalReader(folder) as journal:
         kind_of: list[int] = []
         works: list[tuple[int, bytes]] = []
@@ -79,11 +75,7 @@ def read_recovered(folder: Path) -> Recovered:
 
 
 def read_contents(folder: Path) -> dict[str, tuple[Any, ...]]:
-    """By task id the content of the task: domain, resources (JSON), seed, parameters and policy (JSON).
-
-    Raises:
-        JournalDamaged: the journal can't be read.
-    """
+    """By task id the content of the task: domain, resources (JSON), seed, parameters and policy (JSON)."""
     with JournalReader(folder) as journal:
         kinds = list(journal.query("read_kinds"))
         contents: dict[str, tuple[Any, ...]] = {}
@@ -111,12 +103,7 @@ def open_for_work(
 ) -> OpenedJournal:
     """Open a run to work on it. New runs and runs that a dead process left are opened in the same way.
 
-    Args:
-        folder: the run folder.
-        meta: of a new run, for the table of that name.
-        inline_bytes: larger results become files.
-        retry_failed: True to reopen failed tasks.
-        durable: True if a commit must survive a crash of the operating system, not only of this process.
+    A new run notes `meta` in the table of that name. `JournalWriter` explains `inline_bytes` and `durable`.
 
     Raises:
         RunFolderRefused: the folder holds anything else, or a live process works on the run.

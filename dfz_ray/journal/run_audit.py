@@ -14,15 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from dfz_ray.errors import JournalDamaged
-from dfz_ray.journal.attempt_history import AttemptHistory, AuditedAttempt, find_broken_rules
+from dfz_ray.journal.attempt_history import AuditedAttempt, find_broken_rules
 from dfz_ray.journal.commit_sums import check_sums
 from dfz_ray.journal.folder import RunFolder
-from dfz_ray.journal.integrity import (
-    find_disagreements,
-    find_missing_commits,
-    find_other_schema,
-    find_torn_structure,
-)
+from dfz_ray.journal.integrity import find_disagreements, find_missing_commits, find_other_schema, find_torn_structure
 from dfz_ray.journal.journal_file import find_wrong_size
 from dfz_ray.journal.record import read_result
 from dfz_ray.journal.schema import VERSION
@@ -34,7 +29,7 @@ from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.states import FINAL, UNSUCCESSFUL, State
 
 MOST_SHOWN = 20
-"""A check reports at most so many violations."""
+"""The most violations that one check reports."""
 _FILE_NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -89,11 +84,7 @@ class _Findings:
 def audit_run(folder: Path) -> Audit:
     """Audit a run from its folder alone: at rest, after a crash, or while a process works on it. Nothing is changed.
 
-    Args:
-        folder: the run folder.
-
-    Raises:
-        JournalDamaged: the folder is no run folder.
+    Raises JournalDamaged if the folder is no run folder.
     """
     run = RunFolder(folder)
     if not run.database.is_file():
@@ -130,9 +121,7 @@ def _check_file(snapshot: RunSnapshot, findings: _Findings) -> None:
         findings.notices.append("the run has not been closed: a process works on it, or was killed")
     if wrong_size := find_wrong_size(connection, snapshot.folder):
         findings.violate(wrong_size)
-    for text in find_torn_structure(connection, thoroughly=True):
-        findings.violate(text)
-    for text in find_other_schema(connection):
+    for text in (*find_torn_structure(connection, thoroughly=True), *find_other_schema(connection)):
         findings.violate(text)
     version = dict(snapshot.query("get_meta")).get("schema_version")
     if version != str(VERSION):
@@ -227,17 +216,13 @@ def _check_attempts(snapshot: RunSnapshot, findings: _Findings) -> None:
     for number, group in itertools.groupby(snapshot.query("read_histories"), key=itemgetter(0)):
         rows = list(group)
         state, reopened = rows[0][1:3]
-        history = AttemptHistory(state, reopened, [AuditedAttempt(*row[3:]) for row in rows])
+        attempts = [AuditedAttempt(*row[3:]) for row in rows]
         count += len(rows)
         tasks_with_several += len(rows) + (state == State.COMPLETED) > 1
         if 0 <= number < len(ids):  # an attempt of an unknown task is reported elsewhere
-            for text in find_broken_rules(history, policies[kinds[number]]):
+            for text in find_broken_rules(state, reopened, attempts, policies[kinds[number]]):
                 findings.violate(f"task {ids[number]!r}: {text}")
-    findings.looked_at |= {
-        "attempts": count + completed,
-        "tasks with several": tasks_with_several,
-        "chunks": chunks,
-    }
+    findings.looked_at |= {"attempts": count + completed, "tasks with several": tasks_with_several, "chunks": chunks}
 
 
 def _check_chunks(snapshot: RunSnapshot, findings: _Findings) -> tuple[int, int]:

@@ -37,13 +37,13 @@ class RunStatus:
     why_slots: str
     """With `max_workers="auto"`: the reason for this number of slots; else empty."""
     leases: int
-    """How many of the slots are in use."""
+    """Slots in use."""
     tasks_per_s: float | None
     """Over the last seconds."""
     left_s: float | None
     """An estimate of the time until all tasks have ended."""
     commits: int
-    """How many commits the journal had."""
+    """Commits in the journal."""
     notices: tuple[str, ...] = ()
     """Sentences that a user should read."""
 
@@ -61,16 +61,12 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
 
 
 def write_status(folder: Path, status: RunStatus) -> None:
-    """Replace the status file: a reader sees the old one or the new one, whole.
-
-    Raises:
-        OSError: it can't be written; the run itself does not depend on it.
-    """
+    """Replace the status file: a reader sees the old one or the new one, whole."""
     write_whole(folder / STATUS, json.dumps(asdict(status)).encode(), mode=0o600)
 
 
 def read_status(folder: Path) -> RunStatus | None:
-    """Read the status file; None if there is none, or it holds anything else."""
+    """Read the status file; None if it is missing or holds anything else."""
     content = _read_json(folder)
     return RunStatus(**{**content, "notices": tuple(content["notices"])}) if _is_status(content) else None
 
@@ -103,28 +99,27 @@ def _is_status(content: Any) -> bool:
 def find_status(folder: Path) -> RunStatus:
     """Find the status of a run now.
 
-    While a live process works on the run, the status file has it. Afterwards the file still has it if the run was
-    closed properly, for then it describes the last commit. In all other cases the journal is counted.
+    While a live process works on the run, the status file is up to date. It stays so if the run was closed properly,
+    for then it describes the last commit. In all other cases the journal is counted.
 
-    Raises:
-        JournalDamaged: there is no journal, or it can't be read.
+    Raises JournalDamaged if the journal is missing or can't be read.
     """
     working = is_held(folder)
-    noted = read_status(folder)
-    is_latest = noted is not None and _is_younger_than_lock(folder)
-    if working and noted is not None and is_latest:
-        return noted
+    written = read_status(folder)
+    is_latest = written is not None and _is_younger_than_lock(folder)
+    if working and written is not None and is_latest:
+        return written
     with JournalReader(folder) as journal:
         commits = journal.commits()
-        if not working and noted is not None and is_latest and not noted.working and noted.commits == commits:
-            return noted
+        if not working and written is not None and is_latest and not written.working and written.commits == commits:
+            return written
         changes = journal.pool_changes()
         return RunStatus(
             run_id=journal.meta.get("run_id", ""),
             name=journal.meta.get("name", ""),
-            epoch=noted.epoch if noted and not working else 0,
-            process=noted.process if noted and not working else 0,
-            host=noted.host if noted and not working else "",
+            epoch=written.epoch if written and not working else 0,
+            process=written.process if written and not working else 0,
+            host=written.host if written and not working else "",
             updated_at=_changed_at(folder),
             working=working,
             counts=journal.counts(),
@@ -157,11 +152,11 @@ class ThroughputMeter:
     """Measures how many tasks end per second. The caller passes the time; the meter has no clock."""
 
     WINDOW_S = 10.0
-    """The rate is that of the last so many seconds."""
+    """The rate is measured over this time."""
     SHORTEST_S = 1.0
     """A shorter time gives no rate."""
     ENOUGH = 10
-    """If so many tasks ended within the window, these alone give the estimate of the time that is left."""
+    """From this number of tasks on that ended within the window, these alone give the estimate of the time left."""
 
     def __init__(self) -> None:
         self._recent: deque[tuple[float, int]] = deque()
@@ -181,7 +176,7 @@ class ThroughputMeter:
         return self._rate(self._recent[0]) if self._recent else None
 
     def left_s(self, open_tasks: int) -> float | None:
-        """Estimate how many seconds that many tasks will take; None until a task has ended."""
+        """Estimate the seconds until the open tasks have ended; None until a task has ended."""
         if not self._recent or self._first is None:
             return None
         recently = self._recent[-1][1] - self._recent[0][1]

@@ -20,11 +20,7 @@ class Seal(Enum):
 
 
 def write_seal(folder: RunFolder, durable: bool) -> None:
-    """Seal a journal that nobody has open any more.
-
-    Raises:
-        OSError: the journal can't be read, or the seal can't be written.
-    """
+    """Seal a journal that no process has open any more."""
     write_whole(folder.seal, f"{sha256_of(folder.database)}\n".encode(), durable)
     if durable:
         sync_folder(folder.path)

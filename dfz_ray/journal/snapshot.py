@@ -57,14 +57,9 @@ class RunSnapshot:
 
 
 def take_snapshot(run: RunFolder, at_end: contextlib.ExitStack) -> RunSnapshot:
-    """Hold a run as it is now, without changing anything.
+    """Read a run, which has a journal, as it is now; nothing is changed. Leaving `at_end` releases the snapshot.
 
-    Args:
-        run: the run folder, which has a journal.
-        at_end: releases the snapshot.
-
-    Raises:
-        sqlite3.Error, OSError: the journal can't be opened.
+    Raises sqlite3.Error or OSError if the journal can't be opened.
     """
     # Read these before the journal: a process that works on the run may remove the seal and raise the number meanwhile.
     seal, acknowledged = check_seal(run), read_acknowledged_commits(run.path)

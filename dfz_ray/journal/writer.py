@@ -53,13 +53,9 @@ class Group:
 class JournalWriter:
     """Commits groups of rows. When `commit` returns, they are on disk. Opening a writer takes a new epoch.
 
-    Args:
-        folder: the run folder, which has a journal.
-        inline_bytes: larger results become files.
-        durable: True if a commit must survive a crash of the operating system (by an fsync), not only of this process.
-
-    Raises:
-        JournalDamaged: there is no journal, or it can't be read or written, or is damaged, or is of another schema.
+    Results of more than `inline_bytes` become files. If durable, a commit survives a crash of the operating system (by
+    an fsync), and not only of this process. Raises JournalDamaged if the journal is missing, can't be read or written,
+    is damaged, or is of another schema.
     """
 
     def __init__(self, folder: Path, inline_bytes: int = 262_144, durable: bool = True) -> None:
@@ -85,11 +81,7 @@ class JournalWriter:
     def create(
         cls, folder: Path, meta: Mapping[str, str], inline_bytes: int = 262_144, durable: bool = True
     ) -> JournalWriter:
-        """Make the folder and an empty journal.
-
-        Raises:
-            RunFolderRefused: the folder can't hold a new run.
-        """
+        """Make the folder and an empty journal. Raises RunFolderRefused if the folder can't hold a new run."""
         run_folder = RunFolder(folder)
         run_folder.make()
         try:
@@ -112,12 +104,7 @@ class JournalWriter:
         return self._last.number + 1
 
     def reopen_failed(self) -> None:
-        """Reopen failed tasks, and keep their outcomes in the table `reopened`.
-
-        Raises:
-            EpochSuperseded: another manager has opened the run since.
-            JournalDamaged: the journal could not be written.
-        """
+        """Reopen failed tasks, and keep their outcomes in the table `reopened`. Raises the same as `commit`."""
         with self._transaction():
             failed = self._connection.execute(STATEMENTS["read_failed"]).fetchall()
             last = self._last
@@ -162,7 +149,7 @@ class JournalWriter:
             is_at_rest = self._latest_epoch() == self.epoch and not self._is_in_doubt
         self._connection.close()
         if is_at_rest:
-            with contextlib.suppress(OSError):  # a run without a seal is as good; it is checked more closely
+            with contextlib.suppress(OSError):  # a run without a seal is sound, too; it is checked more closely
                 write_seal(self._folder, self._durable)
 
     def _set_up(self) -> None:

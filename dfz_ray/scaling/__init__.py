@@ -1,1 +1,1 @@
-"""HOW it scales: what was measured with different numbers of workers, what it says, and what to do."""
+"""HOW it scales: measures a batch with different numbers of workers, and recommends one."""

@@ -40,15 +40,8 @@ def bootstrap_interval(
     the data, so that its coverage is at most 1 - 2^(1-n): 50 % with 2 repeats, 75 % with 3, 94 % with 5. From about
     10 repeats on it is close to what it claims.
 
-    Args:
-        samples: one sequence of repeats per sample of the statistic.
-        statistic: takes the samples as arrays and `axis`, gives the number.
-        seed: equal data and seed give an equal interval.
-        paired: True if the samples belong together item by item; else each is resampled by itself.
-        resamples: the number of resamples.
-
-    Returns:
-        (low, high), or None if a sample has fewer than two items.
+    The statistic takes the samples as arrays, and `axis`. If paired, the samples are resampled together, item by item;
+    else each by itself. Equal data and seeds give equal intervals. If a sample has fewer than two items, it is None.
     """
     if any(len(sample) < 2 for sample in samples):
         return None
@@ -69,33 +62,16 @@ def bootstrap_interval(
 
 
 def estimate_median(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
-    """The median of repeats.
+    """The median of one or more repeats."""
+    import numpy as np
 
-    Args:
-        values: one per repeat, at least one.
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
-    """
-
-    def statistic(sample: Any, axis: int) -> Any:
-        import numpy as np
-
-        return np.median(sample, axis=axis)
-
-    return Estimate(float(median(values)), bootstrap_interval([values], statistic, seed=seed, resamples=resamples))
+    return Estimate(float(median(values)), bootstrap_interval([values], np.median, seed=seed, resamples=resamples))
 
 
 def estimate_speedup(
     sequential_s: Sequence[float], parallel_s: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Estimate:
-    """Speedup S(N) = median(T_seq) / median(T(N)); both samples are resampled, each by itself.
-
-    Args:
-        sequential_s: wall times of the baseline, in seconds, above 0.
-        parallel_s: wall times with N workers, in seconds, above 0.
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
-    """
+    """Speedup S(N) = median(T_seq) / median(T(N)); the wall times of both, all above 0, are resampled independently."""
     return _ratio_of_medians(sequential_s, parallel_s, seed=seed, resamples=resamples)
 
 
@@ -106,13 +82,7 @@ def estimate_efficiency(speedup: Estimate, workers: int) -> Estimate:
 
 
 def estimate_throughput(completed: Sequence[int], wall_s: Sequence[float], *, seed: int = 0) -> Estimate:
-    """Completed tasks per second: median(completed) / median(T), from the same repeats.
-
-    Args:
-        completed: tasks that completed, per repeat.
-        wall_s: wall times of the same repeats, in seconds, above 0.
-        seed: of the bootstrap.
-    """
+    """Completed tasks per second: median(completed) / median(T), from the same repeats, whose times are above 0."""
     return _ratio_of_medians(completed, wall_s, seed=seed, paired=True)
 
 

@@ -23,15 +23,7 @@ BESIDE = 2**-0.08
 
 
 def draw_figure(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> bytes:
-    """Draw speedup and throughput against workers, side by side.
-
-    Args:
-        summary: as `build_summary` made it.
-        measurements: all trials of the study.
-
-    Returns:
-        A PNG of 1600 x 700 pixels.
-    """
+    """Draw speedup and throughput against workers, side by side: a PNG of 1600 x 700 pixels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -175,7 +167,10 @@ def _draw_points(axes: Axes, points: Sequence[Mapping[str, Any]], key: str) -> N
     """Medians with their intervals and a line through them; hollow where the cluster served fewer slots."""
     modes = _by_mode(points)
     for mode, mine in modes.items():
-        _draw_line(axes, mine, key, *(COLOURS[mode] if len(modes) > 1 else (BLUE, "-")), f"{mode}: " * (len(modes) > 1))
+        if len(modes) > 1:
+            _draw_line(axes, mine, key, *COLOURS[mode], f"{mode}: ")
+        else:
+            _draw_line(axes, mine, key, BLUE, "-", "")
 
 
 def _draw_line(axes: Axes, points: Sequence[Mapping[str, Any]], key: str, colour: str, dashes: str, whose: str) -> None:

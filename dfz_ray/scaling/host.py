@@ -20,18 +20,13 @@ THREAD_SETTINGS = (
     "RAYON_NUM_THREADS",
     "QISKIT_PARALLEL",
 )
-_TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
 def host_facts(folder: Path | None = None) -> dict[str, Any]:
-    """Describe this host, as it goes into `summary.json`.
+    """Describe this host for `summary.json`, in plain values; unknown facts are None.
 
-    Args:
-        folder: a checkout whose git commit is noted; None: that of dfz_ray itself, where it runs from a checkout.
-
-    Returns:
-        Plain values only. Core counts are of cores that this process may use (affinity and the container's CPU quota).
-        What can't be found out is None.
+    Only cores that this process may use are counted (by affinity and the container's CPU quota). The git commit is that
+    of the folder, or else of dfz_ray itself where it runs from a checkout.
     """
     import psutil
 
@@ -62,14 +57,8 @@ def _physical_cores() -> int:
     """The number of cores that the logical CPUs of this process belong to."""
     usable = _usable_cpus()
     try:
-        return len(
-            {
-                tuple(
-                    (_TOPOLOGY / f"cpu{cpu}/topology" / name).read_text() for name in ("physical_package_id", "core_id")
-                )
-                for cpu in usable
-            }
-        )
+        folders = [Path(f"/sys/devices/system/cpu/cpu{cpu}/topology") for cpu in usable]
+        return len({tuple((one / name).read_text() for name in ("physical_package_id", "core_id")) for one in folders})
     except OSError:
         import psutil
 

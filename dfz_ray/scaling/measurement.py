@@ -17,17 +17,14 @@ CLOCK_RESOLUTION_S = 1e-9
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One trial: the whole batch, run once.
+    """One trial: the whole batch, run once. Raises ValueError for values that no trial can have.
 
-    A trial that failed has a measurement too: it carries its `error`, and its wall time ends with the failure. What
-    could not be measured is None.
-
-    Raises:
-        ValueError: values that no trial can have.
+    A trial that failed has a measurement, too: with its `error`, and the wall time until the failure. Values that were
+    not measured are None.
     """
 
     kind: Kind
-    """The baseline (the batch in one process, without Ray), or a point (with Ray and so many workers)."""
+    """The baseline (the batch in one process, without Ray), or a point (with Ray and workers)."""
     workers: int
     """Slots that the trial was given; 0 for the baseline."""
     repeat: int
@@ -37,20 +34,20 @@ class Measurement:
     wall_s: float
     """Seconds from the call of `run` until it returns the Results, without the warm-up; of the baseline, those of all
     tasks, one after the other."""
-    warm_up_s: float | None
-    """Seconds that the workers needed beforehand to start and to import."""
+    warm_up_s: float | None = None
+    """Seconds that the workers took to start and to import, before the trial."""
     tasks: int
-    completed: int
-    failed: int
-    cancelled: int
-    digest: str | None
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    digest: str | None = None
     """SHA-256 over the completed results; equal answers have equal digests."""
-    avg_concurrency: float | None
+    avg_concurrency: float | None = None
     """Tasks that executed at one time, averaged over the wall time."""
-    max_concurrency: int | None
-    busy_s: float | None
+    max_concurrency: int | None = None
+    busy_s: float | None = None
     """Sum of all task durations, in seconds."""
-    served: int | None
+    served: int | None = None
     """Slots that the cluster could run at once; None for the baseline."""
     started_at: float
     """Unix seconds."""
@@ -59,7 +56,7 @@ class Measurement:
     load: float | None = None
     """The host's 1-minute load average just before the trial."""
     error: str | None = None
-    """Why the trial as a whole failed; None if it came to its end."""
+    """The reason why the trial as a whole failed; None if it came to its end."""
     study: dict[str, Any] | None = None
     """Host, versions, commit, seed and thread settings: trials that differ in them are never put together."""
 

@@ -18,16 +18,13 @@ from dfz_ray.scaling.measurement import Measurement, Mode
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One number of workers, with all of its trials. The baseline is the point with 0 workers.
-
-    What no trial measured is None.
-    """
+    """One number of workers (0: the baseline) with all of its trials. A value that no trial measured is None."""
 
     workers: int
     repeats: int
     """Trials that came to their end. The numbers below are of these."""
     errors: tuple[str, ...]
-    """Why the other trials failed, one text each."""
+    """The reasons why the other trials failed, one text each."""
     wall_s: Estimate | None
     speedup: Estimate | None
     """None also where no task completed: less work is not faster work."""
@@ -60,16 +57,9 @@ class Point:
 def estimate_points(
     measurements: Iterable[Measurement], *, physical_cores: int, cpus_per_task: float, seed: int = 0
 ) -> tuple[Point | None, list[Point]]:
-    """Sum up a study.
+    """Sum up a study: the baseline (None if it was not measured), and the points by their number of workers, and mode.
 
-    Args:
-        measurements: all trials, in any order.
-        physical_cores: of the cluster, as far as this study may use them.
-        cpus_per_task: the most that one task of the batch declares.
-        seed: of the bootstrap.
-
-    Returns:
-        The baseline (None if it was not measured) and the points by their number of workers, and mode.
+    `cpus_per_task` is the most that a task declares, `physical_cores` the cores of the cluster that a study may use.
     """
     groups: dict[tuple[int, Mode], list[Measurement]] = {}
     for measurement in measurements:

@@ -27,13 +27,8 @@ def recommend(points: Sequence[Point], baseline: Point | None, *, physical_cores
     """The smallest number of workers that is reliably faster than the sequential program and close to the peak.
 
     Reliably faster: the whole 95 % interval of the speedup is above 1. A single repeat has no interval; then the
-    speedup alone decides, and the sentence says so. Close to the peak: see `NEAR_PEAK`. Points at which fewer tasks
+    speedup alone decides, and the reason says so. Close to the peak: see `NEAR_PEAK`. Points at which fewer tasks
     complete than in the baseline take no part.
-
-    Args:
-        points: all measured points, by their number of workers.
-        baseline: the sequential program, None if it was not measured.
-        physical_cores: of the cluster.
     """
     left_out = {point.workers: why for point in points if (why := _why_left_out(point, points, baseline))}
     usable = [point for point in points if point.workers not in left_out]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dfz_ray.journal.folder import write_whole
 from dfz_ray.scaling.figure import draw_figure
 from dfz_ray.scaling.measurement import Measurement
 from dfz_ray.scaling.sections import NOTHING, SECTIONS, is_recommended, list_entries, list_notes, make_point_row
@@ -28,30 +28,20 @@ class StudyFiles(NamedTuple):
 def write_study(folder: Path, summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> StudyFiles:
     """Write `summary.json`, `scaling.png` and `report.html`; a reader never sees half a file.
 
-    Args:
-        folder: is made if it does not exist.
-        summary: as `build_summary` made it.
-        measurements: all trials of the study.
-
-    Raises:
-        ValueError: the summary holds a number that is not finite.
+    Raises ValueError if the summary holds a number that is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = StudyFiles(folder / "summary.json", folder / "scaling.png", folder / "report.html")
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-    _replace(files.summary, text.encode())
+    write_whole(files.summary, text.encode())
     picture = draw_figure(summary, measurements)
-    _replace(files.figure, picture)
-    _replace(files.report, render_report(summary, measurements, picture).encode(errors="replace"))
+    write_whole(files.figure, picture)
+    write_whole(files.report, render_report(summary, measurements, picture).encode(errors="replace"))
     return files
 
 
 def points_table(summary: Mapping[str, Any]) -> Table:
-    """The points as a table for the terminal, under the sequential program; it fits 80 columns.
-
-    Args:
-        summary: as `build_summary` made it.
-    """
+    """The points as a table for the terminal, under the sequential program; it fits 80 columns."""
     from rich.table import Table
     from rich.text import Text
 
@@ -71,13 +61,7 @@ def points_table(summary: Mapping[str, Any]) -> Table:
 
 
 def render_report(summary: Mapping[str, Any], measurements: Sequence[Measurement], picture: bytes) -> str:
-    """The whole study as one HTML page that needs nothing else: no scripts, no links, no other files.
-
-    Args:
-        summary: as `build_summary` made it.
-        measurements: all trials of the study.
-        picture: as `draw_figure` made it.
-    """
+    """The whole study as one HTML page that needs nothing else: no scripts, no links, no other files."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -92,12 +76,3 @@ def render_report(summary: Mapping[str, Any], measurements: Sequence[Measurement
         sections=[make_section(summary, measurements) for make_section in SECTIONS],
         picture=base64.b64encode(picture).decode(),
     )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """The sections of a study's page. To add one, write a function that returns a Section, and name it in SECTIONS.
 
-The function is given the summary, whose keys are in `summary.py`, and all trials. The template shows any Section.
+The function gets the summary, whose keys are in `summary.py`, and all trials. The template shows any Section.
 """
 
 from __future__ import annotations
@@ -134,13 +134,8 @@ def _trials(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
     return Section("Every trial, in the order in which they ran", rows=rows, left=("Digest", "Error"))
 
 
-SECTIONS: Sequence[Callable[[Mapping[str, Any], Sequence[Measurement]], Section]] = (
-    _points,
-    _method,
-    _answers,
-    _host,
-    _trials,
-)
+_MakeSection = Callable[[Mapping[str, Any], Sequence[Measurement]], Section]
+SECTIONS: Sequence[_MakeSection] = (_points, _method, _answers, _host, _trials)
 """The page below its picture, from top to bottom."""
 
 
@@ -187,7 +182,7 @@ def is_recommended(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> bool
 
 
 def list_notes(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
-    """All that sets a point apart, in a few words each."""
+    """Everything that sets a point apart, in a few words each."""
     workers = entry.get("workers", 0)
     notes = []
     if is_recommended(entry, summary):
@@ -222,7 +217,7 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _number(value: float | None, unit: str = "") -> str:
-    """Three digits that count, and no exponent."""
+    """Three significant digits, and no exponent."""
     if value is None:
         return NOTHING
     decimals = next((d for d, least in enumerate((100, 10, 0.1)) if value >= least), 3 if value else 0)

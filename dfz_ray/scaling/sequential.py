@@ -1,6 +1,6 @@
 """The sequential program: the same batch, in one process, without Ray.
 
-`SequentialProgram` starts a process of its own, sends it the batch, and asks it for one timed pass after the other.
+`SequentialProgram` starts another process, sends it the batch, and asks it for one timed pass after the other.
 Both sides send pickles, over the process's standard input and output.
 
 It stays warm, is as nice as Ray's workers, has the same thread budgets, and runs the function that the workers run.
@@ -24,7 +24,7 @@ from dfz_ray.specs.encoding import run_digest
 from dfz_ray.specs.input_file import FileShelf
 
 LAST_WORDS_BYTES = 4096
-"""The message for a process that died quotes the last line within so many bytes of its output."""
+"""If the process dies, the error quotes the last line within this many bytes at the end of its output."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Job:
-    """The batch, as the process is given it."""
+    """The batch, as it is sent to the process."""
 
     parts: Sequence[Part]
     tasks: Sequence[tuple[str, int, Work]]
@@ -60,10 +60,9 @@ class Pass:
 
 
 class SequentialProgram:
-    """The process, warm; a context manager.
+    """The process, once it is warm; a context manager.
 
-    Raises:
-        DfzError: the process died; the message has the last line of its output.
+    Raises DfzError with the last line of the process's output if the process dies.
     """
 
     def __init__(self, job: Job) -> None:
@@ -106,7 +105,7 @@ class SequentialProgram:
 
 
 def serve() -> None:
-    """The process: reads a Job, warms up, and makes one pass for each question."""
+    """Run the process: read a Job, warm up, and make one pass for each question."""
     stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # the output of tasks must not mix with the answers
 

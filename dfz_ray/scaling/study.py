@@ -35,13 +35,7 @@ from dfz_ray.specs.states import UNSUCCESSFUL, State
 
 
 class Study:
-    """Measures the trials of a plan; a context manager.
-
-    Args:
-        plan: the batch, and the trials in their order.
-        settings: as for `run`.
-        address: which Ray; an embedded one gets as many logical CPUs as the largest point needs.
-    """
+    """Measures the trials of a plan; a context manager. An embedded Ray gets the CPUs that the largest point needs."""
 
     def __init__(self, plan: StudyPlan, settings: Settings, address: str | None = None) -> None:
         self._plan = plan
@@ -87,7 +81,7 @@ class Study:
             mode=None if trial.workers == BASELINE else trial.mode,
             started_at=started_at,
             load=load,
-            **_NOT_MEASURED | measured,
+            **measured,
         )
 
     def _run_sequential(self) -> dict[str, Any]:
@@ -114,13 +108,13 @@ class Study:
 
     def _run(self, trial: Trial) -> dict[str, Any]:
         batch = self._plan.batch
-        config = RunConfig.of(
-            self._settings,
+        config = RunConfig(
+            settings=self._settings,
             max_workers=trial.workers,
             address=self._address,
             use_threads=trial.mode == "threads",
+            processes=_cluster_cores(),
         )
-        config = dataclasses.replace(config, processes=_cluster_cores())
         width = plan_slots(config, batch.shapes(), len(batch.tasks)).width
         warm = self._warm(math.ceil(trial.workers / width))
         folder = Path(tempfile.mkdtemp(prefix="dfz-trial-"))
@@ -155,19 +149,6 @@ class Study:
             for number, task in enumerate(self._plan.batch.tasks)
         ]
         return Job(parts, tasks, dict(self._plan.batch.files), niceness)
-
-
-_NOT_MEASURED = {
-    "warm_up_s": None,
-    "completed": 0,
-    "failed": 0,
-    "cancelled": 0,
-    "digest": None,
-    "avg_concurrency": None,
-    "max_concurrency": None,
-    "busy_s": None,
-    "served": None,
-}
 
 
 def _sum_up(results: Results, wall_s: float) -> dict[str, Any]:

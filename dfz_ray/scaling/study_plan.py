@@ -78,7 +78,7 @@ def make_plan(
 
 
 def default_worker_counts(cores: int) -> list[int]:
-    """1, 2, 4 ... up to twice the cores, to show that nothing is gained beyond them."""
+    """1, 2, 4 ... up to twice the cores, to show that more workers than cores gain nothing."""
     counts = [1]
     while counts[-1] < 2 * cores and len(counts) < 8:
         counts.append(counts[-1] * 2)
@@ -88,8 +88,7 @@ def default_worker_counts(cores: int) -> list[int]:
 def parse_worker_counts(text: str) -> list[int]:
     """The worker counts of `--max-workers 1,2,4`, in order.
 
-    Raises:
-        InvalidInput: the text between two commas is no positive whole number, or a number stands there twice.
+    Raises InvalidInput unless the text is a list of different positive whole numbers.
     """
     counts = []
     for part in text.split(","):

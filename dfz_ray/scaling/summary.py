@@ -26,20 +26,10 @@ def build_summary(
     seed: int = 0,
     command: str | None = None,
 ) -> dict[str, Any]:
-    """Sum up a study; what was not measured is None.
+    """Sum up a study in plain values, with the keys in the order of the file; a value that was not measured is None.
 
-    Args:
-        host: the facts of `host_facts`.
-        batch: `domains` and `count` of the batch; other keys are kept.
-        mode: `processes`, `threads`, or `processes and threads`.
-        measurements: all trials, in any order.
-        physical_cores: of the cluster, as far as this study may use them.
-        cpus_per_task: the most that one task of the batch declares.
-        seed: of the bootstrap.
-        command: the command line that repeats the study.
-
-    Returns:
-        Plain values only, with the keys in the order of the file.
+    The batch has `domains` and `count`; its other keys are kept. The mode is `processes`, `threads`, or `processes and
+    threads`. See `estimate_points` for the cores. The seed is that of the bootstrap.
     """
     baseline, points = estimate_points(
         measurements, physical_cores=physical_cores, cpus_per_task=cpus_per_task, seed=seed

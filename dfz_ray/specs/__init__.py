@@ -1,1 +1,1 @@
-"""WHAT is asked: batches, tasks and settings, as frozen data, and the checks of what users give."""
+"""WHAT is asked: batches, tasks and settings, as frozen data, and the checks of input."""

@@ -51,14 +51,8 @@ def read_batch(
 ) -> Batch:
     """Check a batch: the path of a YAML or JSON file, its content as a dict, or a list of tasks.
 
-    Args:
-        source: the batch. Paths in it are relative to the file; in a dict or a list, to the working directory.
-        domains: the domains that it may name.
-        default_resources: of a task, as far as neither it, nor the batch, nor its domain gives them.
-        default_policy: of a task, as far as neither it nor the batch gives one.
-
-    Raises:
-        InvalidInput: with every problem of the batch.
+    Paths in a file are relative to the file; in a dict or a list, to the working directory. The defaults are those of
+    the configuration: the batch, its tasks and their domains win. Raises InvalidInput with every problem of the batch.
     """
     data: Any = source
     name, label, shelf = "batch", "batch", FileShelf()

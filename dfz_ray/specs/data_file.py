@@ -23,8 +23,7 @@ def read_data(path: Path) -> Any:
 
     YAML is read without tags, anchors, aliases and merge keys, and no mapping may have a key twice.
 
-    Raises:
-        InvalidInput: with the line, if it is known.
+    Raises InvalidInput, with the line if it is known.
     """
     try:
         text = read_regular(path).decode("utf-8-sig")
@@ -59,9 +58,8 @@ def _read_json(path: Path, text: str) -> Any:
     except RecursionError:
         raise _too_deep(path) from None
     except ValueError as error:
-        raise _invalid(
-            path, f"a value that can't be read ({error})", "plain numbers, texts, lists and objects"
-        ) from None
+        found = f"a value that can't be read ({error})"
+        raise _invalid(path, found, "plain numbers, texts, lists and objects") from None
 
 
 def _read_yaml(path: Path, text: str) -> Any:
@@ -80,7 +78,7 @@ def _read_yaml(path: Path, text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        if "nesting depth" in what:  # some versions of libyaml read ahead, and have a limit of their own
+        if "nesting depth" in what:  # some versions of libyaml read ahead, and have a lower limit
             raise _too_deep(path, where) from None
         raise _invalid(path, f"no YAML{where}: {what}", "a YAML text") from None
     except ValueError as error:

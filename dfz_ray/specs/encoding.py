@@ -30,16 +30,12 @@ _KEPT_BYTES = 2**18
 """A packer that has packed more keeps a larger buffer, and is not used again."""
 _idle: list[msgpack.Packer] = []
 """Idle packers, for making one takes several times as long as packing a small value. A packer is taken out while it is
-used: so neither two threads share one, nor a value and another value that is encoded while the first is simplified.
+used, so that neither two threads share it, nor two values of which one is encoded while the other is simplified.
 """
 
 
 def encode(value: Any) -> bytes:
-    """Encode a value.
-
-    Raises:
-        Unserializable: a type has no encoding, or the value nests too deeply.
-    """
+    """Encode a value. Raises Unserializable if a type has no encoding, or the value nests too deeply."""
     try:
         packer = _idle.pop()
     except IndexError:
@@ -66,14 +62,7 @@ def decode(data: bytes) -> Any:
 def plain(value: Any, levels: int = DEPTH_LIMIT) -> Any:
     """The value with NumPy scalars and arrays, tuples and sets as numbers and lists, at every depth.
 
-    Values without a plain form are left as they are.
-
-    Args:
-        value: any value.
-        levels: how deep it may nest.
-
-    Raises:
-        Unserializable: it nests deeper, or contains itself.
+    Values without a plain form are left as they are. Raises Unserializable for a value that nests deeper than `levels`.
     """
     if type(value) in SCALARS:
         return value
@@ -95,8 +84,7 @@ def plain(value: Any, levels: int = DEPTH_LIMIT) -> Any:
 def digest(result: Any, volatile: frozenset[str] = frozenset()) -> bytes:
     """SHA-256 of a result without its volatile keys. Equal results have equal digests, for keys are sorted first.
 
-    Raises:
-        Unserializable: the result has no encoding, or it nests too deeply.
+    Raises Unserializable if the result has no encoding, or nests too deeply.
     """
     if volatile and isinstance(result, Mapping):
         result = {key: value for key, value in result.items() if key not in volatile}

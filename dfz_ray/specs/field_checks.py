@@ -100,7 +100,7 @@ class FieldChecks:
 
 
 def path_of(place: str | int) -> str:
-    """The path of a place. A number is a position under `tasks`; only for tasks with problems it becomes a path."""
+    """The path of a place, which is a path already, or a position under `tasks`."""
     return place if isinstance(place, str) else f"tasks[{place}]"
 
 

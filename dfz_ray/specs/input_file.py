@@ -31,11 +31,7 @@ class InputFile:
 
     @property
     def text(self) -> str:
-        """The content as UTF-8.
-
-        Raises:
-            ValueError: the content is not UTF-8.
-        """
+        """The content as UTF-8. Raises ValueError if the content is not UTF-8."""
         try:
             return self.content.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -82,26 +78,18 @@ class FileShelf:
     _read: dict[Path, InputFile] = field(default_factory=dict)
 
     def resolve(self, path: str) -> Path:
-        """The absolute path of a path that a user gave.
-
-        Raises:
-            ValueError: the text can't be a path.
-        """
+        """Make a user's path absolute. Raises ValueError if the text can't be a path."""
         try:
             if not path or b"\0" in os.fsencode(path):
                 raise ValueError("the path of a file")
             return (self.folder / Path(path).expanduser()).absolute()
         except UnicodeEncodeError:
             raise ValueError("the path of a file") from None
-        except RuntimeError as error:  # ~somebody without a home here
+        except RuntimeError as error:  # ~NAME, and there is no such user
             raise ValueError(f"the path of a file; {error}") from None
 
     def read(self, path: str) -> InputFile:
-        """Read a file, once.
-
-        Raises:
-            ValueError: there is no such file, it is no regular file, or it is too large.
-        """
+        """Read a file, once. Raises ValueError if there is no such file, it is no regular file, or it is too large."""
         full = self.resolve(path)
         if full not in self._read:
             content = read_regular(full)
@@ -111,11 +99,7 @@ class FileShelf:
 
 
 def read_regular(path: Path) -> bytes:
-    """The content of a regular file (no FIFO, no device, not too large).
-
-    Raises:
-        ValueError: it is no such file; the message says what was expected.
-    """
+    """The content of a regular file (no FIFO, no device, not too large); else raises ValueError with the reason."""
     name = show_name(str(path))
     try:
         status = path.stat()

@@ -14,14 +14,13 @@ from dfz_ray.specs.problems import show_name
 from dfz_ray.specs.resources import Resources
 
 KNOWN_LIMIT = 10_000
-"""So many different parameters are remembered for one domain."""
+"""The most different parameters that are remembered for one domain."""
 KEY_LIMIT_BYTES = 1024
 """Longer parameters are not remembered."""
 LEVELS = 10
-"""Deeper parameters are not checked in the quick way. So far from DEPTH_LIMIT it does not matter that an array or a set
-counts as one level more than a list.
+"""Deeper parameters are not checked in the quick way. This is so far below DEPTH_LIMIT that an array or a set may count
+as one level more than a list.
 """
-_TEXT = frozenset({str})
 CheckedParameters = tuple[bytes, str]
 """The parameters of a task with their defaults, as MessagePack; and their kind."""
 
@@ -63,11 +62,7 @@ class ParameterChecks:
         self._known: dict[bytes, CheckedParameters] = {}
 
     def check(self, given: dict[str, Any]) -> CheckedParameters:
-        """Check parameters.
-
-        Raises:
-            Exception: of any type: they are wrong, or can't be checked quickly.
-        """
+        """Check parameters. Any exception means that they are wrong, or can't be checked quickly."""
         if not self._remembers:
             return self._check(given)
         key = encode(given)
@@ -101,6 +96,6 @@ class ParameterChecks:
 
 def _refuse_odd_keys(given: dict[Any, Any]) -> None:
     """Raise for keys that are not of type str exactly, or that UTF-8 can't hold: a model might accept them."""
-    if not _TEXT.issuperset(map(type, given)):
+    if not all(type(key) is str for key in given):
         raise TypeError("keys that are texts")
     "".join(given).encode()

@@ -20,22 +20,21 @@ TIMEOUT_LIMIT_S = 30 * 86_400
 
 def merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
     """Merge two sources of a policy key by key, also within `backoff`; the stronger one may be unchecked."""
-    merged = {**weaker, **_said(Policy, stronger)}
+    merged = {**weaker, **_without_nulls(Policy, stronger)}
     below, above = weaker.get("backoff"), merged.get("backoff")
     if isinstance(below, Mapping) and isinstance(above, Mapping):
-        merged["backoff"] = {**below, **_said(Backoff, above)}
+        merged["backoff"] = {**below, **_without_nulls(Backoff, above)}
     return merged
 
 
-def _said(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out nulls: a null says nothing, unless it is a value of its key."""
-    return {key: value for key, value in given.items() if value is not None or _is_value(model, key)}
-
-
-def _is_value(model: type[BaseModel], key: str) -> bool:
-    """True if null is a value of that key, or the key is unknown, so that it is refused later."""
-    field = model.model_fields.get(key)
-    return field is None or type(None) in get_args(field.annotation)
+def _without_nulls(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out nulls that mean the default. Unknown keys stay, so that they are refused later."""
+    fields = model.model_fields
+    return {
+        key: value
+        for key, value in given.items()
+        if value is not None or key not in fields or type(None) in get_args(fields[key].annotation)
+    }
 
 
 class _Part(BaseModel):
@@ -43,12 +42,12 @@ class _Part(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, given: Any) -> Any:
-        return _said(cls, given) if isinstance(given, Mapping) else given
+    def _leave_out_nulls(cls, given: Any) -> Any:
+        return _without_nulls(cls, given) if isinstance(given, Mapping) else given
 
 
 class Backoff(_Part):
-    """How long a task waits before it is tried again: exponential backoff with jitter.
+    """The wait before a task is tried again: exponential backoff with jitter.
 
     The delay after the k-th attempt, before attempt k+1, is min(most_s, first_s * factor**(k-1)) * (1 - jitter * u),
     with u from [0, 1) drawn from the run's seed.
@@ -82,17 +81,13 @@ def _in_order(reasons: tuple[RetryReason, ...]) -> tuple[RetryReason, ...]:
 
 
 class Policy(_Part):
-    """How one task is treated. Equal policies are equal values, and may be keys of a dict."""
+    """The rules by which one task is tried. Equal policies are equal values, and may be keys of a dict."""
 
     max_attempts: int = Field(
         3, ge=1, le=1000, description="How often a task is tried at most; 1 means that it is never tried again."
     )
     backoff: Backoff = Field(Backoff(), description="How long it waits before it is tried again.")
-    retry_on: Annotated[
-        tuple[RetryReason, ...],
-        BeforeValidator(_as_tuple),
-        AfterValidator(_in_order),
-    ] = Field(
+    retry_on: Annotated[tuple[RetryReason, ...], BeforeValidator(_as_tuple), AfterValidator(_in_order)] = Field(
         ("out_of_memory", "worker_crashed", "node_lost"),
         description=f"Why an attempt may have ended for the task to be tried again: any of {', '.join(RETRY_REASONS)}.",
     )

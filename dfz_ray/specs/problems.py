@@ -1,4 +1,4 @@
-"""Describes problems of an input, pydantic's errors among them, in words for the person who wrote it."""
+"""Describes problems of an input, also those that pydantic found, for the person who wrote it."""
 
 from __future__ import annotations
 
@@ -60,13 +60,7 @@ def describe_names(names: Iterable[str]) -> str:
 
 
 def find_problems(error: ValidationError, model: type[BaseModel], where: str) -> list[Problem]:
-    """Make one problem of each of pydantic's errors.
-
-    Args:
-        error: of validating a value.
-        model: the type that the value should have had.
-        where: path of the value.
-    """
+    """Make a problem of each error that pydantic found in the value at a path."""
     return [_problem(item, model, where) for item in error.errors(include_url=False)]
 
 
@@ -130,8 +124,7 @@ def _hint(item: Any) -> str:
         return "without quotes; in YAML a number with an exponent needs a point, as in 1.0e-3"
     if item["type"] == "int_type" and isinstance(item["input"], str) and _INTEGER.fullmatch(item["input"]):
         return "without quotes"
-    if item["type"] != "literal_error" or not isinstance(item["input"], str):
+    if item["type"] != "literal_error":
         return ""
-    return nearest(
-        item["input"], [name.strip("' ") for name in item["ctx"]["expected"].replace(" or ", ",").split(",")]
-    )
+    expected = item["ctx"]["expected"].replace(" or ", ",").split(",")
+    return nearest(item["input"], [name.strip("' ") for name in expected])

@@ -14,15 +14,11 @@ _SIZE = re.compile(r"\s*(\d{1,30}(?:\.\d{1,30})?)\s*([A-Za-z]*)\s*", re.ASCII)
 SMALLEST_AMOUNT = 0.0001
 """Ray counts resources in this unit."""
 RESERVED = ("CPU", "GPU", "memory", "object_store_memory", "bundle")
-"""Names of Ray's own resources, which have a field or a meaning of their own."""
+"""Names of Ray's own resources, which no custom resource may have."""
 
 
 def size_bytes(value: Any) -> Any:
-    """Read a size such as `2GiB`; values other than texts are returned unchanged.
-
-    Raises:
-        ValueError: the text is no size.
-    """
+    """Read a size such as `2GiB`. Values other than texts are returned unchanged; other texts raise ValueError."""
     if not isinstance(value, str):
         return value
     match = _SIZE.fullmatch(value)
@@ -53,7 +49,7 @@ Amount = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False), AfterVal
 
 
 class Resources(BaseModel):
-    """The resources that one task needs while it runs: the task's shape. Ray calls it a resource request."""
+    """The resources that one task needs while it runs: the task's shape, in Ray's words a resource request."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -69,7 +65,7 @@ class Resources(BaseModel):
 
     @property
     def threads(self) -> int:
-        """The number of threads that a task may use."""
+        """The thread budget of a task."""
         return max(1, int(self.cpus))
 
     def key(self) -> tuple[Any, ...]:

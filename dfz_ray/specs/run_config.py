@@ -1,4 +1,4 @@
-"""How a run is run: made and checked once, and handed on as one value."""
+"""The configuration of one run: made and checked once, and passed on as one value."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ ConfigSource = str | Path | Mapping[str, Any] | Settings | None
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """How a run is run. `RunConfig.of` makes one from what a user gives."""
+    """The configuration of one run. `RunConfig.of` makes it from the arguments of a user."""
 
     settings: Settings = field(default_factory=Settings)
-    """How tasks are handed out and written down."""
+    """The settings of the configuration file."""
     max_workers: MaxWorkers = None
-    """How many tasks may execute at once; None: as many as the cluster holds; `auto`: as many as pay."""
+    """The most tasks that execute at once; None: as many as the cluster holds; `auto`: as many as pay."""
     run_dir: Path | None = None
     """The run folder; None: a temporary one."""
     address: str | None = None
-    """Which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one."""
+    """The Ray to use: host:port, `auto`, or `local` for an embedded one; None looks for one."""
     use_threads: bool = False
     """True if tasks share processes, on threads."""
     processes: int | None = None
     """The most processes that tasks on threads share; None: as many as the cluster holds. A study sets it to the cores,
     since its embedded Ray may offer more CPUs than there are cores."""
     retry_failed: bool = False
-    """True if the failed tasks of a run that goes on become due again."""
+    """True to reopen the failed tasks of a run that is resumed."""
     name: str = ""
     """The name of a new run, for its journal."""
     seed: int = 0
-    """Seed of what is drawn while the run goes on: the delays before retries."""
+    """Seed of the delays before retries."""
 
     @classmethod
     def of(
@@ -48,10 +48,10 @@ class RunConfig:
         use_threads: bool = False,
         retry_failed: bool = False,
     ) -> Self:
-        """Check what a user gives. An argument wins over the configuration.
+        """Check the arguments of a user. An argument wins over the configuration.
 
         Raises:
-            InvalidInput: with everything that is wrong in the configuration, or with `max_workers`.
+            InvalidInput: with every problem of the configuration, or with that of `max_workers`.
         """
         settings = config if isinstance(config, Settings) else read_settings(config)
         return cls(

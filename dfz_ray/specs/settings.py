@@ -21,7 +21,7 @@ from dfz_ray.specs.problems import find_problems, show, show_name
 from dfz_ray.specs.resources import Resources
 
 AUTO: Final = "auto"
-"""Stands for a number of workers that follows what pays."""
+"""In the place of a number of workers: as many as pay."""
 WORKERS_LIMIT = 1_000_000
 MaxWorkers = int | Literal["auto"] | None
 
@@ -34,12 +34,10 @@ class ChunkingSettings(_Section):
     """How many tasks a worker gets at once. The defaults suit tasks of microseconds to hours."""
 
     target_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        0.2,
-        description="A chunk aims at this much work, in seconds (at more if the manager would be too busy).",
+        0.2, description="A chunk aims at this much work, in seconds (at more if the manager would be too busy)."
     )
     lease_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        2.0,
-        description="After so many seconds a worker is given back to Ray, which may then serve others.",
+        2.0, description="After so many seconds a worker is given back to Ray, which may then serve others."
     )
 
 
@@ -110,15 +108,7 @@ class StudySettings(_Section):
 
 
 def check_max_workers(value: Any, where: str = "max_workers") -> MaxWorkers:
-    """The number of workers that a user gives, `auto`, or None.
-
-    Args:
-        value: also one of NumPy's numbers.
-        where: the option or the argument that it comes from.
-
-    Raises:
-        InvalidInput: it is none of these.
-    """
+    """The number of workers that a user gives (maybe one of NumPy's), `auto`, or None; else raises InvalidInput."""
     try:
         return _validate_max_workers(plain(value))
     except ValueError as error:
@@ -126,7 +116,7 @@ def check_max_workers(value: Any, where: str = "max_workers") -> MaxWorkers:
 
 
 def _validate_max_workers(value: Any) -> MaxWorkers:
-    """The check itself; of a union pydantic would say what is wrong with each member."""
+    """The check itself. For a union, pydantic would report a problem for each member."""
     is_number = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= WORKERS_LIMIT
     if value is None or value == AUTO or is_number:
         return value  # type: ignore[no-any-return]
@@ -157,11 +147,7 @@ class Settings(_Section):
 
 
 def read_settings(source: str | Path | Mapping[str, Any] | None) -> Settings:
-    """The settings of a configuration file or a dict; for None the defaults.
-
-    Raises:
-        InvalidInput: with every problem of the file.
-    """
+    """The settings of a configuration file or a dict; for None the defaults. Raises InvalidInput with every problem."""
     if source is None:
         return Settings()
     if not isinstance(source, (str, Path, Mapping)):

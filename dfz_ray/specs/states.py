@@ -22,7 +22,7 @@ class State(IntEnum):
 
 
 FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
-"""No event leads out of these."""
+"""The states that no event changes."""
 
 UNSUCCESSFUL = tuple(state for state in State if state in FINAL and state != State.COMPLETED)
 """The final states of tasks that ended without a result."""

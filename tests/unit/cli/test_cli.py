@@ -81,7 +81,7 @@ REFUSALS = [
     (["run", "mazes.yaml", "--import", "no.py"], "'no.py', which raises FileNotFoundError: there is no such file"),
     (
         ["run", "mazes.yaml", "--import", "modules/calendar.py"],
-        "another module is called 'calendar'; give the file a name of its own",
+        "another module is called 'calendar'; rename the file",
     ),
     (["run", "mazes.yaml", "--import", "no_such_module"], "ModuleNotFoundError: No module named 'no_such_module'"),
     (["run", "mazes.yaml", "--import", ".relative"], "'.relative', which raises TypeError"),
