@@ -59,7 +59,7 @@ def test_the_status_of_a_run_that_goes_on(run: Path, capsys: pytest.CaptureFixtu
     words = " ".join(out.split())
     for part in (
         "run demo\\x1b]0;evil",
-        "process 4711 on host-a, silent for 60 s",
+        "process 4711 on host-a, silent for 6",
         "2,000: 1,000 pending, 3 running, 997 completed (49 % ended)",
         "12.3 tasks/s, about 6.7 min left",
         "3 of 4 in use",
