@@ -10,8 +10,8 @@ needs six of them.
   overhead   no-op tasks per second, and how soon a further run begins
   peers      dfz_ray alone among the peers: even tasks, and the makespan of uneven ones
   metg       efficiency and rate of short tasks on two workers
-On two cores with much other work (load 12 to 19) a pair took 67 s (overhead), 79 s (metg), 134 s (peers): 22, 26 and
-45 minutes for 20 pairs. Idle cores need less. Writes before_after.json.
+On two idle cores a pair takes about 23 s (overhead) and 41 s (metg): 8 and 14 minutes for 20 pairs. peers takes longer.
+Writes before_after.json.
 """
 
 import argparse
