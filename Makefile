@@ -22,7 +22,7 @@ scale: $(READY)  ## Run the default scaling study: circuits, mazes and classifie
 
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest tests/unit -n auto
-	$(BIN)/python -m pytest tests/ray tests/cluster -n 3 --dist loadfile
+	$(BIN)/python -m pytest tests/ray tests/cluster -n 2 --dist loadfile
 
 chaos: $(READY)  ## Kill whatever can be killed, in thousands of ways, and see that nothing is lost: an hour
 	$(BIN)/python -m pytest tests/unit tests/ray tests/cluster -m long
