@@ -34,7 +34,7 @@ _VARIABLE = re.compile(
 )
 """The parts of a message that differ between failures of one cause."""
 _ONE_DIGIT = str.maketrans("123456789", "000000000")
-"""Every digit counts as 0: the placeholders are the same, and more texts are equal, and so remembered."""
+"""Turns every digit into 0: the signature is the same, and more texts are equal, so that they are remembered."""
 _FRAME = re.compile(r'File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<function>.+)')
 _BEFORE_FRAME = " |+-"
 """The characters before a frame on its line, also in an exception group."""

@@ -57,7 +57,7 @@ class CallPacker:
     """
 
     def __init__(self) -> None:
-        from dfz_ray.executor.pickling import dumps, is_by_reference
+        from dfz_ray.driver.pickling import dumps, is_by_reference
 
         self._dumps: Callable[[Any], bytes] = dumps
         self._is_by_reference = is_by_reference

@@ -207,7 +207,7 @@ def dump(value: Any) -> bytes:
     """Pickle a value: plainly if that will do, which takes a twentieth of the time, and otherwise by value."""
     if is_plain(value):
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    from dfz_ray.executor.pickling import dumps
+    from dfz_ray.driver.pickling import dumps
 
     pickled: bytes = dumps(value)
     return pickled
@@ -230,7 +230,7 @@ def is_plain(value: Any) -> bool:
 
 def pack_error(error: BaseException) -> bytes | None:
     """Pickle an exception; None if it is too large, or becomes one of another class when it is unpickled."""
-    from dfz_ray.executor.pickling import dumps
+    from dfz_ray.driver.pickling import dumps
 
     packed = dumps(error)
     if len(packed) > ERROR_LIMIT_BYTES:
