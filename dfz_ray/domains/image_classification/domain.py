@@ -60,32 +60,40 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
         model = build_model(parameters.model, (channels, side, side), len(chosen)).to(device)
         view = training.resized(side) if parameters.image_size else training.plain
         split = at_hand.take(*bound_images(parameters, model, view, at_hand.image_size))
-        learning_rate = LEARNING_RATES[parameters.model]
         curve = training.train(
             model,
             split.train_pixels,
             split.train_labels,
             epochs=parameters.epochs,
             batch_size=parameters.batch_size,
-            learning_rate=learning_rate,
+            learning_rate=LEARNING_RATES[parameters.model],
             rng=random_stream(seed, "order"),
             view=training.augmented(view, random_stream(seed, "augmentation")) if parameters.augmentation else view,
         )
         test_batch_size = RESIZED_TEST_BATCH_SIZE if parameters.image_size else training.TEST_BATCH_SIZE
         predicted = training.predict(model, split.test_pixels, view, test_batch_size)
         model_details = {
-            "name": parameters.model,
-            "parameters": sum(weight.numel() for weight in model.parameters()),
-            "epochs": len(curve),
-            "batch_size": parameters.batch_size,
-            "learning_rate": learning_rate,
-            "device": device.type,
+            **_describe_model(parameters, model, len(curve), device.type),
             "image_size": [channels, side, side],
             **_count_images(parameters, split, at_hand, len(chosen)),
         }
         del model  # so that its memory on the GPU is free at the end of this block
     scores = _score(parameters, images, chosen, split, predicted)
     return {**scores, "training_curve": curve, "model_details": model_details}
+
+
+def _describe_model(parameters: ImageClassificationParameters, model: Any, epochs: int, device: str) -> dict[str, Any]:
+    """The model as it was trained."""
+    from dfz_ray.domains.image_classification.models import LEARNING_RATES
+
+    return {
+        "name": parameters.model,
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "epochs": epochs,
+        "batch_size": parameters.batch_size,
+        "learning_rate": LEARNING_RATES[parameters.model],
+        "device": device,
+    }
 
 
 def _count_images(
