@@ -33,8 +33,13 @@ pytestmark = pytest.mark.usefixtures("cluster")
 ship_by_value(sys.modules[__name__])  # the domains call functions of this module
 
 SLOTS = 24
-TIMEOUT_S, GRACE_S = 0.5, 0.4
-SWIFT = {"faults": {"grace_s": GRACE_S}}
+TIMEOUT_S = 0.6
+FAR_S = 30.0
+"""Far more than anything here takes on a busy machine, and far less than a task that nobody ends."""
+SWIFT = {"faults": {"grace_s": 0.4}}
+"""For tasks that do not end when they are interrupted."""
+PATIENT = {"faults": {"grace_s": FAR_S}}
+"""For tasks that do: a busy machine may keep their worker from running for a second."""
 
 
 @domain("wait")
@@ -99,12 +104,14 @@ def _fork(note: str) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
-def run_among_mates(folder: Path, policy: dict[str, Any], *whats: str, mates: int = 300) -> Results:
+def run_among_mates(
+    folder: Path, policy: dict[str, Any], *whats: str, mates: int = 300, config: dict[str, Any] = PATIENT
+) -> Results:
     """Run tasks in the middle of many that wait, on threads."""
     tasks: list[dict[str, Any]] = [{**wait.task(), "policy": policy} for _ in range(mates)]
     for position, what in enumerate(whats):
         tasks[mates // 3 + 10 * position] = {**wait.task(what=what), "id": what, "policy": policy}
-    return run(tasks, run_dir=folder, max_workers=SLOTS, use_threads=True, config=SWIFT)
+    return run(tasks, run_dir=folder, max_workers=SLOTS, use_threads=True, config=config)
 
 
 def assert_mates_completed(results: Results, folder: Path, *guilty: str) -> None:
@@ -193,7 +200,7 @@ def test_python_code_ends_at_its_deadline_and_costs_no_worker(what: str, tmp_pat
     assert record.error.message == f"it ran longer than its deadline of {TIMEOUT_S} s"
     assert re.search(r"test_threads.py\", line \d+, in _loop", record.error.traceback)
     assert "thread_" not in record.error.traceback
-    assert TIMEOUT_S <= record.duration < TIMEOUT_S + GRACE_S + 0.2
+    assert TIMEOUT_S <= record.duration < FAR_S
     assert workers_lost(tmp_path / "run") == 0
     assert_mates_completed(results, tmp_path / "run", what)
 
@@ -202,9 +209,9 @@ def test_python_code_ends_at_its_deadline_and_costs_no_worker(what: str, tmp_pat
 def test_what_does_not_let_go_costs_its_process_and_is_charged_alone(what: str, line: str, tmp_path: Path) -> None:
     """A long sleep or native code costs one process after the grace; all others in it run again, uncharged."""
     begun = time.monotonic()
-    results = run_among_mates(tmp_path / "run", {"timeout_s": TIMEOUT_S}, what)
+    results = run_among_mates(tmp_path / "run", {"timeout_s": TIMEOUT_S}, what, config=SWIFT)
 
-    assert time.monotonic() - begun < 20  # in halves
+    assert time.monotonic() - begun < 2 * FAR_S
     error = results[what].error
     assert error.reason == "timeout"
     assert error.message == "it ran longer than its deadline, and did not end when interrupted: its worker was killed"
@@ -218,9 +225,8 @@ def test_short_deadlines_end_no_other_task(tmp_path: Path) -> None:
     policy = {"timeout_s": 0.02}
     tasks = [{**wait.task(s=0.0195), "policy": policy} for _ in range(300)]
     tasks += [wait.task(s=0.001) for _ in range(600)]
-    patient = {"faults": {"grace_s": 30}}
 
-    results = run(tasks, run_dir=tmp_path / "run", max_workers=SLOTS, use_threads=True, config=patient)
+    results = run(tasks, run_dir=tmp_path / "run", max_workers=SLOTS, use_threads=True, config=PATIENT)
 
     reasons = [record.error.reason if record.error else "" for record in results]
     assert set(reasons[:300]) <= {"", "timeout"}
@@ -258,7 +264,7 @@ def test_failures_are_those_of_the_task(tmp_path: Path) -> None:
 
 def test_cancelled_tasks_leave_their_threads(tmp_path: Path) -> None:
     """Cancelled tasks end, at work or waiting, and tasks beside them in the process go on."""
-    settings = read_settings(SWIFT)
+    settings = read_settings(PATIENT)
     notes = [tmp_path / f"began {number}" for number in range(3)]
     loops = [{**wait.task(what="loop", note=str(note)), "id": note.name} for note in notes]
     batch = read_batch({"tasks": [*loops, *[wait.task() for _ in range(100)]]}, REGISTRY)
