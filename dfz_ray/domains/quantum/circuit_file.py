@@ -15,7 +15,7 @@ from dfz_ray.domains.quantum import references
 from dfz_ray.domains.quantum.counts import Reference
 from dfz_ray.domains.quantum.method import MAX_CLIFFORD_QUBITS, MAX_QUBITS, Work
 from dfz_ray.domains.quantum.simulator import KeptCircuit
-from dfz_ray.domains.quantum.translation import CONTROL_FLOW, restore_id, translate_gate_by_gate, unroll
+from dfz_ray.domains.quantum.translation import CONTROL_FLOW, instructions, restore_id, translate_gate_by_gate, unroll
 from dfz_ray.specs.input_file import InputFile
 
 KEPT_EXACT_QUBITS = 16
@@ -188,7 +188,7 @@ def _translated(file: InputFile, circuit: Any, version: int) -> FileCircuit:
     if circuit.num_parameters:
         names = ", ".join(parameter.name for parameter in circuit.parameters)
         raise ValueError(f"a circuit without open inputs; {file.name} leaves open: {names}")
-    measured_by_us = "measure" not in _instructions(circuit)
+    measured_by_us = "measure" not in instructions(circuit)
     if measured_by_us:
         circuit = circuit.measure_all(inplace=False)
     circuit = _without_idle_qubits(circuit)
@@ -218,16 +218,6 @@ def _without_idle_qubits(circuit: Any) -> Any:
         return circuit
     graph.remove_qubits(*idle)
     return dag_to_circuit(graph)
-
-
-def _instructions(circuit: Any) -> set[str]:
-    """The names of all instructions, including those within loops and branches."""
-    names: set[str] = set()
-    for instruction in circuit.data:
-        names.add(instruction.operation.name)
-        for block in getattr(instruction.operation, "blocks", ()):
-            names |= _instructions(block)
-    return names
 
 
 def _needs_every_shot(circuit: Any) -> bool:

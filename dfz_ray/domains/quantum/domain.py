@@ -95,8 +95,8 @@ def _warn_of_slow(file: InputFile, shots: int, choice: Choice) -> None:
     seconds, anew = choice.estimated_s, ""
     if get_circuit(file).one_by_one:
         seconds *= 3  # the reference is a run of twice the shots
-        anew = f" measures or resets in mid-circuit, so that each of its {shots} shots is simulated anew:"
-    told = "%s:%s expect about %.0f s a task on one core with the method %s (fewer shots take less)"
+        anew = f" measures or resets in mid-circuit, so that each of its {shots} shots is simulated anew"
+    told = "%s%s: expect about %.0f s a task on one core with the method %s (fewer shots take less)"
     _log.warning(told, file.name, anew, seconds, choice.method)
 
 

@@ -25,8 +25,11 @@ _NATIVE = frozenset({
 })
 # fmt: on
 """Gates that Aer's state vector knows."""
+_KNOWN = _NATIVE | NO_GATES | CONTROL_FLOW
+_LIBRARY = "qiskit.circuit.library"
 _CLIFFORD = frozenset({"cx", "cy", "cz", "ecr", "h", "id", "s", "sdg", "swap", "sx", "sxdg", "x", "y", "z"})
 """Gates that Aer's stabilizer method knows."""
+_NEVER_CLIFFORD = frozenset({"ccx", "ccz", "cswap", "csx", "mcx", "t", "tdg"})
 _QUARTER_TURNS = ((), ("s",), ("z",), ("sdg",))
 """A turn about Z by 0 to 3 quarters."""
 _TURNS = frozenset({"rz", "p", "u1"})
@@ -65,11 +68,12 @@ def unroll(circuit: Any) -> Any:
     Raises:
         ValueError: something is neither known nor defined; the text is its name.
     """
+    from qiskit.circuit import Gate
 
     def parts(operation: Any) -> Any:
         # A file may give the name of a known gate to another gate, so the name is not enough.
-        is_ours = getattr(operation, "base_class", type(operation)).__module__.startswith("qiskit.circuit.")
-        if is_ours and (operation.name in _NATIVE or operation.name in NO_GATES or operation.name in CONTROL_FLOW):
+        is_of_file = isinstance(operation, Gate) and not operation.base_class.__module__.startswith(_LIBRARY)
+        if not is_of_file and operation.name in _KNOWN:
             return [(operation, None)]
         if getattr(operation, "definition", None) is None:
             raise ValueError(operation.name)
@@ -95,23 +99,37 @@ def find_clifford_form(circuit: Any) -> Any:
     """The circuit in gates that Aer's stabilizer method knows, or None if a gate is not a Clifford gate."""
     from qiskit.circuit.library import get_standard_gate_name_mapping
 
-    try:
-        gates = get_standard_gate_name_mapping()
+    gates = get_standard_gate_name_mapping()
 
-        def parts(operation: Any) -> Any:
-            name = operation.name
-            if name in _TURNS:
-                quarters = float(operation.params[0]) / (math.pi / 2)
-                if abs(quarters - round(quarters)) > _EXACT:
-                    raise ValueError(name)
-                return [(gates[turn], None) for turn in _QUARTER_TURNS[round(quarters) % 4]]
-            if name not in _CLIFFORD and name not in NO_GATES and name not in CONTROL_FLOW:
+    def parts(operation: Any) -> Any:
+        name = operation.name
+        if name in _TURNS:
+            quarters = float(operation.params[0]) / (math.pi / 2)
+            if abs(quarters - round(quarters)) > _EXACT:
                 raise ValueError(name)
-            return [(operation, None)]
+            return [(gates[turn], None) for turn in _QUARTER_TURNS[round(quarters) % 4]]
+        if name in _NATIVE - _CLIFFORD:
+            raise ValueError(name)
+        return [(operation, None)]
 
-        return _rewrite(circuit, parts)
+    # Of gates with angles, those of BASIS tell whether the whole is a Clifford gate.
+    names = instructions(circuit)
+    if names & _NEVER_CLIFFORD:
+        return None
+    try:
+        return _rewrite(translate_gate_by_gate(circuit) if names & _NATIVE - _CLIFFORD - _TURNS else circuit, parts)
     except (ValueError, TypeError):  # TypeError: an angle depends on the variable of a loop
         return None
+
+
+def instructions(circuit: Any) -> set[str]:
+    """The names of all instructions, including those within loops and branches."""
+    names: set[str] = set()
+    for instruction in circuit.data:
+        names.add(instruction.operation.name)
+        for block in getattr(instruction.operation, "blocks", ()):
+            names |= instructions(block)
+    return names
 
 
 def _rewrite(circuit: Any, parts: Callable[[Any], Any]) -> Any:
