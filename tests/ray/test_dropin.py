@@ -56,7 +56,7 @@ def test_a_task_that_cannot_be_fails_alone(adapter: ConcurrentDFZAdapter) -> Non
     tasks = [
         {"id": "ok", "domain": "maze", "parameters": {"size_x": 5, "size_y": 5}},
         {"id": "unknown", "domain": "mase", "parameters": {}},
-        {"id": "range", "domain": "quantum", "parameters": {"algorithm": "ghz", "num_qubits": 99}},
+        {"id": "range", "domain": "quantum", "parameters": {"algorithm": "ghz", "num_qubits": 999}},
     ]
     answer = asyncio.run(adapter.execute_tasks_batch(tasks))
     results = answer["results"]
