@@ -64,10 +64,12 @@ def check(parameters: QuantumParameters, resources: Resources) -> None:
             return
         num_qubits = read.num_qubits
     choice = choose(parameters, read)
+    anew = choice.method != "density_matrix" and (parameters.noise_level or (read is not None and read.one_by_one))
+    states = resources.threads if anew else 1  # each thread simulates another shot
 
     def needed(qubits: int) -> int:
         by_reference = read is not None and read.has_exact_reference and read.perfect.clifford_form is None
-        return max(state_bytes(choice.method, qubits), references.exact_bytes(qubits) if by_reference else 0)
+        return max(states * state_bytes(choice.method, qubits), references.exact_bytes(qubits) if by_reference else 0)
 
     available = UNDECLARED_MEMORY if resources.memory is None else resources.memory
     if needed(num_qubits) > available:

@@ -151,6 +151,13 @@ class TestMemory:
         """A circuit that fits is accepted, and larger ones are where more memory is declared."""
         DOMAIN.check(parameters(**values), Resources.model_validate({"memory": memory}))
 
+    def test_shots_at_the_same_time(self) -> None:
+        """Where each shot is simulated anew, every thread needs memory for a state."""
+        task = parameters(algorithm="qft", num_qubits=20, noise_level=0.1)
+        DOMAIN.check(task, Resources.model_validate({"memory": "16MiB", "cpus": 1}))
+        with pytest.raises(ValueError, match="20 qubits need 32 MiB"):
+            DOMAIN.check(task, Resources.model_validate({"memory": "16MiB", "cpus": 2}))
+
     def test_of_a_file(self, tmp_path: Path) -> None:
         """For a file the qubits that it uses count, and the memory of its exact reference too."""
         head = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[100]; creg c[16];'
