@@ -79,7 +79,7 @@ def noisy_ghz(num_qubits: int, noise_level: float) -> tuple[Any, Any]:
     return circuit, noise
 
 
-def compare(name: str, repeats: int, order: random.Random) -> dict[str, Any]:
+def compare_circuit(name: str, repeats: int, order: random.Random) -> dict[str, Any]:
     """Seconds of each way, in a new order each repeat, and the domain's time over that of the best bare loop."""
     from dfz_ray.domains.quantum.domain import DOMAIN
 
@@ -107,7 +107,7 @@ def compare(name: str, repeats: int, order: random.Random) -> dict[str, Any]:
     }
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def circuits_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The time of each way, and the ratio beside the most that it may be."""
     ways = ("dfz_ray", *METHODS)
     shown = Table("circuit", *ways, "chosen", "over the best", "at most", title="ms a task", box=None)

@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any
 
 import click
-from circuits import CASES, compare, table
+from circuits import CASES, circuits_table, compare_circuit
 from losses import LOSSES, read_executed, split_losses
 from measurement import describe_host, estimated, write_json
 from rich.console import Console
@@ -242,7 +242,9 @@ def main(workloads: Sequence[str], workers: Sequence[int], output: Path | None, 
     connect("local", logical_cpus=max(workers or (1, 2)))
     order = random.Random(options["seed"])  # noqa: S311 - no secret is drawn
     circuits = (
-        [compare(name, options["repeats"], order) for name in CASES] if "quantum" in (workloads or PARAMETERS) else []
+        [compare_circuit(name, options["repeats"], order) for name in CASES]
+        if "quantum" in (workloads or PARAMETERS)
+        else []
     )
     cases = [(name, count) for name in workloads or PARAMETERS for count in workers or (1, 2)]
     points = [summarize_ways(measure(name, count, options)) for name, count in cases]
@@ -250,7 +252,7 @@ def main(workloads: Sequence[str], workers: Sequence[int], output: Path | None, 
     host = describe_host(("qiskit", "qiskit-aer", "scipy"))
     write_json(output / "domains.json", {"host": host, "settings": settings, "points": points, "circuits": circuits})
     console = Console(width=max(Console().width, 140))
-    console.print(*ways_tables(points), table(circuits))
+    console.print(*ways_tables(points), circuits_table(circuits))
     console.print(f"medians with 95 % intervals of {options['repeats']} repeats; {output}/domains.json")
 
 
