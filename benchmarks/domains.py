@@ -17,6 +17,7 @@ from statistics import fmean
 from typing import Any
 
 import click
+from circuits import CASES, circuits_table, compare_circuit
 from losses import LOSSES, read_executed, split_losses
 from measurement import describe_host, estimated, write_json
 from rich.console import Console
@@ -48,11 +49,11 @@ def bare_quantum(seeds: Sequence[int]) -> Loop:
     from qiskit_aer import AerSimulator
 
     from dfz_ray.domains.quantum.circuits import grover
-    from dfz_ray.domains.quantum.simulator import noise_model
+    from dfz_ray.domains.quantum.simulator import draw_aer_seed, noise_model
 
     generators = [np.random.default_rng(seed) for seed in seeds]
-    circuits = [grover(4, None, rng).circuit for rng in generators]
-    shot_seeds = [int(rng.integers(2**31)) for rng in generators]
+    circuits = [grover(4, None, rng, noisy=True).form.circuit for rng in generators]
+    shot_seeds = [draw_aer_seed(rng) for rng in generators]
     simulator = AerSimulator(method="density_matrix", noise_model=noise_model(0.02), max_parallel_threads=1)
     return lambda: [
         simulator.run(circuit, shots=1024, seed_simulator=seed).result().get_counts()
@@ -228,20 +229,30 @@ def main(workloads: Sequence[str], workers: Sequence[int], output: Path | None, 
     The first three run in as many processes at one time as dfz_ray has workers, since two busy cores slow each other.
     All are equally nice, share the same tasks out, and have to find the same counts or paths. A task's core time is
     the number of workers over the rate; overhead is the extra time. The second table shows where the time of dfz_ray's
-    slots goes, by the names of metg.py; "executing" is CPU time. Writes domains.json.
+    slots goes, by the names of metg.py; "executing" is CPU time.
+
+    Two larger circuits come first, without Ray and one after the other: a search of 10 qubits without noise against a
+    bare loop over its own gates, and a GHZ state of 12 qubits with noise against each of Aer's methods. Writes
+    domains.json.
     """
     from dfz_ray.driver.connection import connect
 
     become_nice()
     output = output or Path("studies") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-domains"
     connect("local", logical_cpus=max(workers or (1, 2)))
+    order = random.Random(options["seed"])  # noqa: S311 - no secret is drawn
+    circuits = (
+        [compare_circuit(name, options["repeats"], order) for name in CASES]
+        if "quantum" in (workloads or PARAMETERS)
+        else []
+    )
     cases = [(name, count) for name in workloads or PARAMETERS for count in workers or (1, 2)]
     points = [summarize_ways(measure(name, count, options)) for name, count in cases]
     settings = {**options, "niceness": NICENESS}
     host = describe_host(("qiskit", "qiskit-aer", "scipy"))
-    write_json(output / "domains.json", {"host": host, "settings": settings, "points": points})
+    write_json(output / "domains.json", {"host": host, "settings": settings, "points": points, "circuits": circuits})
     console = Console(width=max(Console().width, 140))
-    console.print(*ways_tables(points))
+    console.print(*ways_tables(points), circuits_table(circuits))
     console.print(f"medians with 95 % intervals of {options['repeats']} repeats; {output}/domains.json")
 
 

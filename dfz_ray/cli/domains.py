@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: with NAME, the JSON schema of its parameters.")
 def domains(name: str | None, modules: tuple[str, ...], as_json: bool) -> int:
-    """Show the domains that are known here; with NAME, the parameters of one. Examples:
+    """Show the domains that are known here; with NAME, the parameters and result keys of one. Examples:
 
     \b
         dfz domains
@@ -80,6 +80,12 @@ def _print_domain(console: Any, domain: Domain) -> None:
         row = (name, default, _values(schema.get(name, {})), field.description or "")
         table.add_row(*map(marked, row))
     console.print(table)
+    if domain.results:
+        results = Table("result key", "meaning", box=None, pad_edge=False)
+        for key, meaning in domain.results.items():
+            results.add_row(marked(key), marked(meaning))
+        console.print()
+        console.print(results)
 
 
 def _schema_of(domain: Domain) -> dict[str, Any]:

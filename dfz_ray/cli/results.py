@@ -102,5 +102,6 @@ def _short(record: Record) -> str:
     result = record.result
     score = result.get("main_score") if isinstance(result, dict) else None
     if score is not None:
-        return f"main_score {score:.4g}" if isinstance(score, float) else f"main_score {show(score)}"
+        told = f"main_score {score:.4g}" if isinstance(score, float) else f"main_score {show(score)}"
+        return f"{told}, not converged" if result.get("converged") is False else told
     return "" if result is None else show(result)

@@ -71,6 +71,8 @@ class Domain:
 
     summary: str = field(default="", compare=False)
     """One sentence for `dfz domains`."""
+    results: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """The keys of a result with their meaning, for `dfz domains NAME`."""
     resources: Resources = Resources()
     """The resources of a task that does not declare its own."""
     volatile: frozenset[str] = frozenset()

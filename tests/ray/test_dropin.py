@@ -56,13 +56,13 @@ def test_a_task_that_cannot_be_fails_alone(adapter: ConcurrentDFZAdapter) -> Non
     tasks = [
         {"id": "ok", "domain": "maze", "parameters": {"size_x": 5, "size_y": 5}},
         {"id": "unknown", "domain": "mase", "parameters": {}},
-        {"id": "range", "domain": "quantum", "parameters": {"algorithm": "ghz", "num_qubits": 99}},
+        {"id": "range", "domain": "quantum", "parameters": {"algorithm": "ghz", "num_qubits": 999}},
     ]
     answer = asyncio.run(adapter.execute_tasks_batch(tasks))
     results = answer["results"]
     assert [results[task_id]["status"] for task_id in ("ok", "unknown", "range")] == ["completed", "failed", "failed"]
     assert "did you mean 'maze'?" in results["unknown"]["error"]
-    assert "num_qubits: found 99" in results["range"]["error"]
+    assert "num_qubits: found 999" in results["range"]["error"]
     assert answer["futures"]["range"].result()["status"] == "error"
     assert (answer["metrics"]["failed_tasks"], answer["metrics"]["success_rate"]) == (2, pytest.approx(1 / 3))
     assert asyncio.run(adapter.execute_task(tasks[1]))["status"] == "error"

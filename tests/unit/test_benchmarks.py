@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from before_after import compare, read_overhead
 from calibration import SLICE_ITERATIONS, combine, useful_seconds
+from circuits import bare_runs, compare_circuit
 from contestants import share_out
 from domains import LOOPS, make_loops, summarize_ways, ways_tables
 from efficiency import Metg, estimate_metg, find_metg
@@ -255,6 +257,20 @@ def test_all_loops_find_the_same(name: str, library: str) -> None:
 
     assert bare == computed == executed
     assert bare[0] == bare[2] != bare[1]
+
+
+def test_circuits_are_compared_with_bare_loops() -> None:
+    """The search of ten qubits is timed as the domain runs it and as a loop over Aer does, in its own gates."""
+    pytest.importorskip("qiskit_aer")
+    row = compare_circuit("grover 10", 2, random.Random(0))  # noqa: S311 - no secret is drawn
+
+    assert (row["chosen"], row["best"], set(row["seconds"])) == (
+        "statevector",
+        "statevector",
+        {"statevector", "dfz_ray"},
+    )
+    counts = bare_runs("grover 10")["statevector"](0)
+    assert max(counts, key=counts.get) == f"{341:010b}"
 
 
 def a_point(workers: int) -> dict[str, Any]:

@@ -121,14 +121,35 @@ class MazeParameters(Parameters):
         return grid_map.width, grid_map.height
 
 
+RESULTS = {
+    "main_score": "1 is the best that can be reached: length of a shortest path over that of the one found; 0 if there"
+    " is none",
+    "solved": "true if a path was found",
+    "path": "moves as letters: U, L, R, D, and diagonals by the keys of a numeric keypad, 7, 9, 1, 3; null if there is"
+    " none",
+    "path_length": "cost of the moves; a diagonal one costs 1.414",
+    "moves_count": "number of moves",
+    "shortest_length": "cost of a shortest path, by scipy's dijkstra",
+    "detour": "path_length over the straight distance",
+    "completion_time_s": "seconds of the search alone",
+    "explored_cells": "cells that the search has looked at",
+    "explored_cells_ratio": "share of the free cells",
+    "dead_ends": "cells with one way out",
+    "cycles": "number of independent cycles",
+    "start": "first cell, [x, y]",
+    "goal": "last cell, [x, y]",
+    "algorithm": "the search",
+    "picture": "the maze and the path as text, where visual_patterns asks for it",
+    "details": "map, width, height, moves (4 or 8), free_cells, regions, promise of the search, checked_with",
+}
+"""Key of a result to meaning."""
+
+
 def compute(parameters: MazeParameters, seed: int, threads: int) -> dict[str, Any]:
     """Search a path, and measure the maze, the path and the search.
 
     Returns:
-        `main_score`, the path's optimality: the length of the shortest path over that of this one (0 where there is
-        none); `path`, its moves as letters, see `grid.MOVES`; lengths are costs of moves, and None if there is no path;
-        `detour` is the path's length over the straight distance; `explored_cells_ratio` is a share of the free
-        cells; `completion_time` is seconds of the search alone.
+        The keys that RESULTS describes.
 
     Raises:
         WrongPath: the proof of the path failed.
@@ -139,11 +160,11 @@ def compute(parameters: MazeParameters, seed: int, threads: int) -> dict[str, An
     grid = _make_grid(parameters, seed)
     began = time.perf_counter()
     search = ALGORITHMS[parameters.algorithm](grid, start, goal)
-    completion_time = time.perf_counter() - began
+    completion_time_s = time.perf_counter() - began
     shortest = check_path(grid, start, goal, search.path, PROMISES[parameters.algorithm])
     result = {
         **_measure_path(grid, start, goal, search, shortest),
-        "completion_time": completion_time,
+        "completion_time_s": completion_time_s,
         "explored_cells": search.explored,
         "explored_cells_ratio": search.explored / grid.free_cells,
         "dead_ends": grid.dead_ends,
@@ -264,7 +285,8 @@ DOMAIN = Domain(
     parameters=MazeParameters,
     compute=compute,
     kind=kind,
-    volatile=frozenset({"completion_time"}),
+    volatile=frozenset({"completion_time_s"}),
+    results=RESULTS,
     draw=draw,
     libraries=("scipy", "scipy.sparse.csgraph"),  # the second takes time to import
     summary="A maze, made at random or read from a map, and a path through it that is proved to be right.",

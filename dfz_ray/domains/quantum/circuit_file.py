@@ -8,21 +8,23 @@ import io
 import re
 import threading
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
-from dfz_ray.domains.quantum.counts import distribution
-from dfz_ray.domains.quantum.simulator import BASIS, KeptCircuit, Simulator, translate
+from dfz_ray.domains.quantum import references
+from dfz_ray.domains.quantum.counts import Reference
+from dfz_ray.domains.quantum.method import MAX_CLIFFORD_QUBITS, MAX_QUBITS, Work
+from dfz_ray.domains.quantum.simulator import KeptCircuit
+from dfz_ray.domains.quantum.translation import CONTROL_FLOW, instructions, restore_id, translate_gate_by_gate, unroll
 from dfz_ray.specs.input_file import InputFile
 
-MAX_QUBITS = 32
-EXACT_QUBITS = 16
-"""Up to so many qubits the exact distribution is computed; above, a noise-free run takes its place."""
+KEPT_EXACT_QUBITS = 16
+"""Up to so many qubits several exact references are kept; a larger one takes up to 128 MiB."""
 
-_CONTROL_FLOW = {"if_else", "switch_case", "for_loop", "while_loop", "break_loop", "continue_loop"}
-_RUNNABLE = {*BASIS, *_CONTROL_FLOW, "measure", "reset", "barrier", "delay", "store"}
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _VERSION = re.compile(r"\bOPENQASM\s+(\d+)")
+_INCLUDE = re.compile(r"\binclude\s*[\"']([^\"']*)[\"']")
+_KNOWN_INCLUDES = ("qelib1.inc", "stdgates.inc")
 _MARKS_OF_3 = re.compile(r"stdgates\.inc|\bqubit\s*\[|\bqubit\s+\w")
 _POSITION = re.compile(r"^(?:<input>:|L)?(\d+)[,:]C?(\d+): (.*)", re.DOTALL)
 
@@ -30,9 +32,11 @@ _STDERR = threading.Lock()
 
 
 @dataclass(frozen=True)
-class FileCircuit(KeptCircuit):
+class FileCircuit:
     """A circuit from a file."""
 
+    perfect: KeptCircuit
+    """In its own gates, as far as Aer knows them: this is simulated without noise."""
     version: int
     """Version of OpenQASM."""
     measured_by_us: bool
@@ -40,17 +44,38 @@ class FileCircuit(KeptCircuit):
     one_by_one: bool
     """True if it measures or resets in mid-circuit: then every shot has to be simulated anew."""
 
+    @cached_property
+    def noisy(self) -> KeptCircuit:
+        """Translated gate by gate, so that each gate of the file has its noise."""
+        circuit = self.perfect.circuit
+        return KeptCircuit(translate_gate_by_gate(restore_id(circuit) if self.version == 3 else circuit))
+
+    def form(self, noise_level: float) -> KeptCircuit:
+        """The circuit as it is simulated."""
+        return self.noisy if noise_level else self.perfect
+
+    def work(self, noise_level: float) -> Work:
+        """The facts that decide about the time of a simulation."""
+        return self.form(noise_level).work(self.one_by_one)
+
     @property
     def num_qubits(self) -> int:
         """The number of qubits that take part."""
-        return int(self.circuit.num_qubits)
+        return int(self.perfect.circuit.num_qubits)
+
+    @property
+    def has_exact_reference(self) -> bool:
+        """True if the outcomes of a perfect machine can be computed exactly."""
+        small = self.num_qubits <= references.EXACT_QUBITS
+        return not self.one_by_one and (small or self.perfect.clifford_form is not None)
 
     @property
     def registers(self) -> list[int]:
         """The number of bits of each classical register, for `counts.text`."""
-        sizes = [register.size for register in self.circuit.cregs]
-        in_order = [bit for register in self.circuit.cregs for bit in register] == list(self.circuit.clbits)
-        return sizes if in_order else [self.circuit.num_clbits]
+        circuit = self.perfect.circuit
+        sizes = [register.size for register in circuit.cregs]
+        in_order = [bit for register in circuit.cregs for bit in register] == list(circuit.clbits)
+        return sizes if in_order else [circuit.num_clbits]
 
 
 def find_circuit(file: InputFile) -> FileCircuit | None:
@@ -88,6 +113,7 @@ def _parsed(file: InputFile) -> tuple[Any, int]:
 
     text = file.text
     version = _version(text)
+    _refuse_foreign_includes(file)
     try:
         if version == 3:
             # The parser of OpenQASM 3 also prints what it raises; one thread at a time redirects stderr.
@@ -95,7 +121,7 @@ def _parsed(file: InputFile) -> tuple[Any, int]:
                 return qasm3.loads(text), 3
         circuit = qasm2.loads(
             text,
-            include_path=(),  # files that it includes would not travel with it
+            include_path=(),
             custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS,
             custom_classical=qasm2.LEGACY_CUSTOM_CLASSICAL,
         )
@@ -111,11 +137,26 @@ def _parsed(file: InputFile) -> tuple[Any, int]:
 
 def _version(text: str) -> int:
     """The declared version of OpenQASM; many files of version 3 do not declare it, but use its words."""
-    code = _COMMENT.sub(" ", text)
+    code = _without_comments(text)
     declared = _VERSION.search(code)
     if declared:
         return 3 if declared[1] == "3" else 2
     return 3 if _MARKS_OF_3.search(code) else 2
+
+
+def _without_comments(text: str) -> str:
+    return _COMMENT.sub(lambda comment: re.sub(r"[^\n]", " ", comment[0]), text)
+
+
+def _refuse_foreign_includes(file: InputFile) -> None:
+    code = _without_comments(file.text)
+    for include in _INCLUDE.finditer(code):
+        if include[1] not in _KNOWN_INCLUDES:
+            line = code.count("\n", 0, include.start()) + 1
+            raise ValueError(
+                f"an OpenQASM file that includes {' or '.join(_KNOWN_INCLUDES)} alone; {file.name}, line {line}"
+                f" includes {include[1]!r}, which does not travel with it: write its gates into {file.name}"
+            )
 
 
 def _explain(error: Exception) -> tuple[str, str]:
@@ -141,27 +182,29 @@ def _explain(error: Exception) -> tuple[str, str]:
 
 
 def _translated(file: InputFile, circuit: Any, version: int) -> FileCircuit:
-    from qiskit.exceptions import QiskitError
     from qiskit.transpiler import PassManager
     from qiskit.transpiler.passes import RemoveResetInZeroState
 
     if circuit.num_parameters:
         names = ", ".join(parameter.name for parameter in circuit.parameters)
         raise ValueError(f"a circuit without open inputs; {file.name} leaves open: {names}")
-    measured_by_us = "measure" not in _instructions(circuit)
+    measured_by_us = "measure" not in instructions(circuit)
     if measured_by_us:
         circuit = circuit.measure_all(inplace=False)
     circuit = _without_idle_qubits(circuit)
-    if not 1 <= circuit.num_qubits <= MAX_QUBITS:
-        raise ValueError(f"a circuit that uses 1 to {MAX_QUBITS} qubits; {file.name} uses {circuit.num_qubits}")
     try:
-        circuit = translate(PassManager([RemoveResetInZeroState()]).run(circuit))
-    except QiskitError as error:
-        raise ValueError(f"gates that are defined; {file.name}: {error.message}") from None
-    strange = _instructions(circuit) - _RUNNABLE
-    if strange:
-        raise ValueError(f"gates, measurements, resets and control flow; {file.name} has {', '.join(sorted(strange))}")
-    return FileCircuit(circuit, version, measured_by_us, _needs_every_shot(circuit))
+        perfect = KeptCircuit(unroll(PassManager([RemoveResetInZeroState()]).run(circuit)))
+    except ValueError as error:
+        raise ValueError(
+            f"gates with definitions, measurements, resets and control flow; {file.name} has {error}"
+        ) from None
+    is_clifford = circuit.num_qubits > MAX_QUBITS and perfect.clifford_form is not None
+    if not 1 <= circuit.num_qubits <= (MAX_CLIFFORD_QUBITS if is_clifford else MAX_QUBITS):
+        raise ValueError(
+            f"a circuit that uses 1 to {MAX_QUBITS} qubits, or {MAX_CLIFFORD_QUBITS} where all gates are Clifford"
+            f" gates; {file.name} uses {circuit.num_qubits}"
+        )
+    return FileCircuit(perfect, version, measured_by_us, _needs_every_shot(perfect.circuit))
 
 
 def _without_idle_qubits(circuit: Any) -> Any:
@@ -177,22 +220,12 @@ def _without_idle_qubits(circuit: Any) -> Any:
     return dag_to_circuit(graph)
 
 
-def _instructions(circuit: Any) -> set[str]:
-    """The names of all instructions, including those within loops and branches."""
-    names: set[str] = set()
-    for instruction in circuit.data:
-        names.add(instruction.operation.name)
-        for block in getattr(instruction.operation, "blocks", ()):
-            names |= _instructions(block)
-    return names
-
-
 def _needs_every_shot(circuit: Any) -> bool:
     """True if something acts on a qubit after its measurement, resets a qubit, or depends on a measurement."""
     measured: set[Any] = set()
     for instruction in circuit.data:
         name = instruction.operation.name
-        if name in {"reset", "store"} or name in _CONTROL_FLOW:
+        if name in {"reset", "store"} or name in CONTROL_FLOW:
             return True
         if name in {"barrier", "delay"}:
             continue
@@ -203,32 +236,21 @@ def _needs_every_shot(circuit: Any) -> bool:
     return False
 
 
-@lru_cache(maxsize=16)
-def exact_distribution(file: InputFile) -> dict[int, float]:
-    """The outcomes of a perfect machine, for a file of at most EXACT_QUBITS qubits that measures only at its end.
+def exact_reference(file: InputFile) -> Reference:
+    """The outcomes of a perfect machine, for a file that `has_exact_reference`.
 
-    It is computed from the state vector, once for all tasks that name the file.
+    They are computed once for all tasks that name the file.
     """
-    import numpy as np
-    from qiskit import QuantumCircuit
-
-    circuit = get_circuit(file).circuit
-    unmeasured = QuantumCircuit(circuit.qubits)
-    wires: dict[int, int] = {}
-    for instruction in circuit.data:
-        if instruction.operation.name == "measure":
-            # A bit that is written twice holds the last value.
-            wires[circuit.find_bit(instruction.clbits[0]).index] = circuit.find_bit(instruction.qubits[0]).index
-        elif instruction.operation.name not in {"barrier", "delay"}:
-            unmeasured.append(instruction.operation, instruction.qubits)
-    places = np.arange(2**circuit.num_qubits)
-    bits = sorted(wires)
-    packed = sum(((places >> wires[bit]) & 1) << position for position, bit in enumerate(bits))
-    perfect_machine = Simulator("statevector", 0.0, threads=1)
-    found = distribution(np.abs(perfect_machine.state(unmeasured)) ** 2, packed)
-    return {_spread(outcome, bits): probability for outcome, probability in found.items()}
+    is_small = get_circuit(file).num_qubits <= KEPT_EXACT_QUBITS
+    return _exact_of_small(file) if is_small else _exact_of_large(file)
 
 
-def _spread(packed: int, bits: list[int]) -> int:
-    """Put bit i of a number at place bits[i]; there may be more classical bits than an integer of an array has."""
-    return sum((packed >> position & 1) << bit for position, bit in enumerate(bits))
+def _exact(file: InputFile) -> Reference:
+    perfect = get_circuit(file).perfect
+    if perfect.clifford_form is not None:
+        return references.from_stabilizers(perfect.clifford_form)
+    return references.from_state_vector(perfect.circuit)
+
+
+_exact_of_small = lru_cache(maxsize=16)(_exact)
+_exact_of_large = lru_cache(maxsize=1)(_exact)

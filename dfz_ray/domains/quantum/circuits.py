@@ -15,30 +15,52 @@ from typing import Any
 import numpy as np
 
 from dfz_ray.domains.quantum.counts import Counts, Distribution, frequencies, text
-from dfz_ray.domains.quantum.simulator import KeptCircuit, translate
+from dfz_ray.domains.quantum.method import Work
+from dfz_ray.domains.quantum.simulator import KeptCircuit
+from dfz_ray.domains.quantum.translation import translate
 
 KEPT_CIRCUITS = 64
 """A circuit drawn from more is not kept: it would hardly come again, and large ones fill the memory."""
 
 
 @dataclass(frozen=True)
-class KnownCircuit(KeptCircuit):
+class KnownCircuit:
     """A circuit, its exact answer, and the judgement of its counts."""
 
+    form: KeptCircuit
+    """The circuit as it is simulated: in its own gates, or with noise in those of BASIS."""
     exact: Distribution
     """The distribution of a perfect machine, from theory and not from a simulation."""
     judge: Callable[[Counts], dict[str, Any]]
     """Turns counts into the keys of the result that only this algorithm has; `main_score` if it is not the fidelity."""
 
 
-def _make(build: Callable[..., KnownCircuit], choices: int, *arguments: int) -> KnownCircuit:
+def _make(build: Callable[..., KnownCircuit], choices: int, *arguments: Any) -> KnownCircuit:
     """Build one of `choices` circuits, or take it from this process's store where they are few."""
     return _kept(build, *arguments) if choices <= KEPT_CIRCUITS else build(*arguments)
 
 
 @lru_cache(maxsize=KEPT_CIRCUITS)
-def _kept(build: Callable[..., KnownCircuit], *arguments: int) -> KnownCircuit:
+def _kept(build: Callable[..., KnownCircuit], *arguments: Any) -> KnownCircuit:
     return build(*arguments)
+
+
+def _form(circuit: Any, noisy: bool) -> KeptCircuit:
+    return KeptCircuit(translate(circuit) if noisy else circuit)
+
+
+def estimate_work(algorithm: str, num_qubits: int, at_most: int | None) -> Work:
+    """About the work of a circuit of BASIS, without building it; `at_most` as for `grover`."""
+    match algorithm:
+        case "grover":
+            iterations = grover_iterations(num_qubits, at_most)
+            return Work(num_qubits, 12 * num_qubits**2 * iterations, 3 * num_qubits**2 * iterations, clifford=False)
+        case "qft":
+            return Work(num_qubits, 5 * num_qubits**2, num_qubits**2, clifford=False)
+        case "ghz":
+            return Work(num_qubits, num_qubits + 2, num_qubits - 1, clifford=True)
+        case _:
+            return Work(num_qubits, 7 * num_qubits, num_qubits // 2, clifford=True)
 
 
 def grover_iterations(num_qubits: int, at_most: int | None) -> int:
@@ -54,7 +76,7 @@ def _flip(circuit: Any, bits: int) -> None:
             circuit.x(qubit)
 
 
-def grover(num_qubits: int, at_most: int | None, rng: np.random.Generator) -> KnownCircuit:
+def grover(num_qubits: int, at_most: int | None, rng: np.random.Generator, noisy: bool) -> KnownCircuit:
     """Search for one marked state among 2^n.
 
     After k iterations it is found with probability sin²((2k+1)θ), sin θ = 2^(-n/2) (Boyer et al. 1998). k is the best
@@ -62,10 +84,10 @@ def grover(num_qubits: int, at_most: int | None, rng: np.random.Generator) -> Kn
     """
     states = 2**num_qubits
     marked = int(rng.integers(states))
-    return _make(_grover, states, num_qubits, grover_iterations(num_qubits, at_most), marked)
+    return _make(_grover, states, noisy, num_qubits, grover_iterations(num_qubits, at_most), marked)
 
 
-def _grover(num_qubits: int, iterations: int, marked: int) -> KnownCircuit:
+def _grover(noisy: bool, num_qubits: int, iterations: int, marked: int) -> KnownCircuit:
     from qiskit import QuantumCircuit
     from qiskit.circuit.library import MCXGate, grover_operator
 
@@ -85,7 +107,8 @@ def _grover(num_qubits: int, iterations: int, marked: int) -> KnownCircuit:
     circuit.measure_all()
 
     success = math.sin((2 * iterations + 1) * math.asin(states**-0.5)) ** 2
-    exact = dict.fromkeys(range(states), (1 - success) / (states - 1)) | {marked: success}
+    exact = np.full(states, (1 - success) / (states - 1))
+    exact[marked] = success
 
     def judge(counts: Counts) -> dict[str, Any]:
         found = frequencies(counts).get(marked, 0.0)
@@ -94,14 +117,14 @@ def _grover(num_qubits: int, iterations: int, marked: int) -> KnownCircuit:
             "total_states": states,
             "iterations": iterations,
             "success_probability": found,
-            "main_score": found,
+            "main_score": min(1.0, found / success),
             "details": {"exact_success_probability": success},
         }
 
-    return KnownCircuit(translate(circuit), exact, judge)
+    return KnownCircuit(_form(circuit, noisy), Distribution(exact), judge)
 
 
-def qft(num_qubits: int, rng: np.random.Generator) -> KnownCircuit:
+def qft(num_qubits: int, rng: np.random.Generator, noisy: bool) -> KnownCircuit:
     """A quantum Fourier transform and its inverse, with a phase shift in between that adds a known number to the input.
 
     The shift keeps the two transforms from cancelling; without errors x becomes x + shift modulo 2^n.
@@ -110,22 +133,23 @@ def qft(num_qubits: int, rng: np.random.Generator) -> KnownCircuit:
     given = int(rng.integers(states))
     # An odd number, so that every qubit takes part.
     shift = int(rng.integers(states // 2)) * 2 + 1
-    return _make(_qft, states * states // 2, num_qubits, given, shift)
+    return _make(_qft, states * states // 2, noisy, num_qubits, given, shift)
 
 
-def _qft(num_qubits: int, given: int, shift: int) -> KnownCircuit:
+def _qft(noisy: bool, num_qubits: int, given: int, shift: int) -> KnownCircuit:
     from qiskit import QuantumCircuit
-    from qiskit.circuit.library import QFTGate
+    from qiskit.synthesis import synth_qft_full
 
     states = 2**num_qubits
     expected = (given + shift) % states
     qubits = range(num_qubits)
     circuit = QuantumCircuit(num_qubits)
     _flip(circuit, given)
-    circuit.append(QFTGate(num_qubits), qubits)
+    transform = synth_qft_full(num_qubits)
+    circuit.compose(transform, inplace=True)
     for qubit in qubits:
         circuit.p(2 * math.pi * shift * 2**qubit / states, qubit)
-    circuit.append(QFTGate(num_qubits).inverse(), qubits)
+    circuit.compose(transform.inverse(), inplace=True)
     circuit.measure_all()
 
     def judge(counts: Counts) -> dict[str, Any]:
@@ -143,15 +167,15 @@ def _qft(num_qubits: int, given: int, shift: int) -> KnownCircuit:
             "main_score": found,
         }
 
-    return KnownCircuit(translate(circuit), {expected: 1.0}, judge)
+    return KnownCircuit(_form(circuit, noisy), Distribution.of({expected: 1.0}), judge)
 
 
-def ghz(num_qubits: int) -> KnownCircuit:
+def ghz(num_qubits: int, noisy: bool) -> KnownCircuit:
     """The state (|0...0> + |1...1>)/√2: half of the shots should give all zeros, half all ones."""
-    return _make(_ghz, 1, num_qubits)
+    return _make(_ghz, 1, noisy, num_qubits)
 
 
-def _ghz(num_qubits: int) -> KnownCircuit:
+def _ghz(noisy: bool, num_qubits: int) -> KnownCircuit:
     from qiskit import QuantumCircuit
 
     ones = 2**num_qubits - 1
@@ -165,16 +189,18 @@ def _ghz(num_qubits: int) -> KnownCircuit:
         shares = frequencies(counts)
         return {"all_zeros": shares.get(0, 0.0), "all_ones": shares.get(ones, 0.0)}
 
-    return KnownCircuit(translate(circuit), {0: 0.5, ones: 0.5}, judge)
+    return KnownCircuit(_form(circuit, noisy), Distribution.of({0: 0.5, ones: 0.5}), judge)
 
 
-def bernstein_vazirani(num_qubits: int, rng: np.random.Generator) -> KnownCircuit:
+def bernstein_vazirani(num_qubits: int, rng: np.random.Generator, noisy: bool) -> KnownCircuit:
     """Find a secret of n-1 bits with one question; the last qubit holds the oracle's answer."""
-    states = 2 ** (num_qubits - 1)
-    return _make(_bernstein_vazirani, states - 1, num_qubits, int(rng.integers(1, states)))
+    length = num_qubits - 1
+    bits = rng.integers(2, size=length).tolist()
+    secret = sum(bit << place for place, bit in enumerate(bits)) or 2**length - 1
+    return _make(_bernstein_vazirani, 2**length, noisy, num_qubits, secret)
 
 
-def _bernstein_vazirani(num_qubits: int, secret: int) -> KnownCircuit:
+def _bernstein_vazirani(noisy: bool, num_qubits: int, secret: int) -> KnownCircuit:
     from qiskit import QuantumCircuit
 
     length = num_qubits - 1
@@ -201,4 +227,4 @@ def _bernstein_vazirani(num_qubits: int, secret: int) -> KnownCircuit:
             "main_score": found,
         }
 
-    return KnownCircuit(translate(circuit), {secret: 1.0}, judge)
+    return KnownCircuit(_form(circuit, noisy), Distribution.of({secret: 1.0}), judge)

@@ -1,31 +1,56 @@
-"""Counts of outcomes, and their fidelity to the exact distribution."""
+"""Counts of outcomes, and their likeness to those of a perfect machine."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 Counts = Mapping[int, int]
 """Outcome to number of shots; bit i of an outcome is classical bit i."""
-Distribution = Mapping[int, float]
-"""Outcome to probability; an outcome that is not in it has probability 0."""
-
-LISTED_OUTCOMES = 64
-_NEGLIGIBLE = 1e-14
 
 
-def distribution(probabilities: Any, outcomes: Any = None) -> dict[int, float]:
-    """A distribution from arrays; several outcomes may be equal, and None means 0, 1, 2, ..."""
-    if outcomes is not None:
-        outcomes, where = np.unique(outcomes, return_inverse=True)
-        probabilities = np.bincount(where, weights=probabilities)
-    else:
-        outcomes = np.arange(len(probabilities))
-    likely = probabilities > _NEGLIGIBLE
-    return dict(zip(outcomes[likely].tolist(), probabilities[likely].tolist(), strict=True))
+class Reference(Protocol):
+    """The outcomes of a perfect machine."""
+
+    def probability(self, outcome: int) -> float:
+        """The probability of an outcome."""
+
+    def draw_fidelity(self, shots: int, rng: np.random.Generator) -> float:
+        """The Hellinger fidelity of so many shots drawn from the reference itself.
+
+        Few shots of a wide distribution can't look like it; this is what a perfect machine reaches.
+        """
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A reference as a table."""
+
+    probabilities: np.ndarray[Any, Any]
+    place: Callable[[int], int | None] = int
+    """The place of an outcome in the table; None if its probability is 0."""
+
+    @classmethod
+    def of(cls, probabilities: Mapping[int, float]) -> Distribution:
+        """The distribution of few outcomes."""
+        return cls(np.array(list(probabilities.values())), {o: i for i, o in enumerate(probabilities)}.get)
+
+    def probability(self, outcome: int) -> float:
+        """The probability of an outcome."""
+        place = self.place(outcome)
+        return 0.0 if place is None else float(self.probabilities[place])
+
+    def draw_fidelity(self, shots: int, rng: np.random.Generator) -> float:
+        """The Hellinger fidelity of so many shots drawn from the table."""
+        edges = np.cumsum(self.probabilities)
+        drawn = np.searchsorted(edges, np.sort(rng.random(shots)) * edges[-1], side="right")
+        places, times = np.unique(drawn, return_counts=True)
+        overlap = float(np.sum(np.sqrt(times / shots * self.probabilities[places])))
+        return min(1.0, overlap**2)
 
 
 def frequencies(counts: Counts) -> dict[int, float]:
@@ -34,23 +59,22 @@ def frequencies(counts: Counts) -> dict[int, float]:
     return {outcome: count / shots for outcome, count in counts.items()}
 
 
-def hellinger_fidelity(counts: Counts, exact: Distribution) -> float:
+def hellinger_fidelity(counts: Counts, exact: Reference) -> float:
     """The likeness of two distributions, 0 to 1: (sum of sqrt(p q))^2, as in qiskit.quantum_info."""
     shots = sum(counts.values())
     # The order of the outcomes is fixed, so that the last digit of the sum is too.
-    overlap = sum(math.sqrt(count / shots * exact.get(outcome, 0.0)) for outcome, count in sorted(counts.items()))
+    overlap = sum(math.sqrt(count / shots * exact.probability(outcome)) for outcome, count in sorted(counts.items()))
     return min(1.0, overlap**2)
 
 
-def perfect_sampling_fidelity(exact: Distribution, shots: int, rng: np.random.Generator) -> float:
-    """The Hellinger fidelity of as many shots drawn from the exact distribution itself.
-
-    Few shots of a wide distribution can't look like it; this is the score of a perfect machine.
-    """
-    outcomes = sorted(exact)
-    weights = np.array([exact[outcome] for outcome in outcomes])
-    drawn = rng.multinomial(shots, weights / weights.sum())
-    return hellinger_fidelity({o: int(n) for o, n in zip(outcomes, drawn, strict=True) if n}, exact)
+def split_in_halves(counts: Counts, rng: np.random.Generator) -> tuple[Counts, Counts]:
+    """Deal an even number of shots out at random: two independent runs of half the shots."""
+    outcomes = sorted(counts)
+    times = np.array([counts[outcome] for outcome in outcomes])
+    first = rng.multivariate_hypergeometric(times, int(times.sum()) // 2)
+    halves = (first, times - first)
+    one, other = ({o: int(n) for o, n in zip(outcomes, half, strict=True) if n} for half in halves)
+    return one, other
 
 
 def text(outcome: int, registers: Sequence[int]) -> str:
@@ -65,7 +89,7 @@ def text(outcome: int, registers: Sequence[int]) -> str:
     return " ".join(reversed(parts))
 
 
-def listed(counts: Counts, registers: Sequence[int]) -> dict[str, int]:
-    """The most frequent outcomes, at most LISTED_OUTCOMES of them, as texts."""
+def as_texts(counts: Counts, registers: Sequence[int]) -> dict[str, int]:
+    """All outcomes as texts, the most frequent first."""
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return {text(outcome, registers): count for outcome, count in ranked[:LISTED_OUTCOMES]}
+    return {text(outcome, registers): count for outcome, count in ranked}

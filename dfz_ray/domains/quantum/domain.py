@@ -11,18 +11,14 @@ from typing import Any
 import numpy as np
 
 from dfz_ray.domains.domain import Domain
-from dfz_ray.domains.quantum import circuits, vqe
-from dfz_ray.domains.quantum.circuit_file import EXACT_QUBITS, exact_distribution, find_circuit, get_circuit
-from dfz_ray.domains.quantum.counts import (
-    Counts,
-    Distribution,
-    frequencies,
-    hellinger_fidelity,
-    listed,
-    perfect_sampling_fidelity,
-)
+from dfz_ray.domains.quantum import circuits, references, vqe
+from dfz_ray.domains.quantum.circuit_file import FileCircuit, exact_reference, find_circuit, get_circuit
+from dfz_ray.domains.quantum.counts import Counts, as_texts
+from dfz_ray.domains.quantum.method import Choice, choose_method, state_bytes
 from dfz_ray.domains.quantum.parameters import QUBITS, QuantumParameters
-from dfz_ray.domains.quantum.simulator import CircuitSize, Simulator, choose_method, measure_size, state_bytes
+from dfz_ray.domains.quantum.results import RESULTS
+from dfz_ray.domains.quantum.scores import compare, compare_with_a_run
+from dfz_ray.domains.quantum.simulator import CircuitSize, Simulator, draw_aer_seed, measure_size
 from dfz_ray.specs.input_file import InputFile
 from dfz_ray.specs.resources import Resources
 
@@ -39,9 +35,20 @@ QUICK: dict[str, tuple[int, int, int]] = {
 FEW_SHOTS = 10_000
 """Up to here the number of shots hardly matters for the time."""
 SLOW_S = 10
-"""A warning is logged if a file's shots have to be simulated one by one and take longer than this."""
+"""A warning is logged if the shots of a file are simulated one by one and take longer than this."""
 
 _log = logging.getLogger("dfz_ray")
+
+
+def choose(parameters: QuantumParameters, read: FileCircuit | None) -> Choice:
+    """The method for a task; `read` is the circuit of its file."""
+    noisy, shots = bool(parameters.noise_level), parameters.shots
+    if parameters.algorithm == "vqe":
+        return Choice(*vqe.choose_vqe_method(parameters.noise_level), estimated_s=0.0)
+    if read is not None:
+        return choose_method(read.work(parameters.noise_level), noisy, shots)
+    algorithm, num_qubits = str(parameters.algorithm), parameters.qubits_to_build
+    return choose_method(circuits.estimate_work(algorithm, num_qubits, parameters.circuit_depth), noisy, shots)
 
 
 def check(parameters: QuantumParameters, resources: Resources) -> None:
@@ -50,25 +57,31 @@ def check(parameters: QuantumParameters, resources: Resources) -> None:
     Raises:
         ValueError: it does not fit; the text says how many qubits do.
     """
-    one_by_one, num_qubits = False, parameters.qubits_to_build
+    read, num_qubits = None, parameters.qubits_to_build
     if parameters.qasm_file is not None:
         read = find_circuit(parameters.qasm_file)
         if read is None:
             return
-        one_by_one, num_qubits = read.one_by_one, read.num_qubits
-    method = choose_method(parameters.noise_level, one_by_one)
+        num_qubits = read.num_qubits
+    choice = choose(parameters, read)
+    anew = choice.method != "density_matrix" and (parameters.noise_level or (read is not None and read.one_by_one))
+    states = resources.threads if anew else 1  # each thread simulates another shot
+
+    def needed(qubits: int) -> int:
+        by_reference = read is not None and read.has_exact_reference and read.perfect.clifford_form is None
+        return max(states * state_bytes(choice.method, qubits), references.exact_bytes(qubits) if by_reference else 0)
+
     available = UNDECLARED_MEMORY if resources.memory is None else resources.memory
-    needed = state_bytes(method, num_qubits)
-    if needed > available:
-        most = max(n for n in range(num_qubits) if n == 0 or state_bytes(method, n) <= available)
-        noise = " with noise" if method == "density_matrix" else ""
+    if needed(num_qubits) > available:
+        most = max(n for n in range(num_qubits) if n == 0 or needed(n) <= available)
+        noise = " with noise" if choice.method == "density_matrix" else ""
         declared = "that a task without a declaration may use" if resources.memory is None else "declared"
         raise ValueError(
             f"at most {most} qubits{noise} in the {_size(available)} of memory {declared};"
-            f" {num_qubits} qubits need {_size(needed)} (resources.memory)"
+            f" {num_qubits} qubits need {_size(needed(num_qubits))} (resources.memory)"
         )
-    if one_by_one and parameters.qasm_file is not None:
-        _warn_if_slow(parameters.qasm_file, parameters.shots)
+    if parameters.qasm_file is not None and choice.estimated_s > SLOW_S:
+        _warn_of_slow(parameters.qasm_file, parameters.shots, choice)
 
 
 def _size(size_bytes: int) -> str:
@@ -79,28 +92,22 @@ def _size(size_bytes: int) -> str:
 
 
 @lru_cache(maxsize=256)
-def _warn_if_slow(file: InputFile, shots: int) -> None:
-    """Warn once of a file whose shots are simulated one by one, if that takes long."""
-    circuit = get_circuit(file).circuit
-    # Measured with Aer 0.18 on one core: 1 µs a gate, and 2.5 ns for each amplitude that it changes. All this twice, as
-    # the noise-free run to compare with costs the same.
-    seconds = 2 * shots * circuit.size() * (1e-6 + 2.5e-9 * 2**circuit.num_qubits)
-    if seconds > SLOW_S:
-        _log.warning(
-            "%s measures or resets in mid-circuit, so that each of its %d shots is simulated anew:"
-            " expect about %.0f s a task on one core (fewer shots take less)",
-            file.name,
-            shots,
-            seconds,
-        )
+def _warn_of_slow(file: InputFile, shots: int, choice: Choice) -> None:
+    """Warn once of a file that takes long."""
+    seconds, anew = choice.estimated_s, ""
+    if get_circuit(file).one_by_one:
+        seconds *= 3  # the reference is a run of twice the shots
+        anew = f" measures or resets in mid-circuit, so that each of its {shots} shots is simulated anew"
+    told = "%s%s: expect about %.0f s a task on one core with the method %s (fewer shots take less)"
+    _log.warning(told, file.name, anew, seconds, choice.method)
 
 
 def kind(parameters: QuantumParameters) -> str:
     """Algorithm or file, size, and noise, e.g. `grover 4 qubits noisy`."""
-    one_by_one = False
+    read = None
     if parameters.qasm_file is not None:
         words = [parameters.qasm_file.name, parameters.qasm_file.sha256[:6]]
-        one_by_one = get_circuit(parameters.qasm_file).one_by_one
+        read = get_circuit(parameters.qasm_file)
     else:
         words = [str(parameters.algorithm), f"{parameters.qubits_to_build} qubits"]
     if parameters.algorithm == "vqe":
@@ -111,7 +118,8 @@ def kind(parameters: QuantumParameters) -> str:
             words.append(f"{done} iterations")
     if parameters.noise_level:
         words.append("noisy")
-    if one_by_one or parameters.shots > FEW_SHOTS:
+    noisy_trajectories = parameters.noise_level and choose(parameters, read).method != "density_matrix"
+    if noisy_trajectories or (read is not None and read.one_by_one) or parameters.shots > FEW_SHOTS:
         words.append(f"{parameters.shots} shots")
     return " ".join(words)
 
@@ -123,19 +131,7 @@ def compute(parameters: QuantumParameters, seed: int, threads: int) -> dict[str,
     threads gives the same result.
 
     Returns:
-        For all: `algorithm`, `num_qubits`, `shots`, `method` (Aer's), `depth` and `gate_counts` (in rz, sx, x, cx; a
-        loop or branch of a file counts as one), `counts` (the 64 most frequent outcomes), `distinct_outcomes`,
-        `circuit_fidelity` (Hellinger, against `details.reference`), `main_score` and `details`, where
-        `fidelity_of_perfect_machine` is what as many shots reach without any error.
-
-        - grover: `marked_states`, `total_states`, `iterations`, `success_probability` (share of the shots).
-        - qft: `input_state`, `phase_shift` (turns), `expected_state`, `success_probability`, `phase_error` (mean over
-          the shots, turns) and `phase_precision` (1 - 2 · phase_error: 1 is exact, 0.5 is guessed).
-        - ghz: `all_zeros`, `all_ones` (shares of the shots).
-        - bernstein_vazirani: `secret`, `found` (most frequent outcome), `success_probability`.
-        - vqe: `energy` (exact expectation, with the noise), `exact_energy` (by eigsh), `energy_error`,
-          `sampled_energy` (from the shots), `ground_state_overlap` (of the circuit without noise), `convergence`
-          (lowest energy after each gradient), `converged`, `layers`, `evaluations`, `warm_start_evaluations`.
+        The keys that RESULTS describes.
 
     Raises:
         RuntimeError: Aer did not succeed.
@@ -148,47 +144,49 @@ def compute(parameters: QuantumParameters, seed: int, threads: int) -> dict[str,
 
 
 def _run_known(parameters: QuantumParameters, seed: int, threads: int) -> dict[str, Any]:
-    num_qubits = parameters.qubits_to_build
+    num_qubits, noisy = parameters.qubits_to_build, bool(parameters.noise_level)
     rng = np.random.default_rng(seed)
     match parameters.algorithm:
         case "grover":
-            known = circuits.grover(num_qubits, parameters.circuit_depth, rng)
+            known = circuits.grover(num_qubits, parameters.circuit_depth, rng, noisy)
         case "qft":
-            known = circuits.qft(num_qubits, rng)
+            known = circuits.qft(num_qubits, rng, noisy)
         case "ghz":
-            known = circuits.ghz(num_qubits)
+            known = circuits.ghz(num_qubits, noisy)
         case _:
-            known = circuits.bernstein_vazirani(num_qubits, rng)
-    machine = Simulator(choose_method(parameters.noise_level), parameters.noise_level, threads)
-    counts = machine.sample_again(known.assembly, parameters.shots, int(rng.integers(2**31)))
-    report = _report(parameters, known.size, machine, counts, [known.circuit.num_clbits])
-    report |= _compare(counts, known.exact, "theory", rng)
+            known = circuits.bernstein_vazirani(num_qubits, rng, noisy)
+    choice = choose(parameters, None)
+    machine = Simulator(choice.method, parameters.noise_level, threads)
+    counts = machine.sample_again(known.form.assembly(choice.method), parameters.shots, draw_aer_seed(rng))
+    report = _report(parameters, known.form.size, choice, counts, [known.form.circuit.num_clbits])
+    report |= compare(counts, known.exact, "theory", rng)
     own = known.judge(counts)
     report["details"] |= own.pop("details", {})
     return report | own
 
 
 def _run_vqe(parameters: QuantumParameters, seed: int, threads: int) -> dict[str, Any]:
-    machine = Simulator(choose_method(parameters.noise_level), parameters.noise_level, threads)
+    choice = choose(parameters, None)
+    machine = Simulator(choice.method, parameters.noise_level, threads)
     num_qubits = parameters.qubits_to_build
-    outcome = vqe.solve(num_qubits, parameters.layers, machine, parameters.shots, seed)
-    report = _report(parameters, measure_size(outcome.circuit), machine, outcome.counts, [num_qubits])
-    report |= _compare(outcome.counts, outcome.exact, "exact state vector", np.random.default_rng(seed))
+    outcome = vqe.solve(num_qubits, parameters.layers, machine, parameters.shots, seed, parameters.max_evaluations)
+    report = _report(parameters, measure_size(outcome.circuit), choice, outcome.counts, [num_qubits])
+    report |= compare(outcome.counts, outcome.exact, "exact state vector", np.random.default_rng(seed))
     return report | outcome.facts
 
 
 def _run_file(file: InputFile, parameters: QuantumParameters, seed: int, threads: int) -> dict[str, Any]:
     read = get_circuit(file)
     rng = np.random.default_rng(seed)
-    machine = Simulator(choose_method(parameters.noise_level, read.one_by_one), parameters.noise_level, threads)
-    first_seed, second_seed = rng.integers(2**31, size=2).tolist()
-    counts = machine.sample_again(read.assembly, parameters.shots, first_seed)
-    report = _report(parameters, read.size, machine, counts, read.registers)
-    if read.num_qubits <= EXACT_QUBITS and not read.one_by_one:
-        report |= _compare(counts, exact_distribution(file), "exact state vector", rng)
+    choice, form = choose(parameters, read), read.form(parameters.noise_level)
+    machine = Simulator(choice.method, parameters.noise_level, threads)
+    counts = machine.sample_again(form.assembly(choice.method), parameters.shots, draw_aer_seed(rng))
+    report = _report(parameters, form.size, choice, counts, read.registers)
+    if read.has_exact_reference:
+        name = "exact state vector" if read.perfect.clifford_form is None else "exact stabilizers"
+        report |= compare(counts, exact_reference(file), name, rng)
     else:
-        perfect = machine.without_noise().sample(read.circuit, parameters.shots, second_seed)
-        report |= _compare(counts, frequencies(perfect), "another run without noise", rng)
+        report |= compare_with_a_run(counts, read, threads, rng)
     report["details"] |= {
         "file": file.name,
         "openqasm": read.version,
@@ -199,29 +197,19 @@ def _run_file(file: InputFile, parameters: QuantumParameters, seed: int, threads
 
 
 def _report(
-    parameters: QuantumParameters, size: CircuitSize, machine: Simulator, counts: Counts, registers: list[int]
+    parameters: QuantumParameters, size: CircuitSize, choice: Choice, counts: Counts, registers: list[int]
 ) -> dict[str, Any]:
-    """The keys that every result has, except those of `_compare`."""
+    """The keys that every result has, except those of `compare`."""
     return {
         "algorithm": parameters.algorithm or "qasm_file",
         "num_qubits": size.num_qubits,
         "shots": sum(counts.values()),
-        "method": machine.method,
+        "method": choice.method,
+        "method_reason": choice.reason,
         "depth": size.depth,
         "gate_counts": dict(size.gate_counts),  # a copy: other tasks may share the circuit
-        "counts": listed(counts, registers),
+        "counts": as_texts(counts, registers),
         "distinct_outcomes": len(counts),
-    }
-
-
-def _compare(counts: Counts, exact: Distribution, reference: str, rng: np.random.Generator) -> dict[str, Any]:
-    """The keys that say how well the counts fit a reference, and how well those of a perfect machine would."""
-    fidelity = hellinger_fidelity(counts, exact)
-    perfect = perfect_sampling_fidelity(exact, sum(counts.values()), rng)
-    return {
-        "circuit_fidelity": fidelity,
-        "main_score": fidelity,
-        "details": {"reference": reference, "fidelity_of_perfect_machine": perfect},
     }
 
 
@@ -264,5 +252,6 @@ DOMAIN = Domain(
     check=check,
     libraries=("qiskit", "qiskit_aer"),
     extra="quantum",
+    results=RESULTS,
     summary="Quantum circuits, of known algorithms or your own OpenQASM, simulated with Qiskit Aer.",
 )

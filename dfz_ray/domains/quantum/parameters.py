@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from dfz_ray.domains.domain import Parameters
-from dfz_ray.domains.quantum.circuit_file import MAX_QUBITS, find_circuit
+from dfz_ray.domains.quantum.circuit_file import find_circuit
+from dfz_ray.domains.quantum.method import MAX_CLIFFORD_QUBITS, MAX_QUBITS
 from dfz_ray.domains.quantum.vqe import DEFAULT_LAYERS
 from dfz_ray.specs.input_file import InputFile
 
@@ -17,8 +18,8 @@ QUBITS: dict[str, tuple[int, int]] = {
     "vqe": (2, 16),
     "grover": (2, 16),
     "qft": (1, MAX_QUBITS),
-    "ghz": (2, MAX_QUBITS),
-    "bernstein_vazirani": (2, MAX_QUBITS),
+    "ghz": (2, MAX_CLIFFORD_QUBITS),
+    "bernstein_vazirani": (2, MAX_CLIFFORD_QUBITS),
 }
 """Fewest and most qubits of each algorithm."""
 DEFAULT_QUBITS = 4
@@ -27,10 +28,7 @@ DEFAULT_QUBITS = 4
 class QuantumParameters(Parameters):
     """Run a quantum circuit and compare it with its exact answer.
 
-    Either an `algorithm` or a `qasm_file`. `main_score` is 0 to 1: the share of shots that gave the right answer
-    (grover, qft, bernstein_vazirani), the Hellinger fidelity of the counts against the exact distribution (ghz,
-    qasm_file), or the share of the ground-state energy that was reached (vqe). `circuit_fidelity` is the Hellinger
-    fidelity for all of them.
+    Either an `algorithm` or a `qasm_file`.
     """
 
     algorithm: Algorithm | None = Field(
@@ -43,12 +41,18 @@ class QuantumParameters(Parameters):
     num_qubits: int | None = Field(
         None,
         ge=1,
-        le=MAX_QUBITS,
+        le=MAX_CLIFFORD_QUBITS,
         description=f"qubits of the circuit; none: {DEFAULT_QUBITS}. vqe and grover take 2 to 16, ghz and"
-        f" bernstein_vazirani 2 to {MAX_QUBITS}, qft 1 to {MAX_QUBITS}. Not beside qasm_file, which says it itself",
+        f" bernstein_vazirani 2 to {MAX_CLIFFORD_QUBITS}, qft 1 to {MAX_QUBITS}. Not beside qasm_file, which"
+        " says it itself",
     )
     noise_level: float = Field(
-        0.0, ge=0, le=0.5, description="depolarising noise of each cx; a tenth of it on sx and x, none on rz"
+        0.0,
+        ge=0,
+        le=0.5,
+        description="depolarising noise of each cx; a tenth of it on sx, x and id,"
+        " none on rz. Other gates are translated to these: those of an algorithm to few of them, those of a qasm_file"
+        " one by one, and none is left out",
     )
     circuit_depth: int | None = Field(
         None,
@@ -57,6 +61,14 @@ class QuantumParameters(Parameters):
         description="vqe: layers of the ansatz; none: 2. grover: at most so many iterations (fewer than the best"
         " number lower the success; more than that are never done); none: the best number. The circuits of qft,"
         " ghz, bernstein_vazirani and of a qasm_file have the depth that they have: there it changes nothing",
+    )
+    max_evaluations: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="vqe: at most so many evaluations of the energy; without noise each brings its gradient, with noise"
+        " a gradient takes 2 layers + 1. None: 1000, with noise 300, or as many as take about 8 s on a core where those"
+        " are fewer. For others it changes nothing",
     )
     shots: int = Field(1024, ge=1, le=1_000_000, description="how often the circuit is measured")
     qasm_file: InputFile | None = Field(

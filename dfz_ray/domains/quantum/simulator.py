@@ -1,8 +1,7 @@
-"""The simulator: translates circuits to one basis, adds noise, runs them on Aer."""
+"""The simulator: Aer with one method, with noise or without."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -11,54 +10,24 @@ from typing import Any
 import numpy as np
 
 from dfz_ray.domains.quantum.assembly import Assembly
-
-BASIS = ("rz", "sx", "x", "cx")
-"""The gates that every circuit is translated to; depth and gate counts are in these."""
-
-_of_thread = threading.local()
-
-
-def translate(circuit: Any) -> Any:
-    """The circuit in the gates of BASIS.
-
-    Building a pass manager takes longer than using it, so it is kept; each thread has its own, since a running pass
-    manager holds the state of its circuit.
-
-    Raises:
-        qiskit.exceptions.QiskitError: the circuit has a gate without a definition.
-    """
-    if not hasattr(_of_thread, "pass_manager"):
-        from qiskit.transpiler import generate_preset_pass_manager
-
-        _of_thread.pass_manager = generate_preset_pass_manager(
-            optimization_level=1, basis_gates=list(BASIS), seed_transpiler=0
-        )
-    return _of_thread.pass_manager.run(circuit)
+from dfz_ray.domains.quantum.method import Work
+from dfz_ray.domains.quantum.translation import BASIS, find_clifford_form
 
 
 @lru_cache(maxsize=64)
 def noise_model(noise_level: float) -> Any:
-    """Depolarising noise: `noise_level` on cx, a tenth of it on sx and x, none on rz (which is no pulse)."""
+    """Depolarising noise: `noise_level` on cx, a tenth of it on sx, x and id, none on rz (which is no pulse)."""
     from qiskit_aer.noise import NoiseModel, depolarizing_error
 
-    model = NoiseModel(basis_gates=list(BASIS))
+    model = NoiseModel(basis_gates=[*BASIS, "id"])
     model.add_all_qubit_quantum_error(depolarizing_error(noise_level, 2), ["cx"])
-    model.add_all_qubit_quantum_error(depolarizing_error(noise_level / 10, 1), ["sx", "x"])
+    model.add_all_qubit_quantum_error(depolarizing_error(noise_level / 10, 1), ["sx", "x", "id"])
     return model
 
 
-def choose_method(noise_level: float, one_by_one: bool = False) -> str:
-    """Aer's method: the density matrix for noise, unless each shot has to be simulated anyway.
-
-    Aer's own choice (`automatic`) is the state vector, also where the density matrix is much faster. `one_by_one`: the
-    circuit measures or resets in mid-circuit.
-    """
-    return "density_matrix" if noise_level and not one_by_one else "statevector"
-
-
-def state_bytes(method: str, num_qubits: int) -> int:
-    """Memory of the simulated state: 16 bytes for each amplitude."""
-    return int(16 * (4**num_qubits if method == "density_matrix" else 2**num_qubits))
+def draw_aer_seed(rng: np.random.Generator) -> int:
+    """A seed for Aer, which takes 63 bits."""
+    return int(rng.integers(2**63))
 
 
 @dataclass(frozen=True)
@@ -72,7 +41,7 @@ class Simulator:
     def run(self, circuit: Any, **options: Any) -> Any:
         """Run a translated circuit with options of `AerSimulator.run`; returns Aer's result.
 
-        Instructions that are not in BASIS (`h` for a change of basis, saves) have no noise.
+        Instructions that are neither in BASIS nor `id` (`h` for a change of basis, saves) have no noise.
 
         Raises:
             RuntimeError: Aer did not succeed, which its result says only on request.
@@ -99,18 +68,6 @@ class Simulator:
         counts = assembly.find_counts(make_backend(self), shots, seed)
         return self.sample(assembly.circuit, shots, seed) if counts is None else _read_counts(counts)
 
-    def without_noise(self) -> Simulator:
-        """A perfect machine with as many threads."""
-        return Simulator("statevector", 0.0, self.threads)
-
-    def state(self, circuit: Any) -> np.ndarray[Any, Any]:
-        """The state after a circuit without measurements: 2^n amplitudes; bit i of an index is qubit i."""
-        from qiskit_aer.library import SaveStatevector
-
-        saving = circuit.copy()
-        saving.append(SaveStatevector(circuit.num_qubits), circuit.qubits)
-        return np.asarray(self.without_noise().run(saving, shots=1).data()["statevector"])
-
 
 def _read_counts(counts: Mapping[str, int]) -> dict[int, int]:
     return {int(outcome, 16): int(count) for outcome, count in counts.items()}
@@ -130,7 +87,7 @@ def make_backend(simulator: Simulator) -> Any:
 
 @dataclass(frozen=True)
 class CircuitSize:
-    """The size of a translated circuit. Measuring it takes a quarter of the time of simulating few qubits."""
+    """The size of a circuit as it is simulated. Measuring it takes a quarter of the time of simulating few qubits."""
 
     num_qubits: int
     depth: int
@@ -140,25 +97,60 @@ class CircuitSize:
 
 
 def measure_size(circuit: Any) -> CircuitSize:
-    """The size of a translated circuit."""
+    """The size of a circuit; a loop or branch counts as one gate."""
     depth = circuit.depth(lambda instruction: instruction.operation.name not in {"barrier", "measure"})
     counts = {str(name): int(count) for name, count in sorted(circuit.count_ops().items()) if name != "barrier"}
     return CircuitSize(int(circuit.num_qubits), int(depth), counts)
 
 
+def count_pairs(circuit: Any) -> int:
+    """The number of runs of gates on the same two qubits."""
+    pairs = 0
+    last: dict[Any, set[Any]] = {}
+    for instruction in circuit.data:
+        qubits = instruction.qubits
+        if len(qubits) > 1 and instruction.operation.name != "barrier":
+            together = set(qubits)
+            pairs += any(last.get(qubit) != together for qubit in qubits)
+            last |= dict.fromkeys(qubits, together)
+    return pairs
+
+
 @dataclass(frozen=True)
 class KeptCircuit:
-    """A circuit that many tasks may run, with its size and assembly, each made once."""
+    """A circuit that many tasks may run, with what is known of it, each made once."""
 
     circuit: Any
-    """In the gates of BASIS, with measurements."""
-
-    @cached_property
-    def assembly(self) -> Assembly:
-        """The circuit in the form to run it."""
-        return Assembly(self.circuit)
+    """In gates that Aer knows, with measurements."""
 
     @cached_property
     def size(self) -> CircuitSize:
-        """The size of the circuit; a loop or branch counts as one gate."""
+        """The size of the circuit."""
         return measure_size(self.circuit)
+
+    @cached_property
+    def clifford_form(self) -> Any:
+        """The circuit for Aer's stabilizer method; None if not all gates are Clifford gates."""
+        return find_clifford_form(self.circuit)
+
+    def work(self, one_by_one: bool) -> Work:
+        """The facts that decide about the time of a simulation."""
+        size, clifford = self.size, self.clifford_form is not None
+        gates = sum(count for name, count in size.gate_counts.items() if name != "measure")
+        return Work(size.num_qubits, gates, self._pairs, clifford, one_by_one)
+
+    @cached_property
+    def _pairs(self) -> int:
+        return count_pairs(self.circuit)
+
+    def assembly(self, method: str) -> Assembly:
+        """The circuit in the form to run it with a method."""
+        return self._for_stabilizers if method == "stabilizer" else self._as_it_is
+
+    @cached_property
+    def _as_it_is(self) -> Assembly:
+        return Assembly(self.circuit)
+
+    @cached_property
+    def _for_stabilizers(self) -> Assembly:
+        return Assembly(self.clifford_form)

@@ -54,14 +54,26 @@ class SortingParameters(Parameters):
         return bounds
 
 
+RESULTS = {
+    "main_score": "1 is the best that can be reached: needed_comparisons over comparisons, at most 1; no method does"
+    " better on every order of the list, though one may on this order. 0 if the outcome is not the sorted list",
+    "comparisons": "counted by the algorithm",
+    "moves": "counted by the algorithm",
+    "needed_comparisons": "least number with which a method can sort these values in any order",
+    "is_sorted": "true if the outcome equals that of Python's own sorted",
+    "time_s": "seconds of the sorting alone",
+    "algorithm": "the algorithm",
+    "list_type": "the type of list",
+    "details": "list_length, smallest, largest, distinct_values, descents, checked_with",
+}
+"""Key of a result to meaning."""
+
+
 def compute(parameters: SortingParameters, seed: int, threads: int) -> dict[str, Any]:
     """Make a list, sort it, and measure the list and the sorting.
 
     Returns:
-        `main_score`, the economy of comparisons: `needed_comparisons` (see `count_needed`) over `comparisons`, at most
-        1, and 0 if the outcome is not the sorted list. 1 means that no method does better on every order of the list,
-        though one may on this order. `comparisons` and `moves` are counted by the algorithm; `time` is seconds of the
-        sorting alone; `is_sorted` is true if the outcome equals that of Python's own `sorted`.
+        The keys that RESULTS describes.
     """
     given = make_list(parameters, seed)
     values = list(given)
@@ -70,7 +82,7 @@ def compute(parameters: SortingParameters, seed: int, threads: int) -> dict[str,
     time_s = time.perf_counter() - began
     return {
         **judge(given, values, effort),
-        "time": time_s,
+        "time_s": time_s,
         "algorithm": parameters.algorithm,
         "list_type": LIST_TYPES[parameters.list_type],
         "details": {
@@ -146,7 +158,8 @@ DOMAIN = Domain(
     parameters=SortingParameters,
     compute=compute,
     kind=kind,
-    volatile=frozenset({"time"}),
+    volatile=frozenset({"time_s"}),
+    results=RESULTS,
     draw=draw,
     summary="A list of numbers, sorted by quicksort, mergesort or heapsort, with every comparison counted.",
 )

@@ -26,11 +26,11 @@ def coin(flips: int = 10, sides: list = ["[red]"], toss: Callable = None, rest: 
 
 
 def test_domains_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    """`dfz domains` lists the domains; with a name it lists the domain's parameters with their meaning."""
+    """`dfz domains` lists the domains; with a name it lists the domain's parameters and result keys with meanings."""
     assert dfz("domains") == dfz("domains", "maze") == 0
 
     told = capsys.readouterr().out
-    for word in ("image_classification", "maze", "quantum", "size_x", "integer 2 to 512", "astar"):
+    for word in ("image_classification", "maze", "quantum", "size_x", "integer 2 to 512", "astar", "completion_time_s"):
         assert word in told
 
 

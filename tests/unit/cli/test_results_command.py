@@ -65,6 +65,16 @@ def test_a_score_may_be_anything(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert words in " ".join(told.split())
 
 
+def test_what_has_not_converged_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A result that says that it has not converged shows this beside its score."""
+    rows = [completed(number, {"main_score": 0.5, "converged": bool(number)}) for number in (0, 1)]
+    make_run(tmp_path / "run", ["0", "1"], *rows).close()
+
+    assert dfz("results", "run") == 0
+
+    assert capsys.readouterr().out.count("main_score 0.5, not converged") == 1
+
+
 def test_lines_that_nobody_reads_to_the_end(tmp_path: Path) -> None:
     """`dfz results --json | head` ends quietly, however many lines there are."""
     make_run(tmp_path / "run", [f"task-{number}" for number in range(5000)]).close()

@@ -59,7 +59,7 @@ def test_ids_that_are_made_are_unique() -> None:
     [
         ({"domain": "mase"}, "did you mean 'maze'?"),
         ({"parameters": {}}, "domain: found nothing"),
-        ({"domain": "quantum", "parameters": {"algorithm": "ghz", "num_qubits": 99}}, "num_qubits: found 99"),
+        ({"domain": "quantum", "parameters": {"algorithm": "ghz", "num_qubits": 999}}, "num_qubits: found 999"),
         ({"domain": "maze", "parameters": [5, 5]}, "parameters: found"),
         ({"domain": "maze", "parameters": MAZE, "seed": "x"}, "seed: found"),
         ({"domain": "maze", "parameters": MAZE, "policy": {"max_attempts": 0}}, "policy.max_attempts: found 0"),
@@ -150,6 +150,7 @@ def test_the_foreground_runs_a_task_without_ray() -> None:
     bad = execute_here(read_one({"id": "b", "domain": "mase"}))
     assert set(good) == {"task_id", "status", "result", "start_time", "end_time", "duration"}
     assert (good["task_id"], good["status"], good["result"]["main_score"]) == ("m", "success", 1.0)
+    assert good["result"]["completion_time"] == good["result"]["completion_time_s"] > 0
     assert good["duration"] == pytest.approx(good["end_time"] - good["start_time"])
     assert (bad["status"], set(bad) - set(good)) == ("error", {"error"})
 

@@ -49,6 +49,16 @@ def test_a_record_follows_a_task() -> None:
     assert task.future.result(0) == answer
 
 
+def test_a_result_has_the_keys_of_the_old_system_too() -> None:
+    """Scripts of the old module find the time of a maze or a sorting under the name without a unit."""
+    tasks = TaskList()
+    for domain, ours, old in (("maze", "completion_time_s", "completion_time"), ("sorting", "time_s", "time")):
+        task = tasks.make(SubmittedTask, domain, {"id": domain, "domain": domain})
+        task.begin()
+        task.complete(encode({ours: 0.25}), 1.0, 2.0)
+        assert task.future.result(0)["result"] == {ours: 0.25, old: 0.25}
+
+
 def test_a_task_that_fails_has_a_text() -> None:
     """A failed task has an error and the foreground's dictionary with it; its future gives that, and raises nothing."""
     tasks = TaskList()

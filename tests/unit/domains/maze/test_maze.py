@@ -246,11 +246,12 @@ class TestGeneratedMazes:
             assert (result["main_score"], result["detour"], result["solved"]) == (1, 1, True)
 
     def test_old_keys_are_there(self) -> None:
-        """The keys that scripts of the old system read are in the result, and it is plain data."""
+        """The keys of the old system are in the result, that of the time with its unit; and it is plain data."""
         result = solve({"size_x": 10, "size_y": 10, "complexity": 0.3, "visual_patterns": True})
-        old = {"main_score", "path_length", "completion_time", "explored_cells_ratio", "details"}
+        old = {"main_score", "path_length", "completion_time_s", "explored_cells_ratio", "details"}
         assert old <= result.keys()
-        assert result["completion_time"] > 0
+        assert result["completion_time_s"] > 0
+        assert result.keys() == DOMAIN.results.keys()
         assert decode(encode(result)) == result
 
 

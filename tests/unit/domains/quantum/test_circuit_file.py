@@ -38,13 +38,13 @@ class TestRealFiles:
         from qiskit import qasm2
         from qiskit.quantum_info import Statevector
 
-        from dfz_ray.domains.quantum.circuit_file import exact_distribution
+        from dfz_ray.domains.quantum.circuit_file import exact_reference
 
         file = real_file("teleportation_n3")
         circuit = qasm2.load(file).remove_final_measurements(inplace=False)
         expected = Statevector(circuit).probabilities_dict()
-        found = exact_distribution(FileShelf().read(file))
-        assert {text(outcome, [3]): share for outcome, share in found.items()} == pytest.approx(expected)
+        exact = exact_reference(FileShelf().read(file))
+        assert {text(outcome, [3]): exact.probability(outcome) for outcome in range(8)} == pytest.approx(expected)
 
     def test_openqasm_3_without_a_version(self) -> None:
         """An OpenQASM 3 file is known by its words where it does not say its version; its first reset costs nothing."""
@@ -144,12 +144,12 @@ class TestOwnFiles:
             """,
             noise_level=0.5,
         )
-        assert result["method"] == "statevector"
+        assert result["method"] == "stabilizer"
         assert result["circuit_fidelity"] == pytest.approx(0.5, abs=0.1)
 
     def test_slow_file_is_warned_of_once(self, tmp_path: Path, caplog: Any) -> None:
         """Before a run that has to simulate every shot of a large circuit, a warning says how long it takes."""
-        gates = "".join(f"h q[{qubit}];" for qubit in range(18))
+        gates = "".join(f"h q[{qubit}]; t q[{qubit}];" for qubit in range(18))
         write(
             tmp_path,
             f'OPENQASM 2.0; include "qelib1.inc"; qreg q[18]; creg c[18]; {gates} reset q[0]; {gates} measure q -> c;',
