@@ -21,6 +21,7 @@ def compare(before: str, after: str, strict: bool) -> int:
     can't tell. The exit code is 1 if any number of workers is worse. Examples:
 
     \b
+        dfz compare studies/20261101-120000 studies/20261102-120000
         dfz compare studies/main studies/branch
         dfz compare studies/old-machine studies/new-machine --strict
     """
