@@ -17,6 +17,7 @@ COMMANDS = {
     "status": ("dfz_ray.cli.status:status", "Show the progress of a run, also while it goes on."),
     "results": ("dfz_ray.cli.results:results", "Show the results of a run."),
     "failures": ("dfz_ray.cli.failures:failures", "Show why tasks failed: one entry for each cause."),
+    "trace": ("dfz_ray.cli.trace:trace", "Write which slot executed which task when, for Perfetto."),
     "replay": ("dfz_ray.cli.replay:replay", "Run one task again, here, under a debugger if you like."),
     "cancel": ("dfz_ray.cli.cancel:cancel", "Cancel tasks of a run, a batch of it, or all of it."),
     "audit": ("dfz_ray.cli.audit:audit", "Prove from the journal that nothing was lost or doubled."),

@@ -8,17 +8,11 @@ parallel efficiency; times computation scaling = global efficiency.
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
-from dfz_ray.protocol.columns import read_times
+from dfz_ray.journal.executions import Executed, assign_slots
 
-TOLERANCE_S = 0.001
-"""Clocks of different processes may differ by so much."""
 ADVICE = {
     "useful": "the work itself",
     "slower_work": "tasks take longer beside each other: use fewer workers for each node, or give each more cores",
@@ -28,50 +22,6 @@ ADVICE = {
     "drain": "the last results are written and read: a larger batch makes this matter less",
 }
 """The parts of a trial, in the order in which they are shown, each with what it says to a user."""
-_READ = "SELECT chunks.epoch, chunks.lease, times FROM completions JOIN chunks USING (chunk)"
-
-_COUNT_LOST = """
-SELECT count(*) FROM (
-    SELECT DISTINCT epoch, lease FROM attempts JOIN chunks USING (chunk) WHERE outcome != 3 AND began_at IS NULL
-)
-"""
-
-
-class Executed(NamedTuple):
-    """A task that was executed, as the journal has it."""
-
-    lease: tuple[int, int]
-    """Epoch and number of its lease."""
-    began_at: float
-    ended_at: float
-    cpu_s: float
-
-
-@dataclass
-class _Slot:
-    """A place for one task at a time."""
-
-    lease: tuple[int, int]
-    first_at: float
-    free_at: float
-    gaps_s: float = 0.0
-
-
-def read_executed(folder: Path) -> list[Executed]:
-    """All executions of a run's completed tasks, in the order of their beginning."""
-    executed: list[Executed] = []
-    with contextlib.closing(sqlite3.connect(f"file:{folder / 'run.sqlite'}?mode=ro", uri=True)) as connection:
-        for epoch, lease, column in connection.execute(_READ):
-            times = iter(read_times(column))
-            executed.extend(Executed((epoch, lease), *own) for own in zip(times, times, times, strict=True))
-    return sorted(executed, key=lambda one: one.began_at)
-
-
-def count_lost_workers(folder: Path) -> int:
-    """The workers of a run that died in the middle of a chunk."""
-    with contextlib.closing(sqlite3.connect(f"file:{folder / 'run.sqlite'}?mode=ro", uri=True)) as connection:
-        (count,) = connection.execute(_COUNT_LOST).fetchone()
-        return int(count)
 
 
 def split_time(executed: Sequence[Executed], called_at: float, returned_at: float, workers: int) -> dict[str, float]:
@@ -91,13 +41,15 @@ def split_time(executed: Sequence[Executed], called_at: float, returned_at: floa
         ramp_up: from the call until a slot's first task begins: sending and committing the batch, the lease.
         drain: from the last end until the results are in hand: the last commit, and reading.
     """
-    slots = _assign_slots(executed, workers)
+    slots = assign_slots(executed, workers)
     last = max((one.ended_at for one in executed), default=called_at)
     return {
         "in_tasks": sum(one.ended_at - one.began_at for one in executed),
         "imbalance": sum(last - slot.free_at for slot in slots) + (workers - len(slots)) * (last - called_at),
-        "dispatch": sum(slot.gaps_s for slot in slots),
-        "ramp_up": sum(slot.first_at - called_at for slot in slots),
+        "dispatch": sum(
+            following.began_at - one.ended_at for slot in slots for one, following in itertools.pairwise(slot.executed)
+        ),
+        "ramp_up": sum(slot.executed[0].began_at - called_at for slot in slots),
         "drain": workers * (returned_at - last),
     }
 
@@ -119,24 +71,3 @@ def pop_ratios(losses: Mapping[str, float]) -> dict[str, float]:
         "computation_scaling": losses["useful"] / in_tasks,
         "global_efficiency": losses["useful"] / total,
     }
-
-
-def _assign_slots(executed: Sequence[Executed], workers: int) -> list[_Slot]:
-    """The slots that were used, at most `workers`. A lease keeps its slots to its end; then another one gets them."""
-    ends_at: dict[tuple[int, int], float] = {}
-    for one in executed:
-        ends_at[one.lease] = max(one.ended_at, ends_at.get(one.lease, 0.0))
-    slots: list[_Slot] = []
-    for one in executed:
-        latest = one.began_at + TOLERANCE_S
-        free = [slot for slot in slots if slot.free_at <= latest]
-        candidates = [slot for slot in free if slot.lease == one.lease]
-        candidates = candidates or [slot for slot in free if ends_at[slot.lease] <= latest]
-        if not candidates and len(slots) < workers:
-            candidates = [_Slot(one.lease, one.began_at, one.began_at)]
-            slots += candidates
-        slot = max(candidates or free, key=lambda slot: slot.free_at, default=None)
-        slot = slot or min(slots, key=lambda slot: slot.free_at)  # clocks of two nodes differ
-        slot.gaps_s += one.began_at - slot.free_at
-        slot.lease, slot.free_at = one.lease, one.ended_at
-    return slots

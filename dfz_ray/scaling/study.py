@@ -24,10 +24,11 @@ from dfz_ray.driver.slot_plan import plan_slots
 from dfz_ray.driver.warm_up import Sample, WarmUp, warm_workers
 from dfz_ray.errors import DfzError
 from dfz_ray.execution.execute import Work
+from dfz_ray.journal.executions import count_lost_workers, read_executed
 from dfz_ray.manager.nodes import live_nodes
 from dfz_ray.results import Results
 from dfz_ray.scaling.estimate import Estimate
-from dfz_ray.scaling.losses import count_lost_workers, read_executed, split_time
+from dfz_ray.scaling.losses import split_time
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.point import estimate_points
 from dfz_ray.scaling.recommendation import verdict_speedup

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfz_ray.scaling.losses import ADVICE, Executed, pop_ratios, split_losses, split_time
+from dfz_ray.journal.executions import Executed
+from dfz_ray.scaling.losses import ADVICE, pop_ratios, split_losses, split_time
 
 CALLED_AT = 1000.0
 
@@ -25,7 +26,7 @@ def planted(workers: int, seed: int) -> tuple[list[Executed], dict[str, float], 
             gap, took = draw.uniform(0.01, 0.2) if task else 0.0, draw.uniform(0.5, 1.0)
             sums["dispatch"] += gap
             sums["in_tasks"] += took
-            executed.append(Executed((1, slot), now + gap, now + gap + took, took))
+            executed.append(Executed(0, (1, slot), now + gap, now + gap + took, took))
             now += gap + took
         ends.append(now)
     last = max(ends)
@@ -49,7 +50,8 @@ spans = st.lists(st.tuples(st.integers(0, 5), st.floats(0, 10), st.floats(0, 3))
 def test_the_parts_always_add_up(drawn: list[tuple[int, float, float]], workers: int, drain_s: float) -> None:
     """Whatever the journal says, also clocks that disagree: the parts add up to the workers times the wall time."""
     executed = sorted(
-        (Executed((1, lease), 1 + at, 1 + at + took, took) for lease, at, took in drawn), key=lambda one: one.began_at
+        (Executed(0, (1, lease), 1 + at, 1 + at + took, took) for lease, at, took in drawn),
+        key=lambda one: one.began_at,
     )
     returned_at = max([1.0, *[one.ended_at for one in executed]]) + drain_s
     split = split_time(executed, 1.0, returned_at, workers)
@@ -58,21 +60,21 @@ def test_the_parts_always_add_up(drawn: list[tuple[int, float, float]], workers:
 
 def test_a_new_lease_takes_over_the_slot_of_one_that_has_ended() -> None:
     """The pause between two leases of a slot is dispatch, not the ramp-up of another slot."""
-    executed = [Executed((1, 0), 1.0, 2.0, 1.0), Executed((1, 1), 2.5, 3.5, 1.0)]
+    executed = [Executed(0, (1, 0), 1.0, 2.0, 1.0), Executed(1, (1, 1), 2.5, 3.5, 1.0)]
     split = split_time(executed, 1.0, 3.5, 1)
     assert split == pytest.approx({"in_tasks": 2, "imbalance": 0, "dispatch": 0.5, "ramp_up": 0, "drain": 0})
 
 
 def test_threads_of_one_lease_are_slots_of_their_own() -> None:
     """Tasks of one lease that overlap are on different slots."""
-    executed = [Executed((1, 0), 1.0, 3.0, 0.0), Executed((1, 0), 1.0, 2.0, 0.0)]
+    executed = [Executed(0, (1, 0), 1.0, 3.0, 0.0), Executed(1, (1, 0), 1.0, 2.0, 0.0)]
     split = split_time(executed, 1.0, 3.0, 2)
     assert split == pytest.approx({"in_tasks": 3, "imbalance": 1, "dispatch": 0, "ramp_up": 0, "drain": 0})
 
 
 def test_slots_that_nobody_used_wait_for_the_end() -> None:
     """A slot without a task is lost to imbalance as a whole."""
-    assert split_time([Executed((1, 0), 1.0, 3.0, 2.0)], 1.0, 3.0, 4)["imbalance"] == pytest.approx(6)
+    assert split_time([Executed(0, (1, 0), 1.0, 3.0, 2.0)], 1.0, 3.0, 4)["imbalance"] == pytest.approx(6)
 
 
 def test_pops_ratios_multiply() -> None:
