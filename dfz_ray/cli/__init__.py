@@ -17,10 +17,12 @@ COMMANDS = {
     "status": ("dfz_ray.cli.status:status", "Show the progress of a run, also while it goes on."),
     "results": ("dfz_ray.cli.results:results", "Show the results of a run."),
     "failures": ("dfz_ray.cli.failures:failures", "Show why tasks failed: one entry for each cause."),
+    "trace": ("dfz_ray.cli.trace:trace", "Write which slot executed which task when, for Perfetto."),
     "replay": ("dfz_ray.cli.replay:replay", "Run one task again, here, under a debugger if you like."),
     "cancel": ("dfz_ray.cli.cancel:cancel", "Cancel tasks of a run, a batch of it, or all of it."),
     "audit": ("dfz_ray.cli.audit:audit", "Prove from the journal that nothing was lost or doubled."),
     "scale": ("dfz_ray.cli.scale:scale", "Measure how a batch scales with the number of workers."),
+    "compare": ("dfz_ray.cli.compare:compare", "Say whether scaling has changed between two studies."),
     "domains": ("dfz_ray.cli.domains:domains", "Show the known kinds of work, and their parameters."),
 }
 """By name: the module and the function of the command, and one line for `dfz --help`."""

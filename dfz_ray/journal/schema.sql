@@ -473,3 +473,16 @@ FROM reopened WHERE reopening_epoch NOT IN (SELECT epoch FROM epochs)
 UNION ALL
 SELECT 'commit ' || "commit" || ' is of the unknown epoch ' || epoch
 FROM commits WHERE epoch NOT IN (SELECT epoch FROM epochs UNION SELECT 0 WHERE "commit" = 0);
+
+-- name: executions
+-- The completed tasks of each chunk, with their times.
+SELECT chunks.epoch, chunks.lease, completions.tasks, times FROM completions JOIN chunks USING (chunk);
+
+-- name: count_lost_workers
+-- A worker that dies in the middle of a chunk reports no beginning of its tasks.
+SELECT count(*) FROM (
+    SELECT DISTINCT epoch, lease FROM attempts JOIN chunks USING (chunk) WHERE outcome != 3 AND began_at IS NULL
+);
+
+-- name: ended_attempts
+SELECT task, outcome, ended_at, reason FROM attempts WHERE ended_at IS NOT NULL ORDER BY ended_at;

@@ -47,6 +47,12 @@ class Measurement:
     max_concurrency: int | None = None
     busy_s: float | None = None
     """Sum of all task durations, in seconds."""
+    cpu_s: float | None = None
+    """CPU seconds of all tasks."""
+    split: dict[str, float] | None = None
+    """The time of all slots, split by `losses.split_time`; None for the baseline."""
+    workers_lost: int | None = None
+    """The workers that died during the trial; None for the baseline."""
     served: int | None = None
     """Slots that the cluster could run at once; None for the baseline."""
     started_at: float

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from dfz_ray.scaling.estimate import (
-    Estimate,
-    estimate_efficiency,
-    estimate_median,
-    estimate_speedup,
-    estimate_throughput,
-)
+from dfz_ray.scaling.estimate import Estimate, estimate_efficiency, estimate_median, estimate_speedup
+from dfz_ray.scaling.losses import split_losses
 from dfz_ray.scaling.measurement import Measurement, Mode
 
 
@@ -42,6 +37,16 @@ class Point:
     oversubscribed: bool
     """True if the workers ask for more CPUs than there are physical cores."""
     mode: Mode = "processes"
+    rates: tuple[float, ...] = ()
+    """Completed tasks per second of each repeat."""
+    losses: Mapping[str, float] | None = None
+    """Slot-seconds by the names of `losses.ADVICE`, of the repeat with the median wall time."""
+    cpu_share: float | None = None
+    """CPU time of the tasks over their run time: near 0 for tasks that wait."""
+    workers_lost: int | None = None
+    """The workers that died, in all repeats together."""
+    load: float | None = None
+    """The highest load average of the host just before a repeat."""
 
     @property
     def digest(self) -> str | None:
@@ -55,7 +60,7 @@ class Point:
 
 
 def estimate_points(
-    measurements: Iterable[Measurement], *, physical_cores: int, cpus_per_task: float, seed: int = 0
+    measurements: Iterable[Measurement], *, physical_cores: int, cpus_per_task: float
 ) -> tuple[Point | None, list[Point]]:
     """Sum up a study: the baseline (None if it was not measured), and the points by their number of workers, and mode.
 
@@ -66,7 +71,7 @@ def estimate_points(
         groups.setdefault((measurement.workers, measurement.mode or "processes"), []).append(measurement)
     sequential = groups.get((0, "processes"), [])
     points = [
-        _summarise(trials, sequential, workers * cpus_per_task > physical_cores, seed)
+        _summarise(trials, sequential, workers * cpus_per_task > physical_cores)
         for (workers, _), trials in sorted(groups.items())
     ]
     if sequential:
@@ -74,25 +79,27 @@ def estimate_points(
     return None, points
 
 
-def _summarise(
-    trials: Sequence[Measurement], sequential: Sequence[Measurement], oversubscribed: bool, seed: int
-) -> Point:
+def _summarise(trials: Sequence[Measurement], sequential: Sequence[Measurement], oversubscribed: bool) -> Point:
     timed = [trial for trial in trials if trial.timed]
     workers = trials[0].workers
     wall_s = [trial.wall_s for trial in timed]
     completed = [trial.completed for trial in timed]
+    rates = tuple(trial.completed / trial.wall_s for trial in timed)
     tasks = sum(trial.tasks for trial in timed)
-    speedup = _speedup(sequential, timed, seed) if workers else None
+    busy_s = sum(trial.busy_s for trial in timed if trial.busy_s and trial.cpu_s is not None)
+    cpu_s = sum(trial.cpu_s for trial in timed if trial.busy_s and trial.cpu_s is not None)
+    lost = [trial.workers_lost for trial in trials if trial.workers_lost is not None]
+    speedup = _speedup(sequential, timed) if workers else None
     average = [trial.avg_concurrency for trial in timed if trial.avg_concurrency is not None]
     warm_up = [trial.warm_up_s for trial in timed if trial.warm_up_s is not None]
     return Point(
         workers=workers,
         repeats=len(timed),
         errors=tuple(trial.error or "it took no time that a clock can measure" for trial in trials if not trial.timed),
-        wall_s=estimate_median(wall_s, seed=seed) if timed else None,
+        wall_s=estimate_median(wall_s) if timed else None,
         speedup=speedup,
         efficiency=estimate_efficiency(speedup, workers) if speedup else None,
-        tasks_per_s=estimate_throughput(completed, wall_s, seed=seed) if timed else None,
+        tasks_per_s=estimate_median(rates) if timed else None,
         success_rate=sum(completed) / tasks if tasks else None,
         warm_up_s=median(warm_up) if warm_up else None,
         avg_concurrency=median(average) if average else None,
@@ -101,12 +108,27 @@ def _summarise(
         served=min((trial.served for trial in trials if trial.served is not None), default=None),
         oversubscribed=oversubscribed,
         mode=trials[0].mode or "processes",
+        rates=rates,
+        losses=_losses(timed, sequential),
+        cpu_share=cpu_s / busy_s if busy_s else None,
+        workers_lost=sum(lost) if lost else None,
+        load=max((trial.load for trial in trials if trial.load is not None), default=None),
     )
 
 
-def _speedup(sequential: Sequence[Measurement], parallel: Sequence[Measurement], seed: int) -> Estimate | None:
+def _losses(timed: Sequence[Measurement], sequential: Sequence[Measurement]) -> dict[str, float] | None:
+    """The losses of the repeat with the median wall time (the lower one of two), so that they add up."""
+    split = [trial for trial in timed if trial.split is not None and trial.completed == trial.tasks]
+    useful_s = [trial.busy_s for trial in sequential if trial.timed and trial.busy_s and trial.completed == trial.tasks]
+    if not split or not useful_s:
+        return None
+    middle = sorted(split, key=lambda trial: trial.wall_s)[(len(split) - 1) // 2]
+    return split_losses(middle.split or {}, median(useful_s))
+
+
+def _speedup(sequential: Sequence[Measurement], parallel: Sequence[Measurement]) -> Estimate | None:
     sequential_s = [trial.wall_s for trial in sequential if trial.timed and trial.completed]
     parallel_s = [trial.wall_s for trial in parallel if trial.completed]
     if not sequential_s or not parallel_s:
         return None
-    return estimate_speedup(sequential_s, parallel_s, seed=seed)
+    return estimate_speedup(sequential_s, parallel_s)

@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dfz_ray.scaling.estimate import Interval
+from dfz_ray.scaling.estimate import RATIO_REPEATS, Estimate, estimate_ratio
 from dfz_ray.scaling.point import Point
+from dfz_ray.scaling.stopping import repeats_to_tell
 
 NEAR_PEAK = 0.95
 """A throughput that reaches this share of the peak is as good as the peak."""
 NOISE_EXCUSES = 0.90
 """A throughput of which only the interval reaches NEAR_PEAK must itself be at least this share of the peak."""
+WORTH = 1.05
+"""A speedup that is surely below this is not worth a cluster."""
+EFFICIENT = 0.8
+"""The efficiency that `efficient` is about."""
+WAITS = 0.5
+"""Tasks whose CPU time is less than this share of their run time wait for something."""
+BUSY = 2.0
+"""A load average of more than so many times the cores and workers is told."""
+TOO_GOOD = 1.05
+"""An efficiency that is surely above this says that the two programs did not do the same work."""
+LONGER_SPEEDUP = 1.25
+"""The speedup that longer tasks are said to reach."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +34,26 @@ class Recommendation:
     workers: int | None
     """0: the sequential program is the best; None: the study can't tell."""
     reason: str
+    efficient: int | None = None
+    """The largest number whose efficiency is at least EFFICIENT; None: no such number was measured."""
+    fastest: int | None = None
+    """The number with the highest throughput; 0: the sequential program."""
+
+
+def verdict_speedup(points: Sequence[Point], baseline: Point | None, *, physical_cores: int) -> Estimate | None:
+    """The speedup that the recommendation rests on, if there is one."""
+    workers = recommend(points, baseline, physical_cores=physical_cores).workers
+    chosen = [point for point in points if point.workers == workers] or sorted(points, key=_rate)[-1:]
+    return chosen[0].speedup if chosen else None
 
 
 def recommend(points: Sequence[Point], baseline: Point | None, *, physical_cores: int) -> Recommendation:
     """The smallest number of workers that is reliably faster than the sequential program and close to the peak.
 
-    Reliably faster: the whole 95 % interval of the speedup is above 1. A single repeat has no interval; then the
-    speedup alone decides, and the reason says so. Close to the peak: see `NEAR_PEAK`. Points at which fewer tasks
-    complete than in the baseline take no part.
+    Reliably faster: the whole 95 % interval of the speedup is above 1. Not worth it: the whole interval is below WORTH.
+    If neither holds for any point, or there are too few repeats for an interval, the study can't tell, and the reason
+    says how many repeats would. Close to the peak: see `NEAR_PEAK`. Points at which fewer tasks complete than in the
+    baseline take no part.
     """
     left_out = {point.workers: why for point in points if (why := _why_left_out(point, points, baseline))}
     usable = [point for point in points if point.workers not in left_out]
@@ -37,19 +62,26 @@ def recommend(points: Sequence[Point], baseline: Point | None, *, physical_cores
     elif baseline is None or baseline.wall_s is None or not _rate(baseline):
         workers, clauses = _decide_without_baseline(usable, baseline)
     else:
-        workers, clauses = _decide(usable)
-    chosen = next((point for point in usable if point.workers == workers), None)
-    if chosen:
-        clauses += _cautions(chosen, physical_cores)
+        workers, clauses = _decide(usable, baseline, physical_cores)
+    judged = next((point for point in usable if point.workers == workers), max(usable, key=_rate, default=None))
+    if judged:
+        clauses += _cautions(judged, baseline, physical_cores)
     if left_out:
         clauses.append("left out: " + ", ".join(f"{_workers(n)} ({why})" for n, why in left_out.items()))
-    return Recommendation(workers, _digest_warning(points, baseline) + "; ".join(clauses))
+    efficient = [point.workers for point in usable if point.efficiency and point.efficiency.value >= EFFICIENT]
+    rates = {0: _rate(baseline) if baseline else 0.0, **{point.workers: _rate(point) for point in usable}}
+    return Recommendation(
+        workers,
+        _digest_warning(points, baseline) + "; ".join(clauses),
+        max(efficient, default=None),
+        max(rates, key=rates.__getitem__) if any(rates.values()) else None,
+    )
 
 
-def _decide(usable: Sequence[Point]) -> tuple[int, list[str]]:
-    faster = [point for point in usable if _reliably_faster(point)]
+def _decide(usable: Sequence[Point], baseline: Point, physical_cores: int) -> tuple[int | None, list[str]]:
+    faster = [point for point in usable if _ends(point)[0] > 1]
     if not faster:
-        return 0, _dont_parallelise(usable)
+        return _decide_without_gain(usable, baseline, physical_cores)
     peak = max(usable, key=_rate)
     chosen = next((point for point in faster if _near_peak(point, peak)), max(faster, key=_rate))
     return chosen.workers, [
@@ -83,15 +115,38 @@ def _decide_without_points(points: Sequence[Point], baseline: Point | None) -> t
     return None, ["nothing to recommend: no number of workers completed the batch"]
 
 
-def _dont_parallelise(usable: Sequence[Point]) -> list[str]:
+def _decide_without_gain(usable: Sequence[Point], baseline: Point, physical_cores: int) -> tuple[int | None, list[str]]:
+    """No point is reliably faster than the sequential program."""
     best = max(usable, key=_rate)
     which = "the only point measured" if len(usable) == 1 else "the best point"
-    clause = f"don't parallelise this: {which}, {_workers(best.workers)}, reaches {_speedup(best)}"
+    reached = f"{which}, {_workers(best.workers)}, reaches {_speedup(best)}"
+    repeats = min(best.repeats, baseline.repeats)
     if best.speedup is None or best.speedup.ci95 is None:
-        return [clause, "it was measured too seldom to rule out chance"]
+        few = f"{repeats} repeat{'s' if repeats != 1 else ''} can't rule out chance, {RATIO_REPEATS} can"
+        return None, [f"can't tell: {reached}, and {few}"]
     low, high = best.speedup.ci95
-    tail = "" if high < 1 else ", which leaves open whether it is faster at all"
-    return [f"{clause} (95 % interval {low:.2f} to {high:.2f}{tail})"]
+    interval = f"{reached} (95 % interval {low:.2f} to {high:.2f})"
+    if max(_ends(point)[1] for point in usable) <= WORTH:
+        return 0, [f"don't parallelise this: {interval}", *_longer_tasks(usable, baseline, physical_cores)]
+    needed = repeats_to_tell(repeats, best.speedup)
+    more = (
+        f"about {needed} repeats would tell" if needed and needed > repeats else "the two are too close to tell apart"
+    )
+    return None, [f"can't tell: {interval}", more]
+
+
+def _longer_tasks(usable: Sequence[Point], baseline: Point, physical_cores: int) -> list[str]:
+    """How much longer tasks would have to be, were the time that is not work the same."""
+    fitting = [point for point in usable if LONGER_SPEEDUP < point.workers <= physical_cores and point.wall_s]
+    if not fitting or baseline.wall_s is None:
+        return []
+    point, work_s = max(fitting, key=_rate), baseline.wall_s.value
+    overhead_s = point.wall_s.value - work_s / point.workers if point.wall_s else 0.0
+    times = LONGER_SPEEDUP * overhead_s / (work_s * (1 - LONGER_SPEEDUP / point.workers))
+    if times <= 1:
+        return []
+    shown = f"{times:.0f}" if times >= 3 else f"{times:.1f}"
+    return [f"tasks {shown} times as long would reach {LONGER_SPEEDUP}x with {_workers(point.workers)}"]
 
 
 def _share(chosen: Point, peak: Point, usable: Sequence[Point]) -> str:
@@ -117,7 +172,8 @@ def _outlook(chosen: Point, peak: Point, usable: Sequence[Point]) -> list[str]:
         half = next((point for point in reversed(smaller) if 2 * point.workers <= peak.workers), smaller[0])
         if not _near_peak(half, peak):
             gain = 100 * (_rate(peak) / _rate(half) - 1)
-            climbs = "still climbs" if _interval(half)[1] < _interval(peak)[0] else "may still climb"
+            gained = estimate_ratio(peak.rates, half.rates).ci95
+            climbs = "still climbs" if gained and gained[0] > 1 else "may still climb"
             clauses.append(
                 f"throughput {climbs} at {_workers(peak.workers)} ({gain:.0f} % above {half.workers}), "
                 "so the peak was not reached within what was measured"
@@ -125,12 +181,21 @@ def _outlook(chosen: Point, peak: Point, usable: Sequence[Point]) -> list[str]:
     return clauses
 
 
-def _cautions(chosen: Point, physical_cores: int) -> list[str]:
+def _cautions(chosen: Point, baseline: Point | None, physical_cores: int) -> list[str]:
+    """Everything that weakens the evidence at a point, or explains it."""
     clauses = []
-    if chosen.repeats == 1:
-        clauses.append("it was measured once, so chance is not ruled out")
-    elif chosen.speedup and chosen.speedup.ci95 is None:
-        clauses.append("the sequential program was measured once, so chance is not ruled out")
+    if chosen.efficiency and chosen.efficiency.ci95 and chosen.efficiency.ci95[0] > TOO_GOOD:
+        percent = f"{100 * chosen.efficiency.value:.0f} %"
+        clauses.append(f"an efficiency of {percent} says that the sequential program was slowed by something else")
+    loads = [point.load for point in (chosen, baseline) if point and point.load is not None]
+    if loads and max(loads) > BUSY * (physical_cores + chosen.workers):
+        clauses.append(f"the host was busy with other work (a load of {max(loads):.0f})")
+    if chosen.workers_lost:
+        clauses.append(f"{_workers(chosen.workers_lost)} died in its trials")
+    share = baseline.cpu_share if baseline else None  # beside others a task waits for cores, too
+    if share is not None and share < WAITS and chosen.mode == "processes":
+        waiting = f"{100 * (1 - share):.0f} %"
+        clauses.append(f"tasks wait for {waiting} of their time, so one core can run many on threads (--use-threads)")
     if chosen.errors:
         trials = chosen.repeats + len(chosen.errors)
         clauses.append(f"{len(chosen.errors)} of {trials} trials with {_workers(chosen.workers)} failed")
@@ -171,20 +236,14 @@ def _digest_warning(points: Sequence[Point], baseline: Point | None) -> str:
     return f"WARNING, the answers changed: {' and '.join(found)}. Apart from that: " if found else ""
 
 
-def _reliably_faster(point: Point) -> bool:
-    if point.speedup is None:
-        return False
-    return (point.speedup.ci95[0] if point.speedup.ci95 else point.speedup.value) > 1
+def _ends(point: Point) -> tuple[float, float]:
+    """The interval of the speedup; where there is none, nothing is known."""
+    return (point.speedup and point.speedup.ci95) or (0.0, float("inf"))
 
 
 def _near_peak(point: Point, peak: Point) -> bool:
-    return _interval(point)[1] >= NEAR_PEAK * _rate(peak) and _rate(point) >= NOISE_EXCUSES * _rate(peak)
-
-
-def _interval(point: Point) -> Interval:
-    """Of the throughput; both ends are its value where there is no interval."""
-    interval = point.tasks_per_s.ci95 if point.tasks_per_s else None
-    return interval or (_rate(point), _rate(point))
+    ratio = estimate_ratio(point.rates, peak.rates)
+    return (ratio.ci95 or (0.0, ratio.value))[1] >= NEAR_PEAK and ratio.value >= NOISE_EXCUSES
 
 
 def _rate(point: Point) -> float:

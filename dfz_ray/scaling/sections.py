@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from dfz_ray.scaling.estimate import MEDIAN_REPEATS, RATIO_REPEATS
 from dfz_ray.scaling.measurement import Measurement
 
 NOTHING = "\N{EN DASH}"
@@ -54,15 +55,77 @@ def _points(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         rows=[make_point_row(entry, summary) for entry in entries],
         left=("Notes",),
         marked=[position for position, entry in enumerate(entries) if is_recommended(entry, summary)],
-        note="Medians, with the 95 % interval below. A dash: not measured, or too few repeats for an interval.",
+        note="Medians, with the 95 % interval below. A dash: not measured. A median has an interval from "
+        f"{MEDIAN_REPEATS} repeats on, a speedup from {RATIO_REPEATS} on each side: with fewer no interval holds the "
+        "truth as often.",
     )
+
+
+def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
+    split = [point for point in summary["points"] if point["losses"]]
+    rows = []
+    for point in split:
+        parts, pop = point["losses"]["slot_s"], point["losses"]["pop"]
+        total = sum(parts.values())
+        rows.append(
+            {"Workers": Cell(_name_workers(point, summary))}
+            | {
+                name.replace("_", " ").capitalize(): Cell(_percent(value / total), below=_seconds(value))
+                for name, value in parts.items()
+            }
+            | {"POP": Cell(", ".join(f"{name.replace('_', ' ')} {ratio:.2f}" for name, ratio in pop.items()))}
+        )
+    bullets = [
+        Cell(
+            f"{_name_workers(point, summary)}: mostly {point['losses']['largest'].replace('_', ' ')}; "
+            f"{point['losses']['advice']}."
+        )
+        for point in split
+        if point["efficiency"] is not None and point["efficiency"] < 1
+    ]
+    return Section(
+        "Where the time of the workers went",
+        None if split else Cell("no trial was split: the baseline, or every point, lacks a trial that completed all"),
+        bullets=bullets,
+        rows=rows,
+        left=("POP",),
+        note="Each row is the trial with the median time, and adds up to its workers times its wall time. Useful is "
+        "the time that the sequential program takes for the same tasks.",
+    )
+
+
+def _law(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
+    fits = summary["fits"]
+    rows = [
+        {
+            "Law": Cell({"amdahl": "Amdahl", "usl": "Universal Scalability Law"}[name]),
+            "Parameters": Cell(", ".join(_describe_parameters(fits[name]))),
+            "Says": Cell(fits[name]["says"]),
+            "Error on a point\nthat was left out": Cell(_percent(fits[name]["left_out_error"])),
+            "AICc": Cell(NOTHING if fits[name]["aicc"] is None else f"{fits[name]['aicc']:.1f}"),
+        }
+        for name in ("amdahl", "usl")
+        if fits[name]
+    ]
+    marked = [position for position, row in enumerate(rows) if row["Law"].text.lower().startswith(fits["chosen"][:1])]
+    text = Cell(f"no law was fitted: {fits['reason']}") if not rows else None
+    return Section("Scaling law", text, rows=rows, left=("Parameters", "Says"), marked=marked)
+
+
+def _describe_parameters(fit: Mapping[str, Any]) -> list[str]:
+    """Each parameter with its interval."""
+    texts = []
+    for name, ends in fit["ci95"].items():
+        interval = f" ({ends[0]:.3g} to {ends[1]:.3g})" if ends else " (at its bound)"
+        texts.append(f"{name} {fit[name]:.3g}{interval}")
+    return texts
 
 
 def _method(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
     cores, cpus = summary["physical_cores"], summary["cpus_per_task"]
     baseline = (
         "The baseline is the same batch in one process without Ray, with the same thread budget per task and the same "
-        "niceness as Ray's workers. Speedup is its median time over the median time with N workers; efficiency is "
+        "niceness as Ray's workers. Speedup is how many times longer it takes than N workers do; efficiency is "
         "speedup over N."
     )
     bullets = [
@@ -74,9 +137,10 @@ def _method(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         "apart.",
         "Numbers of workers and repeats were interleaved in random order, so that a slow spell of the machine does not "
         "fall on one point alone. The last table has the order.",
-        "Intervals are percentile bootstraps over the repeats (the speedup's over both samples; seed "
-        f"{summary['seed']}). With few repeats they are too narrow: a median's interval holds the truth in at most "
-        "75 % of all cases with 3 repeats, 94 % with 5.",
+        "The interval of a median goes from one of its repeats to another (order statistics); that of a speedup "
+        "inverts the Mann-Whitney test on logarithms, whose median difference (Hodges and Lehmann) is the speedup. "
+        "Both are exact whatever the distribution, and hold the truth in at least 95 % of all studies with independent "
+        "repeats.",
     ]
     if "threads" in summary["mode"]:
         bullets.append(
@@ -87,6 +151,8 @@ def _method(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         f"Points beyond the physical cores ({cores}; CPUs per task: {cpus}), and points that the cluster could not "
         "serve, are marked and never hidden."
     )
+    if summary["why_ended"]:
+        bullets.append(f"There was no further repeat because {summary['why_ended']}.")
     command = [Cell("The command: ", summary["command"])] if summary["command"] else []
     return Section("How it was measured", bullets=[*map(Cell, bullets), *command])
 
@@ -135,7 +201,7 @@ def _trials(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
 
 
 _MakeSection = Callable[[Mapping[str, Any], Sequence[Measurement]], Section]
-SECTIONS: Sequence[_MakeSection] = (_points, _method, _answers, _host, _trials)
+SECTIONS: Sequence[_MakeSection] = (_points, _losses, _law, _method, _answers, _host, _trials)
 """The page below its picture, from top to bottom."""
 
 

@@ -54,6 +54,7 @@ class Pass:
 
     wall_s: float
     busy_s: float
+    cpu_s: float
     completed: int
     failed: int
     digest: str
@@ -131,7 +132,7 @@ def serve() -> None:
 
 
 def _pass(job: Job, domains: Sequence[Any], shelf: FileShelf) -> Pass:
-    busy_s, failed = 0.0, 0
+    busy_s, cpu_s, failed = 0.0, 0.0, 0
     digests: list[tuple[str, bytes]] = []
     budget = None
     begun = time.perf_counter()
@@ -143,9 +144,10 @@ def _pass(job: Job, domains: Sequence[Any], shelf: FileShelf) -> Pass:
             budget = threads
         (execution,) = execute_chunk(domains[part], [work], threads, shelf)
         busy_s += execution.ended_at - execution.began_at
+        cpu_s += execution.cpu_s
         if execution.digest is None:
             failed += 1
         else:
             digests.append((task_id, execution.digest))
     wall_s = time.perf_counter() - begun
-    return Pass(wall_s, busy_s, len(digests), failed, run_digest(digests))
+    return Pass(wall_s, busy_s, cpu_s, len(digests), failed, run_digest(digests))

@@ -8,12 +8,13 @@ the list of results read back. The workers are warm and the batch is checked bef
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,16 @@ from dfz_ray.driver.slot_plan import plan_slots
 from dfz_ray.driver.warm_up import Sample, WarmUp, warm_workers
 from dfz_ray.errors import DfzError
 from dfz_ray.execution.execute import Work
+from dfz_ray.journal.executions import count_lost_workers, read_executed
 from dfz_ray.manager.nodes import live_nodes
 from dfz_ray.results import Results
-from dfz_ray.scaling.host import host_facts
+from dfz_ray.scaling.estimate import Estimate
+from dfz_ray.scaling.losses import split_time
 from dfz_ray.scaling.measurement import Measurement, append_measurement
+from dfz_ray.scaling.point import estimate_points
+from dfz_ray.scaling.recommendation import verdict_speedup
 from dfz_ray.scaling.sequential import Job, Part, SequentialProgram
+from dfz_ray.scaling.stopping import Stopping
 from dfz_ray.scaling.study_plan import BASELINE, StudyPlan, Trial
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import Settings
@@ -37,15 +43,21 @@ from dfz_ray.specs.states import UNSUCCESSFUL, State
 class Study:
     """Measures the trials of a plan; a context manager. An embedded Ray gets the CPUs that the largest point needs."""
 
-    def __init__(self, plan: StudyPlan, settings: Settings, address: str | None = None) -> None:
+    def __init__(
+        self, plan: StudyPlan, settings: Settings, facts: Mapping[str, Any], address: str | None = None
+    ) -> None:
+        self.facts = dict(facts)
+        """The facts about host, versions and plan, as each measurement has them."""
         self._plan = plan
         self._settings = settings
         self._address = address or settings.address
-        most = max(trial.workers for trial in plan.trials)
+        most = max(plan.worker_counts)
         self._idle_workers = max(usable_cores(), math.ceil(most * plan.cpus_per_task))
         connect(self._address, logical_cpus=self._idle_workers)
         self._samples, self._parts = self._take_samples()
         self._program: SequentialProgram | None = None
+        self.why_ended = ""
+        """The reason why the study has no further trial."""
 
     def __enter__(self) -> Study:
         return self
@@ -54,17 +66,45 @@ class Study:
         if self._program is not None:
             self._program.__exit__(*exception)
 
-    def measure(self, file: Path) -> Iterator[Measurement]:
-        """Run the trials in the plan's order; each measurement is appended to the file as its trial ends."""
-        facts = {**host_facts(), "seed": self._plan.seed}
-        for trial in self._plan.trials:
-            measurement = dataclasses.replace(self._measure(trial), study=facts)
-            append_measurement(file, measurement)
-            yield measurement
+    def measure(
+        self, file: Path, stopping: Stopping, measured: Sequence[Measurement] = (), time_limit_s: float | None = None
+    ) -> Iterator[Measurement]:
+        """Run the trials in the plan's order; each measurement is appended to the file as its trial ends.
 
-    def physical_cores(self, of_this_host: int) -> int:
+        The trials that were `measured` before are left out. `why_ended` says why no further trial follows.
+        """
+        ends_at = None if time_limit_s is None else time.monotonic() + time_limit_s
+        everything = list(measured)
+        known = {(one.workers, one.mode, one.repeat) for one in measured}
+        for repeat in itertools.count():
+            for trial in self._plan.repeat(repeat):
+                if (trial.workers, None if trial.workers == BASELINE else trial.mode, repeat) in known:
+                    continue
+                if ends_at is not None and time.monotonic() + _expected_s(trial, everything) > ends_at:
+                    self.why_ended = f"the time limit of {time_limit_s:g} s is reached"
+                    return
+                measurement = dataclasses.replace(self._measure(trial), study=self.facts)
+                append_measurement(file, measurement)
+                everything.append(measurement)
+                yield measurement
+            self.why_ended = stopping.why_end(repeat + 1, self._find_verdict(everything))
+            if self.why_ended:
+                return
+
+    def _find_verdict(self, measurements: Sequence[Measurement]) -> Estimate | None:
+        """The speedup that the recommendation would rest on, of the better mode."""
+        cores = self.physical_cores
+        baseline, points = estimate_points(measurements, physical_cores=cores, cpus_per_task=self._plan.cpus_per_task)
+        verdicts = [
+            verdict_speedup([point for point in points if point.mode == mode], baseline, physical_cores=cores)
+            for mode in self._plan.modes
+        ]
+        return max((one for one in verdicts if one), key=lambda one: one.value, default=None)
+
+    @property
+    def physical_cores(self) -> int:
         """The physical cores of the cluster: those of this host where it is the only node, else Ray's CPUs."""
-        return of_this_host if len(live_nodes()) <= 1 else _cluster_cores()
+        return int(self.facts["physical_cores"]) if len(live_nodes()) <= 1 else _cluster_cores()
 
     def _measure(self, trial: Trial) -> Measurement:
         started_at, load = time.time(), os.getloadavg()[0]
@@ -104,6 +144,7 @@ class Study:
             "avg_concurrency": made.busy_s / made.wall_s if made.wall_s else None,
             "max_concurrency": 1,
             "busy_s": made.busy_s,
+            "cpu_s": made.cpu_s,
         }
 
     def _run(self, trial: Trial) -> dict[str, Any]:
@@ -119,11 +160,19 @@ class Study:
         warm = self._warm(math.ceil(trial.workers / width))
         folder = Path(tempfile.mkdtemp(prefix="dfz-trial-"))
         config = dataclasses.replace(config, run_dir=folder)
-        begun = time.perf_counter()
+        called_at, begun = time.time(), time.perf_counter()
         results = run_checked(batch, config, progress=False)  # if it raises, stderr names the folder, which is kept
         wall_s = time.perf_counter() - begun
-        measured = {"wall_s": wall_s, "warm_up_s": warm.wall_s, "served": min(trial.workers, warm.served * width)}
+        executed = read_executed(folder)
+        measured: dict[str, Any] = {
+            "wall_s": wall_s,
+            "warm_up_s": warm.wall_s,
+            "served": min(trial.workers, warm.served * width),
+        }
         measured |= _sum_up(results, wall_s)
+        measured["cpu_s"] = sum(one.cpu_s for one in executed)
+        measured["split"] = split_time(executed, called_at, called_at + wall_s, trial.workers)
+        measured["workers_lost"] = count_lost_workers(folder)
         shutil.rmtree(folder, ignore_errors=True)
         return measured
 
@@ -149,6 +198,12 @@ class Study:
             for number, task in enumerate(self._plan.batch.tasks)
         ]
         return Job(parts, tasks, dict(self._plan.batch.files), niceness)
+
+
+def _expected_s(trial: Trial, measurements: Sequence[Measurement]) -> float:
+    """The longest time that such a trial took, with its warm-up; 0 if there was none."""
+    like = [one for one in measurements if (one.workers, one.mode or trial.mode) == (trial.workers, trial.mode)]
+    return max((one.wall_s + (one.warm_up_s or 0.0 if one.workers else 0.0) for one in like), default=0.0)
 
 
 def _sum_up(results: Results, wall_s: float) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from dfz_ray.scaling.measurement import Mode
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.problems import show
 from dfz_ray.specs.settings import WORKERS_LIMIT
+from dfz_ray.specs.task import derive_seed
 
 BASELINE = 0
 """In the place of a number of workers: the sequential program."""
@@ -47,34 +49,31 @@ class StudyPlan:
     """A whole study, before it begins."""
 
     batch: Batch
-    trials: tuple[Trial, ...]
+    worker_counts: tuple[int, ...]
     seed: int
-
-    @property
-    def modes(self) -> tuple[Mode, ...]:
-        """The modes that are measured."""
-        return tuple(sorted({trial.mode for trial in self.trials}))
+    modes: tuple[Mode, ...] = ("processes",)
 
     @property
     def cpus_per_task(self) -> float:
         """The most CPUs that a task of the batch declares."""
         return max(task.resources.cpus for task in self.batch.tasks)
 
+    def repeat(self, number: int) -> list[Trial]:
+        """A repeat: the baseline and every worker count in each mode once, in an order drawn for it.
 
-def make_plan(
-    batch: Batch, worker_counts: Sequence[int], repeats: int, seed: int, modes: Sequence[Mode] = ("processes",)
-) -> StudyPlan:
-    """Plan a study: each repeat has the baseline and every worker count in each mode once, in an order drawn for it.
+        If the machine becomes slower or faster meanwhile, it does so for all of them (Hoefler and Belli, SC'15). The
+        order depends on the seed and the repeat alone, so a study that goes on has the order that it would have had.
+        """
+        points = [(BASELINE, self.modes[0]), *[(count, mode) for mode in self.modes for count in self.worker_counts]]
+        random.Random(derive_seed(self.seed, f"repeat {number}")).shuffle(points)  # noqa: S311 - no secret is drawn
+        first = number * len(points)
+        return [Trial(workers, number, first + place, mode) for place, (workers, mode) in enumerate(points)]
 
-    If the machine becomes slower or faster meanwhile, it does so for all of them (Hoefler and Belli, SC'15).
-    """
-    rng = random.Random(seed)  # noqa: S311 - no secret is drawn
-    trials: list[Trial] = []
-    for repeat in range(repeats):
-        points = [(BASELINE, modes[0]), *[(workers, mode) for mode in modes for workers in worker_counts]]
-        rng.shuffle(points)
-        trials.extend(Trial(workers, repeat, order, mode) for order, (workers, mode) in enumerate(points, len(trials)))
-    return StudyPlan(batch, tuple(trials), seed)
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over the plan: a study goes on only with an equal one."""
+        tasks = [(task.id, task.domain, task.seed, task.parameters, task.resources.key()) for task in self.batch.tasks]
+        return hashlib.sha256(repr((tasks, self.worker_counts, self.seed, self.modes)).encode()).hexdigest()
 
 
 def default_worker_counts(cores: int) -> list[int]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any
 
 from dfz_ray.scaling.estimate import Estimate
+from dfz_ray.scaling.laws import Fit, fit_laws
+from dfz_ray.scaling.losses import ADVICE, pop_ratios
 from dfz_ray.scaling.measurement import Measurement
 from dfz_ray.scaling.point import Point, estimate_points
-from dfz_ray.scaling.recommendation import recommend
+from dfz_ray.scaling.recommendation import WAITS, recommend
 
 SCHEMA_VERSION = 1
 
@@ -25,15 +29,14 @@ def build_summary(
     cpus_per_task: float,
     seed: int = 0,
     command: str | None = None,
+    why_ended: str | None = None,
 ) -> dict[str, Any]:
     """Sum up a study in plain values, with the keys in the order of the file; a value that was not measured is None.
 
     The batch has `domains` and `count`; its other keys are kept. The mode is `processes`, `threads`, or `processes and
-    threads`. See `estimate_points` for the cores. The seed is that of the bootstrap.
+    threads`. See `estimate_points` for the cores. The seed is that of the plan.
     """
-    baseline, points = estimate_points(
-        measurements, physical_cores=physical_cores, cpus_per_task=cpus_per_task, seed=seed
-    )
+    baseline, points = estimate_points(measurements, physical_cores=physical_cores, cpus_per_task=cpus_per_task)
     started_at = min((measurement.started_at for measurement in measurements), default=None)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -42,13 +45,14 @@ def build_summary(
         "mode": mode,
         "baseline": _baseline_entry(baseline),
         "points": [_point_entry(point) for point in points],
-        "fits": {"amdahl": None, "usl": None},
+        "fits": _fits(points, baseline, physical_cores),
         "recommendation": _recommend(points, baseline, physical_cores),
         "digests_equal": _digests_equal(baseline, points),
         "physical_cores": physical_cores,
         "cpus_per_task": cpus_per_task,
         "repeats": max((point.repeats for point in points), default=0),
         "seed": seed,
+        "why_ended": why_ended,
         "command": command,
         "created": datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds")
         if started_at is not None
@@ -77,13 +81,59 @@ def _point_entry(point: Point) -> dict[str, Any]:
         "digest": point.digest,
         "served": point.served,
         "oversubscribed": point.oversubscribed,
-        "losses": None,
+        "losses": _losses_entry(point),
         "efficiency_ci95": _interval(point.efficiency),
         "tasks_per_s_ci95": _interval(point.tasks_per_s),
         "warm_up_s": point.warm_up_s,
         "repeats": point.repeats,
         "errors": list(point.errors),
         "mode": point.mode,
+        "cpu_share": point.cpu_share,
+        "workers_lost": point.workers_lost,
+        "load": point.load,
+    }
+
+
+def _losses_entry(point: Point) -> dict[str, Any] | None:
+    """Slot-seconds by part; the part that costs most, besides the work, with what to do about it; and POP's ratios."""
+    if point.losses is None:
+        return None
+    worst = max((name for name in ADVICE if name != "useful"), key=point.losses.__getitem__)
+    return {"slot_s": dict(point.losses), "largest": worst, "advice": ADVICE[worst], "pop": pop_ratios(point.losses)}
+
+
+def _fits(points: Sequence[Point], baseline: Point | None, physical_cores: int) -> dict[str, Any]:
+    """The laws, fitted to the points that have a core for each worker; null, and the reason, where there is no fit.
+
+    Workers whose tasks wait need no core each.
+    """
+    needs_cores = baseline is None or baseline.cpu_share is None or baseline.cpu_share >= WAITS
+    modes = {point.mode for point in points}
+    fitted = [
+        point
+        for point in points
+        if point.rates and not point.underserved and not (point.oversubscribed and needs_cores)
+    ]
+    if len(modes) > 1:
+        return {"amdahl": None, "usl": None, "chosen": None, "reason": "a law is of one mode, and two were measured"}
+    chosen, fits = fit_laws([point.workers for point in fitted], [median(point.rates) for point in fitted])
+    reasons = [fit for fit in fits.values() if isinstance(fit, str)]
+    return {
+        **{name: _fit_entry(fit) if isinstance(fit, Fit) else None for name, fit in fits.items()},
+        "chosen": chosen.law if chosen else None,
+        "reason": None if chosen else f"{reasons[0]} with a core for each worker ({physical_cores} cores)",
+    }
+
+
+def _fit_entry(fit: Fit) -> dict[str, Any]:
+    return {
+        **fit.parameters,
+        "ci95": {name: list(ends) if ends else None for name, ends in fit.ci95.items()},
+        "residual_error": fit.residual_error,
+        "aicc": fit.aicc if math.isfinite(fit.aicc) else None,
+        "left_out_error": fit.left_out_error,
+        "peak": fit.peak,
+        "says": fit.limit,
     }
 
 
@@ -105,7 +155,8 @@ def _recommend(points: Sequence[Point], baseline: Point | None, physical_cores: 
         reason += f"{share:.0f} % of that throughput, at the best number of workers there ({found[other].workers})"
     else:
         reason += found[other].reason
-    return {"workers": found[best].workers, "mode": best if rates[best] else None, "reason": reason}
+    advice = asdict(found[best])
+    return {"workers": advice.pop("workers"), "mode": best if rates[best] else None, **advice, "reason": reason}
 
 
 def _value(estimate: Estimate | None) -> float | None:

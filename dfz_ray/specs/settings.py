@@ -99,8 +99,10 @@ class PoolSettings(_Section):
 class StudySettings(_Section):
     """How a scaling study measures."""
 
-    repeats: Annotated[int, Field(ge=1, le=1000)] = Field(
-        5, description="How often the baseline and every worker count are measured."
+    repeats: Annotated[int | None, Field(ge=1, le=1000)] = Field(
+        None,
+        description="How often the baseline and every worker count are measured; null: 4 to 15 times, until the "
+        "speedup is known well enough.",
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         0, description="Seed of the study's batch and of the order of its trials."

@@ -29,21 +29,23 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def test_a_study_measures_every_point_and_writes_its_files(tmp_path: Path) -> None:
-    """A study leaves four files; every point has the digest of the sequential program; no losses are invented."""
+    """A study leaves five files; every point has the digest of the sequential program; losses add up to its time."""
     done = scale(
-        *("--domain", "maze", "--count", "60", "--scaling-test", "--max-workers", "1,2", "--repeats", "2"),
+        *("--domain", "maze", "--count", "60", "--scaling-test", "--max-workers", "1,2", "--repeats", "4"),
         *("--address", "local", "--output", "study"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "study"
     assert {path.name for path in folder.iterdir()} == {
+        "plan.json",
         "summary.json",
         "measurements.jsonl",
         "scaling.png",
         "report.html",
     }
     summary = read_summary(folder)
+    lines = [json.loads(line) for line in (folder / "measurements.jsonl").read_text().splitlines()]
     assert summary["batch"]["domains"] == ["maze"]
     assert [point["workers"] for point in summary["points"]] == [1, 2]
     assert {point["digest"] for point in summary["points"]} == {summary["batch"]["digest"]}
@@ -51,13 +53,15 @@ def test_a_study_measures_every_point_and_writes_its_files(tmp_path: Path) -> No
         assert point["success_rate"] == 1
         assert point["served"] == point["workers"]
         assert point["max_concurrency"] <= point["workers"]
-        assert point["losses"] is None
+        walls = sorted(line["wall_s"] for line in lines if line["workers"] == point["workers"])
+        assert sum(point["losses"]["slot_s"].values()) == pytest.approx(point["workers"] * walls[1], rel=1e-6)
+        assert point["losses"]["slot_s"]["useful"] > 0
         low, high = point["speedup_ci95"]
         assert low <= point["speedup"] <= high
     assert summary["recommendation"]["reason"].replace("\n", " ")[:20] in done.stdout.replace("\n", " ")
-    lines = [json.loads(line) for line in (folder / "measurements.jsonl").read_text().splitlines()]
-    assert sorted(line["order"] for line in lines) == list(range(6))
-    assert sorted(line["workers"] for line in lines) == [0, 0, 1, 1, 2, 2]
+    assert sorted(line["order"] for line in lines) == list(range(12))
+    assert sorted(line["workers"] for line in lines) == [0] * 4 + [1] * 4 + [2] * 4
+    assert all(line["workers_lost"] == 0 for line in lines if line["workers"])
 
 
 @pytest.mark.long
@@ -84,11 +88,12 @@ def test_a_study_of_users_own_domain_whose_tasks_fail(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
-    """A study that is interrupted ends with exit code 130 and keeps every trial that had ended."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_study_that_was_interrupted_goes_on(number: int, tmp_path: Path) -> None:
+    """A study that is interrupted, or killed, keeps every trial that had ended, and goes on with the same plan."""
     command = [sys.executable, str(ROOT / "benchmarks/scale.py"), "--domain", "maze", "--count", "40"]
     process = subprocess.Popen(
-        [*command, "--repeats", "50", "--address", "local", "--output", "study"],
+        [*command, "--workers", "2", "--repeats", "6", "--address", "local", "--output", "study"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -99,11 +104,21 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     for line in process.stderr:
         if line.startswith("3/"):
             break
-    os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert len((tmp_path / "study/measurements.jsonl").read_text().splitlines()) >= 3
-    assert (tmp_path / "study/report.html").is_file()
+    os.killpg(process.pid, number)
+    _, stderr = process.communicate(timeout=60)
+    kept = (tmp_path / "study/measurements.jsonl").read_text().splitlines()
+    assert 3 <= len(kept) < 12
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert "dfz scale --resume study" in stderr
+        assert (tmp_path / "study/report.html").is_file()
+    done = scale("--resume", "study", "--address", "local", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "study/measurements.jsonl").read_text().splitlines()
+    assert lines[: len(kept)] == kept
+    assert sorted((json.loads(line)["workers"], json.loads(line)["repeat"]) for line in lines) == [
+        (workers, repeat) for workers in (0, 2) for repeat in range(6)
+    ]
 
 
 @pytest.fixture
@@ -202,4 +217,4 @@ def test_a_study_of_threads_alone_says_so(tmp_path: Path) -> None:
     assert summary["mode"] == "threads"
     (point,) = summary["points"]
     assert (point["workers"], point["mode"], point["success_rate"]) == (4, "threads", 1)
-    assert list(summary["recommendation"]) == ["workers", "reason"]
+    assert list(summary["recommendation"])[:2] == ["workers", "reason"]

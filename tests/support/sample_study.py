@@ -36,14 +36,14 @@ def trial(workers: int, repeat: int = 0, order: int = 0, **changes: Any) -> Meas
     return Measurement(**(values | changes))
 
 
-def study(workers: Sequence[int] = (0, 1, 2, 4), repeats: int = 3, **changes: Any) -> list[Measurement]:
+def study(workers: Sequence[int] = (0, 1, 2, 4), repeats: int = 4, **changes: Any) -> list[Measurement]:
     """All trials of a study that scales perfectly, in random order."""
     cells = [(n, repeat) for n in workers for repeat in range(repeats)]
     random.Random(1).shuffle(cells)  # noqa: S311  an order, not a secret
     return [trial(n, repeat, order, **changes) for order, (n, repeat) in enumerate(cells)]
 
 
-def both_modes(repeats: int = 3) -> list[Measurement]:
+def both_modes(repeats: int = 4) -> list[Measurement]:
     """A study in which threads are twice as fast as processes."""
     alone = study(workers=(0, 1, 2, 4), repeats=repeats)
     shared = [dataclasses.replace(one, mode="threads", wall_s=one.wall_s / 2) for one in alone if one.workers]

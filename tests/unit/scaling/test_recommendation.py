@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -16,6 +17,10 @@ TASKS = 1000
 
 def around(value: float, spread: float | None) -> Estimate:
     return Estimate(value, None if spread is None else (value * (1 - spread), value * (1 + spread)))
+
+
+def rates(value: float, spread: float | None) -> tuple[float, ...]:
+    return (value,) if spread is None else tuple(value * (1 + step * spread) for step in (-1, -0.5, 0, 0.5, 1))
 
 
 def point(workers: int, ratio: float = 1.0, spread: float | None = 0.02, **changes: Any) -> Point:
@@ -35,6 +40,7 @@ def point(workers: int, ratio: float = 1.0, spread: float | None = 0.02, **chang
         "digests": ("same",),
         "served": workers,
         "oversubscribed": False,
+        "rates": rates(TASKS * ratio / SEQUENTIAL_S, spread),
     }
     return Point(**(values | changes))
 
@@ -48,34 +54,70 @@ def advise(*points: Point, baseline: Point | None = point(0)) -> Recommendation:
     return recommend(points, baseline, physical_cores=2)
 
 
+def advised(*points: Point) -> tuple[int | None, str]:
+    advice = advise(*points)
+    return advice.workers, advice.reason
+
+
 def test_the_smallest_number_close_to_the_peak_is_recommended() -> None:
     """More workers that bring less than 5 % are not recommended, and the sentence says what they would bring."""
-    assert advise(point(1, 0.95), point(2, 1.86), point(4, 1.92)) == Recommendation(
-        2, "use 2 workers: 97 % of the peak throughput (1.86x the sequential program); doubling to 4 buys 3 %"
+    assert advised(point(1, 0.95), point(2, 1.86), point(4, 1.92)) == (
+        2,
+        "use 2 workers: 97 % of the peak throughput (1.86x the sequential program); doubling to 4 buys 3 %",
     )
 
 
 def test_more_workers_than_the_peak_cost() -> None:
     """Where throughput falls again the peak is recommended, with what the next step would lose."""
-    assert advise(point(1, 0.95), point(4, 3.4), point(6, 3.06)) == Recommendation(
-        4, "use 4 workers: the highest throughput measured (3.40x the sequential program); going to 6 loses 10 %"
+    assert advised(point(1, 0.95), point(4, 3.4), point(6, 3.06)) == (
+        4,
+        "use 4 workers: the highest throughput measured (3.40x the sequential program); going to 6 loses 10 %",
     )
 
 
 def test_work_that_does_not_get_faster_is_not_parallelised() -> None:
     """Where no point is faster than the sequential program the answer is 0 workers."""
-    assert advise(point(1, 0.5), point(2, 0.8)) == Recommendation(
+    assert advised(point(1, 0.5), point(2, 0.8)) == (
         0,
         "don't parallelise this: the best point, 2 workers, reaches 0.80x the sequential program "
-        "(95 % interval 0.78 to 0.82)",
+        "(95 % interval 0.78 to 0.82); tasks 2.5 times as long would reach 1.25x with 2 workers",
     )
 
 
-def test_a_gain_within_the_noise_is_no_gain() -> None:
-    """A point whose interval reaches down to 1 is not reliably faster, and the answer is 0 workers."""
-    advice = advise(point(1, 0.9), point(2, 1.05, spread=0.1))
+def test_a_gain_within_the_noise_is_none_that_can_be_told() -> None:
+    """Where the interval reaches below and above 1 nothing is recommended, and the sentence says what would tell."""
+    advice = advise(point(1, 0.9), point(2, 1.1, spread=0.3))
+    assert advice.workers is None
+    assert advice.reason.startswith("can't tell: the best point, 2 workers, reaches 1.10x the sequential program")
+    assert re.search(r"about \d+ repeats would tell", advice.reason)
+
+
+def test_a_gain_that_is_surely_small_is_not_worth_a_cluster() -> None:
+    """A speedup whose whole interval is below 1.05 is refused, even if it may be above 1."""
+    advice = advise(point(1, 0.9), point(2, 1.01, spread=0.02))
     assert advice.workers == 0
-    assert "leaves open whether it is faster" in advice.reason
+    assert advice.reason.startswith("don't parallelise this")
+
+
+def test_everything_that_weakens_the_evidence_is_in_the_sentence() -> None:
+    """A busy host, workers that died, and an efficiency that can't be are told, also where nothing is recommended."""
+    assert "the host was busy with other work (a load of 30)" in advise(point(2, 1.9, load=30.0)).reason
+    assert "3 workers died in its trials" in advise(point(2, 1.9, workers_lost=3)).reason
+    assert "an efficiency of 301 % says" in advise(point(2, 6.02)).reason
+    assert "the host was busy" in advise(point(2, 1.1, spread=0.3, load=30.0)).reason
+
+
+def test_work_that_waits_is_told_of_threads() -> None:
+    """If the sequential program waits for most of its time, one core can run many tasks on threads."""
+    waits = advise(point(2, 1.9), baseline=point(0, cpu_share=0.02)).reason
+    assert "tasks wait for 98 % of their time, so one core can run many on threads (--use-threads)" in waits
+    assert "threads" not in advise(point(2, 1.9), baseline=point(0, cpu_share=0.97)).reason
+
+
+def test_further_numbers_are_named() -> None:
+    """Beside the recommended number there are the largest efficient one, and the fastest."""
+    advice = advise(point(1, 0.98), point(2, 1.9), point(4, 3.4), point(8, 3.5))
+    assert (advice.workers, advice.efficient, advice.fastest) == (4, 4, 8)
 
 
 def test_a_throughput_that_still_climbs_has_not_reached_its_peak() -> None:
@@ -99,7 +141,7 @@ def test_a_climb_in_small_steps_is_still_a_climb() -> None:
 
 def test_one_point_says_nothing_of_the_peak() -> None:
     """With a single point the sentence says that where the peak lies is unknown."""
-    assert advise(point(4, 3.0)) == Recommendation(
+    assert advised(point(4, 3.0)) == (
         4,
         "use 4 workers: the only point measured, so where the peak lies is unknown (3.00x the sequential program)",
     )
@@ -121,11 +163,11 @@ def test_without_a_baseline_points_are_compared_with_each_other() -> None:
     assert "whether workers pay at all is unknown" in advice.reason
 
 
-def test_a_single_repeat_is_called_one() -> None:
-    """A point that was measured once is recommended only with the remark that it may be chance."""
+def test_a_single_repeat_tells_nothing() -> None:
+    """Where nothing was repeated chance is not ruled out: nothing is recommended, whatever the speedup."""
     advice = advise(point(1, 0.9, None), point(2, 1.8, None), baseline=point(0, spread=None))
-    assert advice.workers == 2
-    assert "measured once, so chance is not ruled out" in advice.reason
+    assert advice.workers is None
+    assert "reaches 1.80x the sequential program, and 1 repeat can't rule out chance, 4 can" in advice.reason
 
 
 def test_oversubscribed_and_unserved_points_are_recommended_only_with_a_remark() -> None:

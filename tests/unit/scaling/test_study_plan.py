@@ -6,24 +6,30 @@ import pytest
 
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import InvalidInput
+from dfz_ray.scaling.measurement import Mode
 from dfz_ray.scaling.study_plan import (
     BASELINE,
     StudyPlan,
+    Trial,
     default_batch,
     default_worker_counts,
-    make_plan,
     parse_worker_counts,
 )
 from dfz_ray.specs.batch_checks import read_batch
 
 
-def plan(counts: list[int], repeats: int, seed: int = 0) -> StudyPlan:
-    return make_plan(read_batch([{"domain": "maze", "resources": {"cpus": 2}}], REGISTRY), counts, repeats, seed)
+def plan(counts: list[int], seed: int = 0, modes: tuple[Mode, ...] = ("processes",)) -> StudyPlan:
+    batch = read_batch([{"domain": "maze", "resources": {"cpus": 2}}], REGISTRY)
+    return StudyPlan(batch, tuple(counts), seed, modes)
+
+
+def trials_of(plan: StudyPlan, repeats: int) -> list[Trial]:
+    return [trial for repeat in range(repeats) for trial in plan.repeat(repeat)]
 
 
 def test_every_repeat_measures_the_baseline_and_every_point_once() -> None:
     """In each repeat the sequential program and every worker count are measured once."""
-    trials = plan([1, 2, 4], repeats=5).trials
+    trials = trials_of(plan([1, 2, 4]), 5)
     assert [trial.order for trial in trials] == list(range(20))
     for repeat in range(5):
         mine = [trial.workers for trial in trials if trial.repeat == repeat]
@@ -32,7 +38,7 @@ def test_every_repeat_measures_the_baseline_and_every_point_once() -> None:
 
 def test_repeats_are_interleaved_in_an_order_that_the_seed_decides() -> None:
     """The order within a repeat is random, differs between repeats, and is the same again for the same seed."""
-    first, again, other = (plan([1, 2, 4, 8], 6, seed).trials for seed in (3, 3, 4))
+    first, again, other = (trials_of(plan([1, 2, 4, 8], seed), 6) for seed in (3, 3, 4))
     assert first == again != other
     orders = {tuple(trial.workers for trial in first if trial.repeat == repeat) for repeat in range(6)}
     assert len(orders) > 1
@@ -40,18 +46,29 @@ def test_repeats_are_interleaved_in_an_order_that_the_seed_decides() -> None:
 
 def test_two_modes_are_interleaved_in_the_same_study() -> None:
     """Where processes and threads are compared, each repeat has every worker count in both, and the baseline once."""
-    batch = read_batch([{"domain": "maze"}], REGISTRY)
-    compared = make_plan(batch, [1, 2], 3, 0, ["processes", "threads"])
+    compared = plan([1, 2], modes=("processes", "threads"))
     for repeat in range(3):
-        mine = [(trial.workers, trial.mode) for trial in compared.trials if trial.repeat == repeat]
+        mine = [(trial.workers, trial.mode) for trial in compared.repeat(repeat)]
         assert len(mine) == 5
         assert {(workers, mode) for workers in (1, 2) for mode in ("processes", "threads")} < set(mine)
-    assert compared.modes == ("processes", "threads")
+
+
+def test_the_digest_of_a_plan_says_whether_a_study_can_go_on() -> None:
+    """Equal plans have equal digests; another batch, seed, number or mode gives another one."""
+    digests = [
+        plan([1, 2]).digest,
+        plan([1, 4]).digest,
+        plan([1, 2], seed=1).digest,
+        plan([1, 2], modes=("threads",)).digest,
+        StudyPlan(read_batch([{"domain": "maze"}], REGISTRY), (1, 2), 0).digest,
+    ]
+    assert plan([1, 2]).digest == digests[0]
+    assert len(set(digests)) == len(digests)
 
 
 def test_a_task_of_two_cpus_makes_a_worker_cost_two() -> None:
     """The CPUs that a worker costs are the most that any task of the batch declares."""
-    assert plan([1], 1).cpus_per_task == 2
+    assert plan([1]).cpus_per_task == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""The executions of a run: which task was executed when, and on which slot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.protocol.columns import read_times, unpack
+
+TOLERANCE_S = 0.001
+"""Clocks of different processes may differ by so much."""
+
+
+class Executed(NamedTuple):
+    """A task that was executed, and completed, as the journal has it."""
+
+    number: int
+    lease: tuple[int, int]
+    """Epoch and number of its lease."""
+    began_at: float
+    """Unix seconds."""
+    ended_at: float
+    cpu_s: float
+
+
+@dataclass
+class Slot:
+    """A place for one task at a time."""
+
+    lease: tuple[int, int]
+    free_at: float
+    executed: list[Executed] = field(default_factory=list)
+
+
+def read_executed(folder: Path) -> list[Executed]:
+    """All executions of a run's completed tasks, in the order of their beginning."""
+    executed: list[Executed] = []
+    with JournalReader(folder) as journal:
+        for epoch, lease, tasks, column in journal.query("executions"):
+            times = iter(read_times(column))
+            rows = zip(unpack(tasks), times, times, times, strict=True)
+            executed.extend(Executed(number, (epoch, lease), *own) for number, *own in rows)
+    return sorted(executed, key=lambda one: one.began_at)
+
+
+def count_lost_workers(folder: Path) -> int:
+    """The workers of a run that died in the middle of a chunk."""
+    with JournalReader(folder) as journal:
+        ((count,),) = journal.query("count_lost_workers")
+        return int(count)
+
+
+def assign_slots(executed: Sequence[Executed], workers: int) -> list[Slot]:
+    """The slots that were used, at most `workers`. A lease keeps its slots to its end; then another one gets them."""
+    ends_at: dict[tuple[int, int], float] = {}
+    for one in executed:
+        ends_at[one.lease] = max(one.ended_at, ends_at.get(one.lease, 0.0))
+    slots: list[Slot] = []
+    for one in executed:
+        latest = one.began_at + TOLERANCE_S
+        free = [slot for slot in slots if slot.free_at <= latest]
+        candidates = [slot for slot in free if slot.lease == one.lease]
+        candidates = candidates or [slot for slot in free if ends_at[slot.lease] <= latest]
+        if not candidates and len(slots) < workers:
+            candidates = [Slot(one.lease, one.began_at)]
+            slots += candidates
+        slot = max(candidates or free, key=lambda slot: slot.free_at, default=None)
+        slot = slot or min(slots, key=lambda slot: slot.free_at)  # clocks of two nodes differ
+        slot.executed.append(one)
+        slot.lease, slot.free_at = one.lease, one.ended_at
+    return slots

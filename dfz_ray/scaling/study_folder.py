@@ -1,0 +1,82 @@
+"""The folder of a study: its plan, written before the first trial, and its trials, appended as they end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.journal.folder import write_whole
+from dfz_ray.scaling.measurement import Measurement
+
+PLAN, TRIALS = "plan.json", "measurements.jsonl"
+PATHS = ("batch", "config")
+"""Options that are paths; they are kept absolute, so that a study can go on from another folder."""
+
+
+def make_study_folder(output: str | None, options: Mapping[str, Any], digest: str) -> Path:
+    """Make the folder of a new study, and write down its options and the digest of its plan.
+
+    Raises InvalidInput if the folder holds a study, or can't be made.
+    """
+    folder = Path(output) if output else Path("studies") / time.strftime("%Y%m%d-%H%M%S")
+    if any((folder / name).exists() for name in ("summary.json", TRIALS, PLAN)):
+        found = f"{str(folder)!r}, which holds a study"
+        problem = Problem("--output", found, "a new folder, or --resume", "trials of two studies are never mixed")
+        raise InvalidInput([problem], "command line")
+    kept = {name: str(Path(value).absolute()) if name in PATHS and value else value for name, value in options.items()}
+    kept["modules"] = [
+        str(Path(module).absolute()) if module.endswith(".py") else module for module in options["modules"]
+    ]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TRIALS).touch()
+        write_whole(folder / PLAN, json.dumps({"options": kept, "digest": digest}, indent=2).encode())
+    except OSError as error:
+        problem = Problem("--output", repr(str(folder)), f"a folder that can be made ({error.strerror})")
+        raise InvalidInput([problem], "command line") from None
+    return folder
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """The options of a study that was begun. Raises InvalidInput if the folder holds none."""
+    try:
+        options = json.loads((folder / PLAN).read_text())["options"]
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        problem = Problem("--resume", repr(str(folder)), "the folder of a study that was begun")
+        raise InvalidInput([problem], "command line") from None
+
+
+def read_trials(folder: Path, facts: Mapping[str, Any]) -> list[Measurement]:
+    """The trials of a study that goes on, in the order in which they ran; a line that was cut off is removed.
+
+    Raises InvalidInput if a trial is of another host, version or plan than `facts`, or is damaged.
+    """
+    path = folder / TRIALS
+    whole, _, cut = path.read_bytes().rpartition(b"\n")
+    if cut:
+        write_whole(path, whole + b"\n" if whole else b"")
+    trials = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            trials.append(Measurement(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            problem = Problem(f"line {number}", str(error), "a trial")
+            raise InvalidInput([problem], str(path)) from None
+    _check_same(trials, facts, path)
+    return trials
+
+
+def _check_same(trials: Sequence[Measurement], facts: Mapping[str, Any], path: Path) -> None:
+    now = json.loads(json.dumps(facts))
+    for trial in trials:
+        before = trial.study or {}
+        if different := [name for name in sorted(now.keys() | before.keys()) if now.get(name) != before.get(name)]:
+            name = different[0]
+            hint = "measurements of different hosts, versions or batches are never mixed; begin a new study"
+            problem = Problem(name, f"{before.get(name)!r} in a trial", f"{now.get(name)!r}, as here and now", hint)
+            raise InvalidInput([problem], str(path))
