@@ -121,7 +121,7 @@ def describe_host(packages: Iterable[str]) -> dict[str, Any]:
 
 
 def estimated(values: list[float]) -> dict[str, Any]:
-    """The median of repeats with its 95 % bootstrap interval, as it goes into a JSON file."""
+    """The median of repeats with its 95 % interval (from six repeats on), as it goes into a JSON file."""
     estimate = estimate_median(values)
     return {"value": estimate.value, "ci95": estimate.ci95, "repeats": len(values)}
 
