@@ -25,6 +25,7 @@ from dfz_ray.specs.encoding import encode
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import LOOK
+from dfz_ray.worker.process_state import ProcessState
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
 from dfz_ray.worker.thread_lease import ThreadLease
 
@@ -110,7 +111,7 @@ def leading(stage: Stage, grace_s: float = 5.0) -> Iterator[Lead]:
     domain = Domain("deed", DeedParameters, stage.compute, lambda parameters: parameters.what)
     guard = ThreadDeadlineGuard(CrashMarker(f"test-{os.getpid()}-{time.time_ns()}", WIDTH), grace_s, WIDTH)
     side = WorkerSide(0)
-    with guard.on_duty(), ThreadLease(side, lambda: domain, 1, FileShelf(), guard) as lease:
+    with guard.on_duty(), ThreadLease(side, lambda: domain, 1, FileShelf(), guard, ProcessState()) as lease:
         yield Lead(lease, side, guard)
         stage.gate.set()
 
@@ -236,7 +237,7 @@ def test_a_domain_that_cannot_be_loaded_fails_each_task() -> None:
 
     guard = ThreadDeadlineGuard(CrashMarker("test", WIDTH), 1.0, WIDTH)
     side = WorkerSide(0)
-    with guard.on_duty(), ThreadLease(side, load, 1, FileShelf(), guard) as lease:
+    with guard.on_duty(), ThreadLease(side, load, 1, FileShelf(), guard, ProcessState()) as lease:
         lead = Lead(lease, side, guard)
         lead.order(0, [work(0), work(1)])
         lead.until(lambda: 0 in lead.ended)
