@@ -87,7 +87,7 @@ def execute_chunk(
     """Execute tasks in order, until all have ended, the budget is used up, or the process is spoiled.
 
     No exception of a task leaves this function: each becomes the task's failure, as text. Tasks that the guard reports
-    as cancelled are left out of the result.
+    as cancelled are left out of the result. If the guard is broken, its exception leaves this function.
     """
     clock, forks = ChunkClock(), count_forks()
     reader = ParametersReader(domain, shelf)
@@ -102,12 +102,17 @@ def execute_chunk(
     for work in works:
         if is_last or (outcomes and clock.elapsed_s > budget_s):
             break
+        has_begun = guard is None
         try:
-            if guard is not None and not guard.begin(work):
-                continue
+            if guard is not None:
+                if not guard.begin(work):
+                    continue
+                has_begun = True
             outcome = execute_task(domain, work, threads, reader, forks)
             is_last = end()
         except BaseException as error:  # an interruption, or what the task has left behind
+            if not has_begun and find_cause(error) is None:
+                raise  # a task before it has broken the guard
             outcome, is_last = end_task(work.number, error, end)
         forget_interruption()
         clock.lap()

@@ -89,8 +89,8 @@ class WorkerSide:
 
     @property
     def has_results(self) -> bool:
-        """True if the end of a chunk has to be reported."""
-        return bool(self._ended)
+        """True if the end of a chunk has to be reported now."""
+        return self.is_due and bool(self._ended)
 
     @property
     def is_due(self) -> bool:

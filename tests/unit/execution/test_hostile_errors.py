@@ -314,6 +314,19 @@ def test_what_a_task_left_behind_fails_that_task_alone() -> None:
     assert second.result == encode(2)
 
 
+def test_a_broken_guard_fails_no_task() -> None:
+    """What a guard raises as a task is about to begin is not that task's failure."""
+
+    class Broken(Guard):
+        def begin(self, work: Work) -> bool:
+            if work.number == 1:
+                raise ValueError("a task has closed its file")
+            return True
+
+    with pytest.raises(ValueError, match="closed its file"):
+        execute(lambda: 1, lambda: 2, guard=Broken())
+
+
 def test_a_call_of_a_group_forges_nothing_for_the_others() -> None:
     """A call that raises an interruption of its own fails alone; the other calls of its group return."""
     import pickle
