@@ -13,9 +13,9 @@ import gc
 import os
 import socket
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from time import monotonic  # bound here, for a task may put something else in its place
+from os import _exit
+from time import monotonic
 from typing import Any, NoReturn
 
 import psutil
@@ -79,19 +79,16 @@ def run_lease(
             else:
                 _run_chunks_on_threads(pickled_domain, exchange, side, threads, shelf, guard, state)
             if side.is_spoiled:
-                _leave(0)
+                _leave()
     _release_gpu()
 
 
-def _leave(code: int) -> NoReturn:
+def _leave() -> NoReturn:
     """End this process at once: nothing may be executed here any more."""
     with contextlib.suppress(BaseException):
         sys.stdout.flush()
         sys.stderr.flush()
-    _exit(code)
-
-
-_exit = os._exit
+    _exit(0)
 
 
 def _run_chunks(
@@ -141,7 +138,7 @@ def _run_chunks_on_threads(
                 order, answer = answer.result(), None
                 lease.on_order(unpack_order(order))
         if side.is_spoiled:
-            _leave(0)  # whatever its threads execute does not count
+            _leave()  # whatever its threads execute does not count
 
 
 @functools.cache
@@ -177,9 +174,7 @@ def _run_chunk(
         # itself; one alone is known by the crash marker.
         state.look(executing=1)
         if not state.change or len(works) == 1:
-            with contextlib.suppress(BaseException):
-                traceback.print_exc()
-            _leave(1)
+            raise
         executions = []
     guard.rest()
     state.rest()

@@ -28,8 +28,9 @@ def felt(what: str = "", *, seed: int) -> Any:
         state_changes.DEEDS[what]()
         return None
     found = state_changes.feel()
-    del found["environment"]  # Ray's differs from process to process
-    del found["stdout"]
+    for one in ("environment", "stdout"):  # Ray's differ from process to process
+        del found[one]
+    found["warnings"] = [text for text in found["warnings"] if "error" in text]  # others come with imports
     time.sleep(0.001)
     return found
 
@@ -64,7 +65,7 @@ ON_THREADS = [
 @pytest.mark.parametrize("use_threads", [False, True])
 def test_ordinary_tasks_change_nothing_that_counts(use_threads: bool, tmp_path: Path) -> None:
     """No task of the domains that come with dfz_ray is executed twice for the state of its process."""
-    count = {"quantum": 30, "maze": 60, "sorting": 60, "image_classification": 3}
+    count = {"quantum": 30, "maze": 60, "sorting": 60}
     batch = {"generate": [{"domain": name, "count": tasks} for name, tasks in count.items()]}
 
     results = run(batch, run_dir=tmp_path / "run", max_workers=2, use_threads=use_threads)
