@@ -38,6 +38,7 @@ from dfz_ray.engine.messages import (
     TasksSubmitted,
     TimePassed,
     WorkAsked,
+    WorkerSpoiled,
 )
 from dfz_ray.engine.preemption import find_victims
 from dfz_ray.engine.queue import Lane, Queue, Taken
@@ -92,6 +93,7 @@ class Engine:
             WorkAsked: self.on_work_asked,
             LeaseEnded: self.on_lease_ended,
             LeaseLost: self.on_lease_lost,
+            WorkerSpoiled: self.on_worker_spoiled,
             OutcomesCommitted: self.on_outcomes_committed,
             LaneSized: self.on_lane_sized,
             PoolLimited: self.on_pool_limited,
@@ -251,6 +253,13 @@ class Engine:
             return [] if self._stopped else self._losses.on_died_before_start(event, self.queue.lanes[lease.lane])
         commands = self._losses.on_lost(lease, event, self._stopped, now)
         return commands + self._fail_ruled_out({lease.lane})
+
+    def on_worker_spoiled(self, event: WorkerSpoiled, now: float) -> list[Command]:
+        """The lease's slot is free; tasks that felt the change are executed again singly, all others go back."""
+        lease = self.lease_table.drop(event.lease)
+        if lease is None:
+            return []
+        return self._losses.on_spoiled(lease, event, now) + self._fail_ruled_out({lease.lane})
 
     def on_lane_sized(self, event: LaneSized, now: float) -> list[Command]:
         """A lane gets no more leases than the cluster can run; if it never could, its tasks fail at once."""

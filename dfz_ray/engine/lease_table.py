@@ -175,7 +175,17 @@ class LeaseTable:
         half = (len(numbers) + 1) // 2
         for group in (numbers[:half], numbers[half:]):
             if group:
-                self._queue.add_suspects(self._kind_of[group[0]], list(group))
+                self._queue.add_suspects(self._kind_of[group[0]], [list(group)])
+
+    def suspect_each(self, numbers: Sequence[int]) -> None:
+        """Run each task of a released chunk by itself, because one of them changes the state of its process."""
+        self._tasks.move(numbers, Transition.HANDED_BACK)
+        by_kind: dict[int, list[list[int]]] = {}
+        for number in numbers:
+            self.probe_ended(number)
+            by_kind.setdefault(self._kind_of[number], []).append([number])
+        for kind_number, groups in by_kind.items():
+            self._queue.add_suspects(kind_number, groups)
 
     def take_suspects(self, lane_number: int) -> Taken:
         """The next suspects of a lane; they run without a time budget, so that the guilty task is found."""

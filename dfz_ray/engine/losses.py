@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dfz_ray.engine.attempts import Attempts
 from dfz_ray.engine.lease import HeldChunk, Lease
 from dfz_ray.engine.lease_table import LeaseTable
-from dfz_ray.engine.messages import Command, CommitLosses, LeaseLost, NoteAttemptsLost
+from dfz_ray.engine.messages import Command, CommitLosses, LeaseLost, NoteAttemptsLost, WorkerSpoiled
 from dfz_ray.engine.queue import Lane, Queue
 
 DEATHS_BEFORE_START = 5
@@ -82,6 +82,22 @@ class Losses:
         for numbers, begun in reversed(back):  # so that the first of them is due first again
             self._lease_table.hand_back(numbers, begun, now)
         return [command for command in commands if not isinstance(command, NoteAttemptsLost) or command.numbers]
+
+    def on_spoiled(self, lease: Lease, event: WorkerSpoiled, now: float) -> list[Command]:
+        """No task is charged for the change of a process's state: what it changed may be what it is there for."""
+        commands: list[Command] = []
+        message = f"a task that shared its process changed this: {event.message}"
+        for held in reversed(lease.held.values()):  # so that the first of them is due first again
+            is_spoiled = held.chunk.id in event.chunks
+            if is_spoiled:
+                self._lease_table.begin(held, now)
+            wanted = self._lease_table.release(held)
+            if is_spoiled:
+                commands.append(NoteAttemptsLost(held.chunk.id, wanted, "state_changed", message))
+                self._lease_table.suspect_each(wanted)
+            else:
+                self._lease_table.hand_back(wanted, held.begun_at is not None, now)
+        return [command for command in commands if isinstance(command, NoteAttemptsLost) and command.numbers]
 
     def _find_executing(self, lease: Lease, event: LeaseLost, is_free: bool) -> Sequence[int] | None:
         """The tasks that were executed: empty if it does not matter, None if nobody knows."""

@@ -108,6 +108,17 @@ class LeaseLost:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerSpoiled:
+    """A task has changed the state of its worker's process, which ends itself: it holds nothing any more."""
+
+    lease: int
+    chunks: Sequence[int]
+    """The chunks whose tasks may have felt it: they are executed again, each by itself."""
+    message: str
+    """The changed parts."""
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomesCommitted:
     """Outcomes are in the journal, on disk."""
 
@@ -170,6 +181,7 @@ Event = (
     | WorkAsked
     | LeaseEnded
     | LeaseLost
+    | WorkerSpoiled
     | OutcomesCommitted
     | LaneSized
     | PoolLimited

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -222,12 +222,13 @@ class Queue:
         else:
             ranking.remove(kind.number)
 
-    def add_suspects(self, kind_number: int, numbers: list[int]) -> None:
-        """Add tasks of one priority that have to run by themselves."""
+    def add_suspects(self, kind_number: int, groups: Iterable[list[int]]) -> None:
+        """Add groups of tasks of one priority; each group has to run by itself."""
         kind = self.kinds[kind_number]
-        suspects = self.lanes[kind.lane].suspects
-        before = sum(group.kind.policy.priority >= kind.policy.priority for group in suspects)
-        suspects.insert(before, Suspects(kind, numbers))
+        lane = self.lanes[kind.lane]
+        waiting = list(lane.suspects)
+        before = sum(group.kind.policy.priority >= kind.policy.priority for group in waiting)
+        lane.suspects = deque([*waiting[:before], *[Suspects(kind, group) for group in groups], *waiting[before:]])
         self.changed.add(kind.lane)
 
     def find_suspects(self, lane: Lane) -> Suspects | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterator
+from time import perf_counter, process_time, time  # bound here, for a task may put something else in their place
 
 
 class ChunkClock:
@@ -17,9 +17,9 @@ class ChunkClock:
     CPU_EVERY_S = 0.001
 
     def __init__(self) -> None:
-        self._began = self._cpu_read_at = time.perf_counter()
-        self._offset = time.time() - self._began
-        self._cpu = time.process_time()
+        self._began = self._cpu_read_at = perf_counter()
+        self._offset = time() - self._began
+        self._cpu = process_time()
         self._ends = [self._began]
         self._cpu_shares: list[tuple[int, float]] = []
         """The number of a lap, and the CPU time per second of it and of the laps since the entry before."""
@@ -31,13 +31,13 @@ class ChunkClock:
 
     def lap(self) -> None:
         """A task has ended."""
-        now = time.perf_counter()
+        now = perf_counter()
         self._ends.append(now)
         if now - self._cpu_read_at >= self.CPU_EVERY_S:
             self._read_cpu(now)
 
     def _read_cpu(self, now: float) -> None:
-        cpu = time.process_time()
+        cpu = process_time()
         wall_s = now - self._cpu_read_at
         self._cpu_shares.append((len(self._ends) - 1, (cpu - self._cpu) / wall_s if wall_s > 0 else 0.0))
         self._cpu, self._cpu_read_at = cpu, now

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import NamedTuple, NoReturn, Protocol
+from contextvars import copy_context
+from hashlib import sha256
+from typing import NamedTuple, NoReturn, Protocol, TypeVar
 
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
@@ -17,18 +18,14 @@ from threadpoolctl import threadpool_limits
 from dfz_ray.domains.domain import Domain
 from dfz_ray.errors import Unserializable
 from dfz_ray.execution.chunk_clock import ChunkClock
-from dfz_ray.execution.failure import (
-    Failure,
-    clean,
-    describe_exception,
-    describe_interruption,
-    pass_on_interruption,
-    shorten,
-)
-from dfz_ray.execution.interruption import Interruption
+from dfz_ray.execution.failure import Failure, describe_exception, describe_interruption, make_failure
+from dfz_ray.execution.interruption import find_cause, forget_interruption, pass_on_interruption
 from dfz_ray.execution.parameters_reader import ParametersReader
-from dfz_ray.specs.encoding import SCALARS, digest, encode
+from dfz_ray.specs.encoding import SCALARS, decode, digest, encode
 from dfz_ray.specs.input_file import FileShelf
+
+ENDS = 100
+"""Something that a task has left behind, such as an alarm, may raise as it is put away: then that is tried again."""
 
 
 class Work(NamedTuple):
@@ -67,6 +64,11 @@ class Guard(Protocol):
         """The task has ended, and is not interrupted any more."""
 
 
+Settle = Callable[[], bool]
+"""Puts away what a task has left behind; returns True if none may follow it in this process."""
+R = TypeVar("R")
+
+
 def thread_budget(threads: int) -> AbstractContextManager[object]:
     """Limit the native thread pools that are loaded (OpenMP, BLAS) to so many threads."""
     limits: AbstractContextManager[object] = threadpool_limits(limits=threads)
@@ -80,29 +82,39 @@ def execute_chunk(
     shelf: FileShelf,
     budget_s: float = float("inf"),
     guard: Guard | None = None,
+    settle: Settle = lambda: False,
 ) -> list[Execution]:
-    """Execute tasks in order, until all have ended or the budget is used up.
+    """Execute tasks in order, until all have ended, the budget is used up, or the process is spoiled.
 
     No exception of a task leaves this function: each becomes the task's failure, as text. Tasks that the guard reports
-    as cancelled are left out of the result.
+    as cancelled are left out of the result. If the guard is broken, its exception leaves this function.
     """
     clock, forks = ChunkClock(), count_forks()
     reader = ParametersReader(domain, shelf)
     outcomes: list[Outcome] = []
+    is_last = False
+
+    def end() -> bool:
+        if guard is not None:
+            guard.end()
+        return settle()
+
     for work in works:
-        if outcomes and clock.elapsed_s > budget_s:
+        if is_last or (outcomes and clock.elapsed_s > budget_s):
             break
-        if guard is None:
-            outcome = execute_task(domain, work, threads, reader, forks)
-        else:
-            try:
+        has_begun = guard is None
+        try:
+            if guard is not None:
                 if not guard.begin(work):
                     continue
-                outcome = execute_task(domain, work, threads, reader, forks)
-                guard.end()
-            except Interruption as interruption:
-                guard.end()
-                outcome = work.number, None, None, describe_interruption(interruption)
+                has_begun = True
+            outcome = execute_task(domain, work, threads, reader, forks)
+            is_last = end()
+        except BaseException as error:  # an interruption, or what the task has left behind
+            if not has_begun and find_cause(error) is None:
+                raise  # a task before it has broken the guard
+            outcome, is_last = end_task(work.number, error, end)
+        forget_interruption()
         clock.lap()
         outcomes.append(outcome)
     return [
@@ -113,8 +125,20 @@ def execute_chunk(
     ]
 
 
+def end_task(number: int, error: BaseException, end: Callable[[], R]) -> tuple[Outcome, R]:
+    """End a task that an error has left; returns its outcome, and what `end` returns."""
+    for _ in range(ENDS):
+        try:
+            cause = find_cause(error)
+            failure = describe_exception(error) if cause is None else describe_interruption(error, cause)
+            return (number, None, None, failure), end()
+        except BaseException as another:
+            error = another
+    raise error
+
+
 def execute_task(domain: Domain, work: Work, threads: int, reader: ParametersReader, forks: int) -> Outcome:
-    """Execute one task; only an Interruption leaves this function.
+    """Execute one task, in a copy of the context variables. Only an interruption leaves this function by intent.
 
     If `forks` is no longer `count_forks()` afterwards, this is a child process that the task forked: it is ended.
     """
@@ -122,12 +146,12 @@ def execute_task(domain: Domain, work: Work, threads: int, reader: ParametersRea
     try:
         parameters = reader.read(work.parameters)
     except ValidationError as error:
-        return number, None, None, Failure("invalid", shorten(clean(str(error))))
+        return number, None, None, make_failure("invalid", str(error))
     except BaseException as error:  # validators may do anything
         pass_on_interruption(error)
         return number, None, None, describe_exception(error, skip_frames=1)
     try:
-        value = domain.compute(parameters, work.seed, threads)
+        value = copy_context().run(domain.compute, parameters, work.seed, threads)
     except BaseException as error:  # also SystemExit: a task ends itself, not its worker
         if _forks != forks:
             _end_child(error)
@@ -139,10 +163,11 @@ def execute_task(domain: Domain, work: Work, threads: int, reader: ParametersRea
     try:
         result = encode(value)
         is_ordered = type(value) in SCALARS  # then its digest is that of the encoded result
-        fingerprint = hashlib.sha256(result).digest() if is_ordered else digest(value, domain.volatile)
+        # Of the bytes, for something else in this process may change the value meanwhile.
+        fingerprint = sha256(result).digest() if is_ordered else digest(decode(result), domain.volatile)
         return number, result, fingerprint, None
     except Unserializable as error:
-        return number, None, None, Failure("unserializable", clean(f"the result: {error}"))
+        return number, None, None, make_failure("unserializable", f"the result: {error}")
     except BaseException as error:  # a value's own methods may do anything
         pass_on_interruption(error)
         return number, None, None, describe_exception(error)
@@ -175,7 +200,10 @@ def _end_child(error: BaseException | None) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
     code = error.code if isinstance(error, SystemExit) else int(error is not None)
-    os._exit(code if isinstance(code, int) else int(code is not None))
+    _exit(code if isinstance(code, int) else int(code is not None))
+
+
+_exit = os._exit
 
 
 def _pack_error(domain: Domain, error: BaseException) -> bytes | None:

@@ -22,7 +22,8 @@ import msgpack
 
 from dfz_ray.domains.domain import Domain, Parameters
 from dfz_ray.domains.registry import CALLS
-from dfz_ray.execution.failure import Failure, describe_exception, pass_on_interruption
+from dfz_ray.execution.failure import Failure, describe_exception
+from dfz_ray.execution.interruption import pass_on_interruption
 from dfz_ray.specs.encoding import SCALARS
 from dfz_ray.specs.input_file import FileShelf
 

@@ -142,8 +142,8 @@ CREATE TABLE attempts (                -- every other attempt that ended; a task
     ended_at REAL,
     cpu_s    REAL,
     reason   TEXT,                     -- of a failed one the reason of its error; of a lost one worker_crashed,
-                                       -- node_lost, out_of_memory, timeout (of a task in the same chunk), preempted or
-                                       -- cancelled
+                                       -- node_lost, out_of_memory, timeout (of a task in the same chunk), preempted,
+                                       -- cancelled or state_changed
     message  TEXT,                     -- null if the outcome has it
     "commit" INTEGER NOT NULL,
     PRIMARY KEY (task, chunk)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dfz_ray.engine.messages import AnswerEnd, AnswerWait, ChunkBegan, ChunkEnded, Event, GiveChunk, WorkAsked
+from dfz_ray.engine.messages import (
+    AnswerEnd,
+    AnswerWait,
+    ChunkBegan,
+    ChunkEnded,
+    Event,
+    GiveChunk,
+    WorkAsked,
+    WorkerSpoiled,
+)
 from dfz_ray.protocol.lease_protocol import LeaseState, Message, find_next_state
 from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Report
@@ -64,6 +73,8 @@ class ManagerSide:
             self._handle(self._read_end(report.lease, report.ended, report.executed))
         if report.began is not None:
             self._handle(ChunkBegan(report.lease, report.began))
+        if report.spoiled is not None:
+            self._handle(WorkerSpoiled(report.lease, *report.spoiled))
         if report.asks:
             lease.answer = self._handle(WorkAsked(report.lease, report.busy))
         order = self._write_order(report, lease.answer)

@@ -23,6 +23,15 @@ class Place(NamedTuple):
     """Name of the lease's crash marker on the node."""
 
 
+class Spoiled(NamedTuple):
+    """The state of a worker's process has changed, so that no further task may be executed there."""
+
+    chunks: Sequence[int]
+    """The chunks whose tasks may have felt it: no result of theirs is reported."""
+    message: str
+    """The changed parts, for the user."""
+
+
 class Report(NamedTuple):
     """A message of a lease's worker."""
 
@@ -41,6 +50,8 @@ class Report(NamedTuple):
     """True if it asks for work."""
     busy: int = 0
     """The number of its threads that have a task, among those that may execute one."""
+    spoiled: Spoiled | None = None
+    """In the last report of a worker whose process is spoiled."""
 
 
 class PackedExecutions(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 
 from dfz_ray.protocol.lease_protocol import LeaseState, Message, find_next_state
 from dfz_ray.protocol.orders import Order
-from dfz_ray.protocol.reports import Report
+from dfz_ray.protocol.reports import Report, Spoiled
 
 AGAIN_S = 1.0
 """Seconds after which a lease that was ordered to wait asks again, if it has not done so before."""
@@ -68,6 +68,8 @@ class WorkerSide:
         """Chunks whose beginning has to be reported."""
         self._ended: deque[ChunkInHand] = deque()
         """Chunks whose end has to be reported."""
+        self._spoiled: Spoiled | None = None
+        """From the change of the process's state on; nothing is begun from then on."""
         self._least_busy = 0
         """If fewer threads than that have a task, it asks for more."""
         self._asked_busy = 0
@@ -81,9 +83,22 @@ class WorkerSide:
         return self.state is LeaseState.OVER
 
     @property
+    def is_spoiled(self) -> bool:
+        """True if the process must not serve any more."""
+        return self._spoiled is not None
+
+    @property
+    def has_results(self) -> bool:
+        """True if the end of a chunk has to be reported now."""
+        return self.is_due and bool(self._ended)
+
+    @property
     def is_due(self) -> bool:
         """True if the beginning or the end of a chunk has to be reported now."""
-        return bool(self._began or self._ended) and self.state in (LeaseState.WORKING, LeaseState.ENDING)
+        return bool(self._began or self._ended or self._spoiled) and self.state in (
+            LeaseState.WORKING,
+            LeaseState.ENDING,
+        )
 
     @property
     def busy(self) -> int:
@@ -103,6 +118,9 @@ class WorkerSide:
         began = self._began.popleft() if self._began else None
         if self._began or self._ended:
             asks = False  # it has more to report
+        elif self._spoiled is not None:
+            self._held.clear()
+            return self._report(ended, began, True, 0)._replace(spoiled=self._spoiled)
         elif state is LeaseState.ENDING:
             asks = not self._held  # so its slot is free at once, before its call has returned
         else:
@@ -132,6 +150,8 @@ class WorkerSide:
             return None
         self.state = find_next_state(self._lease, self.state, order.message)
         self._answered = order.report
+        if self._spoiled is not None and order.message is Message.CHUNK:
+            return None  # it goes back when the manager hears of it
         held: ChunkInHand | None = None
         if order.message is Message.CHUNK:
             held = ChunkInHand(order.chunk, order.works, order.budget_s)
@@ -149,7 +169,7 @@ class WorkerSide:
 
     def begin_task(self, now: float) -> tuple[ChunkInHand, Any] | None:
         """Begin the next task, if one may begin, of the first chunk that has any left."""
-        if self.executing >= self.threads:
+        if self.executing >= self.threads or self._spoiled is not None:
             return None
         for held in list(self._held):
             if held.began_at is not None and now - held.began_at > held.budget_s:
@@ -176,6 +196,23 @@ class WorkerSide:
         held.waiting.clear()
         held.executed.extend(executed)
         self._settle(held)
+
+    def spoil(self, message: str, is_of_one: bool) -> None:
+        """Begin nothing any more, as the process's state has changed; the last report says that.
+
+        If no task but the last one can have felt the change, what was executed is reported as ever. Otherwise it does
+        not count, in all chunks that have begun and whose ends are not reported.
+        """
+        begun = [held for held in self._held if held.began_at is not None]
+        if is_of_one:
+            for held in begun:
+                held.waiting.clear()
+                self._settle(held)
+            self._spoiled = Spoiled((), message)
+        else:
+            self._spoiled = Spoiled([held.id for held in (*self._ended, *begun)], message)
+            self._ended.clear()
+            self._began.clear()
 
     def _settle(self, held: ChunkInHand) -> None:
         """Note the end of a chunk if none of its tasks waits or runs; then its beginning need not be reported."""

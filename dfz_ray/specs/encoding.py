@@ -114,7 +114,7 @@ def _ordered(value: Any) -> Any:
         plain_keys = {key if type(key) in SCALARS else _key(plain(key)): item for key, item in value.items()}
         return {key: _ordered(plain_keys[key]) for key in sorted(plain_keys, key=repr)}
     if isinstance(value, (list, tuple)):
-        return [_ordered(item) for item in value]
+        return value if SCALARS.issuperset(map(type, value)) else [_ordered(item) for item in value]
     if getattr(getattr(value, "dtype", None), "hasobject", False):  # an array that may hold mappings
         return _ordered(_simplify(value))
     return value

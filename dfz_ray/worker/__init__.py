@@ -1,1 +1,1 @@
-"""A Ray worker: a lease, its deadlines and its crash marker."""
+"""A Ray worker: a lease, its deadlines, the state of its process, and its crash marker."""

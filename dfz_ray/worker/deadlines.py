@@ -13,12 +13,13 @@ import faulthandler
 import math
 import signal
 import time
+from _thread import get_ident
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dfz_ray.engine.messages import NO_TASK
 from dfz_ray.execution.execute import Work
-from dfz_ray.execution.interruption import Interruption
+from dfz_ray.execution.interruption import make_interruption
 from dfz_ray.worker.crash_marker import CrashMarker
 
 LOOK = signal.SIGUSR1
@@ -141,4 +142,4 @@ class DeadlineGuard:
     def _interrupt(self, reason: str, message: str) -> None:
         if not self._interrupted:  # once: a task must not be interrupted again while it cleans up
             self._interrupted = True
-            raise Interruption(reason, message, frames=2)
+            raise make_interruption(get_ident(), reason, message, frames=2)

@@ -13,9 +13,10 @@ import gc
 import os
 import socket
 import sys
-import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from os import _exit
+from time import monotonic
+from typing import Any, NoReturn
 
 import psutil
 import ray
@@ -29,6 +30,7 @@ from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import DeadlineGuard
+from dfz_ray.worker.process_state import ProcessState
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
 from dfz_ray.worker.thread_lease import ThreadLease, refuse_all
 
@@ -71,28 +73,47 @@ def run_lease(
             return manager.exchange.remote(run_id, pack_report(report))
 
         with thread_budget(threads):
+            state = ProcessState()
             if isinstance(guard, DeadlineGuard):
-                _run_chunks(pickled_domain, exchange, side, threads, shelf, guard)
+                _run_chunks(pickled_domain, exchange, side, threads, shelf, guard, state)
             else:
-                _run_chunks_on_threads(pickled_domain, exchange, side, threads, shelf, guard)
+                _run_chunks_on_threads(pickled_domain, exchange, side, threads, shelf, guard, state)
+            if side.is_spoiled:
+                _leave()
     _release_gpu()
 
 
+def _leave() -> NoReturn:
+    """End this process at once: nothing may be executed here any more."""
+    with contextlib.suppress(BaseException):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    _exit(0)
+
+
 def _run_chunks(
-    pickled_domain: bytes, exchange: Exchange, side: WorkerSide, threads: int, shelf: FileShelf, guard: DeadlineGuard
+    pickled_domain: bytes,
+    exchange: Exchange,
+    side: WorkerSide,
+    threads: int,
+    shelf: FileShelf,
+    guard: DeadlineGuard,
+    state: ProcessState,
 ) -> None:
     begun: tuple[ChunkInHand, bytes] | None = None
-    while (report := side.find_report(time.monotonic())) is not None:
+    while (report := side.find_report(monotonic())) is not None:
         answer = exchange(report)
         if begun is not None:
             # The answer arrives while the chunk runs. The reference is kept, and looked at only afterwards: a future
             # that waits on it while native code holds the GIL would delay a forced cancellation by seconds.
             held, works = begun
-            side.end_task(held, _run_chunk(pickled_domain, works, held.budget_s, threads, shelf, guard))
+            side.end_task(held, _run_chunk(pickled_domain, works, held.budget_s, threads, shelf, guard, state))
+            if state.change:
+                side.spoil(state.change, state.is_of_one)
         # Not ray.get: Ray would take this worker for blocked, and give its CPUs away.
         order: Order = answer.future().result()
-        side.on_order(order._replace(works=[order.works]), time.monotonic())
-        begun = side.begin_task(time.monotonic())
+        side.on_order(order._replace(works=[order.works]), monotonic())
+        begun = side.begin_task(monotonic())
 
 
 def _run_chunks_on_threads(
@@ -102,9 +123,10 @@ def _run_chunks_on_threads(
     threads: int,
     shelf: FileShelf,
     guard: ThreadDeadlineGuard,
+    state: ProcessState,
 ) -> None:
     """The main thread talks to the manager, and keeps deadlines; the others execute."""
-    with ThreadLease(side, lambda: load_domain(pickled_domain), threads, shelf, guard) as lease:
+    with ThreadLease(side, lambda: load_domain(pickled_domain), threads, shelf, guard, state) as lease:
         answer: Any = None
         while not side.is_over:
             report = lease.find_report()
@@ -115,6 +137,8 @@ def _run_chunks_on_threads(
             if answer is not None and answer.done():
                 order, answer = answer.result(), None
                 lease.on_order(unpack_order(order))
+        if side.is_spoiled:
+            _leave()  # whatever its threads execute does not count
 
 
 @functools.cache
@@ -130,7 +154,13 @@ def _find_place(marker: CrashMarker) -> Place:
 
 
 def _run_chunk(
-    pickled_domain: bytes, packed: bytes, budget_s: float, threads: int, shelf: FileShelf, guard: DeadlineGuard
+    pickled_domain: bytes,
+    packed: bytes,
+    budget_s: float,
+    threads: int,
+    shelf: FileShelf,
+    guard: DeadlineGuard,
+    state: ProcessState,
 ) -> Sequence[Execution]:
     works = unpack_works(packed)
     try:
@@ -138,9 +168,17 @@ def _run_chunk(
     except Exception as error:
         return refuse_all(works, error)
     try:
-        return execute_chunk(domain, works, threads, shelf, budget_s, guard)
-    finally:
-        guard.rest()
+        executions = execute_chunk(domain, works, threads, shelf, budget_s, guard, state.settle)
+    except BaseException:
+        # A task has broken what executing rests on. If several may have done so, they are executed again, each by
+        # itself; one alone is known by the crash marker.
+        state.look(executing=1)
+        if not state.change or len(works) == 1:
+            raise
+        executions = []
+    guard.rest()
+    state.rest()
+    return executions
 
 
 _loaded: dict[bytes, Domain] = {}

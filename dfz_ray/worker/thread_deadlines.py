@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from dfz_ray.engine.messages import NO_TASK
 from dfz_ray.execution.execute import Work
-from dfz_ray.execution.interruption import Interruption
+from dfz_ray.execution.interruption import make_interruption
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import LOOK, SLACK_S, handle_signals
 
@@ -113,7 +113,7 @@ class ThreadDeadlineGuard:
         if slot.work is not None and not slot.interrupted:  # once: not again while the task cleans up
             slot.interrupted = True
             self.marker.note_interrupted(slot.position)
-            _raise_in_thread(slot.thread, _make_interruption(reason, message))
+            _raise_in_thread(slot.thread, make_interruption(slot.thread, reason, message, frames=0))
 
     # --- in the threads -----------------------------------------------------------------------------------------------
 
@@ -172,13 +172,3 @@ class ThreadDeadlineGuard:
             self._watchdog_at = first + slack_s
             left_s = max(self._watchdog_at - time.monotonic(), 1e-3)
             faulthandler.dump_traceback_later(left_s, exit=True, file=dump)
-
-
-def _make_interruption(reason: str, message: str) -> type[Interruption]:
-    """Makes a class, for only a class can be raised in another thread."""
-
-    class RaisedInterruption(Interruption):
-        def __init__(self) -> None:
-            super().__init__(reason, message, frames=0)
-
-    return RaisedInterruption

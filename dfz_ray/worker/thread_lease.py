@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterable
+from time import monotonic, perf_counter, thread_time, time  # bound here, for a task may put others in their place
 from types import TracebackType
 
 from threadpoolctl import ThreadpoolController
 
 from dfz_ray.domains.domain import Domain
-from dfz_ray.execution.execute import Execution, Outcome, Work, count_forks, execute_task
-from dfz_ray.execution.failure import describe_exception, describe_interruption
-from dfz_ray.execution.interruption import Interruption
+from dfz_ray.execution.execute import Execution, Outcome, Work, count_forks, end_task, execute_task
+from dfz_ray.execution.failure import describe_exception
+from dfz_ray.execution.interruption import forget_interruption
 from dfz_ray.execution.parameters_reader import ParametersReader
 from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Report
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
+from dfz_ray.worker.process_state import ProcessState, put_tracing_back, read_tracing
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard, ThreadSlot
 
 JOIN_S = 2.0
@@ -34,16 +35,23 @@ class ThreadLease:
     """
 
     def __init__(
-        self, side: WorkerSide, load: Callable[[], Domain], budget: int, shelf: FileShelf, guard: ThreadDeadlineGuard
+        self,
+        side: WorkerSide,
+        load: Callable[[], Domain],
+        budget: int,
+        shelf: FileShelf,
+        guard: ThreadDeadlineGuard,
+        state: ProcessState,
     ) -> None:
         self._side = side
         self._load = load
         self._budget = budget
         self._shelf = shelf
         self._guard = guard
+        self._state = state
         self._pools = ThreadpoolController()
         self._forks = count_forks()
-        self._offset_s = time.time() - time.perf_counter()
+        self._offset_s = time() - perf_counter()
         self._lock = threading.Lock()
         """Held to use the protocol."""
         self._wanted = threading.Condition(self._lock)
@@ -61,9 +69,9 @@ class ThreadLease:
             self._wanted.notify_all()
         if error is not None:
             self._guard.interrupt_all("cancelled", "the run can't go on")
-        end = time.monotonic() + JOIN_S
+        end = monotonic() + JOIN_S
         for thread in self._threads:
-            thread.join(max(0.0, end - time.monotonic()))
+            thread.join(max(0.0, end - monotonic()))
         if any(thread.is_alive() for thread in self._threads):
             os._exit(1)  # a task that does not end must not run beside another lease
 
@@ -72,7 +80,7 @@ class ThreadLease:
     def on_order(self, order: Order) -> None:
         """Take in an order, whose tasks are unpacked."""
         with self._lock:
-            held = self._side.on_order(order, time.monotonic())
+            held = self._side.on_order(order, monotonic())
             if held is not None:
                 self._refuse(held)
             wanted = self._side.busy
@@ -83,10 +91,14 @@ class ThreadLease:
             self._wanted.notify(wanted)
 
     def find_report(self) -> Report | None:
-        """The report that is due now, if any."""
+        """The report that is due now, if any; it has no result that may have come of a changed process."""
         with self._lock:
             self._is_called = False
-            return self._side.find_report(time.monotonic())
+            if self._side.has_results and not self._side.is_spoiled:
+                self._state.look(self._side.executing)
+                if self._state.change:
+                    self._side.spoil(self._state.change, self._state.is_of_one)
+            return self._side.find_report(monotonic())
 
     def _refuse(self, held: ChunkInHand) -> None:
         """Fail all tasks of a chunk if the domain can't be loaded."""
@@ -109,9 +121,12 @@ class ThreadLease:
     def _execute_all(self, slot: ThreadSlot, reader: ParametersReader) -> None:
         held: ChunkInHand | None = None
         execution: Execution | None = None
+        tracing = read_tracing()
         while (taken := self._take(held, execution)) is not None:
             held, work = taken
             execution = self._execute(slot, work, reader)
+            if read_tracing() != tracing:
+                put_tracing_back(tracing)
 
     def _take(self, before: ChunkInHand | None, execution: Execution | None) -> tuple[ChunkInHand, Work] | None:
         """Note the end of a task, and wait for the next one; None: no more will come."""
@@ -119,8 +134,9 @@ class ThreadLease:
         with self._lock:
             if before is not None:
                 side.end_task(before, () if execution is None else (execution,))
+                self._state.note_task()
             while not self._is_closed:
-                found = side.begin_task(time.monotonic())
+                found = side.begin_task(monotonic())
                 if side.is_due:
                     self._call()
                 if found is not None:
@@ -138,17 +154,19 @@ class ThreadLease:
     def _execute(self, slot: ThreadSlot, work: Work, reader: ParametersReader) -> Execution | None:
         """Execute a task; None if it was revoked."""
         outcome: Outcome | None = None
-        cpu_s, began = time.thread_time(), time.perf_counter()
+        cpu_s, began = thread_time(), perf_counter()
         try:
             if not self._guard.begin(slot, work):
                 return None
             outcome = execute_task(self._load(), work, self._budget, reader, self._forks)
             self._guard.end(slot)
-        except Interruption as interruption:  # a task gets only one
-            self._guard.end(slot)
-            if outcome is None:
-                outcome = work.number, None, None, describe_interruption(interruption)
-        ended, cpu_s = time.perf_counter(), time.thread_time() - cpu_s
+        except (
+            BaseException
+        ) as error:  # an interruption, of which a task gets only one, or what the task has left behind
+            late, _ = end_task(work.number, error, lambda: self._guard.end(slot))
+            outcome = outcome or late
+        forget_interruption()
+        ended, cpu_s = perf_counter(), thread_time() - cpu_s
         number, result, fingerprint, failure = outcome
         return Execution(number, self._offset_s + began, self._offset_s + ended, cpu_s, result, fingerprint, failure)
 

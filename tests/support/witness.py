@@ -35,6 +35,7 @@ from dfz_ray.engine.messages import (
     TasksSubmitted,
     TimePassed,
     WorkAsked,
+    WorkerSpoiled,
 )
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.states import STATES, State
@@ -157,7 +158,7 @@ class Witness:
                 named = set(event.numbers)
                 self._release(chunk, lambda number: number not in named)
                 return mine
-            case LeaseEnded() | LeaseLost():
+            case LeaseEnded() | LeaseLost() | WorkerSpoiled():
                 self.out.discard(event.lease)
                 for chunk in self.held.pop(event.lease, {}).values():
                     self._release(chunk, lambda number: True)

@@ -15,6 +15,7 @@ from support.virtual_cluster import Job, VirtualCluster
 from support.witness import Witness, chunk_ended, serve, submitted, with_chunk
 
 from dfz_ray.engine.messages import (
+    AnswerEnd,
     AnswerWait,
     ChunkBegan,
     CommitLosses,
@@ -24,6 +25,7 @@ from dfz_ray.engine.messages import (
     LeaseLost,
     NoteAttemptsLost,
     TasksSubmitted,
+    WorkerSpoiled,
 )
 from dfz_ray.specs.policy import Backoff, Policy
 from dfz_ray.specs.states import State
@@ -293,3 +295,74 @@ def test_a_failed_attempt_is_followed_by_another_one_in_its_time() -> None:
     began = [one.began_s for one in cluster.executions if one.number == 0]
     assert cluster.witness.outcome[0] == "exception"
     assert [later - earlier for earlier, later in itertools.pairwise(began)] == pytest.approx([1.5, 3.5], abs=0.15)
+
+
+# --- changed processes ------------------------------------------------------------------------------------------------
+
+
+def test_tasks_that_felt_a_change_run_again_one_by_one() -> None:
+    """The tasks of a chunk in a spoiled process run again singly, uncharged; those handed ahead go back."""
+    witness = submitted(1000)
+    (lease,) = witness.out
+    spoiled = serve(witness, lease, chunks=4)
+    witness.tell(ChunkBegan(lease, spoiled.chunk.id))
+    ahead = witness.ask(lease)
+    assert isinstance(ahead, GiveChunk)
+
+    commands = witness.tell(WorkerSpoiled(lease, [spoiled.chunk.id], "umask"))
+
+    (lost,) = [one for one in commands if isinstance(one, NoteAttemptsLost)]
+    assert (lost.chunk, list(lost.numbers)) == (spoiled.chunk.id, list(spoiled.chunk.numbers))
+    assert (lost.reason, lost.charged) == ("state_changed", False)
+    assert "umask" in lost.message
+    assert isinstance(witness.ask(lease), AnswerEnd), "its process ends itself"
+    assert witness.tell(LeaseLost(lease, "it ended", executing=())) == []
+    (lease,) = witness.out
+    singles = []
+    for _ in spoiled.chunk.numbers:
+        single = witness.ask(lease)
+        assert isinstance(single, GiveChunk)
+        assert isinstance(witness.ask(lease), AnswerWait), "nothing else is in the hands of its worker"
+        singles.append(list(single.chunk.numbers))
+        witness.tell(chunk_ended(lease, single.chunk))
+    assert singles == [[number] for number in spoiled.chunk.numbers]
+    following = witness.ask(lease)
+    assert isinstance(following, GiveChunk)
+    assert following.chunk.numbers[0] == ahead.chunk.numbers[0]
+    assert not witness.charged
+
+
+def test_a_spoiled_process_whose_results_count_only_loses_its_lease() -> None:
+    """If no other task can have felt the change, what the lease still holds goes back, and nothing is lost."""
+    witness = submitted(1000)
+    (lease,) = witness.out
+    done = serve(witness, lease, chunks=4)
+    witness.tell(ChunkBegan(lease, done.chunk.id))
+    ahead = witness.ask(lease)
+    assert isinstance(ahead, GiveChunk)
+    witness.tell(chunk_ended(lease, done.chunk))
+
+    commands = witness.tell(WorkerSpoiled(lease, (), "resource limits"))
+
+    assert not any(isinstance(one, NoteAttemptsLost) for one in commands)
+    assert isinstance(witness.ask(lease), AnswerEnd)
+    (lease,) = witness.out
+    following = witness.ask(lease)
+    assert isinstance(following, GiveChunk)
+    assert following.chunk.numbers[0] == ahead.chunk.numbers[0]
+
+
+def test_thousands_of_tasks_that_felt_a_change_take_no_time() -> None:
+    """Tasks of several kinds, as many as a chunk may have, are put aside at once, and all complete."""
+    witness = submitted(20_000)
+    (lease,) = witness.out
+    spoiled = serve(witness, lease, chunks=12)
+    witness.tell(ChunkBegan(lease, spoiled.chunk.id))
+    witness.tell(WorkerSpoiled(lease, [spoiled.chunk.id], "umask"))
+
+    for _ in spoiled.chunk.numbers:
+        (lease,) = witness.out
+        single = witness.ask(lease)
+        assert isinstance(single, GiveChunk)
+        assert len(single.chunk.numbers) == 1
+        witness.tell(chunk_ended(lease, single.chunk))

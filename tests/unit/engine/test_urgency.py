@@ -96,11 +96,11 @@ def test_suspects_keep_their_priority() -> None:
     stage = Stage()
     low, high = stage.kind(0, LOW, waiting=3), stage.kind(0, HIGH, waiting=3)
     lane = stage.queue.lanes[0]
-    stage.queue.add_suspects(low.number, [100])
+    stage.queue.add_suspects(low.number, [[100]])
     assert stage.queue.find_due(lane) is high
     assert stage.queue.find_suspects(lane) is None
 
-    stage.queue.add_suspects(high.number, [101, 102])
+    stage.queue.add_suspects(high.number, [[101, 102]])
 
     suspects = stage.queue.find_suspects(lane)
     assert suspects is not None

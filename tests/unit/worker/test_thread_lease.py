@@ -25,6 +25,7 @@ from dfz_ray.specs.encoding import encode
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import LOOK
+from dfz_ray.worker.process_state import ProcessState
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
 from dfz_ray.worker.thread_lease import ThreadLease
 
@@ -56,6 +57,8 @@ class Stage:
             if parameters.what == "loop":
                 while True:
                     sum(range(100))
+            if parameters.what == "chdir":
+                os.chdir("/")
             return seed
         finally:
             with self.lock:
@@ -86,6 +89,8 @@ class Lead:
             self.lease.on_order(self.answer(report)._replace(report=report.number))
 
     def answer(self, report: Report) -> Order:
+        if report.spoiled is not None:
+            return Order(0, Message.END)
         if not report.asks:
             return Order(0, Message.NOTED)
         if self.orders:
@@ -110,7 +115,7 @@ def leading(stage: Stage, grace_s: float = 5.0) -> Iterator[Lead]:
     domain = Domain("deed", DeedParameters, stage.compute, lambda parameters: parameters.what)
     guard = ThreadDeadlineGuard(CrashMarker(f"test-{os.getpid()}-{time.time_ns()}", WIDTH), grace_s, WIDTH)
     side = WorkerSide(0)
-    with guard.on_duty(), ThreadLease(side, lambda: domain, 1, FileShelf(), guard) as lease:
+    with guard.on_duty(), ThreadLease(side, lambda: domain, 1, FileShelf(), guard, ProcessState()) as lease:
         yield Lead(lease, side, guard)
         stage.gate.set()
 
@@ -228,6 +233,33 @@ def test_revoked_tasks_are_let_go_of() -> None:
     assert reasons(lead.ended[0]) == {0: "cancelled", 1: "completed", 2: "completed"}
 
 
+def test_what_was_executed_beside_a_changed_process_is_not_reported() -> None:
+    """If a task has changed the process, the chunks that have begun are named as spoiled, and no result is reported."""
+    stage = Stage()
+    with leading(stage) as lead:
+        lead.order(0, [work(0, "chdir"), work(1), work(2)])
+        lead.order(1, [work(3, "wait")])
+        lead.until(lambda: lead.side.is_over)
+
+    assert lead.reports[-1].spoiled is not None
+    assert 0 in lead.reports[-1].spoiled.chunks
+    assert lead.reports[-1].spoiled.message == "working directory"
+    assert not lead.ended
+
+
+def test_what_a_task_alone_changes_is_put_back() -> None:
+    """A task with no other beside it is reported as ever, and the next chunk finds the process as it was."""
+    stage, before = Stage(), os.getcwd()
+    with leading(stage) as lead:
+        lead.order(0, [work(0, "chdir")], threads=1)
+        lead.until(lambda: 0 in lead.ended)
+        lead.order(1, [work(1)], threads=1)
+        lead.until(lambda: 1 in lead.ended)
+
+    assert reasons(lead.ended[0]) == {0: "completed"}
+    assert os.getcwd() == before
+
+
 def test_a_domain_that_cannot_be_loaded_fails_each_task() -> None:
     """Where the domain can't be loaded each task of a chunk fails with the reason."""
 
@@ -236,7 +268,7 @@ def test_a_domain_that_cannot_be_loaded_fails_each_task() -> None:
 
     guard = ThreadDeadlineGuard(CrashMarker("test", WIDTH), 1.0, WIDTH)
     side = WorkerSide(0)
-    with guard.on_duty(), ThreadLease(side, load, 1, FileShelf(), guard) as lease:
+    with guard.on_duty(), ThreadLease(side, load, 1, FileShelf(), guard, ProcessState()) as lease:
         lead = Lead(lease, side, guard)
         lead.order(0, [work(0), work(1)])
         lead.until(lambda: 0 in lead.ended)

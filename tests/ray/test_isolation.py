@@ -1,0 +1,86 @@
+"""What a task changes in its process reaches no other task's result, in processes and on threads."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import state_changes
+from support.attempt_rows import assert_sound, read_attempts
+
+from dfz_ray import domain, run
+from dfz_ray.driver.domain_shipping import ship_by_value
+
+pytestmark = pytest.mark.usefixtures("cluster")
+for module in (sys.modules[__name__], state_changes):
+    ship_by_value(module)  # the domains call functions of these modules
+
+GOOD = 120
+
+
+@domain("felt")
+def felt(what: str = "", *, seed: int) -> Any:
+    """Change something, or tell what one feels."""
+    if what:
+        state_changes.DEEDS[what]()
+        return None
+    found = state_changes.feel()
+    for one in ("environment", "stdout"):  # Ray's differ from process to process
+        del found[one]
+    found["warnings"] = [text for text in found["warnings"] if "error" in text]  # others come with imports
+    time.sleep(0.001)
+    return found
+
+
+def run_beside(folder: Path, whats: list[str], **how: Any) -> None:
+    """Run tasks that change the state among good ones; every good one completes with the same result, uncharged."""
+    tasks: list[dict[str, Any]] = [felt.task() for _ in range(GOOD)]
+    for position, what in enumerate(whats):
+        at = GOOD // 3 + 7 * position
+        tasks.insert(at, {**felt.task(what=what), "id": what})
+    results = run(tasks, run_dir=folder, max_workers=2, **how)
+
+    good = [record for record in results if record.task_id not in whats]
+    assert {record.status for record in good} == {"completed"}
+    assert len({str(record.result) for record in good}) == 1
+    assert len(good) == GOOD
+    assert not [row for row in read_attempts(folder) if row.charged and row.task not in whats]
+    assert_sound(folder)
+
+
+IN_PROCESSES = [
+    ["repeating alarm", "alarm that hides itself", "working directory", "timer without a handler"],
+    ["umask", "environment", "limit of file sizes", "tracing"],
+    ["os patched", "builtins patched", "closed stdout", "signal mask"],
+]
+ON_THREADS = [
+    ["working directory", "umask", "limit of files", "errors of warnings"],
+    ["environment", "locale", "os patched", "tracing"],
+]
+
+
+@pytest.mark.parametrize("use_threads", [False, True])
+def test_ordinary_tasks_change_nothing_that_counts(use_threads: bool, tmp_path: Path) -> None:
+    """No task of the domains that come with dfz_ray is executed twice for the state of its process."""
+    count = {"quantum": 30, "maze": 60, "sorting": 60}
+    batch = {"generate": [{"domain": name, "count": tasks} for name, tasks in count.items()]}
+
+    results = run(batch, run_dir=tmp_path / "run", max_workers=2, use_threads=use_threads)
+
+    assert results.counts["completed"] == sum(count.values())
+    assert {row.outcome for row in read_attempts(tmp_path / "run")} == {"completed"}
+
+
+@pytest.mark.parametrize("whats", IN_PROCESSES, ids=", ".join)
+def test_no_result_has_felt_a_change_in_its_process(whats: list[str], tmp_path: Path) -> None:
+    """Whatever state a task leaves behind, the tasks after it complete with their own results, and none is charged."""
+    run_beside(tmp_path / "run", whats)
+
+
+@pytest.mark.parametrize("whats", ON_THREADS, ids=", ".join)
+def test_no_result_has_felt_a_change_on_threads(whats: list[str], tmp_path: Path) -> None:
+    """What was executed beside a task that changes the state is executed again, in another process, uncharged."""
+    run_beside(tmp_path / "run", whats, use_threads=True)
