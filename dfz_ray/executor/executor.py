@@ -241,7 +241,8 @@ def _map_some(
                     yield values.pop()
         finally:
             for future in futures:
-                future.cancel()
+                if not future.cancel() and future.done():
+                    future.exception()  # nobody wants it any more
 
     return results()
 
