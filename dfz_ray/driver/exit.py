@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
-import logging
-import sys
+import os
 import threading
 import time
 import weakref
 from typing import TYPE_CHECKING
 
+from dfz_ray.driver.unread_error import tell, tell_at_exit
+
 if TYPE_CHECKING:
     from dfz_ray.driver.run_session import RunSession
-
-logger = logging.getLogger("dfz_ray")
 
 CLOSING_S = 5.0
 """Seconds that all runs together have to close once the user interrupts the end of the program."""
 
 _open_runs: weakref.WeakSet[RunSession] = weakref.WeakSet()
+_lock = threading.Lock()
+"""Held to add a run, and to copy the set."""
 
 
 def close_at_exit(run: RunSession) -> None:
     """Register a run: when the interpreter exits, it is closed, or the interpreter waits for its tasks."""
     _watch_exit()
-    _open_runs.add(run)
+    with _lock:
+        _open_runs.add(run)
 
 
 @functools.cache
@@ -34,21 +37,21 @@ def _watch_exit() -> None:
     # Callbacks are called in reverse order, so its threads still work while ours waits.
     import concurrent.futures.thread  # noqa: F401
 
+    os.register_at_fork(after_in_child=_open_runs.clear)  # they are the parent's
+    tell_at_exit()
+    atexit.register(_give_up)  # in case that an interrupt kept the interpreter from calling the next one
     # Before the interpreter waits for threads and Ray is shut down; the pools of concurrent.futures do the same.
     threading._register_atexit(_close_all)  # type: ignore[attr-defined]
 
 
-def tell(message: str) -> None:
-    """Log what was lost; on stderr, if the program has set up no logging."""
-    if all(isinstance(handler, logging.NullHandler) for handler in (*logger.handlers, *logging.root.handlers)):
-        print(f"dfz_ray: {message}", file=sys.stderr)
-    else:
-        logger.error(message)
+def _get_open_runs() -> list[RunSession]:
+    with _lock:
+        return list(_open_runs)
 
 
 def _close_all() -> None:
-    runs = list(_open_runs)
     try:
+        runs = _get_open_runs()
         for run in runs:
             if run.finishes_at_exit:
                 run.finish()
@@ -58,10 +61,12 @@ def _close_all() -> None:
             run.join()
     except BaseException as error:  # Ctrl-C, or what a signal handler raises
         tell(f"{type(error).__name__}: the program ends without waiting for its open tasks")
-        _give_up(runs)
+        _give_up()
 
 
-def _give_up(runs: list[RunSession]) -> None:
+def _give_up() -> None:
+    """Close the runs that are still open, without waiting for their tasks, which are then lost."""
+    runs = _get_open_runs()
     until = time.monotonic() + CLOSING_S
     with contextlib.suppress(BaseException):  # interrupted again
         for run in runs:
