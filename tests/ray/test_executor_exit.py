@@ -122,7 +122,6 @@ def test_ctrl_c_at_the_end(cluster: None, tmp_path: Path, is_at_work: bool) -> N
     """A program that is interrupted while it waits for its calls at its end ends soon, and tells how many are lost."""
     program = INTERRUPTED.replace("WAIT", str(is_at_work))
     done = run_program(program, tmp_path, ray.get_runtime_context().gcs_address)
-    assert files_of(tmp_path) == ["begun 0"] * is_at_work
     assert done.stderr.splitlines() == [
         "dfz_ray: KeyboardInterrupt: the program ends without waiting for its open tasks",
         f"dfz_ray: {CALLS} calls ended with errors that nobody has read; the first: ExecutorBroken: the run was closed "
