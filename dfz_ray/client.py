@@ -95,7 +95,7 @@ def submit(
 ) -> BatchHandle:
     """Run a batch in the background: as `run`, but this returns at once.
 
-    A process that exits before the end interrupts the run, which can be resumed.
+    A process that exits before the end interrupts the run, which can be resumed; it says so on stderr.
 
     Args:
         batch: the tasks, as for `run`.

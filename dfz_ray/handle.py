@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 
 from dfz_ray.driver.listener import Completed, CountsListener, RunListener
 from dfz_ray.driver.run_session import RunSession
+from dfz_ray.driver.unread_error import UnreadError
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.record import Record, TaskError
 from dfz_ray.results import Results, read_results
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.run_config import RunConfig
+from dfz_ray.specs.states import count_final
 
 if TYPE_CHECKING:
     from dfz_ray.protocol.submission import ShippedDomain
@@ -62,6 +64,8 @@ class BatchHandle:
         self._on_end = on_end
         self._results: Results | None = None
         self._failure: BaseException | None = None
+        self._unread: UnreadError | None = None
+        """The failure, unless somebody has read it."""
         self._ended = _EndedTasks(batch, self._is_temporary, on_counts, self._end)
         self._session = RunSession(config, self._ended, has_listener=has_listener, is_endless=False)
         self._folder = self._session.folder
@@ -94,9 +98,8 @@ class BatchHandle:
         """
         is_over = self._ended.wait(lambda: self._ended.is_over, timeout)
         if self._failure is not None:
+            self._mark_read()
             raise self._failure
-        if is_over and self._results is None:
-            raise InfrastructureLost(f"the run was closed before its end; it goes on with: dfz resume {self._folder}")
         return is_over
 
     def results(self, timeout: float | None = None) -> Results:
@@ -137,6 +140,7 @@ class BatchHandle:
         """Close the run before its end: tasks that have ended are on disk, and the run can be resumed."""
         self._session.close(INTERRUPT_GRACE_S)
         self._session.join()
+        self._mark_read()
 
     def __repr__(self) -> str:
         if self._results is not None:
@@ -144,16 +148,30 @@ class BatchHandle:
         shown = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
         return f"<BatchHandle: {shown or 'starting'}; {self._folder}>"
 
+    def _mark_read(self) -> None:
+        if self._unread is not None:
+            self._unread.forget()
+
     def _end(self, failure: BaseException | None) -> None:
-        if failure is None and self._session.is_done:
+        if failure is None and not self._session.is_done:
+            failure = InfrastructureLost(f"the run was closed before its end, {self._describe_rest()}")
+        elif failure is None:
             try:
                 self._results = read_results(self._folder, self._session.slots, self._is_temporary)
             except Exception as error:
                 failure = error
-        self._failure = failure
+        if failure is not None:
+            self._failure, self._unread = failure, UnreadError("run", failure)
         if self._is_temporary and not RunFolder(self._folder).holds_run():
             shutil.rmtree(self._folder, ignore_errors=True)
         self._on_end()
+
+    def _describe_rest(self) -> str:
+        counts = list(self._session.counts.values())
+        rest = f"when {count_final(counts)} of {sum(counts)} tasks had ended"
+        if not RunFolder(self._folder).holds_run():
+            return rest
+        return f"{rest}; it goes on with: dfz resume {self._folder}"
 
 
 class _EndedTasks(RunListener):

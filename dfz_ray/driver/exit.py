@@ -2,35 +2,76 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
+import os
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING
+
+from dfz_ray.driver.unread_error import tell, tell_at_exit
 
 if TYPE_CHECKING:
     from dfz_ray.driver.run_session import RunSession
 
+CLOSING_S = 5.0
+"""Seconds that all runs together have to close once the user interrupts the end of the program."""
+
 _open_runs: weakref.WeakSet[RunSession] = weakref.WeakSet()
+_lock = threading.Lock()
+"""Held to add a run, and to copy the set."""
 
 
 def close_at_exit(run: RunSession) -> None:
     """Register a run: when the interpreter exits, it is closed, or the interpreter waits for its tasks."""
     _watch_exit()
-    _open_runs.add(run)
+    with _lock:
+        _open_runs.add(run)
 
 
 @functools.cache
 def _watch_exit() -> None:
+    # Ray imports it, perhaps only when the main thread has ended: then it could not register its own callback any more.
+    # Callbacks are called in reverse order, so its threads still work while ours waits.
+    import concurrent.futures.thread  # noqa: F401
+
+    os.register_at_fork(after_in_child=_open_runs.clear)  # they are the parent's
+    tell_at_exit()
+    atexit.register(_give_up)  # in case that an interrupt kept the interpreter from calling the next one
     # Before the interpreter waits for threads and Ray is shut down; the pools of concurrent.futures do the same.
     threading._register_atexit(_close_all)  # type: ignore[attr-defined]
 
 
+def _get_open_runs() -> list[RunSession]:
+    with _lock:
+        return list(_open_runs)
+
+
 def _close_all() -> None:
-    for run in list(_open_runs):
-        with contextlib.suppress(BaseException):
+    try:
+        runs = _get_open_runs()
+        for run in runs:
             if run.finishes_at_exit:
                 run.finish()
             else:
                 run.close()
+        for run in runs:
             run.join()
+    except BaseException as error:  # Ctrl-C, or what a signal handler raises
+        tell(f"{type(error).__name__}: the program ends without waiting for its open tasks")
+        _give_up()
+
+
+def _give_up() -> None:
+    """Close the runs that are still open, without waiting for their tasks, which are then lost."""
+    runs = _get_open_runs()
+    until = time.monotonic() + CLOSING_S
+    with contextlib.suppress(BaseException):  # interrupted again
+        for run in runs:
+            run.close()
+        for run in runs:
+            run.join(max(0.0, until - time.monotonic()))
+    for run in runs:
+        run.abandon()

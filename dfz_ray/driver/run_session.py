@@ -84,6 +84,8 @@ class RunSession:
         self._closing: float | None = None
         """The grace in seconds, once the run has to be closed."""
         self._is_opened = self._is_over = False
+        self._was_cut = False
+        """True if commands were dropped: perhaps not all tasks were sent."""
         self._thread = threading.Thread(target=self._work, name=f"dfz_ray sends {config.name}", daemon=True)
         self._listening: ListeningThread | None = None
 
@@ -109,9 +111,9 @@ class RunSession:
 
     @property
     def is_done(self) -> bool:
-        """True if the run was opened, and no task is open."""
+        """True if the run was opened, all commands were executed, and no task is open."""
         with self._changed:
-            return self._is_opened and not self._commands and not self._has_open()
+            return self._is_opened and not self._commands and not self._was_cut and not self._has_open()
 
     def submit(self, batch: Batch, domains: Mapping[str, ShippedDomain] | None = None) -> None:
         """Send a batch's tasks; a task that the run has already, equal to this one, is left out.
@@ -186,13 +188,18 @@ class RunSession:
         """Close the run now. Commands that have not begun are dropped; running tasks have a grace, in seconds."""
         with self._changed:
             self._closing = grace_s
+            self._was_cut = self._was_cut or bool(self._commands)
             self._commands.clear()
             self._changed.notify_all()
 
-    def join(self) -> None:
-        """Wait until the run is closed. A listener that calls this returns at once."""
-        if threading.current_thread() not in (self._thread, self._listening):
-            self._thread.join()
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until the run is closed, or until the timeout. A listener that calls this returns at once."""
+        if self._thread.is_alive() and threading.current_thread() not in (self._thread, self._listening):
+            self._thread.join(timeout_s)
+
+    def abandon(self) -> None:
+        """Report the end of a run that was closed, although its threads may still be at work."""
+        self._end(None)
 
     def _give(self, command: SessionCommand) -> None:
         self._commands.append(command)
@@ -212,14 +219,20 @@ class RunSession:
             self._work_to_the_end()
         except BaseException as error:
             failure = error
+        self._end(failure)
+
+    def _end(self, failure: BaseException | None) -> None:
         with self._changed:
+            if self._is_over:
+                return
             self.failure, self._is_over = failure, True
         self._listener.on_end(failure)
 
     def _work_to_the_end(self) -> None:
         from dfz_ray.driver.connection import connect
 
-        connect(self._config.address)
+        if self._commands or self._closing is None:
+            connect(self._config.address)
         with self._changed:
             self._changed.wait_for(lambda: self._commands or self._closing is not None)
         lost_in_a_row, ended = 0, -1

@@ -82,6 +82,7 @@ class SubmittedTask:
         """The task's record: a dictionary that the caller may change."""
         record: Answer = {"task_id": self.label, "status": self.status}
         if (outcome := self.outcome) is not None:
+            self.future.mark_read()
             record |= {"status": outcome.status, **times(outcome.began, outcome.ended), "result": outcome.result}
             return record if outcome.error is None else {**record, "error": outcome.error}
         record |= {"start_time": self._begun_at, "end_time": None, "duration": None, "result": None}
@@ -148,6 +149,7 @@ class SubmittedTask:
         if began_at is None or ended_at is None:
             began_at = ended_at = time.time()
         text = str(CallFailed(reason, message))
+        self.future.note_error("task", error)
         result = answer(self.label, began_at, ended_at, error=text)
         self._end(Outcome("failed", began_at, ended_at, result, text, has_run))
         self._end_future(error, result)

@@ -44,9 +44,9 @@ class TaskRun(OpenTasks[SubmittedTask]):
             self.is_over = True
             raise
 
-    def closed(self) -> Exception:
-        """The error for tasks that the run does not take or finish any more."""
-        error = InfrastructureLost(str(self._session.failure or "the run was closed"))
+    def lost(self) -> Exception:
+        """The error for tasks that the run does not finish any more."""
+        error = InfrastructureLost(str(self._session.failure or "the run was closed before the task had ended"))
         error.__cause__ = self._session.failure
         return error
 

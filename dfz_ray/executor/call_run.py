@@ -69,11 +69,16 @@ class CallRun(OpenTasks[PendingCall]):
         return self._session.slots or 1
 
     def closed(self) -> Exception:
-        """The error for calls that the run does not take or finish any more."""
-        failure = self._session.failure
-        if failure is None:
+        """The error for calls that the run does not take any more."""
+        if self._session.failure is None:
             return RuntimeError("cannot schedule new futures after shutdown")
-        error = ExecutorBroken(f"the run can't go on: {failure}")
+        return self.lost()
+
+    def lost(self) -> Exception:
+        """The error for calls that the run does not finish any more."""
+        failure = self._session.failure
+        why = "the run was closed before the call had ended" if failure is None else f"the run can't go on: {failure}"
+        error = ExecutorBroken(why)
         error.__cause__ = failure
         return error
 
@@ -127,5 +132,5 @@ class CallRun(OpenTasks[PendingCall]):
             self.is_shut = self.has_ended = True
             sources, self._sources = self._sources, []
         for source in sources:
-            source.end(self.closed())
+            source.end(self.lost())
         super().on_end(failure)

@@ -174,6 +174,8 @@ class DFZExecutor(_Calls):
       `buffersize` works before Python 3.14, too.
     - `shutdown(cancel_futures=True)` leaves as many of the oldest calls as there are free workers.
     - The output of a call goes to Ray's log of its worker, not to the terminal.
+    - A program that ends waits for its calls. How many of them have failed with an exception that nobody has read, or
+      were lost, it then writes to stderr, or to its log if it has set up logging.
     - Arguments and results are written to a run folder on this machine; more than a few megabytes are better kept in a
       file. `dfz status` and other commands work on that folder; but its content is not executed as code later on:
       `dfz resume` and `dfz replay` refuse it.
@@ -241,7 +243,8 @@ def _map_some(
                     yield values.pop()
         finally:
             for future in futures:
-                future.cancel()
+                if not future.cancel() and future.done():
+                    future.exception()  # nobody wants it any more
 
     return results()
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from dfz_ray.executor.call_packing import PackedCall, read_error
 from dfz_ray.executor.call_run import CallRun, Treatment
 from dfz_ray.executor.function_domain import read_result
+from dfz_ray.executor.told_future import ToldFuture
 
 if TYPE_CHECKING:
     from dfz_ray.protocol.task_events import FailedTask
@@ -28,7 +29,7 @@ _lock = threading.RLock()
 """Held to change the state of a future that nobody has waited for, and to make the attributes for waiting."""
 
 
-class CallFuture(Future[Any]):
+class CallFuture(ToldFuture):
     """A future of concurrent.futures for one call. The run notifies it when its task begins and ends.
 
     The attributes for waiting are made when one of them is first used, under a lock that all futures share. Until then
@@ -118,8 +119,11 @@ class CallFuture(Future[Any]):
 
     def fail(self, error: BaseException) -> None:
         """The call has failed."""
-        with contextlib.suppress(InvalidStateError):
+        self.note_error("call", error)
+        try:
             self.set_exception(error)
+        except InvalidStateError:  # it was cancelled meanwhile
+            self.mark_read()
 
     def on_cancelled(self) -> None:
         """The run has cancelled the call, whether it has begun or not."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
+from dfz_ray.driver.unread_error import UnreadError
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.executor.call_packing import PackedCall, read_error
 from dfz_ray.executor.call_run import CallRun, ExecutorBroken, Treatment
@@ -69,6 +70,8 @@ class CallMap:
         self._left = iter(items)
         """The items from `_sent` on, which were not sent yet."""
         self._sent = 0
+        self._unread: list[UnreadError] | None = []
+        """The errors of calls; None once the results are not wanted any more."""
         self._each_s: float | None = None
         """The shortest time of a call, averaged over a group; the budget cuts longer ones off."""
         self._each_bytes = 1.0
@@ -89,6 +92,7 @@ class CallMap:
                 yield self._take(position)
         finally:
             self.cancel()
+            self._forget_errors()
 
     def cancel(self) -> None:
         """Cancel the groups that have not begun."""
@@ -104,9 +108,8 @@ class CallMap:
         with self._changed:
             self._left = iter(())
             unsent = len(self._values) - self._sent
-            self._values[self._sent :] = [_Raised(error)] * unsent
+            self._put_error(error, self._sent, unsent)
             self._sent += unsent
-            self._changed.notify_all()
 
     def _wait_for(self, position: int) -> None:
         if self._values[position] is not _NOTHING:
@@ -134,13 +137,14 @@ class CallMap:
         values, failures = result
         ended = len(values)
         self._each_bytes = max(self._each_bytes, size_bytes / ended)
-        for place, failure in failures.items():
-            values[place] = _Raised(read_error(*failure))
+        errors = {place: read_error(*failure) for place, failure in failures.items()}
         with self._changed:
             if self._groups.pop(group, self) is self:
                 return  # it was cancelled
             self._values[group.first : group.first + ended] = values
             values.clear()  # another holder of this list must not keep the results alive
+            for place, error in errors.items():
+                self._put_error(error, group.first + place)
             self._changed.notify_all()
         self._each_s = min(took_s / ended, self._each_s or took_s)
         self._send_groups(group.items[ended:], group.first + ended, self._choose_size(len(group.items) - ended))
@@ -164,9 +168,21 @@ class CallMap:
             if self._groups.pop(group, self) is self:
                 return False
             if error is not None:
-                self._values[group.first : group.first + len(group.items)] = [_Raised(error)] * len(group.items)
-                self._changed.notify_all()
+                self._put_error(error, group.first, len(group.items))
             return True
+
+    def _put_error(self, error: BaseException, first: int, count: int = 1) -> None:
+        """Calls have failed, from a position on; called under `_changed`."""
+        self._values[first : first + count] = [_Raised(error)] * count
+        if count and self._unread is not None and not isinstance(error, CancelledError):
+            self._unread.append(UnreadError("call", error, count))
+        self._changed.notify_all()
+
+    def _forget_errors(self) -> None:
+        with self._changed:
+            unread, self._unread = self._unread or (), None
+        for error in unread:
+            error.forget()
 
     def forget(self, group: _Group) -> None:
         """Cancel a group that has not begun."""
@@ -209,7 +225,7 @@ class CallMap:
         try:
             self._run.send(groups)
         except InfrastructureLost:
-            error = self._run.closed()
+            error = self._run.lost()
             self.end(error)
             for group in groups:
                 self._end_group(group, error)
@@ -227,8 +243,7 @@ class CallMap:
                     self._add_group(groups, [item], place)
                 return
             with self._changed:
-                self._values[first] = _Raised(error)
-                self._changed.notify_all()
+                self._put_error(error, first)
             return
         self._each_bytes = max(self._each_bytes, len(parameters) / len(items))
         call = PackedCall(f"{function.kind} (map)", parameters, function)

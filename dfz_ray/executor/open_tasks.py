@@ -74,8 +74,8 @@ class OpenTasks(RunListener, ABC, Generic[T]):
         )
 
     @abstractmethod
-    def closed(self) -> Exception:
-        """The error for tasks that the run does not take or finish any more."""
+    def lost(self) -> Exception:
+        """The error for tasks that the run does not finish any more."""
 
     @abstractmethod
     def _make_tasks(self, waiting: Sequence[T]) -> tuple[Sequence[Task], Mapping[str, bytes]]:
@@ -201,6 +201,6 @@ class OpenTasks(RunListener, ABC, Generic[T]):
             shutil.rmtree(self._session.folder, ignore_errors=True)
 
     def _fail(self, tasks: Iterable[T]) -> None:
-        error = self.closed()
+        error = self.lost()
         for task in tasks:
             task.fail(error)

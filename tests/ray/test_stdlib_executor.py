@@ -1,15 +1,16 @@
-"""DFZExecutor passes the standard library's own tests of executors; what fails of them is listed with its reason."""
+"""DFZExecutor passes the standard library's own tests of executors."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 from support import stdlib_tests
-from support.stdlib_tests import KNOWN_FAILURES, Case, find_cases, find_folder, is_generic, run_case, why_left_out
+from support.stdlib_tests import Case, find_cases, find_folder, is_generic, run_case, why_left_out
 
 from dfz_ray import DFZExecutor
 from dfz_ray.driver.domain_shipping import ship_by_value
@@ -22,7 +23,6 @@ from dfz_ray.specs.resources import Resources
 FOLDER = find_folder()
 MODULES = stdlib_tests.load(FOLDER) if FOLDER else {}
 CASES = [case for case in find_cases(MODULES) if is_generic(case)]
-LEAST_SHARE = 0.95
 
 pytestmark = pytest.mark.skipif(FOLDER is None, reason=stdlib_tests.HINT)
 
@@ -41,14 +41,23 @@ class Future(CallFuture):
         super().__init__(NoRun(), Treatment(Resources(), Policy()), PackedCall("", b"", None))  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module")
-def programs(cluster: None) -> Iterator[None]:
-    """Programs that the tests start find DFZExecutor in concurrent.futures, and the Ray of this process."""
+@pytest.fixture
+def programs(cluster: None, tmp_path: Path) -> Iterator[None]:
+    """Programs that the tests start find DFZExecutor in concurrent.futures, and the Ray of this process.
+
+    The output of their calls, which is in a file, is handed to the tests as that of the program.
+    """
     assert FOLDER is not None
     ship_by_value(sys.modules[stdlib_tests.PACKAGE])  # the workers need not have these tests
     shutdown: Any = MODULES["test_shutdown"]
-    run_python, before = shutdown.assert_python_ok, stdlib_tests.prelude(FOLDER, ray.get_runtime_context().gcs_address)
-    shutdown.assert_python_ok = lambda flag, program: run_python(flag, before + program, __isolated=False)
+    run_python, output = shutdown.assert_python_ok, tmp_path / "output"
+    before = stdlib_tests.prelude(FOLDER, ray.get_runtime_context().gcs_address, output)
+
+    def run_program(flag: str, program: str) -> tuple[int, bytes, bytes]:
+        code, out, errors = run_python(flag, before + program, __isolated=False)
+        return code, out + (output.read_bytes() if output.exists() else b""), errors
+
+    shutdown.assert_python_ok = run_program
     yield
     shutdown.assert_python_ok = run_python
 
@@ -56,19 +65,11 @@ def programs(cluster: None) -> Iterator[None]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[1]}.{case[2]}")
 @pytest.mark.usefixtures("programs")
 def test_of_the_standard_library(case: Case) -> None:
-    """A test that holds of any executor holds of DFZExecutor, unless it is listed."""
-    why = run_case(MODULES, case, DFZExecutor, Future)
-    if case in KNOWN_FAILURES:
-        assert "!= b'apple'" in why, why or "it is listed as failing, and passes"
-        pytest.xfail(KNOWN_FAILURES[case])
-    assert not why
+    """A test that holds of any executor holds of DFZExecutor."""
+    assert not run_case(MODULES, case, DFZExecutor, Future)
 
 
 def test_the_list_is_complete() -> None:
-    """Each test of the standard library is run, or left out for a reason; at least 95 % of those run pass."""
-    told = [case for case in find_cases(MODULES) if not is_generic(case) and why_left_out(case) is None]
-    failing = [case for case in CASES if case in KNOWN_FAILURES]
-
-    assert told == []
+    """Each test of the standard library is run, or left out for a reason."""
+    assert [case for case in find_cases(MODULES) if not is_generic(case) and why_left_out(case) is None] == []
     assert len(CASES) > 40
-    assert len(failing) <= (1 - LEAST_SHARE) * len(CASES)

@@ -57,12 +57,6 @@ INSIDE_CLASSES = {
     ("test_wait", "ThreadPoolWaitTests"): "shares an event with the calls, which only threads can",
 }
 
-PRINTS = "the test expects the output of a call on the program's stdout; with DFZExecutor it is in Ray's logs"
-KNOWN_FAILURES: dict[Case, str] = {
-    ("test_shutdown", "ExecutorShutdownTest", "test_interpreter_shutdown"): PRINTS,
-    ("test_shutdown", "ExecutorShutdownTest", "test_hang_gh83386"): PRINTS,
-}
-"""Generic tests that fail, each with the reason."""
 UNKNOWN_IN_OLDER = {
     "Py_GIL_DISABLED": False,
     "requires_gil_enabled": lambda reason: lambda test: test,
@@ -165,8 +159,11 @@ def run_case(modules: dict[str, ModuleType], case: Case, executor_type: type, ma
     return "\n".join(text for _, text in [*outcome.failures, *outcome.errors])
 
 
-def prelude(folder: Path, address: str) -> str:
-    """The first lines of a program that such a test starts: concurrent.futures has our executor there."""
+def prelude(folder: Path, address: str, output: Path) -> str:
+    """The first lines of a program that such a test starts: concurrent.futures has our executor there.
+
+    What its calls print would go to Ray's logs; here it goes to the file `output`.
+    """
     paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
     return (
         f"import os, sys; sys.path[:0] = {paths!r}; os.environ['RAY_ADDRESS'] = {address!r}\n"
@@ -174,6 +171,9 @@ def prelude(folder: Path, address: str) -> str:
         "from dfz_ray.driver.domain_shipping import ship_by_value\n"
         "concurrent.futures.DFZExecutor = dfz_ray.DFZExecutor\n"
         f"modules = stdlib_tests.load(pathlib.Path({os.fspath(folder)!r}))\n"
+        "def append(text):\n"
+        f"    with open({os.fspath(output)!r}, 'a') as file: file.write(f'{{text}}\\n')\n"
+        "modules['test_shutdown'].print = append\n"
         "ship_by_value(sys.modules[stdlib_tests.PACKAGE])\n"
         "for name, module in modules.items(): sys.modules[f'test.test_concurrent_futures.{name}'] = module\n"
         "sys.modules['test.test_concurrent_futures'] = sys.modules[stdlib_tests.PACKAGE]\n"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +44,9 @@ class Run:
         for group in groups:
             group.on_cancelled()
 
+    def lost(self) -> Exception:
+        return ExecutorBroken("the run can't go on")
+
 
 def make(run: Run, count: int) -> CallMap:
     """A map of many calls, whose groups have any size."""
@@ -66,3 +73,36 @@ def test_a_map_of_a_run_that_can_not_be_opened() -> None:
         next(made.results())
     assert run.sent == groups
     assert run.sources == []
+
+
+DROPPED = """
+from dfz_ray.executor.call_run import ExecutorBroken
+from unit.executor.test_map import Run, make
+
+dropped, read = make(run := Run(), 1000), make(other := Run(), 1000)
+for one in (run, other):
+    one.has_ended = True
+    for group in one.sent: group.fail(ExecutorBroken("the run can't go on"))
+try: list(read.results())
+except ExecutorBroken: pass
+"""
+
+
+def test_a_dropped_map_whose_calls_have_failed() -> None:
+    """The failed calls of a map whose iterator was dropped are told, one by one in the count; after one was read, none.
+
+    Calls that could not be sent any more count as well.
+    """
+    tests = Path(__file__).parents[2]
+    paths = os.pathsep.join(map(str, (tests.parent, tests)))
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == (
+        "dfz_ray: 1000 calls ended with errors that nobody has read; the first: ExecutorBroken: the run can't go on\n"
+    )
