@@ -1,0 +1,268 @@
+"""Runs a few hostile tasks among many good ones, and checks that nobody but they has noticed.
+
+`Trial(...)` says which, `HostileCluster` runs trials on one Ray, in a process of its own with all that it starts, and
+makes a new one after a trial that failed. tests/ray/test_hostile.py has a telling part of all trials, tests/hostile.py
+all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.record import Record
+from dfz_ray.journal.run_audit import audit_run
+from support.attempt_rows import charged_tasks
+from support.audit_checker import check
+from support.command_line import children_of_session
+from support.driver import wait_until
+from support.hostile_guest import expected_word
+from support.hostile_tasks import all_deeds
+from support.hostile_tasks.deed import COMPLETED, DEADLINE_S
+
+GOOD = 80
+AT_ONCE = 3
+"""So many hostile tasks are in a trial."""
+LOGICAL_CPUS = 4
+SLOTS = {False: 4, True: 8}
+"""Slots with processes, and with threads."""
+LIMIT_S = 180.0
+"""A run of less than two seconds of work, whose every worker may die a few times, ends within this on any machine."""
+START_S = 180.0
+PATIENT_S = 120.0
+"""The deadline of good tasks, where they have one."""
+
+
+class Trial(NamedTuple):
+    """Hostile tasks, and where they are tried."""
+
+    names: tuple[str, ...]
+    on_threads: bool
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return f"{'+'.join(self.names)} on {'threads' if self.on_threads else 'processes'}"
+
+
+class End(NamedTuple):
+    """The end of a trial."""
+
+    became: dict[str, str]
+    """By hostile task: completed, or the reason of its failure."""
+    violations: list[str]
+    took_s: float
+
+
+def draw_trials(
+    seed: int, modes: Sequence[bool], at_once: int = AT_ONCE, names: Sequence[str] | None = None
+) -> list[Trial]:
+    """Trials in which each hostile task is tried once with processes and once with threads."""
+    trials = []
+    for on_threads in modes:
+        chosen = sorted(all_deeds()) if names is None else list(names)
+        if names is None:
+            random.Random(f"{seed} {on_threads}").shuffle(chosen)  # noqa: S311 - no secret
+        starts = range(0, len(chosen), at_once)
+        trials += [Trial(tuple(chosen[start : start + at_once]), on_threads, seed) for start in starts]
+    return trials
+
+
+def make_batch(trial: Trial) -> dict[str, Any]:
+    """The batch of a trial: good tasks of some milliseconds, and the hostile ones somewhere among them."""
+    draw = random.Random(f"{trial} {trial.seed}")  # noqa: S311 - no secret
+    defaults = {"max_attempts": 2, "backoff": {"first_s": 0.05, "most_s": 0.2}}
+    patient: dict[str, Any] = {"timeout_s": PATIENT_S} if draw.random() < 0.5 else {}
+    tasks: list[dict[str, Any]] = []
+    for number in range(GOOD):
+        parameters = {"number": number, "ms": draw.randrange(2, 20)}
+        tasks.append({"id": f"good-{number}", "parameters": parameters, "policy": patient})
+    for name in trial.names:
+        policy = {"timeout_s": DEADLINE_S} if all_deeds()[name].hangs else patient
+        tasks.insert(draw.randrange(GOOD // 2), {"id": name, "parameters": {"deed": name}, "policy": policy})
+    for task in tasks:
+        task |= {"domain": "guest", "seed": draw.randrange(2**63)}
+    return {"defaults": {"policy": defaults}, "tasks": tasks}
+
+
+class HostileCluster:
+    """A Ray for trials, in a session of its own. It is started when it is needed, and anew after a failure."""
+
+    def __init__(self, limit_s: float = LIMIT_S) -> None:
+        self._limit_s = limit_s
+        self._process: Any = None
+        self._scratch = ""
+        """The folder for its temporary files, Ray's among them; sockets are in it, so its name is short."""
+        self._connection: Connection | None = None
+        self._calm: dict[bool, Any] = {}
+        self.before: list[Trial] = []
+        """The trials that this Ray has seen."""
+
+    def run(self, trial: Trial, folder: Path) -> End:
+        """Run a trial in a folder, which is new."""
+        if self._connection is None:
+            self._start()
+        if trial.on_threads not in self._calm:
+            self._learn_calm(trial.on_threads, folder.with_name(f"{folder.name}-calm"))
+        batch, begun = make_batch(trial), time.monotonic()
+        told = self._ask(batch, folder, trial.on_threads)
+        took_s = time.monotonic() - begun
+        became, violations = look_at(folder, trial, batch, self._calm[trial.on_threads])
+        violations = ([told] if told else []) + violations
+        self.before.append(trial)
+        if violations:
+            self.close()
+        return End(became, violations, took_s)
+
+    def close(self) -> None:
+        """End this Ray, with all that is left of it."""
+        if self._process is None:
+            return
+        session = self._process.pid
+
+        def left() -> list[psutil.Process]:
+            for process in children_of_session(session):
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(signal.SIGKILL)
+            return children_of_session(session)
+
+        wait_until(lambda: not left(), "all processes of the session are gone")
+        self._process.join()
+        self._process = self._connection = None
+        self._calm.clear()
+        self.before = []
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _start(self) -> None:
+        self._scratch = tempfile.mkdtemp(prefix="dfz-")
+        context = multiprocessing.get_context("spawn")
+        self._connection, other = context.Pipe()
+        self._process = context.Process(target=serve, args=(other, self._scratch), daemon=True)
+        self._process.start()
+        other.close()
+        assert self._connection.poll(START_S), f"no Ray within {START_S:g} s"
+        self._connection.recv()
+
+    def _ask(self, batch: dict[str, Any], folder: Path, on_threads: bool) -> str:
+        """Let the other process run a batch; returns what went wrong, if anything."""
+        assert self._connection is not None
+        self._connection.send((batch, str(folder), on_threads))
+        if not self._connection.poll(self._limit_s):
+            return f"it did not end within {self._limit_s:g} s"
+        try:
+            told: str = self._connection.recv()
+        except EOFError:
+            return "its driver died"
+        return told
+
+    def _learn_calm(self, on_threads: bool, folder: Path) -> None:
+        """Run good tasks alone: what they feel is what all good tasks must feel."""
+        told = self._ask(make_batch(Trial((), on_threads)), folder, on_threads)
+        assert not told, f"without any hostile task: {told}"
+        with JournalReader(folder) as journal:
+            felt = [record.result["felt"] for record in journal.records()]
+        assert all(one == felt[0] for one in felt), f"good tasks feel different things without any hostile one: {felt}"
+        self._calm[on_threads] = felt[0]
+        shutil.rmtree(folder)
+
+
+def serve(connection: Connection, scratch: str) -> None:
+    """Run batches as they are asked for, in a process of its own."""
+    os.setsid()
+    os.environ.update(TMPDIR=scratch, PYTHONPATH=os.pathsep.join(str(Path(__file__).parents[up]) for up in (1, 2)))
+    tempfile.tempdir = None
+    out = os.open(Path(scratch, "output"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(out, stream)
+    from dfz_ray import run
+    from dfz_ray.driver.connection import connect
+
+    connect("local", logical_cpus=LOGICAL_CPUS)
+    connection.send("")
+    while True:
+        batch, folder, on_threads = connection.recv()
+        try:
+            run(batch, run_dir=folder, max_workers=SLOTS[on_threads], use_threads=on_threads)
+        except BaseException as error:
+            connection.send(f"the run ended with {type(error).__name__}: {error}")
+        else:
+            connection.send("")
+
+
+def look_at(folder: Path, trial: Trial, batch: dict[str, Any], calm: Any) -> tuple[dict[str, str], list[str]]:
+    """What became of the hostile tasks of a trial, and all that must not be."""
+    try:
+        with JournalReader(folder) as journal:
+            records = {record.task_id: record for record in journal.records()}
+    except Exception as error:  # a run that was stopped at once, or whose journal is damaged
+        return {}, [f"its journal can't be read: {type(error).__name__}: {error}"]
+    became = {name: tell(records[name]) for name in trial.names if name in records}
+    return became, [
+        *find_harmed(records, batch, calm),
+        *find_unexpected(records, trial),
+        *find_charged(folder, trial),
+        *(f"audit: {text}" for one in audit_run(folder).checks for text in one.violations),
+        *(f"second audit: {text}" for text in check(folder)),
+    ]
+
+
+def tell(record: Record) -> str:
+    """Completed, or the reason why it is not."""
+    return record.error.reason if record.error else record.status
+
+
+def find_harmed(records: dict[str, Record], batch: dict[str, Any], calm: Any) -> list[str]:
+    """Good tasks that did not complete, or not with their own result."""
+    found = []
+    for task in batch["tasks"]:
+        record, parameters = records.get(task["id"]), task["parameters"]
+        if "deed" in parameters:
+            continue
+        if record is None or record.status != COMPLETED:
+            found.append(f"{task['id']}: {'lost' if record is None else record.error or record.status}")
+            continue
+        result = record.result
+        if not isinstance(result, dict) or result.get("word") != expected_word(parameters["number"], task["seed"]):
+            found.append(f"{task['id']} has the result {result!r}")
+        felt = [name for name, value in result["felt"].items() if value not in ("", calm[name])]
+        found += [f"{task['id']} felt another {name}: {result['felt'][name]!r}, not {calm[name]!r}" for name in felt]
+    return found
+
+
+def find_unexpected(records: dict[str, Record], trial: Trial) -> list[str]:
+    """Hostile tasks of which something became that must not."""
+    found = []
+    for name in trial.names:
+        deed, record = all_deeds()[name], records.get(name)
+        end = "lost" if record is None else tell(record)
+        if record is None or end not in deed.may:
+            why = f" ({str(record.error)[:500]})" if record and record.error else ""
+            found.append(f"{name}: {end}, not {' or '.join(sorted(deed.may))}{why}")
+        elif end == COMPLETED and not deed.own_result and record.result.get("deed") != name:
+            found.append(f"{name} has the result {record.result!r}")
+        elif not deed.is_heavy:
+            try:
+                json.dumps(record.to_dict())
+            except Exception as error:
+                found.append(f"{name} can't be shown: {type(error).__name__}: {error}")
+    return found
+
+
+def find_charged(folder: Path, trial: Trial) -> list[str]:
+    """Tasks that paid an attempt for what others did."""
+    if any(all_deeds()[name].strays for name in trial.names):
+        return []
+    return [f"{task} was charged an attempt" for task in charged_tasks(folder) if task not in trial.names]
