@@ -8,6 +8,7 @@ nothing; and the run ends within a limit. Afterwards a table shows the end of ea
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,7 @@ SHOWN_VIOLATIONS = 12
 @click.option("--threads", "modes", flag_value="threads", help="Only on threads.")
 @click.option("--processes", "modes", flag_value="processes", help="Only with processes.")
 @click.option("--limit", default=LIMIT_S, show_default=True, help="Seconds in which each run must end.")
+@click.option("--again/--no-again", default=True, help="Whether a trial that failed is tried once more on new workers.")
 @click.option("--keep", metavar="DIR", help="Where the folders of failed trials go; else a new one.")
 def main(
     only: tuple[str, ...],
@@ -49,6 +51,7 @@ def main(
     together: int,
     modes: str | None,
     limit: float,
+    again: bool,
     keep: str | None,
 ) -> None:
     """Run hostile tasks beside good ones, and look whether anybody else has noticed; exit code 1 if so."""
@@ -61,7 +64,8 @@ def main(
     trials = draw_trials(seed, wanted, together, names)
     base = Path(keep or tempfile.mkdtemp(prefix="dfz-hostile-")).absolute()
     base.mkdir(parents=True, exist_ok=True)
-    tally = Tally(base, together, limit)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that Ray is ended first
+    tally = Tally(base, together, limit, again)
     try:
         for position, trial in enumerate(trials, 1):
             tally.run(trial, f"{position} of {len(trials)}")
@@ -81,11 +85,13 @@ class Tally:
         base: where the run folders are; those of failed trials stay.
         together: how many hostile tasks a trial may have.
         limit_s: the time in which each run must end.
+        tries_again: True if a trial that failed is tried once more, on new workers.
     """
 
-    def __init__(self, base: Path, together: int, limit_s: float) -> None:
+    def __init__(self, base: Path, together: int, limit_s: float, tries_again: bool) -> None:
         self._base = base
         self._together = together
+        self._tries_again = tries_again
         self._cluster = HostileCluster(limit_s)
         self._ends: dict[str, Counter[str]] = defaultdict(Counter)
         self._accused: Counter[str] = Counter()
@@ -95,7 +101,7 @@ class Tally:
         self.failures = 0
 
     def run(self, trial: Trial, position: str) -> None:
-        """Run a trial; if it fails, once more on a new Ray: an earlier trial may have left something behind."""
+        """Run a trial; if it fails, once more on new workers: an earlier trial may have left something behind."""
         mode = name_mode(trial.on_threads)
         folder = self._base / f"{self.trials:03}-{mode}"
         before = [str(one) for one in self._cluster.before]
@@ -118,9 +124,9 @@ class Tally:
             f"--together {self._together}",
             flush=True,
         )
-        if before:
+        if before and self._tries_again:
             repeated = self._cluster.run(trial, folder.with_name(f"{folder.name}-again"))
-            print(f"  again, on a new Ray: {'FAILED' if repeated.violations else 'fine'}", flush=True)
+            print(f"  again, on new workers: {'FAILED' if repeated.violations else 'fine'}", flush=True)
             show_violations(repeated)
             if not repeated.violations:
                 print(f"  so an earlier trial may have left something behind: {'; '.join(before)}", flush=True)

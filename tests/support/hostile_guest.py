@@ -18,7 +18,7 @@ import warnings
 from decimal import getcontext
 from hashlib import sha256
 from locale import LC_ALL, setlocale
-from os import O_RDONLY, getcwd, pread
+from os import O_RDONLY, fsencode, getcwd, pread
 from os import open as open_file
 from signal import SIG_BLOCK, Signals, getitimer, getsignal, pthread_sigmask
 from time import sleep
@@ -66,13 +66,18 @@ def feel() -> dict[str, Any]:
         "mask": sorted(map(int, pthread_sigmask(SIG_BLOCK, ()))),
         "timers": [[*getitimer(which)] for which in (1, 2)],
         "limits": [[*_getrlimit(which)] for which in _LIMITS],
-        "environment": sorted(f"{name}={value}" for name, value in os.environ.items()),
-        "path in C": str(_getenv(b"PATH")),
+        "environment": sorted(f"{name}={_shorten(fsencode(value))}" for name, value in os.environ.items()),
+        "path in C": _shorten(_getenv(b"PATH") or b"none"),
         "warnings": repr(warnings.filters[:2]),
         "locale": setlocale(LC_ALL),
         "decimal": [context.prec, context.rounding, sorted(str(trap) for trap, on in context.traps.items() if on)],
         "numpy": [repr(geterr()), repr(get_printoptions())],
     }
+
+
+def _shorten(value: bytes) -> str:
+    """The sum of a value: what is in an environment belongs in no run folder."""
+    return sha256(value).hexdigest()[:8]
 
 
 def _read_umask() -> str:

@@ -98,6 +98,12 @@ def make_batch(trial: Trial) -> dict[str, Any]:
     return {"defaults": {"policy": defaults}, "tasks": tasks}
 
 
+def make_settings(trial: Trial) -> dict[str, Any]:
+    """The configuration of a trial: in some, leases are so short that a worker has several in a run."""
+    draw = random.Random(f"settings of {trial} {trial.seed}")  # noqa: S311 - no secret
+    return {"chunking": {"lease_s": draw.choice((0.1, 2.0))}}
+
+
 class HostileCluster:
     """A Ray for trials, in a session of its own. It is started when it is needed, and anew after a failure."""
 
@@ -109,7 +115,7 @@ class HostileCluster:
         self._connection: Connection | None = None
         self._calm: dict[bool, Any] = {}
         self.before: list[Trial] = []
-        """The trials that this Ray has seen."""
+        """The trials that the workers of this Ray may have seen."""
 
     def run(self, trial: Trial, folder: Path) -> End:
         """Run a trial in a folder, which is new."""
@@ -117,15 +123,26 @@ class HostileCluster:
             self._start()
         if trial.on_threads not in self._calm:
             self._learn_calm(trial.on_threads, folder.with_name(f"{folder.name}-calm"))
-        batch, begun = make_batch(trial), time.monotonic()
-        told = self._ask(batch, folder, trial.on_threads)
+        begun = time.monotonic()
+        told = self._ask(trial, folder)
         took_s = time.monotonic() - begun
-        became, violations = look_at(folder, trial, batch, self._calm[trial.on_threads])
-        violations = ([told] if told else []) + violations
-        self.before.append(trial)
-        if violations:
+        became, violations = look_at(folder, trial, self._calm[trial.on_threads])
+        if told:
+            violations.insert(0, told)
             self.close()
+        elif violations:
+            self._replace_workers()
+        else:
+            self.before.append(trial)
         return End(became, violations, took_s)
+
+    def _replace_workers(self) -> None:
+        """Kill all workers, so that the next trial has new ones: those that there are may be harmed."""
+        self.before = []
+        for process in children_of_session(self._process.pid):
+            with contextlib.suppress(psutil.Error):
+                if "".join(process.cmdline()).startswith(("ray::guest", "ray::IDLE")):
+                    process.kill()
 
     def close(self) -> None:
         """End this Ray, with all that is left of it."""
@@ -147,7 +164,7 @@ class HostileCluster:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _start(self) -> None:
-        self._scratch = tempfile.mkdtemp(prefix="dfz-")
+        self._scratch = tempfile.mkdtemp(prefix="dfz-h-")
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
         self._process = context.Process(target=serve, args=(other, self._scratch), daemon=True)
@@ -156,10 +173,11 @@ class HostileCluster:
         assert self._connection.poll(START_S), f"no Ray within {START_S:g} s"
         self._connection.recv()
 
-    def _ask(self, batch: dict[str, Any], folder: Path, on_threads: bool) -> str:
-        """Let the other process run a batch; returns what went wrong, if anything."""
+    def _ask(self, trial: Trial, folder: Path) -> str:
+        """Let the other process run the batch of a trial; returns what went wrong, if anything."""
         assert self._connection is not None
-        self._connection.send((batch, str(folder), on_threads))
+        options = {"use_threads": trial.on_threads, "max_workers": SLOTS[trial.on_threads]}
+        self._connection.send((make_batch(trial), {**options, "run_dir": str(folder), "config": make_settings(trial)}))
         if not self._connection.poll(self._limit_s):
             return f"it did not end within {self._limit_s:g} s"
         try:
@@ -170,7 +188,7 @@ class HostileCluster:
 
     def _learn_calm(self, on_threads: bool, folder: Path) -> None:
         """Run good tasks alone: what they feel is what all good tasks must feel."""
-        told = self._ask(make_batch(Trial((), on_threads)), folder, on_threads)
+        told = self._ask(Trial((), on_threads), folder)
         assert not told, f"without any hostile task: {told}"
         with JournalReader(folder) as journal:
             felt = [record.result["felt"] for record in journal.records()]
@@ -193,16 +211,19 @@ def serve(connection: Connection, scratch: str) -> None:
     connect("local", logical_cpus=LOGICAL_CPUS)
     connection.send("")
     while True:
-        batch, folder, on_threads = connection.recv()
         try:
-            run(batch, run_dir=folder, max_workers=SLOTS[on_threads], use_threads=on_threads)
+            batch, options = connection.recv()
+        except EOFError:  # who asks has ended
+            return
+        try:
+            run(batch, **options)
         except BaseException as error:
             connection.send(f"the run ended with {type(error).__name__}: {error}")
         else:
             connection.send("")
 
 
-def look_at(folder: Path, trial: Trial, batch: dict[str, Any], calm: Any) -> tuple[dict[str, str], list[str]]:
+def look_at(folder: Path, trial: Trial, calm: Any) -> tuple[dict[str, str], list[str]]:
     """What became of the hostile tasks of a trial, and all that must not be."""
     try:
         with JournalReader(folder) as journal:
@@ -211,7 +232,7 @@ def look_at(folder: Path, trial: Trial, batch: dict[str, Any], calm: Any) -> tup
         return {}, [f"its journal can't be read: {type(error).__name__}: {error}"]
     became = {name: tell(records[name]) for name in trial.names if name in records}
     return became, [
-        *find_harmed(records, batch, calm),
+        *find_harmed(records, make_batch(trial), calm),
         *find_unexpected(records, trial),
         *find_charged(folder, trial),
         *(f"audit: {text}" for one in audit_run(folder).checks for text in one.violations),
@@ -226,20 +247,36 @@ def tell(record: Record) -> str:
 
 def find_harmed(records: dict[str, Record], batch: dict[str, Any], calm: Any) -> list[str]:
     """Good tasks that did not complete, or not with their own result."""
-    found = []
+    found: dict[str, list[str]] = {}
     for task in batch["tasks"]:
-        record, parameters = records.get(task["id"]), task["parameters"]
-        if "deed" in parameters:
-            continue
-        if record is None or record.status != COMPLETED:
-            found.append(f"{task['id']}: {'lost' if record is None else record.error or record.status}")
-            continue
-        result = record.result
-        if not isinstance(result, dict) or result.get("word") != expected_word(parameters["number"], task["seed"]):
-            found.append(f"{task['id']} has the result {result!r}")
-        felt = [name for name, value in result["felt"].items() if value not in ("", calm[name])]
-        found += [f"{task['id']} felt another {name}: {result['felt'][name]!r}, not {calm[name]!r}" for name in felt]
-    return found
+        if "deed" not in task["parameters"]:
+            for text in find_harm(records.get(task["id"]), task, calm):
+                found.setdefault(text, []).append(task["id"])
+    return [f"{list_some(ids)}: {text}" for text, ids in found.items()]
+
+
+def list_some(ids: Sequence[str]) -> str:
+    """The first ids, and how many more there are."""
+    return ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+
+
+def find_harm(record: Record | None, task: dict[str, Any], calm: Any) -> list[str]:
+    """All that is not as it must be with a good task."""
+    if record is None or record.status != COMPLETED:
+        return ["lost" if record is None else str(record.error or record.status)]
+    result = record.result
+    word = expected_word(task["parameters"]["number"], task["seed"])
+    if not isinstance(result, dict) or result.get("word") != word:
+        return [f"has the result {result!r}"]
+    felt = {name: value for name, value in result["felt"].items() if value not in ("", calm[name])}
+    return [f"felt another {name}: {show_change(calm[name], value)}" for name, value in felt.items()]
+
+
+def show_change(calm: Any, felt: Any) -> str:
+    """Two values; of lists only what differs."""
+    if isinstance(calm, list) and isinstance(felt, list):
+        calm, felt = [one for one in calm if one not in felt], [one for one in felt if one not in calm]
+    return f"{felt!r}, not {calm!r}"
 
 
 def find_unexpected(records: dict[str, Record], trial: Trial) -> list[str]:
@@ -265,4 +302,5 @@ def find_charged(folder: Path, trial: Trial) -> list[str]:
     """Tasks that paid an attempt for what others did."""
     if any(all_deeds()[name].strays for name in trial.names):
         return []
-    return [f"{task} was charged an attempt" for task in charged_tasks(folder) if task not in trial.names]
+    charged = sorted(set(charged_tasks(folder)).difference(trial.names))
+    return [f"{list_some(charged)}: charged an attempt"] if charged else []
