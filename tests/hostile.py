@@ -153,7 +153,7 @@ def name_mode(on_threads: bool) -> str:
 def show_violations(end: End) -> None:
     """The first of them, a line each."""
     for text in end.violations[:SHOWN_VIOLATIONS]:
-        print(f"  - {text[:400]}", flush=True)
+        print(f"  - {text[:600]}", flush=True)
     if len(end.violations) > SHOWN_VIOLATIONS:
         print(f"  - and {len(end.violations) - SHOWN_VIOLATIONS} more", flush=True)
 

@@ -32,7 +32,7 @@ from support.command_line import children_of_session
 from support.driver import wait_until
 from support.hostile_guest import expected_word
 from support.hostile_tasks import all_deeds
-from support.hostile_tasks.deed import COMPLETED, DEADLINE_S
+from support.hostile_tasks.deed import COMPLETED
 
 GOOD = 80
 AT_ONCE = 3
@@ -91,7 +91,8 @@ def make_batch(trial: Trial) -> dict[str, Any]:
         parameters = {"number": number, "ms": draw.randrange(2, 20)}
         tasks.append({"id": f"good-{number}", "parameters": parameters, "policy": patient})
     for name in trial.names:
-        policy = {"timeout_s": DEADLINE_S} if all_deeds()[name].hangs else patient
+        deadline_s = all_deeds()[name].deadline_s
+        policy = patient if deadline_s is None else {"timeout_s": deadline_s}
         tasks.insert(draw.randrange(GOOD // 2), {"id": name, "parameters": {"deed": name}, "policy": policy})
     for task in tasks:
         task |= {"domain": "guest", "seed": draw.randrange(2**63)}
@@ -123,14 +124,13 @@ class HostileCluster:
             self._start()
         if trial.on_threads not in self._calm:
             self._learn_calm(trial.on_threads, folder.with_name(f"{folder.name}-calm"))
-        begun = time.monotonic()
+        calm, begun = self._calm[trial.on_threads], time.monotonic()
         told = self._ask(trial, folder)
         took_s = time.monotonic() - begun
-        became, violations = look_at(folder, trial, self._calm[trial.on_threads])
+        became, violations = look_at(folder, trial, calm)
         if told:
             violations.insert(0, told)
-            self.close()
-        elif violations:
+        if violations:
             self._replace_workers()
         else:
             self.before.append(trial)
@@ -139,6 +139,8 @@ class HostileCluster:
     def _replace_workers(self) -> None:
         """Kill all workers, so that the next trial has new ones: those that there are may be harmed."""
         self.before = []
+        if self._process is None:
+            return
         for process in children_of_session(self._process.pid):
             with contextlib.suppress(psutil.Error):
                 if "".join(process.cmdline()).startswith(("ray::guest", "ray::IDLE")):
@@ -178,12 +180,13 @@ class HostileCluster:
         assert self._connection is not None
         options = {"use_threads": trial.on_threads, "max_workers": SLOTS[trial.on_threads]}
         self._connection.send((make_batch(trial), {**options, "run_dir": str(folder), "config": make_settings(trial)}))
-        if not self._connection.poll(self._limit_s):
-            return f"it did not end within {self._limit_s:g} s"
+        told = f"it did not end within {self._limit_s:g} s"
         try:
-            told: str = self._connection.recv()
+            if self._connection.poll(self._limit_s):
+                return str(self._connection.recv())
         except EOFError:
-            return "its driver died"
+            told = "its driver died"
+        self.close()
         return told
 
     def _learn_calm(self, on_threads: bool, folder: Path) -> None:
@@ -218,7 +221,8 @@ def serve(connection: Connection, scratch: str) -> None:
         try:
             run(batch, **options)
         except BaseException as error:
-            connection.send(f"the run ended with {type(error).__name__}: {error}")
+            lines = str(error).splitlines()
+            connection.send(f"the run ended with {type(error).__name__}: {lines[0]} ... {' '.join(lines[-6:])}")
         else:
             connection.send("")
 

@@ -25,11 +25,11 @@ def test_there_are_many_hostile_tasks_of_every_group() -> None:
 
 
 def test_each_says_what_may_become_of_it() -> None:
-    """Each hostile task names its possible ends; one that hangs may end by its deadline."""
+    """Each hostile task names its possible ends; only one that has a deadline may end by it."""
     for one in all_deeds().values():
         assert one.may <= ENDS, one
         assert one.may, one
-        assert LATE in one.may or not one.hangs, one
+        assert LATE not in one.may or one.deadline_s, one
 
 
 def test_no_name_is_taken_twice() -> None:

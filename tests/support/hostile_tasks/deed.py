@@ -16,6 +16,8 @@ NO_MEMORY = "out_of_memory"
 ENDS = {COMPLETED, RAISED, UNSTORABLE, LATE, DIED, NO_MEMORY}
 DEADLINE_S = 1.5
 """The deadline of tasks that would hang: what they do takes much longer, or for ever."""
+GROWING_S = 5.0
+"""In which what grows without end takes some 250 MB."""
 
 
 class Deed(NamedTuple):
@@ -26,8 +28,8 @@ class Deed(NamedTuple):
     act: Callable[[], Any]
     may: frozenset[str]
     """All that may become of it: completed, or the reason of its failure."""
-    hangs: bool
-    """True if only its deadline ends it."""
+    deadline_s: float | None
+    """Where it would hang, or where it would take gigabytes if nobody stopped it."""
     strays: bool
     """True if it kills its worker when it has long ended: whatever is executed then may be charged for that."""
     own_result: bool
@@ -40,9 +42,17 @@ DEEDS: dict[str, Deed] = {}
 
 
 def deed(
-    *may: str, hangs: bool = False, strays: bool = False, own_result: bool = False, is_heavy: bool = False
+    *may: str,
+    hangs: bool = False,
+    grows: bool = False,
+    strays: bool = False,
+    own_result: bool = False,
+    is_heavy: bool = False,
 ) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
-    """Register a function under its own name as a hostile task; its group is the name of its module."""
+    """Register a function under its own name as a hostile task; its group is the name of its module.
+
+    If it hangs, it may end by its deadline. If it grows, its deadline must not be needed, and protects the machine.
+    """
 
     def register(act: Callable[[], Any]) -> Callable[[], Any]:
         name = act.__name__
@@ -50,7 +60,8 @@ def deed(
             raise ValueError(f"{name} is registered twice, or says nothing that may become of it")
         group = act.__module__.rpartition(".")[2]
         ends = frozenset({*may, LATE} if hangs else may)
-        DEEDS[name] = Deed(name, group, act, ends, hangs, strays, own_result, is_heavy)
+        deadline_s = DEADLINE_S if hangs else GROWING_S if grows else None
+        DEEDS[name] = Deed(name, group, act, ends, deadline_s, strays, own_result, is_heavy)
         return act
 
     return register

@@ -22,7 +22,7 @@ from support.hostile_tasks.deed import COMPLETED, DIED, LATE, RAISED, deed, loop
 # --- their shape ------------------------------------------------------------------------------------------------------
 
 
-@deed(RAISED)
+@deed(RAISED, grows=True)
 def a_group_with_shared_members() -> None:
     """Of 2 to the 40 leaves, if each is told wherever it is met."""
     group: Exception = ValueError("shared")
@@ -61,7 +61,7 @@ def a_long_chain_of_causes() -> None:
     raise error
 
 
-@deed(RAISED)
+@deed(RAISED, grows=True)
 def causes_and_contexts_that_meet() -> None:
     """A path for each of 2 to the 60 ways through cause or context."""
     error = ValueError("the last")
@@ -72,7 +72,7 @@ def causes_and_contexts_that_meet() -> None:
     raise error
 
 
-@deed(RAISED)
+@deed(RAISED, grows=True)
 def causes_that_never_end() -> None:
     class Endless(Exception):
         @property
@@ -85,7 +85,7 @@ def causes_that_never_end() -> None:
     raise Endless
 
 
-@deed(RAISED)
+@deed(RAISED, grows=True)
 def a_group_that_makes_its_members_anew() -> None:
     class Growing(ExceptionGroup):
         @property

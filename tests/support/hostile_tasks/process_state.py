@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from support.hostile_tasks.deed import COMPLETED, DIED, LATE, NO_MEMORY, RAISED, deed, later
+from support.hostile_tasks.deed import COMPLETED, DIED, NO_MEMORY, RAISED, deed, later
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_SECCOMP, SECCOMP_STRICT, PR_SET_DUMPABLE = 22, 1, 4
@@ -105,7 +105,7 @@ def two_gib_of_address_space() -> None:
     _limit(resource.RLIMIT_AS, 2 * 2**30)
 
 
-@deed(COMPLETED, DIED, RAISED, NO_MEMORY, LATE)
+@deed(COMPLETED, DIED, RAISED, NO_MEMORY)
 def no_more_address_space() -> None:
     _limit(resource.RLIMIT_AS, 64 * MIB)
 

@@ -76,7 +76,7 @@ def leave_a_pool_of_threads() -> None:
         pool.submit(time.sleep, 1)
 
 
-@deed(COMPLETED, LATE)
+@deed(COMPLETED)
 def leave_the_lock_of_the_log_taken() -> None:
     logging.getLogger().addHandler(logging.StreamHandler())
     for handler in logging.getLogger().handlers:
