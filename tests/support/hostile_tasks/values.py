@@ -29,18 +29,18 @@ ANY = (COMPLETED, RAISED, UNSTORABLE)
 
 @deed(*ANY, own_result=True)
 def a_list_that_grows_when_it_is_returned() -> Any:
-    grown = list(range(1000))
+    grown = list(range(300_000))
     repeat(lambda: grown.append(len(grown)), each_s=0)
     return grown
 
 
 @deed(*ANY, own_result=True)
 def a_mapping_that_changes_when_it_is_returned() -> Any:
-    changed: dict[Any, Any] = {str(number): {"n": number} for number in range(1000)}
+    changed: dict[Any, Any] = {str(number): {"n": number} for number in range(30_000)}
 
     def change() -> None:
-        changed[str(random.randrange(2000))] = random.random()
-        changed.pop(str(random.randrange(2000)), None)
+        changed[str(random.randrange(60_000))] = random.random()
+        changed.pop(str(random.randrange(60_000)), None)
 
     repeat(change, each_s=0)
     return changed
