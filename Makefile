@@ -28,6 +28,7 @@ chaos: $(READY)  ## Kill whatever can be killed, in thousands of ways, and see t
 	$(BIN)/python -m pytest tests/unit tests/ray tests/cluster -m long
 	$(BIN)/python tests/mutations.py
 	$(BIN)/python tests/chaos.py
+	$(BIN)/python tests/hostile.py
 
 check: $(READY)  ## Check format, lint, types and floors
 	$(BIN)/ruff format --check .
