@@ -106,7 +106,7 @@ def _check_together(options: dict[str, Any]) -> None:
 
 def _make_plan(options: dict[str, Any], settings: Settings) -> StudyPlan:
     from dfz_ray.domains.registry import REGISTRY
-    from dfz_ray.driver.connection import usable_cores
+    from dfz_ray.driver.cores import usable_cores
     from dfz_ray.scaling.study_plan import default_batch, default_worker_counts, make_plan, parse_worker_counts
     from dfz_ray.specs.batch_checks import read_batch
 
@@ -182,7 +182,7 @@ def _bar(plan: StudyPlan) -> Iterator[Callable[[Measurement], None]]:
     from rich import progress as parts
     from rich.console import Console
 
-    from dfz_ray.driver.connection import usable_cores
+    from dfz_ray.driver.cores import usable_cores
 
     cores = usable_cores()
 

@@ -73,7 +73,13 @@ class RunFolder:
 
         To be written, the run must be the user's own. Raises RunFolderRefused.
         """
-        for name in os.listdir(self.path) if self.path.is_dir() else ():
+        try:
+            names = os.listdir(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise RunFolderRefused(f"{self.path} can't be read: {error.strerror or error}") from None
+        for name in names:
             is_folder = name in (REQUESTS, self.results.name)
             if is_folder or name.startswith((self.database.name, LOCK, STATUS, self.seal.name)):
                 with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile

@@ -25,11 +25,14 @@ WAIT_S = 10.0
 class RunLock:
     """The lock on a run folder, held until it is closed or the process ends.
 
-    Raises RunFolderRefused if another process still holds it after `wait_s` seconds, or if the file is unsafe.
+    Raises RunFolderRefused if another process still holds it after `wait_s` seconds, or it can't be written safely.
     """
 
     def __init__(self, folder: Path, wait_s: float = WAIT_S) -> None:
-        descriptor = open_regular(folder / LOCK, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            descriptor = open_regular(folder / LOCK, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise RunFolderRefused(f"{folder / LOCK} can't be written: {error.strerror or error}") from None
         self._file = os.fdopen(descriptor, "a+", encoding="utf-8")
         deadline = time.monotonic() + wait_s
         while not _try_lock(self._file):
