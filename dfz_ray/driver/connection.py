@@ -98,9 +98,8 @@ def _start_embedded(cpus: int) -> None:
             # A folder that can't be written stays so; a machine that was too busy may have time now.
             is_final = isinstance(error, OSError) and not isinstance(error, (ConnectionError, TimeoutError))
             if is_final or not tries_left:
-                raise ClusterUnusable(
-                    f"no Ray can be started here: {_in_a_line(error)}; RAY_TMPDIR names the folder of its files"
-                ) from None
+                mend = "RAY_TMPDIR names the folder of its files" if is_final else f"it was tried {STARTS} times"
+                raise ClusterUnusable(f"no Ray can be started here: {_in_a_line(error)}; {mend}") from None
             logger.warning("Ray did not start, and is started again: %s", _in_a_line(error))
     boot_workers(min(cpus, usable_cores()))
 
