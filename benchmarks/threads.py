@@ -15,7 +15,8 @@ from pathlib import Path
 from measurement import estimated
 
 from dfz_ray import domain, run
-from dfz_ray.driver.connection import connect, usable_cores
+from dfz_ray.driver.connection import connect
+from dfz_ray.driver.cores import usable_cores
 
 
 @domain("nap")

@@ -43,18 +43,22 @@ def find_run(run: str, settings: Settings) -> Path:
     """The run folder that RUN means. Raises RunFolderRefused if there is none."""
     if run != "last":
         return Path(run)
+    from dfz_ray.journal.regular_file import read_small
+
     pointer = Path(settings.journal.runs_folder) / _LAST
     try:
-        return Path(os.fsdecode(pointer.read_bytes()))
+        return Path(os.fsdecode(read_small(pointer)))
     except OSError:
         raise RunFolderRefused(f"no last run is known here: {pointer} can't be read; name a run folder") from None
 
 
 def remember_run(folder: Path, settings: Settings) -> None:
     """Let `last` mean this run. If that can't be written, print a notice."""
+    from dfz_ray.journal.folder import write_whole
+
     runs = Path(settings.journal.runs_folder)
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        (runs / _LAST).write_bytes(os.fsencode(folder.absolute()))
+        write_whole(runs / _LAST, os.fsencode(folder.absolute()))
     except OSError as error:  # the run itself may lie elsewhere, and be well
         click.echo(f"`last` will not mean this run: {runs} can't be written: {error.strerror or error}", err=True)

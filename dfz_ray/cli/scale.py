@@ -141,7 +141,7 @@ def _check_together(options: dict[str, Any]) -> None:
 
 def _make_plan(options: dict[str, Any], settings: Settings) -> tuple[StudyPlan, Stopping]:
     from dfz_ray.domains.registry import REGISTRY
-    from dfz_ray.driver.connection import usable_cores
+    from dfz_ray.driver.cores import usable_cores
     from dfz_ray.scaling.stopping import Stopping
     from dfz_ray.scaling.study_plan import StudyPlan, default_batch, default_worker_counts, parse_worker_counts
     from dfz_ray.specs.batch_checks import read_batch

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import grpc
+import psutil
 import ray
+from ray._private.node import Node
 
-from dfz_ray.errors import ClusterUnusable
+from dfz_ray.driver.cores import usable_cores
+from dfz_ray.driver.token import HOW_TO_GIVE_ONE, describe_token, make_token, token_header, use_local_token
+from dfz_ray.errors import ClusterUnusable, DfzError
+from dfz_ray.journal.regular_file import read_small
 
 logger = logging.getLogger("dfz_ray")
 
 ANSWER_S = 2.0
-"""Seconds that a cluster has to answer."""
-_CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 - where `ray start` writes its address
-
+"""Seconds that a Ray that was found on this machine has to answer."""
+PATIENCE_S = 10.0
+"""Seconds that a Ray whose address was given has to answer: a busy one takes longer."""
+STARTS = 3
+"""How often an embedded Ray is started if it does not come up in time."""
 
 _connecting = threading.Lock()
 """Held to connect: several adapters may try at the same time, and Ray allows one connection."""
@@ -36,10 +46,11 @@ def connect(address: str | None = None, *, logical_cpus: int | None = None) -> N
     embedded one, which lives as long as the process, and offers as many CPUs as the process may use, or `logical_cpus`.
 
     Raises:
-        ClusterUnusable: no Ray answers at the address, or it is a Ray Client address, or this process is connected to
-            another Ray.
+        ClusterUnusable: no Ray can be started, none answers at the address, or it refuses the token; or it is a Ray
+            Client address; or this process is connected to another Ray.
     """
     with _connecting:
+        _route_notices()
         if ray.is_initialized():
             _check_connected_to(address)
         else:
@@ -53,27 +64,69 @@ def is_connected() -> bool:
 
 def _connect(address: str | None, logical_cpus: int | None) -> None:
     wanted = address or os.environ.get("RAY_ADDRESS") or None
-    if wanted is None and _left_cluster_answers():
-        wanted = "auto"  # not its address: only for "auto" Ray looks for the token that a local cluster may ask for
+    if wanted == "auto":
+        named = os.environ.get("RAY_ADDRESS")
+        wanted = named if named not in (None, "", "auto") else _find_ray(left_only=False)
+    elif wanted is None:
+        wanted = _find_ray(left_only=True)
     if wanted is None or wanted == "local":
-        cpus = logical_cpus or usable_cores()
-        # Else Ray waits for its first workers while it connects, and no other thread runs meanwhile.
-        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-        # No dashboard: it would take a share of a core. A cluster that `ray start` makes has one.
-        _init(address="local", num_cpus=cpus, include_dashboard=False)
-        boot_workers(min(cpus, usable_cores()))
+        _start_embedded(logical_cpus or usable_cores())
         return
     if wanted.startswith("ray://"):
         raise ClusterUnusable(
             f"{wanted} is a Ray Client address: the driver must run in the cluster; use `ray job submit -- dfz ...`"
         )
-    if wanted != "auto" and not _answers(wanted):
-        raise ClusterUnusable(f"no Ray answers at {wanted!r} within {ANSWER_S:g} s; start one with `ray start --head`")
+    _check_answers(wanted, PATIENCE_S)
     try:
         _init(address=wanted)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        token = "" if os.environ.get("RAY_AUTH_MODE") else " (if it asks for a token, set RAY_AUTH_MODE=token)"
-        raise ClusterUnusable(f"no Ray can be used at {wanted!r}{token}: {str(error).splitlines()[0]}") from None
+    except Exception as error:
+        raise ClusterUnusable(f"no Ray can be used at {wanted!r}: {_in_a_line(error)}") from None
+
+
+def _start_embedded(cpus: int) -> None:
+    # Else Ray waits for its first workers while it connects, and no other thread runs meanwhile.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    make_token()
+    for tries_left in reversed(range(STARTS)):
+        try:
+            with _on_loopback():
+                # No dashboard: it would take a share of a core. A cluster that `ray start` makes has one.
+                _init(address="local", num_cpus=cpus, include_dashboard=False)
+            break
+        except Exception as error:
+            _stop_half_started(error)
+            # A folder that can't be written stays so; a machine that was too busy may have time now.
+            is_final = isinstance(error, OSError) and not isinstance(error, (ConnectionError, TimeoutError))
+            if is_final or not tries_left:
+                mend = "RAY_TMPDIR names the folder of its files" if is_final else f"it was tried {STARTS} times"
+                raise ClusterUnusable(f"no Ray can be started here: {_in_a_line(error)}; {mend}") from None
+            logger.warning("Ray did not start, and is started again: %s", _in_a_line(error))
+    boot_workers(min(cpus, usable_cores()))
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let a Ray that is started meanwhile listen on the loopback interface only, as Ray does on other systems."""
+    constants = ray._private.ray_constants
+    before = getattr(constants, "ENABLE_RAY_CLUSTER", None)
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+
+
+def _stop_half_started(error: Exception) -> None:
+    """Stop the processes of a Ray whose start failed: Ray leaves them behind until this process ends."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        node = frame.f_locals.get("self")
+        if isinstance(node, Node):
+            node.kill_all_processes(check_alive=False)
+    ray.shutdown()
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def boot_workers(count: int) -> None:
@@ -85,13 +138,6 @@ def boot_workers(count: int) -> None:
 
 def _do_nothing() -> None:
     """Does nothing: a worker is started for it, and stays."""
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may use, by its affinity and its Slurm job."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    slurm = os.environ.get("SLURM_CPUS_ON_NODE", "")
-    return max(1, min(cores, int(slurm)) if slurm.isdigit() else cores)
 
 
 def _check_connected_to(address: str | None) -> None:
@@ -126,8 +172,29 @@ def _init(**options: object) -> None:
         return
     # ray.init replaces the SIGTERM handler; the user's handler is put back.
     before = signal.getsignal(signal.SIGTERM)
-    init()
-    signal.signal(signal.SIGTERM, before)
+    try:
+        init()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _route_notices() -> None:
+    """Let Ray's notices of lost workers go to the log of dfz_ray: Ray prints them to stdout, where results may be."""
+    worker = ray._private.worker
+    to_stdstream = getattr(worker, "print_to_stdstream", None)
+    if to_stdstream is None or hasattr(to_stdstream, "by_dfz_ray"):
+        return
+
+    @functools.wraps(to_stdstream)
+    def route(data: dict[str, Any], *arguments: Any, **options: Any) -> None:
+        if data.get("pid") != "raylet":
+            to_stdstream(data, *arguments, **options)
+            return
+        for line in data.get("lines", ()):
+            logger.warning("(raylet) %s", line)
+
+    route.by_dfz_ray = True  # type: ignore[attr-defined]
+    worker.print_to_stdstream = route
 
 
 def _in_lasting_thread(function: Callable[[], None]) -> None:
@@ -151,32 +218,77 @@ def _in_lasting_thread(function: Callable[[], None]) -> None:
     done.result()
 
 
-def _left_cluster_answers() -> bool:
-    """True if `ray start` left a cluster on this machine, and it answers."""
+def _find_ray(*, left_only: bool) -> str | None:
+    """The address of a Ray on this machine that answers and takes this driver.
+
+    The cluster that `ray start` left comes first, then those of this user, then others. If only the one that was left
+    may be taken, and it does not answer, there is a notice, and the address is None; else ClusterUnusable is raised.
+    """
+    left = _read_left_address()
+    if left is None and left_only:
+        return None
+    reasons, users, me = [], _find_users(), psutil.Process().username()
+    found = [] if left_only else sorted(users.keys() - {left}, key=lambda address: users[address] != me)
+    for address in [left, *found] if left else found:
+        try:
+            _check_answers(address, ANSWER_S)
+        except ClusterUnusable as error:
+            reasons.append(str(error))
+            continue
+        others = [f"{other} of {user}" for other, user in users.items() if other != address]
+        if others or users.get(address, me) != me:
+            more = f"; others run at {', '.join(others)}: --address takes one of them" if others else ""
+            logger.warning("takes the Ray at %s of the user %s%s", address, users.get(address, "(not known)"), more)
+        return address
+    if not left_only:
+        why = "; ".join(reasons) or "none runs; `ray start --head` starts one"
+        raise ClusterUnusable(f"no Ray on this machine can be used: {why}")
+    for reason in reasons:
+        logger.warning("the Ray that `ray start` left is passed over: %s", reason)
+    return None
+
+
+def _find_users() -> dict[str, str]:
+    """The Rays that have a node on this machine: address, and the user whose it is."""
+    users = {}
+    for process in psutil.process_iter(["name", "cmdline", "username"]):
+        if process.info["name"] == "raylet":
+            for argument in process.info["cmdline"] or ():
+                if argument.startswith("--gcs-address="):
+                    users[argument.partition("=")[2]] = str(process.info["username"])
+    return users
+
+
+def _read_left_address() -> str | None:
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - as `ray start` does
     try:
-        address = _CURRENT_CLUSTER.read_text().strip()
-    except OSError:
-        return False
-    if not address or not _answers(address):
-        logger.warning("passed over the Ray at %s, which %s names: it does not answer", address, _CURRENT_CLUSTER)
-        return False
-    return True
+        return read_small(Path(folder) / "ray" / "ray_current_cluster").decode(errors="replace").strip() or None
+    except (OSError, DfzError):
+        return None
 
 
-def _answers(address: str) -> bool:
+def _check_answers(address: str, wait_s: float) -> None:
+    """Ask the Ray at an address whether it lives and takes the token. Raises ClusterUnusable if not."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ClusterUnusable(f"{address!r} is no address: give host:port, auto or local")
+    silent = f"no Ray answers at {address!r} within {wait_s:g} s; start one with `ray start --head`"
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=wait_s) as connection:
+            is_here = connection.getsockname()[0] == connection.getpeername()[0]
     except (OSError, OverflowError):
-        return False
+        raise ClusterUnusable(silent) from None
+    if is_here:  # a token of this machine is never sent to another one, unless RAY_AUTH_MODE says so
+        use_local_token()
     if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
-        return True
-    # A head that is stopped still accepts connections; one that lives answers the handshake.
-    with grpc.insecure_channel(address) as channel:
+        return
+    # A head that is stopped still accepts connections; one that lives answers. Ray itself would try for 20 s.
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
         try:
-            grpc.channel_ready_future(channel).result(timeout=ANSWER_S)
-        except grpc.FutureTimeoutError:
-            return False
-    return True
+            ask(b"", timeout=wait_s, metadata=token_header(), wait_for_ready=True)
+        except grpc.RpcError as error:
+            if error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
+                raise ClusterUnusable(silent) from None
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                raise ClusterUnusable(f"the Ray at {address} refuses {describe_token()}; {HOW_TO_GIVE_ONE}") from None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dfz_ray.driver.exit import close_at_exit
 from dfz_ray.driver.listener import EventDecoder, ListeningThread, RunListener, read_events
 from dfz_ray.driver.run_opening import RunOpening
-from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost
+from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
 from dfz_ray.journal.reader import JournalReader, count_ended
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.run_config import RunConfig
@@ -63,7 +63,7 @@ class RunSession:
         is_endless: bool = True,
         finishes_at_exit: bool = False,
     ) -> None:
-        self.folder = config.run_dir or Path(tempfile.mkdtemp(prefix="dfz-run-"))
+        self.folder = config.run_dir or _make_temporary_folder()
         self.finishes_at_exit = finishes_at_exit
         self.failure: BaseException | None = None
         """The reason why the run can't go on."""
@@ -321,3 +321,12 @@ class RunSession:
             self._counts = list(counts)
             self._changed.notify_all()
         self._listener.on_counts(self.counts)
+
+
+def _make_temporary_folder() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="dfz-run-"))
+    except OSError as error:
+        raise RunFolderRefused(
+            f"no temporary run folder can be made: {error}; name a run folder, or set TMPDIR"
+        ) from None

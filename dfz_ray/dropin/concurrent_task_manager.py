@@ -244,6 +244,6 @@ def _run_coroutine(function: Callable[[Any, Any], Coroutine[Any, Any, Any]], tas
 
 
 def _count_cores() -> int:
-    from dfz_ray.driver.connection import usable_cores  # it imports ray
+    from dfz_ray.driver.cores import usable_cores
 
     return usable_cores()

@@ -18,18 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from dfz_ray.errors import InvalidInput, Problem, RunFolderRefused
-from dfz_ray.journal.folder import write_whole
+from dfz_ray.journal.folder import REQUESTS, RunFolder, write_whole
 from dfz_ray.journal.lock import is_held
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import OpenedJournal, open_for_work
+from dfz_ray.journal.regular_file import SMALL_BYTES, read_small, refuse_irregular
 from dfz_ray.journal.writer import Group
 from dfz_ray.specs.problems import nearest, show
 from dfz_ray.specs.states import State
 
 logger = logging.getLogger("dfz_ray")
 
-REQUESTS = "requests"
-"""A folder in the run folder, with a file for each request that has not been carried out yet."""
 HINT_TASKS = 10_000
 """The most ids among which the hint looks for a similar one."""
 
@@ -58,12 +57,18 @@ class CancelRequest:
 def file_request(folder: Path, request: CancelRequest) -> Path:
     """Ask the manager of a run, which removes the file once it has carried out the request.
 
-    Raises RunFolderRefused if the folder can't be written.
+    Raises RunFolderRefused if the folder can't be written, or the request is too long.
     """
     path = folder / REQUESTS / f"{uuid.uuid4().hex}.json"
+    content = json.dumps({"cancel": asdict(request)}).encode()
+    if len(content) > SMALL_BYTES:
+        raise RunFolderRefused(
+            f"the request has {len(content)} bytes; expected at most {SMALL_BYTES}: name fewer tasks"
+        )
     try:
+        RunFolder(folder).refuse_irregular(writes=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        write_whole(path, json.dumps({"cancel": asdict(request)}).encode(), mode=0o600)
+        write_whole(path, content, mode=0o600)
     except OSError as error:
         raise RunFolderRefused(f"{path.parent} can't be written: {error.strerror or error}") from None
     return path
@@ -72,12 +77,13 @@ def file_request(folder: Path, request: CancelRequest) -> Path:
 def read_requests(folder: Path) -> list[tuple[Path, CancelRequest]]:
     """Read the waiting requests, the oldest first. The caller removes the file of a request once it is carried out.
 
-    A file that is no request is removed and logged.
+    A file that is no request is removed and logged. Raises RunFolderRefused if a link takes the place of the folder.
     """
     try:
+        refuse_irregular(folder / REQUESTS, (folder / REQUESTS).lstat(), writes=True, is_folder=True)
         with os.scandir(folder / REQUESTS) as entries:
             paths = [Path(entry.path) for entry in entries if entry.name.endswith(".json")]
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
     found = []
     for path in paths:
@@ -85,7 +91,8 @@ def read_requests(folder: Path) -> list[tuple[Path, CancelRequest]]:
             status = path.lstat()
             if stat.S_ISDIR(status.st_mode):
                 continue
-            request = _parse(path.read_bytes()) if stat.S_ISREG(status.st_mode) else None
+            is_file = stat.S_ISREG(status.st_mode) and status.st_size <= SMALL_BYTES
+            request = _parse(read_small(path)) if is_file else None
             if request is None:
                 logger.warning("%s is no request, and has been removed", path)
                 path.unlink()

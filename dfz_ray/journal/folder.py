@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import psutil
 
 from dfz_ray.errors import RunFolderRefused
 from dfz_ray.journal.lock import LOCK
+from dfz_ray.journal.regular_file import open_regular, refuse_irregular
 
 NETWORK_FILE_SYSTEMS = {
     "nfs",
@@ -26,6 +28,11 @@ NETWORK_FILE_SYSTEMS = {
     "9p",
     "afs",
 }
+
+STATUS = "status.json"
+"""The progress of the run, which the manager writes each second."""
+REQUESTS = "requests"
+"""A folder in the run folder, with a file for each request that has not been carried out yet."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,24 @@ class RunFolder:
         except OSError:
             return False
 
+    def refuse_irregular(self, *, writes: bool) -> None:
+        """Refuse a folder in which a link, a pipe or a device has the name of a file of the run: SQLite would open it.
+
+        To be written, the run must be the user's own. Raises RunFolderRefused.
+        """
+        try:
+            names = os.listdir(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise RunFolderRefused(f"{self.path} can't be read: {error.strerror or error}") from None
+        for name in names:
+            is_folder = name in (REQUESTS, self.results.name)
+            if is_folder or name.startswith((self.database.name, LOCK, STATUS, self.seal.name)):
+                with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
+                    path = self.path / name
+                    refuse_irregular(path, path.lstat(), writes, is_folder=is_folder)
+
     def make(self) -> None:
         """Make the folder for a new run. Raises RunFolderRefused if it can't be made, or is not empty."""
         if self.holds_run():
@@ -81,8 +106,9 @@ class RunFolder:
         """A connection to the journal; the mode is SQLite's: `ro`, `rw`, or `rwc` to make the file.
 
         Every statement is its own transaction unless one is begun. Only one thread at a time may use a connection; the
-        manager makes it in another thread than the one that uses it.
+        manager makes it in another thread than the one that uses it. Raises RunFolderRefused if the folder is unsafe.
         """
+        self.refuse_irregular(writes=mode != "ro")
         uri = f"{(database or self.database).absolute().as_uri()}?mode={mode}"
         return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
 
@@ -112,7 +138,8 @@ def write_whole(path: Path, content: bytes, durable: bool = False, mode: int = 0
     If durable, the content survives a crash of the operating system; the name does so once the folder is synced, too.
     """
     part = path.with_name(f"{path.name}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+    part.unlink(missing_ok=True)  # a link there would lead to another file
+    with os.fdopen(open_regular(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
         file.flush()
         if durable:
@@ -122,7 +149,7 @@ def write_whole(path: Path, content: bytes, durable: bool = False, mode: int = 0
 
 def sync_folder(folder: Path) -> None:
     """Wait until the list of a folder's files is on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:

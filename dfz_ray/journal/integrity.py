@@ -11,9 +11,9 @@ from typing import Any
 
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.commit_sums import check_sums
-from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.folder import STATUS, RunFolder
 from dfz_ray.journal.journal_file import open_journal
-from dfz_ray.journal.run_status import STATUS, read_acknowledged_commits
+from dfz_ray.journal.run_status import read_acknowledged_commits
 from dfz_ray.journal.schema import STATEMENTS
 from dfz_ray.journal.seal import Seal, check_seal
 from dfz_ray.protocol.columns import DIGEST_BYTES, TIMES_BYTES, unpack

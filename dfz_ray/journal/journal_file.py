@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 
 from dfz_ray.errors import JournalDamaged
@@ -18,7 +19,7 @@ def open_journal(folder: RunFolder, mode: str) -> sqlite3.Connection:
 
     Raises JournalDamaged if the journal is missing, can't be read, or is of another schema.
     """
-    if not folder.database.is_file():
+    if not os.path.lexists(folder.database):
         raise JournalDamaged(f"{folder.path} is no run folder: it has no run.sqlite")
     with contextlib.ExitStack() as on_failure:
         try:

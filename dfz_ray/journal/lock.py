@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from dfz_ray.errors import RunFolderRefused
+from dfz_ray.journal.regular_file import open_regular
 
 LOCK = "lock"
 """A file in the run folder, locked by the process that works on the run. It is unlocked when that process dies."""
@@ -24,16 +25,20 @@ WAIT_S = 10.0
 class RunLock:
     """The lock on a run folder, held until it is closed or the process ends.
 
-    Raises RunFolderRefused if another process still holds it after `wait_s` seconds.
+    Raises RunFolderRefused if another process still holds it after `wait_s` seconds, or it can't be written safely.
     """
 
     def __init__(self, folder: Path, wait_s: float = WAIT_S) -> None:
-        self._file = (folder / LOCK).open("a+", encoding="utf-8")
+        try:
+            descriptor = open_regular(folder / LOCK, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise RunFolderRefused(f"{folder / LOCK} can't be written: {error.strerror or error}") from None
+        self._file = os.fdopen(descriptor, "a+", encoding="utf-8")
         deadline = time.monotonic() + wait_s
         while not _try_lock(self._file):
             if time.monotonic() >= deadline:
                 self._file.seek(0)
-                holder = self._file.read().strip() or "another process"
+                holder = self._file.read(200).strip() or "another process"
                 self._file.close()
                 raise RunFolderRefused(f"{holder} works on the run in {folder}; waited {wait_s:g} s for it to end")
             time.sleep(0.05)
@@ -47,9 +52,9 @@ class RunLock:
 
 
 def is_held(folder: Path) -> bool:
-    """True while a live process works on the run."""
+    """True while a live process works on the run. Raises RunFolderRefused if the lock is not a regular file."""
     try:
-        with (folder / LOCK).open(encoding="utf-8") as file:
+        with os.fdopen(open_regular(folder / LOCK)) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dfz_ray.errors import JournalDamaged
+from dfz_ray.errors import JournalDamaged, RunFolderRefused
+from dfz_ray.journal.regular_file import open_regular
 from dfz_ray.specs.encoding import decode
 
 
@@ -87,9 +89,12 @@ def read_result(path: Path) -> bytes:
         JournalDamaged: the file is missing or has changed.
     """
     try:
-        content = path.read_bytes()
+        with os.fdopen(open_regular(path), "rb") as file:
+            content = file.read()
     except OSError as error:
         raise JournalDamaged(f"the file of a result is missing: {path}: {error.strerror}") from None
+    except RunFolderRefused as error:
+        raise JournalDamaged(f"the file of a result can't be read: {error}") from None
     if hashlib.sha256(content).hexdigest() != path.name:
         raise JournalDamaged(f"the file of a result has changed: {path}")
     return content

@@ -106,10 +106,12 @@ def open_for_work(
     A new run notes `meta` in the table of that name. `JournalWriter` explains `inline_bytes` and `durable`.
 
     Raises:
-        RunFolderRefused: the folder holds anything else, or a live process works on the run.
+        RunFolderRefused: the folder holds anything else, links, or the run of another user, or a live process works on
+            the run.
         JournalDamaged: its journal can't be read or written, or is damaged, or is of another schema.
     """
     run_folder = RunFolder(folder)
+    run_folder.refuse_irregular(writes=True)
     if not run_folder.holds_run():
         run_folder.make()
     lock = RunLock(folder)

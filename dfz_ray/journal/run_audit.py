@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -84,10 +85,10 @@ class _Findings:
 def audit_run(folder: Path) -> Audit:
     """Audit a run from its folder alone: at rest, after a crash, or while a process works on it. Nothing is changed.
 
-    Raises JournalDamaged if the folder is no run folder.
+    Raises JournalDamaged if the folder is no run folder, and RunFolderRefused if it has links or pipes as files.
     """
     run = RunFolder(folder)
-    if not run.database.is_file():
+    if not os.path.lexists(run.database):
         raise JournalDamaged(f"{folder} is no run folder: it has no run.sqlite")
     with contextlib.ExitStack() as at_end:
         try:

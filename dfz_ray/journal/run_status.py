@@ -9,12 +9,11 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from dfz_ray.journal.folder import RunFolder, write_whole
+from dfz_ray.journal.folder import STATUS, RunFolder, write_whole
 from dfz_ray.journal.lock import LOCK, is_held
 from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.regular_file import read_small
 from dfz_ray.specs.states import STATES
-
-STATUS = "status.json"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def read_acknowledged_commits(folder: Path) -> int | None:
 
 def _read_json(folder: Path) -> Any:
     try:
-        return json.loads((folder / STATUS).read_bytes())
+        return json.loads(read_small(folder / STATUS))
     except (OSError, ValueError, RecursionError):
         return None
 

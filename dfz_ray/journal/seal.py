@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from enum import Enum
 from pathlib import Path
 
 from dfz_ray.journal.folder import RunFolder, sync_folder, write_whole
+from dfz_ray.journal.regular_file import open_regular, read_small
 
 
 class Seal(Enum):
@@ -34,19 +36,19 @@ def remove_seal(folder: RunFolder) -> None:
 
 
 def check_seal(folder: RunFolder) -> Seal:
-    """Compare the journal with its seal."""
+    """Compare the journal with its seal. Raises RunFolderRefused if one of them is not a regular file."""
     with contextlib.suppress(FileNotFoundError):
-        seal = folder.seal.read_bytes()
+        seal = read_small(folder.seal)
         found = Seal.WHOLE if seal == f"{sha256_of(folder.database)}\n".encode() else Seal.BROKEN
         if found is Seal.WHOLE and folder.has_log():
             found = Seal.BYPASSED  # SQLite would read the log as part of the journal
         # A process that opens a run removes the seal before it writes. If the seal is gone by now, nothing is wrong.
-        if folder.seal.read_bytes() == seal:
+        if read_small(folder.seal) == seal:
             return found
     return Seal.NONE
 
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

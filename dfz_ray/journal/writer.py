@@ -149,7 +149,9 @@ class JournalWriter:
             is_at_rest = self._latest_epoch() == self.epoch and not self._is_in_doubt
         self._connection.close()
         if is_at_rest:
-            with contextlib.suppress(OSError):  # a run without a seal is sound, too; it is checked more closely
+            with contextlib.suppress(
+                OSError, RunFolderRefused
+            ):  # a run without a seal is sound, too; it is checked more closely
                 write_seal(self._folder, self._durable)
 
     def _set_up(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dfz_ray.errors import InvalidInput
+from dfz_ray.errors import InvalidInput, RunFolderRefused
 from dfz_ray.journal.cancel_requests import CancelRequest, read_requests, resolve
 from dfz_ray.journal.run_status import RunStatus, ThroughputMeter, write_status
 from dfz_ray.specs.states import STATES, count_final
@@ -105,7 +105,10 @@ class StatusPublisher:
         )
         try:
             write_status(self._folder, status)
-        except OSError as error:  # e.g. a full disk: then the journal, which matters, will fail, too
+        except (
+            OSError,
+            RunFolderRefused,
+        ) as error:  # e.g. a full disk: then the journal, which matters, will fail, too
             self._complain(f"the status can't be written: {error}")
 
     def _complain(self, what: str) -> None:

@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from dfz_ray.driver.cores import cpu_quota, usable_cores, usable_cpus
+
 PACKAGES = ("dfz_ray", "ray", "numpy", "scipy", "qiskit", "qiskit-aer", "torch", "torchvision")
 THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
@@ -25,19 +27,18 @@ THREAD_SETTINGS = (
 def host_facts(folder: Path | None = None) -> dict[str, Any]:
     """Describe this host for `summary.json`, in plain values; unknown facts are None.
 
-    Only cores that this process may use are counted (by affinity and the container's CPU quota). The git commit is that
-    of the folder, or else of dfz_ray itself where it runs from a checkout.
+    Only cores that this process may use are counted. The git commit is that of the folder, or else of dfz_ray itself
+    where it runs from a checkout.
     """
     import psutil
 
-    quota = _cpu_quota()
     return {
         "hostname": platform.node(),
         "platform": platform.platform(),
         "cpu_model": _cpu_model(),
-        "physical_cores": _within(quota, _physical_cores()),
-        "logical_cores": _within(quota, len(_usable_cpus())),
-        "cpu_quota": quota,
+        "physical_cores": min(usable_cores(), _physical_cores()),
+        "logical_cores": usable_cores(),
+        "cpu_quota": cpu_quota(),
         "memory_bytes": psutil.virtual_memory().total,
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
@@ -47,15 +48,9 @@ def host_facts(folder: Path | None = None) -> dict[str, Any]:
     }
 
 
-def _usable_cpus() -> set[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
-
-
 def _physical_cores() -> int:
     """The number of cores that the logical CPUs of this process belong to."""
-    usable = _usable_cpus()
+    usable = usable_cpus()
     try:
         folders = [Path(f"/sys/devices/system/cpu/cpu{cpu}/topology") for cpu in usable]
         return len({tuple((one / name).read_text() for name in ("physical_package_id", "core_id")) for one in folders})
@@ -63,25 +58,6 @@ def _physical_cores() -> int:
         import psutil
 
         return min(psutil.cpu_count(logical=False) or len(usable), len(usable))
-
-
-def _cpu_quota() -> float | None:
-    """The number of CPUs that the container's cgroup grants; None without a limit."""
-    cgroup = Path("/sys/fs/cgroup")
-    try:
-        if (cgroup / "cpu.max").exists():
-            quota, period = (cgroup / "cpu.max").read_text().split()
-        else:
-            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text()
-            period = (cgroup / "cpu/cpu.cfs_period_us").read_text()
-        granted = int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):  # no cgroup, or "max"
-        return None
-    return granted if granted > 0 else None
-
-
-def _within(quota: float | None, cores: int) -> int:
-    return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def _cpu_model() -> str | None:

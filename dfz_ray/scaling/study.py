@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from dfz_ray.client import run_checked, shipped_domains
-from dfz_ray.driver.connection import connect, usable_cores
+from dfz_ray.driver.connection import connect
+from dfz_ray.driver.cores import usable_cores
 from dfz_ray.driver.slot_plan import plan_slots
 from dfz_ray.driver.warm_up import Sample, WarmUp, warm_workers
 from dfz_ray.errors import DfzError

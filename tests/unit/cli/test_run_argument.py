@@ -24,3 +24,15 @@ def test_last(name: bytes, tmp_path: Path) -> None:
 
     assert find_run("last", settings) == tmp_path / folder
     assert find_run("other", settings) == Path("other")
+
+
+def test_last_is_never_written_through_a_link(tmp_path: Path) -> None:
+    """If someone left a link as the pointer to the last run, the pointer replaces it, and its target stays."""
+    settings = read_settings({"journal": {"runs_folder": str(tmp_path)}})
+    (tmp_path / "precious").write_text("words")
+    (tmp_path / ".last").symlink_to(tmp_path / "precious")
+
+    remember_run(tmp_path / "run", settings)
+
+    assert (tmp_path / "precious").read_text() == "words"
+    assert find_run("last", settings) == tmp_path / "run"
