@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from dfz_ray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, take_stdout
+from dfz_ray.cli.printing import tell_place
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.settings import WORKERS_LIMIT, Settings, read_settings
 from dfz_ray.specs.task import SEED_LIMIT
@@ -65,6 +66,7 @@ def scale(**options: Any) -> int:
     settings = read_settings(options["config"])
     plan = _make_plan(options, settings)
     folder = _make_folder(options["output"])
+    tell_place(folder)
 
     from dfz_ray.scaling.study import Study
 
