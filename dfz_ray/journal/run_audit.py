@@ -22,7 +22,7 @@ from dfz_ray.journal.integrity import find_disagreements, find_missing_commits, 
 from dfz_ray.journal.journal_file import UNREADABLE, find_wrong_size
 from dfz_ray.journal.lock import is_held
 from dfz_ray.journal.record import read_result
-from dfz_ray.journal.run_status import STATUS, RunStatus, read_status
+from dfz_ray.journal.run_status import STATUS, read_counts
 from dfz_ray.journal.schema import VERSION
 from dfz_ray.journal.seal import Seal, sha256_of
 from dfz_ray.journal.sending import UnsentBatch, read_meant, read_unsent
@@ -97,7 +97,7 @@ def audit_run(folder: Path) -> Audit:
         raise JournalDamaged(f"{folder} is no run folder: it has no run.sqlite")
     unsent: list[UnsentBatch] = []
     with contextlib.ExitStack() as at_end:
-        is_at_rest, status = not is_held(folder), read_status(folder)
+        is_at_rest, reported = not is_held(folder), read_counts(folder)
         try:
             snapshot = take_snapshot(run, at_end)
         except (sqlite3.Error, OSError) as error:
@@ -106,8 +106,8 @@ def audit_run(folder: Path) -> Audit:
         checks = [_look(snapshot, "file", _check_file)]
         if snapshot.has_known_tables():
             checks.extend(_look(snapshot, name, check) for name, check in _CHECKS.items())
-            if status is not None:
-                checks.append(_look(snapshot, "status", functools.partial(_check_status, status)))
+            if reported is not None:
+                checks.append(_look(snapshot, "status", functools.partial(_check_status, *reported)))
             if is_at_rest:
                 with contextlib.suppress(DfzError, *UNREADABLE, ValueError, TypeError):  # the checks have found that
                     unsent = read_unsent(snapshot.query)
@@ -153,7 +153,7 @@ def _check_commits(snapshot: RunSnapshot, findings: _Findings) -> None:
         findings.violate(missing)
 
 
-def _check_status(status: RunStatus, snapshot: RunSnapshot, findings: _Findings) -> None:
+def _check_status(reported: dict[str, int], working: bool, snapshot: RunSnapshot, findings: _Findings) -> None:
     """Compare the counts of the status file, which was read before the snapshot was taken, with the journal's."""
     found = dict(snapshot.query("count_states"))
     ended = {state.label: found.get(state, 0) for state in sorted(FINAL)}
@@ -161,9 +161,9 @@ def _check_status(status: RunStatus, snapshot: RunSnapshot, findings: _Findings)
         snapshot.query(statement).fetchone() for statement in ("count_tasks", "count_commits", "count_reopened")
     )
     counts = {**ended, "open": submitted - sum(ended.values())}
-    reported = {**status.counts, "open": status.counts["pending"] + status.counts["running"]}
+    reported = {**reported, "open": reported["pending"] + reported["running"]}
     findings.looked_at |= {name: reported[name] for name in counts}
-    is_latest = snapshot.seal is Seal.WHOLE and not status.working and status.commits == commits
+    is_latest = snapshot.seal is Seal.WHOLE and not working and snapshot.acknowledged_commits == commits
     most = {**ended, State.FAILED.label: ended[State.FAILED.label] + reopened}
     for name, count in counts.items():
         if reported[name] != count if is_latest else reported[name] > most.get(name, reported[name]):
