@@ -11,7 +11,7 @@ from types import ModuleType
 
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.journal.openings import Import, module_name, read_imports
-from dfz_ray.specs.problems import show
+from dfz_ray.specs.problems import show_name
 
 
 def import_domain_modules(names: Iterable[str], run: Path | None = None) -> dict[Import, ModuleType]:
@@ -55,7 +55,7 @@ def _import(name: str, hint: str = "") -> ModuleType:
         return _import_file(Path(name)) if name.endswith(".py") else _import_module(name)
     except (Exception, SystemExit) as error:  # a script may call sys.exit
         words = " ".join(str(error).split())
-        found = f"{show(name)}, which raises {type(error).__name__}: {words}"
+        found = f"{show_name(name)!r}, which raises {type(error).__name__}: {words}"
         raise InvalidInput([Problem("--import", found, "a module or FILE.py", hint)], "command line") from None
 
 

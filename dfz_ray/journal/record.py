@@ -105,18 +105,10 @@ def json_value(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):
-        items = {_text_of(key): json_value(item) for key, item in value.items()}
+        items = {str(key): json_value(item) for key, item in value.items()}
         if len(items) < len(value):
             return [[json_value(key), json_value(item)] for key, item in value.items()]
         return items
     if isinstance(value, (list, tuple)):
         return [json_value(item) for item in value]
     return value
-
-
-def _text_of(key: Any) -> str:
-    """A key as text; an integer that is too long for Python to write in decimal digits, in hexadecimal ones."""
-    try:
-        return str(key)
-    except ValueError:
-        return hex(key) if isinstance(key, int) else ascii(type(key))
