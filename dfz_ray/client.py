@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.driver.listener import CountsListener
-from dfz_ray.errors import RunFolderRefused
+from dfz_ray.errors import DfzError, RunFolderRefused
 from dfz_ray.handle import BatchHandle
-from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.sending import read_unsent
 from dfz_ray.progress import show_progress
 from dfz_ray.results import Results
 from dfz_ray.specs.batch import Batch
@@ -138,10 +139,20 @@ def run_checked(batch: Batch | None, config: RunConfig, *, progress: bool | Coun
             return handle.results()
     except BaseException as error:
         handle.interrupt()
-        if RunFolder(folder).holds_run() and not isinstance(error, RunFolderRefused):
+        if not isinstance(error, RunFolderRefused) and (rest := _describe_rest(folder)):
             word = "interrupted" if isinstance(error, KeyboardInterrupt) else "the run did not end"
-            print(f"{word}; what was committed is in {folder}, and goes on with: dfz resume {folder}", file=sys.stderr)
+            print(f"{word}; what was committed is in {folder}, and {rest}", file=sys.stderr)
         raise
+
+
+def _describe_rest(folder: Path) -> str:
+    """How a run goes on after its driver has failed; empty if there is no run, or none of its tasks is lacking."""
+    with contextlib.suppress(DfzError), JournalReader(folder) as journal:
+        if unsent := read_unsent(journal.query):
+            return "; ".join(batch.describe(folder) for batch in unsent)
+        if journal.counts()["pending"]:
+            return f"goes on with: dfz resume {shlex.quote(str(folder))}"
+    return ""
 
 
 def _check(batch: Source, config: RunConfig) -> Batch:

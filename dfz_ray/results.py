@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from dfz_ray.errors import InvalidInput, Problem, TasksFailed
+from dfz_ray.journal.openings import read_pauses
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.record import Record
 from dfz_ray.journal.record_table import RecordTable
@@ -105,15 +106,22 @@ class Results(Selection):
         slots: the number of tasks that could execute at once.
         run_dir: the run folder; None if it was temporary and every task completed.
         changes: for each change of the number of slots its time, in Unix seconds, and the new number.
+        pauses: begin and end, in Unix seconds, of each time when no driver had the run open.
     """
 
     def __init__(
-        self, records: RecordTable, slots: float, run_dir: str | None, changes: Sequence[tuple[float, int]] = ()
+        self,
+        records: RecordTable,
+        slots: float,
+        run_dir: str | None,
+        changes: Sequence[tuple[float, int]] = (),
+        pauses: Sequence[tuple[float, float]] = (),
     ) -> None:
         super().__init__(records)
         self._records = records
         self._slots = slots
         self.slot_changes = changes
+        self._pauses = pauses
         self.run_dir = run_dir
         self.counts = records.counts
 
@@ -126,7 +134,7 @@ class Results(Selection):
         """The metrics of the run; see `dfz_ray.journal.metrics.compute_metrics`."""
         from dfz_ray.journal.metrics import compute_metrics
 
-        return compute_metrics(self._records.spans, self.counts, self._slots, self.slot_changes)
+        return compute_metrics(self._records.spans, self.counts, self._slots, self.slot_changes, self._pauses)
 
     @functools.cached_property
     def digest(self) -> str:
@@ -162,10 +170,11 @@ def read_results(folder: Path, slots: int | None = None, temporary: bool = False
     with JournalReader(folder) as journal:
         records, all_slots = journal.table(), slots or int(journal.meta["slots"])
         changes = [(change.changed_at, change.slots) for change in journal.pool_changes()]
+        pauses = read_pauses(journal)
     keep = not temporary or records.counts["completed"] < len(records)
     if not keep:
         records.load()
-    results = Results(records, all_slots, str(folder) if keep else None, changes)
+    results = Results(records, all_slots, str(folder) if keep else None, changes, pauses)
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     elif temporary:

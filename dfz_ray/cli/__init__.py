@@ -28,6 +28,7 @@ COMMANDS = {
 """By name: the module and the function of the command, and one line for `dfz --help`."""
 
 EXIT_SOME_FAILED = 1
+"""Some tasks failed or were cancelled, or not all that were meant were ever sent."""
 EXIT_BAD_INPUT = 2
 EXIT_CAN_NEVER_RUN = 3
 EXIT_INTERRUPTED = 130
@@ -62,7 +63,7 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 all completed; 1 some failed; 2 bad usage or input, nothing started; "
+    epilog="Exit codes: 0 all completed; 1 some failed, or were never sent; 2 bad usage or input, nothing started; "
     "3 some can never run here (the others ran); 4 audit violation; 130 interrupted.",
 )
 @click.version_option(package_name="dfz_ray")

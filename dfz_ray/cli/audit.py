@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dfz_ray.cli import EXIT_SOME_FAILED
 from dfz_ray.cli.run_argument import run_argument
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def audit(folder: Path, as_json: bool) -> int:
         dfz audit runs/first
         dfz audit last --json
 
-    Exit codes: 0 there is no violation; 4 there is.
+    Exit codes: 0 no violation; 4 a violation; 1 no violation, but not all tasks that were meant were ever sent.
     """
     from dfz_ray.journal.run_audit import audit_run
 
@@ -38,7 +39,9 @@ def audit(folder: Path, as_json: bool) -> int:
         click.echo(json.dumps(found.to_dict()))
     else:
         _print(found)
-    return 0 if found.ok else EXIT_AUDIT_VIOLATION
+    if not found.ok:
+        return EXIT_AUDIT_VIOLATION
+    return EXIT_SOME_FAILED if found.incomplete else 0
 
 
 def _print(found: Audit) -> None:
@@ -59,3 +62,5 @@ def _print(found: Audit) -> None:
         for kind, texts in (("notice", check.notices), ("violation", check.violations)):
             for text in texts:
                 click.echo(f"{kind}: {check.name}: {safe_line(text)}")
+    for text in found.incomplete:
+        click.echo(f"incomplete: {safe_line(text)}")

@@ -1,4 +1,4 @@
-"""`--import`: a user's modules that define domains."""
+"""`--import`: a user's modules that define domains, and those that a run was begun with."""
 
 from __future__ import annotations
 
@@ -10,32 +10,60 @@ from pathlib import Path
 from types import ModuleType
 
 from dfz_ray.errors import InvalidInput, Problem
-from dfz_ray.specs.problems import show
+from dfz_ray.journal.openings import Import, module_name, read_imports
+from dfz_ray.specs.problems import show_name
 
 
-def import_domain_modules(names: Iterable[str]) -> list[ModuleType]:
-    """Import modules, or files `NAME.py`, that define domains. Raises InvalidInput if one can't be imported."""
-    modules = []
-    for name in names:
-        try:
-            module = _import_file(Path(name)) if name.endswith(".py") else _import_module(name)
-        except (Exception, SystemExit) as error:  # a script may call sys.exit
-            words = " ".join(str(error).split())
-            found = f"{show(name)}, which raises {type(error).__name__}: {words}"
-            problem = Problem("--import", found, "a module or FILE.py")
-            raise InvalidInput([problem], "command line") from None
-        modules.append(module)
+def import_domain_modules(names: Iterable[str], run: Path | None = None) -> dict[Import, ModuleType]:
+    """Import modules, or files `NAME.py`, that define domains: first those that the run in a folder was opened with.
+
+    A module of `names` takes the place of the run's module of that name. Raises InvalidInput if one can't be imported.
+    """
+    given = list(names)
+    replaced = set(map(module_name, given))
+    modules = {}
+    for name, folder in read_imports(run) if run else ():
+        if module_name(name) in replaced:
+            continue
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        place = str(Path(folder, name)) if name.endswith(".py") else name
+        hint = f"the run in {run} was begun with it; if it is elsewhere now, name it with --import"
+        modules[name, folder] = _import(place, hint)
+    for name in given:
+        module = _import(name)
+        modules[Path(name).name if name.endswith(".py") else name, str(_root_of(module))] = module
     return modules
 
 
-def ship_domain_modules(names: Iterable[str]) -> None:
-    """Import modules that define domains, and ship them by value: workers need not have them."""
-    modules = import_domain_modules(names)
+def ship_domain_modules(names: Iterable[str], run: Path | None = None) -> tuple[Import, ...]:
+    """Import modules that define domains, and ship them by value: workers need not have them.
+
+    Returns the names and folders of the modules, for the journal.
+    """
+    modules = import_domain_modules(names, run)
     if modules:
         from dfz_ray.driver.domain_shipping import ship_by_value
 
-        for module in modules:
+        for module in modules.values():
             ship_by_value(module)
+    return tuple(modules)
+
+
+def _import(name: str, hint: str = "") -> ModuleType:
+    try:
+        return _import_file(Path(name)) if name.endswith(".py") else _import_module(name)
+    except (Exception, SystemExit) as error:  # a script may call sys.exit
+        words = " ".join(str(error).split())
+        found = f"{show_name(name)!r}, which raises {type(error).__name__}: {words}"
+        raise InvalidInput([Problem("--import", found, "a module or FILE.py", hint)], "command line") from None
+
+
+def _root_of(module: ModuleType) -> Path:
+    """The absolute folder from which a module is imported."""
+    file = Path(getattr(module, "__file__", None) or ".").absolute()
+    depth = module.__name__.count(".") + (file.name == "__init__.py")
+    return file.parents[depth]
 
 
 def _import_module(name: str) -> ModuleType:

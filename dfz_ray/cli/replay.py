@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bdb
-import json
 import sys
 import traceback
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dfz_ray.cli import EXIT_SOME_FAILED, take_stdout
-from dfz_ray.cli.printing import safe
+from dfz_ray.cli.printing import safe, to_json
 from dfz_ray.cli.run_argument import run_argument
 from dfz_ray.errors import InvalidInput, Unserializable
 
@@ -39,7 +38,7 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     \b
         dfz replay last task-17
         dfz replay last task-17 --debug
-        dfz replay runs/coins toss-3 --import coins.py
+        dfz replay runs/coins toss-3 --import elsewhere/coins.py
     """
     from dfz_ray.cli.domain_modules import import_domain_modules
     from dfz_ray.domains.registry import REGISTRY
@@ -49,7 +48,7 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     from dfz_ray.specs.resources import Resources
 
     task, recorded, files = _read(folder, task_id)
-    import_domain_modules(modules)
+    import_domain_modules(modules, folder)
     domain = REGISTRY.get(task.domain)
     domain.require_libraries()
     domain.load()
@@ -66,7 +65,7 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
         return _print_exception(error, debug)
     try:
         own = digest(value, domain.volatile)
-        click.echo(json.dumps(json_value(decode(encode(value)))), file=out)
+        click.echo(to_json(json_value(decode(encode(value)))), file=out)
     except Unserializable as error:
         print(safe(f"the result: {error}"), file=sys.stderr)
         return EXIT_SOME_FAILED

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfz_ray.cli.printing import marked
+from dfz_ray.cli.printing import marked, to_json
 from dfz_ray.cli.run_argument import run_argument
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.problems import describe_names, nearest, show
@@ -55,7 +54,10 @@ def results(
     limit: int | None,
     as_json: bool,
 ) -> int:
-    """Show the results of RUN, a run folder or `last`; of a run that goes on, the results so far. Examples:
+    """Show the results of RUN, a run folder or `last`; of a run that goes on, the results so far.
+
+    In JSON keys are texts. A mapping with two keys of one text, such as 1 and "1", is printed as a list of pairs.
+    Examples:
 
     \b
         dfz results last
@@ -76,7 +78,7 @@ def results(
             _print_table(chosen, limit or SHOWN_ROWS)
             return 0
         for record in itertools.islice(chosen, limit):
-            sys.stdout.write(f"{json.dumps(record.to_dict())}\n")
+            sys.stdout.write(f"{to_json(record.to_dict())}\n")
         sys.stdout.flush()
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -14,8 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from dfz_ray.cli import EXIT_CAN_NEVER_RUN, EXIT_SOME_FAILED, take_stdout
-from dfz_ray.cli.printing import marked, safe_line
-from dfz_ray.cli.run_argument import remember_run
+from dfz_ray.cli.printing import marked, safe_line, tell_place
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import MaxWorkers, Settings, check_max_workers, read_settings
 
@@ -70,11 +70,14 @@ def run_batch(batch: str, run_dir: str | None, **options: Any) -> int:
     from dfz_ray.domains.registry import REGISTRY
     from dfz_ray.specs.batch_checks import read_batch
 
-    ship_domain_modules(options["modules"])
+    imports = ship_domain_modules(options["modules"], Path(run_dir) if run_dir else None)
     settings = read_settings(options["config"])
     checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
     folder = Path(run_dir) if run_dir else _new_folder(settings, checked.name)
-    return _work(checked, settings, folder, options)
+    config = ("--config", str(Path(options["config"]).absolute())) if options["config"] else ()
+    command = ("dfz", "run", str(Path(batch).absolute()), *config)
+    run_config = _configure(settings, folder, options, command=command, imports=imports)
+    return _work(checked, folder, run_config, options["as_json"])
 
 
 @click.command("resume")
@@ -82,25 +85,26 @@ def run_batch(batch: str, run_dir: str | None, **options: Any) -> int:
 @click.option("--retry-failed", is_flag=True, help="Make failed tasks due again; the journal notes it.")
 @_work_options
 def resume(run: str, **options: Any) -> int:
-    """Go on with RUN, a run folder or `last`, whatever ended it; no task with a committed result runs again. Examples:
+    """Go on with RUN, a run folder or `last`, whatever ended it; no task with a committed result runs again.
+
+    The modules that the run was begun with are imported again. If they are elsewhere now, name them with --import.
+    Examples:
 
     \b
         dfz resume last
         dfz resume runs/first --retry-failed
-        dfz resume runs/coins --import coins.py
+        dfz resume runs/coins --import elsewhere/coins.py
     """
     from dfz_ray.cli.domain_modules import ship_domain_modules
-    from dfz_ray.cli.run_argument import find_run
+    from dfz_ray.journal.last_run import find_run
 
-    ship_domain_modules(options["modules"])
     settings = read_settings(options["config"])
-    return _work(None, settings, find_run(run, settings), options)
+    folder = find_run(run, settings)
+    imports = ship_domain_modules(options["modules"], folder)
+    return _work(None, folder, _configure(settings, folder, options, imports=imports), options["as_json"])
 
 
-def _work(batch: Batch | None, settings: Settings, folder: Path, options: dict[str, Any]) -> int:
-    from dfz_ray.client import run_checked
-    from dfz_ray.journal.folder import RunFolder
-
+def _configure(settings: Settings, folder: Path, options: dict[str, Any], **others: Any) -> RunConfig:
     config = RunConfig.of(
         settings,
         run_dir=folder,
@@ -109,14 +113,17 @@ def _work(batch: Batch | None, settings: Settings, folder: Path, options: dict[s
         use_threads=options["use_threads"],
         retry_failed=options.get("retry_failed", False),
     )
-    held_a_run = RunFolder(folder).holds_run()
+    return dataclasses.replace(config, becomes_last=True, **others)
+
+
+def _work(batch: Batch | None, folder: Path, config: RunConfig, as_json: bool) -> int:
+    from dfz_ray.client import run_checked
+    from dfz_ray.journal.sending import find_unsent
+
+    tell_place(folder)
     out = take_stdout()
-    try:
-        results = run_checked(batch, config)
-    finally:  # an interrupted run is the last run, too; a refused one is not
-        if not held_a_run and RunFolder(folder).holds_run():
-            remember_run(folder, settings)
-    if options["as_json"]:
+    results = run_checked(batch, config)
+    if as_json:
         from dfz_ray.journal.record import json_value
 
         summary = {
@@ -128,7 +135,11 @@ def _work(batch: Batch | None, settings: Settings, folder: Path, options: dict[s
         click.echo(json.dumps(summary), file=out)
     else:
         _print_summary(results, out)
-    return report_failures(results)
+    code = report_failures(results)
+    for unsent in find_unsent(folder):
+        print(safe_line(f"incomplete: {unsent.describe(folder)}"), file=sys.stderr)
+        code = code or EXIT_SOME_FAILED
+    return code
 
 
 def _new_folder(settings: Settings, name: str) -> Path:

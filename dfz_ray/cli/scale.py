@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from dfz_ray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, take_stdout
+from dfz_ray.cli.printing import tell_place
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.settings import WORKERS_LIMIT, Settings, read_settings
 from dfz_ray.specs.task import SEED_LIMIT
@@ -96,6 +97,7 @@ def scale(**options: Any) -> int:
     measurements = read_trials(resumed, facts) if resumed else []
     kept = {name: value for name, value in options.items() if name not in ("address", "output", "resume", "time_limit")}
     folder = resumed or make_study_folder(options["output"], kept, plan.digest)
+    tell_place(folder)
 
     from dfz_ray.scaling.study import Study
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfz_ray.cli.printing import marked
+from dfz_ray.cli import EXIT_SOME_FAILED as EXIT_INCOMPLETE
+from dfz_ray.cli.printing import marked, safe_line
 from dfz_ray.cli.run_argument import run_argument
 from dfz_ray.journal.run_status import RunStatus, find_status
+from dfz_ray.journal.sending import UnsentBatch, find_unsent
 from dfz_ray.specs.states import FINAL
 
 if TYPE_CHECKING:
@@ -36,26 +38,38 @@ def status(folder: Path, watch: bool, as_json: bool) -> int:
         dfz status last
         dfz status runs/first --watch
         dfz status last --json
+
+    Exit codes: 0; 1 if not all tasks that were meant were ever sent, and no process sends them any more.
     """
+    unsent: list[UnsentBatch] = []
     if as_json:
-        for found in _follow(folder, watch):
-            click.echo(json.dumps(dataclasses.asdict(found)))
+        for found, unsent in _follow(folder, watch):
+            incomplete = [
+                {
+                    "batch": one.meant.name,
+                    "sent": one.sent,
+                    "meant": one.meant.tasks,
+                    "command": one.find_command(folder),
+                }
+                for one in unsent
+            ]
+            click.echo(json.dumps({**dataclasses.asdict(found), "incomplete": incomplete}))
     else:
-        _print_table(folder, watch)
-    return 0
+        unsent = _print_table(folder, watch)
+    return EXIT_INCOMPLETE if unsent else 0
 
 
-def _follow(folder: Path, watch: bool) -> Iterator[RunStatus]:
-    """The status now; with `watch` again each second, until no process works on the run."""
+def _follow(folder: Path, watch: bool) -> Iterator[tuple[RunStatus, list[UnsentBatch]]]:
+    """The status now, and unsent batches; with `watch` again each second, until no process works on the run."""
     while True:
         found = find_status(folder)
-        yield found
+        yield found, [] if found.working else find_unsent(folder)
         if not (watch and found.working):
             return
         time.sleep(REFRESH_S)
 
 
-def _print_table(folder: Path, watch: bool) -> None:
+def _print_table(folder: Path, watch: bool) -> list[UnsentBatch]:
     from rich.console import Console
 
     console = Console(emoji=False, highlight=False)
@@ -63,19 +77,22 @@ def _print_table(folder: Path, watch: bool) -> None:
         from rich.live import Live
 
         with Live(console=console, auto_refresh=False) as live:
-            for found in _follow(folder, watch):
-                live.update(_table(found, time.time()), refresh=True)
+            for found, unsent in _follow(folder, watch):
+                live.update(_table(found, time.time(), bool(unsent)), refresh=True)
     else:
-        *_, last = _follow(folder, watch)  # a pipe or a file gets the last status only
-        console.print(_table(last, time.time()))
+        *_, (found, unsent) = _follow(folder, watch)  # a pipe or a file gets the last status only
+        console.print(_table(found, time.time(), bool(unsent)))
+    for one in unsent:
+        click.echo(f"incomplete: {safe_line(one.describe(folder))}")
+    return unsent
 
 
-def _table(found: RunStatus, now: float) -> Table:
+def _table(found: RunStatus, now: float, is_incomplete: bool) -> Table:
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
     table.add_row("run", f"[bold]{marked(found.name or found.run_id)}[/bold]")
-    table.add_row("works", marked(_where(found, now)))
+    table.add_row("works", marked(_where(found, now, is_incomplete)))
     table.add_row("tasks", _tasks(found.counts))
     if found.working:
         table.add_row("rate", _rate(found))
@@ -87,7 +104,7 @@ def _table(found: RunStatus, now: float) -> Table:
     return table
 
 
-def _where(found: RunStatus, now: float) -> str:
+def _where(found: RunStatus, now: float, is_incomplete: bool) -> str:
     """The process that works on the run; without one, how to resume the run."""
     who = f"process {found.process} on {found.host}" if found.process else "a process without a status yet"
     if found.working:
@@ -95,6 +112,8 @@ def _where(found: RunStatus, now: float) -> str:
         return who + silent
     ago = f"{describe_s(max(0.0, now - found.updated_at))} ago"
     last = f"{who} left it {ago}" if found.process else f"written to last {ago}"
+    if is_incomplete:
+        return f"nobody: {last}, before all of its tasks were sent"
     if found.counts["pending"] + found.counts["running"]:
         return f"nobody: {last}, before its end; it goes on with: dfz resume RUN"
     return f"nobody, for all tasks have ended; {last}"

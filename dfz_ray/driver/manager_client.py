@@ -25,7 +25,11 @@ from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.pool import PoolLimits
 from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
 from dfz_ray.garbage import collector_paused
+from dfz_ray.journal.last_run import remember_run
+from dfz_ray.journal.openings import Opening
+from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import read_contents
+from dfz_ray.journal.sending import MeantBatch, UnsentBatch, read_unsent
 from dfz_ray.manager.nodes import is_alive, live_nodes
 from dfz_ray.manager.task_manager import TaskManager
 from dfz_ray.protocol.columns import TaskColumns
@@ -79,7 +83,9 @@ def get_manager() -> Any:
 class ManagerClient:
     """A run at this process's manager: a new one, or one that was left, which goes on at once.
 
-    `domains` are those that only this process has, ready to travel. `has_listener` allows calls of `take_events`.
+    `domains` are those that only this process has, ready to travel. `has_listener` allows calls of `take_events`. A new
+    run notes how many tasks of `batch`, which is submitted next, are meant. `driver` is an id of the caller, the same
+    for each manager that works on the run for it.
 
     Raises:
         RunFolderRefused: the folder holds something else, or a live process works on the run.
@@ -95,12 +101,15 @@ class ManagerClient:
         *,
         has_listener: bool = False,
         domains: Mapping[str, ShippedDomain] | None = None,
+        batch: Batch | None = None,
+        driver: str = "",
     ) -> None:
         self.folder = folder.absolute()
+        self._config = config
         self.slots = plan.slots
         self.id = uuid.uuid4().hex
         self._manager = get_manager()
-        options = _options(plan, config, has_listener)
+        options = _options(plan, config, has_listener, Opening(driver or self.id, config.imports).to_json())
         meta = {
             "run_id": self.id,
             "name": config.name,
@@ -108,25 +117,28 @@ class ManagerClient:
             "dfz_ray": version("dfz_ray"),
             "slots": str(plan.slots),
         }
+        if batch is not None:
+            meta["meant/0/0"] = MeantBatch(batch.name, len(batch.tasks), config.command).to_json()
         opened: OpenedRun = _get(
             self._actor.open_run.remote(self.id, str(self.folder), options, meta, config.retry_failed)
         )
         self.tasks = opened.tasks
         """The number of the run's tasks."""
-        self._may_know = bool(opened.tasks)
-        """True if the run had tasks when it was opened: then it may have some of those that are submitted next."""
-        self._batches = opened.batches
+        self._is_first = True
+        """True until a batch is submitted: the run may have some of its tasks since before it was opened."""
+        self._next_batch = opened.next_batch
         self._kinds: dict[SubmittedKind, int] = {kind: number for number, kind in enumerate(opened.kinds)}
         self._domains = {kind.domain for kind in opened.kinds}
-        if not self._domains:
-            return
-        try:
-            own = domains or {}
-            known = [own.get(domain) or ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
-            _get(self._actor.go_on.remote(self.id, known))
-        except BaseException:
-            self.close()
-            raise
+        if self._domains:
+            try:
+                own = domains or {}
+                known = [own.get(domain) or ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
+                _get(self._actor.go_on.remote(self.id, known))
+            except BaseException:
+                self.close()
+                raise
+        if batch is None or not self.tasks:  # else the batch may still be refused
+            self._note_begun()
 
     def submit(
         self,
@@ -138,23 +150,35 @@ class ManagerClient:
         """Send a batch's tasks; returns when all of them are on disk.
 
         A task that the run had already when it was opened, equal to this one, is left out; so a batch may be submitted
-        again, once. Whenever a block has been written, `on_accepted` receives the number of the run's tasks on disk.
-        Between blocks `is_wanted` is called; the rest is not sent if it returns False.
+        again, once, to send the rest. Whenever a block has been written, `on_accepted` receives the number of the run's
+        tasks on disk. Between blocks `is_wanted` is called; the rest is not sent if it returns False.
 
         Raises:
             RunFolderRefused: the run has another task of the same id.
         """
-        new = self._without_known(batch.tasks) if self._may_know else batch.tasks
-        self._may_know = False
-        if not new:
+        new: Sequence[Task] = batch.tasks
+        begun, is_added = None, False
+        if self._is_first:
+            self._is_first, is_added = False, self.tasks > 0
+            if is_added:
+                new = self._without_known(new)
+                self._note_begun()
+            begun = self._find_begun(batch)
+        if not new and begun is None:
             return
+        blocks = list(_split(new))
+        number, sent = (begun.number, begun.sent) if begun else (self._next_batch, 0)
+        self._next_batch = max(self._next_batch, number + 1)
+        meant = MeantBatch(batch.name, sent + len(new), self._config.command)
+        # A block comes whole or not at all: a batch of one block needs no note, except where a run waits for it.
+        if meant != begun.meant if begun else is_added or len(blocks) > 1:
+            _get(self._actor.submit.remote(self.id, Submission(number, len(self._kinds), meant=meant.to_json())))
         accepted = self.tasks
         self.tasks += len(new)
-        number, self._batches = self._batches, self._batches + 1
-        batches: tuple[Any, ...] = ((number, batch.name, batch.seed, time.time()),)
+        batches: tuple[Any, ...] = () if sent else ((number, batch.name, batch.seed, time.time()),)
         files = batch.files
         on_its_way: tuple[Any, int] | None = None
-        for tasks in _split(new):
+        for tasks in blocks:
             if not is_wanted():
                 break
             with collector_paused():
@@ -212,6 +236,19 @@ class ManagerClient:
         """The manager. Without the check a call would start another Ray, which does not know this manager."""
         _check_ray()
         return self._manager
+
+    def _note_begun(self) -> None:
+        if self._config.becomes_last:
+            remember_run(self.folder, self._config.settings)
+
+    def _find_begun(self, batch: Batch) -> UnsentBatch | None:
+        """The batch that an earlier driver did not send to its end, and that this one is: it has all that was sent."""
+        with JournalReader(self.folder) as journal:
+            for unsent in read_unsent(journal.query):
+                ids = {task.id for task in batch.tasks} if unsent.sent else set()
+                if ids.issuperset(journal.batch_ids(unsent.number)) and (ids or unsent.meant.name == batch.name):
+                    return unsent
+        return None
 
     def _without_known(self, tasks: Sequence[Task]) -> Sequence[Task]:
         known = read_contents(self.folder)
@@ -282,7 +319,7 @@ class _Texts:
         return found[1]
 
 
-def _options(plan: SlotPlan, config: RunConfig, has_listener: bool) -> RunOptions:
+def _options(plan: SlotPlan, config: RunConfig, has_listener: bool, opening: str) -> RunOptions:
     settings = config.settings
     faults, chunking, journal = settings.faults, settings.chunking, settings.journal
     engine = EngineOptions(
@@ -300,7 +337,8 @@ def _options(plan: SlotPlan, config: RunConfig, has_listener: bool) -> RunOption
         cores=sum(node.get("CPU", 0.0) for node in live_nodes()) if plan.is_auto else 1.0,
     )
     most = settings.pool.most
-    return RunOptions(engine, journal.inline_result_bytes, journal.durable, faults.node_wait_s, has_listener, most)
+    inline_bytes = journal.inline_result_bytes
+    return RunOptions(engine, inline_bytes, journal.durable, faults.node_wait_s, has_listener, most, opening)
 
 
 def _check_ray() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ class RunOpening:
         self._has_listener = has_listener
         self._shipped: dict[str, ShippedDomain] = {}
         self._plan: SlotPlan | None = None
+        self._driver = uuid.uuid4().hex
 
     @property
     def slots(self) -> int | None:
@@ -55,7 +57,13 @@ class RunOpening:
             shapes, tasks = self._expect(first_batch)
             self._plan = plan_slots(self._config, shapes, ENDLESS if is_endless else tasks)
         client = ManagerClient(
-            self._config, self._folder, self._plan, has_listener=self._has_listener, domains=self._shipped
+            self._config,
+            self._folder,
+            self._plan,
+            has_listener=self._has_listener,
+            domains=self._shipped,
+            batch=None if is_endless else first_batch,
+            driver=self._driver,
         )
         self._config = dataclasses.replace(self._config, retry_failed=False)  # once, not at each manager
         return client

@@ -10,7 +10,11 @@ from numpy.typing import ArrayLike
 
 
 def compute_metrics(
-    spans: ArrayLike, counts: Mapping[str, int], slots: float | None, changes: Sequence[tuple[float, int]] = ()
+    spans: ArrayLike,
+    counts: Mapping[str, int],
+    slots: float | None,
+    changes: Sequence[tuple[float, int]] = (),
+    pauses: Sequence[tuple[float, float]] = (),
 ) -> dict[str, Any]:
     """The metrics of a run.
 
@@ -20,11 +24,12 @@ def compute_metrics(
         slots: how many tasks could execute at once, at the beginning; None if that is not known.
         changes: the time of each change of that number, and the new number, in order of time. `utilization` is relative
             to the mean over the makespan.
+        pauses: begin and end of each time when nobody worked on the run, in order of time. They do not count.
 
     Returns:
         Rates are fractions, times are in seconds, throughput is in completed tasks per second. `total_duration` is the
-        makespan: from the first start to the last end. `concurrent_executions` has the number of tasks executing
-        right after each start. A metric is None if there was nothing to measure.
+        makespan: from the first start to the last end, less the pauses. `concurrent_executions` has the number of tasks
+        executing right after each start. A metric is None if there was nothing to measure.
     """
     total = sum(counts.values())
     completed, failed = counts["completed"], counts["failed"]
@@ -45,6 +50,8 @@ def compute_metrics(
     if not times.size:
         return metrics
     durations = times[:, 1] - times[:, 0]
+    times = _without_pauses(times, pauses)
+    changes = [(float(_without_pauses(np.asarray(at), pauses)), count) for at, count in changes]
     makespan = float(times[:, 1].max() - times[:, 0].min())
     levels = concurrency(times)
     metrics |= {
@@ -63,6 +70,12 @@ def compute_metrics(
         available = _mean_slots(slots, changes, float(times[:, 0].min()), makespan) if slots else 0.0
         metrics["utilization"] = busy / (makespan * available) if available else None
     return metrics
+
+
+def _without_pauses(times: np.ndarray[Any, Any], pauses: Sequence[tuple[float, float]]) -> np.ndarray[Any, Any]:
+    """The times on a clock that stands still during each pause."""
+    passed = [np.clip(times - begun_at, 0.0, ended_at - begun_at) for begun_at, ended_at in pauses]
+    return times - sum(passed) if passed else times
 
 
 def _mean_slots(slots: float, changes: Sequence[tuple[float, int]], begun_at: float, makespan_s: float) -> float:

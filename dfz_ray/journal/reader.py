@@ -144,6 +144,10 @@ class JournalReader:
         blocks = self.query("read_batch_blocks", (name,))
         return [number for first, tasks in blocks for number in range(first, first + tasks)]
 
+    def batch_ids(self, number: int) -> list[str]:
+        """The ids of the tasks that were sent of a batch."""
+        return [task_id for (ids,) in self.query("read_batch_ids", (number,)) for task_id in unpack(ids)]
+
     def pool_changes(self) -> list[PoolChangeRow]:
         """Every change of the number of slots, of a run with `max_workers="auto"`."""
         return list(map(PoolChangeRow._make, self.query("read_pool_changes")))

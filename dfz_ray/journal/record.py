@@ -101,13 +101,19 @@ def read_result(path: Path) -> bytes:
 
 
 def json_value(value: Any) -> Any:
-    """The value as plain JSON data: bytes, and numbers that are not finite, become texts."""
+    """The value as plain JSON data: bytes, keys, and numbers that are not finite, become texts.
+
+    A mapping with two keys of one text, such as 1 and "1", becomes a list of pairs, so that no item is lost.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):
-        return {str(key): json_value(item) for key, item in value.items()}
+        items = {str(key): json_value(item) for key, item in value.items()}
+        if len(items) < len(value):
+            return [[json_value(key), json_value(item)] for key, item in value.items()]
+        return items
     if isinstance(value, (list, tuple)):
         return [json_value(item) for item in value]
     return value

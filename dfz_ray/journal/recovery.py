@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.lock import RunLock
 from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.sending import read_meant
 from dfz_ray.journal.writer import JournalWriter
 from dfz_ray.protocol.columns import NO_WORK, unpack, unpack_works
 
@@ -43,7 +44,7 @@ class Recovered:
     next_chunk: int
     next_cancel: int
     next_pool_change: int
-    batches: int
+    next_batch: int
 
 
 def read_recovered(folder: Path) -> Recovered:
@@ -70,7 +71,7 @@ def read_recovered(folder: Path) -> Recovered:
             next_chunk=next(journal.query("next_chunk"))[0],
             next_cancel=next(journal.query("next_cancel"))[0],
             next_pool_change=next(journal.query("next_pool_change"))[0],
-            batches=next(journal.query("count_batches"))[0],
+            next_batch=max(next(journal.query("last_batch"))[0], *read_meant(journal.query), -1) + 1,
         )
 
 
@@ -100,10 +101,11 @@ def open_for_work(
     inline_bytes: int = 262_144,
     retry_failed: bool = False,
     durable: bool = True,
+    opening: str = "",
 ) -> OpenedJournal:
     """Open a run to work on it. New runs and runs that a dead process left are opened in the same way.
 
-    A new run notes `meta` in the table of that name. `JournalWriter` explains `inline_bytes` and `durable`.
+    A new run notes `meta` in the table of that name. `JournalWriter` explains the other arguments.
 
     Raises:
         RunFolderRefused: the folder holds anything else, links, or the run of another user, or a live process works on
@@ -117,9 +119,9 @@ def open_for_work(
     lock = RunLock(folder)
     try:
         if run_folder.holds_run():
-            writer = JournalWriter(folder, inline_bytes, durable)
+            writer = JournalWriter(folder, inline_bytes, durable, opening)
         else:
-            writer = JournalWriter.create(folder, meta, inline_bytes, durable)
+            writer = JournalWriter.create(folder, meta, inline_bytes, durable, opening)
         if retry_failed:
             writer.reopen_failed()
         return OpenedJournal(lock, writer, read_recovered(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -14,15 +15,18 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from dfz_ray.errors import JournalDamaged
+from dfz_ray.errors import DfzError, JournalDamaged
 from dfz_ray.journal.attempt_history import AuditedAttempt, find_broken_rules
 from dfz_ray.journal.commit_sums import check_sums
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.integrity import find_disagreements, find_missing_commits, find_other_schema, find_torn_structure
-from dfz_ray.journal.journal_file import find_wrong_size
+from dfz_ray.journal.journal_file import UNREADABLE, find_wrong_size
+from dfz_ray.journal.lock import is_held
 from dfz_ray.journal.record import read_result
+from dfz_ray.journal.run_status import STATUS, read_counts
 from dfz_ray.journal.schema import VERSION
 from dfz_ray.journal.seal import Seal, sha256_of
+from dfz_ray.journal.sending import UnsentBatch, read_meant, read_unsent
 from dfz_ray.journal.snapshot import RunSnapshot, take_snapshot
 from dfz_ray.protocol.columns import split_digests, unpack
 from dfz_ray.specs.encoding import decode, digest, run_digest
@@ -52,6 +56,8 @@ class Audit:
 
     folder: Path
     checks: tuple[Check, ...]
+    incomplete: tuple[str, ...] = ()
+    """For each batch that no process sends any more, and that lacks tasks: a sentence. That is no violation."""
 
     @property
     def ok(self) -> bool:
@@ -61,7 +67,7 @@ class Audit:
     def to_dict(self) -> dict[str, Any]:
         """The audit as plain JSON data."""
         checks = [{**vars(check), "looked_at": dict(check.looked_at)} for check in self.checks]
-        return {"run_dir": str(self.folder), "ok": self.ok, "checks": checks}
+        return {"run_dir": str(self.folder), "ok": self.ok, "incomplete": list(self.incomplete), "checks": checks}
 
 
 @dataclass
@@ -90,15 +96,23 @@ def audit_run(folder: Path) -> Audit:
     run = RunFolder(folder)
     if not os.path.lexists(run.database):
         raise JournalDamaged(f"{folder} is no run folder: it has no run.sqlite")
+    unsent: list[UnsentBatch] = []
     with contextlib.ExitStack() as at_end:
+        is_at_rest, reported = not is_held(folder), read_counts(folder)
         try:
             snapshot = take_snapshot(run, at_end)
         except (sqlite3.Error, OSError) as error:
             return Audit(folder, (Check("file", {}, (f"it can't be opened: {error}",), ()),))
+        is_at_rest = is_at_rest and not is_held(folder)  # if a driver sends, the rest is on its way
         checks = [_look(snapshot, "file", _check_file)]
         if snapshot.has_known_tables():
             checks.extend(_look(snapshot, name, check) for name, check in _CHECKS.items())
-    return Audit(folder, tuple(checks))
+            if reported is not None:
+                checks.append(_look(snapshot, "status", functools.partial(_check_status, *reported)))
+            if is_at_rest:
+                with contextlib.suppress(DfzError, *UNREADABLE, ValueError, TypeError):  # the checks have found that
+                    unsent = read_unsent(snapshot.query)
+    return Audit(folder, tuple(checks), tuple(batch.describe(folder) for batch in unsent))
 
 
 def _look(snapshot: RunSnapshot, name: str, check: Callable[[RunSnapshot, _Findings], None]) -> Check:
@@ -140,6 +154,23 @@ def _check_commits(snapshot: RunSnapshot, findings: _Findings) -> None:
         findings.violate(missing)
 
 
+def _check_status(reported: dict[str, int], working: bool, snapshot: RunSnapshot, findings: _Findings) -> None:
+    """Compare the counts of the status file, which was read before the snapshot was taken, with the journal's."""
+    found = dict(snapshot.query("count_states"))
+    ended = {state.label: found.get(state, 0) for state in sorted(FINAL)}
+    (submitted,), (commits,), (reopened,) = (
+        snapshot.query(statement).fetchone() for statement in ("count_tasks", "count_commits", "count_reopened")
+    )
+    counts = {**ended, "open": submitted - sum(ended.values())}
+    reported = {**reported, "open": reported["pending"] + reported["running"]}
+    findings.looked_at |= {name: reported[name] for name in counts}
+    is_latest = snapshot.seal is Seal.WHOLE and not working and snapshot.acknowledged_commits == commits
+    most = {**ended, State.FAILED.label: ended[State.FAILED.label] + reopened}
+    for name, count in counts.items():
+        if reported[name] != count if is_latest else reported[name] > most.get(name, reported[name]):
+            findings.violate(f"{STATUS} reports {reported[name]} {name} tasks, and the journal has {count}")
+
+
 def _check_conservation(snapshot: RunSnapshot, findings: _Findings) -> None:
     known = {kind for kind, *_ in snapshot.query("scan_kinds")}
     submitted = 0
@@ -161,6 +192,10 @@ def _check_conservation(snapshot: RunSnapshot, findings: _Findings) -> None:
         findings.violate(f"{submitted} tasks were submitted, and {submitted - left} have an outcome")
     for (text,) in snapshot.query("read_strays"):
         findings.violate(text)
+    sent = dict(snapshot.query("count_sent"))
+    for batch, meant in read_meant(snapshot.query).items():
+        if sent.get(batch, 0) > meant.tasks:
+            findings.violate(f"batch {batch} has {sent[batch]} tasks, and only {meant.tasks} were meant")
 
 
 def _find_misshapen_block(

@@ -77,6 +77,20 @@ def read_acknowledged_commits(folder: Path) -> int | None:
     return commits if type(commits) is int else None
 
 
+def read_counts(folder: Path) -> tuple[dict[str, int], bool] | None:
+    """Read tasks per state, and whether a process worked on the run then; None if the status file does not say so."""
+    content = _read_json(folder)
+    if isinstance(content, dict) and _are_counts(content.get("counts")):
+        return content["counts"], content.get("working") is not False
+    return None
+
+
+def _are_counts(value: Any) -> bool:
+    return (
+        isinstance(value, dict) and value.keys() == set(STATES) and all(type(count) is int for count in value.values())
+    )
+
+
 def _read_json(folder: Path) -> Any:
     try:
         return json.loads(read_small(folder / STATUS))
@@ -89,8 +103,7 @@ def _is_status(content: Any) -> bool:
         isinstance(content, dict)
         and content.keys() == {field.name for field in fields(RunStatus)}
         and all(type(content[field.name]) in _JSON_TYPES[str(field.type)] for field in fields(RunStatus))
-        and content["counts"].keys() == set(STATES)
-        and all(type(count) is int for count in content["counts"].values())
+        and _are_counts(content["counts"])
         and all(type(notice) is str for notice in content["notices"])
     )
 

@@ -7,8 +7,20 @@
 -- them, and the completed tasks as the workers packed them. Such a blob holds one value for each task of its row, in
 -- the row's order: as a MessagePack array or, where the table says so, as values of one size, one after the other.
 --
+-- NOTES are rows of `meta` whose key names a batch or an epoch, and whose value is a JSON object.
+--   meant/<batch>/<epoch>: the driver of that epoch (0: the creation) meant the batch, called `name`, to have so many
+--     `tasks`; `command` has the words of the command that sends it, without the run folder, and none if a program sent
+--     it. The note with the largest epoch counts. A batch without a note was sent whole.
+--   opening/<epoch>: the id of the `driver` that opened the run, and its `imports`, the modules that define domains: each
+--     a pair of name (`NAME.py` for a file) and absolute folder. A driver whose manager was lost has several epochs.
+-- A run is INCOMPLETE if a batch has fewer tasks than were meant, and no process works on the run: the driver ended while
+-- it sent them. That is no violation, since nothing of what was committed is lost.
+--
+-- THE MAKESPAN of a run lasts from the first start of an execution to the last end, less the pauses. A pause lasts from the
+-- last commit of an epoch to the opening of the next one, unless the notes of both name the same driver.
+--
 -- COMMITS. The last column of every table is the number of the commit that added the row; numbers count from 0, without
--- a gap. Commit 0 is the creation. Taking an epoch is a commit of its own, and so is reopening tasks. For each commit
+-- a gap. Commit 0 is the creation. Taking an epoch, with its note, is a commit of its own, and so is reopening tasks. For each commit
 -- `commits` has the number of its rows, and a sum that proves that they are what was written: SHA-256 over
 --   the sum of the commit before it (of commit 0: nothing),
 --   the array [commit, epoch, committed_at, rows] as MessagePack,
@@ -23,7 +35,10 @@
 -- work removes the seal before the first write, so a run that was killed has none. While there is no log, the size of
 -- the journal is its number of pages times their size.
 -- The file `status.json`, an object, has under `commits` the number of commits that the process that worked on the run
--- last had seen on disk: the journal never has fewer.
+-- last had seen on disk: the journal never has fewer. It has under `counts` the number of tasks in each state. If the run
+-- is sealed, and `commits` is the number of all commits, the counts are those of the journal, where `pending` and `running`
+-- together are the open tasks, provided that `working` is false. Else the file lags: then no more tasks are completed or cancelled than in the journal, and
+-- no more failed than have failed or were reopened.
 --
 -- THE DIGEST of a run is SHA-256 over, for every completed task in the order of its id's UTF-8 bytes: the length of
 -- the id in bytes (8 bytes, little-endian), the id, and the task's digest. A task's digest is SHA-256 over its result
@@ -33,6 +48,7 @@
 -- and a key that is an array stands for a tuple.
 --
 -- THE RULES of a sound run, besides:
+--   No batch has more tasks than were meant. An opening's note is of an epoch that exists.
 --   Blocks follow each other without a gap, from task 0 on, and the ids of tasks are unique. A task without an outcome is
 --   open. A blob that holds a value for each task holds as many values as there are tasks.
 --   A completed task is in one row of `completions`, and any other in none; its outcome names that row's chunk, is of
@@ -51,7 +67,7 @@
 
 -- name: schema
 CREATE TABLE meta (
-    key      TEXT PRIMARY KEY,         -- schema_version, run_id, name, created_at, dfz_ray, slots
+    key      TEXT PRIMARY KEY,         -- schema_version, run_id, name, created_at, dfz_ray, slots; and notes
     value    TEXT NOT NULL,
     "commit" INTEGER NOT NULL
 ) WITHOUT ROWID;
@@ -327,8 +343,24 @@ SELECT coalesce(max(cancel) + 1, 0) FROM cancels;
 -- name: next_pool_change
 SELECT coalesce(max(change) + 1, 0) FROM pool_changes;
 
--- name: count_batches
-SELECT count(*) FROM batches;
+-- name: last_batch
+SELECT coalesce(max(batch), -1) FROM batches;
+
+-- name: read_meant
+SELECT key, value FROM meta WHERE key GLOB 'meant/*';
+
+-- name: count_sent
+SELECT batch, sum(tasks) FROM blocks GROUP BY batch;
+
+-- name: read_batch_ids
+SELECT ids FROM blocks WHERE batch = ? ORDER BY first;
+
+-- name: read_openings
+SELECT key, value FROM meta WHERE key GLOB 'opening/*';
+
+-- name: read_epoch_times
+SELECT epochs.epoch, epochs.opened_at, max(commits.committed_at)
+FROM epochs JOIN commits USING (epoch) GROUP BY epochs.epoch ORDER BY epochs.epoch;
 
 -- name: list_files
 SELECT sha256 FROM files;
@@ -410,6 +442,9 @@ FROM outcomes WHERE state = 2 GROUP BY chunk;
 -- name: count_states
 SELECT state, count(*) FROM outcomes GROUP BY state;
 
+-- name: count_reopened
+SELECT count(*) FROM reopened;
+
 -- name: count_cancelled
 SELECT count(*), coalesce(sum(state = 4), 0), (SELECT coalesce(sum(tasks), 0) FROM cancels) FROM outcomes;
 
@@ -470,6 +505,9 @@ FROM pool_changes WHERE typeof(slots) <> 'integer' OR slots < 1 OR reason = ''
 UNION ALL
 SELECT 'task ' || task || ' was reopened in the unknown epoch ' || reopening_epoch
 FROM reopened WHERE reopening_epoch NOT IN (SELECT epoch FROM epochs)
+UNION ALL
+SELECT 'the note ' || key || ' is of an unknown epoch'
+FROM meta WHERE key GLOB 'opening/*' AND substr(key, 9) NOT IN (SELECT CAST(epoch AS TEXT) FROM epochs)
 UNION ALL
 SELECT 'commit ' || "commit" || ' is of the unknown epoch ' || epoch
 FROM commits WHERE epoch NOT IN (SELECT epoch FROM epochs UNION SELECT 0 WHERE "commit" = 0);

@@ -33,6 +33,7 @@ class Group:
     of tasks that did not complete; those of completed tasks follow from the completions.
     """
 
+    meta: list[Row] = field(default_factory=list)
     batches: list[Row] = field(default_factory=list)
     domains: list[Row] = field(default_factory=list)
     kinds: list[Row] = field(default_factory=list)
@@ -54,11 +55,11 @@ class JournalWriter:
     """Commits groups of rows. When `commit` returns, they are on disk. Opening a writer takes a new epoch.
 
     Results of more than `inline_bytes` become files. If durable, a commit survives a crash of the operating system (by
-    an fsync), and not only of this process. Raises JournalDamaged if the journal is missing, can't be read or written,
-    is damaged, or is of another schema.
+    an fsync), and not only of this process. `opening` is the driver's note on the epoch, as JSON. Raises JournalDamaged
+    if the journal is missing, can't be read or written, is damaged, or is of another schema.
     """
 
-    def __init__(self, folder: Path, inline_bytes: int = 262_144, durable: bool = True) -> None:
+    def __init__(self, folder: Path, inline_bytes: int = 262_144, durable: bool = True, opening: str = "") -> None:
         self._folder = RunFolder(folder)
         self._inline_bytes = inline_bytes
         self._durable = durable
@@ -68,7 +69,7 @@ class JournalWriter:
         try:
             remove_seal(self._folder)
             self._set_up()
-            self._last, self.epoch = self._take_epoch()
+            self._last, self.epoch = self._take_epoch(opening)
             self._known_domains = {row[0] for row in self._connection.execute(STATEMENTS["read_domains"])}
             self._known_files = {row[0] for row in self._connection.execute(STATEMENTS["list_files"])}
         except (sqlite3.Error, OSError) as error:
@@ -79,7 +80,12 @@ class JournalWriter:
 
     @classmethod
     def create(
-        cls, folder: Path, meta: Mapping[str, str], inline_bytes: int = 262_144, durable: bool = True
+        cls,
+        folder: Path,
+        meta: Mapping[str, str],
+        inline_bytes: int = 262_144,
+        durable: bool = True,
+        opening: str = "",
     ) -> JournalWriter:
         """Make the folder and an empty journal. Raises RunFolderRefused if the folder can't hold a new run."""
         run_folder = RunFolder(folder)
@@ -96,7 +102,7 @@ class JournalWriter:
             run_folder.unfinished_database.replace(run_folder.database)  # the first commit syncs the folder, too
         except (sqlite3.Error, OSError) as error:
             raise RunFolderRefused(f"{folder} can't hold a journal: {error}") from error
-        return cls(folder, inline_bytes, durable)
+        return cls(folder, inline_bytes, durable, opening)
 
     @property
     def commits(self) -> int:
@@ -158,12 +164,13 @@ class JournalWriter:
         self._connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")
         self._connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if self._folder.is_on_network() else 'WAL'}")
 
-    def _take_epoch(self) -> tuple[Commit, int]:
+    def _take_epoch(self, opening: str) -> tuple[Commit, int]:
         self._connection.execute("BEGIN IMMEDIATE")
         last = Commit._make(self._connection.execute(STATEMENTS["last_commit"]).fetchone())
         epoch = self._latest_epoch() + 1
         opened = (epoch, time.time(), socket.gethostname(), os.getpid())
-        last = add_commit(self._connection, last, epoch, {"epochs": [opened]})
+        note = [(f"opening/{epoch}", opening)] if opening else []
+        last = add_commit(self._connection, last, epoch, {"meta": note, "epochs": [opened]})
         self._connection.execute("COMMIT")
         return last, epoch
 

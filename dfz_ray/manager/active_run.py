@@ -121,7 +121,7 @@ class ActiveRun:
     def describe(self) -> OpenedRun:
         """The kinds, batches and tasks that are known so far."""
         kinds = [SubmittedKind(*kind) for kind in self._recovered.kinds]
-        return OpenedRun(kinds, self._recovered.batches, len(self._recovered.kind_of))
+        return OpenedRun(kinds, self._recovered.next_batch, len(self._recovered.kind_of))
 
     def go_on(self, domains: Sequence[ShippedDomain]) -> None:
         """Queue the tasks without an outcome in the journal. Nothing from a journal is ever unpickled.

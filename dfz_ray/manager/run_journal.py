@@ -39,6 +39,8 @@ class RunJournal:
     def add_submission(self, submission: Submission, first: int) -> None:
         """New tasks, numbered from `first` on, and the new batches, kinds, domains and files."""
         rows = self.commits.pending.rows
+        if submission.meant:
+            rows.meta.append((f"meant/{submission.batch}/{self.epoch}", submission.meant))
         rows.batches.extend(submission.batches)
         rows.files.extend(submission.files.items())
         rows.domains.extend((domain.name, domain.volatile) for domain in submission.domains)

@@ -51,7 +51,8 @@ class TaskManager:
         myself = ray.get_runtime_context().current_actor
         inline_bytes = options.inline_result_bytes
         path, durable = Path(folder), options.durable
-        journal = await asyncio.to_thread(open_for_work, path, meta, inline_bytes, retry_failed, durable)
+        given = (path, meta, inline_bytes, retry_failed, durable, options.opening)
+        journal = await asyncio.to_thread(open_for_work, *given)
         self._runs[run_id] = run = ActiveRun(run_id, path, journal, options, myself, journal.recovered.meta)
         return run.describe()
 

@@ -22,6 +22,8 @@ class RunOptions:
     """True if the driver listens to the events of single tasks."""
     most_slots: int | None = None
     """The limit of the slots if their number follows the throughput; None: as many as the cluster holds."""
+    opening: str = ""
+    """The driver's note on this opening of the run, for the journal."""
 
 
 class SubmittedKind(NamedTuple):
@@ -56,7 +58,7 @@ class OpenedRun:
     """A run that the manager has opened: the driver continues its numbers."""
 
     kinds: Sequence[SubmittedKind]
-    batches: int
+    next_batch: int
     tasks: int
 
 
@@ -74,3 +76,5 @@ class Submission:
     kinds: Sequence[SubmittedKind] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     tasks: TaskColumns = NO_TASKS
+    meant: str = ""
+    """The journal's note on how many tasks the batch is meant to have; empty: there is one, or none is needed."""

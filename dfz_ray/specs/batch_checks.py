@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
@@ -25,6 +25,7 @@ from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.task import SEED_LIMIT, SeedSource, Task, derive_seed
 
 COUNT_LIMIT = 10_000_000
+IMPORT_HINT = "name the module that defines it with --import"
 BATCH_KEYS = ("name", "seed", "defaults", "tasks", "generate")
 DEFAULTS_KEYS = ("resources", "policy")
 TASK_KEYS = ("id", "domain", "description", "parameters", "seed", "resources", "policy")
@@ -100,6 +101,8 @@ class _Checker(FieldChecks):
         self._policies: dict[bytes | None, Policy] = {}
         self._equal_policies: dict[Policy, Policy] = {}
         self._missing: set[str] = set()
+        self._unknown: dict[str, tuple[int, int]] = {}
+        """By unknown domain, as shown: the place of its problem, and the number of tasks that name it."""
         self._checks: dict[str, ParameterChecks] = {}
 
     def check_batch(self, data: Any, name: str) -> Batch | None:
@@ -122,6 +125,9 @@ class _Checker(FieldChecks):
         ]
         for number, block in enumerate(self.list_of(data.get("generate"), "generate")):
             tasks.extend(self._generate(block, f"generate[{number}]", f"gen-{number}", common))
+        for shown, (place, count) in self._unknown.items():
+            if count > 1:
+                self.problems[place] = replace(self.problems[place], found=f"{shown}, in {count:,} tasks")
         if not tasks and not self.problems:
             self.refuse("batch", "no tasks", "at least one under `tasks` or `generate`")
         return Batch(name, common.seed, tuple(filter(None, tasks)), self._shelf.contents)
@@ -163,7 +169,7 @@ class _Checker(FieldChecks):
         if name in self._missing:
             return None
         before = len(self.problems)
-        domain = self._domain(name, "")
+        domain = self._domain(name, "") if self._domains.find(name) else None
         shape = None
         if domain is not None:
             shape = self._shape({**self._floor, **_given(domain.resources), **common.resources}, "")
@@ -263,7 +269,11 @@ class _Checker(FieldChecks):
         found = self._domains.find(name) if isinstance(name, str) else None
         if found is None:
             shown = "nothing" if name is None else show(name)
-            self.refuse(where, shown, f"the name of a domain, {describe_names(names)}", nearest(name, names))
+            place, count = self._unknown.get(shown, (len(self.problems), 0))
+            self._unknown[shown] = place, count + 1
+            if not count:
+                hint = " ".join(filter(None, [nearest(name, names), IMPORT_HINT if name else ""]))
+                self.refuse(where, shown, f"the name of a domain, {describe_names(names)}", hint)
             return None
         try:
             if found.name not in self._missing:

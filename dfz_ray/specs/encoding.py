@@ -92,6 +92,8 @@ def digest(result: Any, volatile: frozenset[str] = frozenset()) -> bytes:
         ordered = _ordered(result)
     except RecursionError:
         raise Unserializable("can't be stored as MessagePack: it nests too deeply, or contains itself") from None
+    except ValueError as error:  # keys are put in order by their text, and Python writes no integer of 4,301 digits
+        raise Unserializable(f"a key has no text: {error}") from None
     return hashlib.sha256(encode(ordered)).digest()
 
 

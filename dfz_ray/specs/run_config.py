@@ -36,6 +36,12 @@ class RunConfig:
     """The name of a new run, for its journal."""
     seed: int = 0
     """Seed of the delays before retries."""
+    command: tuple[str, ...] = ()
+    """The words of the command that sends the batch, without the run folder; empty if a program sends it."""
+    imports: tuple[tuple[str, str], ...] = ()
+    """The modules that define domains, as journal/openings.py describes them: a run goes on with them."""
+    becomes_last: bool = False
+    """True if `last` means this run, once it has begun."""
 
     @classmethod
     def of(

@@ -1,4 +1,4 @@
-"""A second opinion on a run folder: `python tests/audit_checker.py RUN` prints JSON, and exits with 0 or 4.
+"""A second opinion on a run folder: `python tests/audit_checker.py RUN` prints JSON, and exits with 0, 1 or 4.
 
 It is written from the comments of dfz_ray/journal/schema.sql alone, and shares no code with dfz_ray: it reads all
 tables of a run that no process works on into memory, and looks at them there.
@@ -40,6 +40,7 @@ KEYS = {
 """The tables in the order in which a sum takes them, and their primary keys."""
 OUTCOME = ("task", "state", "chunk", "reason", "message", "traceback", "commit")
 COMPLETED, FAILED, CANCELLED = 2, 3, 4
+STATES = {"pending", "running", "completed", "failed", "cancelled"}
 ERROR, LOST, SUPERSEDED = 1, 2, 3
 
 Rows = list[dict[str, Any]]
@@ -68,9 +69,8 @@ def check_file(folder: Path) -> list[str]:
 
 def check_journal(folder: Path, scratch: Path) -> list[str]:
     """Check everything else, in a copy, so that SQLite may roll back a commit that a crash cut off."""
-    told = None
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        told = json.loads((folder / "status.json").read_bytes())["commits"]
+    status = read_status(folder)
+    told = status.get("commits")
     has_log = any((folder / f"run.sqlite{end}").exists() for end in ("-wal", "-journal"))
     for file in folder.glob("run.sqlite*"):
         if not file.name.endswith("-shm"):
@@ -102,7 +102,63 @@ def check_journal(folder: Path, scratch: Path) -> list[str]:
         *check_outcomes(tables, states),
         *check_attempts(tables),
         *check_results(tables, folder / "results"),
+        *check_status(tables, status, is_sealed=(folder / "seal").exists()),
+        *check_notes(tables),
     ]
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """The status file; empty if it is none."""
+    try:
+        status = json.loads((folder / "status.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+def check_status(tables: dict[str, Rows], status: dict[str, Any], is_sealed: bool) -> list[str]:
+    """The counts of the status file are the journal's, or lag behind them."""
+    counts = status.get("counts")
+    if not isinstance(counts, dict) or counts.keys() != STATES or {type(count) for count in counts.values()} != {int}:
+        return []
+    ended = Counter(row["state"] for row in tables["outcomes"])
+    known = {"completed": ended[COMPLETED], "failed": ended[FAILED], "cancelled": ended[CANCELLED]}
+    if is_sealed and status.get("working") is False and status.get("commits") == len(tables["commits"]):
+        known["pending"] = sum(row["tasks"] for row in tables["blocks"]) - sum(known.values())
+        counts = {**counts, "pending": counts["pending"] + counts["running"]}
+        return [f"the status counts {name} wrongly" for name, count in known.items() if counts[name] != count]
+    known["failed"] += len(tables["reopened"])
+    return [f"the status has too many {name} tasks" for name, count in known.items() if counts[name] > count]
+
+
+def check_notes(tables: dict[str, Rows]) -> list[str]:
+    """No batch has more tasks than were meant, and each note on an opening is of an epoch."""
+    found = [
+        f"batch {batch} has too many tasks" for batch, (sent, meant) in count_meant(tables).items() if sent > meant
+    ]
+    epochs = {f"opening/{row['epoch']}" for row in tables["epochs"]}
+    openings = {row["key"] for row in tables["meta"] if row["key"].startswith("opening/")}
+    return found + [f"{key} is a note on an epoch that is not there" for key in sorted(openings - epochs)]
+
+
+def count_meant(tables: dict[str, Rows]) -> dict[int, tuple[int, int]]:
+    """For each batch with a note: how many tasks it has, and how many it was last meant to have."""
+    notes = [(*row["key"].split("/"), row["value"]) for row in tables["meta"] if row["key"].startswith("meant/")]
+    meant = {}
+    for _, batch, _, text in sorted(notes, key=lambda note: int(note[2])):
+        meant[int(batch)] = json.loads(text)["tasks"]
+    sent = Counter[int]()
+    for row in tables["blocks"]:
+        sent[row["batch"]] += row["tasks"]
+    return {batch: (sent[batch], tasks) for batch, tasks in meant.items()}
+
+
+def find_incomplete(folder: Path) -> list[tuple[int, int]]:
+    """For each batch that lacks tasks: how many were sent, and how many were meant. No process works on the run."""
+    with contextlib.closing(sqlite3.connect(f"{(folder / 'run.sqlite').absolute().as_uri()}?mode=ro", uri=True)) as run:
+        run.row_factory = sqlite3.Row
+        tables = {name: [dict(row) for row in run.execute(f"SELECT * FROM {name}")] for name in ("meta", "blocks")}  # noqa: S608
+    return [(sent, meant) for sent, meant in count_meant(tables).values() if sent < meant]
 
 
 def check_commits(tables: dict[str, Rows]) -> list[str]:
@@ -364,5 +420,6 @@ def big_integer(value: Any) -> msgpack.ExtType:
 
 if __name__ == "__main__":
     violations = check(Path(sys.argv[1]))
-    print(json.dumps({"violations": violations}))
-    sys.exit(4 if violations else 0)
+    incomplete = [] if violations else find_incomplete(Path(sys.argv[1]))
+    print(json.dumps({"violations": violations, "incomplete": incomplete}))
+    sys.exit(4 if violations else 1 if incomplete else 0)

@@ -22,10 +22,13 @@ import psutil
 from dfz_ray.specs.states import FINAL
 from support.audit_checker import check
 from support.driver import BIN, Glance, Program, glance, wait_until, write_batch
+from support.sender import check_incomplete, end_while_sending, send_the_rest
 
 VICTIMS = ("driver", "manager", "worker", "raylet")
 SIGNALS = ("SIGKILL", "SIGSTOP", "SIGTERM", "SIGINT")
 PHASES = ("dispatching", "running", "committing", "recovering")
+SENDING_SIGNALS, SENDING_TASKS = ("SIGKILL", "SIGTERM", "SIGINT"), 400_000
+"""The signals that end a driver while it sends, and the tasks of its batch."""
 TASKS = 300
 STOPPED_S = 3.0
 """How long a process that is stopped stays so."""
@@ -61,7 +64,8 @@ class Outcome(NamedTuple):
 
 def all_trials(seed: int = 0) -> list[Trial]:
     """The whole matrix."""
-    return [Trial(victim, sign, phase, seed) for victim in VICTIMS for sign in SIGNALS for phase in PHASES]
+    trials = [Trial(victim, sign, phase, seed) for victim in VICTIMS for sign in SIGNALS for phase in PHASES]
+    return trials + [Trial("driver", sign, "sending", seed) for sign in SENDING_SIGNALS]
 
 
 def run_trial(trial: Trial, folder: Path, digest: str) -> Outcome:
@@ -75,6 +79,8 @@ def run_trial(trial: Trial, folder: Path, digest: str) -> Outcome:
     Raises:
         AssertionError: something was lost, doubled or changed, or the run did not go on as it must.
     """
+    if trial.phase == "sending":
+        return run_sending_trial(trial, folder)
     draw = random.Random(str(trial))  # noqa: S311 - no secret
     write_batch(folder, TASKS)
     with opened(folder, trial.phase == "recovering") as program:
@@ -93,6 +99,14 @@ def run_trial(trial: Trial, folder: Path, digest: str) -> Outcome:
                 assert again.wait() == 0, f"the resume failed: {again.stderr}"
     check_whole(folder, digest)
     return Outcome(hit_at, code, ended_s, resumed)
+
+
+def run_sending_trial(trial: Trial, folder: Path) -> Outcome:
+    """End the driver while it sends; then all say that the run is incomplete, and name the command that mends it."""
+    ended = end_while_sending(folder, trial.signal, SENDING_TASKS)
+    hit_at, begun = glance(folder / "run"), time.monotonic()
+    send_the_rest(folder, check_incomplete(folder, ended.sent, ended.tasks), ended.tasks)
+    return Outcome(hit_at, ended.code, time.monotonic() - begun, resumed=True)
 
 
 @contextlib.contextmanager

@@ -28,8 +28,11 @@ NAMES = (*(table.name for table in TABLES), "commits")
 OPEN = 7
 """The task that stays open."""
 
-check: Callable[[Path], list[str]] = runpy.run_path(str(Path(__file__).with_name("audit_checker.py")))["check"]
+_CHECKER = runpy.run_path(str(Path(__file__).with_name("audit_checker.py")))
+check: Callable[[Path], list[str]] = _CHECKER["check"]
 """The independent checker: it returns the violations of a run."""
+find_incomplete: Callable[[Path], list[tuple[int, int]]] = _CHECKER["find_incomplete"]
+"""The independent checker: for each batch that lacks tasks how many were sent, and how many were meant."""
 
 
 def both_say_ok(folder: Path) -> bool:

@@ -9,8 +9,8 @@ import pytest
 from support.command_line import EVIL, MODULES
 from support.small_run import completed, failed, make_run
 
-from dfz_ray.cli.run_argument import remember_run
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.journal.last_run import remember_run
 from dfz_ray.specs.settings import read_settings
 
 MAZES = "tasks: [{domain: maze}]\n"

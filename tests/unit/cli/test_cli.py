@@ -55,7 +55,9 @@ def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
 
     told = " ".join(capsys.readouterr().out.split())
     assert all(f"{name} {summary}" in told for name, (_, summary) in COMMANDS.items())
-    assert "Exit codes: 0 all completed; 1 some failed; 2 bad usage or input, nothing started;" in told
+    assert (
+        "Exit codes: 0 all completed; 1 some failed, or were never sent; 2 bad usage or input, nothing started;" in told
+    )
     assert "4 audit violation; 130 interrupted." in told
     assert [words[1] for words in examples_in(group.help or "")] == ["run", "status", "results", "scale"]
 
@@ -104,7 +106,7 @@ REFUSALS = [
     (["scale", "--batch", "no.yaml"], "no.yaml: found no readable file; expected a file that can be read"),
     (["scale", "--count", "3"], "--count: found no --domain; expected the domain whose tasks are to be generated"),
     (["scale", "--domain", "maz"], "generate[0].domain: found 'maz'; expected the name of a domain, one of"),
-    (["scale", "--domain", "maz"], "(did you mean 'maze'?)"),
+    (["scale", "--domain", "maz"], "(did you mean 'maze'? name the module that defines it with --import)"),
     (["scale", "--domain", ""], "generate[0].domain: found ''; expected the name of a domain"),
     (
         ["scale", "--domain", "maze", "--count", "10000001"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,32 @@ def test_lines_that_nobody_reads_to_the_end(tmp_path: Path) -> None:
         assert json.loads(reading.stdout.readline())["task_id"] == "task-0"
         reading.stdout.close()
         assert (reading.wait(), reading.stderr.read()) == (1, "")
+
+
+def test_an_integer_may_have_any_length(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every result is printed, whole and right, also integers that Python does not write by itself."""
+    long = 7**8000
+    make_run(tmp_path / "run", ["a", "b", "c"], *(completed(at, [long, {"n": -long}, at]) for at in range(3))).close()
+
+    assert dfz("results", "run", "--json") == dfz("results", "run") == 0
+
+    *lines, _, _, _, _ = capsys.readouterr().out.splitlines()
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        assert [json.loads(line)["result"] for line in lines] == [[long, {"n": -long}, at] for at in range(3)]
+    finally:
+        sys.set_int_max_str_digits(limit)
+    assert limit > 0
+
+
+def test_keys_that_are_one_in_json_stay_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mapping with the keys 1 and "1" is printed as pairs; no item of a result is lost."""
+    mixed = {1: "number", "1": "text", 2: 7**8000}
+    make_run(tmp_path / "run", ["a", "b"], completed(0, {"mixed": mixed}), completed(1, {1: "a", 2: "b"})).close()
+
+    assert dfz("results", "run", "--json") == 0
+
+    first, second = (line for line in capsys.readouterr().out.splitlines())
+    assert '"result": {"mixed": [[1, "number"], ["1", "text"], [2, ' in first
+    assert json.loads(second)["result"] == {"1": "a", "2": "b"}

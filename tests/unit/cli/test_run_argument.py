@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dfz_ray.cli.run_argument import find_run, remember_run
+from dfz_ray.journal.last_run import find_run, remember_run
 from dfz_ray.specs.settings import read_settings
 
 pytestmark = pytest.mark.usefixtures("working_folder")

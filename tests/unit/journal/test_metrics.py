@@ -144,3 +144,17 @@ def test_utilization_goes_by_the_slots_that_there_were() -> None:
     metrics = compute_metrics(spans, counts, 2, [(5.0, 8), (15.0, 4), (30.0, 100)])
 
     assert metrics["utilization"] == pytest.approx(20 / (5 * 8 + 5 * 4))
+
+
+def test_a_pause_does_not_count() -> None:
+    """A run of 2 s that was left for a day, and then took 2 s more, took 4 s; slots that changed then count so."""
+    day = 86_400.0
+    spans = [(10.0, 12.0), (12.0 + day, 14.0 + day)]
+    counts = COUNTS | {"completed": 2}
+
+    metrics = compute_metrics(spans, counts, 1, [(day, 2)], [(12.0, 12.0 + day)])
+
+    assert metrics["total_duration"] == pytest.approx(4.0)
+    assert metrics["throughput"] == pytest.approx(0.5)
+    assert metrics["utilization"] == pytest.approx(4.0 / (2 * 1 + 2 * 2))
+    assert metrics["task_durations"] == [2.0, 2.0]

@@ -260,12 +260,23 @@ def test_refused(data: Any, problems: list[tuple[str, str, str]], form: str, tmp
 
 def test_many_problems_are_shown_in_part() -> None:
     """Every problem is kept, the first 20 are shown, and the rest is counted."""
-    error = refusal([{"domain": "mze"}] * 50)
+    error = refusal([{"domain": "maze", "seed": -1}] * 50)
 
     assert len(error.problems) == 50
     assert str(error).splitlines()[0] == "batch: 50 problems"
     assert str(error).splitlines()[-1] == "  ... and 30 more"
     assert_readable(error)
+
+
+def test_an_unknown_domain_is_one_problem() -> None:
+    """However many tasks name an unknown domain, it is one problem, with their number, and how to make it known."""
+    tasks = [{"domain": "coin"}] * 1000 + [{"domain": "maze", "seed": -1}] + [{"domain": "coin", "policy": {}}] * 1000
+
+    unknown, other = refusal(tasks).problems
+
+    assert (unknown.where, unknown.found) == ("tasks[0].domain", "'coin', in 2,000 tasks")
+    assert "--import" in unknown.hint
+    assert other.where == "tasks[1000].seed"
 
 
 def test_an_error_travels() -> None:

@@ -310,3 +310,10 @@ def test_one_source_of_seeds(batch_seed: int, ids: list[str]) -> None:
         text = f"{batch_seed}:{task_id}".encode("utf-8", "surrogatepass")
         expected = int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
         assert source.derive(task_id) == derive_seed(batch_seed, task_id) == expected
+
+
+def test_a_key_that_python_can_not_write_is_refused() -> None:
+    """A result whose keys have no text, and so no order, is refused like any other one that can not be stored."""
+    with pytest.raises(Unserializable, match="a key has no text"):
+        digest({7**8000: 1, 1: 2})
+    assert digest({1: 7**8000}) != digest({1: 7**8001})
