@@ -71,6 +71,8 @@ class Domain:
 
     summary: str = field(default="", compare=False)
     """One sentence for `dfz domains`."""
+    version: int = 1
+    """It grows whenever a task's result changes or means something else: a run is not mixed of two versions unasked."""
     resources: Resources = Resources()
     """The resources of a task that does not declare its own."""
     volatile: frozenset[str] = frozenset()
