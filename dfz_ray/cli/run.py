@@ -79,6 +79,11 @@ def run_batch(batch: str, run_dir: str | None, **options: Any) -> int:
 
 @click.command("resume")
 @click.argument("run")
+@click.option(
+    "--accept-domain-versions",
+    is_flag=True,
+    help="Run the tasks that are left under the versions of their domains that are here; the journal notes it.",
+)
 @click.option("--retry-failed", is_flag=True, help="Make failed tasks due again; the journal notes it.")
 @_work_options
 def resume(run: str, **options: Any) -> int:
@@ -107,6 +112,7 @@ def _work(batch: Batch | None, settings: Settings, folder: Path, options: dict[s
         max_workers=options["max_workers"],
         address=options["address"],
         use_threads=options["use_threads"],
+        accept_domain_versions=options.get("accept_domain_versions", False),
         retry_failed=options.get("retry_failed", False),
     )
     held_a_run = RunFolder(folder).holds_run()

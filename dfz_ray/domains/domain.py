@@ -89,6 +89,10 @@ class Domain:
     """Modules that `compute` imports. They must exist before a run, and are imported before a worker is timed."""
     extra: str = ""
     """The extra of dfz_ray that brings the libraries."""
+    picks_gpu: bool = False
+    """True if `compute` looks up which GPUs it may use (`gpus.assigned_gpus`): its workers then see all of a node's. A
+    domain that does not is shown only those that it was assigned.
+    """
     exclusive: bool = False
     """True if a task needs a process for itself, even with `use_threads`: its library has state of the process."""
 

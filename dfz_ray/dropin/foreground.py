@@ -6,6 +6,7 @@ import threading
 import time
 
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.dropin.old_names import with_old_keys
 from dfz_ray.dropin.old_tasks import OldTask
 from dfz_ray.dropin.preloading import preload
 from dfz_ray.dropin.records import Answer, answer
@@ -46,4 +47,5 @@ def execute_here(task: OldTask) -> Answer:
             raise KeyboardInterrupt  # the user meant the program, not the task
         text = str(CallFailed(done.failure.reason, done.failure.message))
         return answer(task.label, done.began_at, done.ended_at, error=text)
-    return answer(task.label, done.began_at, done.ended_at, None if done.result is None else decode(done.result))
+    result = None if done.result is None else with_old_keys(task.content, decode(done.result))
+    return answer(task.label, done.began_at, done.ended_at, result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from typing import NamedTuple
 
@@ -55,7 +56,13 @@ def describe_exception(error: BaseException, skip_frames: int = 0) -> Failure:
         lines = "".join(traceback.format_exception(type(error), error, frames))
     except BaseException as worse:
         lines = f"(its traceback can't be formatted: {type(worse).__name__})"
-    return _make_failure("exception", f"{name}: {text}" if text else name, lines)
+    return _make_failure(_reason_of(error), f"{name}: {text}" if text else name, lines)
+
+
+def _reason_of(error: BaseException) -> str:
+    """`out_of_memory` if a GPU had no memory left for the task: it alone is to blame, for its process goes on."""
+    ran_out = getattr(sys.modules.get("torch.cuda"), "OutOfMemoryError", ())
+    return "out_of_memory" if issubclass(type(error), ran_out) else "exception"
 
 
 def describe_interruption(interruption: Interruption) -> Failure:

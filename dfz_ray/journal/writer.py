@@ -33,6 +33,7 @@ class Group:
     of tasks that did not complete; those of completed tasks follow from the completions.
     """
 
+    meta: list[Row] = field(default_factory=list)
     batches: list[Row] = field(default_factory=list)
     domains: list[Row] = field(default_factory=list)
     kinds: list[Row] = field(default_factory=list)

@@ -22,6 +22,7 @@ import ray
 from ray import cloudpickle
 
 from dfz_ray.domains.domain import Domain
+from dfz_ray.domains.gpus import NO_GPUS, AssignedGpus, assign_gpus
 from dfz_ray.execution.execute import Execution, execute_chunk, thread_budget
 from dfz_ray.protocol.orders import Order, unpack_order, unpack_works
 from dfz_ray.protocol.reports import Place, Report, pack_report
@@ -70,7 +71,7 @@ def run_lease(
         def exchange(report: Report) -> Any:
             return manager.exchange.remote(run_id, pack_report(report))
 
-        with thread_budget(threads):
+        with thread_budget(threads), assign_gpus(find_gpus()):
             if isinstance(guard, DeadlineGuard):
                 _run_chunks(pickled_domain, exchange, side, threads, shelf, guard)
             else:
@@ -115,6 +116,13 @@ def _run_chunks_on_threads(
             if answer is not None and answer.done():
                 order, answer = answer.result(), None
                 lease.on_order(unpack_order(order))
+
+
+def find_gpus() -> AssignedGpus:
+    """The GPUs that Ray has assigned to the call that this process executes."""
+    context = ray.get_runtime_context()
+    ids = tuple(sorted(map(str, context.get_accelerator_ids().get("GPU", ()))))
+    return AssignedGpus(ids, min(1.0, context.get_assigned_resources()["GPU"] / len(ids))) if ids else NO_GPUS
 
 
 @functools.cache
@@ -179,7 +187,7 @@ _seen: dict[str, bytes] = {}
 
 def _release_gpu() -> None:
     torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
+    if torch is None or not torch.cuda.is_initialized():  # to ask for more would open a GPU
         return
     try:
         torch.cuda.empty_cache()

@@ -64,7 +64,8 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
         model = build_model(parameters.model, (channels, side, side), len(chosen)).to(device)
         view = training.plain if side == own_side else training.resized(side)
         split = at_hand.take(*bound_images(parameters, model, view, at_hand.train.image_size))
-        memory_bytes = bound_bytes(split, parameters.batch_size)
+        test_batch_size = training.find_test_batch_size((channels, max(side, own_side), max(side, own_side)))
+        memory_bytes = bound_bytes(split, parameters.batch_size, min(test_batch_size, len(split.test.labels)))
         data = standardise(split)
         curve = training.train(
             model,
@@ -76,7 +77,6 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
             rng=random_stream(seed, "order"),
             view=training.augmented(view, random_stream(seed, "augmentation")) if parameters.augmentation else view,
         )
-        test_batch_size = training.find_test_batch_size((channels, side, side))
         predicted = training.predict(model, data.test, len(data.test), view, test_batch_size)
         model_details = {
             **_describe_model(parameters, model, device.type),
@@ -235,6 +235,7 @@ DOMAIN = Domain(
     version=2,
     volatile=frozenset({"device"}),  # its name and the peak of its memory
     draw=draw,
+    picks_gpu=True,
     exclusive=True,  # torch's number of threads and its determinism are state of the process
     libraries=("torch", "torchvision", "sklearn"),
     extra="image",

@@ -58,7 +58,7 @@ def size_bytes(part: Part) -> int:
     return len(part.labels) * int(np.prod(part.image_size)) * FLOAT_BYTES
 
 
-def bound_bytes(split: ImageSplit, batch_size: int) -> int:
+def bound_bytes(split: ImageSplit, batch_size: int, test_batch_size: int) -> int:
     """The most bytes of memory that pixels take while a model is trained: decoded ones, held ones and batches.
 
     Raises:
@@ -76,7 +76,7 @@ def bound_bytes(split: ImageSplit, batch_size: int) -> int:
     sources = {id(part.images): part.images for part in split}.values()
     kept = sum(images.kept_bytes or int(np.prod(images.pixels.shape)) for images in sources)
     held = sum(size for part in split if (size := size_bytes(part)) <= HELD_BYTES)
-    return kept + 2 * held + 4 * max(batch_bytes, BLOCK_BYTES)
+    return kept + 2 * held + 4 * max(batch_bytes, test_batch_size * image_bytes, BLOCK_BYTES)
 
 
 def standardise(split: ImageSplit) -> Standardised:

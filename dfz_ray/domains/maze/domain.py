@@ -125,10 +125,10 @@ def compute(parameters: MazeParameters, seed: int, threads: int) -> dict[str, An
     """Search a path, and measure the maze, the path and the search.
 
     Returns:
-        `main_score`, the path's optimality: the length of the shortest path over that of this one (0 where there is
-        none); `path`, its moves as letters, see `grid.MOVES`; lengths are costs of moves, and None if there is no path;
-        `detour` is the path's length over the straight distance; `explored_cells_ratio` is a share of the free
-        cells; `completion_time` is seconds of the search alone.
+        `main_score`, the path's optimality: the length of the shortest path over that of this one. 1 is the best, also
+        where there is no path, and the search has found that out; `path`, its moves as letters, see `grid.MOVES`;
+        lengths are costs of moves, and None if there is no path; `detour` is the path's length over the straight
+        distance; `explored_cells_ratio` is a share of the free cells; `completion_time_s` is of the search alone.
 
     Raises:
         WrongPath: the proof of the path failed.
@@ -139,11 +139,11 @@ def compute(parameters: MazeParameters, seed: int, threads: int) -> dict[str, An
     grid = _make_grid(parameters, seed)
     began = time.perf_counter()
     search = ALGORITHMS[parameters.algorithm](grid, start, goal)
-    completion_time = time.perf_counter() - began
+    completion_time_s = time.perf_counter() - began
     shortest = check_path(grid, start, goal, search.path, PROMISES[parameters.algorithm])
     result = {
         **_measure_path(grid, start, goal, search, shortest),
-        "completion_time": completion_time,
+        "completion_time_s": completion_time_s,
         "explored_cells": search.explored,
         "explored_cells_ratio": search.explored / grid.free_cells,
         "dead_ends": grid.dead_ends,
@@ -182,7 +182,7 @@ def _make_grid(parameters: MazeParameters, seed: int) -> Grid:
 def _measure_path(grid: Grid, start: Cell, goal: Cell, search: Search, shortest: float | None) -> dict[str, Any]:
     if search.path is None or shortest is None:
         nothing = dict.fromkeys(("path_length", "moves_count", "shortest_length", "detour"))
-        return {"main_score": 0.0, "solved": False, **nothing}
+        return {"main_score": 1.0, "solved": False, **nothing}
     length = path_length(search.path)
     straight = straight_distance(grid.moves, start, goal)
     return {
@@ -264,7 +264,8 @@ DOMAIN = Domain(
     parameters=MazeParameters,
     compute=compute,
     kind=kind,
-    volatile=frozenset({"completion_time"}),
+    version=2,
+    volatile=frozenset({"completion_time_s"}),
     draw=draw,
     libraries=("scipy", "scipy.sparse.csgraph"),  # the second takes time to import
     summary="A maze, made at random or read from a map, and a path through it that is proved to be right.",

@@ -60,7 +60,7 @@ def compute(parameters: SortingParameters, seed: int, threads: int) -> dict[str,
     Returns:
         `main_score`, the economy of comparisons: `needed_comparisons` (see `count_needed`) over `comparisons`, at most
         1, and 0 if the outcome is not the sorted list. 1 means that no method does better on every order of the list,
-        though one may on this order. `comparisons` and `moves` are counted by the algorithm; `time` is seconds of the
+        though one may on this order. `comparisons` and `moves` are counted by the algorithm; `time_s` is of the
         sorting alone; `is_sorted` is true if the outcome equals that of Python's own `sorted`.
     """
     given = make_list(parameters, seed)
@@ -70,7 +70,7 @@ def compute(parameters: SortingParameters, seed: int, threads: int) -> dict[str,
     time_s = time.perf_counter() - began
     return {
         **judge(given, values, effort),
-        "time": time_s,
+        "time_s": time_s,
         "algorithm": parameters.algorithm,
         "list_type": LIST_TYPES[parameters.list_type],
         "details": {
@@ -146,7 +146,8 @@ DOMAIN = Domain(
     parameters=SortingParameters,
     compute=compute,
     kind=kind,
-    volatile=frozenset({"time"}),
+    version=2,
+    volatile=frozenset({"time_s"}),
     draw=draw,
     summary="A list of numbers, sorted by quicksort, mergesort or heapsort, with every comparison counted.",
 )
