@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.audit_checker import check
 from support.journal_rows import completion
-from support.small_run import META, completed, make_run
+from support.small_run import META, handed_out, make_run
 
 from dfz_ray.domains.domain import Domain, Parameters
 from dfz_ray.domains.registry import BUILT_IN, REGISTRY
@@ -39,7 +39,8 @@ def shipped(version: int, *volatile: str) -> ShippedDomain:
 
 def begin(folder: Path) -> None:
     """A run of two tasks, as it was before domains had versions; the first has completed."""
-    make_run(folder, ["a", "b"], completed(0, {"heads": 1})).close()
+    done = completion(0, {0: {"heads": 1, "seconds": 0.5}}, volatile=frozenset({"seconds"}))
+    make_run(folder, ["a", "b"], Group(chunks=[handed_out(0, 0)], completions=[done])).close()
 
 
 def go_on(folder: Path, domain: ShippedDomain, *results: Any) -> None:

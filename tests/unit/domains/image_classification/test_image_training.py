@@ -1,4 +1,4 @@
-"""ResNet-18 learns what a plain loop of torch teaches it: from all training images, in all epochs that were asked for."""
+"""ResNet-18 learns what a plain loop of torch teaches it: from all training images, in all epochs that were asked."""
 
 from __future__ import annotations
 
