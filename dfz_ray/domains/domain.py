@@ -71,12 +71,14 @@ class Domain:
 
     summary: str = field(default="", compare=False)
     """One sentence for `dfz domains`."""
-    version: int = 1
-    """It grows whenever a task's result changes or means something else: a run is not mixed of two versions unasked."""
+    results: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """The keys of a result with their meaning, for `dfz domains NAME`."""
     resources: Resources = Resources()
     """The resources of a task that does not declare its own."""
     volatile: frozenset[str] = frozenset()
     """Top-level keys of a result that differ from run to run (times, host names); the digest leaves them out."""
+    version: int = 1
+    """It grows whenever a task's result changes or means something else: a run is not mixed of two versions unasked."""
     draw: Callable[[random.Random, Mapping[str, Any]], dict[str, Any]] | None = None
     """`draw(rng, given)` returns parameters for a generated task that are valid beside the given ones; None: the
     defaults.

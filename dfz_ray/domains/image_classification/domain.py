@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.image_classification.folders import ImageFolder
 from dfz_ray.domains.image_classification.parameters import DEFAULT_BATCH_SIZE, ImageClassificationParameters
+from dfz_ray.domains.image_classification.results import RESULTS
 from dfz_ray.domains.image_classification.sources import Digits, ImageSource, choose_classes, parse_source
 from dfz_ray.specs.input_file import FileShelf
 
@@ -232,6 +233,7 @@ DOMAIN = Domain(
     parameters=ImageClassificationParameters,
     compute=compute,
     kind=kind,
+    results=RESULTS,
     version=2,
     volatile=frozenset({"device"}),  # its name and the peak of its memory
     draw=draw,

@@ -206,6 +206,7 @@ def test_result_agrees_with_itself() -> None:
 def test_result_is_plain_data() -> None:
     """A result is made of numbers, texts, lists and dictionaries, without NaN."""
     text = json.dumps(measure(), allow_nan=False)
+    assert measure().keys() == DOMAIN.results.keys()  # `dfz domains image_classification` explains each
     assert json.loads(text) == measure()
 
 

@@ -132,6 +132,7 @@ def test_long_lists_of_every_type(algorithm: str, list_type: str, value_range: l
     assert 0 < result["main_score"] <= 1
     assert result["comparisons"] < 2.5 * 20_000 * math.log2(20_000)
     assert result["time_s"] > 0
+    assert result.keys() == DOMAIN.results.keys()
 
 
 def test_lists_are_what_they_are_called() -> None:
