@@ -62,7 +62,8 @@ class Domain:
     """The type that checks a task's parameters; `dfz domains NAME` shows its docstring and fields."""
     compute: Callable[[Any, int, int], Any]
     """`compute(parameters, seed, threads)` returns a task's result: plain data, for a built-in domain a dict with the
-    key `main_score`. It uses no global random state, and no more threads than it is given.
+    key `main_score`. It uses no global random state, no more threads than it is given, and no GPU but
+    those that were assigned (`gpus.assigned_gpus`), however many it sees.
     """
     kind: Callable[[Any], str]
     """`kind(parameters)`: tasks of one kind take about as long, so that their run time can be learned."""

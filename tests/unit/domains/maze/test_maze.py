@@ -251,7 +251,7 @@ class TestGeneratedMazes:
         old = {"main_score", "path_length", "completion_time_s", "explored_cells_ratio", "details"}
         assert old <= result.keys()
         assert result["completion_time_s"] > 0
-        assert result.keys() == DOMAIN.results.keys() - {"picture"}
+        assert result.keys() == DOMAIN.results.keys()
         assert decode(encode(result)) == result
 
 
