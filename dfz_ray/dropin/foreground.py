@@ -6,10 +6,9 @@ import threading
 import time
 
 from dfz_ray.domains.registry import REGISTRY
-from dfz_ray.dropin.old_names import with_old_keys
 from dfz_ray.dropin.old_tasks import OldTask
 from dfz_ray.dropin.preloading import preload
-from dfz_ray.dropin.records import Answer, answer
+from dfz_ray.dropin.records import Answer, answer, with_old_keys
 from dfz_ray.errors import CallFailed
 from dfz_ray.execution.execute import Work, execute_chunk, thread_budget
 from dfz_ray.specs.encoding import decode
@@ -47,5 +46,5 @@ def execute_here(task: OldTask) -> Answer:
             raise KeyboardInterrupt  # the user meant the program, not the task
         text = str(CallFailed(done.failure.reason, done.failure.message))
         return answer(task.label, done.began_at, done.ended_at, error=text)
-    result = None if done.result is None else with_old_keys(task.content, decode(done.result))
+    result = None if done.result is None else with_old_keys(decode(done.result), domain.name)
     return answer(task.label, done.began_at, done.ended_at, result)

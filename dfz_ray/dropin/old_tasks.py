@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dfz_ray.domains.registry import REGISTRY
-from dfz_ray.dropin.old_names import as_meant
+from dfz_ray.dropin.old_parameters import as_meant
 from dfz_ray.dropin.task_list import name_of
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.batch import Batch

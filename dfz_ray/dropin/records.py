@@ -6,12 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 Answer = dict[str, Any]
+OLD_KEYS = {"maze": ("completion_time", "completion_time_s"), "sorting": ("time", "time_s")}
+"""By domain, a key of a result that scripts of the old module read, and ours."""
 
 
 def answer(task_id: str, began: float, ended: float, result: Any = None, error: str | None = None) -> Answer:
     """The result of running a task in the foreground; without an error, it completed."""
     outcome = {"status": "success", "result": result} if error is None else {"status": "error", "error": error}
     return {"task_id": task_id, **outcome, **times(began, ended)}
+
+
+def with_old_keys(result: Any, domain: str) -> Any:
+    """The result of a domain, with the keys of the old module too."""
+    old, ours = OLD_KEYS.get(domain, ("", ""))
+    return {**result, old: result[ours]} if old else result
 
 
 def times(began: float, ended: float) -> Answer:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dfz_ray.dropin.old_names import with_old_keys
-from dfz_ray.dropin.records import Answer, answer, times
+from dfz_ray.dropin.records import Answer, answer, times, with_old_keys
 from dfz_ray.dropin.task_future import TaskFuture
 from dfz_ray.errors import CallFailed
 from dfz_ray.executor.call_packing import read_error
@@ -168,7 +167,7 @@ class SubmittedTask:
     # --- the differences between domains and functions --------------------------------------------------------------
 
     def _read(self, stored: bytes, began: float, ended: float) -> Any:
-        return answer(self.label, began, ended, with_old_keys(self.content, decode(stored)))
+        return answer(self.label, began, ended, with_old_keys(decode(stored), self.content.get("domain", "")))
 
     def _end_future(self, error: BaseException, result: Answer) -> None:
         self.future.set_result(result)

@@ -58,7 +58,7 @@ def run_lease(
     """Ask for chunks and run them, with one chunk ahead, until the manager ends the lease."""
     marker = CrashMarker(f"{run_id}-{lease_id}", width)
     guard = DeadlineGuard(marker, grace_s) if width == 1 else ThreadDeadlineGuard(marker, grace_s, width)
-    with guard.on_duty():
+    with guard.on_duty(), assign_gpus(find_gpus()):
         # The import belongs to no task. It comes before the first request, so that warm workers take more tasks.
         if pickled_domain not in _loaded and not manager.is_open.remote(run_id).future().result():
             return  # Ray has placed this lease too late
@@ -71,7 +71,7 @@ def run_lease(
         def exchange(report: Report) -> Any:
             return manager.exchange.remote(run_id, pack_report(report))
 
-        with thread_budget(threads), assign_gpus(find_gpus()):
+        with thread_budget(threads):
             if isinstance(guard, DeadlineGuard):
                 _run_chunks(pickled_domain, exchange, side, threads, shelf, guard)
             else:
@@ -116,13 +116,6 @@ def _run_chunks_on_threads(
             if answer is not None and answer.done():
                 order, answer = answer.result(), None
                 lease.on_order(unpack_order(order))
-
-
-def find_gpus() -> AssignedGpus:
-    """The GPUs that Ray has assigned to the call that this process executes."""
-    context = ray.get_runtime_context()
-    ids = tuple(sorted(map(str, context.get_accelerator_ids().get("GPU", ()))))
-    return AssignedGpus(ids, min(1.0, context.get_assigned_resources()["GPU"] / len(ids))) if ids else NO_GPUS
 
 
 @functools.cache
@@ -193,3 +186,10 @@ def _release_gpu() -> None:
         torch.cuda.empty_cache()
     except Exception:  # a task has broken this process's use of the GPU: no other task may inherit that
         os._exit(1)
+
+
+def find_gpus() -> AssignedGpus:
+    """The GPUs that Ray has assigned to the call that this process executes."""
+    context = ray.get_runtime_context()
+    ids = tuple(sorted(map(str, context.get_accelerator_ids().get("GPU", ()))))
+    return AssignedGpus(ids, min(1.0, context.get_assigned_resources()["GPU"] / len(ids))) if ids else NO_GPUS

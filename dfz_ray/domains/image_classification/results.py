@@ -1,7 +1,7 @@
 """The keys of a result of image_classification, for its readers."""
 
 RESULTS = {
-    "main_score": "the test accuracy; 1 is the best that can be reached",
+    "main_score": "1 is the best that can be reached: the test accuracy",
     "accuracy": "the share of the test images that were recognised",
     "precision": "mean over the classes, as are recall and f1",
     "recall": "mean over the classes of the share of their test images that were recognised",

@@ -121,14 +121,35 @@ class MazeParameters(Parameters):
         return grid_map.width, grid_map.height
 
 
+RESULTS = {
+    "main_score": "1 is the best that can be reached: length of a shortest path over that of the one found; 0 if there"
+    " is none",
+    "solved": "true if a path was found",
+    "path": "moves as letters: U, L, R, D, and diagonals by the keys of a numeric keypad, 7, 9, 1, 3; null if there is"
+    " none",
+    "path_length": "cost of the moves; a diagonal one costs 1.414",
+    "moves_count": "number of moves",
+    "shortest_length": "cost of a shortest path, by scipy's dijkstra",
+    "detour": "path_length over the straight distance",
+    "completion_time_s": "seconds of the search alone",
+    "explored_cells": "cells that the search has looked at",
+    "explored_cells_ratio": "share of the free cells",
+    "dead_ends": "cells with one way out",
+    "cycles": "number of independent cycles",
+    "start": "first cell, [x, y]",
+    "goal": "last cell, [x, y]",
+    "algorithm": "the search",
+    "picture": "the maze and the path as text, where visual_patterns asks for it",
+    "details": "map, width, height, moves (4 or 8), free_cells, regions, promise of the search, checked_with",
+}
+"""Key of a result to meaning."""
+
+
 def compute(parameters: MazeParameters, seed: int, threads: int) -> dict[str, Any]:
     """Search a path, and measure the maze, the path and the search.
 
     Returns:
-        `main_score`, the path's optimality: the length of the shortest path over that of this one. 1 is the best, also
-        where there is no path, and the search has found that out; `path`, its moves as letters, see `grid.MOVES`;
-        lengths are costs of moves, and None if there is no path; `detour` is the path's length over the straight
-        distance; `explored_cells_ratio` is a share of the free cells; `completion_time_s` is of the search alone.
+        The keys that RESULTS describes.
 
     Raises:
         WrongPath: the proof of the path failed.
@@ -182,7 +203,7 @@ def _make_grid(parameters: MazeParameters, seed: int) -> Grid:
 def _measure_path(grid: Grid, start: Cell, goal: Cell, search: Search, shortest: float | None) -> dict[str, Any]:
     if search.path is None or shortest is None:
         nothing = dict.fromkeys(("path_length", "moves_count", "shortest_length", "detour"))
-        return {"main_score": 1.0, "solved": False, **nothing}
+        return {"main_score": 0.0, "solved": False, **nothing}
     length = path_length(search.path)
     straight = straight_distance(grid.moves, start, goal)
     return {
@@ -261,30 +282,12 @@ def _place(value: Any) -> Cell | None:
 
 DOMAIN = Domain(
     name="maze",
+    version=2,
     parameters=MazeParameters,
     compute=compute,
     kind=kind,
-    results={
-        "main_score": "the shortest length over that of the path; 1 is the best, also where there is no path at all",
-        "solved": "whether there is a path",
-        "path": "the moves: U, L, R, D, and diagonals as on a number pad: 7, 9, 1, 3; none where there is no path",
-        "path_length": "the cost of the moves",
-        "moves_count": "how many moves they are",
-        "shortest_length": "the cost of the shortest path, found by scipy's Dijkstra",
-        "detour": "path_length over the straight distance",
-        "completion_time_s": "seconds of the search alone",
-        "explored_cells": "the cells that the search looked at",
-        "explored_cells_ratio": "their share of the free cells",
-        "dead_ends": "cells with a single exit",
-        "cycles": "independent cycles of straight moves; 0 in a perfect maze",
-        "start": "the cell where the path begins",
-        "goal": "the cell where it ends",
-        "algorithm": "as it was asked for",
-        "picture": "the maze with the path, if visual_patterns was asked for",
-        "details": "map, size, moves, free_cells, regions, promise of the algorithm, checked_with",
-    },
-    version=2,
     volatile=frozenset({"completion_time_s"}),
+    results=RESULTS,
     draw=draw,
     libraries=("scipy", "scipy.sparse.csgraph"),  # the second takes time to import
     summary="A maze, made at random or read from a map, and a path through it that is proved to be right.",

@@ -54,14 +54,26 @@ class SortingParameters(Parameters):
         return bounds
 
 
+RESULTS = {
+    "main_score": "1 is the best that can be reached: needed_comparisons over comparisons, at most 1; no method does"
+    " better on every order of the list, though one may on this order. 0 if the outcome is not the sorted list",
+    "comparisons": "counted by the algorithm",
+    "moves": "counted by the algorithm",
+    "needed_comparisons": "least number with which a method can sort these values in any order",
+    "is_sorted": "true if the outcome equals that of Python's own sorted",
+    "time_s": "seconds of the sorting alone",
+    "algorithm": "the algorithm",
+    "list_type": "the type of list",
+    "details": "list_length, smallest, largest, distinct_values, descents, checked_with",
+}
+"""Key of a result to meaning."""
+
+
 def compute(parameters: SortingParameters, seed: int, threads: int) -> dict[str, Any]:
     """Make a list, sort it, and measure the list and the sorting.
 
     Returns:
-        `main_score`, the economy of comparisons: `needed_comparisons` (see `count_needed`) over `comparisons`, at most
-        1, and 0 if the outcome is not the sorted list. 1 means that no method does better on every order of the list,
-        though one may on this order. `comparisons` and `moves` are counted by the algorithm; `time_s` is of the
-        sorting alone; `is_sorted` is true if the outcome equals that of Python's own `sorted`.
+        The keys that RESULTS describes.
     """
     given = make_list(parameters, seed)
     values = list(given)
@@ -143,22 +155,12 @@ def draw(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
 
 DOMAIN = Domain(
     name="sorting",
+    version=2,
     parameters=SortingParameters,
     compute=compute,
     kind=kind,
-    results={
-        "main_score": "needed_comparisons over comparisons; 1 is the best, and 0 means that the outcome is not sorted",
-        "comparisons": "as counted by the algorithm",
-        "moves": "of elements, as counted by the algorithm",
-        "needed_comparisons": "the least with which a method can sort these values in any order",
-        "is_sorted": "whether the outcome equals that of Python's sorted",
-        "time_s": "seconds of the sorting alone",
-        "algorithm": "as it was asked for",
-        "list_type": "as it was asked for",
-        "details": "length, smallest, largest and distinct values of the list",
-    },
-    version=2,
     volatile=frozenset({"time_s"}),
+    results=RESULTS,
     draw=draw,
     summary="A list of numbers, sorted by quicksort, mergesort or heapsort, with every comparison counted.",
 )

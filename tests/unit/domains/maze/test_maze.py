@@ -246,7 +246,7 @@ class TestGeneratedMazes:
             assert (result["main_score"], result["detour"], result["solved"]) == (1, 1, True)
 
     def test_old_keys_are_there(self) -> None:
-        """The keys that scripts of the old system read are in the result, and it is plain data."""
+        """The keys of the old system are in the result, that of the time with its unit; and it is plain data."""
         result = solve({"size_x": 10, "size_y": 10, "complexity": 0.3, "visual_patterns": True})
         old = {"main_score", "path_length", "completion_time_s", "explored_cells_ratio", "details"}
         assert old <= result.keys()
@@ -310,12 +310,12 @@ class TestSearches:
         assert bfs["details"]["promise"] == "fewest moves"
 
     def test_an_unreachable_goal_is_a_result(self, tmp_path: Path) -> None:
-        """A goal that can't be reached completes the task: unsolved, and no lengths; to find that out scores 1."""
+        """A goal that can't be reached completes the task: unsolved, score 0, and no lengths."""
         shelf = shelf_with(tmp_path, movingai("..@.", "..@.", "@@@."))
         for algorithm in ALGORITHMS:
             task = {"map_file": "my.map", "start": [0, 0], "goal": [3, 1], "algorithm": algorithm}
             result = solve({**task, "visual_patterns": True}, shelf=shelf)
-            assert (result["solved"], result["main_score"]) == (False, 1)  # nothing better can be reached
+            assert (result["solved"], result["main_score"]) == (False, 0)
             missing = ("path", "path_length", "moves_count", "shortest_length", "detour")
             assert [result[key] for key in missing] == [None] * len(missing)
             assert result["explored_cells"] == 4
