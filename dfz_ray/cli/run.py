@@ -82,6 +82,11 @@ def run_batch(batch: str, run_dir: str | None, **options: Any) -> int:
 
 @click.command("resume")
 @click.argument("run")
+@click.option(
+    "--accept-domain-versions",
+    is_flag=True,
+    help="Run the tasks that are left under the versions of their domains that are here; the journal notes it.",
+)
 @click.option("--retry-failed", is_flag=True, help="Make failed tasks due again; the journal notes it.")
 @_work_options
 def resume(run: str, **options: Any) -> int:
@@ -111,6 +116,7 @@ def _configure(settings: Settings, folder: Path, options: dict[str, Any], **othe
         max_workers=options["max_workers"],
         address=options["address"],
         use_threads=options["use_threads"],
+        accept_domain_versions=options.get("accept_domain_versions", False),
         retry_failed=options.get("retry_failed", False),
     )
     return dataclasses.replace(config, becomes_last=True, **others)

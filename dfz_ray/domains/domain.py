@@ -62,7 +62,8 @@ class Domain:
     """The type that checks a task's parameters; `dfz domains NAME` shows its docstring and fields."""
     compute: Callable[[Any, int, int], Any]
     """`compute(parameters, seed, threads)` returns a task's result: plain data, for a built-in domain a dict with the
-    key `main_score`. It uses no global random state, and no more threads than it is given.
+    key `main_score`. It uses no global random state, no more threads than it is given, and no GPU but
+    those that were assigned (`gpus.assigned_gpus`), however many it sees.
     """
     kind: Callable[[Any], str]
     """`kind(parameters)`: tasks of one kind take about as long, so that their run time can be learned."""
@@ -77,6 +78,8 @@ class Domain:
     """The resources of a task that does not declare its own."""
     volatile: frozenset[str] = frozenset()
     """Top-level keys of a result that differ from run to run (times, host names); the digest leaves them out."""
+    version: int = 1
+    """It grows whenever a task's result changes or means something else: a run is not mixed of two versions unasked."""
     draw: Callable[[random.Random, Mapping[str, Any]], dict[str, Any]] | None = None
     """`draw(rng, given)` returns parameters for a generated task that are valid beside the given ones; None: the
     defaults.
@@ -89,6 +92,10 @@ class Domain:
     """Modules that `compute` imports. They must exist before a run, and are imported before a worker is timed."""
     extra: str = ""
     """The extra of dfz_ray that brings the libraries."""
+    picks_gpu: bool = False
+    """True if `compute` looks up which GPUs it may use (`gpus.assigned_gpus`): its workers then see all of a node's. A
+    domain that does not is shown only those that it was assigned.
+    """
     exclusive: bool = False
     """True if a task needs a process for itself, even with `use_threads`: its library has state of the process."""
 

@@ -32,7 +32,8 @@ def ship(domain: Domain) -> ShippedDomain:
             f"domain {domain.name!r} can't be sent to the workers: with its references it has {len(pickled)} bytes, "
             f"and at most {DOMAIN_LIMIT_BYTES} may travel; let it read large data from a file"
         )
-    return ShippedDomain(domain.name, pickled, json.dumps(sorted(domain.volatile)), domain.exclusive)
+    volatile = json.dumps(sorted(domain.volatile))
+    return ShippedDomain(domain.name, pickled, volatile, domain.exclusive, domain.picks_gpu, domain.version)
 
 
 def ship_by_value(module: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.journal.domain_versions import refuse_other_versions
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.specs.batch import Batch
@@ -28,10 +29,14 @@ ENDLESS = 2**31
 class RunOpening:
     """Opens a run at this process's manager: a new run, one that was left, or one whose manager was lost.
 
-    `domains` are those that the registry does not have.
+    `domains` are those that the registry does not have. Raises RunFolderRefused if the run was begun under another
+    version of a domain, and the configuration does not accept that.
     """
 
     def __init__(self, config: RunConfig, folder: Path, domains: Sequence[Domain], has_listener: bool) -> None:
+        if not config.accept_domain_versions:
+            own = {domain.name: domain for domain in domains}
+            refuse_other_versions(folder, lambda name: _find_version(own.get(name) or REGISTRY.find(name)))
         self._config, self._folder, self._domains = config, folder, domains
         self._has_listener = has_listener
         self._shipped: dict[str, ShippedDomain] = {}
@@ -85,3 +90,7 @@ class RunOpening:
         with JournalReader(self._folder) as journal:
             shapes = [Resources.model_validate_json(one) for one in journal.shapes()]
             return shapes, sum(journal.counts().values())
+
+
+def _find_version(domain: Domain | None) -> int | None:
+    return None if domain is None else domain.version

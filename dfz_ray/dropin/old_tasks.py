@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.dropin.old_parameters import as_meant
 from dfz_ray.dropin.task_list import name_of
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.batch import Batch
@@ -126,7 +127,7 @@ def _adapt(task: Mapping[str, Any], given_id: str, left_out: dict[str, set[str]]
                 if foreign:
                     left_out.setdefault(domain.name, set()).update(map(str, foreign))
                 own = {key: value for key, value in own.items() if key in names}
-        known["parameters"] = own
+        known["parameters"] = own if domain is None else as_meant(domain.name, own)
         if parameters.get("seed") is not None and "seed" not in own:
             seed = parameters["seed"]
     return {**known, "seed": derive_seed(0, given_id) if seed is None else seed}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from typing import NamedTuple
 
 from dfz_ray.execution.interruption import Cause, get_traceback
@@ -29,7 +31,15 @@ def describe_exception(error: BaseException, skip_frames: int = 0) -> Failure:
     frames = get_traceback(error)
     for _ in range(skip_frames):
         frames = frames.tb_next if frames else None
-    return make_failure("exception", f"{name}: {text}" if text else name, format_error(error, frames))
+    return make_failure(_reason_of(error), f"{name}: {text}" if text else name, format_error(error, frames))
+
+
+def _reason_of(error: BaseException) -> str:
+    """`out_of_memory` if a GPU had no memory left for the task: it alone is to blame, for its process goes on."""
+    with contextlib.suppress(Exception):  # a task may have put anything in the place of that class
+        if isinstance(error, sys.modules["torch.cuda"].OutOfMemoryError):
+            return "out_of_memory"
+    return "exception"
 
 
 def describe_interruption(error: BaseException, cause: Cause) -> Failure:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dfz_ray.journal.domain_versions import find_latest_volatile
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.lock import RunLock
 from dfz_ray.journal.reader import JournalReader
@@ -39,7 +40,7 @@ class Recovered:
     free_losses: dict[int, int]
     """For open tasks, if any: how many attempts were lost with their node since then, and not charged."""
     volatile: dict[str, str]
-    """By domain the keys (JSON) of its results that the digest leaves out."""
+    """By domain the keys (JSON) of its results that the digest leaves out, as of its latest version."""
     files: dict[str, bytes]
     next_chunk: int
     next_cancel: int
@@ -66,7 +67,7 @@ def read_recovered(folder: Path) -> Recovered:
             settled=settled,
             charged=dict(journal.query("read_charged")),
             free_losses=dict(journal.query("read_free_losses")),
-            volatile=dict(journal.query("read_domains")),
+            volatile=find_latest_volatile(journal.meta, journal.query("read_domains")),
             files=dict(journal.query("read_files")),
             next_chunk=next(journal.query("next_chunk"))[0],
             next_cancel=next(journal.query("next_cancel"))[0],

@@ -18,6 +18,7 @@ from typing import Any
 from dfz_ray.errors import DfzError, JournalDamaged
 from dfz_ray.journal.attempt_history import AuditedAttempt, find_broken_rules
 from dfz_ray.journal.commit_sums import check_sums
+from dfz_ray.journal.domain_versions import find_volatile
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.integrity import find_disagreements, find_missing_commits, find_other_schema, find_torn_structure
 from dfz_ray.journal.journal_file import UNREADABLE, find_wrong_size
@@ -306,7 +307,7 @@ def _check_results(snapshot: RunSnapshot, findings: _Findings) -> None:
 
 
 def _check_digest(snapshot: RunSnapshot, findings: _Findings) -> None:
-    volatile = {domain: frozenset(json.loads(keys)) for domain, keys in snapshot.query("read_domains")}
+    volatile = find_volatile(dict(snapshot.query("get_meta")), snapshot.query("read_domains"))
     volatile_of = {kind: volatile[domain] for kind, domain, *_ in snapshot.query("scan_kinds")}
     ids, kinds = snapshot.ids, snapshot.kinds
     own: list[tuple[str, bytes]] = []

@@ -46,6 +46,9 @@
 -- mappings, nested ones too, in the order of their keys as Python's repr() writes them. In results, extension type 1 is
 -- an integer beyond 64 bits (two's complement, little-endian), lone surrogates are encoded as if they were characters,
 -- and a key that is an array stands for a tuple.
+-- VERSIONS. A row of `meta` with the key version/<epoch>/<domain> is a JSON object: from that epoch on, tasks were executed
+-- under that `version` of the domain, whose digests leave out the keys `volatile`. Without such a row it is version 1, with
+-- the keys in `domains`. Where a domain has several versions in a run, its digests leave out the keys of all of them.
 --
 -- THE RULES of a sound run, besides:
 --   No batch has more tasks than were meant. An opening's note is of an epoch that exists.

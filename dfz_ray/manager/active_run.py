@@ -42,6 +42,7 @@ from dfz_ray.engine.messages import (
 )
 from dfz_ray.errors import DfzError, InfrastructureLost, RunFolderRefused
 from dfz_ray.journal.commit_sums import Row
+from dfz_ray.journal.domain_versions import FIRST, find_versions
 from dfz_ray.journal.recovery import OpenedJournal
 from dfz_ray.manager.event_buffer import EventBuffer
 from dfz_ray.manager.group_commit import GroupCommit, Pending
@@ -90,7 +91,10 @@ class ActiveRun:
         self._scope = ""
         """The scope of the cancellation that is being handled."""
         commits = GroupCommit(self._writer, self._on_committed, self._fail)
-        self._journal = RunJournal(self._writer, commits, self._recovered.next_cancel, self._recovered.next_pool_change)
+        recovered, self._versions = self._recovered, find_versions(meta)
+        self._journal = RunJournal(
+            self._writer, commits, recovered.next_cancel, recovered.next_pool_change, self._versions
+        )
         self._pool = PoolReporter(options, self._journal, self._handle)
         self._protocol = ManagerSide(self._handle, self._read_end, lambda given: self._inputs.pack(given.chunk.numbers))
         self._leases = LeaseCalls(options.engine.grace_s, self._on_lease_over, self._fail)
@@ -132,11 +136,12 @@ class ActiveRun:
         recovered = self._recovered
         for domain in domains:
             before = recovered.volatile.get(domain.name, domain.volatile)
-            if before != domain.volatile:
+            if before != domain.volatile and domain.version == self._versions.get(domain.name, FIRST):
                 raise RunFolderRefused(
                     f"domain {domain.name!r} calls {domain.volatile} volatile, and called {before} so when the run was "
                     "begun: results could not be compared; undo that, or begin a new run"
                 )
+        self._journal.note_versions(domains)
         self._lanes.load_domains(domains)
         kinds = self._add_kinds(self.describe().kinds)
         self._inputs.add(kinds, recovered.works, recovered.kind_of)

@@ -12,6 +12,11 @@ from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
 from dfz_ray.worker.lease import make_lease_function
 
+SEES_ALL_GPUS = {"env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}}
+"""Ray does not hide GPUs from such a worker. Else a worker that has opened one, and is kept, could not use the next one
+that it is assigned: CUDA looks at what is visible only once in a process.
+"""
+
 
 class Lanes:
     """Numbers the lanes, and calls leases for them, of at most `width` slots each."""
@@ -30,6 +35,8 @@ class Lanes:
         self._functions: dict[str, Any] = {}
         self._exclusive: set[str] = set()
         """Domains whose tasks must not share a process."""
+        self._picks_gpu: set[str] = set()
+        """Domains whose workers see all GPUs of their node."""
 
     def load_domains(self, domains: Sequence[ShippedDomain]) -> None:
         """Make the Ray functions of domains."""
@@ -37,6 +44,8 @@ class Lanes:
             self._functions[domain.name] = make_lease_function(domain.name, domain.pickled)
             if domain.exclusive:
                 self._exclusive.add(domain.name)
+            if domain.picks_gpu:
+                self._picks_gpu.add(domain.name)
 
     def add_kinds(self, kinds: Sequence[SubmittedKind]) -> list[KindEntry]:
         """Add kinds and their new lanes; returns the kinds as the engine takes them."""
@@ -54,6 +63,9 @@ class Lanes:
         """Call a lease; returns the reference of its end."""
         domain, shape = self._domains[command.lane], self.shapes[command.lane]
         name = domain if command.kind == domain else f"{domain}: {command.kind}"
-        function = self._functions[domain].options(name=name, **remote_options(shape))
+        options = remote_options(shape)
+        if shape.gpus and domain in self._picks_gpu:
+            options["runtime_env"] = SEES_ALL_GPUS
+        function = self._functions[domain].options(name=name, **options)
         width = 1 if domain in self._exclusive else self._width
         return function.remote(self._manager, self._run_id, command.lease, shape.threads, self._grace_s, width)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from dfz_ray.engine.messages import (
@@ -15,11 +16,12 @@ from dfz_ray.engine.messages import (
     NoteAttemptsLost,
     NotePoolChanged,
 )
+from dfz_ray.journal.domain_versions import FIRST, make_note
 from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED
 from dfz_ray.journal.writer import JournalWriter
 from dfz_ray.manager.group_commit import GroupCommit
 from dfz_ray.protocol.reports import Ended, Place
-from dfz_ray.protocol.submission import Submission
+from dfz_ray.protocol.submission import ShippedDomain, Submission
 from dfz_ray.specs.encoding import encode
 from dfz_ray.specs.states import State
 
@@ -30,11 +32,20 @@ CHUNK_ROW_DELAY_S = 0.25
 class RunJournal:
     """Makes rows of events; `commits` brings them to the disk, in groups."""
 
-    def __init__(self, writer: JournalWriter, commits: GroupCommit, next_cancel: int, next_pool_change: int) -> None:
+    def __init__(
+        self,
+        writer: JournalWriter,
+        commits: GroupCommit,
+        next_cancel: int,
+        next_pool_change: int,
+        versions: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self.commits = commits
         self.epoch = writer.epoch
         self._next_cancel = next_cancel
         self._next_pool_change = next_pool_change
+        self._versions = dict(versions)
+        """By domain the version that was noted last."""
 
     def add_submission(self, submission: Submission, first: int) -> None:
         """New tasks, numbered from `first` on, and the new batches, kinds, domains and files."""
@@ -43,6 +54,7 @@ class RunJournal:
             rows.meta.append((f"meant/{submission.batch}/{self.epoch}", submission.meant))
         rows.batches.extend(submission.batches)
         rows.files.extend(submission.files.items())
+        self.note_versions(submission.domains)
         rows.domains.extend((domain.name, domain.volatile) for domain in submission.domains)
         rows.kinds.extend(
             (number, kind.domain, kind.name, kind.resources, kind.policy)
@@ -51,6 +63,15 @@ class RunJournal:
         tasks, *columns = submission.tasks
         if tasks:
             rows.blocks.append((first, tasks, submission.batch, *columns))
+
+    def note_versions(self, domains: Iterable[ShippedDomain]) -> None:
+        """Tasks of these domains are executed under these versions from now on."""
+        for domain in domains:
+            if domain.version != self._versions.get(domain.name, FIRST):
+                self._versions[domain.name] = domain.version
+                note = make_note(self.epoch, domain.name, domain.version, domain.volatile)
+                self.commits.pending.rows.meta.append(note)
+                self.commits.soon(CHUNK_ROW_DELAY_S)
 
     def add_lease(self, lease: int, place: Place) -> None:
         """A lease runs."""

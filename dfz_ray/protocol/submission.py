@@ -51,6 +51,9 @@ class ShippedDomain(NamedTuple):
     """JSON list, for the journal."""
     exclusive: bool = False
     """True if its tasks must not share a process."""
+    picks_gpu: bool = False
+    """True if its workers see all GPUs of their node."""
+    version: int = 1
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class RunConfig:
     since its embedded Ray may offer more CPUs than there are cores."""
     retry_failed: bool = False
     """True to reopen the failed tasks of a run that is resumed."""
+    accept_domain_versions: bool = False
+    """True to go on with a run that was begun under other versions of its domains."""
     name: str = ""
     """The name of a new run, for its journal."""
     seed: int = 0
@@ -53,6 +55,7 @@ class RunConfig:
         address: str | None = None,
         use_threads: bool = False,
         retry_failed: bool = False,
+        accept_domain_versions: bool = False,
     ) -> Self:
         """Check the arguments of a user. An argument wins over the configuration.
 
@@ -67,4 +70,5 @@ class RunConfig:
             address=address or settings.address,
             use_threads=bool(use_threads),
             retry_failed=bool(retry_failed),
+            accept_domain_versions=bool(accept_domain_versions),
         )

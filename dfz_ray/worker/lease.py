@@ -23,6 +23,7 @@ import ray
 from ray import cloudpickle
 
 from dfz_ray.domains.domain import Domain
+from dfz_ray.domains.gpus import NO_GPUS, AssignedGpus, assign_gpus
 from dfz_ray.execution.execute import Execution, execute_chunk, thread_budget
 from dfz_ray.protocol.orders import Order, unpack_order, unpack_works
 from dfz_ray.protocol.reports import Place, Report, pack_report
@@ -59,7 +60,7 @@ def run_lease(
     """Ask for chunks and run them, with one chunk ahead, until the manager ends the lease."""
     marker = CrashMarker(f"{run_id}-{lease_id}", width)
     guard = DeadlineGuard(marker, grace_s) if width == 1 else ThreadDeadlineGuard(marker, grace_s, width)
-    with guard.on_duty():
+    with guard.on_duty(), assign_gpus(find_gpus()):
         # The import belongs to no task. It comes before the first request, so that warm workers take more tasks.
         if pickled_domain not in _loaded and not manager.is_open.remote(run_id).future().result():
             return  # Ray has placed this lease too late
@@ -217,9 +218,16 @@ _seen: dict[str, bytes] = {}
 
 def _release_gpu() -> None:
     torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
+    if torch is None or not torch.cuda.is_initialized():  # to ask for more would open a GPU
         return
     try:
         torch.cuda.empty_cache()
     except Exception:  # a task has broken this process's use of the GPU: no other task may inherit that
         os._exit(1)
+
+
+def find_gpus() -> AssignedGpus:
+    """The GPUs that Ray has assigned to the call that this process executes."""
+    context = ray.get_runtime_context()
+    ids = tuple(sorted(map(str, context.get_accelerator_ids().get("GPU", ()))))
+    return AssignedGpus(ids, min(1.0, context.get_assigned_resources()["GPU"] / len(ids))) if ids else NO_GPUS

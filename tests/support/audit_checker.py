@@ -373,6 +373,9 @@ def check_results(tables: dict[str, Rows], results: Path) -> list[str]:
     found = []
     domains = {row["kind"]: row["domain"] for row in tables["kinds"]}
     volatile = {row["domain"]: json.loads(row["volatile"]) for row in tables["domains"]}
+    for row in tables["meta"]:
+        if row["key"].startswith("version/"):
+            volatile[row["key"].split("/", 2)[2]] += json.loads(row["value"])["volatile"]
     tasks = unpack_tasks(tables)
     for row in unpack_completions(tables):
         content = row["result"]

@@ -1,4 +1,4 @@
-"""Bounds on the number of images, so that a task takes about 20 s on one core.
+"""Bounds on the number of images, so that a task of an older script takes about 20 s on one core.
 
 They follow from counted operations and not from a clock: how many images are used must not depend on the machine.
 """
@@ -33,12 +33,12 @@ def bound_images(
 ) -> tuple[int | None, int | None]:
     """The numbers of training and test images that a task may use; None: all images.
 
-    The parameters may give them. Otherwise there is no bound, unless a parameter of older scripts is given: then as
-    many are used as take about 20 s on one core, training and test together. The model's operations on one image are
-    counted; it may be in evaluation mode afterwards. The image size is channels, height and width.
+    The parameters may give them. Otherwise there is no bound, unless the task is `bounded`: then as many are used as
+    take about 20 s on one core, training and test together. The model's operations on one image are counted; it may be
+    in evaluation mode afterwards. The image size is channels, height and width.
     """
     train_images, test_images = parameters.train_images, parameters.test_images
-    if not parameters.is_bounded or (train_images and test_images):
+    if not parameters.bounded or (train_images and test_images):
         return train_images, test_images
     model.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

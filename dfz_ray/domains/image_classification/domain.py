@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dfz_ray.domains.domain import Domain
+from dfz_ray.domains.image_classification.folders import ImageFolder
 from dfz_ray.domains.image_classification.parameters import DEFAULT_BATCH_SIZE, ImageClassificationParameters
-from dfz_ray.domains.image_classification.sources import Digits, choose_classes, parse_source
+from dfz_ray.domains.image_classification.results import RESULTS
+from dfz_ray.domains.image_classification.sources import Digits, ImageSource, choose_classes, parse_source
 from dfz_ray.specs.input_file import FileShelf
 
 if TYPE_CHECKING:
@@ -17,9 +21,8 @@ if TYPE_CHECKING:
 
     from dfz_ray.domains.image_classification.labelled_images import LabelledImages
     from dfz_ray.domains.image_classification.split import ImageSplit
+    from dfz_ray.domains.image_classification.standardised import Standardised
 
-RESIZED_TEST_BATCH_SIZE = 16
-"""For resized images, which may be large, so that a model's activations fit into the memory."""
 QUICK_EPOCHS = {"easy": (6, 12), "medium": (10, 20), "hard": (14, 28)}
 """Epochs of generated tasks, by difficulty. All take about as long, since a harder task has fewer images."""
 
@@ -30,86 +33,94 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
     The test set is the source's own where it has one, and else a quarter of every class, drawn from the seed
     (`split_images` says why). Equal parameters, seed and threads give the same result on the same kind of processor.
 
-    Bounds on the numbers of images (see `bound_images`) keep the first ones of each class, and do not change which are
-    for training and which for testing.
+    Numbers of images that are given, and those of a `bounded` task (see `bound_images`), keep the first images of each
+    class, and do not change which are for training and which for testing.
 
     The seed decides the split, the noise, the first weights, the order of training, and the augmentation.
 
     Returns:
-        `main_score` and `accuracy` (share of test images recognised), `precision`, `recall`, `f1` (means over the
-        classes), `per_class_accuracy`, `per_class`, `confusion_matrix` (rows are true classes), `classes`, `per_level`
-        (accuracy within groups of classes, coarse to fine), `training_curve`, `model_details` (the model, and the
-        number and size of its images), `details`.
+        `main_score` and `accuracy` (share of test images recognised; 1 is the best), `precision`, `recall`, `f1` (means
+        over the classes), `per_class_accuracy`, `per_class`, `confusion_matrix` (rows are true classes), `classes`,
+        `per_level` (accuracy within groups of classes, coarse to fine), `training_curve`, `model_details` (the model,
+        and the number and size of its images), `device` (type, name and peak memory), `warnings` (texts), `details`.
 
     Raises:
         ValueError: the images can't be read, or are too few.
     """
+    from dfz_ray.domains.gpus import assigned_gpus
     from dfz_ray.domains.image_classification import training
     from dfz_ray.domains.image_classification.bounds import bound_images
+    from dfz_ray.domains.image_classification.devices import describe_device
     from dfz_ray.domains.image_classification.labelled_images import load_images
     from dfz_ray.domains.image_classification.models import LEARNING_RATES, build_model
     from dfz_ray.domains.image_classification.split import DIFFICULTIES, draw_weights_seed, random_stream, split_images
+    from dfz_ray.domains.image_classification.standardised import bound_bytes, standardise
 
-    source = parse_source(parameters.data_source, FileShelf())
-    with training.reproducible_torch(draw_weights_seed(seed), threads) as device:
-        images = load_images(source)
-        chosen = choose_classes(images.classes, parameters.target_classes)[: parameters.num_categories]
-        at_hand = split_images(images, chosen, DIFFICULTIES[parameters.difficulty], seed)
-        channels, side, _ = at_hand.image_size
-        side = parameters.image_size or side
+    images = load_images(_find_source(parameters))
+    chosen = choose_classes(images.classes, parameters.target_classes)[: parameters.num_categories]
+    at_hand = split_images(images, chosen, DIFFICULTIES[parameters.difficulty], seed)
+    channels, own_side, _ = at_hand.train.image_size
+    side = parameters.image_size or own_side
+    with training.reproducible_torch(draw_weights_seed(seed), threads, assigned_gpus()) as device:
         model = build_model(parameters.model, (channels, side, side), len(chosen)).to(device)
-        view = training.resized(side) if parameters.image_size else training.plain
-        split = at_hand.take(*bound_images(parameters, model, view, at_hand.image_size))
+        view = training.plain if side == own_side else training.resized(side)
+        split = at_hand.take(*bound_images(parameters, model, view, at_hand.train.image_size))
+        test_batch_size = training.find_test_batch_size((channels, max(side, own_side), max(side, own_side)))
+        memory_bytes = bound_bytes(split, parameters.batch_size, min(test_batch_size, len(split.test.labels)))
+        data = standardise(split)
         curve = training.train(
             model,
-            split.train_pixels,
-            split.train_labels,
+            data.train,
+            data.train.labels,
             epochs=parameters.epochs,
             batch_size=parameters.batch_size,
             learning_rate=LEARNING_RATES[parameters.model],
             rng=random_stream(seed, "order"),
             view=training.augmented(view, random_stream(seed, "augmentation")) if parameters.augmentation else view,
         )
-        test_batch_size = RESIZED_TEST_BATCH_SIZE if parameters.image_size else training.TEST_BATCH_SIZE
-        predicted = training.predict(model, split.test_pixels, view, test_batch_size)
+        predicted = training.predict(model, data.test, len(data.test), view, test_batch_size)
         model_details = {
-            **_describe_model(parameters, model, len(curve), device.type),
+            **_describe_model(parameters, model, device.type),
             "image_size": [channels, side, side],
-            **_count_images(parameters, split, at_hand, len(chosen)),
+            "source_image_size": list(at_hand.train.image_size),
+            "num_categories": len(chosen),
+            "train_images": len(data.train),
+            "test_images": len(data.test),
+            "train_images_at_hand": len(at_hand.train.labels),
+            "test_images_at_hand": len(at_hand.test.labels),
+            "pixel_memory_limit_bytes": memory_bytes,
         }
+        device_used = describe_device(device)
         del model  # so that its memory on the GPU is free at the end of this block
-    scores = _score(parameters, images, chosen, split, predicted)
-    return {**scores, "training_curve": curve, "model_details": model_details}
+    return {
+        **_score(parameters, images, chosen, data, predicted),
+        "training_curve": curve,
+        "model_details": model_details,
+        "device": device_used,
+        **_look_at_data(parameters, images, chosen, split),
+    }
 
 
-def _describe_model(parameters: ImageClassificationParameters, model: Any, epochs: int, device: str) -> dict[str, Any]:
+def _find_source(parameters: ImageClassificationParameters) -> ImageSource:
+    source = parse_source(parameters.data_source, FileShelf())
+    if isinstance(source, ImageFolder):  # decoded at the size at which images are shown, unless their own is smaller
+        return replace(source, largest_side=parameters.image_size, skips_bad=parameters.on_bad_image == "skip")
+    return source
+
+
+def _describe_model(parameters: ImageClassificationParameters, model: Any, device: str) -> dict[str, Any]:
     """The model as it was trained."""
     from dfz_ray.domains.image_classification.models import LEARNING_RATES
 
     return {
         "name": parameters.model,
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "epochs": epochs,
+        "epochs": parameters.epochs,
         "batch_size": parameters.batch_size,
         "learning_rate": LEARNING_RATES[parameters.model],
-        "device": device,
-    }
-
-
-def _count_images(
-    parameters: ImageClassificationParameters, split: ImageSplit, at_hand: ImageSplit, categories: int
-) -> dict[str, Any]:
-    """The numbers of images that were used; where they may have been bounded, also how many there were."""
-    used = {"train_images": len(split.train_labels), "test_images": len(split.test_labels)}
-    if not (parameters.is_bounded or parameters.train_images or parameters.test_images):
-        return used
-    return {
-        **used,
         "augmentation": parameters.augmentation,
-        "num_categories": categories,
-        "source_image_size": list(at_hand.image_size),
-        "train_images_at_hand": len(at_hand.train_labels),
-        "test_images_at_hand": len(at_hand.test_labels),
+        "bounded": parameters.bounded,
+        "device": device,
     }
 
 
@@ -117,19 +128,18 @@ def _score(
     parameters: ImageClassificationParameters,
     images: LabelledImages,
     chosen: Sequence[int],
-    split: ImageSplit,
+    data: Standardised,
     predicted: npt.NDArray[np.int64],
 ) -> dict[str, Any]:
-    """The keys of the result that judge the predictions, and those that describe the data."""
+    """The keys of the result that judge the predictions."""
     from dfz_ray.domains.image_classification import scores
-    from dfz_ray.domains.image_classification.split import DIFFICULTIES
 
     classes = [images.classes[position] for position in chosen]
-    confusions = scores.count_confusions(split.test_labels, predicted, len(classes))
+    confusions = scores.count_confusions(data.test.labels, predicted, len(classes))
     if images.lineage:
         levels = scores.levels_of_lineage([images.lineage[position] for position in chosen], parameters.hierarchy_depth)
     else:
-        levels = scores.levels_of_means(split.train_pixels, split.train_labels, parameters.hierarchy_depth)
+        levels = scores.levels_of_means(data.class_means, parameters.hierarchy_depth)
     class_scores = scores.score_classes(confusions, classes)
     return {
         "main_score": class_scores["accuracy"],
@@ -137,12 +147,38 @@ def _score(
         "confusion_matrix": confusions.tolist(),
         "classes": classes,
         "per_level": scores.score_levels(levels, confusions, classes),
+    }
+
+
+def _look_at_data(
+    parameters: ImageClassificationParameters, images: LabelledImages, chosen: Sequence[int], split: ImageSplit
+) -> dict[str, Any]:
+    """The keys of the result that describe the data, and warn of what makes its scores worth less."""
+    from dfz_ray.domains.image_classification.split import DIFFICULTIES
+
+    copies, tested = split.count_copies(), len(split.test.labels)
+    bad = [*images.bad_images, *(images.own_test.bad_images if images.own_test else ())]
+    warnings = list(images.notes)
+    if copies:
+        warnings.append(
+            f"{copies} of {tested} test images are copies of training images: the scores are not those of unseen images"
+        )
+    for position in chosen:
+        if (images.labels == position).sum() == 1:
+            rest = "" if images.own_test else ", and never tested"
+            warnings.append(f"class {images.classes[position]!r} has one image: it is trained on that alone{rest}")
+    if bad:
+        warnings.append(f"{len(bad)} images can't be decoded and were skipped, such as {bad[0]}")
+    return {
+        "warnings": warnings,
         "details": {
             **DIFFICULTIES[parameters.difficulty]._asdict(),
-            "majority_share": int(confusions.sum(1).max()) / len(split.test_labels),
+            "majority_share": max(Counter(split.test.labels.tolist()).values()) / tested,
             "test_set": "the source's own" if images.own_test else "drawn from the seed",
             "groups": "folders" if images.lineage else "Ward tree over the classes' mean training images",
             "synthetic": parameters.data_source == "fake",
+            "test_images_also_in_training": copies,
+            "bad_images": len(bad),
             "data_sha256": images.sha256,
         },
     }
@@ -170,7 +206,7 @@ def kind(parameters: ImageClassificationParameters) -> str:
 def draw(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of a quick task (about 0.2 to 1.5 s on one core) that are valid beside the given ones.
 
-    With parameters of older scripts among the given ones, a task may take up to 20 s.
+    With a size or a large model among the given ones, a task may take much longer.
     """
     difficulty = rng.choice(list(QUICK_EPOCHS))
     some_digits = sorted(rng.sample(Digits().find_classes(), 6))
@@ -197,7 +233,11 @@ DOMAIN = Domain(
     parameters=ImageClassificationParameters,
     compute=compute,
     kind=kind,
+    results=RESULTS,
+    version=2,
+    volatile=frozenset({"device"}),  # its name and the peak of its memory
     draw=draw,
+    picks_gpu=True,
     exclusive=True,  # torch's number of threads and its determinism are state of the process
     libraries=("torch", "torchvision", "sklearn"),
     extra="image",

@@ -7,19 +7,27 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from dfz_ray.domains.image_classification.folder_pixels import ImageFormat
     from dfz_ray.domains.image_classification.labelled_images import LabelledImages
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-TEST_FOLDERS = ("test", "val", "valid", "validation")
-SMALLEST_SIDE, LARGEST_SIDE = 8, 64
-LIMIT_BYTES = 2**29
-"""The most bytes of decoded pixels; training holds them as float32, which takes four times as much."""
+TRAINING_FOLDERS = ("train", "training")
+TEST_FOLDERS = (
+    "test",
+    "testing",
+    "holdout",
+    "hold-out",
+    "hold_out",
+    "val",
+    "valid",
+    "validation",
+    "eval",
+    "evaluation",
+)
+"""Names, in any case, of the two parts of one data set; of several test parts the first of these names is used."""
 
 Classes = Mapping[tuple[str, ...], Sequence[Path]]
 """For each class, by the names of its folders from the outermost on, its images."""
@@ -32,6 +40,8 @@ class Listing:
     training: Classes
     test: Classes | None
     """The folder's own test part, where it has one."""
+    unused: tuple[str, ...]
+    """Further test parts, which are not used."""
     folders: Mapping[Path, int]
     """For every folder that was read the time, in ns, at which its entries last changed."""
 
@@ -52,10 +62,15 @@ class ImageFolder:
     """A folder whose subfolders hold one class of images each; a nested one is called `group/class`.
 
     Images beside the subfolders, hidden files and other kinds of files are ignored. Where the outermost subfolders are
-    `train` and `test` (or `val`), they are the two parts of one data set and no classes.
+    `train` and `test` (or others of TRAINING_FOLDERS and TEST_FOLDERS), they are the two parts of one data set and no
+    classes.
     """
 
     path: Path
+    largest_side: int | None = None
+    """Images are decoded at no more pixels than this; None: at their own size."""
+    skips_bad: bool = False
+    """True to leave out images that can't be decoded."""
 
     @property
     def text(self) -> str:
@@ -92,24 +107,54 @@ class ImageFolder:
         return digest.hexdigest()
 
     def load(self) -> LabelledImages:
-        """Decode all images, cropped to a square of one size: the median of their shorter sides, 8 to 64 pixels.
+        """Find the common format of all images, and decode each once, to see that it can be: a square of one size.
+
+        The size is the median of the shorter sides, or the largest side where that is smaller.
 
         Raises:
-            ValueError: an image can't be decoded, or there are too many.
+            ValueError: an image can't be decoded, and bad ones are not skipped.
         """
-        from dfz_ray.domains.image_classification.labelled_images import LabelledImages
+        from dataclasses import replace
+
+        from dfz_ray.domains.image_classification.folder_pixels import find_format
 
         listing = self.list_files()
+        image_format = find_format(list(_all_files(listing)), self.largest_side, self.skips_bad)
+        images = self._load_part(listing.training, listing, image_format)
+        if listing.test is None:
+            return images
+        notes = tuple(f"the folder {name!r} is not used" for name in listing.unused)
+        return replace(images, own_test=self._load_part(listing.test, listing, image_format), notes=notes)
+
+    def _load_part(self, part: Classes, listing: Listing, image_format: ImageFormat) -> LabelledImages:
+        import numpy as np
+
+        from dfz_ray.domains.image_classification.folder_pixels import BadImage, FolderPixels
+        from dfz_ray.domains.image_classification.labelled_images import LabelledImages, hash_pixels
+
         names = list(listing.training)
-        side, channels = _common_format(list(_all_files(listing)))
-
-        def decode(part: Classes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-            return _decode_part(part, names, side, channels)
-
-        classes = tuple("/".join(folders) for folders in names)
-        lineage = tuple(names) if any(len(folders) > 1 for folders in names) else None
-        own_test = LabelledImages(*decode(listing.test), classes) if listing.test else None
-        return LabelledImages(*decode(listing.training), classes, lineage=lineage, own_test=own_test)
+        positions = {folders: position for position, folders in enumerate(names)}
+        found = [(path, positions[folders]) for folders, files in part.items() for path in files]
+        good, sums, bad = [], [], []
+        probe = FolderPixels([path for path, _ in found], image_format)
+        for number, (path, label) in enumerate(found):
+            try:
+                sums.append(hash_pixels(probe.read(number)))
+                good.append((path, label))
+            except BadImage:
+                if not self.skips_bad:
+                    raise
+                bad.append(str(path.relative_to(self.path)))
+        pixels = FolderPixels([path for path, _ in good], image_format) if bad else probe
+        return LabelledImages(
+            pixels,
+            np.array([label for _, label in good], np.int64),
+            tuple("/".join(folders) for folders in names),
+            lineage=tuple(names) if any(len(folders) > 1 for folders in names) else None,
+            sums=sums,
+            bad_images=tuple(bad),
+            kept_bytes=pixels.kept_bytes,
+        )
 
 
 def _list_folder(root: Path) -> Listing:
@@ -117,18 +162,42 @@ def _list_folder(root: Path) -> Listing:
         raise ValueError(f"an existing folder with a subfolder of images for each class; there is none at {root}")
     folders: dict[Path, int] = {}
     found = dict(sorted(_find_images(root, folders)))
-    outermost = {parts[0] for parts in found}
-    tests = [name for name in TEST_FOLDERS if name in outermost]
-    training: Classes = found
-    test: Classes | None = None
-    if tests and outermost <= {"train", *TEST_FOLDERS} and "train" in outermost:
-        training, test = _below(found, "train"), _below(found, tests[0])
+    training, test, unused = _divide(found, root)
     if len(training) < 2:
         raise ValueError(f"a folder with images in at least two subfolders; {root} has {len(training)} of them")
-    if test and not test.keys() <= training.keys():
+    return Listing(training, test, unused, folders)
+
+
+def _divide(found: Classes, root: Path) -> tuple[Classes, Classes | None, tuple[str, ...]]:
+    """The training part, the test part if there is one, and the names of test parts that are not used."""
+    outermost = list(dict.fromkeys(parts[0] for parts in found))
+    trains = [name for name in outermost if name.lower() in TRAINING_FOLDERS]
+    tests = sorted(
+        (name for name in outermost if name.lower() in TEST_FOLDERS), key=lambda name: TEST_FOLDERS.index(name.lower())
+    )
+    if len(trains) != 1 or not tests or len(trains) + len(tests) < len(outermost):
+        _refuse_repeated(found, root)
+        return found, None, ()
+    training, test = _below(found, trains[0]), _below(found, tests[0])
+    if not test.keys() <= training.keys():
         extra = "/".join(min(test.keys() - training.keys()))
         raise ValueError(f"test images of the training classes only; {root / tests[0]} also has {extra!r}")
-    return Listing(training, test, folders)
+    return training, test, tuple(tests[1:])
+
+
+def _refuse_repeated(found: Classes, root: Path) -> None:
+    """Refuse a folder whose outermost folders look like parts of one data set: a class is in several of them."""
+    places: dict[tuple[str, ...], list[str]] = {}
+    for outer, *inner in found:
+        if inner:
+            places.setdefault(tuple(inner), []).append(outer)
+    name, several = next(((name, outer) for name, outer in places.items() if len(outer) > 1), ((), []))
+    if several:
+        raise ValueError(
+            f"classes that have a name of their own; {root} has {'/'.join(name)!r} in {' and in '.join(several)}: "
+            "name the parts of a data set train and test (or leave other folders out), or give classes of different "
+            "groups different names"
+        )
 
 
 def _find_images(root: Path, folders: dict[Path, int]) -> Iterator[tuple[tuple[str, ...], tuple[Path, ...]]]:
@@ -164,64 +233,3 @@ def _all_files(listing: Listing) -> Iterator[Path]:
     for part in (listing.training, listing.test or {}):
         for images in part.values():
             yield from images
-
-
-def _common_format(files: Sequence[Path]) -> tuple[int, int]:
-    """The side of the squares in pixels, and 1 channel if all images are grey, else 3."""
-    from statistics import median_low
-
-    sides, colours = [], set()
-    for path in files:
-        with _open(path) as image:
-            sides.append(min(image.size))
-            colours.add(image.mode in ("1", "L") or image.mode.startswith("I"))
-    side = max(SMALLEST_SIDE, min(LARGEST_SIDE, median_low(sides)))
-    channels = 1 if colours == {True} else 3
-    size_bytes = len(files) * channels * side**2
-    if size_bytes > LIMIT_BYTES:
-        raise ValueError(
-            f"at most {LIMIT_BYTES // (channels * side**2)} images of {side} pixels; here are {len(files)}"
-        )
-    return side, channels
-
-
-def _decode_part(
-    part: Classes, names: Sequence[tuple[str, ...]], side: int, channels: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    import numpy as np
-
-    positions = {folders: position for position, folders in enumerate(names)}
-    labels = [positions[folders] for folders, files in part.items() for _ in files]
-    pixels = np.empty((len(labels), channels, side, side), np.uint8)
-    for index, path in enumerate(path for files in part.values() for path in files):
-        pixels[index] = _decode(path, side, channels)
-    return pixels, np.array(labels, np.int64)
-
-
-def _decode(path: Path, side: int, channels: int) -> npt.NDArray[np.uint8]:
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    with _open(path) as opened:
-        try:
-            image: Any = ImageOps.exif_transpose(opened)
-            if image.mode == "F":
-                raise ValueError("its pixels are floating-point numbers")
-            if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip
-                image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-            image = image.convert("L" if channels == 1 else "RGB")
-            if image.size != (side, side):
-                image = ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ValueError(f"images that can be decoded; {path}: {error}") from None
-    values = np.asarray(image)
-    return values[np.newaxis] if channels == 1 else values.transpose(2, 0, 1)
-
-
-def _open(path: Path) -> Any:
-    from PIL import Image
-
-    try:
-        return Image.open(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"images that can be opened; {path}: {error}") from None

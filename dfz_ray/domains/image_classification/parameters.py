@@ -14,12 +14,12 @@ from dfz_ray.specs.input_file import FileShelf
 DEFAULT_MODEL: Literal["small_cnn"] = "small_cnn"
 DEFAULT_EPOCHS = 3
 DEFAULT_BATCH_SIZE = 32
-RESIZED_BATCH_SIZE = 8
-"""The default if images are resized: there is time to show only few, and more steps learn more from these."""
+BOUNDED_BATCH_SIZE = 8
+"""The default of a bounded task with resized images: it shows only few, and more steps learn more from these."""
 TRANSFORMER_EPOCHS = 6
 """A transformer learns slowly, since nothing about images is built into it."""
-RESIZED_RESNET_EPOCHS = 1
-"""There is time to show it only few images, and it learns more from new ones than from the same again."""
+BOUNDED_RESNET_EPOCHS = 1
+"""A bounded task shows it only few large images, and it learns more from new ones than from the same again."""
 MODEL_TYPES = {"cnn": "small_cnn", "resnet": "resnet18", "vit": "small_vit"}
 """Other names of the models."""
 MOST_IMAGES = 10_000_000
@@ -64,9 +64,9 @@ class ImageClassificationParameters(Parameters):
     image_size: int | None = Field(
         None,
         ge=32,
-        le=255,
-        description="the side, in pixels, to which images are resized (bilinear) after a source has read them,"
-        " folders at up to 64 pixels; none: as they are",
+        le=1024,
+        description="the side, in pixels, at which images are shown (bilinear); none: as they are, in a folder as"
+        " squares of the median of their shorter sides",
     )
     augmentation: bool = Field(
         False, description="whether each training image is turned by up to 10 degrees and shifted by up to 10 %, anew"
@@ -75,27 +75,35 @@ class ImageClassificationParameters(Parameters):
         DEFAULT_EPOCHS,
         ge=1,
         le=1000,
-        description=f"how often every training image is shown; where not given, {TRANSFORMER_EPOCHS} for small_vit"
-        f" and {RESIZED_RESNET_EPOCHS} for resnet18 with image_size",
+        description=f"how often every training image is shown; where not given, {TRANSFORMER_EPOCHS} for small_vit",
     )
     batch_size: int = Field(
         DEFAULT_BATCH_SIZE,
         ge=2,
         le=4096,
-        description=f"images per training step; where not given, {RESIZED_BATCH_SIZE} with image_size",
+        description="images per training step",
     )
     train_images: int | None = Field(
         None,
         ge=2,
         le=MOST_IMAGES,
-        description="training images to use at most, as many of each class and one at least; none: all, but with"
-        " image_size, num_categories, augmentation or model_type as many as take about 15 s on one core",
+        description="training images to use at most, as many of each class and one at least; none: all",
     )
     test_images: int | None = Field(
         None,
         ge=2,
         le=MOST_IMAGES,
-        description="test images to use at most, as train_images; none: all, or as many as take about 3 s",
+        description="test images to use at most, as train_images; none: all",
+    )
+    bounded: bool = Field(
+        False,
+        description="whether to use no more images than one core trains on in about 15 s, and tests in about 3 s, where"
+        " their numbers are not given; with image_size the defaults are then a batch_size of"
+        f" {BOUNDED_BATCH_SIZE}, and {BOUNDED_RESNET_EPOCHS} epoch for resnet18 (scripts of the older module get this)",
+    )
+    on_bad_image: Literal["fail", "skip"] = Field(
+        "fail",
+        description="an image of a folder that can't be decoded fails the task, or is left out and counted",
     )
 
     @model_validator(mode="before")
@@ -109,10 +117,10 @@ class ImageClassificationParameters(Parameters):
             filled.setdefault("model", MODEL_TYPES.get(str(model_type), DEFAULT_MODEL))
         if filled.get("model") == "small_vit":
             filled.setdefault("epochs", TRANSFORMER_EPOCHS)
-        if filled.get("image_size") is not None:
-            filled.setdefault("batch_size", RESIZED_BATCH_SIZE)
+        if filled.get("bounded") is True and filled.get("image_size") is not None:
+            filled.setdefault("batch_size", BOUNDED_BATCH_SIZE)
             if filled.get("model") == "resnet18":
-                filled.setdefault("epochs", RESIZED_RESNET_EPOCHS)
+                filled.setdefault("epochs", BOUNDED_RESNET_EPOCHS)
         return filled
 
     @field_validator("data_source")
@@ -151,9 +159,3 @@ class ImageClassificationParameters(Parameters):
         if model_type is not None and MODEL_TYPES[model_type] != value:
             raise ValueError(f"{MODEL_TYPES[model_type]!r}, as model_type is {model_type!r}; or one of the two alone")
         return value
-
-    @property
-    def is_bounded(self) -> bool:
-        """True if a parameter of older scripts is given: then numbers of images that are not given are bounded."""
-        asked = (self.image_size, self.num_categories, self.model_type)
-        return self.augmentation or any(value is not None for value in asked)

@@ -67,16 +67,15 @@ def levels_of_lineage(lineage: Sequence[tuple[str, ...]], depth: int) -> list[Gr
     return _telling(levels)[-depth:]
 
 
-def levels_of_means(pixels: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], depth: int) -> list[Grouping]:
-    """The groupings of classes by a Ward tree over their mean training images, coarsest first.
+def levels_of_means(means: npt.NDArray[np.float64], depth: int) -> list[Grouping]:
+    """The groupings of classes by a Ward tree over their mean training images (one in a row), coarsest first.
 
     There are `depth` of them, or fewer if there are not enough classes. The numbers of groups grow geometrically, up to
     the number of classes.
     """
     from scipy.cluster.hierarchy import cut_tree, linkage
 
-    count = int(labels.max()) + 1
-    means = np.stack([pixels[labels == label].mean(0, dtype=np.float64).ravel() for label in range(count)])
+    count = len(means)
     tree = cut_tree(linkage(means, "ward"))  # all cuts: its argument n_clusters mixes them up when they rise
     return [tuple(int(group) for group in tree[:, count - groups]) for groups in _group_counts(count, depth)]
 

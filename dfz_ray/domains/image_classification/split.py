@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -39,35 +39,66 @@ def draw_weights_seed(seed: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSplit:
-    """Training and test images of one task, standardised by mean and spread of the training images."""
+class Part:
+    """The training or the test images of a task, with their noise. They are read when they are wanted.
 
-    train_pixels: Pixels
-    train_labels: Labels
-    test_pixels: Pixels
-    test_labels: Labels
+    The noise of an image follows from the key and the image alone, so that it is the same whenever it is read.
+    """
+
+    images: LabelledImages
+    positions: Labels
+    """Of the images within the source."""
+    labels: Labels
+    """Positions within the task's classes, in rising order."""
+    noise_level: float
+    noise_key: Labels
 
     @property
     def image_size(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
-        _, channels, height, width = self.train_pixels.shape
+        _, channels, height, width = self.images.pixels.shape
         return channels, height, width
 
-    def take(self, train_images: int | None, test_images: int | None) -> ImageSplit:
+    def read(self, places: Labels) -> Pixels:
+        """The images at these places of the part; black is 0 and white is 1."""
+        positions = self.positions[places]
+        pixels = self.images.pixels[positions].astype(np.float32)
+        pixels /= self.images.brightest
+        if self.noise_level:
+            for image, position in zip(pixels, positions.tolist(), strict=True):
+                stream = np.random.Philox(key=self.noise_key, counter=[0, 0, 0, position])
+                noise = np.random.Generator(stream).standard_normal(image.shape, np.float32)
+                np.clip(image + np.float32(self.noise_level) * noise, 0, 1, out=image)
+        return pixels
+
+    def take(self, most: int | None) -> Part:
         """The first images of each class: no more than so many in all, but at least one of each; None: all."""
-        return ImageSplit(
-            *_take(self.train_pixels, self.train_labels, train_images),
-            *_take(self.test_pixels, self.test_labels, test_images),
-        )
+        if most is None or most >= len(self.labels):
+            return self
+        counts = np.bincount(self.labels)
+        kept = max(1, most // int(np.count_nonzero(counts)))
+        places = np.arange(len(self.labels)) - (np.cumsum(counts) - counts)[self.labels]  # within its class
+        return replace(self, positions=self.positions[places < kept], labels=self.labels[places < kept])
+
+    def find_sums(self) -> list[bytes]:
+        """Per image, a hash of its pixels without noise."""
+        return [self.images.image_sums[position] for position in self.positions.tolist()]
 
 
-def _take(pixels: Pixels, labels: Labels, most: int | None) -> tuple[Pixels, Labels]:
-    if most is None or most >= len(labels):
-        return pixels, labels
-    counts = np.bincount(labels)
-    kept = max(1, most // int(np.count_nonzero(counts)))
-    places = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels]  # within its class: labels are sorted
-    return pixels[places < kept], labels[places < kept]
+class ImageSplit(NamedTuple):
+    """The training and test images of one task."""
+
+    train: Part
+    test: Part
+
+    def take(self, train_images: int | None, test_images: int | None) -> ImageSplit:
+        """The first images of each class, as `Part.take`."""
+        return ImageSplit(self.train.take(train_images), self.test.take(test_images))
+
+    def count_copies(self) -> int:
+        """The number of test images that are among the training images, too, pixel by pixel."""
+        known = set(self.train.find_sums())
+        return sum(one in known for one in self.test.find_sums())
 
 
 def split_images(images: LabelledImages, classes: Sequence[int], difficulty: Difficulty, seed: int) -> ImageSplit:
@@ -86,45 +117,29 @@ def split_images(images: LabelledImages, classes: Sequence[int], difficulty: Dif
         ValueError: a class has no image to train on, or no class has one to test on.
     """
     drawn = [_draw_class(images, position, difficulty, seed) for position in classes]
-    train, train_labels = _join([training for training, _ in drawn])
-    test, test_labels = _join([test for _, test in drawn])
-    empty = [images.classes[position] for label, position in enumerate(classes) if label not in train_labels]
+    empty = [images.classes[position] for position, (train, _) in zip(classes, drawn, strict=True) if not len(train)]
     if empty:
         raise ValueError(f"at least one training image for every class; {empty[0]!r} has none")
-    if not len(test_labels):
+    parts = []
+    for source, mine, purpose in [
+        (images, [train for train, _ in drawn], "training noise"),
+        (images.own_test or images, [test for _, test in drawn], "test noise"),
+    ]:
+        labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(one) for one in mine])
+        key = random_stream(seed, purpose).integers(2**63, size=2)
+        parts.append(Part(source, np.concatenate(mine), labels, difficulty.noise_level, key))
+    if not len(parts[1].labels):
         raise ValueError("at least one image to test on: two images of a class")
-    mean = train.mean((0, 2, 3), dtype=np.float64, keepdims=True)[0].astype(np.float32)
-    spread = np.maximum(train.std((0, 2, 3), dtype=np.float64, keepdims=True)[0], 1e-6).astype(np.float32)
-    return ImageSplit((train - mean) / spread, train_labels, (test - mean) / spread, test_labels)
+    return ImageSplit(*parts)
 
 
-def _draw_class(images: LabelledImages, position: int, difficulty: Difficulty, seed: int) -> tuple[Pixels, Pixels]:
-    """Training and test images of one class, with their noise."""
+def _draw_class(images: LabelledImages, position: int, difficulty: Difficulty, seed: int) -> tuple[Labels, Labels]:
+    """The positions of the training and of the test images of one class."""
     mine = np.flatnonzero(images.labels == position)
     mine = mine[random_stream(seed, "split", position).permutation(len(mine))]
     if images.own_test:
-        test = images.own_test.pixels[images.own_test.labels == position]
+        test = np.flatnonzero(images.own_test.labels == position)
     else:
         test_count = max(round(TEST_SHARE * len(mine)), 1 if len(mine) > 1 else 0)
-        test = images.pixels[mine[:test_count]]
-        mine = mine[test_count:]
-    kept = max(round(difficulty.train_share * len(mine)), 1)
-    training = images.pixels[mine[:kept]]
-    noisy = [
-        _add_noise(
-            pixels / np.float32(images.brightest), difficulty.noise_level, random_stream(seed, purpose, position)
-        )
-        for pixels, purpose in [(training, "training noise"), (test, "test noise")]
-    ]
-    return noisy[0], noisy[1]
-
-
-def _add_noise(pixels: Pixels, level: float, rng: np.random.Generator) -> Pixels:
-    if level == 0:
-        return pixels
-    return np.clip(pixels + np.float32(level) * rng.standard_normal(pixels.shape, np.float32), 0, 1)
-
-
-def _join(per_class: Sequence[Pixels]) -> tuple[Pixels, Labels]:
-    labels = np.repeat(np.arange(len(per_class), dtype=np.int64), [len(pixels) for pixels in per_class])
-    return np.concatenate(per_class), labels
+        test, mine = mine[:test_count], mine[test_count:]
+    return mine[: max(round(difficulty.train_share * len(mine)), 1)], test

@@ -282,6 +282,7 @@ def _place(value: Any) -> Cell | None:
 
 DOMAIN = Domain(
     name="maze",
+    version=2,
     parameters=MazeParameters,
     compute=compute,
     kind=kind,

@@ -245,6 +245,7 @@ def _draw_algorithm(rng: random.Random, num_qubits: Any) -> str:
 
 DOMAIN = Domain(
     name="quantum",
+    version=2,
     parameters=QuantumParameters,
     compute=compute,
     kind=kind,

@@ -155,6 +155,7 @@ def draw(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
 
 DOMAIN = Domain(
     name="sorting",
+    version=2,
     parameters=SortingParameters,
     compute=compute,
     kind=kind,

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.dropin.configuration import read_configuration
 from dfz_ray.dropin.foreground import execute_here
 from dfz_ray.dropin.intents import CHOICE_NAMED, NAMED, find_intents
 from dfz_ray.dropin.old_tasks import OldTask, read_old_tasks
+from dfz_ray.dropin.submitted_task import SubmittedTask
 from dfz_ray.dropin.task_generation import draw_tasks
 from dfz_ray.errors import InvalidInput
-from dfz_ray.specs.encoding import decode
+from dfz_ray.specs.batch_checks import read_batch
+from dfz_ray.specs.encoding import decode, encode
 from dfz_ray.specs.settings import Settings
 from dfz_ray.specs.task import derive_seed
 
@@ -201,3 +204,39 @@ def test_intents_are_domains_that_a_message_names(message: Any, names: dict[str,
     found = find_intents(message)
     assert {one["name"]: one["confidence"] for one in found} == names
     assert [one["confidence"] for one in found] == sorted(names.values(), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "bounded"),
+    [
+        ({"image_size": 64}, True),
+        ({"num_categories": 4, "augmentation": np.bool_(True)}, True),
+        ({"model_type": "resnet"}, True),
+        ({"difficulty": "hard"}, False),
+        ({"model_type": "resnet", "epochs": 100}, False),
+        ({"model_type": "resnet", "bounded": False}, False),
+    ],
+)
+def test_images_are_bounded_for_scripts_alone(given: dict[str, Any], bounded: bool) -> None:
+    """What the old module ignored is bounded in a script, unless it says how long to train; nowhere else."""
+    read = read_one({"id": "i", "domain": "image_classification", "parameters": given})
+    assert read.checked is not None, read.problem
+    assert decode(read.checked.parameters)["bounded"] is bounded
+    batch = [{"domain": "image_classification", "parameters": given}]
+    (task,) = read_batch(batch, REGISTRY, Settings().resources, Settings().policy).tasks
+    assert decode(task.parameters)["bounded"] is False
+
+
+@pytest.mark.parametrize(
+    ("domain", "parameters", "old", "ours"),
+    [("maze", MAZE, "completion_time", "completion_time_s"), ("sorting", {"list_length": 50}, "time", "time_s")],
+)
+def test_results_keep_their_old_keys(domain: str, parameters: dict[str, Any], old: str, ours: str) -> None:
+    """Scripts find the keys of the old module beside ours, which have a unit."""
+    task = {"id": "t", "domain": domain, "parameters": parameters}
+    result = execute_here(read_one(task))["result"]
+    assert result[old] == result[ours] > 0
+    stored = encode({ours: 2.5, "main_score": 1.0})
+    submitted = SubmittedTask("t", "t", task, lambda _: None)
+    submitted.complete(stored, 1.0, 2.0)
+    assert submitted.future.result()["result"] == {ours: 2.5, old: 2.5, "main_score": 1.0}

@@ -48,8 +48,8 @@ def refusals(**values: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"image_size": 31}, "parameters.image_size: found 31; expected 32 to 255"),
-        ({"image_size": 256}, "parameters.image_size: found 256; expected 32 to 255"),
+        ({"image_size": 31}, "parameters.image_size: found 31; expected 32 to 1024"),
+        ({"image_size": 1025}, "parameters.image_size: found 1025; expected 32 to 1024"),
         ({"image_size": [64, 64]}, "parameters.image_size: found [64, 64]; expected a valid integer"),
         ({"num_categories": 1}, "parameters.num_categories: found 1; expected 2 to 9"),
         ({"num_categories": 10}, "parameters.num_categories: found 10; expected 2 to 9"),
@@ -91,13 +91,15 @@ def test_a_source_with_too_few_classes_is_told(tmp_path: Any) -> None:
     [
         ({}, ("small_cnn", 3, 32)),
         ({"model_type": "cnn"}, ("small_cnn", 3, 32)),
-        ({"model_type": "cnn", "model": "small_cnn", "image_size": 64}, ("small_cnn", 3, 8)),
+        ({"model_type": "cnn", "model": "small_cnn", "image_size": 64}, ("small_cnn", 3, 32)),
+        ({"model_type": "cnn", "image_size": 64, "bounded": True}, ("small_cnn", 3, 8)),
         ({"model_type": "resnet"}, ("resnet18", 3, 32)),
-        ({"model_type": "resnet", "image_size": 64}, ("resnet18", 1, 8)),
+        ({"model_type": "resnet", "image_size": 64}, ("resnet18", 3, 32)),
+        ({"model_type": "resnet", "image_size": 64, "bounded": True}, ("resnet18", 1, 8)),
         ({"model_type": "resnet", "image_size": 64, "epochs": 5, "batch_size": 16}, ("resnet18", 5, 16)),
         ({"model": "resnet18"}, ("resnet18", 3, 32)),
         ({"model_type": "vit"}, ("small_vit", 6, 32)),
-        ({"model": "small_vit", "image_size": 64}, ("small_vit", 6, 8)),
+        ({"model": "small_vit", "image_size": 64}, ("small_vit", 6, 32)),
     ],
 )
 def test_what_is_meant(given: dict[str, Any], means: tuple[str, int, int]) -> None:
@@ -107,14 +109,12 @@ def test_what_is_meant(given: dict[str, Any], means: tuple[str, int, int]) -> No
     assert ImageClassificationParameters.model_validate(decode(encode(checked.model_dump()))) == checked
 
 
-def test_results_of_tasks_without_them_are_as_before() -> None:
-    """A task that gives none of these parameters uses all images, and its result has no more keys than before."""
-    result = compute(epochs=1, difficulty="hard")
-    assert set(result["model_details"]) == {
-        *("name", "parameters", "epochs", "batch_size", "learning_rate", "device"),
-        *("image_size", "train_images", "test_images"),
-    }
-    assert not parameters(model="resnet18", train_images=5).is_bounded
+def test_nothing_is_bounded_unasked() -> None:
+    """A task uses all images, whatever it asks for; only a bounded one does not."""
+    details = compute(epochs=1, difficulty="hard", augmentation=True, num_categories=3)["model_details"]
+    assert details["train_images"] == details["train_images_at_hand"] > 100
+    assert details["test_images"] == details["test_images_at_hand"] > 100
+    assert (details["bounded"], details["augmentation"], details["num_categories"]) == (False, True, 3)
 
 
 def test_model_type_trains_the_model_that_it_names() -> None:
@@ -211,12 +211,12 @@ def test_fewer_images_are_the_first_of_each_class() -> None:
 
     full = split_images(Digits().load(), range(10), DIFFICULTIES["easy"], 1)
     some = full.take(57, 3)
-    assert np.bincount(some.train_labels).tolist() == [5] * 10
-    assert np.bincount(some.test_labels).tolist() == [1] * 10
+    assert np.bincount(some.train.labels).tolist() == [5] * 10
+    assert np.bincount(some.test.labels).tolist() == [1] * 10
     for label in range(10):
-        first = full.train_pixels[full.train_labels == label][:5]
-        assert np.array_equal(some.train_pixels[some.train_labels == label], first)
-    assert np.array_equal(full.take(None, 10**6).test_pixels, full.test_pixels)
+        first = full.train.positions[full.train.labels == label][:5]
+        assert np.array_equal(some.train.positions[some.train.labels == label], first)
+    assert np.array_equal(full.take(None, 10**6).test.positions, full.test.positions)
 
 
 @pytest.mark.parametrize("side", [8, 9, 32, 63, 64, 65, 129, 255])
@@ -232,12 +232,12 @@ def test_models_take_images_of_any_size(name: str, side: int) -> None:
 
 
 def bounds(**values: Any) -> tuple[int | None, int | None]:
-    """How many digits a task may use."""
+    """How many digits a bounded task may use."""
     from dfz_ray.domains.image_classification.bounds import bound_images
     from dfz_ray.domains.image_classification.models import build_model
     from dfz_ray.domains.image_classification.training import plain, resized
 
-    checked = parameters(**values)
+    checked = parameters(**{"bounded": True, **values})
     side = checked.image_size or 8
     with torch.random.fork_rng(devices=()):
         model = build_model(checked.model, (1, side, side), 9)
@@ -265,13 +265,13 @@ def test_what_costs_more_gets_fewer_images(model_type: str) -> None:
 
 
 def test_numbers_that_are_given_win() -> None:
-    """Numbers of images that are given are used, whatever they cost; without older parameters nothing is bounded."""
+    """Numbers of images that are given are used, whatever they cost; a task that is not bounded uses all others."""
     costly: dict[str, Any] = {"model_type": "resnet", "image_size": 255, "epochs": 900}
     assert bounds(**costly, train_images=5000, test_images=600) == (5000, 600)
     train, test = bounds(**costly, test_images=600)
     assert (train, test) == (0, 600)  # of which one of each class remains
-    assert bounds(model="resnet18", epochs=900) == (None, None)
-    assert bounds(model="resnet18", test_images=7) == (None, 7)
+    assert bounds(**costly, bounded=False) == (None, None)
+    assert bounds(model="resnet18", test_images=7, bounded=False) == (None, 7)
 
 
 def all_of_them() -> list[dict[str, Any]]:
@@ -283,11 +283,11 @@ def all_of_them() -> list[dict[str, Any]]:
 @pytest.mark.long
 @pytest.mark.parametrize("task", all_of_them(), ids=str)
 def test_the_largest_tasks_take_about_twenty_seconds(task: dict[str, Any]) -> None:
-    """With nine categories and augmentation, each model at its most costly sizes takes some 20 s of one core."""
+    """Bounded, with nine categories and augmentation, each model at its most costly sizes takes some 20 s of a core."""
     DOMAIN.load()
     compute(epochs=1)
     begun = time.process_time()
-    result = compute(**task, num_categories=9, augmentation=True)
+    result = compute(**task, num_categories=9, augmentation=True, bounded=True)
     assert time.process_time() - begun < 45  # CPU time, on a machine that may be half as fast as the one measured
     details = result["model_details"]
     assert 9 * 5 <= details["train_images"] <= details["train_images_at_hand"]
@@ -302,6 +302,7 @@ def test_the_largest_tasks_take_about_twenty_seconds(task: dict[str, Any]) -> No
             "image_size": st.none() | st.integers(32, 255),
             "num_categories": st.none() | st.integers(2, 9),
             "augmentation": st.booleans(),
+            "bounded": st.booleans(),
             "model_type": st.sampled_from(["cnn", "resnet", "vit"]),
             "epochs": st.integers(1, 1000),
             "difficulty": st.sampled_from(["easy", "medium", "hard"]),
@@ -325,5 +326,5 @@ def test_drawn_parameters_are_valid(fixed: dict[str, Any], seed: int) -> None:
 def test_kinds_tell_what_costs() -> None:
     """A kind names the size, the number of classes and the augmentation where they are asked for."""
     old = {"image_size": 255, "num_categories": 9, "augmentation": True, "model_type": "vit"}
-    assert DOMAIN.kind(parameters(**old)) == "small_vit digits at 255 easy 9 classes augmented 6 epochs batch 8"
+    assert DOMAIN.kind(parameters(**old)) == "small_vit digits at 255 easy 9 classes augmented 6 epochs"
     assert DOMAIN.kind(parameters(train_images=50)) == "small_cnn digits easy 3 epochs of 50"
