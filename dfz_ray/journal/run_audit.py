@@ -19,12 +19,12 @@ from dfz_ray.errors import DfzError, JournalDamaged
 from dfz_ray.journal.attempt_history import AuditedAttempt, find_broken_rules
 from dfz_ray.journal.commit_sums import check_sums
 from dfz_ray.journal.domain_versions import find_volatile
-from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.folder import STATUS, RunFolder
 from dfz_ray.journal.integrity import find_disagreements, find_missing_commits, find_other_schema, find_torn_structure
 from dfz_ray.journal.journal_file import UNREADABLE, find_wrong_size
 from dfz_ray.journal.lock import is_held
 from dfz_ray.journal.record import read_result
-from dfz_ray.journal.run_status import STATUS, read_counts
+from dfz_ray.journal.run_status import read_counts
 from dfz_ray.journal.schema import VERSION
 from dfz_ray.journal.seal import Seal, sha256_of
 from dfz_ray.journal.sending import UnsentBatch, read_meant, read_unsent
