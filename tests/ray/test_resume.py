@@ -15,6 +15,7 @@ import pytest
 from support.driver import BIN, processes_of, start_run
 
 from dfz_ray import DfzError, domain, run
+from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.journal.lock import LOCK
 from dfz_ray.journal.reader import JournalReader
 
@@ -169,6 +170,18 @@ def test_a_domain_that_is_not_known_any_more_is_told(tmp_path: Path) -> None:
     done = resume(tmp_path)
     assert done.returncode == 2
     assert "no domain 'count' is known here: import the module that defines it (--import)" in done.stderr
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_run_that_has_ended_is_not_said_to_have_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If another batch can't be added to a run that has ended, the message does not say that the run did not end."""
+    run([count.task()], run_dir=tmp_path / "run")
+    monkeypatch.delitem(REGISTRY.defined, "count")
+    with pytest.raises(DfzError, match="no domain 'count' is known here"):
+        run([{"id": "other", **moody.task(file="x")}], run_dir=tmp_path / "run")
+    assert "did not end" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("cluster")

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -24,7 +25,9 @@ from dfz_ray import domain, run
 BATCH = (
     "[{id: a, domain: sorting, parameters: {list_length: 10}}, {id: b, domain: sorting, parameters: {list_length: 10}}]"
 )
-PORT = 46791
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    PORT = free.getsockname()[1]
 
 RETRY = """
 import logging, os
