@@ -93,10 +93,11 @@ class Losses:
         if event.reason == "node_lost" and executing is None:  # the crash marker was lost with the node
             in_hand = [number for held in lease.begun() for number in held.chunk.numbers]
             executing = ()
-        if executing is not None and not executing and all([self._attempts.forgive(number) for number in in_hand]):
-            return ()
         if executing:
             return executing
+        forgiven = [self._attempts.forgive(number) for number in in_hand if executing is not None]
+        if executing is not None and all(forgiven):
+            return ()
         return in_hand if len(in_hand) == 1 else None  # it dies again and again, perhaps of what a task leaves behind
 
     def _on_begun_lost(

@@ -197,10 +197,11 @@ class FaultyCluster(Simulation):
             return
         super().deliver(message)
         lease = self.engine.lease_table.leases.get(message.report.lease)
-        if lease is not None and lease.held and self._stopping.random() < self._stops:
-            if all(held.taken.limit_s < math.inf for held in lease.held.values()):  # else nobody could know
-                self._outside.add(message.report.lease)
-                message.worker.is_stopped = True
+        held = [] if lease is None else lease.held.values()
+        has_deadlines = bool(held) and all(one.taken.limit_s < math.inf for one in held)  # else nobody could know
+        if has_deadlines and self._stopping.random() < self._stops:
+            self._outside.add(message.report.lease)
+            message.worker.is_stopped = True
         if self.dice.random() < self._doubled:
             self.faulty_reports["twice"] += 1
             self.at(self.now + self.dice.random() * 0.3, lambda: super(FaultyCluster, self).deliver(message))

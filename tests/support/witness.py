@@ -356,7 +356,9 @@ class Witness:
         policies = [self.policy_of(number) for chunk in begun for number in chunk.numbers]
         if command.why == "timeout":
             since = {chunk.id: self._begun_at.get(chunk.id, self._given_at[chunk.id] + BEGIN_S) for chunk in held}
-            limits_s = {one.id: [self.policy_of(number).timeout_s or math.inf for number in one.numbers] for one in held}
+            limits_s = {
+                one.id: [self.policy_of(number).timeout_s or math.inf for number in one.numbers] for one in held
+            }
             late = [one for one in held if now - since[one.id] > min(limits_s[one.id]) + 2 * options.grace_s - 1e-9]
             assert late, "a deadline has passed, since its task began or since it was handed out"
         elif command.why == "cancelled":

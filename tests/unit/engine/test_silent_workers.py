@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 from support.virtual_cluster import Job, VirtualCluster
-from support.witness import Witness, chunk_ended, with_chunk
+from support.witness import chunk_ended, with_chunk
 
 from dfz_ray.engine.lease import BEGIN_S
 from dfz_ray.engine.messages import (
@@ -117,9 +117,7 @@ def test_a_worker_that_was_too_slow_is_spared_when_it_has_reported_at_last() -> 
 
 def test_losses_between_tasks_are_counted_for_each_task() -> None:
     """A chunk that kills worker after worker between tasks is looked into, although other chunks complete meanwhile."""
-    witness = Witness(1, free_losses=2)
-    first = with_chunk(free_losses=2)
-    witness, lease, chunk = first
+    witness, lease, _ = with_chunk(free_losses=2)
     for _ in range(3):
         witness.tell(LeaseLost(lease, "it died", executing=()))
         assert not witness.charged
