@@ -173,10 +173,9 @@ def _run_chunk(
         domain = load_domain(pickled_domain)
     except Exception as error:
         return refuse_all(works, error)
-    try:
-        return execute_chunk(domain, works, threads, shelf, budget_s, guard)
-    finally:
-        guard.rest()
+    executed = execute_chunk(domain, works, threads, shelf, budget_s, guard)
+    guard.rest()  # not after an error: the marker has to name the task
+    return executed
 
 
 _loaded: dict[bytes, Domain] = {}
