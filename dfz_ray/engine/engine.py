@@ -56,6 +56,8 @@ LEASE_TASKS = 20
 """A lease of several threads lasts for so many of its longest tasks: at its end its threads wait for the last one."""
 LOOK_S = 0.1
 """The time between two `TimePassed` while something may overrun its time."""
+LATE_S = 1.0
+"""If the last `TimePassed` was so long ago, reports may wait to be read: no worker is found overdue."""
 
 
 class Engine:
@@ -124,6 +126,18 @@ class Engine:
         while self._slots.are_too_few and (unplaced := [lane.unplaced for lane in self.queue.lanes if lane.unplaced]):
             self.lease_table.drop(max(next(reversed(ids)) for ids in unplaced))
 
+    def spare(self, lease_id: int, now: float) -> bool:
+        """Take back a kill that is not carried out yet; returns False if the lease is still overdue."""
+        lease = self.lease_table.leases.get(lease_id)
+        if lease is not None and lease.find_overdue(self.options.grace_s, now):
+            return False
+        if lease is not None:
+            lease.killed = ""
+            if not lease.ending:
+                self.lease_table.leaving.discard(lease_id)
+            lease.watch(self.options.grace_s)
+        return True
+
     def find_needs(self) -> dict[int, int]:
         """The leases that each lane could use if the cluster held them; empty if the number of slots is fixed."""
         return {} if self._auto is None else self._auto.find_needs()
@@ -188,7 +202,10 @@ class Engine:
             taken = self.queue.take(lane, self._slots.pace, held_s, threads, idle or threads)
         if taken is None:
             return self._wait(event.lease, lease, idle) if lease.held else self._end(event.lease, lease)
-        return [self.lease_table.give(event.lease, taken, bool(suspects))]
+        given = self.lease_table.give(event.lease, taken, now, bool(suspects))
+        if self._timed:
+            lease.watch(self.options.grace_s)
+        return [given]
 
     def on_chunk_began(self, event: ChunkBegan, now: float) -> list[Command]:
         """The tasks of the chunk are running."""
@@ -196,7 +213,7 @@ class Engine:
         if held is not None:
             self.lease_table.begin(held, now)
             if self._timed or self.lease_table.revoked:
-                self.lease_table.leases[event.lease].watch(held, self.options.grace_s)
+                self.lease_table.leases[event.lease].watch(self.options.grace_s)
         return []
 
     def on_chunk_ended(self, event: ChunkEnded, now: float) -> list[Command]:
@@ -207,10 +224,11 @@ class Engine:
         self.lease_table.begin(held, now)
         lease = self.lease_table.leases[event.lease]
         del lease.held[event.chunk]
+        for ahead in lease.held.values():
+            ahead.ready_at = now
         if self._is_wide:
             self.lease_table.settle(lease)
             lease.longest_s = max(lease.longest_s, *event.durations_s, 0.0)
-        self.queue.lanes[lease.lane].idle_deaths = 0
         ends = sort_ends(event, self.lease_table.release(held))
         times = ends.sort_times(self._kind_of, held.taken.kind)
         for of_kind in times:
@@ -298,13 +316,16 @@ class Engine:
 
     def on_time_passed(self, event: TimePassed, now: float) -> list[Command]:
         """Retries come due; workers that overrun a deadline, or hold a slot that others need more, are killed."""
+        is_late = now - self._looked_at > LATE_S
         self._looked_at = now
         commands = self._fail_ruled_out(self.queue.put_due(now))
-        if self._stopped:
+        if self._stopped or is_late:
             return commands
         for lease_id, lease in self.lease_table.leases.items():
-            if lease.look_at <= now and not lease.killed and (why := lease.find_overdue(self.options.grace_s, now)):
-                commands.append(self._kill(lease_id, why))
+            if lease.look_at <= now and not lease.killed:
+                lease.watch(self.options.grace_s)
+                if why := lease.find_overdue(self.options.grace_s, now):
+                    commands.append(self._kill(lease_id, why))
         if (after_s := self.options.preempt_after_s) is not None and len(self.queue.priorities) > 1:
             lowest = min((one for one, chunks in self.lease_table.priorities.items() if chunks), default=math.inf)
             width = self._slots.pace.width

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from dfz_ray.engine.messages import Chunk
 from dfz_ray.engine.queue import Taken
 
+BEGIN_S = 10.0
+"""Seconds that a worker may take to report that it began a chunk, beside the deadlines and graces of its tasks."""
 ROUNDING_S = 1e-3
 """Seconds by which a lease is checked early, because sums of times are rounded; the check itself is exact."""
 
@@ -19,6 +21,8 @@ class HeldChunk:
 
     chunk: Chunk
     taken: Taken
+    ready_at: float = 0.0
+    """The time from which it could begin: it was given then, or the chunk before it ended."""
     begun_at: float | None = None
     is_suspect: bool = False
     kill_at: float = math.inf
@@ -78,19 +82,23 @@ class Lease:
 
         The worker had time to end the task by itself.
         """
-        self.look_at = math.inf
-        for held in self.begun():
-            taken_s = now - held.begun_at if held.begun_at is not None else 0.0
-            if taken_s > held.taken.limit_s + 2 * grace_s:
-                return "timeout"
-            if now >= held.kill_at and taken_s >= grace_s:
-                return "cancelled"
-            self.watch(held, grace_s)
-        return ""
+        return next((why for at, why in self._find_limits(grace_s) if now >= at), "")
 
-    def watch(self, held: HeldChunk, grace_s: float) -> None:
-        """Plan a check for the time at which a chunk that has begun may be overdue."""
-        if held.begun_at is not None:
-            late_at = held.begun_at + held.taken.limit_s + 2 * grace_s
-            kill_at = max(held.kill_at, held.begun_at + grace_s)
-            self.look_at = min(self.look_at, late_at - ROUNDING_S, kill_at - ROUNDING_S)
+    def watch(self, grace_s: float) -> None:
+        """Plan a check for the first time at which its worker may be overdue."""
+        self.look_at = min([at for at, _ in self._find_limits(grace_s)], default=math.inf) - ROUNDING_S
+
+    def _find_limits(self, grace_s: float) -> Iterator[tuple[float, str]]:
+        """The times after which its worker is overdue, each with the reason.
+
+        A worker may be stopped before its report that a chunk began has left it. So the deadlines of a chunk count
+        from when it could begin: when it was given, and the chunks before it have ended or must have.
+        """
+        ended_at = 0.0
+        for held in self.held.values():
+            if held.begun_at is not None:
+                ended_at = held.begun_at + held.taken.limit_s + 2 * grace_s
+                yield max(held.kill_at, held.begun_at + grace_s), "cancelled"
+            else:
+                ended_at = max(held.ready_at, ended_at) + held.taken.limit_s + 2 * grace_s + BEGIN_S
+            yield ended_at, "timeout"

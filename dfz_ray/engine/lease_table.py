@@ -92,12 +92,12 @@ class LeaseTable:
         self.used += width - lease.width
         lease.width = width
 
-    def give(self, lease_id: int, taken: Taken, is_suspect: bool = False) -> GiveChunk:
+    def give(self, lease_id: int, taken: Taken, now: float, is_suspect: bool = False) -> GiveChunk:
         """Give a chunk to a lease."""
         chunk = Chunk(self.next_chunk, taken.numbers, taken.budget_s)
         self.next_chunk += 1
         lease = self.leases[lease_id]
-        lease.held[chunk.id] = HeldChunk(chunk, taken, is_suspect=is_suspect, width=lease.threads)
+        lease.held[chunk.id] = HeldChunk(chunk, taken, now, is_suspect=is_suspect, width=lease.threads)
         lease.served += 1
         self.priorities[taken.priority] += 1
         return GiveChunk(lease_id, chunk, lease.threads)

@@ -13,8 +13,6 @@ from dfz_ray.engine.queue import Lane, Queue
 
 DEATHS_BEFORE_START = 5
 """A lane's tasks fail when so many of its workers in a row, each started after the last one's death, never asked."""
-IDLE_DEATHS = 5
-"""After so many deaths in a row of workers that executed no task, a lane's tasks are tried in halves."""
 
 
 class _Loss(NamedTuple):
@@ -56,8 +54,9 @@ class Losses:
         kills workers then.
         """
         reason = lease.killed or event.reason
-        if reason == "timeout" and (event.reason != "worker_crashed" or len(event.executing or ()) > 1):
-            reason = event.reason  # it died of another cause before it was killed
+        is_unclear = len(event.executing or ()) > 1 or not any(lease.begun())
+        if reason == "timeout" and (event.reason != "worker_crashed" or is_unclear):
+            reason = event.reason  # it died of another cause before it was killed, or no task is known to be late
         is_free = is_stopped or reason in ("preempted", "cancelled")
         executing = self._find_executing(lease, event, is_free)
         has_suspects = len(executing or ()) > 1 and not (is_free or event.are_guilty)
@@ -108,14 +107,14 @@ class Losses:
         if is_free:
             return executing or ()
         if event.reason == "node_lost" and executing is None:  # the crash marker was lost with the node
-            forgiven = [self._attempts.forgive(number) for held in lease.begun() for number in held.chunk.numbers]
-            return () if all(forgiven) else None
-        lane = self._queue.lanes[lease.lane]
-        died_idle = executing is not None and not executing
-        lane.idle_deaths += died_idle and bool(in_hand)
-        if executing is None or (died_idle and lane.idle_deaths > IDLE_DEATHS):
-            return in_hand if len(in_hand) == 1 else None
-        return executing
+            in_hand = [number for held in lease.begun() for number in held.chunk.numbers]
+            executing = ()
+        if executing:
+            return executing
+        forgiven = [self._attempts.forgive(number) for number in in_hand if executing is not None]
+        if executing is not None and all(forgiven):
+            return ()
+        return in_hand if len(in_hand) == 1 else None  # it dies again and again, perhaps of what a task leaves behind
 
     def _on_begun_lost(
         self, held: HeldChunk, wanted: Sequence[int], executing: Sequence[int], lost: _Loss, now: float

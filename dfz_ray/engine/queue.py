@@ -81,8 +81,6 @@ class Lane:
     """The slots of these leases."""
     deaths_before_start: int = 0
     """Deaths in a row of leases that had not asked for work yet."""
-    idle_deaths: int = 0
-    """Deaths in a row of workers that executed no task."""
     replaced_from: int = 0
     """The first lease that was started after the last death before the start."""
 

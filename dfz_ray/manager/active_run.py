@@ -97,7 +97,7 @@ class ActiveRun:
         )
         self._pool = PoolReporter(options, self._journal, self._handle)
         self._protocol = ManagerSide(self._handle, self._read_end, lambda given: self._inputs.pack(given.chunk.numbers))
-        self._leases = LeaseCalls(options.engine.grace_s, self._on_lease_over, self._fail)
+        self._leases = LeaseCalls(options.engine.grace_s, self._on_lease_over, self._spare, self._fail)
         self._nodes = NodeWatch(
             self._lanes.shapes, self._handle, self._pool.on_held, self._engine.find_needs, options.node_wait_s
         )
@@ -218,6 +218,9 @@ class ActiveRun:
     def exchange(self, report: Report) -> Order:
         """Take in a report of a lease, and answer it.
 
+        An error while the run handles it stops the run. An error while the report is read is the fault of its worker,
+        which ends by it: a task may have spoiled that process.
+
         Raises:
             DfzError: the run can't go on; the lease ends with it.
         """
@@ -234,6 +237,10 @@ class ActiveRun:
     def _read_end(self, lease: int, chunk: int, packed: PackedExecutions) -> ChunkEnded:
         ended = self._ended[chunk] = unpack_executions(packed)
         return describe_end(lease, chunk, ended, self._pool.is_auto)
+
+    def note_lease_error(self, lease: int, message: str, traceback: str | None) -> None:
+        """Note the error that ends a lease's worker."""
+        self._leases.note_error(lease, message, traceback)
 
     def get_file(self, sha256: str) -> bytes | None:
         """The content of a file that parameters name; None if it is not known."""
@@ -274,6 +281,9 @@ class ActiveRun:
         self._protocol.close(event.lease)
         if self._failure is None:
             self._handle(event)
+
+    def _spare(self, lease: int) -> bool:
+        return self._engine.spare(lease, time.monotonic())
 
     def _on_committed(self, pending: Pending, written: Mapping[str, Sequence[Row]]) -> None:
         self._buffer.on_committed(written, pending.payloads)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +12,23 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from dfz_ray.engine.messages import InterruptLease, KillLease, LeaseEnded, LeaseLost
-from dfz_ray.errors import InfrastructureLost
 from dfz_ray.manager import worker_control
 from dfz_ray.manager.nodes import is_alive
 from dfz_ray.manager.ray_errors import describe_loss
+from dfz_ray.manager.worker_control import REMOTE_S
 from dfz_ray.protocol.reports import Place
 
 KILL_AGAIN_S = 1.0
 """Seconds after which a worker is killed by a signal if Ray could not end it, e.g. because it is stopped."""
+AGAIN_S = 0.02
+"""The least seconds between two looks at the time that a worker has had."""
+PATIENCE = 100
+"""A grace lasts at most so many times as long while the worker waits for a processor."""
+BETWEEN_TASKS = "the worker process died between two tasks; none is charged unless that goes on"
+NOT_LATE = (
+    "the worker did not report in time, and was killed, although no task was beyond its deadline: "
+    "its process was stopped, or the machine is too slow"
+)
 WHY_KILLED = {
     "timeout": "it ran longer than its deadline, and did not end when interrupted: its worker was killed",
     "preempted": "a task of a higher priority took its slot",
@@ -38,26 +48,38 @@ class _LeaseCall:
     """None until it has reported where it runs."""
     killed: str = ""
     """The reason why it is being killed; else empty."""
-    interrupt: asyncio.Task[None] | None = None
-    """The last command to its worker that asks it to end tasks."""
+    interrupt: asyncio.Task[tuple[float, float]] | None = None
+    """The last command to its worker that asks it to end tasks; its result is a time and the worker's wait by then."""
+    error: str = ""
+    """The error that ended its worker; else empty."""
+    traceback: str | None = None
+    """The traceback of that error."""
 
 
 class LeaseCalls:
     """The calls of leases that have not returned.
 
-    A worker has `grace_s` to end a cancelled task, from when the signal has reached it.
+    A worker has `grace_s` to end a cancelled task, from when the signal has reached it. The time for which it waits for
+    a processor does not count. `spare` takes back the kill of a lease, if it is no longer overdue.
     """
 
-    def __init__(self, grace_s: float, on_over: OnOver, on_failure: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        grace_s: float,
+        on_over: OnOver,
+        spare: Callable[[int], bool],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
         self._grace_s = grace_s
+        self._spare = spare
         self._on_over = on_over
         self._on_failure = on_failure
         self._calls: dict[int, _LeaseCall] = {}
         """By lease."""
-        self._commands: set[asyncio.Task[None]] = set()
+        self._commands: set[asyncio.Task[Any]] = set()
         """Commands to workers that are on their way."""
         self.tracebacks: dict[int, str] = {}
-        """By task that ended its worker: the stack where it hung."""
+        """By task that ended its worker: the stack where it hung, or where the error was raised."""
 
     def watch(self, lease: int, reference: Any) -> None:
         """Watch the call of a lease."""
@@ -76,18 +98,25 @@ class LeaseCalls:
         call = self._calls.get(lease)
         return call.place.host if call is not None and call.place is not None else None
 
+    def note_error(self, lease: int, message: str, traceback: str | None) -> None:
+        """Note the error that ends a lease's worker."""
+        call = self._calls.get(lease)
+        if call is not None:
+            call.error, call.traceback = message, traceback
+
     def interrupt(self, command: InterruptLease) -> None:
         """Ask a worker to end tasks."""
         call = self._calls.get(command.lease)
         if call is not None and call.place is not None:
-            call.interrupt = self._command(worker_control.interrupt(call.place, command.numbers))
+            call.interrupt = self._command(self._interrupt(call.place, command.numbers))
+
+    async def _interrupt(self, place: Place, numbers: Sequence[int]) -> tuple[float, float]:
+        waited_s = await worker_control.interrupt(place, numbers)
+        return time.monotonic(), waited_s
 
     def kill(self, command: KillLease) -> None:
-        """Kill a lease's worker."""
-        call = self._calls.get(command.lease)
-        if call is not None:
-            call.killed = command.why
-            self._command(self._kill(command.lease, call.interrupt if command.why == "cancelled" else None))
+        """Kill a lease's worker, once it has had its grace."""
+        self._command(self._kill_overdue(command))
 
     async def end_placed(self, grace_s: float, kill_s: float) -> None:
         """Wait until the leases that run have ended; kill those that take longer than a grace."""
@@ -102,14 +131,32 @@ class LeaseCalls:
         if watchers:
             await asyncio.wait(watchers, timeout=timeout_s)
 
-    async def _kill(self, lease: int, interrupt: asyncio.Task[None] | None = None) -> None:
-        """Kill a worker. An interrupt may take long to reach it: it has a grace from then on."""
-        if interrupt is not None and not interrupt.done():
-            await asyncio.wait([interrupt])
-            await asyncio.sleep(self._grace_s)
+    async def _kill_overdue(self, command: KillLease) -> None:
+        lease, why = command.lease, command.why
         call = self._calls.get(lease)
-        if call is None:
-            return
+        if call is not None and call.place is not None and why != "preempted":
+            await self._give_grace(lease, call.place, call.interrupt if why == "cancelled" else None)
+            if self._spare(lease):
+                return
+        if lease in self._calls:
+            self._calls[lease].killed = why
+            await self._kill(lease)
+
+    async def _give_grace(self, lease: int, place: Place, interrupt: asyncio.Task[tuple[float, float]] | None) -> None:
+        """Wait until a worker has had a grace: since an interrupt has reached it, or else from now on."""
+        if interrupt is None:
+            since, waited_s = time.monotonic(), await worker_control.read_waited(place)
+        else:
+            since, waited_s = await asyncio.shield(interrupt)
+        while lease in self._calls:
+            had_s = time.monotonic() - since
+            left_s = self._grace_s - had_s + max(0.0, await worker_control.read_waited(place) - waited_s)
+            if left_s <= 0 or had_s > PATIENCE * self._grace_s:
+                return
+            await asyncio.sleep(max(left_s, AGAIN_S))
+
+    async def _kill(self, lease: int) -> None:
+        call = self._calls[lease]
         # Always by force: after a soft cancellation Ray would ignore a forced one.
         ray.cancel(call.reference, force=True)
         await asyncio.sleep(KILL_AGAIN_S)
@@ -121,8 +168,6 @@ class LeaseCalls:
         over: LeaseEnded | LeaseLost = LeaseEnded(lease)
         try:
             await reference
-        except RayTaskError as error:
-            self._on_failure(InfrastructureLost(f"a lease failed, which is a defect of dfz_ray: {error}"))
         except RayError as error:
             over = await self._find_loss(lease, error)
         except Exception as error:
@@ -134,29 +179,38 @@ class LeaseCalls:
         """Find the tasks that a dead worker was executing, and the reason of its death."""
         call, (reason, message) = self._calls[lease], describe_loss(error)
         place = call.place
+        if call.error:
+            message = f"an error ended the worker: {call.error}"
         if place is None:
             return LeaseLost(lease, message, reason)
         if reason == "node_lost" or not is_alive(place.node_id):
             return LeaseLost(lease, "the node that ran the task was lost", "node_lost")
+        if isinstance(error, RayTaskError):  # its process lives, and may not serve another lease
+            await worker_control.kill(place)
         crash_report = await worker_control.read_crash_report(place, self._grace_s)
         if crash_report is None:  # Ray may not know yet that the node is dead: no task is charged for that
-            return LeaseLost(lease, "the node that ran the task can't be reached", "node_lost")
-        executing, killed = crash_report.executing, call.killed
-        if executing and (crash_report.dump or (killed == "timeout" and len(executing) > 1)):
-            executing = crash_report.overdue
+            return LeaseLost(lease, f"the node of the worker did not answer for {REMOTE_S:g} s", "node_lost")
+        executing, traceback, are_guilty = crash_report.executing, call.traceback, False
+        if executing and (crash_report.dump or call.killed == "timeout"):
+            executing, traceback, are_guilty = crash_report.overdue, crash_report.dump, crash_report.are_guilty
             reason = "timeout" if executing else reason
-            self.tracebacks.update(dict.fromkeys(executing, crash_report.dump) if crash_report.dump else {})
-        why = killed or ("timeout" if reason == "timeout" else "")
-        are_guilty = reason == "timeout" and crash_report.are_guilty
-        return LeaseLost(lease, WHY_KILLED.get(why, message), reason, executing, are_guilty)
+        if call.killed == "timeout" and reason != "timeout":
+            message = NOT_LATE
+        elif call.killed or reason == "timeout":
+            message = WHY_KILLED[call.killed or reason]
+        elif executing is not None and not executing and reason == "worker_crashed" and not call.error:
+            message = BETWEEN_TASKS
+        if traceback:
+            self.tracebacks.update(dict.fromkeys(executing or (), traceback))
+        return LeaseLost(lease, message, reason, executing, are_guilty)
 
-    def _command(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _command(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         command = asyncio.create_task(coroutine)
         self._commands.add(command)
         command.add_done_callback(self._on_command_done)
         return command
 
-    def _on_command_done(self, command: asyncio.Task[None]) -> None:
+    def _on_command_done(self, command: asyncio.Task[Any]) -> None:
         self._commands.discard(command)
         error = None if command.cancelled() else command.exception()
         if error is not None:

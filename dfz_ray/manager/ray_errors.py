@@ -7,6 +7,7 @@ from ray.exceptions import (
     NodeDiedError,
     OutOfMemoryError,
     RayError,
+    RayTaskError,
     TaskCancelledError,
     WorkerCrashedError,
 )
@@ -22,6 +23,8 @@ def describe_loss(error: RayError) -> tuple[str, str]:
         text = "the worker process died while it ran the task (a crash in native code, os._exit, or a signal)"
     elif isinstance(error, TaskCancelledError):
         text = "the worker was killed"
+    elif isinstance(error, RayTaskError):  # its last line names the error, after a traceback
+        text = f"an error ended the worker: {(str(error).strip().splitlines() or ['it has no text'])[-1]}"
     else:
         lines = str(error).strip().splitlines() or ["the error has no text"]
         text = f"{type(error).__name__}: {lines[0]}"

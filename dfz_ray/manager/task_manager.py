@@ -85,6 +85,12 @@ class TaskManager:
         run = self._runs.get(run_id)
         return run.exchange(report) if run else Order(report.number, Message.END)
 
+    async def note_lease_error(self, run_id: str, lease: int, message: str, traceback: str | None) -> None:
+        """Take in the error that ends a lease's worker."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            run.note_lease_error(lease, message, traceback)
+
     async def get_file(self, run_id: str, sha256: str) -> bytes | None:
         """The content of a file that parameters name; None if it is not known."""
         run = self._runs.get(run_id)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,13 +19,18 @@ from dfz_ray.protocol.reports import Place
 from dfz_ray.worker.crash_marker import CrashMarker, CrashReport
 from dfz_ray.worker.deadlines import LOOK
 
-REMOTE_S = 10.0
+REMOTE_S = 60.0
 """Seconds that a node may take to answer."""
 
 
-async def interrupt(place: Place, numbers: Sequence[int]) -> None:
-    """Ask a worker to end these tasks."""
-    await _on_node(place, _send, LOOK, tuple(numbers))
+async def interrupt(place: Place, numbers: Sequence[int]) -> float:
+    """Ask a worker to end these tasks; returns `read_waited` of that moment."""
+    return await _on_node(place, _send, LOOK, tuple(numbers)) or 0.0
+
+
+async def read_waited(place: Place) -> float:
+    """The seconds for which a worker has waited for a processor so far; 0 if that can't be known."""
+    return await _on_node(place, _read_waited) or 0.0
 
 
 async def kill(place: Place) -> None:
@@ -50,13 +56,21 @@ async def _on_node(place: Place, function: Any, *arguments: Any) -> Any:
     return None
 
 
-def _send(place: Place, number: int, revoked: Sequence[int] = ()) -> None:
+def _send(place: Place, number: int, revoked: Sequence[int] = ()) -> float:
     """Send a signal to a worker, if it lives; before that, write down the tasks that it has to end."""
     if _is_alive(place):
         with contextlib.suppress(OSError):
             if revoked:
                 CrashMarker(place.marker).revoke(revoked)
             os.kill(place.process, number)
+    return _read_waited(place)
+
+
+def _read_waited(place: Place) -> float:
+    """The wait of the main thread, by the scheduler's statistics of Linux."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{place.process}/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
 
 
 def _read_crash_report(place: Place, grace_s: float) -> CrashReport:

@@ -78,6 +78,8 @@ class SimulatedWorker:
     def __init__(self, cluster: Simulation, lease: int) -> None:
         self.lease = lease
         self.lives = True
+        self.is_stopped = False
+        """True if its process is stopped: it does nothing more, and only a kill ends it."""
         self._cluster = cluster
         self._side = WorkerSide(lease)
         self._running: dict[int, _RunningTask] = {}
@@ -120,7 +122,7 @@ class SimulatedWorker:
     def revoke(self, numbers: Sequence[int]) -> None:
         """Leave out these tasks; an exception ends those that are executed, unless they never end."""
         self._revoked.update(numbers)
-        if not self.lives:
+        if not self.lives or self.is_stopped:
             return
         for number in numbers:
             running = self._running.get(number)
@@ -131,7 +133,7 @@ class SimulatedWorker:
 
     def _go_on(self) -> None:
         """Begin the tasks that may begin, and send the report that is due."""
-        if not self.lives:
+        if not self.lives or self.is_stopped:
             return
         while (begun := self._side.begin_task(self._cluster.now)) is not None:
             held, number = begun
@@ -160,7 +162,7 @@ class SimulatedWorker:
         cluster.at(cluster.now + attempt.duration_s, lambda: self._end(number, running))
 
     def _end(self, number: int, running: _RunningTask) -> None:
-        if not self.lives or self._running.get(number) is not running:
+        if not self.lives or self.is_stopped or self._running.get(number) is not running:
             return
         cluster, attempt = self._cluster, running.attempt
         if attempt.kills:
@@ -202,7 +204,7 @@ class OneThreadWorker(SimulatedWorker):
 
     def _go_on(self) -> None:
         """Execute the next task of the chunk; between two chunks look at the orders, and send the due report."""
-        if not self.lives or self._running:
+        if not self.lives or self.is_stopped or self._running:
             return
         cluster, side = self._cluster, self._side
         if self._held is not None:

@@ -1,7 +1,8 @@
 """The crash marker of a worker: files on its node that show, after its death, its running tasks and where it hung.
 
-A worker that is killed can't report its running tasks. So it keeps the number of each task that it executes in a small
-file that is mapped into its memory: that costs a fraction of a microsecond per task, and outlives the process.
+A worker that is killed can't report its running tasks. So it writes the number of each task that it executes into a
+small file, which outlives the process. That costs about a microsecond per task. A file that is mapped into memory would
+cost less, but whoever truncates it would kill the worker.
 
 Without a marker all suspects run again in halves, until the guilty task is alone. The report that a chunk began can die
 with its worker, so a missing report proves nothing.
@@ -12,12 +13,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import mmap
 import os
+import stat
 import struct
 import tempfile
 import time
 from collections.abc import Iterable
+from os import fstat, pwrite
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -26,12 +28,11 @@ import psutil
 
 from dfz_ray.engine.messages import NO_TASK
 
-_NUMBER = struct.Struct("<q")
-"""Id of the worker's process; also the number of the task, with which each entry begins."""
+_PROCESS = struct.Struct("<q")
+"""Id of the worker's process."""
 _ENTRY = struct.Struct("<qdQ?")
 """Entry of a thread: number of the task that it executes, the task's deadline by the monotonic clock, id of the thread,
 and True if the task was interrupted."""
-_FIRST = _NUMBER.size
 DUMP_CHARACTERS = 20_000
 LEFT_S = 600.0
 """A marker that is so many seconds old and whose worker is dead is removed. It is read within seconds of the death, or
@@ -52,17 +53,16 @@ class CrashReport(NamedTuple):
 
 
 class CrashMarker:
-    """The files of a lease, on the node of its worker; no other lease has its name."""
+    """The files of a lease, on the node of its worker, in the folder of its run: its name is `run/lease`."""
 
     def __init__(self, name: str, width: int = 1) -> None:
         # Not in Ray's session folder: its place is not public, and /tmp is as good.
         self.name = name
-        self._width = width
-        folder = Path(tempfile.gettempdir()) / f"dfz_ray-{os.getuid()}"
-        self._path = folder / name
-        self._dump_path = folder / f"{name}.dump"
-        self._revoked_path = folder / f"{name}.revoked"
-        self._memory: mmap.mmap | None = None
+        self._path = _find_root() / name
+        self._dump_path = self._path.with_suffix(".dump")
+        self._revoked_path = self._path.with_suffix(".revoked")
+        self._content = bytearray(_PROCESS.pack(os.getpid()) + width * _ENTRY.pack(NO_TASK, math.inf, 0, False))
+        self._descriptor: int | None = None
         self._dump: IO[bytes] | None = None
 
     # --- in the worker ----------------------------------------------------------------------------------------------
@@ -70,40 +70,51 @@ class CrashMarker:
     def open(self) -> None:
         """Create the marker. If the node has no room for it, nothing is marked, and a crash is searched in halves."""
         with contextlib.suppress(OSError):
-            folder = self._path.parent
-            folder.mkdir(mode=0o700, exist_ok=True)
-            if folder.stat().st_uid != os.getuid():
-                return  # another user has made the folder: its files can't be trusted
+            for folder in (self._path.parent.parent, self._path.parent):
+                folder.mkdir(mode=0o700, exist_ok=True)
+                if not _is_own(folder):
+                    return  # another user has made the folder: its files can't be trusted
+            self._path.unlink(missing_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            descriptor = os.open(self._path, flags, 0o600)
-            try:
-                content = _NUMBER.pack(os.getpid()) + self._width * _ENTRY.pack(NO_TASK, math.inf, 0, False)
-                os.write(descriptor, content)
-                self._memory = mmap.mmap(descriptor, len(content))
-            finally:
-                os.close(descriptor)
-            _remove_left(folder)
+            self._descriptor = os.open(self._path, flags, 0o600)
+            self._write()
+            _remove_left(self._path.parent.parent)
 
-    def note(self, number: int) -> None:
-        """Note that the task of this number is executed from now on; NO_TASK stands for none."""
-        if self._memory is not None:
-            _NUMBER.pack_into(self._memory, _FIRST, number)
+    def renew(self) -> None:
+        """Make the marker anew if it is gone, or was truncated."""
+        if self._descriptor is not None:
+            status = fstat(self._descriptor)
+            if status.st_nlink and status.st_size == len(self._content):
+                return
+        self._close()
+        self.open()
 
-    def note_thread(self, position: int, number: int, due: float = math.inf, thread: int = 0) -> None:
-        """Note the task of one of several threads; if it has a deadline, it is due at that time."""
-        if self._memory is not None:
-            at = _FIRST + position * _ENTRY.size
-            _ENTRY.pack_into(self._memory, at, NO_TASK, due, thread, False)  # first: it may die between the two
-            _NUMBER.pack_into(self._memory, at, number)
+    def note(self, number: int, due: float = math.inf, position: int = 0, thread: int = 0) -> None:
+        """Note the task that is executed from now on, by one of several threads; NO_TASK stands for none.
 
-    def note_interrupted(self, position: int) -> None:
+        If it has a deadline, it is due at that time.
+        """
+        if self._descriptor is not None:
+            _ENTRY.pack_into(self._content, _find_entry(position), number, due, thread, False)
+            self._write()
+
+    def note_interrupted(self, position: int = 0) -> None:
         """Note that the thread's task was interrupted."""
-        if self._memory is not None:
-            self._memory[_FIRST + (position + 1) * _ENTRY.size - 1] = 1
+        if self._descriptor is not None:
+            self._content[_find_entry(position + 1) - 1] = 1
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            pwrite(self._descriptor, self._content, 0)  # type: ignore[arg-type]
+        except OSError:  # there is no room any more: a marker that is out of date would charge the wrong task
+            self._close()
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
     def open_dump(self) -> IO[bytes] | None:
         """The file for the dump of all stacks when a deadline is overrun; None if nothing can be marked."""
-        if self._dump is None and self._memory is not None:
+        if self._dump is None and self._descriptor is not None:
             with contextlib.suppress(OSError):
                 self._dump = self._dump_path.open("wb", buffering=0)
         return self._dump
@@ -117,11 +128,15 @@ class CrashMarker:
 
     def close(self) -> None:
         """Remove all files, as the lease has ended well."""
-        if self._memory is not None:
-            self._memory.close()
+        self._close()
         if self._dump is not None:
             self._dump.close()
         self._remove()
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     # --- in other processes of its node -----------------------------------------------------------------------------
 
@@ -135,7 +150,7 @@ class CrashMarker:
         """Read and remove the files of a dead worker, whose tasks had `grace_s` to end when they were interrupted."""
         content, dump, died_at = b"", "", time.monotonic()
         with contextlib.suppress(OSError):
-            if self._path.parent.stat().st_uid != os.getuid():
+            if not (_is_own(self._path.parent.parent) and _is_own(self._path.parent)):
                 return CrashReport(None, dump)
         with contextlib.suppress(OSError):
             content = self._path.read_bytes()
@@ -144,24 +159,38 @@ class CrashMarker:
             if dump:
                 died_at -= time.time() - self._dump_path.stat().st_mtime
         self._remove()
-        if len(content) < _FIRST + _ENTRY.size:
+        if len(content) < _find_entry(1) or (len(content) - _PROCESS.size) % _ENTRY.size:
             return CrashReport(None, dump[:DUMP_CHARACTERS])
-        entries = list(_ENTRY.iter_unpack(content[_FIRST:]))
-        entries = [entry for entry in entries if entry[0] != NO_TASK]
-        executing = tuple(number for number, *_ in entries)
-        if len(content) == _FIRST + _ENTRY.size:  # a single task notes no deadline
-            return CrashReport(executing, dump[:DUMP_CHARACTERS], executing, are_guilty=True)
+        entries = [entry for entry in _ENTRY.iter_unpack(content[_PROCESS.size :]) if entry[0] != NO_TASK]
         late = [entry for entry in entries if entry[1] <= died_at]
         guilty = [entry for entry in late if entry[3] and entry[1] + grace_s <= died_at]
         overdue = tuple(number for number, *_ in guilty or late)
         if len(overdue) == 1:
             dump = _of_thread(dump, (guilty or late)[0][2])
+        executing = tuple(number for number, *_ in entries)
         return CrashReport(executing, dump[:DUMP_CHARACTERS], overdue, bool(guilty))
 
     def _remove(self) -> None:
-        for path in (self._path, self._dump_path, self._revoked_path):
-            with contextlib.suppress(OSError):
+        """Remove the files, and the folder of the run if no other lease has files there."""
+        with contextlib.suppress(OSError):
+            for path in (self._path, self._dump_path, self._revoked_path):
                 path.unlink(missing_ok=True)
+            self._path.parent.rmdir()
+
+
+def _find_root() -> Path:
+    return Path(tempfile.gettempdir()) / f"dfz_ray-{os.getuid()}"
+
+
+def _find_entry(position: int) -> int:
+    """The place of a thread's entry in the marker."""
+    return _PROCESS.size + position * _ENTRY.size
+
+
+def _is_own(folder: Path) -> bool:
+    """True if a folder is this user's own, and no link to another one."""
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
 def _of_thread(dump: str, thread: int) -> str:
@@ -171,12 +200,13 @@ def _of_thread(dump: str, thread: int) -> str:
 
 
 @functools.cache
-def _remove_left(folder: Path) -> None:
+def _remove_left(root: Path) -> None:
     """Remove, once in each worker, the markers of workers that died long ago and that nobody has read."""
-    for path in folder.iterdir():
+    for path in root.glob("*/*"):
         with contextlib.suppress(OSError, struct.error):
             if time.time() - path.stat().st_mtime < LEFT_S:
                 continue
             marker = path.with_suffix("")  # the files beside a marker belong to the same worker
-            if not marker.exists() or not psutil.pid_exists(_NUMBER.unpack_from(marker.read_bytes())[0]):
+            if not marker.exists() or not psutil.pid_exists(_PROCESS.unpack_from(marker.read_bytes())[0]):
                 path.unlink()
+                path.parent.rmdir()

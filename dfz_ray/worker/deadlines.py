@@ -12,9 +12,10 @@ import contextlib
 import faulthandler
 import math
 import signal
-import time
 from _thread import get_ident
 from collections.abc import Iterator, Mapping
+from signal import getsignal, pthread_sigmask, setitimer
+from time import monotonic
 from typing import Any
 
 from dfz_ray.engine.messages import NO_TASK
@@ -22,12 +23,18 @@ from dfz_ray.execution.execute import Work
 from dfz_ray.execution.interruption import make_interruption
 from dfz_ray.worker.crash_marker import CrashMarker
 
+# A task may replace functions of modules: those that are used between tasks are bound here.
+_set_handler = signal.signal
+_dump_later, _cancel_dump = faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later
 LOOK = signal.SIGUSR1
 """The signal that makes a worker look for revoked tasks."""
 SLACK_S = 0.25
 """The watchdog may be so many seconds late: so short tasks share one, for each costs the start of a thread."""
 AGAIN_S = 0.1
 """Seconds after which an alarm repeats: an alarm just before a task begins to sleep would not wake it."""
+ANSWER_S = 60.0
+"""Seconds that the manager may take to answer a report. It answers at once: if it does not, this worker or its
+connection is broken."""
 SOON_S = 1e-4
 """The least seconds for which an alarm that came too early is set again: 0 would turn it off."""
 
@@ -37,61 +44,104 @@ def handle_signals(handlers: Mapping[int, Any]) -> Iterator[None]:
     """Install signal handlers, one for LOOK among them, for the length of a lease."""
     # Ray would raise SystemExit or KeyboardInterrupt in the task, which would look like its own failure.
     all_handlers = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.SIG_IGN, **handlers}
-    before = {number: signal.signal(number, handler) for number, handler in all_handlers.items()}
+    before = {number: _set_handler(number, handler) for number, handler in all_handlers.items()}
     try:
         yield
     finally:
         before[LOOK] = signal.SIG_IGN  # one that comes too late must not end an idle worker
         for number, handler in before.items():
-            signal.signal(number, handler)
+            _set_handler(number, handler)
+
+
+@contextlib.contextmanager
+def end_if_silent() -> Iterator[None]:
+    """End this process if the block, in which no task is executed, takes longer than the manager may take.
+
+    The kernel ends it, which needs no memory, no other thread and no GIL: a task may have left the process without.
+    """
+    setitimer(signal.ITIMER_REAL, ANSWER_S)
+    pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+    before = _set_handler(signal.SIGALRM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        setitimer(signal.ITIMER_REAL, 0)
+        _set_handler(signal.SIGALRM, before)
+
+
+class Watchdog:
+    """A thread in C that needs no GIL: it writes the stacks of the worker `grace_s` after a deadline, and ends it."""
+
+    def __init__(self, marker: CrashMarker, grace_s: float) -> None:
+        self._marker = marker
+        self._grace_s = grace_s
+        self._slack_s = min(SLACK_S, grace_s / 4)
+        self._at: float | None = None
+        """The time at which it ends the process, if it is set."""
+
+    @property
+    def is_set(self) -> bool:
+        """True if it will end the process."""
+        return self._at is not None
+
+    def set(self, due: float) -> None:
+        """Set it for a deadline, or a little later, unless it is set so already; turn it off if that is infinite."""
+        earliest = due + self._grace_s
+        if self._at is not None and earliest <= self._at <= earliest + self._slack_s:
+            return
+        if due == math.inf:
+            if self._at is not None:
+                self._at = None
+                _cancel_dump()
+            return
+        dump = self._marker.open_dump()
+        if dump is not None:  # without it a deadline would look like a crash: then the manager kills the worker
+            self._at = earliest + self._slack_s
+            _dump_later(max(self._at - monotonic(), 1e-3), exit=True, file=dump)
 
 
 class DeadlineGuard:
     """Keeps the deadlines of the tasks of one lease.
 
     At a deadline an alarm raises an Interruption in the task, which ends Python code and sleeps. A task that does not
-    end by that, such as native code that holds the GIL, meets a watchdog `grace_s` after the alarm. The watchdog is a
-    thread in C that needs no GIL: it dumps the stacks of the worker, and ends the process. So exactly this worker is
-    lost, and its crash marker names the task.
+    end by that, such as native code that holds the GIL, meets the watchdog. So exactly this worker is lost, and its
+    crash marker names the task.
     """
 
     def __init__(self, marker: CrashMarker, grace_s: float) -> None:
         self.marker = marker
-        self._grace_s = grace_s
+        self._watchdog = Watchdog(marker, grace_s)
         self._current: Work | None = None
         self._interrupted = False
         self._due = math.inf
         """The deadline of the current task, by the monotonic clock."""
-        self._watchdog_at: float | None = None
-        """The time at which the watchdog ends the process, if it is set."""
         self._revoked: set[int] = set()
 
     @contextlib.contextmanager
     def on_duty(self) -> Iterator[None]:
-        """Keep deadlines for the length of a lease."""
+        """Keep deadlines for the length of a lease. If an error ends it, the marker stays."""
         with handle_signals({signal.SIGALRM: self._on_alarm, LOOK: self._on_look}):
             self.marker.open()
-            try:
-                yield
-            finally:
-                self.marker.close()
+            yield
+            self.marker.close()
 
     def begin(self, work: Work) -> bool:
         """A task begins; returns False if the task was revoked."""
         if work.number in self._revoked:
             return False
-        self.marker.note(work.number)
         self._interrupted = False
         if work.timeout_s is None:
             self._call_off()
+            self.marker.note(work.number)
             self._current = work
             return True
-        self._due = time.monotonic() + work.timeout_s
-        self._set_watchdog(self._due + self._grace_s)
-        if signal.getsignal(signal.SIGALRM) != self._on_alarm:  # a task before has taken the alarm for itself
-            signal.signal(signal.SIGALRM, self._on_alarm)
+        self._due = monotonic() + work.timeout_s
+        self._watchdog.set(self._due)
+        if getsignal(signal.SIGALRM) != self._on_alarm:  # a task before has taken the alarm for itself
+            _set_handler(signal.SIGALRM, self._on_alarm)
+        self.marker.note(work.number, self._due)  # as late as this: an error above is the fault of a task before
         self._current = work
-        signal.setitimer(signal.ITIMER_REAL, work.timeout_s, AGAIN_S)
+        setitimer(signal.ITIMER_REAL, work.timeout_s, AGAIN_S)
         return True
 
     def end(self) -> None:
@@ -104,32 +154,20 @@ class DeadlineGuard:
         self._call_off()
         self.marker.note(NO_TASK)
 
-    def _set_watchdog(self, earliest: float) -> None:
-        """Set the watchdog to that time or a little later, unless it is set so already."""
-        slack_s = min(SLACK_S, self._grace_s / 4)
-        if self._watchdog_at is not None and earliest <= self._watchdog_at <= earliest + slack_s:
-            return
-        dump = self.marker.open_dump()
-        if dump is not None:  # without it a deadline would look like a crash: then the manager kills the worker
-            self._watchdog_at = earliest + slack_s
-            faulthandler.dump_traceback_later(self._watchdog_at - time.monotonic(), exit=True, file=dump)
-
     def _call_off(self) -> None:
         """Turn alarm and watchdog off."""
-        if self._watchdog_at is not None:
-            self._watchdog_at = None
-            faulthandler.cancel_dump_traceback_later()
         if self._due < math.inf:
             self._due = math.inf
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._watchdog.set(math.inf)
+            setitimer(signal.ITIMER_REAL, 0)
 
     def _on_alarm(self, number: int, frame: Any) -> None:
         work = self._current
         if work is None or work.timeout_s is None:
             return
-        left_s = self._due - time.monotonic()
+        left_s = self._due - monotonic()
         if left_s > 0:  # it was the alarm of the task before, or one that the task has set itself
-            signal.setitimer(signal.ITIMER_REAL, max(left_s, SOON_S), AGAIN_S)
+            setitimer(signal.ITIMER_REAL, max(left_s, SOON_S), AGAIN_S)
             return
         self._interrupt("timeout", f"it ran longer than its deadline of {work.timeout_s:g} s")
 
@@ -142,4 +180,5 @@ class DeadlineGuard:
     def _interrupt(self, reason: str, message: str) -> None:
         if not self._interrupted:  # once: a task must not be interrupted again while it cleans up
             self._interrupted = True
+            self.marker.note_interrupted()
             raise make_interruption(get_ident(), reason, message, frames=2)

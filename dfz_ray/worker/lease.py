@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import math
 import os
 import socket
 import sys
@@ -25,16 +26,19 @@ from ray import cloudpickle
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.gpus import NO_GPUS, AssignedGpus, assign_gpus
 from dfz_ray.execution.execute import Execution, execute_chunk, thread_budget
+from dfz_ray.execution.failure import describe_exception
 from dfz_ray.protocol.orders import Order, unpack_order, unpack_works
 from dfz_ray.protocol.reports import Place, Report, pack_report
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.crash_marker import CrashMarker
-from dfz_ray.worker.deadlines import DeadlineGuard
+from dfz_ray.worker.deadlines import ANSWER_S, DeadlineGuard, end_if_silent
 from dfz_ray.worker.process_state import ProcessState
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
 from dfz_ray.worker.thread_lease import ThreadLease, refuse_all
 
+LOOK_AGAIN_S = 1.0
+"""Seconds between two looks for an answer of the manager."""
 Exchange = Callable[[Report], Any]
 """Sends a report to the manager; returns the reference of its answer."""
 
@@ -57,13 +61,35 @@ def make_lease_function(name: str, pickled_domain: bytes) -> Any:
 def run_lease(
     pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, threads: int, grace_s: float, width: int
 ) -> None:
+    """Serve a lease. If an error ends it, this process ends, too: a task may have spoiled it for every other lease.
+
+    The manager learns the error, and the crash marker stays: so the task that was executed is charged, as for a crash.
+    """
+    try:
+        _serve(pickled_domain, manager, run_id, lease_id, threads, grace_s, width)
+    except BaseException as error:
+        try:
+            with end_if_silent():
+                failure = describe_exception(error)
+                manager.note_lease_error.remote(run_id, lease_id, failure.message, failure.traceback).future().result()
+        finally:
+            _exit(1)
+    _release_gpu()
+
+
+def _serve(
+    pickled_domain: bytes, manager: Any, run_id: str, lease_id: int, threads: int, grace_s: float, width: int
+) -> None:
     """Ask for chunks and run them, with one chunk ahead, until the manager ends the lease."""
-    marker = CrashMarker(f"{run_id}-{lease_id}", width)
+    marker = CrashMarker(f"{run_id}/{lease_id}", width)
     guard = DeadlineGuard(marker, grace_s) if width == 1 else ThreadDeadlineGuard(marker, grace_s, width)
     with guard.on_duty(), assign_gpus(find_gpus()):
         # The import belongs to no task. It comes before the first request, so that warm workers take more tasks.
-        if pickled_domain not in _loaded and not manager.is_open.remote(run_id).future().result():
-            return  # Ray has placed this lease too late
+        if pickled_domain not in _loaded:
+            with end_if_silent():
+                is_open = manager.is_open.remote(run_id).future().result()
+            if not is_open:
+                return  # Ray has placed this lease too late
         with contextlib.suppress(Exception):  # a domain that can't be imported fails each task that needs it
             load_domain(pickled_domain).load()
         _spare_the_collector()
@@ -81,7 +107,6 @@ def run_lease(
                 _run_chunks_on_threads(pickled_domain, exchange, side, threads, shelf, guard, state)
             if side.is_spoiled:
                 _leave()
-    _release_gpu()
 
 
 def _leave() -> NoReturn:
@@ -103,7 +128,9 @@ def _run_chunks(
 ) -> None:
     begun: tuple[ChunkInHand, bytes] | None = None
     while (report := side.find_report(monotonic())) is not None:
-        answer = exchange(report)
+        guard.marker.renew()
+        with end_if_silent():
+            answer = exchange(report)
         if begun is not None:
             # The answer arrives while the chunk runs. The reference is kept, and looked at only afterwards: a future
             # that waits on it while native code holds the GIL would delay a forced cancellation by seconds.
@@ -112,7 +139,8 @@ def _run_chunks(
             if state.change:
                 side.spoil(state.change, state.is_of_one)
         # Not ray.get: Ray would take this worker for blocked, and give its CPUs away.
-        order: Order = answer.future().result()
+        with end_if_silent():
+            order: Order = answer.future().result()
         side.on_order(order._replace(works=[order.works]), monotonic())
         begun = side.begin_task(monotonic())
 
@@ -129,14 +157,21 @@ def _run_chunks_on_threads(
     """The main thread talks to the manager, and keeps deadlines; the others execute."""
     with ThreadLease(side, lambda: load_domain(pickled_domain), threads, shelf, guard, state) as lease:
         answer: Any = None
+        # A task that holds the GIL keeps an answer from being read: that time does not count as silence.
+        silent_s, looked_at = 0.0, math.inf
         while not side.is_over:
             report = lease.find_report()
             if report is not None:
-                answer = exchange(report).future()
+                guard.marker.renew()
+                answer, silent_s, looked_at = exchange(report).future(), 0.0, monotonic()
                 answer.add_done_callback(lambda _: guard.wake())
-            guard.watch(side.asks_at)
-            if answer is not None and answer.done():
-                order, answer = answer.result(), None
+            guard.watch(min(side.asks_at, looked_at + LOOK_AGAIN_S))
+            if answer is None:
+                continue
+            now = monotonic()
+            silent_s, looked_at = silent_s + min(now - looked_at, LOOK_AGAIN_S), now
+            if answer.done() or silent_s > ANSWER_S:
+                order, answer, looked_at = answer.result(timeout=0), None, math.inf
                 lease.on_order(unpack_order(order))
         if side.is_spoiled:
             _leave()  # whatever its threads execute does not count

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import faulthandler
 import math
 import queue
 import threading
@@ -15,7 +14,7 @@ from dfz_ray.engine.messages import NO_TASK
 from dfz_ray.execution.execute import Work
 from dfz_ray.execution.interruption import make_interruption
 from dfz_ray.worker.crash_marker import CrashMarker
-from dfz_ray.worker.deadlines import LOOK, SLACK_S, handle_signals
+from dfz_ray.worker.deadlines import LOOK, Watchdog, handle_signals
 
 _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in_thread.argtypes = [ctypes.c_ulong, ctypes.py_object]
@@ -39,37 +38,32 @@ class ThreadDeadlineGuard:
     """Keeps the deadlines of the tasks of a lease that has several threads.
 
     At a deadline an Interruption is raised in the task's thread, which ends Python code. A task that does not end by
-    that, in a long sleep or native code, meets a watchdog after a grace: a thread in C that needs no GIL, and ends the
-    process. The crash marker names the task that overran its deadline; all others are executed again. While one task
-    holds the GIL no task can be interrupted, and all that are late by then are suspects. `grace_s` lies between the
-    deadline and the watchdog; `width` is the largest number of threads.
+    that, in a long sleep or native code, meets the watchdog. The crash marker names the task that overran its deadline;
+    all others are executed again. While one task holds the GIL no task can be interrupted, and all that are late by
+    then are suspects. `grace_s` lies between the deadline and the watchdog; `width` is the largest number of threads.
     """
 
     def __init__(self, marker: CrashMarker, grace_s: float, width: int) -> None:
         self.marker = marker
         self.width = width
-        self._grace_s = grace_s
+        self._watchdog = Watchdog(marker, grace_s)
         self._lock = threading.Lock()
         self._slots: list[ThreadSlot] = []
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         """Wakes the main thread. Threads and signal handlers put items in; True: look for revoked tasks."""
         self._wakes_at = math.inf
-        self._watchdog_at: float | None = None
-        """The time at which the watchdog ends the process, if it is set."""
         self._revoked: set[int] = set()
 
     @contextlib.contextmanager
     def on_duty(self) -> Iterator[None]:
-        """Keep deadlines for the length of a lease."""
+        """Keep deadlines for the length of a lease. If an error ends it, the marker stays."""
         with handle_signals({LOOK: lambda *_: self._calls.put(True)}):
             self.marker.open()
-            try:
-                yield
-            finally:
-                with self._lock:
-                    self._slots.clear()
-                    self._set_watchdog()
-                self.marker.close()
+            yield
+            with self._lock:
+                self._slots.clear()
+                self._set_watchdog()
+            self.marker.close()
 
     # --- in the main thread -------------------------------------------------------------------------------------------
 
@@ -92,12 +86,6 @@ class ThreadDeadlineGuard:
             self._revoked = self.marker.revoked()
         if looks or self._wakes_at <= time.monotonic():
             self._interrupt_due()
-
-    def interrupt_all(self, reason: str, message: str) -> None:
-        """Interrupt all tasks."""
-        with self._lock:
-            for slot in self._slots:
-                self._interrupt(slot, reason, message)
 
     def _interrupt_due(self) -> None:
         with self._lock:
@@ -132,9 +120,9 @@ class ThreadDeadlineGuard:
             slot.interrupted = False
             if work.timeout_s is not None:
                 slot.due = time.monotonic() + work.timeout_s
-            self.marker.note_thread(slot.position, work.number, slot.due, slot.thread)
+            self.marker.note(work.number, slot.due, slot.position, slot.thread)
             slot.work = work
-            if work.timeout_s is not None or self._watchdog_at is not None:
+            if work.timeout_s is not None or self._watchdog.is_set:
                 self._set_watchdog()
             if slot.due < self._wakes_at:
                 self._calls.put(False)
@@ -144,7 +132,7 @@ class ThreadDeadlineGuard:
         """A thread's task has ended: no interruption comes after this, and one that is on its way is raised in here."""
         with self._lock:
             slot.work, slot.due = None, math.inf
-            self.marker.note_thread(slot.position, NO_TASK)
+            self.marker.note(NO_TASK, position=slot.position)
         if slot.interrupted:
             # If it were taken back, the interpreter would look for it for ever: in Python 3.11 a profiler then hangs.
             for _ in range(LOOPS):
@@ -152,23 +140,10 @@ class ThreadDeadlineGuard:
 
     def rest(self) -> None:
         """A thread is idle: set the watchdog for the tasks of the others."""
-        if self._watchdog_at is not None:
+        if self._watchdog.is_set:
             with self._lock:
                 self._set_watchdog()
 
     def _set_watchdog(self) -> None:
-        """Set the watchdog to the first deadline and its grace, or a little later, unless it is set so already."""
-        first = min((slot.due for slot in self._slots), default=math.inf) + self._grace_s
-        slack_s = min(SLACK_S, self._grace_s / 4)
-        if self._watchdog_at is not None and first <= self._watchdog_at <= first + slack_s:
-            return
-        if first == math.inf:
-            if self._watchdog_at is not None:
-                self._watchdog_at = None
-                faulthandler.cancel_dump_traceback_later()
-            return
-        dump = self.marker.open_dump()
-        if dump is not None:  # without it a deadline would look like a crash: then the manager kills the worker
-            self._watchdog_at = first + slack_s
-            left_s = max(self._watchdog_at - time.monotonic(), 1e-3)
-            faulthandler.dump_traceback_later(left_s, exit=True, file=dump)
+        """Set the watchdog for the first deadline."""
+        self._watchdog.set(min((slot.due for slot in self._slots), default=math.inf))

@@ -23,9 +23,6 @@ from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.process_state import ProcessState, put_tracing_back, read_tracing
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard, ThreadSlot
 
-JOIN_S = 2.0
-"""Seconds that tasks have to end when a run can't go on."""
-
 
 class ThreadLease:
     """Runs the threads that execute a lease's tasks, as the lease protocol orders. A context manager.
@@ -64,16 +61,13 @@ class ThreadLease:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is not None:
+            return  # the process ends, and its threads with it
         with self._lock:
             self._is_closed = True
             self._wanted.notify_all()
-        if error is not None:
-            self._guard.interrupt_all("cancelled", "the run can't go on")
-        end = monotonic() + JOIN_S
         for thread in self._threads:
-            thread.join(max(0.0, end - monotonic()))
-        if any(thread.is_alive() for thread in self._threads):
-            os._exit(1)  # a task that does not end must not run beside another lease
+            thread.join()
 
     # --- in the main thread -------------------------------------------------------------------------------------------
 

@@ -121,6 +121,8 @@ class FaultyCluster(Simulation):
         self._heard, self._doubled = dice.choice([0.0, 0.5, 1.0]), dice.choice([0.0, 0.1])
         self._late = dice.choice([0.0, 0.05])
         self._deaf = dice.choice([0.0, 1.0])
+        self._stopping = random.Random(seed)  # noqa: S311  of its own, so that the other faults stay as they are
+        self._stops = self._stopping.choice([0.0, 0.0, 0.03])
         self._unplaced = dice.choice([0.0, 0.0, 0.2])
         self._placed_from_s = dice.uniform(0.5, 3.0)
         """From then on Ray places every lease."""
@@ -194,6 +196,12 @@ class FaultyCluster(Simulation):
             self.faulty_reports["lost"] += 1
             return
         super().deliver(message)
+        lease = self.engine.lease_table.leases.get(message.report.lease)
+        held = [] if lease is None else lease.held.values()
+        has_deadlines = bool(held) and all(one.taken.limit_s < math.inf for one in held)  # else nobody could know
+        if has_deadlines and self._stopping.random() < self._stops:
+            self._outside.add(message.report.lease)
+            message.worker.is_stopped = True
         if self.dice.random() < self._doubled:
             self.faulty_reports["twice"] += 1
             self.at(self.now + self.dice.random() * 0.3, lambda: super(FaultyCluster, self).deliver(message))

@@ -145,7 +145,7 @@ def check_truth(cluster: FaultyCluster) -> None:
         if number in asked:
             may = may | {"cancelled"}
         if number in cluster.struck:
-            may = may | {"worker_crashed", "node_lost"}
+            may = may | {"worker_crashed", "node_lost", "timeout"}
         if tasks[number].lane in cluster.ruled_out:
             may = may | {"infeasible"}
         assert outcome in may, (number, outcome, fate)

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from dfz_ray.engine.engine import Engine, EngineOptions
+from dfz_ray.engine.engine import LATE_S, Engine, EngineOptions
+from dfz_ray.engine.lease import BEGIN_S
 from dfz_ray.engine.messages import (
     AnswerEnd,
     AnswerWait,
@@ -102,6 +103,9 @@ class Witness:
         self._due: dict[int, float] = {}
         """Task: no attempt before that."""
         self._begun_at: dict[int, float] = {}
+        self._given_at: dict[int, float] = {}
+        self._looked_at = 0.0
+        """The last time that was reported as such."""
         """Of chunks."""
         self._revoked_at: dict[int, float] = {}
         self._chunk_ids: set[int] = set()
@@ -114,8 +118,10 @@ class Witness:
         for command in commands:
             self._note_command(command, event, ended, now)
         self._check_counts()
-        if isinstance(event, TimePassed) and self._revoked_at and not self.stopped:
-            self._check_revoked(now)
+        if isinstance(event, TimePassed):
+            if self._revoked_at and not self.stopped and now - self._looked_at <= LATE_S:
+                self._check_revoked(now)
+            self._looked_at = now
         self.events += 1
         if len(self.lane_of_kind) + len(self.capacity) <= FEW_LANES_AND_KINDS or self.events % 100 == 0:
             self.check_lanes()
@@ -330,6 +336,7 @@ class Witness:
         priorities = {self.policy_of(number).priority for number in chunk.numbers}
         assert len(priorities) == 1, "priorities never mix in a chunk"
         self._chunk_ids.add(chunk.id)
+        self._given_at[chunk.id] = now
         own = self.held.setdefault(command.lease, {})
         self.handed.append(Handed(now, command.lease, chunk.numbers, bool(own), self.waiting + len(chunk.numbers)))
         own[chunk.id] = chunk
@@ -345,11 +352,16 @@ class Witness:
         assert all(kill.lease != command.lease for kill in self.kills), "nobody is killed twice"
         self.kills.append(command)
         options = self.engine.options
-        begun = [chunk for chunk in self.held[command.lease].values() if chunk.id in self._begun_at]
-        taken_s = max(now - self._begun_at[chunk.id] for chunk in begun)
+        held = self.held[command.lease].values()
+        begun = [chunk for chunk in held if chunk.id in self._begun_at]
         policies = [self.policy_of(number) for chunk in begun for number in chunk.numbers]
         if command.why == "timeout":
-            assert taken_s > 2 * options.grace_s + min(policy.timeout_s or math.inf for policy in policies)
+            since = {chunk.id: self._begun_at.get(chunk.id, self._given_at[chunk.id] + BEGIN_S) for chunk in held}
+            limits_s = {
+                one.id: [self.policy_of(number).timeout_s or math.inf for number in one.numbers] for one in held
+            }
+            late = [one for one in held if now - since[one.id] > min(limits_s[one.id]) + 2 * options.grace_s - 1e-9]
+            assert late, "a deadline has passed, since its task began or since it was handed out"
         elif command.why == "cancelled":
             revoked = [self._revoked_at[n] for chunk in begun for n in chunk.numbers if n in self._revoked_at]
             assert now - min(revoked) >= options.grace_s - 1e-9

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,9 @@ WORKER = """
 import os, sys, tempfile
 tempfile.tempdir = sys.argv[1]
 from dfz_ray.worker.crash_marker import CrashMarker
-marker = CrashMarker("lease")
+marker = CrashMarker("run/lease")
 marker.open()
-marker.note(17)
+marker.note(17, 0.0)
 os.write(marker.open_dump().fileno(), b"here it hung")
 os.kill(os.getpid(), 9)
 """
@@ -38,30 +39,70 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_task_of_a_killed_worker_is_known(folder: Path) -> None:
     """A worker that was killed has left the number of its task, and where it hung; reading that removes it."""
     subprocess.run([sys.executable, "-c", WORKER, str(folder.parent)])
-    assert CrashMarker("lease").read_crash_report() == CrashReport((17,), "here it hung", (17,), are_guilty=True)
-    assert CrashMarker("lease").read_crash_report() == CrashReport(None, "")
+    assert CrashMarker("run/lease").read_crash_report() == CrashReport((17,), "here it hung", (17,))
+    assert CrashMarker("run/lease").read_crash_report() == CrashReport(None, "")
     assert not list(folder.iterdir())
 
 
 def test_a_worker_between_tasks_blames_none(folder: Path) -> None:
     """A marker begins with no task, and goes back to it; a lease that ends well leaves nothing."""
-    own = CrashMarker("lease")
+    own = CrashMarker("run/lease")
     own.open()
-    assert folder.stat().st_mode & 0o777 == 0o700
+    assert [path.stat().st_mode & 0o777 for path in (folder, folder / "run")] == [0o700, 0o700]
     own.note(3)
     own.note(NO_TASK)
-    assert CrashMarker("lease").read_crash_report().executing == ()
+    assert CrashMarker("run/lease").read_crash_report().executing == ()
     own.close()
     assert not list(folder.iterdir())
 
 
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: os.truncate(path, 0)])
+def test_a_marker_that_someone_spoils_kills_nobody_and_is_made_anew(
+    folder: Path, spoil: Callable[[Path], None]
+) -> None:
+    """Whoever truncates or removes a marker does no harm to its worker, whose next chunk is marked again."""
+    own = CrashMarker("run/lease", 2)
+    own.open()
+    own.note(3, position=1)
+    spoil(folder / "run" / "lease")
+    own.note(4)
+
+    own.renew()
+
+    own.note(5)
+    assert CrashMarker("run/lease").read_crash_report().executing == (5, 3)
+    own.renew()
+    own.close()
+    assert not list(folder.iterdir())
+
+
+def test_a_marker_that_can_not_be_written_blames_nobody(folder: Path) -> None:
+    """Where a task has forbidden its process to write files there is no marker, rather than one that is out of date."""
+    code = WORKER.replace("marker.note(17", "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); marker.note(17")
+    code = code.replace('os.write(marker.open_dump().fileno(), b"here it hung")', "assert marker.open_dump() is None")
+    ended = subprocess.run([sys.executable, "-c", f"import resource\n{code}", str(folder.parent)])
+    assert ended.returncode == -9
+    assert CrashMarker("run/lease").read_crash_report() == CrashReport(None, "")
+
+
+def test_a_link_in_the_place_of_a_folder_is_not_followed(folder: Path) -> None:
+    """A folder of a run that is a link to another place gets no marker."""
+    (folder.parent / "elsewhere").mkdir()
+    folder.mkdir(mode=0o700)
+    (folder / "run").symlink_to(folder.parent / "elsewhere")
+    own = CrashMarker("run/lease")
+    own.open()
+    own.note(1)
+    assert not list((folder.parent / "elsewhere").iterdir())
+
+
 def test_what_is_revoked_adds_up(folder: Path) -> None:
     """Tasks that a lease is to let go of are told to it, also in several steps."""
-    own = CrashMarker("lease")
+    own = CrashMarker("run/lease")
     own.open()
     assert own.revoked() == set()
-    CrashMarker("lease").revoke([1, 2])
-    CrashMarker("lease").revoke([2, 5])
+    CrashMarker("run/lease").revoke([1, 2])
+    CrashMarker("run/lease").revoke([2, 5])
     assert own.revoked() == {1, 2, 5}
     own.close()
     assert not list(folder.iterdir())
@@ -70,16 +111,16 @@ def test_what_is_revoked_adds_up(folder: Path) -> None:
 def test_markers_that_nobody_read_are_removed(folder: Path) -> None:
     """Marks of workers that died long ago are removed by later workers; those of living ones stay."""
     subprocess.run([sys.executable, "-c", WORKER, str(folder.parent)])
-    mine = CrashMarker("mine")
+    mine = CrashMarker("run/mine")
     mine.open()
     mine.open_dump()
     long_ago = time.time() - 3600
-    for path in folder.iterdir():
+    for path in folder.glob("*/*"):
         os.utime(path, (long_ago, long_ago))
     crash_marker._remove_left.cache_clear()
-    later = CrashMarker("later")
+    later = CrashMarker("later/later")
     later.open()
-    assert sorted(path.name for path in folder.iterdir()) == ["later", "mine", "mine.dump"]
+    assert sorted(path.name for path in folder.glob("*/*")) == ["later", "mine", "mine.dump"]
 
 
 def test_a_folder_of_someone_else_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,25 +130,25 @@ def test_a_folder_of_someone_else_is_not_used(folder: Path, monkeypatch: pytest.
     other = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: other)
     folder.rename(folder.with_name(name.replace(str(other - 1), str(other))))
-    assert CrashMarker("lease").read_crash_report() == CrashReport(None, "")
-    own = CrashMarker("new")
+    assert CrashMarker("run/lease").read_crash_report() == CrashReport(None, "")
+    own = CrashMarker("run/new")
     own.open()
     own.note(1)
     assert own.open_dump() is None
-    assert not list(folder.with_name(f"dfz_ray-{other}").glob("new*"))
+    assert not list(folder.with_name(f"dfz_ray-{other}").glob("*/new*"))
 
 
 SEVERAL = """
 import os, sys, tempfile, threading, time
 tempfile.tempdir = sys.argv[1]
 from dfz_ray.worker.crash_marker import CrashMarker
-marker = CrashMarker("lease", 4)
+marker = CrashMarker("run/lease", 4)
 marker.open()
 now = time.monotonic()
-marker.note_thread(0, 5, now - 1, 0xAB)
-marker.note_thread(1, 6, now - 3, 0xCD)
-marker.note_thread(2, 7)
-marker.note_thread(3, 8, now + 100)
+marker.note(5, now - 1, 0, 0xAB)
+marker.note(6, now - 3, 1, 0xCD)
+marker.note(7, position=2)
+marker.note(8, now + 100, 3)
 if len(sys.argv) > 2:
     marker.note_interrupted(0)
     marker.note_interrupted(1)
@@ -121,7 +162,7 @@ os.kill(os.getpid(), 9)
 def test_of_several_tasks_those_that_did_not_let_go_in_time_are_guilty(folder: Path) -> None:
     """A worker of several threads leaves the numbers of all its tasks, who had its grace for nothing, and where."""
     subprocess.run([sys.executable, "-c", SEVERAL, str(folder.parent), "asked to let go"])
-    report = CrashMarker("lease").read_crash_report(grace_s=2.0)
+    report = CrashMarker("run/lease").read_crash_report(grace_s=2.0)
     assert report.executing == (5, 6, 7, 8)
     assert (report.overdue, report.are_guilty) == ((6,), True)
     assert "there" in report.dump
@@ -131,5 +172,5 @@ def test_of_several_tasks_those_that_did_not_let_go_in_time_are_guilty(folder: P
 def test_who_could_not_be_asked_to_let_go_is_not_known_to_be_guilty(folder: Path) -> None:
     """Where no task was asked to let go, since one kept all threads from running, all that are late are named."""
     subprocess.run([sys.executable, "-c", SEVERAL, str(folder.parent)])
-    report = CrashMarker("lease").read_crash_report(grace_s=2.0)
+    report = CrashMarker("run/lease").read_crash_report(grace_s=2.0)
     assert (report.overdue, report.are_guilty) == ((5, 6), False)

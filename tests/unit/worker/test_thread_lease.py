@@ -113,7 +113,7 @@ class Lead:
 @contextmanager
 def leading(stage: Stage, grace_s: float = 5.0) -> Iterator[Lead]:
     domain = Domain("deed", DeedParameters, stage.compute, lambda parameters: parameters.what)
-    guard = ThreadDeadlineGuard(CrashMarker(f"test-{os.getpid()}-{time.time_ns()}", WIDTH), grace_s, WIDTH)
+    guard = ThreadDeadlineGuard(CrashMarker(f"test/{os.getpid()}-{time.time_ns()}", WIDTH), grace_s, WIDTH)
     side = WorkerSide(0)
     with guard.on_duty(), ThreadLease(side, lambda: domain, 1, FileShelf(), guard, ProcessState()) as lease:
         yield Lead(lease, side, guard)
@@ -266,7 +266,7 @@ def test_a_domain_that_cannot_be_loaded_fails_each_task() -> None:
     def load() -> Domain:
         raise ImportError("no such module")
 
-    guard = ThreadDeadlineGuard(CrashMarker("test", WIDTH), 1.0, WIDTH)
+    guard = ThreadDeadlineGuard(CrashMarker("test/one", WIDTH), 1.0, WIDTH)
     side = WorkerSide(0)
     with guard.on_duty(), ThreadLease(side, load, 1, FileShelf(), guard, ProcessState()) as lease:
         lead = Lead(lease, side, guard)
@@ -282,7 +282,7 @@ tempfile.tempdir = sys.argv[1]
 from dfz_ray.execution.execute import Work
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
 from dfz_ray.worker.crash_marker import CrashMarker
-guard = ThreadDeadlineGuard(CrashMarker("watched", 2), 0.1, 2)
+guard = ThreadDeadlineGuard(CrashMarker("test/watched", 2), 0.1, 2)
 with guard.on_duty():
     slots = [guard.take_slot(), guard.take_slot()]
     guard.begin(slots[0], Work(5, 0, b"", 60.0))
@@ -304,7 +304,7 @@ def test_the_watchdog_ends_a_process_only_for_a_task_that_hangs(how: str, left: 
 
     assert done.stdout == left
     tempfile.tempdir = str(tmp_path)
-    crash_report = CrashMarker("watched").read_crash_report(grace_s=0.1)
+    crash_report = CrashMarker("test/watched").read_crash_report(grace_s=0.1)
     if how == "hangs":
         assert crash_report.executing == (5, 6)
         assert crash_report.overdue == (6,)
