@@ -278,7 +278,10 @@ def find_harm(record: Record | None, task: dict[str, Any], calm: Any) -> list[st
 
 def show_change(calm: Any, felt: Any) -> str:
     """Two values; of lists only what differs."""
-    if isinstance(calm, list) and isinstance(felt, list):
+    if isinstance(calm, list) and isinstance(felt, list) and len(calm) == len(felt):
+        pairs = [(was, now) for was, now in zip(calm, felt, strict=True) if was != now]
+        calm, felt = [was for was, _ in pairs], [now for _, now in pairs]
+    elif isinstance(calm, list) and isinstance(felt, list):
         calm, felt = [one for one in calm if one not in felt], [one for one in felt if one not in calm]
     return f"{felt!r}, not {calm!r}"
 

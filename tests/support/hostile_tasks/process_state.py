@@ -206,7 +206,9 @@ def end_its_thread_and_leave_the_process() -> None:
 
 @deed(COMPLETED)
 def another_locale() -> None:
-    locale.setlocale(locale.LC_ALL, "POSIX")
+    before = locale.setlocale(locale.LC_ALL)
+    if locale.setlocale(locale.LC_ALL, "POSIX") == before:
+        locale.setlocale(locale.LC_ALL, "C.UTF-8")
 
 
 @deed(COMPLETED)
