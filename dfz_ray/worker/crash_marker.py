@@ -1,8 +1,7 @@
 """The crash marker of a worker: files on its node that show, after its death, its running tasks and where it hung.
 
-A worker that is killed can't report its running tasks. So it writes the number of each task that it executes into a
-small file, which outlives the process. That costs about a microsecond per task. A file that is mapped into memory would
-cost less, but whoever truncates it would kill the worker.
+A worker that is killed can't report its running tasks. So it keeps the number of each task that it executes in memory
+that outlives the process: that costs a fraction of a microsecond per task. A small file names that memory.
 
 Without a marker all suspects run again in halves, until the guilty task is alone. The report that a chunk began can die
 with its worker, so a missing report proves nothing.
@@ -19,7 +18,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Iterable
-from os import fstat, pwrite
+from os import stat as stat_file
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -27,12 +26,14 @@ import msgpack
 import psutil
 
 from dfz_ray.engine.messages import NO_TASK
+from dfz_ray.worker import lasting_memory
 
-_PROCESS = struct.Struct("<q")
-"""Id of the worker's process."""
+_FILE = struct.Struct("<qqq")
+"""Id of the worker's process, and the id and the size of the memory where the entries of its threads are."""
 _ENTRY = struct.Struct("<qdQ?")
 """Entry of a thread: number of the task that it executes, the task's deadline by the monotonic clock, id of the thread,
 and True if the task was interrupted."""
+_pack_number, _pack_entry = struct.Struct("<q").pack_into, _ENTRY.pack_into
 DUMP_CHARACTERS = 20_000
 LEFT_S = 600.0
 """A marker that is so many seconds old and whose worker is dead is removed. It is read within seconds of the death, or
@@ -61,8 +62,10 @@ class CrashMarker:
         self._path = _find_root() / name
         self._dump_path = self._path.with_suffix(".dump")
         self._revoked_path = self._path.with_suffix(".revoked")
-        self._content = bytearray(_PROCESS.pack(os.getpid()) + width * _ENTRY.pack(NO_TASK, math.inf, 0, False))
-        self._descriptor: int | None = None
+        self._entries = b"".join([_ENTRY.pack(NO_TASK, math.inf, 0, False)] * width)
+        """At first."""
+        self._memory: memoryview | None = None
+        self._file = b""
         self._dump: IO[bytes] | None = None
 
     # --- in the worker ----------------------------------------------------------------------------------------------
@@ -74,47 +77,44 @@ class CrashMarker:
                 folder.mkdir(mode=0o700, exist_ok=True)
                 if not _is_own(folder):
                     return  # another user has made the folder: its files can't be trusted
-            self._path.unlink(missing_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            self._descriptor = os.open(self._path, flags, 0o600)
-            self._write()
+            if self._memory is None:
+                number, self._memory = lasting_memory.create(len(self._entries))
+                self._memory[:] = self._entries
+                self._file = _FILE.pack(os.getpid(), number, len(self._entries))
+            part = self._path.with_suffix(".part")
+            part.write_bytes(self._file)
+            part.replace(self._path)
             _remove_left(self._path.parent.parent)
 
     def renew(self) -> None:
-        """Make the marker anew if it is gone, or was truncated."""
-        if self._descriptor is not None:
-            status = fstat(self._descriptor)
-            if status.st_nlink and status.st_size == len(self._content):
-                return
-        self._close()
-        self.open()
+        """Make the file anew if it is gone, or was truncated."""
+        try:
+            is_whole = stat_file(self._path).st_size == _FILE.size
+        except OSError:
+            is_whole = False
+        if not is_whole:
+            self.open()
 
-    def note(self, number: int, due: float = math.inf, position: int = 0, thread: int = 0) -> None:
-        """Note the task that is executed from now on, by one of several threads; NO_TASK stands for none.
+    def note(self, number: int) -> None:
+        """Note that the task of this number is executed from now on; NO_TASK stands for none."""
+        if self._memory is not None:
+            _pack_number(self._memory, 0, number)
 
-        If it has a deadline, it is due at that time.
-        """
-        if self._descriptor is not None:
-            _ENTRY.pack_into(self._content, _find_entry(position), number, due, thread, False)
-            self._write()
+    def note_thread(self, position: int, number: int, due: float = math.inf, thread: int = 0) -> None:
+        """Note the task of one of several threads; if it has a deadline, it is due at that time."""
+        if self._memory is not None:
+            at = position * _ENTRY.size
+            _pack_entry(self._memory, at, NO_TASK, due, thread, False)  # first: it may die between the two
+            _pack_number(self._memory, at, number)
 
     def note_interrupted(self, position: int = 0) -> None:
         """Note that the thread's task was interrupted."""
-        if self._descriptor is not None:
-            self._content[_find_entry(position + 1) - 1] = 1
-            self._write()
-
-    def _write(self) -> None:
-        try:
-            pwrite(self._descriptor, self._content, 0)  # type: ignore[arg-type]
-        except OSError:  # there is no room any more: a marker that is out of date would charge the wrong task
-            self._close()
-            with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
+        if self._memory is not None:
+            self._memory[(position + 1) * _ENTRY.size - 1] = 1
 
     def open_dump(self) -> IO[bytes] | None:
         """The file for the dump of all stacks when a deadline is overrun; None if nothing can be marked."""
-        if self._dump is None and self._descriptor is not None:
+        if self._dump is None and self._memory is not None:
             with contextlib.suppress(OSError):
                 self._dump = self._dump_path.open("wb", buffering=0)
         return self._dump
@@ -128,15 +128,12 @@ class CrashMarker:
 
     def close(self) -> None:
         """Remove all files, as the lease has ended well."""
-        self._close()
         if self._dump is not None:
             self._dump.close()
-        self._remove()
-
-    def _close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            lasting_memory.detach(memory)
+        self._remove(self._file)
 
     # --- in other processes of its node -----------------------------------------------------------------------------
 
@@ -148,20 +145,21 @@ class CrashMarker:
 
     def read_crash_report(self, grace_s: float = 0.0) -> CrashReport:
         """Read and remove the files of a dead worker, whose tasks had `grace_s` to end when they were interrupted."""
-        content, dump, died_at = b"", "", time.monotonic()
+        file, content, dump, died_at = b"", b"", "", time.monotonic()
         with contextlib.suppress(OSError):
             if not (_is_own(self._path.parent.parent) and _is_own(self._path.parent)):
                 return CrashReport(None, dump)
-        with contextlib.suppress(OSError):
-            content = self._path.read_bytes()
+        with contextlib.suppress(OSError, struct.error):
+            file = self._path.read_bytes()
+            content = lasting_memory.read(*_FILE.unpack(file)[1:])
         with contextlib.suppress(OSError):
             dump = self._dump_path.read_text("utf-8", "replace")
             if dump:
                 died_at -= time.time() - self._dump_path.stat().st_mtime
-        self._remove()
-        if len(content) < _find_entry(1) or (len(content) - _PROCESS.size) % _ENTRY.size:
+        self._remove(file)
+        if not content:
             return CrashReport(None, dump[:DUMP_CHARACTERS])
-        entries = [entry for entry in _ENTRY.iter_unpack(content[_PROCESS.size :]) if entry[0] != NO_TASK]
+        entries = [entry for entry in _ENTRY.iter_unpack(content) if entry[0] != NO_TASK]
         late = [entry for entry in entries if entry[1] <= died_at]
         guilty = [entry for entry in late if entry[3] and entry[1] + grace_s <= died_at]
         overdue = tuple(number for number, *_ in guilty or late)
@@ -170,8 +168,9 @@ class CrashMarker:
         executing = tuple(number for number, *_ in entries)
         return CrashReport(executing, dump[:DUMP_CHARACTERS], overdue, bool(guilty))
 
-    def _remove(self) -> None:
-        """Remove the files, and the folder of the run if no other lease has files there."""
+    def _remove(self, file: bytes) -> None:
+        """Remove files and memory, and the folder of the run if no other lease has files there."""
+        _remove_memory(file)
         with contextlib.suppress(OSError):
             for path in (self._path, self._dump_path, self._revoked_path):
                 path.unlink(missing_ok=True)
@@ -182,9 +181,9 @@ def _find_root() -> Path:
     return Path(tempfile.gettempdir()) / f"dfz_ray-{os.getuid()}"
 
 
-def _find_entry(position: int) -> int:
-    """The place of a thread's entry in the marker."""
-    return _PROCESS.size + position * _ENTRY.size
+def _remove_memory(file: bytes) -> None:
+    if len(file) == _FILE.size:
+        lasting_memory.remove(_FILE.unpack(file)[1])
 
 
 def _is_own(folder: Path) -> bool:
@@ -207,6 +206,9 @@ def _remove_left(root: Path) -> None:
             if time.time() - path.stat().st_mtime < LEFT_S:
                 continue
             marker = path.with_suffix("")  # the files beside a marker belong to the same worker
-            if not marker.exists() or not psutil.pid_exists(_PROCESS.unpack_from(marker.read_bytes())[0]):
+            file = marker.read_bytes() if marker.exists() else b""
+            if len(file) < _FILE.size or not psutil.pid_exists(_FILE.unpack(file)[0]):
+                if path == marker:
+                    _remove_memory(file)
                 path.unlink()
                 path.parent.rmdir()

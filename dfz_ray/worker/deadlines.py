@@ -139,7 +139,9 @@ class DeadlineGuard:
         self._watchdog.set(self._due)
         if getsignal(signal.SIGALRM) != self._on_alarm:  # a task before has taken the alarm for itself
             _set_handler(signal.SIGALRM, self._on_alarm)
-        self.marker.note(work.number, self._due)  # as late as this: an error above is the fault of a task before
+        self.marker.note_thread(
+            0, work.number, self._due
+        )  # as late as this: an error above is the fault of a task before
         self._current = work
         setitimer(signal.ITIMER_REAL, work.timeout_s, AGAIN_S)
         return True
@@ -158,6 +160,7 @@ class DeadlineGuard:
         """Turn alarm and watchdog off."""
         if self._due < math.inf:
             self._due = math.inf
+            self.marker.note_thread(0, NO_TASK)
             self._watchdog.set(math.inf)
             setitimer(signal.ITIMER_REAL, 0)
 

@@ -120,7 +120,7 @@ class ThreadDeadlineGuard:
             slot.interrupted = False
             if work.timeout_s is not None:
                 slot.due = time.monotonic() + work.timeout_s
-            self.marker.note(work.number, slot.due, slot.position, slot.thread)
+            self.marker.note_thread(slot.position, work.number, slot.due, slot.thread)
             slot.work = work
             if work.timeout_s is not None or self._watchdog.is_set:
                 self._set_watchdog()
@@ -132,7 +132,7 @@ class ThreadDeadlineGuard:
         """A thread's task has ended: no interruption comes after this, and one that is on its way is raised in here."""
         with self._lock:
             slot.work, slot.due = None, math.inf
-            self.marker.note(NO_TASK, position=slot.position)
+            self.marker.note_thread(slot.position, NO_TASK)
         if slot.interrupted:
             # If it were taken back, the interpreter would look for it for ever: in Python 3.11 a profiler then hangs.
             for _ in range(LOOPS):

@@ -41,7 +41,7 @@ def mischief(what: str = "", s: float = 0.0, note: str = "") -> int:
             "patch modules": _patch_modules,
             "forbid files": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
             "truncate marks": _truncate_marks,
-            "stop the next lease": _stop_the_next_lease,
+            "stop when a chunk begins": lambda: _stop_when_a_chunk_begins(note),
         }[what]()
     time.sleep(s)
     return 1
@@ -70,11 +70,12 @@ def _truncate_marks() -> None:
             os.truncate(path, 0)
 
 
-def _stop_the_next_lease() -> None:
+def _stop_when_a_chunk_begins(note: str) -> None:
     find_report = worker_side.WorkerSide.find_report
 
     def find_or_stop(side: worker_side.WorkerSide, now: float) -> Any:
-        if side._began and not side._ended:  # it reports the beginning of the first chunk of a lease, and nothing else
+        if side._began and not side._ended:
+            Path(note).with_suffix(".stopped").touch()
             os.kill(os.getpid(), signal.SIGSTOP)
         return find_report(side, now)
 
@@ -113,17 +114,20 @@ def test_errors_between_tasks_do_not_go_on_for_ever(tmp_path: Path) -> None:
     assert_sound(tmp_path / "run")
 
 
+@pytest.mark.long
 def test_a_worker_that_was_stopped_before_it_began_costs_no_attempt(tmp_path: Path) -> None:
-    """A chunk whose worker is stopped before its report has left it runs elsewhere, uncharged, after its deadlines."""
-    tasks: list[dict[str, Any]] = [{**mischief.task(s=0.3), "policy": {"timeout_s": 2.0}} for _ in range(12)]
-    tasks[2] = {
-        **mischief.task(what="stop the next lease", note=str(tmp_path / "stopped")),
-        "policy": {"timeout_s": 2.0},
-    }
+    """A chunk whose worker is stopped before its report has left it runs elsewhere, uncharged, after its deadlines.
 
-    results = run(tasks, run_dir=tmp_path / "run", max_workers=1)
+    Tasks are so long that no chunk is handed out ahead: a report says that one has begun, and nothing else.
+    """
+    note = tmp_path / "done"
+    task = {**mischief.task(s=1.2), "policy": {"timeout_s": 2.0}}
+    first = {**mischief.task(what="stop when a chunk begins", s=1.2, note=str(note)), "policy": {"timeout_s": 2.0}}
+
+    results = run([first, task, task], run_dir=tmp_path / "run", max_workers=1)
 
     assert [record.error for record in results if record.error] == []
+    assert note.with_suffix(".stopped").exists()
     assert [row for row in read_attempts(tmp_path / "run") if row.charged] == []
     assert_sound(tmp_path / "run")
 

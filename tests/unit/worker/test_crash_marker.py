@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dfz_ray.engine.messages import NO_TASK
-from dfz_ray.worker import crash_marker
+from dfz_ray.worker import crash_marker, lasting_memory
 from dfz_ray.worker.crash_marker import CrashMarker, CrashReport
 
 WORKER = """
@@ -22,7 +22,7 @@ tempfile.tempdir = sys.argv[1]
 from dfz_ray.worker.crash_marker import CrashMarker
 marker = CrashMarker("run/lease")
 marker.open()
-marker.note(17, 0.0)
+marker.note_thread(0, 17, 0.0)
 os.write(marker.open_dump().fileno(), b"here it hung")
 os.kill(os.getpid(), 9)
 """
@@ -63,7 +63,7 @@ def test_a_marker_that_someone_spoils_kills_nobody_and_is_made_anew(
     """Whoever truncates or removes a marker does no harm to its worker, whose next chunk is marked again."""
     own = CrashMarker("run/lease", 2)
     own.open()
-    own.note(3, position=1)
+    own.note_thread(1, 3)
     spoil(folder / "run" / "lease")
     own.note(4)
 
@@ -76,13 +76,43 @@ def test_a_marker_that_someone_spoils_kills_nobody_and_is_made_anew(
     assert not list(folder.iterdir())
 
 
-def test_a_marker_that_can_not_be_written_blames_nobody(folder: Path) -> None:
-    """Where a task has forbidden its process to write files there is no marker, rather than one that is out of date."""
-    code = WORKER.replace("marker.note(17", "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); marker.note(17")
-    code = code.replace('os.write(marker.open_dump().fileno(), b"here it hung")', "assert marker.open_dump() is None")
+def test_a_limit_on_files_stops_no_marker(folder: Path) -> None:
+    """A task that has forbidden its process to write files is known all the same."""
+    code = WORKER.replace(
+        "marker.note_thread(", "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); marker.note_thread("
+    )
+    code = code.replace('os.write(marker.open_dump().fileno(), b"here it hung")', "")
     ended = subprocess.run([sys.executable, "-c", f"import resource\n{code}", str(folder.parent)])
     assert ended.returncode == -9
-    assert CrashMarker("run/lease").read_crash_report() == CrashReport(None, "")
+    assert CrashMarker("run/lease").read_crash_report().executing == (17,)
+
+
+def test_markers_leave_no_memory_behind(folder: Path) -> None:
+    """When a marker was read, closed, or removed because nobody had read it, its memory is free again."""
+    subprocess.run([sys.executable, "-c", WORKER, str(folder.parent)])
+    used = [find_memory(folder / "run" / "lease")]
+    CrashMarker("run/lease").read_crash_report()
+    own = CrashMarker("run/own")
+    own.open()
+    used.append(find_memory(folder / "run" / "own"))
+    own.close()
+    subprocess.run([sys.executable, "-c", WORKER, str(folder.parent)])
+    used.append(find_memory(folder / "run" / "lease"))
+    for path in folder.glob("*/*"):
+        os.utime(path, (0, 0))
+    crash_marker._remove_left.cache_clear()
+    own.open()
+    own.close()
+    for number in used:
+        with pytest.raises(OSError, match=r"."):
+            lasting_memory.read(number, 1)
+
+
+def find_memory(path: Path) -> int:
+    """The id of a marker's memory, which exists."""
+    number = crash_marker._FILE.unpack(path.read_bytes())[1]
+    assert lasting_memory.read(number, 1)
+    return number
 
 
 def test_a_link_in_the_place_of_a_folder_is_not_followed(folder: Path) -> None:
@@ -145,10 +175,10 @@ from dfz_ray.worker.crash_marker import CrashMarker
 marker = CrashMarker("run/lease", 4)
 marker.open()
 now = time.monotonic()
-marker.note(5, now - 1, 0, 0xAB)
-marker.note(6, now - 3, 1, 0xCD)
-marker.note(7, position=2)
-marker.note(8, now + 100, 3)
+marker.note_thread(0, 5, now - 1, 0xAB)
+marker.note_thread(1, 6, now - 3, 0xCD)
+marker.note_thread(2, 7)
+marker.note_thread(3, 8, now + 100)
 if len(sys.argv) > 2:
     marker.note_interrupted(0)
     marker.note_interrupted(1)
