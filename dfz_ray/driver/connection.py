@@ -77,8 +77,11 @@ def _connect(address: str | None, logical_cpus: int | None) -> None:
             f"{wanted} is a Ray Client address: the driver must run in the cluster; use `ray job submit -- dfz ...`"
         )
     _check_answers(wanted, PATIENCE_S)
+    # Ray turns a loopback address into the machine's own, where an embedded Ray does not listen.
+    is_loopback = wanted.startswith(("127.", "localhost:", "[::1]:"))
     try:
-        _init(address=wanted)
+        with _on_loopback() if is_loopback else contextlib.nullcontext():
+            _init(address=wanted)
     except Exception as error:
         raise ClusterUnusable(f"no Ray can be used at {wanted!r}: {_in_a_line(error)}") from None
 
