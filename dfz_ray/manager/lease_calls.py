@@ -24,7 +24,10 @@ AGAIN_S = 0.02
 """The least seconds between two looks at the time that a worker has had."""
 PATIENCE = 100
 """A grace lasts at most so many times as long while the worker waits for a processor."""
-BETWEEN_TASKS = "the worker process died between two tasks; none is charged unless that goes on"
+BETWEEN_TASKS = (
+    "the worker process died between two tasks: it was killed, or the manager's answers did not reach it, "
+    "or a task had spoiled it"
+)
 NOT_LATE = (
     "the worker did not report in time, and was killed, although no task was beyond its deadline: "
     "its process was stopped, or the machine is too slow"

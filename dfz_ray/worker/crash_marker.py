@@ -33,6 +33,8 @@ _FILE = struct.Struct("<qqq")
 _ENTRY = struct.Struct("<qdQ?")
 """Entry of a thread: number of the task that it executes, the task's deadline by the monotonic clock, id of the thread,
 and True if the task was interrupted."""
+_HEAD = b"dfz_ray\0"
+"""The memory begins so."""
 _pack_number, _pack_entry = struct.Struct("<q").pack_into, _ENTRY.pack_into
 DUMP_CHARACTERS = 20_000
 LEFT_S = 600.0
@@ -62,7 +64,7 @@ class CrashMarker:
         self._path = _find_root() / name
         self._dump_path = self._path.with_suffix(".dump")
         self._revoked_path = self._path.with_suffix(".revoked")
-        self._entries = b"".join([_ENTRY.pack(NO_TASK, math.inf, 0, False)] * width)
+        self._content = _HEAD + _ENTRY.pack(NO_TASK, math.inf, 0, False) * width
         """At first."""
         self._memory: memoryview | None = None
         self._file = b""
@@ -78,9 +80,9 @@ class CrashMarker:
                 if not _is_own(folder):
                     return  # another user has made the folder: its files can't be trusted
             if self._memory is None:
-                number, self._memory = lasting_memory.create(len(self._entries))
-                self._memory[:] = self._entries
-                self._file = _FILE.pack(os.getpid(), number, len(self._entries))
+                number, self._memory = lasting_memory.create(len(self._content))
+                self._memory[:] = self._content
+                self._file = _FILE.pack(os.getpid(), number, len(self._content))
             part = self._path.with_suffix(".part")
             part.write_bytes(self._file)
             part.replace(self._path)
@@ -98,19 +100,19 @@ class CrashMarker:
     def note(self, number: int) -> None:
         """Note that the task of this number is executed from now on; NO_TASK stands for none."""
         if self._memory is not None:
-            _pack_number(self._memory, 0, number)
+            _pack_number(self._memory, len(_HEAD), number)
 
     def note_thread(self, position: int, number: int, due: float = math.inf, thread: int = 0) -> None:
         """Note the task of one of several threads; if it has a deadline, it is due at that time."""
         if self._memory is not None:
-            at = position * _ENTRY.size
+            at = len(_HEAD) + position * _ENTRY.size
             _pack_entry(self._memory, at, NO_TASK, due, thread, False)  # first: it may die between the two
             _pack_number(self._memory, at, number)
 
     def note_interrupted(self, position: int = 0) -> None:
         """Note that the thread's task was interrupted."""
         if self._memory is not None:
-            self._memory[(position + 1) * _ENTRY.size - 1] = 1
+            self._memory[len(_HEAD) + (position + 1) * _ENTRY.size - 1] = 1
 
     def open_dump(self) -> IO[bytes] | None:
         """The file for the dump of all stacks when a deadline is overrun; None if nothing can be marked."""
@@ -159,7 +161,7 @@ class CrashMarker:
         self._remove(file)
         if not content:
             return CrashReport(None, dump[:DUMP_CHARACTERS])
-        entries = [entry for entry in _ENTRY.iter_unpack(content) if entry[0] != NO_TASK]
+        entries = [entry for entry in _ENTRY.iter_unpack(content[len(_HEAD) :]) if entry[0] != NO_TASK]
         late = [entry for entry in entries if entry[1] <= died_at]
         guilty = [entry for entry in late if entry[3] and entry[1] + grace_s <= died_at]
         overdue = tuple(number for number, *_ in guilty or late)
@@ -170,7 +172,8 @@ class CrashMarker:
 
     def _remove(self, file: bytes) -> None:
         """Remove files and memory, and the folder of the run if no other lease has files there."""
-        _remove_memory(file)
+        if len(file) == _FILE.size:
+            lasting_memory.remove(_FILE.unpack(file)[1])
         with contextlib.suppress(OSError):
             for path in (self._path, self._dump_path, self._revoked_path):
                 path.unlink(missing_ok=True)
@@ -179,11 +182,6 @@ class CrashMarker:
 
 def _find_root() -> Path:
     return Path(tempfile.gettempdir()) / f"dfz_ray-{os.getuid()}"
-
-
-def _remove_memory(file: bytes) -> None:
-    if len(file) == _FILE.size:
-        lasting_memory.remove(_FILE.unpack(file)[1])
 
 
 def _is_own(folder: Path) -> bool:
@@ -201,6 +199,7 @@ def _of_thread(dump: str, thread: int) -> str:
 @functools.cache
 def _remove_left(root: Path) -> None:
     """Remove, once in each worker, the markers of workers that died long ago and that nobody has read."""
+    lasting_memory.remove_left(_HEAD, LEFT_S)
     for path in root.glob("*/*"):
         with contextlib.suppress(OSError, struct.error):
             if time.time() - path.stat().st_mtime < LEFT_S:
@@ -208,7 +207,5 @@ def _remove_left(root: Path) -> None:
             marker = path.with_suffix("")  # the files beside a marker belong to the same worker
             file = marker.read_bytes() if marker.exists() else b""
             if len(file) < _FILE.size or not psutil.pid_exists(_FILE.unpack(file)[0]):
-                if path == marker:
-                    _remove_memory(file)
                 path.unlink()
                 path.parent.rmdir()

@@ -32,7 +32,7 @@ SLACK_S = 0.25
 """The watchdog may be so many seconds late: so short tasks share one, for each costs the start of a thread."""
 AGAIN_S = 0.1
 """Seconds after which an alarm repeats: an alarm just before a task begins to sleep would not wake it."""
-ANSWER_S = 60.0
+ANSWER_S = 30.0
 """Seconds that the manager may take to answer a report. It answers at once: if it does not, this worker or its
 connection is broken."""
 SOON_S = 1e-4

@@ -6,8 +6,11 @@ a file costs a microsecond, which is much for tasks of a few microseconds.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import time
+from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.shmget.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_int]
@@ -50,6 +53,16 @@ def read(number: int, size_bytes: int) -> bytes:
 def remove(number: int) -> None:
     """Remove a segment; processes that have it keep it until they end."""
     _libc.shmctl(number, IPC_RMID, None)
+
+
+def remove_left(prefix: bytes, age_s: float) -> None:
+    """Remove the segments of this user that begin so, and that no process has had for so long."""
+    with contextlib.suppress(OSError):
+        for row in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]:
+            _, number, _, size_bytes, _, _, processes, user, *_, left_at, _, _, _ = map(int, row.split())
+            is_left = user == os.getuid() and not processes and 0 < left_at < time.time() - age_s
+            if is_left and size_bytes >= len(prefix) and read(number, len(prefix)) == prefix:
+                remove(number)
 
 
 def _attach(number: int) -> int:

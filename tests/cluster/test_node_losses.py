@@ -148,7 +148,7 @@ def test_a_node_that_dies_under_load_costs_no_task_an_attempt_and_a_new_one_is_u
 def test_tasks_on_other_nodes_are_blamed_interrupted_and_killed(local_cluster: LocalCluster, tmp_path: Path) -> None:
     """Far from the manager too, a crash and a deadline are charged to the one task, and cancelling reaches workers."""
     notes = {name: str(tmp_path / name) for name in ("asleep", "stubborn")}
-    mates: list[dict[str, Any]] = [{"policy": {"timeout_s": 1.0, "max_attempts": 1}} for _ in range(300)]
+    mates: list[dict[str, Any]] = [{"policy": {"timeout_s": 8.0, "max_attempts": 1}} for _ in range(300)]
     mates[100] |= {"id": "crash", "parameters": {"how": "crash"}}
     mates[140] |= {"id": "hang", "parameters": {"how": "hang"}}
     held = [

@@ -32,6 +32,10 @@ pytestmark = pytest.mark.usefixtures("cluster")
 ship_by_value(sys.modules[__name__])  # the domains call functions of this module
 
 SETTINGS = read_settings({"faults": {"grace_s": 1.5}})
+FOREVER_S = 600.0
+"""Tasks sleep for so long."""
+LONG_S = 300.0
+"""Whatever ends in that time has not waited for them, however slow the machine is."""
 
 
 @domain("job")
@@ -46,7 +50,7 @@ def job(how: str = "", note: str = "", n: int = 0) -> int:
 
 def _sleep(note: str) -> None:
     try:
-        time.sleep(60)
+        time.sleep(FOREVER_S)
     finally:
         Path(f"{note}.cleaned").touch()
 
@@ -54,7 +58,7 @@ def _sleep(note: str) -> None:
 def _be_stubborn(note: str) -> None:
     while True:
         with contextlib.suppress(BaseException):
-            time.sleep(60)
+            time.sleep(FOREVER_S)
 
 
 def _hold_the_gil(note: str) -> None:
@@ -73,7 +77,7 @@ def opened(folder: Path, *batches: list[dict[str, Any]], slots: int = 2) -> Iter
     handle = open_run(folder, SETTINGS, SlotPlan(slots), *read)
     try:
         yield handle
-        finished = threading.Timer(30, lambda: handle.cancel(None, "run"))
+        finished = threading.Timer(LONG_S / 2, lambda: handle.cancel(None, "run"))
         finished.start()
         wait_for_end(handle)
         finished.cancel()
@@ -88,7 +92,7 @@ def results_of(folder: Path) -> Results:
 
 
 def dfz(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([BIN / "dfz", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    return subprocess.run([BIN / "dfz", *map(str, arguments)], capture_output=True, text=True, timeout=LONG_S)
 
 
 def test_tasks_that_wait_are_cancelled_at_once(tmp_path: Path) -> None:
@@ -118,7 +122,7 @@ def test_a_running_task_cleans_up_and_its_mates_complete(tmp_path: Path) -> None
     with opened(run, tasks) as handle:
         wait_until(note.exists, "the task runs")
         handle.cancel({100}, "1 task")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < LONG_S
     assert Path(f"{note}.cleaned").exists()
     results = results_of(run)
     assert [n for n, record in enumerate(results) if record.status != "completed"] == [100]
@@ -135,10 +139,9 @@ def test_a_task_that_does_not_let_go_is_killed_after_the_grace(how: str, tmp_pat
     tasks[100] = job.task(how=how, note=str(note))
     with opened(run, tasks) as handle:
         wait_until(note.exists, "the task runs")
-        begun = time.monotonic()
         handle.cancel({100}, "1 task")
-        assert time.monotonic() - begun < SETTINGS.faults.grace_s  # it is cancelled before it is dead
-    assert time.monotonic() - begun < 25  # it would hang for ever
+        with JournalReader(run) as journal:
+            assert journal.counts()["cancelled"] == 1
     results = results_of(run)
     assert [n for n, record in enumerate(results) if record.status != "completed"] == [100]
     assert results[100].status == "cancelled"
@@ -172,7 +175,7 @@ def test_a_whole_run_is_cancelled_from_another_process(tmp_path: Path) -> None:
         "import time\nfrom dfz_ray import domain\n\n@domain('nap')\ndef nap(s: float = 0.0):\n    time.sleep(s)\n"
     )
     (tmp_path / "batch.yaml").write_text(
-        "tasks: [{domain: nap, parameters: {s: 60}}]\ngenerate: [{domain: nap, count: 300, parameters: {s: 0.1}}]"
+        "tasks: [{domain: nap, parameters: {s: 600}}]\ngenerate: [{domain: nap, count: 300, parameters: {s: 0.1}}]"
     )
     address = ray.get_runtime_context().gcs_address
     command = [BIN / "dfz", "run", "batch.yaml", "--import", "naps.py", "--address", address, "--run-dir", "run"]
@@ -184,8 +187,8 @@ def test_a_whole_run_is_cancelled_from_another_process(tmp_path: Path) -> None:
     begun = time.monotonic()
     told = dfz("cancel", run, "--all")
     assert told.returncode == 0, told.stderr
-    _, stderr = process.communicate(timeout=30)
-    assert time.monotonic() - begun < 10
+    _, stderr = process.communicate(timeout=LONG_S)
+    assert time.monotonic() - begun < LONG_S
     assert process.returncode == 1
     assert "cancelled" in stderr
     assert "Traceback" not in stderr
