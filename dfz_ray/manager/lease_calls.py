@@ -184,12 +184,12 @@ class LeaseCalls:
         place = call.place
         if call.error:
             message = f"an error ended the worker: {call.error}"
+        if isinstance(error, RayTaskError):  # its process lives, and may not serve another lease
+            await worker_control.kill_at(error.ip, error.pid)
         if place is None:
             return LeaseLost(lease, message, reason)
         if reason == "node_lost" or not is_alive(place.node_id):
             return LeaseLost(lease, "the node that ran the task was lost", "node_lost")
-        if isinstance(error, RayTaskError):  # its process lives, and may not serve another lease
-            await worker_control.kill(place)
         crash_report = await worker_control.read_crash_report(place, self._grace_s)
         if crash_report is None:  # Ray may not know yet that the node is dead: no task is charged for that
             return LeaseLost(lease, f"the node of the worker did not answer for {REMOTE_S:g} s", "node_lost")

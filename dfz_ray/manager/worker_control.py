@@ -38,6 +38,13 @@ async def kill(place: Place) -> None:
     await _on_node(place, _send, signal.SIGKILL)
 
 
+async def kill_at(ip: str, process: int) -> None:
+    """Kill a worker's process on the node of that address."""
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] == ip]
+    if nodes:
+        await _on_node(Place(ip, nodes[0], process, 0.0, ""), _kill_ray_worker)
+
+
 async def read_crash_report(place: Place, grace_s: float) -> CrashReport | None:
     """The crash report of a dead worker, whose tasks had so long to end; None if its node can't be reached."""
     crash_report: CrashReport | None = await _on_node(place, _read_crash_report, grace_s)
@@ -75,6 +82,13 @@ def _read_waited(place: Place) -> float:
 
 def _read_crash_report(place: Place, grace_s: float) -> CrashReport:
     return CrashMarker(place.marker).read_crash_report(grace_s)
+
+
+def _kill_ray_worker(place: Place) -> None:
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(place.process)
+        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::"):  # else another one has got its number
+            process.kill()
 
 
 def _is_alive(place: Place) -> bool:

@@ -150,3 +150,7 @@ def test_what_a_task_does_to_modules_and_files_reaches_no_other_task(tmp_path: P
     assert results.counts["completed"] + sum(results[what].status == "failed" for what in whats) == len(results)
     assert set(charged_tasks(tmp_path / "run")) <= set(whats)
     assert_sound(tmp_path / "run")
+    # Nor a later run: a process in which Ray itself fails serves no other lease.
+    assert (
+        run([mischief.task() for _ in range(40)], run_dir=tmp_path / "later", max_workers=4).counts["completed"] == 40
+    )
