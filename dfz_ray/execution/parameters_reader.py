@@ -19,7 +19,8 @@ class ParametersReader:
 
     def __init__(self, domain: Domain, shelf: FileShelf) -> None:
         self._read = domain.read
-        self._model = domain.parameters
+        # As model_validate, which a task may have replaced.
+        self._validate = domain.parameters.__pydantic_validator__.validate_python
         self._shelf = shelf
         self._is_frozen = domain.parameters.model_config.get("frozen", False)
         self._last: tuple[bytes, BaseModel] | None = None
@@ -34,7 +35,7 @@ class ParametersReader:
             return self._read(packed, self._shelf)
         if self._last is not None and self._last[0] == packed:
             return self._last[1]
-        parameters = self._model.model_validate(decode(packed), context=self._shelf)
+        parameters = self._validate(decode(packed), context=self._shelf)
         values = parameters.__dict__.values()
         is_plain = not (parameters.model_extra or parameters.__pydantic_private__)
         can_share = is_plain and self._is_frozen and SCALARS.issuperset(map(type, values))

@@ -1,7 +1,8 @@
 """The state of a worker's process that its tasks share, such as signal handlers, limits and the working directory.
 
 A task that changes it would be felt by the next one. What can be looked at in less than a microsecond is put back after
-each task. The whole is looked at after each task that takes long or imports something, and before results are reported.
+each task. The whole is looked at after the first task of a chunk, after each one that takes long or imports something,
+after all of them once one has changed something, and before results are reported.
 If one task alone can have changed it, it is put back then, and nobody has felt it. Otherwise nobody knows what the
 tasks since the last look have felt: their results do not count.
 
@@ -13,12 +14,15 @@ from __future__ import annotations
 import builtins
 import contextlib
 import decimal
+import functools
+import hashlib
 import json
 import os
 import pickle
 import resource
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -37,6 +41,10 @@ from signal import SIG_BLOCK, SIG_SETMASK, getitimer, pthread_sigmask, setitimer
 from sys import getprofile, getrecursionlimit, gettrace
 from time import perf_counter
 from typing import Any, NamedTuple
+
+import msgpack
+import psutil
+import threadpoolctl
 
 LOOK_S = 0.05
 """After so many seconds the whole is looked at between two tasks: that takes about 0.2 ms."""
@@ -78,6 +86,10 @@ class ProcessState:
         self._modules = _len(sys.modules)
         self._tasks = 0
         """The number of tasks that have ended since the last look."""
+        self._looks_soon = True
+        """True until a task of the chunk has ended: if that task changes something, the others will, too."""
+        self._looks_always = False
+        """True once a task was seen to change something: then each is looked at, and no two can be confused."""
         self._look_at = perf_counter() + LOOK_S
 
     def note_task(self) -> None:
@@ -97,7 +109,8 @@ class ProcessState:
             or warnings.filters != self._filters
         ):
             self._put_back([position for position, part in _enumerate(PARTS) if part in _QUICK])
-        if perf_counter() >= self._look_at or _len(_modules) != self._modules:
+        if self._looks_soon or perf_counter() >= self._look_at or _len(_modules) != self._modules:
+            self._looks_soon = self._looks_always
             self.look()
         return self.change != ""
 
@@ -105,6 +118,7 @@ class ProcessState:
         """A chunk has ended, and no deadline is kept: look at the whole before its results are reported."""
         setitimer(signal.ITIMER_REAL, 0)
         self.look()
+        self._looks_soon = True
 
     def look(self, executing: int = 0) -> None:
         """Look at the whole, while so many tasks are executed; what has changed is put back, and noted."""
@@ -113,6 +127,7 @@ class ProcessState:
         changed = self._find_changed(executing)
         if changed:
             self.is_of_one = self._tasks == 1 and not executing
+            self._looks_soon = self._looks_always = True
             self._put_back(changed)
             if not self.is_of_one or self._find_changed(0):
                 self.change = ", ".join([PARTS[position].name for position in changed])
@@ -156,11 +171,14 @@ def _is_same(found: Value, saved: Value) -> bool:
 
 _FUNCTIONS = [
     (vars(module), name)
-    for module in (builtins, os, os.path, signal, time, json, pickle, threading, traceback, socket)
+    for module in (
+        *(builtins, os, os.path, signal, time, json, pickle, threading, traceback, socket),
+        *(contextlib, functools, hashlib, struct, msgpack, psutil, threadpoolctl),
+    )
     for name, value in vars(module).items()
     if callable(value)
 ]
-"""Functions of Python that dfz_ray and Ray need."""
+"""Functions that dfz_ray and Ray need."""
 _FINDERS = [(space.get, name) for space, name in _FUNCTIONS]
 
 
@@ -374,7 +392,7 @@ _TRACING = Part("tracing", read_tracing, put_tracing_back)
 _FILTERS = Part("warnings filters", _read_filters, _put_filters_back, is_momentary=True)
 _QUICK = (_HANDLERS, _INTERPRETER, _TRACING, _FILTERS)
 PARTS = (
-    Part("functions of Python's modules", _read_functions, _put_functions_back),
+    Part("functions of modules", _read_functions, _put_functions_back),
     _HANDLERS,
     Part("timers", _read_timers, _stop_timers),
     Part("signal mask", _read_mask, lambda values: pthread_sigmask(SIG_SETMASK, values)),

@@ -123,6 +123,25 @@ def test_settings_that_programs_set_in_each_task_cost_nobody_his_chunk() -> None
     assert in_child(play) == ("", 50, 1)
 
 
+@pytest.mark.parametrize("what", ["working directory", "environment", "umask"])
+def test_tasks_that_all_change_the_same_cost_nobody_his_chunk(what: str) -> None:
+    """If each task of a chunk changes the state, that is seen at the first one, and put back after each."""
+
+    def play() -> list[dict[str, Any]]:
+        state = ProcessState()
+        return [
+            run_chunk(state, {}),
+            run_chunk(state, *[{"what": what}] * 20),
+            run_chunk(state, {}, {"what": what}, {}),
+        ]
+
+    before, chunk, mixed = in_child(play)
+
+    assert chunk["change"] == mixed["change"] == ""
+    assert len(chunk["values"]) == 20
+    assert mixed["values"][::2] == before["values"] * 2
+
+
 def test_what_several_tasks_share_is_told_by_name() -> None:
     """The message names the part that has changed."""
 
