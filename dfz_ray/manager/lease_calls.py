@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 
 from dfz_ray.engine.messages import InterruptLease, KillLease, LeaseEnded, LeaseLost
 from dfz_ray.manager import worker_control
 from dfz_ray.manager.nodes import is_alive
-from dfz_ray.manager.ray_errors import describe_loss
+from dfz_ray.manager.ray_errors import describe_loss, find_process
 from dfz_ray.manager.worker_control import REMOTE_S
 from dfz_ray.protocol.reports import Place
 
@@ -170,9 +170,10 @@ class LeaseCalls:
         """Wait for the end of a lease's call, and report how it ended."""
         over: LeaseEnded | LeaseLost = LeaseEnded(lease)
         try:
-            await reference
-        except RayError as error:
-            over = await self._find_loss(lease, error)
+            try:
+                await reference
+            except RayError as error:
+                over = await self._find_loss(lease, error)
         except Exception as error:
             self._on_failure(error)
         del self._calls[lease]
@@ -184,8 +185,8 @@ class LeaseCalls:
         place = call.place
         if call.error:
             message = f"an error ended the worker: {call.error}"
-        if isinstance(error, RayTaskError):  # its process lives, and may not serve another lease
-            await worker_control.kill_at(error.ip, error.pid)
+        if process := find_process(error):  # it lives, and may not serve another lease
+            await worker_control.kill_at(*process)
         if place is None:
             return LeaseLost(lease, message, reason)
         if reason == "node_lost" or not is_alive(place.node_id):

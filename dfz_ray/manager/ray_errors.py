@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ray.exceptions import (
     LocalRayletDiedError,
     NodeDiedError,
@@ -29,3 +31,12 @@ def describe_loss(error: RayError) -> tuple[str, str]:
         lines = str(error).strip().splitlines() or ["the error has no text"]
         text = f"{type(error).__name__}: {lines[0]}"
     return "worker_crashed", text
+
+
+def find_process(error: RayError) -> tuple[str, int] | None:
+    """The node's address and the process of a call that has raised; None if its worker has died.
+
+    Ray makes the error one of the class that was raised, too, and then only its text has the two.
+    """
+    found = re.search(r"\(pid=(\d+), ip=([^)\s]+)\)", str(error)) if isinstance(error, RayTaskError) else None
+    return (found[2], int(found[1])) if found else None
