@@ -115,6 +115,8 @@ def _ordered(value: Any) -> Any:
     if isinstance(value, Mapping):
         plain_keys = {key if type(key) in SCALARS else _key(plain(key)): item for key, item in value.items()}
         return {key: _ordered(plain_keys[key]) for key in sorted(plain_keys, key=repr)}
+    if isinstance(value, (msgpack.ExtType, msgpack.Timestamp)):  # no reader of a journal would know what it means
+        raise Unserializable(f"a value of type {type(value).__qualname__!r} can't be stored")
     if isinstance(value, (list, tuple)):
         return value if SCALARS.issuperset(map(type, value)) else [_ordered(item) for item in value]
     if getattr(getattr(value, "dtype", None), "hasobject", False):  # an array that may hold mappings

@@ -317,3 +317,11 @@ def test_a_key_that_python_can_not_write_is_refused() -> None:
     with pytest.raises(Unserializable, match="a key has no text"):
         digest({7**8000: 1, 1: 2})
     assert digest({1: 7**8000}) != digest({1: 7**8001})
+
+
+@pytest.mark.parametrize("value", [msgpack.ExtType(5, b"x"), msgpack.Timestamp(1, 2)])
+def test_extensions_of_others_are_refused(value: Any) -> None:
+    """A value that MessagePack packs, and whose meaning no reader of a journal would know, is no result."""
+    for result in (value, [value], {"nested": [1, value]}):
+        with pytest.raises(Unserializable, match=type(value).__name__):
+            digest(result)
