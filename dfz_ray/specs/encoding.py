@@ -6,8 +6,8 @@ become numbers and lists. A tuple as a key stays a tuple.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256  # bound here, for a task may replace it
 from typing import Any
 
 import msgpack
@@ -94,7 +94,7 @@ def digest(result: Any, volatile: frozenset[str] = frozenset()) -> bytes:
         raise Unserializable("can't be stored as MessagePack: it nests too deeply, or contains itself") from None
     except ValueError as error:  # keys are put in order by their text, and Python writes no integer of 4,301 digits
         raise Unserializable(f"a key has no text: {error}") from None
-    return hashlib.sha256(encode(ordered)).digest()
+    return sha256(encode(ordered)).digest()
 
 
 def run_digest(digests: Iterable[tuple[str, bytes]]) -> str:
@@ -103,7 +103,7 @@ def run_digest(digests: Iterable[tuple[str, bytes]]) -> str:
     SHA-256 over, in the order of the ids' UTF-8 bytes: the length of the id in bytes (8 bytes, little-endian), the id,
     and the task's digest.
     """
-    whole = hashlib.sha256()
+    whole = sha256()
     for name, own in sorted((task_id.encode(), own) for task_id, own in digests):
         whole.update(len(name).to_bytes(8, "little") + name + own)
     return whole.hexdigest()

@@ -222,6 +222,8 @@ _loaded: dict[bytes, Domain] = {}
 
 def load_domain(pickled: bytes) -> Domain:
     """The domain, unpickled once per process."""
+    if type(pickled) is not bytes:  # a task has changed the variables of the lease that called it
+        _exit(1)
     if pickled not in _loaded:
         _loaded[pickled] = cloudpickle.loads(pickled)
     return _loaded[pickled]

@@ -8,7 +8,6 @@ all of them.
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import os
 import random
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from dfz_ray.cli.printing import to_json
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.record import Record
 from dfz_ray.journal.run_audit import audit_run
@@ -299,7 +299,7 @@ def find_unexpected(records: dict[str, Record], trial: Trial) -> list[str]:
             found.append(f"{name} has the result {record.result!r}")
         elif not deed.is_heavy:
             try:
-                json.dumps(record.to_dict())
+                to_json(record.to_dict())
             except Exception as error:
                 found.append(f"{name} can't be shown: {type(error).__name__}: {error}")
     return found
