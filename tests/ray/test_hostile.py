@@ -19,7 +19,7 @@ TELLING = (
     Trial(("mask_every_permission", "patch_signal", "truncate_the_marks"), True),
     Trial(("leave_an_alarm_with_a_handler_that_raises", "truncate_the_marks", "trace_and_raise"), False),
     Trial(("two_gib_of_address_space", "patch_os_files", "end_with_3"), False),
-    Trial(("two_gib_of_address_space", "a_list_that_grows_when_it_is_returned", "compute_for_ever"), True),
+    Trial(("become_nobody", "a_list_that_grows_when_it_is_returned", "compute_for_ever"), True),
     Trial(("work_in_a_removed_folder", "warnings_are_errors", "sum_for_ever"), False),
 )
 """The trials that always run."""
