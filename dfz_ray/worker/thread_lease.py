@@ -20,7 +20,8 @@ from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Report
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
-from dfz_ray.worker.process_state import ProcessState, put_tracing_back, read_tracing
+from dfz_ray.worker.process_state import ProcessState
+from dfz_ray.worker.state_parts import put_tracing_back, read_tracing
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard, ThreadSlot
 
 

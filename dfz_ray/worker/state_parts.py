@@ -1,0 +1,304 @@
+"""The parts of a process's state that its tasks share: how each is read, and put back.
+
+A task may patch the functions of a module. So this module binds those that it needs when it is imported.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import decimal
+import functools
+import hashlib
+import json
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import traceback
+import warnings
+from _signal import getsignal, valid_signals  # type: ignore[import-not-found]  # those of the module signal take ten times as long
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from ctypes import POINTER, PyDLL, c_char_p
+from itertools import chain, takewhile
+from locale import LC_ALL, setlocale
+from os import chdir, fstat, getcwd, getresgid, getresuid, putenv, umask, unsetenv
+from resource import getrlimit, setrlimit
+from signal import SIG_BLOCK, SIG_SETMASK, getitimer, pthread_sigmask, setitimer
+from sys import getprofile, getrecursionlimit, gettrace
+from typing import Any, NamedTuple
+
+import msgpack
+import psutil
+import threadpoolctl
+
+_enumerate, _len, _map, _tuple, _zip, _all = enumerate, len, map, tuple, zip, all
+_set_handler = signal.signal
+
+Value = tuple[Any, ...]
+"""Plain values, and objects that are compared by their identity."""
+
+
+class Part(NamedTuple):
+    """A part of the state."""
+
+    name: str
+    """For the user."""
+    read: Callable[[], Value]
+    put_back: Callable[[Value], object]
+    """Sets a value that was read before, as far as possible."""
+    is_momentary: bool = False
+    """True if libraries change it for a moment as a matter of course: that counts only while no task is executed."""
+
+
+# --- functions --------------------------------------------------------------------------------------------------------
+
+_FUNCTIONS = [
+    (vars(module), name)
+    for module in (
+        *(builtins, os, os.path, signal, time, json, pickle, threading, traceback, socket),
+        *(contextlib, functools, hashlib, struct, msgpack, psutil, threadpoolctl),
+    )
+    for name, value in vars(module).items()
+    if callable(value)
+]
+"""Functions that dfz_ray and Ray need."""
+_FINDERS = [(space.get, name) for space, name in _FUNCTIONS]
+
+
+def _read_functions() -> Value:
+    return _tuple([find(name) for find, name in _FINDERS])
+
+
+def _put_functions_back(values: Value) -> None:
+    for (space, name), value in _zip(_FUNCTIONS, values):
+        space[name] = value
+
+
+# --- signals and timers -----------------------------------------------------------------------------------------------
+
+VIRTUAL, PROFILE, ALARM = TIMER_SIGNALS = (int(signal.SIGVTALRM), int(signal.SIGPROF), int(signal.SIGALRM))
+_TIMERS = (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+"""Not the real one: that is the guard's, whose handler recognises an alarm of others."""
+_SIGNALS = sorted(_map(int, valid_signals()))
+
+
+def ignore_signal(number: int, frame: Any) -> None:
+    """The handler of a signal that must not end the process; a program that it starts has the default one."""
+
+
+def _read_timers() -> Value:
+    return _tuple(chain.from_iterable([(getitimer(timer)[0] > 0, getitimer(timer)[1]) for timer in _TIMERS]))
+
+
+def _stop_timers(_: Value) -> None:
+    for timer in (*_TIMERS, signal.ITIMER_REAL):
+        setitimer(timer, 0)
+
+
+def _read_handlers() -> Value:
+    return _tuple([getsignal(number) for number in _SIGNALS])
+
+
+def _put_handlers_back(values: Value) -> None:
+    _stop_timers(values)
+    for number, handler in _zip(_SIGNALS, values):
+        if handler is not None and getsignal(number) is not handler:
+            _set_handler(number, handler)
+
+
+def _read_mask() -> Value:
+    return _tuple(sorted(pthread_sigmask(SIG_BLOCK, ())))
+
+
+# --- limits and files -------------------------------------------------------------------------------------------------
+
+_LIMITS = sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")})
+
+
+def _read_limits() -> Value:
+    return _tuple(chain.from_iterable([getrlimit(limit) for limit in _LIMITS]))
+
+
+def _put_limits_back(values: Value) -> None:
+    for position, limit in _enumerate(_LIMITS):
+        with contextlib.suppress(ValueError, OSError):
+            setrlimit(limit, values[2 * position : 2 * position + 2])
+
+
+class _FileMode:
+    """Reads the mask of new files' modes. To read it is to set it: so it is set to what it was the last time."""
+
+    def __init__(self) -> None:
+        self._last = 0o077
+
+    def __call__(self) -> Value:
+        found = umask(self._last)
+        if found != self._last:
+            umask(found)
+            self._last = found
+        return (found,)
+
+
+def _read_streams() -> Value:
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return (*streams, *[stream is None or stream.closed for stream in streams[1:]])
+
+
+def _put_streams_back(values: Value) -> None:
+    sys.stdin, sys.stdout, sys.stderr = values[:3]
+
+
+def _read_descriptors() -> Value:
+    return _tuple(chain.from_iterable([(found.st_dev, found.st_ino) for found in _map(fstat, range(3))]))
+
+
+# --- environment ------------------------------------------------------------------------------------------------------
+
+_entries = POINTER(c_char_p).in_dll(PyDLL(None), "environ")
+
+
+def _read_environment() -> Value:
+    """The environment as Python has it and, after None, as the C library has it."""
+    known: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
+    return (*sorted([key + b"=" + value for key, value in known.items()]), None, *sorted(_list_entries()))
+
+
+def _list_entries() -> Iterator[bytes]:
+    return takewhile(bool, iter(_entries)) if _entries else iter(())
+
+
+def _put_environment_back(values: Value) -> None:
+    middle = values.index(None)
+    known, wanted = [dict([entry.split(b"=", 1) for entry in half]) for half in (values[:middle], values[middle + 1 :])]
+    for key in {entry.split(b"=", 1)[0] for entry in _list_entries()} - wanted.keys():
+        unsetenv(key)
+    for key, value in wanted.items():
+        putenv(key, value)
+    os.environ._data.clear()  # type: ignore[attr-defined]
+    os.environ._data.update(known)  # type: ignore[attr-defined]
+
+
+# --- settings of the interpreter and of libraries ---------------------------------------------------------------------
+
+_modules = sys.modules
+
+
+def _read_interpreter() -> Value:
+    return (getrecursionlimit(), sys.getswitchinterval(), sys.get_int_max_str_digits(), socket.getdefaulttimeout())
+
+
+def _put_interpreter_back(values: Value) -> None:
+    sys.setrecursionlimit(values[0])
+    sys.setswitchinterval(values[1])
+    sys.set_int_max_str_digits(values[2])
+    socket.setdefaulttimeout(values[3])
+
+
+def read_tracing() -> Value:
+    """The functions that trace and profile this thread, and those of new threads."""
+    return (gettrace(), getprofile(), threading.gettrace(), threading.getprofile())
+
+
+def put_tracing_back(values: Value) -> None:
+    """Set the functions that trace and profile."""
+    sys.settrace(values[0])
+    sys.setprofile(values[1])
+    threading.settrace(values[2])
+    threading.setprofile(values[3])
+
+
+def _read_filters() -> Value:
+    return _tuple(warnings.filters)
+
+
+def _read_errors() -> Value:
+    """The filters that make exceptions of warnings."""
+    return _tuple([one for one in warnings.filters if one[0] == "error"])
+
+
+def _put_filters_back(values: Value) -> None:
+    warnings.filters = list(values)
+    with warnings.catch_warnings():  # its end tells the C part that they have changed
+        pass
+
+
+def _find_decimal() -> list[decimal.Context]:
+    """The default context, and that of this thread if it has one: to ask for it would make it."""
+    own = [value for variable, value in copy_context().items() if variable.name == "decimal_context"]
+    return [decimal.DefaultContext, *own]
+
+
+def _read_decimal() -> Value:
+    values: list[Any] = []
+    for context in _find_decimal():
+        values += (context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp)
+        values += context.traps.values()
+    return _tuple(values)
+
+
+def _put_decimal_back(values: Value) -> None:
+    following = iter(values)
+    for context in _find_decimal():
+        for name in ("prec", "rounding", "Emin", "Emax", "capitals", "clamp"):
+            setattr(context, name, next(following))
+        for condition in list(context.traps):
+            context.traps[condition] = next(following)
+
+
+def read_numpy() -> Value:
+    """NumPy's settings for errors and, after None, for printing; none if it is not imported."""
+    numpy = _modules.get("numpy")
+    try:
+        errors, printing, called = numpy.geterr(), numpy.get_printoptions(), numpy.geterrcall()  # type: ignore[union-attr]
+    except AttributeError:  # another thread is importing it
+        return ()
+    return (called, *chain.from_iterable(errors.items()), None, *chain.from_iterable(printing.items()))
+
+
+def _put_numpy_back(values: Value) -> None:
+    numpy: Any = _modules["numpy"]
+    middle = values.index(None, 1)
+    numpy.seterrcall(values[0])
+    numpy.seterr(**dict(_zip(values[1:middle:2], values[2:middle:2])))
+    printing = dict(_zip(values[middle + 1 :: 2], values[middle + 2 :: 2]))
+    printing.pop("override_repr", None)
+    numpy.set_printoptions(**printing)
+
+
+def _keep(_: Value) -> None:
+    """For a part that can't be put back, or that is put back with another one."""
+
+
+_HANDLERS = Part("signal handlers", _read_handlers, _put_handlers_back)
+_INTERPRETER = Part("settings of the interpreter", _read_interpreter, _put_interpreter_back)
+_TRACING = Part("tracing", read_tracing, put_tracing_back)
+_FILTERS = Part("warnings filters", _read_filters, _put_filters_back, is_momentary=True)
+QUICK_PARTS = (_HANDLERS, _INTERPRETER, _TRACING, _FILTERS)
+PARTS = (
+    Part("functions of modules", _read_functions, _put_functions_back),
+    _HANDLERS,
+    Part("timers", _read_timers, _stop_timers),
+    Part("signal mask", _read_mask, lambda values: pthread_sigmask(SIG_SETMASK, values)),
+    Part("resource limits", _read_limits, _put_limits_back),
+    Part("user and group", lambda: (*getresuid(), *getresgid()), _keep),
+    Part("working directory", lambda: (getcwd(),), lambda values: chdir(values[0])),
+    Part("file mode creation mask", _FileMode(), lambda values: umask(values[0])),
+    Part("standard streams", _read_streams, _put_streams_back, is_momentary=True),
+    Part("descriptors of the standard streams", _read_descriptors, _keep),
+    Part("environment", _read_environment, _put_environment_back),
+    Part("time zone", lambda: (time.timezone, *time.tzname), lambda _: time.tzset()),
+    Part("locale", lambda: (setlocale(LC_ALL),), lambda values: setlocale(LC_ALL, values[0])),
+    _INTERPRETER,
+    _TRACING,
+    _FILTERS,
+    Part("warnings filters", _read_errors, _keep),
+    Part("decimal context", _read_decimal, _put_decimal_back),
+    Part("NumPy settings", read_numpy, _put_numpy_back),
+)
