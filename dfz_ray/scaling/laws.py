@@ -2,7 +2,7 @@
 
 Amdahl: X(N) = g / (s + (1 - s) / N), with the serial share s (AFIPS'67). Universal Scalability Law (Gunther, "Guerrilla
 Capacity Planning", 2007): X(N) = g N / (1 + a (N - 1) + b N (N - 1)), with contention a and coherency b; its peak is at
-N* = sqrt((1 - a) / b). Gustafson, for batches that grow with N: S = N - s (N - 1) (CACM 31(5), 1988).
+N* = sqrt((1 - a) / b).
 
 The fits are bounded least squares on throughput, with g, the throughput of one worker, free. Intervals are those of the
 linearised model (t distribution). The law is chosen by AICc (Hurvich & Tsai, Biometrika 76, 1989).
@@ -75,7 +75,7 @@ class Fit:
 
     @property
     def limit(self) -> str:
-        """What the law says of more workers, in a sentence."""
+        """A sentence on more workers, by this law."""
         if self.peak is not None:
             return f"throughput peaks at {self.peak:.0f} workers ({self.predict(self.peak):.3g} tasks/s)"
         if self.law == "amdahl":
@@ -165,10 +165,3 @@ def _leave_one_out(law: Law, parameters: Sequence[str], workers: Sequence[int], 
         values, _ = _least_squares(law, parameters, [workers[n] for n in others], [rates[n] for n in others])
         errors.append(abs(float(law(workers[left], *values)) / rates[left] - 1))
     return sorted(errors)[len(errors) // 2]
-
-
-def gustafson(speedups: Mapping[int, float]) -> float:
-    """The serial share of scaled speedups, of batches that grew with the number of workers (least squares)."""
-    reach = [(count - 1, count - speedup) for count, speedup in speedups.items()]
-    squares = sum(x * x for x, _ in reach)
-    return sum(x * y for x, y in reach) / squares if squares else 0.0

@@ -35,7 +35,7 @@ def felt(what: str = "", *, seed: int) -> Any:
     return found
 
 
-def run_beside(folder: Path, whats: list[str], **how: Any) -> None:
+def assert_good_tasks_feel_nothing(folder: Path, whats: list[str], **how: Any) -> None:
     """Run tasks that change the state among good ones; every good one completes with the same result, uncharged."""
     tasks: list[dict[str, Any]] = [felt.task() for _ in range(GOOD)]
     for position, what in enumerate(whats):
@@ -77,10 +77,10 @@ def test_ordinary_tasks_change_nothing_that_counts(use_threads: bool, tmp_path: 
 @pytest.mark.parametrize("whats", IN_PROCESSES, ids=", ".join)
 def test_no_result_has_felt_a_change_in_its_process(whats: list[str], tmp_path: Path) -> None:
     """Whatever state a task leaves behind, the tasks after it complete with their own results, and none is charged."""
-    run_beside(tmp_path / "run", whats)
+    assert_good_tasks_feel_nothing(tmp_path / "run", whats)
 
 
 @pytest.mark.parametrize("whats", ON_THREADS, ids=", ".join)
 def test_no_result_has_felt_a_change_on_threads(whats: list[str], tmp_path: Path) -> None:
     """What was executed beside a task that changes the state is executed again, in another process, uncharged."""
-    run_beside(tmp_path / "run", whats, use_threads=True)
+    assert_good_tasks_feel_nothing(tmp_path / "run", whats, use_threads=True)

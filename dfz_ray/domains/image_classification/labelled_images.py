@@ -46,7 +46,7 @@ class LabelledImages:
     sums: Sequence[bytes] = ()
     """Per image, a hash of its pixels; none where all pixels are in memory."""
     notes: tuple[str, ...] = ()
-    """What a reader of results has to know about the source."""
+    """Notes on the source, for a reader of results."""
     bad_images: tuple[str, ...] = ()
     """The files that can't be decoded, and were skipped."""
     kept_bytes: int = 0

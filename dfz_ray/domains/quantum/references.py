@@ -1,4 +1,4 @@
-"""What a perfect machine would have measured: exactly where that can be computed, else in another run."""
+"""The results of a perfect machine: exact where they can be computed, else from another run."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class EvenReference:
 
 
 def _reduce(bits: int, reduced: dict[int, int]) -> int:
-    """What is left of bits after the flips that take away their highest ones."""
+    """Flip bits, highest first, for as long as a known flip takes the highest one away; returns the rest."""
     while bits and bits.bit_length() in reduced:
         bits ^= reduced[bits.bit_length()]
     return bits

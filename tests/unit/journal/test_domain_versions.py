@@ -95,8 +95,9 @@ def test_a_run_of_another_version_is_refused_with_both(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_run_has_no_version(tmp_path: Path) -> None:
-    """A new run begins under any version."""
+    """A new run begins under any version; asking for it makes no folder."""
     open_run(tmp_path / "none", 7)
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_accepted_version_is_noted_and_the_run_stays_sound(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from support.small_run import completed, make_run
 from dfz_ray.errors import RunFolderRefused
 from dfz_ray.journal.cancel_requests import CancelRequest, file_request, read_requests
 from dfz_ray.journal.folder import REQUESTS, STATUS, RunFolder, write_whole
+from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.journal.regular_file import SMALL_BYTES, open_regular, read_small
 
@@ -222,6 +223,8 @@ def test_a_run_whose_folder_is_reached_through_a_link_is_a_run(tmp_path: Path) -
     opened.lock.close()
 
     RunFolder(tmp_path / "runs" / "run").refuse_irregular(writes=True)
+    with JournalReader(tmp_path / "runs" / "run") as journal:
+        assert list(journal.ids()) == ["a"]
 
 
 def test_a_regular_file_is_opened_for_what_was_asked(tmp_path: Path) -> None:

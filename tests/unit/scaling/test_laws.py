@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfz_ray.scaling.laws import Fit, amdahl, fit_law, fit_laws, gustafson, usl
+from dfz_ray.scaling.laws import Fit, amdahl, fit_law, fit_laws, usl
 
 SPECSDM91 = [1, 18, 36, 72, 108, 144, 216], [64.9, 995.9, 1652.4, 1853.2, 1828.9, 1775.0, 1702.2]
 RAYTRACER = (
@@ -79,8 +79,3 @@ def test_few_points_are_not_fitted() -> None:
     chosen, fits = fit_laws([1, 2, 4], [1.0, 1.9, 3.5])
     assert chosen is None
     assert fits["usl"] == "a law needs 5 numbers of workers, and 3 were measured"
-
-
-def test_gustafsons_share_is_found_again() -> None:
-    """Scaled speedups of a known serial share give that share."""
-    assert gustafson({n: n - 0.2 * (n - 1) for n in (1, 2, 4, 8)}) == pytest.approx(0.2)
