@@ -4,8 +4,8 @@ A task that changes it would be felt by the next one. What can be looked at in l
 each task. The whole is looked at after the first task of a chunk, after each one that takes long or imports something,
 after all of them once one has changed something, and before results are reported.
 If one task alone can have changed it, it is put back then, and nobody has felt it. Otherwise nobody knows what the
-tasks since the last look have felt: their results do not count. One limit remains: what a thread changes that an earlier
-task left behind is taken for a change of the task that is executed then.
+tasks since the last look have felt: their results do not count. One limit remains: a change by a thread that an earlier
+task left behind is taken for one of the task that is executed then.
 
 A task may also patch the functions of a module. So this module binds those that it needs when it is imported.
 """

@@ -81,13 +81,8 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
         predicted = training.predict(model, data.test, len(data.test), view, test_batch_size)
         model_details = {
             **_describe_model(parameters, model, device.type),
-            "image_size": [channels, side, side],
-            "source_image_size": list(at_hand.train.image_size),
+            **_describe_images(at_hand, split, [channels, side, side]),
             "num_categories": len(chosen),
-            "train_images": len(data.train),
-            "test_images": len(data.test),
-            "train_images_at_hand": len(at_hand.train.labels),
-            "test_images_at_hand": len(at_hand.test.labels),
             "pixel_memory_limit_bytes": memory_bytes,
         }
         device_used = describe_device(device)
@@ -106,6 +101,18 @@ def _find_source(parameters: ImageClassificationParameters) -> ImageSource:
     if isinstance(source, ImageFolder):  # decoded at the size at which images are shown, unless their own is smaller
         return replace(source, largest_side=parameters.image_size, skips_bad=parameters.on_bad_image == "skip")
     return source
+
+
+def _describe_images(at_hand: ImageSplit, used: ImageSplit, shown_size: list[int]) -> dict[str, Any]:
+    """The sizes and numbers of the images: those at hand, and those used."""
+    return {
+        "image_size": shown_size,
+        "source_image_size": list(at_hand.train.image_size),
+        "train_images": len(used.train.labels),
+        "test_images": len(used.test.labels),
+        "train_images_at_hand": len(at_hand.train.labels),
+        "test_images_at_hand": len(at_hand.test.labels),
+    }
 
 
 def _describe_model(parameters: ImageClassificationParameters, model: Any, device: str) -> dict[str, Any]:
