@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+
+import click
 
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.journal.openings import Import, module_name, read_imports
@@ -25,11 +28,15 @@ def import_domain_modules(names: Iterable[str], run: Path | None = None) -> dict
     for name, folder in read_imports(run) if run else ():
         if module_name(name) in replaced:
             continue
+        place = str(Path(folder, name)) if name.endswith(".py") else name
+        if run is not None and run.stat().st_uid != os.getuid():  # to import is to execute what somebody else has named
+            hint = f"the run in {run} is another user's; if you trust that module, name it with --import"
+            raise InvalidInput([Problem("--import", f"none for {show_name(place)!r}", "it", hint)], "command line")
         if folder not in sys.path:
             sys.path.insert(0, folder)
-        place = str(Path(folder, name)) if name.endswith(".py") else name
         hint = f"the run in {run} was begun with it; if it is elsewhere now, name it with --import"
         modules[name, folder] = _import(place, hint)
+        click.echo(f"imported {show_name(place)}, with which the run was begun", err=True)
     for name in given:
         module = _import(name)
         modules[Path(name).name if name.endswith(".py") else name, str(_root_of(module))] = module

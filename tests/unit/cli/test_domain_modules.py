@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,4 +73,24 @@ def test_a_module_that_is_gone_is_one_clear_error(run: Path, capsys: pytest.Capt
 
     assert "die" not in REGISTRY.defined
     import_domain_modules(["dice.py"], run)
+    assert {"die", "card"} <= REGISTRY.defined.keys()
+
+
+def test_a_module_that_the_run_names_is_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To import is to execute: each module that nobody has named on the command line is told."""
+    import_domain_modules([], run)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert str(run.parent / "here/dice.py") in lines[0]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_modules_that_another_users_run_names_are_not_executed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the module; it is imported only if it is named on the command line."""
+    os.chown(run, 12345, 12345)
+    with pytest.raises(InvalidInput, match="another user's; if you trust that module, name it with --import"):
+        import_domain_modules([], run)
+    assert "die" not in REGISTRY.defined
+    monkeypatch.chdir(run.parent / "there")
+    import_domain_modules(["../here/dice.py", "games.cards"], run)
     assert {"die", "card"} <= REGISTRY.defined.keys()
