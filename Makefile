@@ -24,8 +24,9 @@ test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest tests/unit -n auto
 	$(BIN)/python -m pytest tests/ray tests/cluster -n 2 --dist loadfile
 
-chaos: $(READY)  ## Kill whatever can be killed, in thousands of ways, and see that nothing is lost: an hour
-	$(BIN)/python -m pytest tests/unit tests/ray tests/cluster -m long
+chaos: $(READY)  ## Kill whatever can be killed, in thousands of ways, and see that nothing is lost: hours
+	DFZ_TESTS=whole $(BIN)/python -m pytest tests/unit -m "long or not long" -n auto
+	$(BIN)/python -m pytest tests/ray tests/cluster -m long
 	$(BIN)/python tests/mutations.py
 	$(BIN)/python tests/chaos.py
 	$(BIN)/python tests/hostile.py

@@ -31,7 +31,7 @@ ANSWER_S = 2.0
 """Seconds that a Ray that was found on this machine has to answer."""
 PATIENCE_S = 10.0
 """Seconds that a Ray whose address was given has to answer: a busy one takes longer."""
-STARTS = 3
+STARTS = 5
 """How often an embedded Ray is started if it does not come up in time."""
 
 _connecting = threading.Lock()

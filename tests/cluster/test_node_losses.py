@@ -145,6 +145,7 @@ def test_a_node_that_dies_under_load_costs_no_task_an_attempt_and_a_new_one_is_u
     assert_sound(run)
 
 
+@pytest.mark.long
 def test_tasks_on_other_nodes_are_blamed_interrupted_and_killed(local_cluster: LocalCluster, tmp_path: Path) -> None:
     """Far from the manager too, a crash and a deadline are charged to the one task, and cancelling reaches workers."""
     notes = {name: str(tmp_path / name) for name in ("asleep", "stubborn")}

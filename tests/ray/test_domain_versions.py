@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
 from support.driver import BIN
 from support.small_run import completed, make_run
 
@@ -18,6 +19,7 @@ def resume(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.long
 def test_a_run_of_the_first_version_goes_on_once_that_is_accepted(tmp_path: Path) -> None:
     """Its old results stay, the tasks that are left run under the new version, and the audit finds no fault."""
     folder, old = tmp_path / "run", {"main_score": 1.0}

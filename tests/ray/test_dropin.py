@@ -24,6 +24,7 @@ RECORD_KEYS = {"task_id", "status", "start_time", "end_time", "duration", "resul
 ANSWER_KEYS = {"task_id", "status", "start_time", "end_time", "duration", "result"}
 
 
+@pytest.mark.long
 def test_a_batch_mixes_the_three_domains(adapter: ConcurrentDFZAdapter) -> None:
     """One batch holds tasks of all domains, with NumPy scalars as parameters; each has a record and a future."""
     answer = asyncio.run(adapter.execute_tasks_batch(mixed_tasks()))
@@ -81,6 +82,7 @@ def test_unknown_parameters_of_old_scripts_are_left_out_with_a_warning(adapter: 
     assert [one.filename for one in told] == [__file__]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_parameters_of_older_image_and_sorting_tasks_are_real(adapter: ConcurrentDFZAdapter) -> None:
     """Size, categories, augmentation and model of images, and the algorithm of a sort, are used and not left out."""

@@ -143,6 +143,7 @@ print("forgot to shut down")
 """
 
 
+@pytest.mark.long
 def test_a_script_that_forgets_to_shut_down_ends_cleanly(tmp_path: Path) -> None:
     """A process that exits waits for the tasks of its adapters, says nothing, and leaves no folder of a run."""
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as temporary:  # Ray's paths must be short
@@ -175,6 +176,7 @@ def test_after_ray_was_shut_down(again: str, said: list[str]) -> None:
     assert (done.stdout.splitlines(), done.stderr, done.returncode) == (["completed", *said], "", 0)
 
 
+@pytest.mark.long
 def test_the_event_loop_is_never_blocked() -> None:
     """From a cold start to the end nothing blocks the event loop for half a second, beyond what a busy machine does.
 

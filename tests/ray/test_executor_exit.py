@@ -68,7 +68,9 @@ def all_calls(*forms: str) -> list[str]:
     return sorted(f"{form} {number}" for form in forms for number in range(CALLS))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=[] if form == "shutdown" else pytest.mark.long) for form in FORMS]
+)
 def test_a_program_that_ends_at_once(cluster: None, tmp_path: Path, form: str) -> None:
     """The calls of a program that ends before it is connected to Ray are made, in whatever form it submits them."""
     done = run_program(FORMS[form], tmp_path, ray.get_runtime_context().gcs_address)
@@ -129,6 +131,7 @@ def test_ctrl_c_at_the_end(cluster: None, tmp_path: Path, is_at_work: bool) -> N
     ]
 
 
+@pytest.mark.long
 def test_ctrl_c_before_the_end(cluster: None, tmp_path: Path) -> None:
     """A program that is interrupted before it is connected still waits for the calls that it has submitted."""
     done = run_program(
@@ -151,6 +154,7 @@ print(next(handle.as_completed()).status)
 """
 
 
+@pytest.mark.long
 def test_a_batch_that_is_left(cluster: None, tmp_path: Path) -> None:
     """A program that ends before its batch tells how much of it has ended, and the command that goes on with it."""
     (tmp_path / "door").touch()

@@ -46,6 +46,7 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
     assert set(attempts) <= {1, 2}
 
 
+@pytest.mark.long
 def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
     """When the journal can't be written any more the run stops with the reason, and what was committed stays."""
     disk = tmp_path / "disk"

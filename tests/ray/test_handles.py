@@ -205,6 +205,7 @@ print("one has ended", flush=True)
 """
 
 
+@pytest.mark.long
 def test_a_process_that_ends_before_its_run_leaves_it_to_be_gone_on_with(tmp_path: Path) -> None:
     """A script that forgets its handle ends within seconds, and what had ended is in the run folder."""
     script = tmp_path / "script.py"

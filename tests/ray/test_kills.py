@@ -22,7 +22,7 @@ def digest(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(
     "story",
     [
-        pytest.param(kill_stories.kill_one_after_the_other, id="one after the other"),
+        pytest.param(kill_stories.kill_one_after_the_other, id="one after the other", marks=pytest.mark.long),
         pytest.param(kill_stories.two_managers_where_locks_do_not_hold, id="two managers", marks=pytest.mark.long),
     ],
 )

@@ -103,6 +103,7 @@ def test_an_error_that_ends_a_lease_charges_its_task_alone(tmp_path: Path) -> No
     assert_sound(tmp_path / "run")
 
 
+@pytest.mark.long
 def test_errors_between_tasks_do_not_go_on_for_ever(tmp_path: Path) -> None:
     """A task that breaks the reports of its worker is found: some such losses are free, then its chunk is halved."""
     results = run_among_mates(tmp_path / "run", ONCE, ["break the reports"], mates=20)

@@ -68,7 +68,14 @@ def run_script(
     )
 
 
-@pytest.mark.parametrize("name", [name for name in SAID if name != "basic_usage"])
+SHORT = ("one_task", "sequential_and_batch", "plugin_hooks")
+"""The scripts that `make test` runs."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in SHORT else pytest.mark.long) for name in SAID if name != "basic_usage"],
+)
 def test_a_script_of_the_old_module_runs(name: str, cluster: None, tmp_path: Path) -> None:
     """A script runs with only its imports changed: nothing is warned of, and no folder of a run is left."""
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as temporary:  # Ray's paths must be short
@@ -89,6 +96,7 @@ def test_every_script_is_run() -> None:
     assert {path.stem for path in SCRIPTS.glob("*.py")} == set(SAID)
 
 
+@pytest.mark.long
 def test_basic_usage_takes_ten_seconds_at_most() -> None:
     """The seed document's first example ends within ten seconds from a cold start on two cores.
 

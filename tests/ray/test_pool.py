@@ -57,6 +57,7 @@ def test_each_change_is_a_line_in_the_journal(tmp_path: Path) -> None:
     assert audit.ok, audit
 
 
+@pytest.mark.long
 def test_threads_become_as_many_as_pay(tmp_path: Path) -> None:
     """Tasks that wait begin with eight threads for each process, and soon have many more, spread over all processes."""
     tasks = {

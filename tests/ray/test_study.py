@@ -31,7 +31,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def test_a_study_measures_every_point_and_writes_its_files(tmp_path: Path) -> None:
     """A study leaves five files; every point has the digest of the sequential program; losses add up to its time."""
     done = scale(
-        *("--domain", "maze", "--count", "60", "--scaling-test", "--max-workers", "1,2", "--repeats", "4"),
+        *("--domain", "maze", "--count", "20", "--scaling-test", "--max-workers", "1,2", "--repeats", "4"),
         *("--address", "local", "--output", "study"),
         cwd=tmp_path,
     )
@@ -178,6 +178,7 @@ def test_an_address_without_a_ray_is_told(address: str, words: str, tmp_path: Pa
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_study_compares_threads_with_processes(tmp_path: Path) -> None:
     """With both flags a study measures both modes, interleaved; work that waits is as fast on threads of two cores."""
     (tmp_path / "nap.py").write_text(

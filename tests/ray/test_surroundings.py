@@ -117,6 +117,7 @@ def test_notices_of_ray_go_to_the_log(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert results.values() == ["done"]
 
 
+@pytest.mark.long
 def test_a_run_needs_no_home_and_keeps_its_token_to_itself(short_folder: Path) -> None:
     """A first run makes a token that only the user can read; without a home that can be written it runs as well."""
     (short_folder / "file").touch()
@@ -139,6 +140,7 @@ def test_a_disk_that_takes_nothing_is_told_in_a_line(short_folder: Path) -> None
     assert re.match(f"error: no Ray can be started here: .*{short_folder}/file.*; RAY_TMPDIR names the folder", line)
 
 
+@pytest.mark.long
 def test_a_ray_that_is_not_up_in_time_is_started_again() -> None:
     """A start that took too long is told and repeated; what it had started is gone by then."""
     done = subprocess.run([sys.executable, "-c", RETRY], capture_output=True, text=True, check=True, timeout=200)
@@ -175,6 +177,7 @@ def test_a_ray_of_this_machine_needs_no_hint(started: dict[str, str], tmp_path: 
     assert json.loads(done.stdout)["counts"]["completed"] == 2
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("cluster")
 def test_auto_says_which_ray_it_takes(started: dict[str, str], tmp_path: Path) -> None:
     """Where several Rays run, a line says which one was taken, whose it is, and where the others are."""

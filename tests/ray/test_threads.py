@@ -146,6 +146,7 @@ def test_the_cap_counts_tasks(tmp_path: Path) -> None:
     assert_sound(tmp_path / "run")
 
 
+@pytest.mark.long
 def test_results_are_those_of_processes(tmp_path: Path) -> None:
     """Threads and processes give the same results, of all domains, and the same digest."""
     batch = {

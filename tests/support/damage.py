@@ -15,6 +15,7 @@ from dfz_ray.errors import JournalDamaged, RunFolderRefused
 from dfz_ray.journal.journal_file import UNREADABLE
 from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.journal.run_audit import audit_run
+from support.amount import amount
 from support.sample_run import INLINE_BYTES, META, check, contents
 
 PAGE_BYTES = 4096
@@ -38,12 +39,16 @@ def flip(file: Path, at: int, bits: int) -> None:
 
 
 def places(file: Path, per_page: int, used: int, seed: int) -> list[tuple[int, int]]:
-    """Bytes of a file, and which of their bits to turn: some of each page, and some more that are not zero."""
+    """Bytes of a file, and which of their bits to turn: some of each page, and some more that are not zero.
+
+    `make test` takes a part of them.
+    """
     draw = random.Random(seed)  # noqa: S311 - no secret
     content = file.read_bytes()
     starts = range(0, len(content), PAGE_BYTES)
     chosen = [start + at for start in starts for at in (0, 5, *draw.sample(range(PAGE_BYTES), per_page - 2))]
     chosen += draw.sample([at for at, byte in enumerate(content) if byte], used)
+    chosen = draw.sample(chosen, amount(len(chosen)))
     return [(at, draw.choice((1, 0x80, 0xFF, draw.randrange(1, 256)))) for at in chosen if at < len(content)]
 
 

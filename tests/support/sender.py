@@ -62,7 +62,7 @@ def _try_to_end(folder: Path, name: str, tasks: int) -> Ended | None:
     try:
         wait_until(run.joinpath("run.sqlite").exists, "there is a journal", 120, each_s=0.001)
         with contextlib.closing(sqlite3.connect(run / "run.sqlite", timeout=60, isolation_level=None)) as journal:
-            wait_until(lambda: _lock_with_tasks(journal), "a part is sent", 120, each_s=0.0)
+            wait_until(lambda: _lock_with_tasks(journal), "a part is sent", 120, each_s=0.001)
             (sent,) = journal.execute("SELECT sum(tasks) FROM blocks").fetchone()
             status = dfz(folder, "status", "last", "--json")  # while the manager waits for the lock
             assert status.returncode == 0, f"it is incomplete while its driver sends: {status.stderr}"
@@ -81,12 +81,14 @@ def _try_to_end(folder: Path, name: str, tasks: int) -> Ended | None:
 
 
 def _lock_with_tasks(journal: sqlite3.Connection) -> bool:
-    """Take the lock that a writer needs, and keep it if the journal has tasks: the manager can't take any more."""
+    """Take the lock that a writer needs once the journal has tasks: the manager can't take any more.
+
+    Until then the journal is only read: taking and releasing the lock all the time would starve the manager.
+    """
+    if journal.execute("SELECT count(*) FROM blocks").fetchone() == (0,):
+        return False
     journal.execute("BEGIN IMMEDIATE")
-    if journal.execute("SELECT count(*) FROM blocks").fetchone() != (0,):
-        return True
-    journal.execute("ROLLBACK")
-    return False
+    return True
 
 
 def check_incomplete(folder: Path, sent: int, tasks: int) -> str:

@@ -18,7 +18,10 @@ import dfz_ray
 ROOT = Path(__file__).parents[2]
 HERE = ROOT / "tests/support"
 RIGHT, WRONG = HERE / "typed_user.py", HERE / "typed_wrong.py"
-CHECKERS = {"mypy": ["mypy", "--strict", "--config-file=", "--follow-imports=silent"], "pyright": ["pyright"]}
+CHECKERS = {
+    "mypy": ["mypy", "--strict", "--config-file=", "--follow-imports=silent", "--no-site-packages"],
+    "pyright": ["pyright"],
+}
 
 
 @functools.cache

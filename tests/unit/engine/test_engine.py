@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.amount import amount
 from support.virtual_cluster import ONCE, Job, VirtualCluster
 from support.witness import Witness, chunk_ended
 
@@ -83,7 +84,7 @@ def any_jobs(most: int = 60) -> st.SearchStrategy[list[Job]]:
 # --- every task ends, and no more execute than may --------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=amount(150), deadline=None)
 @given(
     batches=st.lists(st.tuples(any_jobs(), st.floats(0, 3)), min_size=1, max_size=3),
     slots=st.integers(1, 9),
@@ -110,7 +111,7 @@ def test_every_task_ends_once_whatever_the_mix(
     assert cluster.witness.engine.tasks.open == cluster.witness.engine.leases == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=amount(50), deadline=None)
 @given(jobs=any_jobs(100), slots=st.integers(1, 5))
 def test_max_workers_is_never_exceeded(jobs: list[Job], slots: int) -> None:
     """Never do more workers execute than there are slots, also when leases end and others start all the time."""
@@ -141,7 +142,7 @@ def test_tasks_can_be_submitted_while_others_run() -> None:
 # --- sizes of chunks --------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=amount(50), deadline=None)
 @given(jobs=any_jobs(100), slots=st.integers(1, 5))
 def test_the_first_chunk_of_an_unknown_kind_has_one_task(jobs: list[Job], slots: int) -> None:
     """Before a task of a kind has ended, its chunks hold that one task and nothing else."""
@@ -185,7 +186,7 @@ def test_a_chunk_of_several_kinds_takes_no_more_than_its_share(length_s: float) 
         assert len(handed.numbers) * length_s <= min(TARGET_S, handed.left * length_s / 4) + 1e-9
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=amount(50), deadline=None)
 @given(jobs=any_jobs(200), slots=st.integers(1, 5))
 def test_a_chunk_grows_at_most_fourfold(jobs: list[Job], slots: int) -> None:
     """A chunk takes at most four times as many tasks of a kind as the kind's last chunk."""

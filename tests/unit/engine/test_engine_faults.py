@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.amount import amount
 from support.virtual_cluster import Job, VirtualCluster
 from support.witness import chunk_ended, serve, submitted
 
@@ -98,7 +99,7 @@ def test_a_lease_that_returns_with_chunks_in_hand_costs_no_attempt() -> None:
     assert witness.engine.tasks.counts[State.PENDING] == 1000 - witness.engine.tasks.counts[State.COMPLETED]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=amount(100), deadline=None)
 @given(
     times=st.lists(st.floats(0, 3), max_size=8),
     deaths=st.lists(st.floats(0, 3), max_size=5),
@@ -182,7 +183,7 @@ def test_leases_that_can_not_be_placed_any_more_free_their_slots() -> None:
     assert isinstance(cluster.witness.ask(0), AnswerEnd), "it comes after all, and returns"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=amount(100), deadline=None)
 @given(
     sizes=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.floats(0, 2)), max_size=8),
     count=st.integers(1, 60),

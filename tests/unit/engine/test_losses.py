@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.amount import amount
 from support.virtual_cluster import Job, VirtualCluster
 from support.witness import Witness, chunk_ended, serve, submitted, with_chunk
 
@@ -33,7 +34,7 @@ from dfz_ray.specs.states import State
 # --- crashes ----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=amount(150), deadline=None)
 @given(
     kinds=st.lists(st.sampled_from("abc"), min_size=1, max_size=120),
     guilty=st.sets(st.integers(0, 119), max_size=12),

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.amount import amount
 from support.pool_curves import Course, Slowdown, Work, best_fixed, cores, perfect, play, usl
 
 from dfz_ray.engine.ends import KindTimes
@@ -72,7 +73,7 @@ def test_a_batch_takes_little_longer_than_with_the_best_number(
     assert course.makespan_s <= 1.10 * best_s
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=amount(60), deadline=None)
 @given(
     slowdown=st.sampled_from(list(CURVES.values())),
     start=st.integers(1, 32),
@@ -93,7 +94,7 @@ def test_it_never_leaves_its_limits(
     assert_sound(course, start, most, least)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=amount(30), deadline=None)
 @given(
     name=st.sampled_from(sorted(CURVES)),
     start=st.sampled_from([1, 4, 16, 64]),

@@ -45,10 +45,10 @@ KINDS = [
         pytest.param(COMPUTES, 2, 2, id="short tasks compute"),
         pytest.param(COMPUTES, 8, 8, id="short tasks compute on too many slots"),
         pytest.param(LONG_ONES, 2, 2, id="long tasks compute"),
-        pytest.param(WAITS, 8, 64, id="short tasks wait"),
+        pytest.param(WAITS, 8, 64, id="short tasks wait", marks=pytest.mark.long),
         pytest.param(WAITS_LONG, 8, 64, id="long tasks wait"),
         pytest.param(MIXED, 8, 64, id="some wait and some compute"),
-        pytest.param(KINDS, 8, 64, id="kinds of all lengths wait"),
+        pytest.param(KINDS, 8, 64, id="kinds of all lengths wait", marks=pytest.mark.long),
     ],
 )
 def test_a_run_takes_little_longer_than_with_the_best_number(

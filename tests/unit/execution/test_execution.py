@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import field_validator
+from support.amount import amount
 from threadpoolctl import threadpool_info
 
 from dfz_ray.domains.domain import Domain, Parameters
@@ -228,7 +229,7 @@ def test_long_messages_are_shortened(size: int) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=50))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=amount(50), deadline=None)
 def test_any_message(text: str) -> None:
     """Any text at all may be the message of an exception."""
     assert failure_of(raising(lambda: ValueError(text))).message.startswith("ValueError")

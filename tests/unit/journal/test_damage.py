@@ -131,7 +131,7 @@ def test_one_byte_of_an_unsealed_journal_is_noticed_where_it_matters(sound: Path
             assert_noticed(folder)
         assert_nothing_silently_lost(folder, before)
 
-    assert mattered > 150  # else this has tried little
+    assert mattered > len(damages) / 4  # else this has tried little
 
 
 @pytest.mark.parametrize("table", NAMES)

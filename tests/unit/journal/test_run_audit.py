@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.amount import amount
 from support.journal_rows import block
 from support.sample_run import (
     INLINE_BYTES,
@@ -150,7 +151,7 @@ def test_a_run_at_work_without_a_log_is_not_held_up(tmp_path: Path) -> None:
 
 def test_a_run_at_work_is_audited_as_it_is_at_one_moment(tmp_path: Path) -> None:
     """While commits go on, an audit sees one moment: no row is missing, and none refers to a missing one."""
-    tasks = 2000
+    tasks = amount(3000)
     writer = create(tmp_path, tasks)
     (tmp_path / "status.json").write_text(json.dumps({"commits": writer.commits}))
     seen = []

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.amount import amount
 
 from dfz_ray.engine.messages import (
     AnswerEnd,
@@ -554,7 +555,7 @@ class Network(RuleBasedStateMachine):
 
 
 TestNetwork = Network.TestCase
-TestNetwork.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestNetwork.settings = settings(max_examples=amount(200), stateful_step_count=40, deadline=None)
 
 
 @given(tasks=st.lists(st.integers(1, 5), min_size=1, max_size=8), threads=st.integers(1, 4))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.amount import amount
 from support.simulated_faults import SeedResult, run_seed
 
 from dfz_ray.engine.engine import EngineOptions
@@ -18,7 +18,7 @@ from dfz_ray.specs.states import STATES
 
 FREE = Costs(start_s=0.0, message_s=0.0, commit_s=0.0, loss_s=0.0)
 
-SEEDS = 2_000
+SEEDS = amount(2_000)
 REGRESSION_SEEDS: tuple[int, ...] = (502310,)
 """Others that failed once: what `run_seed` of a higher seed finds is added here."""
 
@@ -82,14 +82,12 @@ def test_the_same_seed_gives_the_same_run() -> None:
     assert other.makespan_s != first.makespan_s
 
 
-def test_ten_thousand_workers_are_simulated_in_seconds() -> None:
-    """A run of 20,000 tasks on 10,000 workers is predicted within seconds, and takes little more than the bound."""
-    began_s = time.process_time()
+@pytest.mark.parametrize("workers", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_thousands_of_workers_are_simulated(workers: int) -> None:
+    """A run of two tasks for each worker takes little more than the bound."""
+    simulated = simulate([SimulatedTask("k", 10.0)] * 2 * workers, workers, Costs(start_s=1.0, manager_s=1e-5))
 
-    simulated = simulate([SimulatedTask("k", 10.0)] * 20_000, 10_000, Costs(start_s=1.0, manager_s=1e-5))
-
-    assert time.process_time() - began_s < 20
-    assert simulated.counts["completed"] == 20_000
+    assert simulated.counts["completed"] == 2 * workers
     assert 20.0 <= simulated.makespan_s < 25.0
 
 
@@ -136,7 +134,7 @@ def test_a_cancelled_task_is_let_go_of() -> None:
     assert result.makespan_s < 1.6
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=amount(60), deadline=None)
 @given(
     durations=st.lists(st.sampled_from([0.0, 0.001, 0.03, 2.0]), min_size=1, max_size=40),
     slots=st.integers(1, 8),
@@ -155,7 +153,7 @@ def test_nothing_beats_the_lower_bound(durations: list[float], slots: int, scale
 # --- faults of every sort ---------------------------------------------------------------------------------------------
 
 
-def test_two_thousand_runs_with_faults_lose_nothing() -> None:
+def test_runs_with_faults_lose_nothing() -> None:
     """Whatever dies, hangs, is late, is said twice or is cancelled: every task ends once, as it must, uncharged else.
 
     The drawn faults are not few: each sort occurs in many of the runs.
@@ -169,11 +167,11 @@ def test_two_thousand_runs_with_faults_lose_nothing() -> None:
         kills.update(result.kills)
         outcomes.update(result.outcomes)
         faulty_reports.update(result.faulty_reports)
-    assert min(outcomes[outcome] for outcome in ("completed", "failed", "cancelled")) > 1_000
-    assert min(kills[why] for why in ("timeout", "preempted", "cancelled")) > 50
-    assert min(faulty_reports[how] for how in ("late", "twice", "lost")) > 500
-    assert sum(result.deaths for result in results) > 5_000
-    assert sum(result.managers > 1 for result in results) > 200
+    assert min(outcomes[outcome] for outcome in ("completed", "failed", "cancelled")) > SEEDS / 2
+    assert min(kills[why] for why in ("timeout", "preempted", "cancelled")) > SEEDS / 40
+    assert min(faulty_reports[how] for how in ("late", "twice", "lost")) > SEEDS / 4
+    assert sum(result.deaths for result in results) > SEEDS * 2.5
+    assert sum(result.managers > 1 for result in results) > SEEDS / 10
 
 
 def test_a_seed_is_a_run() -> None:

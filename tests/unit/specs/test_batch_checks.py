@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.amount import amount
 from support.batch_inputs import FORMS, MAZE, Anything, accept, quantum, task
 
 from dfz_ray.domains.domain import Domain
@@ -261,7 +262,7 @@ def test_a_mapping_that_is_no_dict() -> None:
     assert batch.tasks == accept(task(parameters={"size_x": 5}, resources={"cpus": 2})).tasks
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=amount(200), deadline=None)
 @given(
     st.lists(
         st.fixed_dictionaries(

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.amount import amount
 from support.batch_inputs import (
     COUNTS,
     FORMS,
@@ -325,7 +326,7 @@ def broken_batches(draw: st.DrawFn) -> Any:
 
 
 @given(broken_batches() | TREES.filter(lambda tree: not isinstance(tree, str)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=amount(400), deadline=None)
 def test_anything_is_accepted_or_told(data: Any) -> None:
     """Whatever is given, it becomes a batch whose tasks can be run, or problems that can be read; nothing else."""
     batch: Batch | InvalidInput

@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
+from support.amount import amount
 
 from dfz_ray.errors import Unserializable
 from dfz_ray.specs.encoding import DEPTH_LIMIT, decode, digest, encode, plain, run_digest
@@ -95,7 +96,7 @@ def containing_itself() -> dict[str, Any]:
 
 
 @given(PLAIN)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=amount(300), deadline=None)
 def test_plain_data_survives(value: Any) -> None:
     """Plain data comes back as it was: NaN, infinities, huge integers, bytes, lone surrogates, tuples as keys."""
     assert same(decode(encode(value)), value)
@@ -103,7 +104,7 @@ def test_plain_data_survives(value: Any) -> None:
 
 
 @given(ARRAYS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=amount(150), deadline=None)
 def test_arrays_are_lists_of_numbers(array: Any) -> None:
     """A NumPy array is stored and digested as the lists and numbers that it holds."""
     listed = array.tolist()
@@ -197,7 +198,7 @@ def test_results_have_a_digest_or_an_error(levels: int) -> None:
 
 
 @given(PLAIN)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=amount(200), deadline=None)
 def test_digest_knows_no_order_of_keys(value: Any) -> None:
     """Equal results have equal digests, in whatever order their keys were put in, and after being stored."""
     assert digest(value) == digest(reordered(value)) == digest(decode(encode(value)))
@@ -213,7 +214,7 @@ def test_digest_knows_no_order_of_keys_in_other_containers() -> None:
 
 
 @given(st.dictionaries(TEXTS, PLAIN, max_size=5), st.sets(TEXTS, max_size=3), st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=amount(100), deadline=None)
 def test_digest_leaves_volatile_keys_out(value: dict[str, Any], volatile: set[str], rng: random.Random) -> None:
     """Values under the volatile keys of a result do not change its digest, and all others do."""
     chosen = frozenset(volatile | set(list(value)[:1]))
@@ -272,7 +273,7 @@ def _big(value: int) -> msgpack.ExtType:
 
 
 @given(st.dictionaries(st.text(max_size=6), st.binary(min_size=32, max_size=32), max_size=6), st.randoms())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=amount(100), deadline=None)
 def test_run_digest_knows_no_order(digests: dict[str, bytes], rng: random.Random) -> None:
     """The digest of a run is that of its tasks' digests in the order of their ids, in whatever order they ended."""
     ended = list(digests.items())

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, model_validator
+from support.amount import amount
 
 from dfz_ray.domains.domain import Domain, Parameters
 from dfz_ray.domains.registry import Registry
@@ -145,7 +146,7 @@ def read(tasks: list[Any], quick: bool = True, known: int = 10_000) -> Any:
             return error.problems
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=amount(400), deadline=None)
 @given(
     NAMES,
     st.lists(GIVEN, min_size=1, max_size=4) | st.lists(ODD, min_size=1, max_size=4),

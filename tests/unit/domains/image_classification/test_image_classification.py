@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from support.amount import amount
 
 from dfz_ray.domains.image_classification.domain import DOMAIN
 from dfz_ray.domains.image_classification.parameters import ImageClassificationParameters
@@ -234,7 +235,7 @@ def test_groups_are_easier_than_classes() -> None:
 
 
 @given(st.integers(2, 12), st.integers(1, 10), st.integers(0, 2**32))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=amount(50), deadline=None)
 def test_each_level_divides_the_groups_of_the_one_before(classes: int, depth: int, seed: int) -> None:
     """Every level of the tree cuts groups of the one before into smaller ones, down to the classes."""
     from dfz_ray.domains.image_classification.scores import levels_of_means
@@ -478,7 +479,7 @@ def given_values(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(given_values(), st.integers(0, 2**64))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=amount(200), deadline=None)
 def test_drawn_parameters_are_valid(fixed: dict[str, Any], seed: int) -> None:
     """Drawn parameters are always valid, keep what was given, and are the same for the same generator."""
     assert DOMAIN.draw

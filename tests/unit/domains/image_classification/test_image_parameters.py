@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from support.amount import amount
 
 from dfz_ray.domains.image_classification.domain import DOMAIN
 from dfz_ray.domains.image_classification.parameters import ImageClassificationParameters
@@ -312,7 +313,7 @@ def test_the_largest_tasks_take_about_twenty_seconds(task: dict[str, Any]) -> No
     ),
     st.integers(0, 2**64),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=amount(200), deadline=None)
 def test_drawn_parameters_are_valid(fixed: dict[str, Any], seed: int) -> None:
     """Parameters that are drawn are valid beside any of these, and mean the same when they are read again."""
     assert DOMAIN.draw

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
+from support.amount import amount
 
 from dfz_ray.domains.maze.domain import DOMAIN, MazeParameters
 from dfz_ray.domains.maze.generation import generate
@@ -257,7 +258,7 @@ class TestGeneratedMazes:
 
 class TestSearches:
     @given(maps(), st.sampled_from([4, 8]), st.data())
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=amount(150), deadline=None)
     def test_paths_on_any_map(
         self, tmp_path_factory: pytest.TempPathFactory, rows: list[str], moves: int, data: st.DataObject
     ) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.amount import amount
 from support.quantum_tasks import ALGORITHMS, SHOTS, compute, measure, real_file, tolerance, write
 
 from dfz_ray.domains.quantum.assembly import MOST_OPERATIONS, Assembly
@@ -303,7 +304,7 @@ class TestCircuitsThatComeAgain:
 
 
 class TestCounts:
-    @settings(max_examples=50)
+    @settings(max_examples=amount(50))
     @given(
         counts=st.dictionaries(st.integers(0, 15), st.integers(1, 1000), min_size=1),
         weights=st.dictionaries(st.integers(0, 15), st.floats(0.01, 1), min_size=1),

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from support.amount import amount
 
 from dfz_ray.domains.sorting.algorithms import ALGORITHMS, Effort
 from dfz_ray.domains.sorting.domain import DOMAIN, SortingParameters, count_needed, judge, make_list
@@ -75,7 +76,7 @@ ANY_ORDER = st.lists(st.integers(-5, 5) | st.integers(-1000, 1000), max_size=70)
 @pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
 class TestAlgorithms:
     @given(values=ANY_ORDER)
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=amount(150), deadline=None)
     def test_any_list_is_sorted(self, algorithm: Callable[[list[int]], Effort], values: list[int]) -> None:
         """Any list of numbers, equal ones among them, becomes what Python's own `sorted` makes of it."""
         mine = list(values)
@@ -83,7 +84,7 @@ class TestAlgorithms:
         assert mine == sorted(values)
 
     @given(values=ANY_ORDER)
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=amount(150), deadline=None)
     def test_comparisons_are_those_that_the_elements_see(
         self, algorithm: Callable[[list[int]], Effort], values: list[int]
     ) -> None:
@@ -157,7 +158,7 @@ def test_almost_sorted_is_another_name() -> None:
 
 
 @given(st.integers(1, 300), st.integers(-50, 50), st.integers(0, 100), st.sampled_from(LIST_TYPES), st.integers(0, 9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=amount(60), deadline=None)
 def test_numbers_are_within_their_range(length: int, low: int, width: int, list_type: str, seed: int) -> None:
     """A list has its length, and no number outside of value_range, whose ends are included."""
     values = made(seed, list_length=length, value_range=[low, low + width], list_type=list_type)
