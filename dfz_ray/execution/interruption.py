@@ -10,6 +10,9 @@ from _thread import get_ident
 from types import TracebackType
 from typing import NamedTuple, NoReturn
 
+REASONS = ("timeout", "cancelled")
+"""The reasons for which tasks are interrupted: a task that enters a cause of its own can't claim another one."""
+
 
 class Interruption(BaseException):
     """Raised in a task that has to end now; no `except Exception` of a user stops it."""
@@ -51,7 +54,9 @@ def forget_interruption() -> None:
 def find_cause(error: BaseException) -> Cause | None:
     """The cause of an error that is the interruption of the task of this thread; None of any other error."""
     cause = _causes.get(get_ident())
-    return cause if cause is not None and type(error) is cause.kind else None
+    if cause is None or type(error) is not cause.kind or type(cause.reason) is not str:
+        return None
+    return cause if cause.reason in REASONS else None
 
 
 def pass_on_interruption(error: BaseException) -> None:

@@ -70,6 +70,8 @@ class WorkerSide:
         """Chunks whose end has to be reported."""
         self._spoiled: Spoiled | None = None
         """From the change of the process's state on; nothing is begun from then on."""
+        self._owes_spoiled = False
+        """True while that has to be reported, also by a lease that has to end."""
         self._least_busy = 0
         """If fewer threads than that have a task, it asks for more."""
         self._asked_busy = 0
@@ -95,7 +97,7 @@ class WorkerSide:
     @property
     def is_due(self) -> bool:
         """True if the beginning or the end of a chunk has to be reported now."""
-        return bool(self._began or self._ended or self._spoiled) and self.state in (
+        return bool(self._began or self._ended or self._owes_spoiled) and self.state in (
             LeaseState.WORKING,
             LeaseState.ENDING,
         )
@@ -105,6 +107,11 @@ class WorkerSide:
         """The number of threads that have a task, among those that may execute one."""
         waiting = sum([len(held.waiting) for held in self._held])
         return min(self.threads, self.executing + waiting)
+
+    @property
+    def begun_tasks(self) -> int:
+        """The number of tasks that have begun, of chunks whose ends are not reported."""
+        return sum([len(held.executed) + held.executing for held in (*self._held, *self._ended)])
 
     def find_report(self, now: float) -> Report | None:
         """The report that is due now, if any: a beginning, an end, or a request because too few tasks are left."""
@@ -120,6 +127,7 @@ class WorkerSide:
             asks = False  # it has more to report
         elif self._spoiled is not None:
             self._held.clear()
+            self._owes_spoiled = False
             return self._report(ended, began, True, 0)._replace(spoiled=self._spoiled)
         elif state is LeaseState.ENDING:
             asks = not self._held  # so its slot is free at once, before its call has returned
@@ -161,7 +169,7 @@ class WorkerSide:
             self.threads = order.threads
             self._least_busy = min(order.threads, self._asked_busy)
             self.asks_at = now + AGAIN_S
-        if self.state is LeaseState.ENDING and not (self._held or self._ended):
+        if self.state is LeaseState.ENDING and not (self._held or self._ended or self._owes_spoiled):
             self.state = find_next_state(self._lease, self.state, Message.RETURN)
         return held
 
@@ -203,6 +211,7 @@ class WorkerSide:
         If no task but the last one can have felt the change, what was executed is reported as ever. Otherwise it does
         not count, in all chunks that have begun and whose ends are not reported.
         """
+        self._owes_spoiled = True
         begun = [held for held in self._held if held.began_at is not None]
         if is_of_one:
             for held in begun:

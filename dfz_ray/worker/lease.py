@@ -31,6 +31,7 @@ from dfz_ray.protocol.orders import Order, unpack_order, unpack_works
 from dfz_ray.protocol.reports import Place, Report, pack_report
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
+from dfz_ray.worker.answer import Answer, AnswerLost
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import ANSWER_S, DeadlineGuard, end_if_silent
 from dfz_ray.worker.process_state import ProcessState
@@ -71,7 +72,7 @@ def run_lease(
         try:
             with end_if_silent():
                 failure = describe_exception(error)
-                manager.note_lease_error.remote(run_id, lease_id, failure.message, failure.traceback).future().result()
+                Answer(manager.note_lease_error.remote(run_id, lease_id, failure.message, failure.traceback)).read()
         finally:
             _exit(1)
     _release_gpu()
@@ -87,7 +88,7 @@ def _serve(
         # The import belongs to no task. It comes before the first request, so that warm workers take more tasks.
         if pickled_domain not in _loaded:
             with end_if_silent():
-                is_open = manager.is_open.remote(run_id).future().result()
+                is_open = Answer(manager.is_open.remote(run_id)).read()
             if not is_open:
                 return  # Ray has placed this lease too late
         with contextlib.suppress(Exception):  # a domain that can't be imported fails each task that needs it
@@ -138,9 +139,8 @@ def _run_chunks(
             side.end_task(held, _run_chunk(pickled_domain, works, held.budget_s, threads, shelf, guard, state))
             if state.change:
                 side.spoil(state.change, state.is_of_one)
-        # Not ray.get: Ray would take this worker for blocked, and give its CPUs away.
         with end_if_silent():
-            order: Order = answer.future().result()
+            order: Order = Answer(answer).read()
         side.on_order(order._replace(works=[order.works]), monotonic())
         begun = side.begin_task(monotonic())
 
@@ -156,23 +156,24 @@ def _run_chunks_on_threads(
 ) -> None:
     """The main thread talks to the manager, and keeps deadlines; the others execute."""
     with ThreadLease(side, lambda: load_domain(pickled_domain), threads, shelf, guard, state) as lease:
-        answer: Any = None
+        answer: Answer | None = None
         # A task that holds the GIL keeps an answer from being read: that time does not count as silence.
         silent_s, looked_at = 0.0, math.inf
         while not side.is_over:
             report = lease.find_report()
             if report is not None:
                 guard.marker.renew()
-                answer, silent_s, looked_at = exchange(report).future(), 0.0, monotonic()
-                answer.add_done_callback(lambda _: guard.wake())
+                answer, silent_s, looked_at = Answer(exchange(report), guard.wake), 0.0, monotonic()
             guard.watch(min(side.asks_at, looked_at + LOOK_AGAIN_S))
             if answer is None:
                 continue
             now = monotonic()
             silent_s, looked_at = silent_s + min(now - looked_at, LOOK_AGAIN_S), now
-            if answer.done() or silent_s > ANSWER_S:
-                order, answer, looked_at = answer.result(timeout=0), None, math.inf
+            if answer.is_here:
+                order, answer, looked_at = answer.read(), None, math.inf
                 lease.on_order(unpack_order(order))
+            elif silent_s > ANSWER_S:
+                raise AnswerLost(f"the manager did not answer a report within {ANSWER_S:g} s")
         if side.is_spoiled:
             _leave()  # whatever its threads execute does not count
 
@@ -205,15 +206,15 @@ def _run_chunk(
         return refuse_all(works, error)
     try:
         executions = execute_chunk(domain, works, threads, shelf, budget_s, guard, state.settle)
+        guard.rest()
+        state.rest()
     except BaseException:
         # A task has broken what executing rests on. If several may have done so, they are executed again, each by
         # itself; one alone is known by the crash marker.
-        state.look(executing=1)
-        if not state.change or len(works) == 1:
+        if len(works) == 1:
             raise
+        state.give_up()
         executions = []
-    guard.rest()
-    state.rest()
     return executions
 
 
@@ -239,7 +240,7 @@ class _FetchedFiles(dict[str, bytes]):
 
     def __contains__(self, sha256: object) -> bool:
         if not super().__contains__(sha256):
-            content = self._manager.get_file.remote(self._run_id, sha256).future().result()
+            content = Answer(self._manager.get_file.remote(self._run_id, sha256)).read()
             if content is None:
                 return False
             while _seen and sum(map(len, list(_seen.values()))) + len(content) > SEEN_BYTES:

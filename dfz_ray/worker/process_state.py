@@ -4,8 +4,8 @@ A task that changes it would be felt by the next one. What can be looked at in l
 each task. The whole is looked at after the first task of a chunk, after each one that takes long or imports something,
 after all of them once one has changed something, and before results are reported.
 If one task alone can have changed it, it is put back then, and nobody has felt it. Otherwise nobody knows what the
-tasks since the last look have felt: their results do not count. One limit remains: a change by a thread that an earlier
-task left behind is taken for one of the task that is executed then.
+tasks since the last look have felt: their results do not count. A thread that an earlier task left behind may change
+something, too. So while there is one, a part that no task has changed without it was changed by nobody knows whom.
 
 A task may also patch the functions of a module. So this module binds those that it needs when it is imported.
 """
@@ -13,6 +13,7 @@ A task may also patch the functions of a module. So this module binds those that
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import sys
 import warnings
@@ -31,6 +32,7 @@ from dfz_ray.worker.state_parts import (
     VIRTUAL,
     Part,
     Value,
+    count_threads,
     ignore_signal,
     read_numpy,
 )
@@ -59,6 +61,11 @@ class ProcessState:
         self._trace, self._profile, self._depth = gettrace(), getprofile(), getrecursionlimit()
         self._filters = list(warnings.filters)
         self._modules = _len(sys.modules)
+        self._own_threads = _count_first_threads()
+        self._has_strays = count_threads() > self._own_threads
+        """True if at the last look there were threads that tasks have left behind."""
+        self._known: set[int] = set()
+        """Positions of the parts that tasks change by themselves."""
         self._tasks = 0
         """The number of tasks that have ended since the last look."""
         self._looks_soon = True
@@ -66,6 +73,11 @@ class ProcessState:
         self._looks_always = False
         """True once a task was seen to change something: then each is looked at, and no two can be confused."""
         self._look_at = perf_counter() + LOOK_S
+
+    def allow_threads(self, count: int) -> None:
+        """Take so many threads more for ones that no task has left behind."""
+        self._own_threads += count
+        self._has_strays = count_threads() > self._own_threads
 
     def note_task(self) -> None:
         """A task has ended; others may be executed."""
@@ -95,18 +107,28 @@ class ProcessState:
         self.look()
         self._looks_soon = True
 
+    def give_up(self) -> None:
+        """Something that executing rests on has failed: no result since the last look counts."""
+        with contextlib.suppress(Exception):
+            self.look(executing=1)
+        self.change, self.is_of_one = self.change or "the code that executes tasks", False
+
     def look(self, executing: int = 0) -> None:
         """Look at the whole, while so many tasks are executed; what has changed is put back, and noted."""
         if self.change or not self._tasks:
             return
         changed = self._find_changed(executing)
         if changed:
-            self.is_of_one = self._tasks == 1 and not executing
+            is_of_one = self._tasks == 1 and not executing
+            if is_of_one and not self._has_strays:
+                self._known.update(changed)
+            self.is_of_one = is_of_one and self._known.issuperset(changed)
             self._looks_soon = self._looks_always = True
             self._put_back(changed)
             if not self.is_of_one or self._find_changed(0):
                 self.change = ", ".join([PARTS[position].name for position in changed])
         self._tasks, self._modules = 0, _len(_modules)
+        self._has_strays = count_threads() > self._own_threads
         self._look_at = perf_counter() + LOOK_S
 
     def _find_changed(self, executing: int) -> list[int]:
@@ -124,6 +146,12 @@ class ProcessState:
         for position in positions:
             with contextlib.suppress(Exception):
                 PARTS[position].put_back(self._saved[position])
+
+
+@functools.cache
+def _count_first_threads() -> int:
+    """The number of this process's threads before its first task."""
+    return count_threads()
 
 
 def _read(part: Part) -> Value:

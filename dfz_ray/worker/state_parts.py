@@ -23,6 +23,7 @@ import time
 import traceback
 import warnings
 from _signal import getsignal, valid_signals  # type: ignore[import-not-found]  # those of the module signal take ten times as long
+from _thread import _count
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from ctypes import POINTER, PyDLL, c_char_p
@@ -79,6 +80,30 @@ def _read_functions() -> Value:
 def _put_functions_back(values: Value) -> None:
     for (space, name), value in _zip(_FUNCTIONS, values):
         space[name] = value
+
+
+# --- modules and threads ----------------------------------------------------------------------------------------------
+
+_modules = sys.modules
+_MODULES = [
+    name
+    for name in _modules
+    if name.partition(".")[0] in {*sys.stdlib_module_names, "dfz_ray", "ray", "msgpack"} - {"__main__"}
+]
+"""Modules that are imported now, and whose functions import them anew as they are called."""
+
+
+def _read_modules() -> Value:
+    return (sys.modules, *_map(_modules.get, _MODULES))
+
+
+def _put_modules_back(values: Value) -> None:
+    sys.modules = _modules
+    _modules.update(_zip(_MODULES, values[1:]))
+
+
+count_threads: Callable[[], int] = _count
+"""The number of the process's threads that were started in Python."""
 
 
 # --- signals and timers -----------------------------------------------------------------------------------------------
@@ -187,8 +212,6 @@ def _put_environment_back(values: Value) -> None:
 
 # --- settings of the interpreter and of libraries ---------------------------------------------------------------------
 
-_modules = sys.modules
-
 
 def _read_interpreter() -> Value:
     return (getrecursionlimit(), sys.getswitchinterval(), sys.get_int_max_str_digits(), socket.getdefaulttimeout())
@@ -283,6 +306,7 @@ _FILTERS = Part("warnings filters", _read_filters, _put_filters_back, is_momenta
 QUICK_PARTS = (_HANDLERS, _INTERPRETER, _TRACING, _FILTERS)
 PARTS = (
     Part("functions of modules", _read_functions, _put_functions_back),
+    Part("modules", _read_modules, _put_modules_back),
     _HANDLERS,
     Part("timers", _read_timers, _stop_timers),
     Part("signal mask", _read_mask, lambda values: pthread_sigmask(SIG_SETMASK, values)),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import traceback
 from collections.abc import Callable, Iterable
+from os import _exit
 from time import monotonic, perf_counter, thread_time, time  # bound here, for a task may put others in their place
 from types import TracebackType
 
@@ -28,8 +28,9 @@ from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard, ThreadSlot
 class ThreadLease:
     """Runs the threads that execute a lease's tasks, as the lease protocol orders. A context manager.
 
-    The main thread takes orders and finds reports; each of the others executes one task at a time. `load` returns the
-    domain; `budget` is the number of threads that each task may use itself.
+    The main thread takes orders and finds reports; each of the others executes one task at a time. They are started
+    before the first task: after it a process may be short of memory or threads. `load` returns the domain; `budget` is
+    the number of threads that each task may use itself.
     """
 
     def __init__(
@@ -59,6 +60,11 @@ class ThreadLease:
         self._is_closed = False
 
     def __enter__(self) -> ThreadLease:
+        for _ in range(self._guard.width):
+            thread = threading.Thread(target=self._serve, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._state.allow_threads(self._guard.width)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -78,12 +84,7 @@ class ThreadLease:
             held = self._side.on_order(order, monotonic())
             if held is not None:
                 self._refuse(held)
-            wanted = self._side.busy
-            while len(self._threads) < wanted:
-                thread = threading.Thread(target=self._serve, daemon=True)
-                self._threads.append(thread)
-                thread.start()
-            self._wanted.notify(wanted)
+            self._wanted.notify(self._side.busy)
 
     def find_report(self) -> Report | None:
         """The report that is due now, if any; it has no result that may have come of a changed process."""
@@ -105,20 +106,36 @@ class ThreadLease:
     # --- in the threads -----------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        slot = self._guard.take_slot()
-        with self._pools.limit(limits=self._budget):  # each thread has a limit of OpenMP for itself
+        try:
+            with self._pools.limit(limits=self._budget):  # each thread has a limit of OpenMP for itself
+                self._execute_all(self._guard.take_slot())
+        except BaseException:  # a task has broken what executing rests on
+            goes_on = False
             try:
-                self._execute_all(slot, ParametersReader(self._load(), self._shelf))
-            except BaseException:  # a defect: without this thread the lease would wait for ever
                 traceback.print_exc()
-                os._exit(1)
+                goes_on = self._give_up()
+            finally:  # without this thread the lease would wait for ever
+                if not goes_on:
+                    _exit(1)
 
-    def _execute_all(self, slot: ThreadSlot, reader: ParametersReader) -> None:
+    def _give_up(self) -> bool:
+        """Let every task that may be to blame run again by itself; returns False if there is only one."""
+        with self._lock:
+            if self._side.begun_tasks <= 1:
+                return False
+            self._state.give_up()
+            self._side.spoil(self._state.change, False)
+            self._call()
+            return True
+
+    def _execute_all(self, slot: ThreadSlot) -> None:
         held: ChunkInHand | None = None
         execution: Execution | None = None
+        reader: ParametersReader | None = None
         tracing = read_tracing()
         while (taken := self._take(held, execution)) is not None:
             held, work = taken
+            reader = reader or ParametersReader(self._load(), self._shelf)
             execution = self._execute(slot, work, reader)
             if read_tracing() != tracing:
                 put_tracing_back(tracing)

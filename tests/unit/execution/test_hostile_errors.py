@@ -219,6 +219,8 @@ def from_interruption() -> Any:
         raising(Forged),
         raising(HasReason),
         from_interruption,
+        raising(lambda: make_interruption(get_ident(), "node_lost", "forged")),  # type: ignore[arg-type,return-value]
+        raising(lambda: make_interruption(get_ident(), [], {}, -1)),  # type: ignore[arg-type,return-value]
     ],
 )
 def test_a_task_does_not_choose_the_reason_of_its_failure(compute: Callable[[], Any]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dfz_ray.engine.messages import AnswerEnd, Chunk, ChunkBegan, ChunkEnded, Event, GiveChunk, WorkAsked, WorkerSpoiled
-from dfz_ray.protocol.lease_protocol import LeaseState
+from dfz_ray.protocol.lease_protocol import LeaseState, Message
 from dfz_ray.protocol.manager_side import Answer, ManagerSide
+from dfz_ray.protocol.orders import Order
+from dfz_ray.protocol.reports import Report
 from dfz_ray.protocol.worker_side import WorkerSide
 
 LEASE = 3
@@ -35,7 +37,11 @@ class Manager:
         while side.state is LeaseState.STARTING or side.is_due:
             report = side.find_report(0.0)
             assert report is not None
-            side.on_order(self._side.exchange(report), 0.0)
+            side.on_order(self.answer(report), 0.0)
+
+    def answer(self, report: Report) -> Order:
+        """Take in a report."""
+        return self._side.exchange(report)
 
 
 def test_a_chunk_that_felt_a_change_is_not_reported_as_executed() -> None:
@@ -96,3 +102,24 @@ def test_the_result_of_a_task_that_was_alone_is_reported_before_its_process_ends
     ]
     assert ChunkBegan(LEASE, 0) in manager.events
     assert side.is_over
+
+
+def test_a_lease_that_has_to_end_tells_of_a_change_first() -> None:
+    """The order to end may be on its way while the change happens; its tasks would count as lost with a dead worker."""
+    manager, side = Manager([1]), WorkerSide(LEASE)
+    manager.serve(side)
+    held, _ = side.begin_task(0.0) or (None, 0)
+    assert held is not None
+    began = side.find_report(0.0)
+    assert began is not None
+    side.end_task(held, [1])
+    order = manager.answer(began)
+    assert order.message is Message.END
+
+    side.spoil("umask", is_of_one=False)
+    side.on_order(order, 0.0)
+    manager.serve(side)
+
+    assert manager.events[-2:] == [WorkerSpoiled(LEASE, [0], "umask"), WorkAsked(LEASE, 0)]
+    assert side.is_over
+    assert not side.is_due

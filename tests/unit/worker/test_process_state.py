@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 import warnings
 from typing import Any
@@ -170,3 +171,54 @@ def test_a_process_that_nothing_changes_is_left_alone() -> None:
         return state.change
 
     assert in_child(play) == ""
+
+
+def test_what_a_thread_of_an_earlier_task_changed_is_not_taken_for_the_change_of_the_next_one() -> None:
+    """The task that was executed then has felt it, and is executed again in another process."""
+
+    def play() -> list[dict[str, Any]]:
+        wanted, changed = threading.Event(), threading.Event()
+
+        def change_later() -> None:
+            wanted.wait()
+            os.chdir("/")
+            changed.set()
+
+        def act(parameters: Any, seed: int, threads: int) -> Any:
+            if seed == 0:
+                threading.Thread(target=change_later, daemon=True).start()
+            else:
+                wanted.set()
+                changed.wait()
+
+        domain = Domain("acts", Parameters, act, lambda _: "acts")
+        state, chunks = ProcessState(), []
+        for seed in range(2):
+            execute_chunk(domain, [Work(0, seed, encode({}))], 1, FileShelf(), settle=state.settle)
+            state.rest()
+            chunks.append({"change": state.change, "is_of_one": state.is_of_one})
+        return chunks
+
+    left, felt = in_child(play)
+
+    assert left["change"] == ""
+    assert felt == {"change": "working directory", "is_of_one": False}
+
+
+def test_threads_of_a_library_cost_nobody_his_worker() -> None:
+    """Where a task has changed the same without such threads, a change beside them is known to be one of tasks."""
+
+    def play() -> dict[str, Any]:
+        def act(parameters: Any, seed: int, threads: int) -> Any:
+            if seed:
+                threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+            os.environ["DFZ_LIBRARY"] = str(seed)
+
+        domain = Domain("acts", Parameters, act, lambda _: "acts")
+        state = ProcessState()
+        for seed in range(4):
+            execute_chunk(domain, [Work(0, seed, encode({}))] * 3, 1, FileShelf(), settle=state.settle)
+            state.rest()
+        return {"change": state.change}
+
+    assert in_child(play) == {"change": ""}

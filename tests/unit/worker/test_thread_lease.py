@@ -309,3 +309,22 @@ def test_the_watchdog_ends_a_process_only_for_a_task_that_hangs(how: str, left: 
         assert crash_report.executing == (5, 6)
         assert crash_report.overdue == (6,)
         assert "time.sleep" in crash_report.dump or "<string>" in crash_report.dump
+
+
+def test_tasks_run_again_where_one_of_them_has_broken_what_executes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that fails between two tasks does not make the lease wait for ever, and no task is charged for it."""
+    stage = Stage()
+    with leading(stage) as lead:
+        lead.order(1, [work(number, "wait" if number else "nap") for number in range(4)])
+        lead.until(lambda: stage.busy == 3)
+
+        def refuse(*_: object) -> None:
+            raise RuntimeError("a task has left this")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ThreadDeadlineGuard, "end", refuse)
+            stage.gate.set()
+            lead.until(lambda: lead.side.is_over)
+    (spoiled,) = [report.spoiled for report in lead.reports if report.spoiled is not None]
+    assert spoiled.chunks == [1]
+    assert lead.ended == {}
