@@ -122,9 +122,9 @@ class MazeParameters(Parameters):
 
 
 RESULTS = {
-    "main_score": "1 is the best that can be reached. bfs, dijkstra, astar, dfs: length of a shortest path over that of"
-    " the one found, so less than 1 for dfs, and for bfs with diagonals, as these promise no shortest path; 1 too if it"
-    " is proved that there is no path, which is then the right answer (see solved)",
+    "main_score": "1 is the best that can be reached. All algorithms: length of a shortest path over that of the one"
+    " found. dijkstra and astar always reach 1, and bfs does with 4 moves; bfs with 8 moves and dfs promise no shortest"
+    " path. 1 too if it is proved that there is no path, which is then the right answer (see solved)",
     "solved": "true if a path was found, false if it is proved that there is none",
     "path": "moves as letters: U, L, R, D, and diagonals by the keys of a numeric keypad, 7, 9, 1, 3; null if there is"
     " none",
