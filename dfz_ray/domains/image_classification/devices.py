@@ -11,6 +11,9 @@ import torch
 
 from dfz_ray.domains.gpus import AssignedGpus
 
+CONTEXT_BYTES = 600 * 2**20
+"""The memory of a GPU that CUDA and its libraries take in a process, beside the tensors of torch."""
+
 
 def find_device(gpus: AssignedGpus) -> torch.device:
     """The first of the assigned GPUs, with no more than the share of its memory; the CPU if none is assigned.
@@ -28,9 +31,20 @@ def find_device(gpus: AssignedGpus) -> torch.device:
             "torch with CUDA, or ask for no GPU (resources.gpus)"
         )
     device = torch.device("cuda", find_index(gpus.ids[0], os.environ))
-    torch.cuda.set_per_process_memory_fraction(gpus.share, device)
+    torch.cuda.set_per_process_memory_fraction(
+        find_fraction(gpus.share, torch.cuda.get_device_properties(device).total_memory), device
+    )
     torch.cuda.reset_peak_memory_stats(device)
     return device
+
+
+def find_fraction(share: float, total_bytes: int) -> float:
+    """The fraction of a GPU's memory that tensors may take, so that the processes that share it all fit.
+
+    Else a task that takes its whole share would leave the contexts of the others no room, and an innocent task would
+    run out of memory. A small share keeps a half for its tensors.
+    """
+    return 1.0 if share >= 1 else max(share / 2, share - CONTEXT_BYTES / total_bytes)
 
 
 def find_index(gpu: str, environment: Mapping[str, str]) -> int:

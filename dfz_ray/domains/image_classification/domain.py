@@ -66,7 +66,7 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
         view = training.plain if side == own_side else training.resized(side)
         split = at_hand.take(*bound_images(parameters, model, view, at_hand.train.image_size))
         test_batch_size = training.find_test_batch_size((channels, max(side, own_side), max(side, own_side)))
-        memory_bytes = bound_bytes(split, parameters.batch_size, min(test_batch_size, len(split.test.labels)))
+        memory_bytes = bound_bytes(split, side, parameters.batch_size, min(test_batch_size, len(split.test.labels)))
         data = standardise(split)
         curve = training.train(
             model,

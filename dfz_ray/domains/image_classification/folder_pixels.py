@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from PIL import Image, ImageOps
 KEPT_BYTES = 2**27
 """The most bytes of decoded images that stay in memory, of the training and of the test part each."""
 SMALLEST_SIDE = 8
+DECODING_BYTES = 20
+"""The most bytes for each pixel of a file while it is decoded."""
 
 
 class ImageFormat(NamedTuple):
@@ -22,6 +25,8 @@ class ImageFormat(NamedTuple):
     """Of a square, in pixels."""
     channels: int
     """1: grey, 3: colour."""
+    largest_pixels: int
+    """Of a file, the pixels of the largest one."""
 
 
 class BadImage(ValueError):
@@ -35,7 +40,7 @@ class FolderPixels:
     """
 
     def __init__(self, files: Sequence[Path], image_format: ImageFormat) -> None:
-        side, channels = image_format
+        side, channels = image_format.side, image_format.channels
         self.shape = (len(files), channels, side, side)
         self._files, self._format = files, image_format
         self._kept: dict[int, npt.NDArray[np.uint8]] = {}
@@ -43,8 +48,9 @@ class FolderPixels:
 
     @property
     def kept_bytes(self) -> int:
-        """The most bytes that stay in memory."""
-        return min(self._most_kept, len(self._files)) * int(np.prod(self.shape[1:]))
+        """The most bytes in memory: of images that stay, and of the largest one while it is decoded."""
+        kept = min(self._most_kept, len(self._files)) * int(np.prod(self.shape[1:]))
+        return kept + DECODING_BYTES * self._format.largest_pixels
 
     def __getitem__(self, positions: npt.NDArray[np.int64], /) -> npt.NDArray[np.uint8]:
         pixels = np.empty((len(positions), *self.shape[1:]), np.uint8)
@@ -76,28 +82,29 @@ def find_format(files: Sequence[Path], largest_side: int | None, skips_bad: bool
     """
     from statistics import median_low
 
-    sides, colours = [], set()
+    sides, colours, largest = [], set(), 0
     for path in files:
         try:
             with _open(path) as image:
                 sides.append(min(image.size))
+                largest = max(largest, image.width * image.height)
                 colours.add(image.mode in ("1", "L") or image.mode.startswith("I"))
         except BadImage:
             if not skips_bad:
                 raise
     own = max(SMALLEST_SIDE, median_low(sides)) if sides else SMALLEST_SIDE
-    return ImageFormat(min(own, largest_side or own), 1 if colours == {True} else 3)
+    return ImageFormat(min(own, largest_side or own), 1 if colours == {True} else 3, largest)
 
 
 def _decode(path: Path, image_format: ImageFormat) -> npt.NDArray[np.uint8]:
-    side, channels = image_format
+    side, channels = image_format.side, image_format.channels
     with _open(path) as opened:
         try:
             image: Any = ImageOps.exif_transpose(opened)
             if image.mode == "F":
                 raise ValueError("its pixels are floating-point numbers")
             if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip
-                image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
             image = image.convert("L" if channels == 1 else "RGB")
             if image.size != (side, side):
                 image = ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR)
@@ -109,6 +116,8 @@ def _decode(path: Path, image_format: ImageFormat) -> npt.NDArray[np.uint8]:
 
 def _open(path: Path) -> Any:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            raise ValueError("it is no regular file")
         return Image.open(path)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadImage(_expect("opened", path, error)) from None

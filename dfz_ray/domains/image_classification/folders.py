@@ -102,8 +102,12 @@ class ImageFolder:
         listing = self.list_files()
         digest = hashlib.sha256()
         for path in _all_files(listing):
-            status = path.stat()
-            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+            try:
+                status = path.stat()
+                known = f"{status.st_size}\0{status.st_mtime_ns}"
+            except OSError as error:  # a link to nothing: loading says so
+                known = str(error.errno)
+            digest.update(f"{path}\0{known}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def load(self) -> LabelledImages:
@@ -179,6 +183,9 @@ def _divide(found: Classes, root: Path) -> tuple[Classes, Classes | None, tuple[
         _refuse_repeated(found, root)
         return found, None, ()
     training, test = _below(found, trains[0]), _below(found, tests[0])
+    for name, part in ((trains[0], training), (tests[0], test)):
+        if not part:
+            raise ValueError(f"a subfolder for each class in {root / name}, as in each part of a data set; it has none")
     if not test.keys() <= training.keys():
         extra = "/".join(min(test.keys() - training.keys()))
         raise ValueError(f"test images of the training classes only; {root / tests[0]} also has {extra!r}")

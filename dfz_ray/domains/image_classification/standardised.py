@@ -58,20 +58,22 @@ def size_bytes(part: Part) -> int:
     return len(part.labels) * int(np.prod(part.image_size)) * FLOAT_BYTES
 
 
-def bound_bytes(split: ImageSplit, batch_size: int, test_batch_size: int) -> int:
+def bound_bytes(split: ImageSplit, shown_side: int, batch_size: int, test_batch_size: int) -> int:
     """The most bytes of memory that pixels take while a model is trained: decoded ones, held ones and batches.
 
     Raises:
-        ValueError: a batch is too large.
+        ValueError: a batch is too large, at the side of its images or at the one at which they are shown.
     """
-    image_bytes = int(np.prod(split.train.image_size)) * FLOAT_BYTES
+    channels, own_side, _ = split.train.image_size
+    side = max(own_side, shown_side)
+    image_bytes = channels * side**2 * FLOAT_BYTES
     batch_bytes = batch_size * image_bytes
     if batch_bytes > BATCH_BYTES:
         fitting = BATCH_BYTES // image_bytes
         raise ValueError(
             f"batches of at most {BATCH_BYTES} bytes of pixels; found batch_size {batch_size} at {image_bytes} bytes"
-            f" for an image of {split.train.image_size[1]} pixels: give "
-            + (f"batch_size {fitting} at most, or an image_size" if fitting >= 2 else "an image_size")
+            f" for an image of {side} pixels: give "
+            + (f"batch_size {fitting} at most, or a smaller image_size" if fitting >= 2 else "a smaller image_size")
         )
     sources = {id(part.images): part.images for part in split}.values()
     kept = sum(images.kept_bytes or int(np.prod(images.pixels.shape)) for images in sources)

@@ -122,9 +122,10 @@ class MazeParameters(Parameters):
 
 
 RESULTS = {
-    "main_score": "1 is the best that can be reached: length of a shortest path over that of the one found; 0 if there"
-    " is none",
-    "solved": "true if a path was found",
+    "main_score": "1 is the best that can be reached. All algorithms: length of a shortest path over that of the one"
+    " found. dijkstra and astar always reach 1, and bfs does with 4 moves; bfs with 8 moves and dfs promise no shortest"
+    " path. 1 too if it is proved that there is no path, which is then the right answer (see solved)",
+    "solved": "true if a path was found, false if it is proved that there is none",
     "path": "moves as letters: U, L, R, D, and diagonals by the keys of a numeric keypad, 7, 9, 1, 3; null if there is"
     " none",
     "path_length": "cost of the moves; a diagonal one costs 1.414",
@@ -203,7 +204,7 @@ def _make_grid(parameters: MazeParameters, seed: int) -> Grid:
 def _measure_path(grid: Grid, start: Cell, goal: Cell, search: Search, shortest: float | None) -> dict[str, Any]:
     if search.path is None or shortest is None:
         nothing = dict.fromkeys(("path_length", "moves_count", "shortest_length", "detour"))
-        return {"main_score": 0.0, "solved": False, **nothing}
+        return {"main_score": 1.0, "solved": False, **nothing}  # check_path has proved it
     length = path_length(search.path)
     straight = straight_distance(grid.moves, start, goal)
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import math
 import re
 import threading
 from dataclasses import dataclass
@@ -106,6 +107,8 @@ def _read(file: InputFile) -> FileCircuit | str:
         return _translated(file, *_parsed(file))
     except ValueError as error:
         return str(error)
+    except RecursionError:
+        return f"gates that are made of gates at no more than some hundred levels; {file.name} has more"
 
 
 def _parsed(file: InputFile) -> tuple[Any, int]:
@@ -198,6 +201,9 @@ def _translated(file: InputFile, circuit: Any, version: int) -> FileCircuit:
         raise ValueError(
             f"gates with definitions, measurements, resets and control flow; {file.name} has {error}"
         ) from None
+    endless = _find_endless(perfect.circuit)
+    if endless is not None:
+        raise ValueError(f"angles that are finite numbers; {file.name} has {endless}")
     is_clifford = circuit.num_qubits > MAX_QUBITS and perfect.clifford_form is not None
     if not 1 <= circuit.num_qubits <= (MAX_CLIFFORD_QUBITS if is_clifford else MAX_QUBITS):
         raise ValueError(
@@ -205,6 +211,19 @@ def _translated(file: InputFile, circuit: Any, version: int) -> FileCircuit:
             f" gates; {file.name} uses {circuit.num_qubits}"
         )
     return FileCircuit(perfect, version, measured_by_us, _needs_every_shot(perfect.circuit))
+
+
+def _find_endless(circuit: Any) -> str | None:
+    """A gate whose angle is infinite or no number, as text; None if there is none."""
+    for instruction in circuit.data:
+        operation = instruction.operation
+        for block in getattr(operation, "blocks", ()):
+            if (found := _find_endless(block)) is not None:
+                return found
+        for angle in operation.params:
+            if isinstance(angle, float) and not math.isfinite(angle):
+                return f"{operation.name}({angle})"
+    return None
 
 
 def _without_idle_qubits(circuit: Any) -> Any:

@@ -13,6 +13,10 @@ Counts = Mapping[int, int]
 """Outcome to number of shots; bit i of an outcome is classical bit i."""
 
 
+STEADY_SHOTS = 1000
+"""The fidelity of fewer shots depends much on chance."""
+
+
 class Reference(Protocol):
     """The outcomes of a perfect machine."""
 
@@ -45,12 +49,21 @@ class Distribution:
         return 0.0 if place is None else float(self.probabilities[place])
 
     def draw_fidelity(self, shots: int, rng: np.random.Generator) -> float:
-        """The Hellinger fidelity of so many shots drawn from the table."""
+        """The Hellinger fidelity of so many shots drawn from the table; of few shots the mean of several draws."""
         edges = np.cumsum(self.probabilities)
-        drawn = np.searchsorted(edges, np.sort(rng.random(shots)) * edges[-1], side="right")
-        places, times = np.unique(drawn, return_counts=True)
-        overlap = float(np.sum(np.sqrt(times / shots * self.probabilities[places])))
-        return min(1.0, overlap**2)
+
+        def draw() -> float:
+            drawn = np.searchsorted(edges, np.sort(rng.random(shots)) * edges[-1], side="right")
+            places, times = np.unique(drawn, return_counts=True)
+            return float(np.sum(np.sqrt(times / shots * self.probabilities[places]))) ** 2
+
+        return min(1.0, mean_of_draws(draw, shots))
+
+
+def mean_of_draws(draw: Callable[[], float], shots: int) -> float:
+    """The mean over as many draws as have STEADY_SHOTS shots together, one at least."""
+    draws = -(-STEADY_SHOTS // shots)
+    return sum(draw() for _ in range(draws)) / draws
 
 
 def frequencies(counts: Counts) -> dict[int, float]:

@@ -34,8 +34,10 @@ QUICK: dict[str, tuple[int, int, int]] = {
 """Sizes of generated tasks: fewest qubits, most qubits, most qubits with noise."""
 FEW_SHOTS = 10_000
 """Up to here the number of shots hardly matters for the time."""
-SLOW_S = 10
-"""A warning is logged if the shots of a file are simulated one by one and take longer than this."""
+AND_REFERENCE = 3
+"""The reference of a file that measures in mid-circuit is a run of twice the shots."""
+SLOW_S = 20
+"""A warning is logged if a task takes longer than this, by estimate."""
 
 _log = logging.getLogger("dfz_ray")
 
@@ -44,7 +46,8 @@ def choose(parameters: QuantumParameters, read: FileCircuit | None) -> Choice:
     """The method for a task; `read` is the circuit of its file."""
     noisy, shots = bool(parameters.noise_level), parameters.shots
     if parameters.algorithm == "vqe":
-        return Choice(*vqe.choose_vqe_method(parameters.noise_level), estimated_s=0.0)
+        estimated_s = vqe.estimate_s(parameters.qubits_to_build, parameters.layers, noisy, parameters.max_evaluations)
+        return Choice(*vqe.choose_vqe_method(parameters.noise_level), estimated_s)
     if read is not None:
         return choose_method(read.work(parameters.noise_level), noisy, shots)
     algorithm, num_qubits = str(parameters.algorithm), parameters.qubits_to_build
@@ -52,7 +55,7 @@ def choose(parameters: QuantumParameters, read: FileCircuit | None) -> Choice:
 
 
 def check(parameters: QuantumParameters, resources: Resources) -> None:
-    """Refuse a circuit whose state does not fit the declared memory; warn of a slow one that has to run shot by shot.
+    """Refuse a circuit whose state does not fit the declared memory; warn of a slow one.
 
     Raises:
         ValueError: it does not fit; the text says how many qubits do.
@@ -80,8 +83,7 @@ def check(parameters: QuantumParameters, resources: Resources) -> None:
             f"at most {most} qubits{noise} in the {_size(available)} of memory {declared};"
             f" {num_qubits} qubits need {_size(needed(num_qubits))} (resources.memory)"
         )
-    if parameters.qasm_file is not None and choice.estimated_s > SLOW_S:
-        _warn_of_slow(parameters.qasm_file, parameters.shots, choice)
+    _warn_if_slow(parameters, choice, read is not None and read.one_by_one, bool(anew))
 
 
 def _size(size_bytes: int) -> str:
@@ -91,15 +93,24 @@ def _size(size_bytes: int) -> str:
     return f"{amount:.4g} {names[0]}"
 
 
+def _warn_if_slow(parameters: QuantumParameters, choice: Choice, one_by_one: bool, by_shot: bool) -> None:
+    name = parameters.qasm_file.name if parameters.qasm_file else kind(parameters)
+    seconds, remark = choice.estimated_s, ""
+    if one_by_one:
+        seconds *= AND_REFERENCE
+        name += f" measures or resets in mid-circuit, so that each of its {parameters.shots} shots is simulated anew"
+    if parameters.algorithm == "vqe":
+        remark = "; max_evaluations bounds it"
+    elif by_shot:
+        remark = "; fewer shots take less"
+    if seconds > SLOW_S:
+        _warn(f"{name}: expect about {seconds:.0f} s a task on one core with the method {choice.method}{remark}")
+
+
 @lru_cache(maxsize=256)
-def _warn_of_slow(file: InputFile, shots: int, choice: Choice) -> None:
-    """Warn once of a file that takes long."""
-    seconds, anew = choice.estimated_s, ""
-    if get_circuit(file).one_by_one:
-        seconds *= 3  # the reference is a run of twice the shots
-        anew = f" measures or resets in mid-circuit, so that each of its {shots} shots is simulated anew"
-    told = "%s%s: expect about %.0f s a task on one core with the method %s (fewer shots take less)"
-    _log.warning(told, file.name, anew, seconds, choice.method)
+def _warn(text: str) -> None:
+    """Log a warning, once in a process."""
+    _log.warning("%s", text)
 
 
 def kind(parameters: QuantumParameters) -> str:

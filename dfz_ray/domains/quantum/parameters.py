@@ -67,8 +67,8 @@ class QuantumParameters(Parameters):
         ge=1,
         le=1_000_000,
         description="vqe: at most so many evaluations of the energy; without noise each brings its gradient, with noise"
-        " a gradient takes 2 layers + 1. None: 1000, with noise 300, or as many as take about 8 s on a core where those"
-        " are fewer. For others it changes nothing",
+        " a gradient takes 2 layers + 1. None: 1000, or as many as take about 8 s on a core where those are fewer. For"
+        " others it changes nothing",
     )
     shots: int = Field(1024, ge=1, le=1_000_000, description="how often the circuit is measured")
     qasm_file: InputFile | None = Field(

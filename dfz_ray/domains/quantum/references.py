@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dfz_ray.domains.quantum.counts import Distribution
+from dfz_ray.domains.quantum.counts import Distribution, mean_of_draws
 from dfz_ray.domains.quantum.simulator import Simulator
 
 EXACT_QUBITS = 24
@@ -71,10 +71,13 @@ class EvenReference:
     def draw_fidelity(self, shots: int, rng: np.random.Generator) -> float:
         """The Hellinger fidelity of so many shots drawn from the possible outcomes."""
         bits = len(self._reduced)
-        drawn = np.arange(shots) if bits >= _DISTINCT_BITS else rng.integers(2**bits, size=shots)
-        times = np.unique(drawn, return_counts=True)[1]
-        overlap = float(np.sum(np.sqrt(times / shots))) * float(2.0 ** (-bits / 2))
-        return min(1.0, overlap**2)
+
+        def draw() -> float:
+            drawn = np.arange(shots) if bits >= _DISTINCT_BITS else rng.integers(2**bits, size=shots)
+            times = np.unique(drawn, return_counts=True)[1]
+            return float(np.sum(np.sqrt(times / shots))) ** 2 * float(2.0**-bits)
+
+        return min(1.0, mean_of_draws(draw, shots))
 
 
 def _reduce(bits: int, reduced: dict[int, int]) -> int:

@@ -6,8 +6,8 @@ RESULTS: dict[str, str] = {
     "main_score": "1 is the best that can be reached, and what a flawless machine reaches but for chance. grover: share"
     " of the shots that found the marked state, over that of a flawless machine after as many iterations; qft,"
     " bernstein_vazirani: share of the shots with the right answer; ghz, qasm_file: circuit_fidelity over that of a"
-    " flawless machine with as many shots; vqe: energy over exact_energy, 1 is the ground state. Null if nothing can"
-    " be said (details.no_score says why)",
+    " flawless machine with as many shots; vqe: energy over exact_energy, 1 is the ground state, which enough layers"
+    " come near. Null if nothing can be said (details.no_score says why)",
     "circuit_fidelity": "Hellinger fidelity of the counts to details.reference, 0 to 1. Few shots of a wide"
     " distribution can't look like it: see details.fidelity_of_perfect_machine. Null with main_score",
     "algorithm": "the algorithm, or qasm_file",

@@ -20,6 +20,8 @@ from dfz_ray.domains.quantum.simulator import Simulator, draw_aer_seed
 
 LEAST_LIKENESS = 0.5
 """Two runs of a perfect machine that are less alike (Hellinger) are too short to judge another one by."""
+LEAST_SHOTS = 30
+"""Of a run that another one is judged by: two shorter ones may be alike by chance."""
 
 
 def compare(counts: Counts, exact: Reference, name: str, rng: np.random.Generator) -> dict[str, Any]:
@@ -40,12 +42,17 @@ def compare_with_a_run(counts: Counts, read: FileCircuit, threads: int, rng: np.
     reference = Distribution.of(frequencies(first))
     name = "another run without noise"
     scored = _score(hellinger_fidelity(counts, reference), hellinger_fidelity(second, reference), name)
-    if scored["details"]["fidelity_of_perfect_machine"] < LEAST_LIKENESS:
-        scored |= {"circuit_fidelity": None, "main_score": None}
-        scored["details"]["no_score"] = (
+    reason = ""
+    if shots < LEAST_SHOTS:
+        reason = f"runs of fewer than {LEAST_SHOTS} shots may be alike by chance: more shots help"
+    elif scored["details"]["fidelity_of_perfect_machine"] < LEAST_LIKENESS:
+        reason = (
             f"two runs without noise of {shots} shots have little in common, so that nothing can be judged by one:"
             " more shots may help"
         )
+    if reason:
+        scored |= {"circuit_fidelity": None, "main_score": None}
+        scored["details"]["no_score"] = reason
     return scored
 
 

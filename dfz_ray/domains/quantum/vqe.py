@@ -13,10 +13,14 @@ from dfz_ray.domains.quantum.simulator import Simulator, draw_aer_seed
 from dfz_ray.domains.quantum.translation import translate
 
 DEFAULT_LAYERS = 2
-DEFAULT_EVALUATIONS = {"statevector": 1000, "density_matrix": 300}
-"""The budget by method, if the task has none: so many evaluations, or as many as take DEFAULT_S."""
+DEFAULT_EVALUATIONS = 1000
+"""The budget, if the task has none: so many evaluations, or as many as take DEFAULT_S."""
 DEFAULT_S = 8.0
 """Seconds on one core, by constants, so that results do not depend on the speed of a machine."""
+SAMPLES = 2
+"""The last measurements, in the bases Z and X."""
+MOST_ANGLES = 40
+"""Of the deepest ansatz: L-BFGS-B remembers so many steps, and needs a quarter fewer evaluations than with its ten."""
 _FIRST_STEP = 0.5
 _GRADIENT_STEP = 1e-6
 _DIGITS = 9
@@ -38,18 +42,12 @@ class VqeOutcome:
 
 
 @dataclass
-class _PerfectMachine:
+class PerfectMachine:
     """Energies and gradients of the ansatz without noise. An evaluation brings both."""
 
     ansatz: Ansatz
     history: list[float] = field(default_factory=list)
     evaluations: int = 0
-
-    @property
-    def evaluation_s(self) -> float:
-        """About the time of an evaluation on one core."""
-        qubits, layers = self.ansatz.num_qubits, self.ansatz.layers
-        return layers * qubits * (30e-6 + 20e-9 * 2.0**qubits)
 
     def count_gradients(self, budget: int) -> int:
         """The number of gradients that a budget pays for."""
@@ -68,8 +66,13 @@ class _PerfectMachine:
 
 
 @dataclass
-class _NoisyMachine:
-    """Energies of the ansatz with noise, which are exact expectations; gradients are forward differences of them."""
+class NoisyMachine:
+    """Energies of the ansatz with noise, and gradients as their forward differences.
+
+    The energies are exact expectations (to 1e-13), so the differences are as good as parameter shifts, which cost
+    2 num_qubits - 1 times as much here, since gates share their angles. SPSA, made for sampled energies, stays
+    hundreds of times farther off (benchmarks/gradients.py).
+    """
 
     circuit: Any
     """The ansatz in the gates of BASIS, with open angles."""
@@ -87,12 +90,6 @@ class _NoisyMachine:
         self._saving.append(SaveProbabilities(len(qubits), label="x"), qubits)
         self._bonds, self._fields = signs(len(qubits))
 
-    @property
-    def evaluation_s(self) -> float:
-        """About the time of an evaluation on one core."""
-        gates = sum(count for name, count in self.circuit.count_ops().items() if name != "rz")
-        return float(gates * 4.0 ** len(self.circuit.qubits) * 8e-9)
-
     def count_gradients(self, budget: int) -> int:
         """The number of gradients that a budget pays for."""
         return int(budget // (self.circuit.num_parameters + 1))
@@ -100,16 +97,16 @@ class _NoisyMachine:
     def energy_and_gradient(self, angles: Vector) -> tuple[float, Vector]:
         """The energy, which goes into the history, and its gradient."""
         steps = np.vstack([np.zeros_like(angles), _GRADIENT_STEP * np.eye(len(angles))])
-        energies = self._energies(angles + steps)
+        energies = self.energies_at(angles + steps)
         self.history.append(float(energies[0]))
         return self.history[-1], (energies[1:] - energies[0]) / _GRADIENT_STEP
 
     def energy(self, angles: Vector) -> float:
         """The energy, which goes into the history."""
-        self.history.append(float(self._energies(angles[np.newaxis])[0]))
+        self.history.append(float(self.energies_at(angles[np.newaxis])[0]))
         return self.history[-1]
 
-    def _energies(self, points: Vector) -> Vector:
+    def energies_at(self, points: Vector) -> Vector:
         """The energy for each row of angles, in one call of Aer."""
         bindings = {parameter: points[:, i].tolist() for i, parameter in enumerate(self.circuit.parameters)}
         result = self.machine.run(self._saving, shots=1, parameter_binds=[bindings])
@@ -119,7 +116,7 @@ class _NoisyMachine:
         return np.array([-np.sum(self._bonds * part["z"]) - np.sum(self._fields * part["x"]) for part in saved])
 
 
-_Machine = _PerfectMachine | _NoisyMachine
+_Machine = PerfectMachine | NoisyMachine
 
 
 def choose_vqe_method(noise_level: float) -> tuple[str, str]:
@@ -139,16 +136,16 @@ def solve(
     """
     rng = np.random.default_rng(seed)
     ansatz = Ansatz(num_qubits, layers)
-    ideal = _PerfectMachine(ansatz)
+    ideal = PerfectMachine(ansatz)
     circuit = ansatz.circuit()
-    budget = _budget(ideal.evaluation_s, "statevector", max_evaluations)
-    angles, energy, converged = _optimise(ideal, _start(layers, rng), budget)
+    budget = _budget(num_qubits, layers, False, max_evaluations)
+    angles, energy, converged = optimise(ideal, draw_start(layers, rng), budget)
     real: _Machine = ideal
     if machine.noise_level:
         circuit = translate(circuit)
-        real = _NoisyMachine(circuit, machine)
-        budget = _budget(real.evaluation_s, machine.method, max_evaluations)
-        angles, energy, converged = _optimise(real, angles, budget)
+        real = NoisyMachine(circuit, machine)
+        budget = _budget(num_qubits, layers, True, max_evaluations)
+        angles, energy, converged = optimise(real, angles, budget)
     circuit = circuit.assign_parameters(dict(zip(circuit.parameters, angles.tolist(), strict=True)))
 
     state = ansatz.state(angles)
@@ -173,13 +170,28 @@ def solve(
     return VqeOutcome(circuit, Distribution(np.abs(state) ** 2), counts, facts)
 
 
-def _budget(evaluation_s: float, method: str, max_evaluations: int | None) -> int:
+def estimate_s(num_qubits: int, layers: int, noisy: bool, max_evaluations: int | None) -> float:
+    """About how many seconds a task takes on one core, if it spends its budget."""
+    cases = (False, True) if noisy else (False,)
+    spent = sum(_evaluation_s(num_qubits, layers, n) * _budget(num_qubits, layers, n, max_evaluations) for n in cases)
+    return spent + SAMPLES * _evaluation_s(num_qubits, layers, noisy)
+
+
+def _evaluation_s(num_qubits: int, layers: int, noisy: bool) -> float:
+    """About the time of an evaluation on one core."""
+    if not noisy:
+        return layers * num_qubits * (30e-6 + 20e-9 * 2.0**num_qubits)
+    gates = num_qubits + layers * (4 * num_qubits - 2)  # sx and cx: two for each rx, and two for each rzz
+    return gates * (30e-6 + 8e-9 * 4.0**num_qubits)
+
+
+def _budget(num_qubits: int, layers: int, noisy: bool, max_evaluations: int | None) -> int:
     if max_evaluations is not None:
         return max_evaluations
-    return max(1, int(min(DEFAULT_EVALUATIONS[method], DEFAULT_S / evaluation_s)))
+    return max(1, int(min(DEFAULT_EVALUATIONS, DEFAULT_S / _evaluation_s(num_qubits, layers, noisy))))
 
 
-def _start(layers: int, rng: np.random.Generator) -> Vector:
+def draw_start(layers: int, rng: np.random.Generator) -> Vector:
     """The angles of a slow ramp from the field to the full H (digitised annealing), slightly shaken."""
     ramp = (np.arange(layers) + 0.5) / layers
     angles = -_FIRST_STEP * np.column_stack([ramp, np.ones(layers)]).reshape(-1)
@@ -187,7 +199,7 @@ def _start(layers: int, rng: np.random.Generator) -> Vector:
     return shaken
 
 
-def _optimise(machine: _Machine, start: Vector, budget: int) -> tuple[Vector, float, bool]:
+def optimise(machine: _Machine, start: Vector, budget: int) -> tuple[Vector, float, bool]:
     """Minimise the energy by L-BFGS-B.
 
     Returns:
@@ -207,7 +219,8 @@ def _optimise(machine: _Machine, start: Vector, budget: int) -> tuple[Vector, fl
         return machine.energy_and_gradient(angles)
 
     try:
-        found = minimize(minimised, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-10})
+        options = {"ftol": 1e-10, "maxcor": MOST_ANGLES}
+        found = minimize(minimised, start, jac=True, method="L-BFGS-B", options=options)
         converged = bool(found.success)
     except _BudgetSpent:
         converged = False

@@ -56,7 +56,8 @@ class SortingParameters(Parameters):
 
 RESULTS = {
     "main_score": "1 is the best that can be reached: needed_comparisons over comparisons, at most 1; no method does"
-    " better on every order of the list, though one may on this order. 0 if the outcome is not the sorted list",
+    " better on every order of the list, though one may on this order. Of random lists mergesort reaches about 0.98,"
+    " quicksort 0.6, heapsort 0.5. 0 if the outcome is not the sorted list",
     "comparisons": "counted by the algorithm",
     "moves": "counted by the algorithm",
     "needed_comparisons": "least number with which a method can sort these values in any order",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import struct
 import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +151,22 @@ def test_a_batch_that_is_too_large_is_refused(tmp_path: Path) -> None:
         compute(tmp_path, batch_size=4096)
 
 
+def test_a_batch_is_bounded_at_the_size_at_which_it_is_shown(tmp_path: Path) -> None:
+    """Small images that are shown large count with their large size."""
+    write_part(tmp_path, 2)
+    with pytest.raises(ValueError, match=r"for an image of 1024 pixels: give batch_size 85 at most, or a smaller"):
+        compute(tmp_path, batch_size=4096, image_size=1024)
+
+
+def test_the_bound_on_memory_has_room_to_decode_the_largest_file(tmp_path: Path) -> None:
+    """A large picture among small ones has to be decoded as a whole, and the bound that is told says so."""
+    write_part(tmp_path, 4)
+    before = compute(tmp_path)["model_details"]["pixel_memory_limit_bytes"]
+    Image.new("L", (3000, 3000)).save(tmp_path / "dark" / "large.png")
+    after = compute(tmp_path)["model_details"]["pixel_memory_limit_bytes"]
+    assert after - before > 3000 * 3000 * 12  # Pillow's own: the file's pixels, upright, and in colour
+
+
 def test_copies_across_training_and_test_images_are_told(tmp_path: Path) -> None:
     """Test images that were trained on are counted, whatever they are called, and the result warns of its scores."""
     write_part(tmp_path / "train", 6)
@@ -183,6 +202,39 @@ def test_bad_images_fail_the_task_or_are_skipped_and_counted(tmp_path: Path, dam
     assert details["train_images"] + details["test_images"] == 15
     assert result["details"]["bad_images"] == 1
     assert result["warnings"] == ["1 images can't be decoded and were skipped, such as dark/3.png"]
+
+
+@pytest.mark.parametrize("hostile", ["loop", "nothing", "pipe", "device", "empty", "bomb"])
+def test_files_that_only_look_like_images_are_bad_images(tmp_path: Path, hostile: str) -> None:
+    """Links to nothing, pipes, devices, empty files and decompression bombs fail the task or are skipped, at once."""
+    write_part(tmp_path, 4)
+    bad = tmp_path / "dark" / "bad.png"
+    match hostile:
+        case "loop":
+            bad.symlink_to(bad)
+        case "nothing":
+            bad.symlink_to(tmp_path / "nothing.png")
+        case "pipe":
+            os.mkfifo(bad)
+        case "device":
+            bad.symlink_to("/dev/zero")
+        case "empty":
+            bad.touch()
+        case _:  # a header that promises 400 million pixels
+            size = struct.pack(">4sIIBBBBB", b"IHDR", 20_000, 20_000, 8, 0, 0, 0, 0)
+            bad.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + size + struct.pack(">I", zlib.crc32(size)))
+    with pytest.raises(ValueError, match=r"images that can be opened; .*bad\.png: .* \(on_bad_image: skip leaves such"):
+        compute(tmp_path)
+    assert compute(tmp_path, on_bad_image="skip")["details"]["bad_images"] == 1
+
+
+@pytest.mark.parametrize("flat", ["train", "test"])
+def test_a_part_without_classes_is_refused(tmp_path: Path, flat: str) -> None:
+    """Images that lie in a part itself, not in a folder of their class, are not left out without a word."""
+    other = "train" if flat == "test" else "test"
+    write_part(tmp_path / other, 2)
+    write(tmp_path / flat, 2, 100)
+    assert f"a subfolder for each class in {tmp_path / flat}" in refusal(tmp_path)
 
 
 def test_a_source_with_more_images_than_labels_is_refused() -> None:

@@ -311,12 +311,12 @@ class TestSearches:
         assert bfs["details"]["promise"] == "fewest moves"
 
     def test_an_unreachable_goal_is_a_result(self, tmp_path: Path) -> None:
-        """A goal that can't be reached completes the task: unsolved, score 0, and no lengths."""
+        """A goal that can't be reached is the right answer: unsolved, the best score, and no lengths."""
         shelf = shelf_with(tmp_path, movingai("..@.", "..@.", "@@@."))
         for algorithm in ALGORITHMS:
             task = {"map_file": "my.map", "start": [0, 0], "goal": [3, 1], "algorithm": algorithm}
             result = solve({**task, "visual_patterns": True}, shelf=shelf)
-            assert (result["solved"], result["main_score"]) == (False, 0)
+            assert (result["solved"], result["main_score"]) == (False, 1)
             missing = ("path", "path_length", "moves_count", "shortest_length", "detour")
             assert [result[key] for key in missing] == [None] * len(missing)
             assert result["explored_cells"] == 4

@@ -161,3 +161,19 @@ class TestOwnFiles:
             DOMAIN.check(parameters(tmp_path, qasm_file="mine.qasm", shots=1), Resources())
         assert [record.name for record in caplog.records] == ["dfz_ray"]
         assert "mine.qasm measures or resets in mid-circuit" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"algorithm": "grover", "num_qubits": 16, "noise_level": 0.1}, "grover 16 qubits noisy 1024 shots: expect"),
+        ({"algorithm": "vqe", "num_qubits": 14, "noise_level": 0.1}, "; max_evaluations bounds it"),
+    ],
+)
+def test_slow_algorithm_is_warned_of(caplog: Any, values: dict[str, Any], expected: str) -> None:
+    """Before a task of an algorithm that takes long, a warning says how long, and what shortens it."""
+    with caplog.at_level(logging.WARNING, logger="dfz_ray"):
+        DOMAIN.check(parameters(**values), Resources.model_validate({"memory": "8GiB"}))
+        DOMAIN.check(parameters(**values | {"num_qubits": 4}), Resources())
+    assert len(caplog.records) == 1
+    assert expected in caplog.text

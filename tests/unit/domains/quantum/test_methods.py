@@ -132,6 +132,14 @@ class TestScores:
         assert (result["main_score"], result["circuit_fidelity"]) == (None, None)
         assert "more shots may help" in result["details"]["no_score"]
 
+    @pytest.mark.parametrize("shots", [1, 29])
+    def test_no_score_by_chance(self, tmp_path: Path, shots: int) -> None:
+        """Few shots that happen to be alike are no score."""
+        content = f"{HEAD} qreg q[1]; creg c[2]; h q; measure q[0] -> c[0]; h q; measure q[0] -> c[1];"
+        result = run(tmp_path, content, shots=shots)
+        assert (result["main_score"], result["circuit_fidelity"]) == (None, None)
+        assert "fewer than 30 shots" in result["details"]["no_score"]
+
     def test_a_run_does_not_judge_itself(self) -> None:
         """The reference run and the run that shows what is reachable are two runs of their own."""
         result = compute(qasm_file=real_file("shor_n5"), shots=200)

@@ -7,7 +7,6 @@ import math
 import subprocess
 import sys
 import textwrap
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,10 @@ from dfz_ray.domains.quantum.counts import Distribution, hellinger_fidelity
 from dfz_ray.domains.quantum.domain import DOMAIN
 from dfz_ray.domains.quantum.ising import Ansatz
 from dfz_ray.domains.quantum.parameters import QuantumParameters
+from dfz_ray.domains.quantum.references import EvenReference
 from dfz_ray.domains.quantum.simulator import Simulator, make_backend
+from dfz_ray.domains.quantum.translation import translate
+from dfz_ray.domains.quantum.vqe import NoisyMachine
 from dfz_ray.specs.encoding import decode, encode
 
 
@@ -171,6 +173,15 @@ class TestVqe:
         ahead, behind = ([ansatz.energy_and_gradient(angles + sign * one)[0] for one in steps] for sign in (1, -1))
         assert gradient == pytest.approx((np.array(ahead) - behind) / 2e-6, abs=1e-7)
 
+    def test_gradient_with_noise(self) -> None:
+        """With noise, the derivative by an angle that one gate has is that of the parameter-shift rule."""
+        circuit = translate(Ansatz(2, 2).circuit())  # two qubits have one rzz in a layer
+        machine, angles = NoisyMachine(circuit, Simulator("density_matrix", 0.1, 1)), np.array([0.3, -0.8, 1.1, 0.4])
+        gradient = machine.energy_and_gradient(angles)[1]
+        for bond in (0, 2):
+            ahead, behind = (machine.energy(angles + sign * np.pi / 2 * np.eye(4)[bond]) for sign in (1, -1))
+            assert gradient[bond] == pytest.approx((ahead - behind) / 2, abs=1e-5)
+
     def test_convergence(self) -> None:
         """The convergence curve falls from the start to the energy that is reported."""
         result = measure("vqe", 5, circuit_depth=3)
@@ -179,11 +190,11 @@ class TestVqe:
         assert curve == sorted(curve, reverse=True)
         assert curve[-1] == result["energy"] < curve[0]
 
-    def test_noise_takes_a_few_seconds_and_costs_energy(self) -> None:
-        """Five qubits with four layers and noise end within seconds, with a higher energy than without noise."""
-        start = time.perf_counter()
+    def test_noise_costs_energy(self) -> None:
+        """Five qubits with four layers and noise converge, at a higher energy than without noise."""
         result = measure("vqe", 5, 0.01, circuit_depth=4)
-        assert time.perf_counter() - start < 15
+        assert result["converged"]
+        assert result["evaluations"] < result["max_evaluations"] == 1000
         assert result["method"] == "density_matrix"
         assert 0.7 < result["main_score"] < 0.95
         assert result["energy"] == result["convergence"][-1] <= result["convergence"][0]
@@ -325,6 +336,13 @@ class TestCounts:
         few, many = (exact.draw_fidelity(shots, np.random.default_rng(0)) for shots in (1024, 1_000_000))
         assert few < 0.85
         assert many > 0.999
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_perfect_machine_of_one_shot(self, seed: int) -> None:
+        """The fidelity that few shots can reach does not depend on one of them."""
+        rare, flips = Distribution.of({0: 0.97, 1: 0.03}), EvenReference(0, [1, 2])
+        assert rare.draw_fidelity(1, np.random.default_rng(seed)) == pytest.approx(0.97**2 + 0.03**2, abs=0.05)
+        assert flips.draw_fidelity(3, np.random.default_rng(seed)) == pytest.approx(0.57, abs=0.05)
 
 
 class TestLibraries:

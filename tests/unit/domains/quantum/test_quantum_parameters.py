@@ -97,6 +97,16 @@ class TestRefused:
             ('OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[40];\nt q;', "uses 1 to 32 qubits, or 512 where all gates"),
             ('OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[600];\nh q;', "Clifford gates; mine.qasm uses 600"),
             ("", "mine.qasm uses 0"),
+            (
+                'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[1];\nrx(1e400) q;',
+                "angles that are finite numbers; mine.qasm has rx(inf)",
+            ),
+            (
+                'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[1];\ngate g0 a { x a; }\n'
+                + "".join(f"gate g{n + 1} a {{ g{n} a; }}\n" for n in range(1500))
+                + "g1500 q;",
+                "gates that are made of gates at no more than some hundred levels; mine.qasm has more",
+            ),
         ],
     )
     def test_bad_file(self, tmp_path: Path, capfd: Any, content: str, expected: str) -> None:
