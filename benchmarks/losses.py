@@ -1,4 +1,4 @@
-"""The time of a run's slots by the names of the benchmarks: that of `dfz_ray.scaling.losses`, with CPU time told apart."""
+"""The time of a run's slots by the names of the benchmarks: as `dfz_ray.scaling.losses`, with CPU time told apart."""
 
 from __future__ import annotations
 

@@ -31,9 +31,7 @@ SLOWER = {
 }
 """The two parts of slower work, each with its advice."""
 
-HANDLING = (
-    "workers decode and encode between tasks: put more work into each task, or let it take and return less data"
-)
+HANDLING = "workers decode and encode between tasks: put more work into each task, or let it take and return less data"
 """The advice where most of `dispatch` is the handling of tasks within a chunk."""
 
 

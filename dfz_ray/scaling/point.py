@@ -122,15 +122,15 @@ def _summarise(trials: Sequence[Measurement], sequential: Sequence[Measurement],
 
 
 def median_trial(trials: Iterable[Measurement]) -> Measurement | None:
-    """The trial with the median wall time (the lower one of two) among those that were split and completed all."""
-    split = [trial for trial in trials if trial.timed and trial.split is not None and trial.completed == trial.tasks]
-    return sorted(split, key=lambda trial: trial.wall_s)[(len(split) - 1) // 2] if split else None
+    """The trial with the median wall time (the lower one of two) among those that completed all tasks."""
+    whole = [trial for trial in trials if trial.timed and trial.completed == trial.tasks]
+    return sorted(whole, key=lambda trial: trial.wall_s)[(len(whole) - 1) // 2] if whole else None
 
 
 def _losses(trials: Sequence[Measurement], sequential: Sequence[Measurement]) -> dict[str, Any]:
     """The losses of one repeat, so that they add up."""
     whole = [trial for trial in sequential if trial.timed and trial.busy_s and trial.completed == trial.tasks]
-    middle = median_trial(trials)
+    middle = median_trial(trial for trial in trials if trial.split is not None)
     if middle is None or middle.split is None or not whole:
         return {}
     losses = split_losses(middle.split, median(trial.busy_s or 0.0 for trial in whole))

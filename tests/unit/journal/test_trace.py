@@ -57,7 +57,7 @@ def assert_follows_the_format(events: list[dict[str, Any]]) -> None:
 
 
 def test_every_attempt_is_in_the_trace(tmp_path: Path) -> None:
-    """In the trace of a run with retries, losses, and a manager that came back, each attempt is a slice or an instant."""
+    """In the trace of a run with retries and losses, which went on later, each attempt is a slice or an instant."""
     build(tmp_path / "run")
     events = list(trace_events(tmp_path / "run"))
     assert_follows_the_format(events)
