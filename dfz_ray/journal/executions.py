@@ -45,7 +45,10 @@ def read_executed(folder: Path) -> list[Executed]:
         for epoch, lease, tasks, column, chunk in journal.query("executions"):
             times = iter(read_times(column))
             rows = zip(unpack(tasks), times, times, times, strict=True)
-            executed.extend(Executed(number, (epoch, lease), *own, chunk) for number, *own in rows)
+            executed.extend(
+                Executed(number, (epoch, lease), began_at, ended_at, cpu_s, chunk)
+                for number, began_at, ended_at, cpu_s in rows
+            )
     return sorted(executed, key=lambda one: one.began_at)
 
 

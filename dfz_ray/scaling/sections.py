@@ -25,8 +25,10 @@ from dfz_ray.scaling.number_texts import (
     show_number,
     show_percent,
     show_seconds,
+    show_short_time,
 )
 from dfz_ray.scaling.point import median_trial
+from dfz_ray.scaling.timeline import QUANTILES
 
 
 class Cell(NamedTuple):
