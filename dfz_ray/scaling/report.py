@@ -75,6 +75,7 @@ def render_report(summary: Mapping[str, Any], measurements: Sequence[Measurement
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
     return environment.get_template("report.html.j2").render(
         summary=summary,
         sections=[make_section(summary, measurements) for make_section in SECTIONS],

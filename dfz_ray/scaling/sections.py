@@ -206,8 +206,8 @@ def _task_times(summary: Mapping[str, Any], measurements: Sequence[Measurement])
 
 
 def _compare_times(kinds: Iterable[str], timelines: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Cell]:
-    """For each kind, its median time at the first and at the last number of workers that has it."""
-    bullets = []
+    """The kinds whose median time has grown most, from the first to the last number of workers that has them."""
+    grown = []
     for kind in kinds:
         found = [
             (name, timeline["task_s"][timeline["kinds"].index(kind)]["quantiles"][QUANTILES.index(0.5)])
@@ -218,8 +218,11 @@ def _compare_times(kinds: Iterable[str], timelines: Sequence[tuple[str, Mapping[
         if found[1:] and first_s > 0:
             alone = "in the sequential program" if first == "sequential" else f"with {first}"
             times = f"{show_short_time(first_s)} {alone}, {show_short_time(last_s)} with {last}"
-            bullets.append(Cell(f"{kind}: {times} ({show_number(last_s / first_s, 'x')})"))
-    return bullets
+            grown.append((last_s / first_s, f"{kind}: {times} ({show_number(last_s / first_s, 'x')})"))
+    told = sorted((one for one in grown if one[0] >= GROWN), reverse=True)[:MOST_GROWN]
+    if grown and not told:
+        return [Cell(f"No kind takes {show_number(GROWN, 'x')} its time or more with more workers.")]
+    return [Cell(text) for _, text in told]
 
 
 def _cost(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
@@ -385,6 +388,9 @@ def _trials(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
     return Section("Every trial, in the order in which they ran", rows=rows, left=("Digest", "Error"), is_folded=True)
 
 
+GROWN = 1.1
+MOST_GROWN = 5
+"""Of the kinds whose tasks take GROWN times as long, so many are told."""
 MOST_TIMELINES = 16
 """More timelines would make the page too large."""
 

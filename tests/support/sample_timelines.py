@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import random
 from collections.abc import Sequence
 
@@ -18,16 +19,16 @@ def schedule(tasks: int, workers: int, kinds: int, work_s: float = 20.0) -> tupl
     """A greedy schedule of uneven tasks: the executions in the order of their beginning, kinds, and wall time."""
     draw = random.Random(tasks + workers)  # noqa: S311 - no secret is drawn
     kind_of = [f"domain: kind {number % kinds}" for number in range(tasks)]
-    free_at = [CALLED_AT + 0.05 * work_s / workers] * workers
+    free = [(CALLED_AT + 0.05 * work_s / workers, slot) for slot in range(workers)]
     executed = []
     for number in range(tasks):
-        slot = min(range(workers), key=free_at.__getitem__)
+        free_at, slot = heapq.heappop(free)
         took_s = work_s / tasks * (0.5 + number % kinds) / (0.5 * kinds) * draw.uniform(0.7, 1.3)
-        began_at = free_at[slot] + 0.01 * work_s / tasks
+        began_at = free_at + 0.01 * work_s / tasks
         executed.append(Executed(number, (1, slot), began_at, began_at + took_s, took_s, number // 10))
-        free_at[slot] = began_at + took_s
+        heapq.heappush(free, (began_at + took_s, slot))
     executed.sort(key=lambda one: one.began_at)
-    return executed, kind_of, max(free_at) + 0.1 - CALLED_AT
+    return executed, kind_of, max(free)[0] + 0.1 - CALLED_AT
 
 
 def trial_with_timeline(workers: int, tasks: int, kinds: int, repeat: int = 0, order: int = 0) -> Measurement:

@@ -90,6 +90,16 @@ class LogScale:
         powers = range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1)
         return [base**power for power in powers[:: math.ceil(len(powers) / most) or 1]]
 
+    def round_ticks(self, most: int = 6) -> list[float]:
+        """Values of one digit within the axis."""
+        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        for digits in ((1, 2, 5), (1, 3), (1,)):
+            values = [digit * 10.0**power for power in powers for digit in digits]
+            inside = [value for value in values if self.low <= value <= self.high]
+            if len(inside) <= most:
+                return inside
+        return inside[:: math.ceil(len(inside) / most)]
+
 
 class Plot:
     """A chart as it is drawn.

@@ -27,7 +27,7 @@ def draw_speedup(summary: Mapping[str, Any]) -> Chart | None:
     ends = [end for point in points for end in (point["speedup_ci95"] or [point["speedup"]])]
     workers = [point["workers"] for point in points]
     plot = Plot("speedup", "Speedup over the number of workers", _describe(points, "speedup", "{:.2f}x"))
-    x = _workers_axis(plot, summary)
+    x = _workers_axis(plot, summary, plot.top + 12)
     high = max(*ends, min(max(workers), 2 * max(ends)), 1.0) * 1.3
     y = LogScale(min(*ends, 1.0) / 1.3, high, plot.bottom, plot.top)
     plot.y_axis(y, y.ticks(), lambda value: f"{value:g}x")
@@ -98,8 +98,8 @@ def draw_cost(summary: Mapping[str, Any], costs: Sequence[tuple[Entry, float]], 
     return Chart("Cost", plot.svg(), legend, caption)
 
 
-def _workers_axis(plot: Plot, summary: Mapping[str, Any]) -> Scale:
-    """The logarithmic axis of workers; what lies beyond the physical cores is shaded."""
+def _workers_axis(plot: Plot, summary: Mapping[str, Any], note_y: float | None = None) -> Scale:
+    """The logarithmic axis of workers; what lies beyond the physical cores is shaded, and noted at a free height."""
     workers = sorted({point["workers"] for point in summary["points"]})
     margin = 1.25 if len(workers) > 1 else 2.0
     x = LogScale(workers[0] / margin, workers[-1] * margin, plot.left, plot.right)
@@ -113,7 +113,8 @@ def _workers_axis(plot: Plot, summary: Mapping[str, Any]) -> Scale:
         plot.line((x(cores), plot.top), (x(cores), plot.bottom), "cores")
         words = f"{summary['physical_cores']} physical core{'s' if summary['physical_cores'] != 1 else ''}"
         right = x(cores) > (plot.left + plot.right) / 2
-        plot.text((x(cores) + (-5 if right else 5), plot.bottom - 6), words, "note", "end" if right else "start")
+        at = x(cores) + (-5 if right else 5), plot.bottom - 6 if note_y is None else note_y
+        plot.text(at, words, "note", "end" if right else "start")
     return x
 
 

@@ -15,6 +15,8 @@ COLOURS = 8
 STRIP, GAP = 46.0, 8.0
 """Height of the curve of running tasks, and the gap below it."""
 LANES_HEIGHT, LANE_MOST = 150.0, 16.0
+SHORT_TAIL = 0.01
+"""A tail of a smaller share of the time has no number in the title."""
 FEW_TIMES = 20.0
 """Beyond this ratio of the longest to the shortest time the axis of task times is logarithmic."""
 MOST_ROWS = 6
@@ -49,7 +51,7 @@ def draw_timeline(key: str, name: str, timeline: Timeline, wall_s: float, styles
     """
     lanes, running = timeline["lanes"], timeline["running"]
     lane = min(LANE_MOST, LANES_HEIGHT / len(lanes))
-    height = 12 + STRIP + GAP + lane * len(lanes) + 36
+    height = 12 + STRIP + GAP + lane * len(lanes) + 20
     tail = timeline["tail_s"]
     words = (
         f"{timeline['slots']} slots in {show_short_time(wall_s)}; the tail, in which slots run out of tasks one after "
@@ -59,14 +61,14 @@ def draw_timeline(key: str, name: str, timeline: Timeline, wall_s: float, styles
     x = LinearScale(0.0, wall_s, plot.left, plot.right)
     top, floor = 12 + STRIP + GAP, 12.0 + STRIP
     bottom = top + lane * len(lanes)
-    y = LinearScale(0.0, max(*running, 1.0), floor, 12.0)
+    y = LinearScale(0.0, max(*running, timeline["slots"]), floor, 12.0)
     plot.bottom = bottom
     ended = timeline["ended_s"]
     if tail > 0:
         plot.rectangle((x(ended - tail), 12.0), x(ended) - x(ended - tail), bottom - 12.0, "tail", "the tail")
     places = _steps(running, x, y, wall_s)
     plot.area(places, [(x(0), floor), (x(wall_s), floor)], "running")
-    plot.text((plot.left - 6, 12 + 8), f"{max(running):.3g}", "tick", "end")
+    plot.text((plot.left - 6, 12 + 8), f"{timeline['slots']}", "tick", "end")
     plot.text((plot.left - 6, floor), "0", "tick", "end")
     cells: dict[tuple[str, int], list[tuple[float, float, float, float]]] = defaultdict(list)
     unit_s = wall_s / timeline["units"]
@@ -88,7 +90,7 @@ def draw_timeline(key: str, name: str, timeline: Timeline, wall_s: float, styles
         plot.text((x(tick), bottom + 14), write(tick), "tick", "middle" if x(tick) < WIDTH - 30 else "end")
     plot.line((plot.left, bottom), (plot.right, bottom), "axis")
     together = timeline["slots_per_lane"]
-    words = f", the tail {show_percent(tail / wall_s)} of it" if tail > 0 else ""
+    words = f", the tail {show_percent(tail / wall_s)} of it" if tail >= SHORT_TAIL * wall_s else ""
     caption = f"Each row is {together} slots; the paler, the less busy." if together > 1 else ""
     return Chart(f"{name}: {show_short_time(wall_s)}{words}", plot.svg(), (), caption)
 
@@ -135,7 +137,7 @@ def draw_task_times(rows: Sequence[tuple[str, Timeline]], styles: Mapping[str, s
     x: LinearScale | LogScale
     if high / low > FEW_TIMES:
         x = LogScale(low / 1.2, high * 1.2, plot.left, plot.right)
-        ticks = x.ticks(10.0, 6)
+        ticks = x.round_ticks()
     else:
         x = LinearScale(0.0, high * 1.05, plot.left, plot.right)
         ticks = x.ticks(5)
