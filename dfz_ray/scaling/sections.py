@@ -86,7 +86,9 @@ def _points(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         marked=[position for position, entry in enumerate(entries) if is_recommended(entry, summary)],
         note="Medians, with the 95 % interval below. A dash: not measured. A median has an interval from "
         f"{MEDIAN_REPEATS} repeats on, a speedup from {RATIO_REPEATS} on each side: with fewer no interval holds the "
-        "truth as often.",
+        "truth as often."
+        if entries
+        else "",
     )
 
 
@@ -118,7 +120,9 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         rows=rows,
         folded="All shares, and POP's ratios",
         note="Each bar is the trial with the median time, and adds up to its workers times its wall time. Useful work "
-        "is the time that the sequential program takes for the same tasks.",
+        "is the time that the sequential program takes for the same tasks."
+        if split
+        else "",
     )
 
 
@@ -355,7 +359,8 @@ def _answers(summary: Mapping[str, Any], measurements: Sequence[Measurement]) ->
         {"Workers": Cell(_name_workers(entry, summary)), "Digest": Cell("", entry["digest"] or NOTHING)}
         for entry in list_entries(summary)
     ]
-    return Section("Answers", text, summary["digests_equal"] is False, rows=rows, has_titles=False)
+    folded = "" if summary["digests_equal"] is False else "The digest of each number of workers"
+    return Section("Answers", text, summary["digests_equal"] is False, rows=rows, has_titles=False, folded=folded)
 
 
 def _host(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:

@@ -95,7 +95,7 @@ def draw_cost(summary: Mapping[str, Any], costs: Sequence[tuple[Entry, float]], 
             legend.append(Legend("line sequential", f"sequential program, one core: {write(cost)}"))
     legend += _draw_points(plot, summary, points, "cost", x, y, write)
     caption = f"In {unit}, for the batch once: workers, times the CPUs of a task, times the time."
-    return Chart("Cost", plot.svg(), legend, caption)
+    return Chart("What it costs", plot.svg(), legend, caption)
 
 
 def _workers_axis(plot: Plot, summary: Mapping[str, Any], note_y: float | None = None) -> Scale:
