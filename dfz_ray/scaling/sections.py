@@ -105,6 +105,11 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
                 for name, value in parts.items()
             }
             | {
+                "Slower work:\nno free core": Cell(_part_of(point, "no_core", total)),
+                "Slower work:\nmore CPU time": Cell(_part_of(point, "more_cpu", total)),
+                "Dispatch:\nencoding": Cell(show_percent(point["losses"]["handling_s"] / total)),
+            }
+            | {
                 f"POP: {name.replace('_', chr(10))}": Cell(NOTHING if ratio is None else f"{ratio:.2f}")
                 for name, ratio in pop.items()
             }
@@ -124,6 +129,12 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         if split
         else "",
     )
+
+
+def _part_of(point: Mapping[str, Any], name: str, total: float) -> str:
+    """The share of a part of slower work; it is below 0 where tasks did better than in the sequential program."""
+    slower = point["losses"]["slower_s"]
+    return NOTHING if slower is None else f"{100 * slower[name] / total:.0f} %"
 
 
 def _advise(points: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[Cell]:

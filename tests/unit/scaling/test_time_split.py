@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfz_ray.journal.executions import Executed
@@ -54,6 +54,7 @@ def test_planted_losses_are_found_again(workers: int) -> None:
 spans = st.lists(st.tuples(st.integers(0, 5), st.floats(0, 10), st.floats(0, 3)), max_size=40)
 
 
+@settings(deadline=None)
 @given(spans, st.integers(1, 8), st.floats(0, 5))
 def test_the_parts_always_add_up(drawn: list[tuple[int, float, float]], workers: int, drain_s: float) -> None:
     """Whatever the journal says, also clocks that disagree: the parts add up to the workers times the wall time."""

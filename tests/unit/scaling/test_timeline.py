@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.sample_timelines import CALLED_AT, schedule
 
@@ -59,6 +59,7 @@ spans = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(spans, st.integers(1, 40))
 def test_any_executions_have_a_timeline(drawn: list[tuple[int, float, float, str]], workers: int) -> None:
     """Also where clocks disagree, so that tasks begin before the call, and where nothing was executed."""
