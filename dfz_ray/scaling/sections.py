@@ -156,14 +156,15 @@ def _advise(points: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> 
 
 
 def _timelines(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
-    trials = [(name, trial) for name, trial in _median_trials(summary, measurements) if trial.workers]
+    everyone = _median_trials(summary, measurements)
+    trials = [(name, trial) for name, trial in everyone if trial.workers]
     title = "What each slot did"
     if not trials:
         return Section(title, Cell("No trial has a timeline."), is_folded=True)
     shown = trials[:: -(-len(trials) // MOST_TIMELINES)]
     if shown[-1] is not trials[-1]:
         shown = [*shown[: MOST_TIMELINES - 1], trials[-1]]
-    styles = style_kinds([trial.timeline or {} for _, trial in trials])
+    styles = style_kinds([trial.timeline for _, trial in everyone if trial.timeline])
     charts = [
         draw_timeline(f"timeline-{position}", name, trial.timeline or {}, trial.wall_s, styles)
         for position, (name, trial) in enumerate(shown)
@@ -356,8 +357,7 @@ def _method(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
     )
     if summary["why_ended"]:
         bullets.append(f"There was no further repeat because {summary['why_ended']}.")
-    command = [Cell("The command: ", summary["command"])] if summary["command"] else []
-    return Section("How it was measured", bullets=[*map(Cell, bullets), *command], is_folded=True)
+    return Section("How it was measured", bullets=[*map(Cell, bullets)], is_folded=True)
 
 
 def _answers(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:

@@ -23,7 +23,7 @@ LEVELS = 4
 """A level of so much says that a lane was busy for the whole span."""
 FAINT = 0.02
 """A bin in which a lane was busy for less than this share is left out."""
-KINDS = 7
+KINDS = 23
 """The kinds with the longest time have names; the others are one more kind."""
 OTHER_KINDS = "other kinds"
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)

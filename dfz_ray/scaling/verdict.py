@@ -66,15 +66,14 @@ def _make_tiles(summary: Mapping[str, Any]) -> list[Tile]:
         point for point in timed if point["workers"] == recommended["workers"] and mode in (None, point.get("mode"))
     ]
     point = chosen[0] if chosen else max(timed, key=lambda point: point["tasks_per_s"] or 0.0)
-    workers = f"{point['workers']} worker{'s' if point['workers'] != 1 else ''}"
-    repeats = f"{point['repeats']} repeat{'s' if point['repeats'] != 1 else ''}"
+    workers, repeats = _count(point["workers"], "worker"), _count(point["repeats"], "repeat")
     tiles = [Tile(f"Time with {workers}", show_seconds(point["wall_s"]), _bounds(point["wall_s_ci95"], repeats))]
     if baseline["wall_s"] is not None:
         tiles.append(
             Tile(
                 "Sequential program",
                 show_seconds(baseline["wall_s"]),
-                _bounds(baseline["wall_s_ci95"], f"{baseline['repeats']} repeats"),
+                _bounds(baseline["wall_s_ci95"], _count(baseline["repeats"], "repeat")),
             )
         )
     if point["speedup"] is not None:
@@ -84,6 +83,10 @@ def _make_tiles(summary: Mapping[str, Any]) -> list[Tile]:
         share = f"95 %: {show_percent(ends[0])} to {show_percent(ends[1])}" if ends else f"{repeats}: no interval"
         tiles.append(Tile("Efficiency", show_percent(point["efficiency"]), share))
     return tiles
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 def _bounds(ends: Sequence[float] | None, otherwise: str) -> str:

@@ -99,7 +99,10 @@ def draw_cost(summary: Mapping[str, Any], costs: Sequence[tuple[Entry, float]], 
 
 
 def _workers_axis(plot: Plot, summary: Mapping[str, Any], note_y: float | None = None) -> Scale:
-    """The logarithmic axis of workers; what lies beyond the physical cores is shaded, and noted at a free height."""
+    """The logarithmic axis of workers; what lies beyond the physical cores is shaded.
+
+    Where the note on the cores is left of them, it stands at the given height.
+    """
     workers = sorted({point["workers"] for point in summary["points"]})
     margin = 1.25 if len(workers) > 1 else 2.0
     x = LogScale(workers[0] / margin, workers[-1] * margin, plot.left, plot.right)
@@ -113,7 +116,7 @@ def _workers_axis(plot: Plot, summary: Mapping[str, Any], note_y: float | None =
         plot.line((x(cores), plot.top), (x(cores), plot.bottom), "cores")
         words = f"{summary['physical_cores']} physical core{'s' if summary['physical_cores'] != 1 else ''}"
         right = x(cores) > (plot.left + plot.right) / 2
-        at = x(cores) + (-5 if right else 5), plot.bottom - 6 if note_y is None else note_y
+        at = x(cores) + (-5 if right else 5), note_y if right and note_y is not None else plot.bottom - 6
         plot.text(at, words, "note", "end" if right else "start")
     return x
 

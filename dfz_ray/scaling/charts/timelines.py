@@ -26,8 +26,12 @@ Timeline = Mapping[str, Any]
 
 
 def style_kinds(timelines: Sequence[Timeline]) -> dict[str, str]:
-    """A style for each kind, the same in all charts, in the order in which legends have them."""
-    names = list(dict.fromkeys(name for timeline in timelines for name in timeline["kinds"] if name != OTHER_KINDS))
+    """A style for each kind, the same in all charts, in the order in which legends have them: longest first."""
+    sums: dict[str, float] = defaultdict(float)
+    for timeline in timelines:
+        for name, box in zip(timeline["kinds"], timeline["task_s"], strict=True):
+            sums[name] += box["tasks"] * box["quantiles"][QUANTILES.index(0.5)]
+    names = sorted(sums.keys() - {OTHER_KINDS}, key=lambda name: (-sums[name], name))
     styles = {name: f"k{min(position, COLOURS - 1)}" for position, name in enumerate(names)}
     if any(OTHER_KINDS in timeline["kinds"] for timeline in timelines):
         styles[OTHER_KINDS] = f"k{COLOURS - 1}"

@@ -38,7 +38,7 @@ def test_a_small_trial_has_a_span_for_each_task() -> None:
 @pytest.mark.parametrize(("tasks", "workers"), [(5_000, 1), (5_000, 16), (20_000, 200)])
 def test_a_large_trial_is_binned(tasks: int, workers: int) -> None:
     """However many tasks there are, the timeline is small, and has the time that the slots were busy."""
-    executed, kinds, wall_s = schedule(tasks, workers, 12)
+    executed, kinds, wall_s = schedule(tasks, workers, 30)
     timeline = make_timeline(executed, kinds, CALLED_AT, wall_s, workers)
     assert timeline is not None
     assert len(json.dumps(timeline)) < 60_000
