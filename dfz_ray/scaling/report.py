@@ -78,6 +78,6 @@ def render_report(summary: Mapping[str, Any], measurements: Sequence[Measurement
     environment.filters["unbroken"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
     return environment.get_template("report.html.j2").render(
         summary=summary,
-        sections=[make_section(summary, measurements) for make_section in SECTIONS],
+        sections=[section for make_section in SECTIONS if (section := make_section(summary, measurements))],
         verdict=make_verdict(summary),
     )

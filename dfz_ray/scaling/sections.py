@@ -1,5 +1,7 @@
 """The sections of a study's page. To add one, write a function that returns a Section, and name it in SECTIONS.
 
+A function that returns None leaves its section out.
+
 The function gets the summary, whose keys are in `summary.py`, and all trials. The template shows any Section.
 """
 
@@ -66,6 +68,25 @@ class Section:
     """The title under which the table is folded away; empty for a table that is always shown."""
     is_folded: bool = False
     """The section as a whole is folded away under its title."""
+
+
+def _choices(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section | None:
+    """The number of workers for each goal that a user may have; None where the summary has none."""
+    rows = []
+    for choice in summary["recommendation"].get("choices") or ():
+        meets = choice["workers"] is not None
+        name = _name_count(choice, summary) if meets else "no number that was measured"
+        rows.append(
+            {
+                "Goal": Cell(_capital(choice["says"])),
+                "Workers": Cell(name),
+                "Wall time": Cell(show_seconds(choice["wall_s"]), below=show_interval(choice["wall_s_ci95"])),
+                "Efficiency": Cell(show_percent(choice["efficiency"])),
+                "Core-hours": Cell(NOTHING if choice["core_hours"] is None else f"{choice['core_hours']:.3g}"),
+            }
+            | ({"Price": Cell(show_number(choice["price"]))} if summary.get("price") else {})
+        )
+    return Section("By goal", rows=rows, left=("Goal",)) if rows else None
 
 
 def _points(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
@@ -410,8 +431,9 @@ MOST_GROWN = 5
 MOST_TIMELINES = 16
 """More timelines would make the page too large."""
 
-_MakeSection = Callable[[Mapping[str, Any], Sequence[Measurement]], Section]
+_MakeSection = Callable[[Mapping[str, Any], Sequence[Measurement]], Section | None]
 SECTIONS: Sequence[_MakeSection] = (
+    _choices,
     _points,
     _losses,
     _timelines,

@@ -12,6 +12,7 @@ from dfz_ray.scaling.number_texts import show_number, show_percent
 MANY_POINTS = 8
 """With more points than this, the axis names only powers of two."""
 TARGET = 0.8
+LAW_NAMES = {"amdahl": "Amdahl's law", "gustafson": "Gustafson's law", "usl": "Universal Scalability Law"}
 STYLES = {"processes": ("c1", False), "threads": ("c3", True)}
 """Colour of each mode, and true for squares instead of circles."""
 
@@ -39,7 +40,7 @@ def draw_speedup(summary: Mapping[str, Any]) -> Chart | None:
             [(x(one.workers), y(one.high)) for one in curve], [(x(one.workers), y(one.low)) for one in curve], "band"
         )
         plot.path([(x(one.workers), y(one.speedup)) for one in curve], "law")
-        name = {"amdahl": "Amdahl's law", "usl": "Universal Scalability Law"}.get(summary["fits"]["chosen"], "law")
+        name = LAW_NAMES.get(summary["fits"]["chosen"], "law")
         legend.append(Legend("line law", f"{name}, with its 95 % band"))
     legend += _draw_points(plot, summary, points, "speedup", x, y, lambda value: show_number(value, "x"))
     return Chart(
@@ -72,7 +73,11 @@ def draw_cost(summary: Mapping[str, Any], costs: Sequence[tuple[Entry, float]], 
         costs: of the sequential program, if it was measured, and of each point.
         unit: what they are given in.
     """
-    drawn = [({**point, "cost": cost, "cost_ci95": None}, cost) for point, cost in costs if point.get("workers")]
+    drawn = [
+        ({**point, "cost": cost, "cost_ci95": _scale_interval(point, cost)}, cost)
+        for point, cost in costs
+        if point.get("workers")
+    ]
     if not drawn:
         return None
     points = [point for point, _ in drawn]
@@ -96,6 +101,11 @@ def draw_cost(summary: Mapping[str, Any], costs: Sequence[tuple[Entry, float]], 
     legend += _draw_points(plot, summary, points, "cost", x, y, write)
     caption = f"In {unit}, for the batch once: workers, times the CPUs of a task, times the time."
     return Chart("What it costs", plot.svg(), legend, caption)
+
+
+def _scale_interval(point: Entry, cost: float) -> list[float] | None:
+    """The interval of a cost: that of the wall time, since all else is exact."""
+    return [cost * end / point["wall_s"] for end in point["wall_s_ci95"]] if point["wall_s_ci95"] else None
 
 
 def _workers_axis(plot: Plot, summary: Mapping[str, Any], note_y: float | None = None) -> Scale:

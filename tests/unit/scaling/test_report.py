@@ -202,6 +202,21 @@ def test_the_page_shows_everything_that_was_measured() -> None:
         assert name.lower() in words.lower(), name
 
 
+def test_the_page_shows_the_choice_for_each_goal() -> None:
+    """Where the summary has choices, each goal has its line, with the number of workers and the price."""
+    trials = study_with_timelines()
+    summary = summarise(trials)
+    fastest = {"goal": "fastest", "says": "least time", "workers": 4, "mode": "processes", "wall_s": 5.5}
+    fastest |= {"wall_s_ci95": [5.4, 5.6], "efficiency": 0.9, "core_hours": 0.006, "price": 0.12}
+    late = dict.fromkeys(fastest) | {"goal": "deadline", "says": "least cost within 1 s"}
+    summary["recommendation"]["choices"] = [fastest, late]
+    page = Page(render_report(summary | {"price": 20.0}, trials))
+    page.assert_sound()
+    assert "Least time4 workers5.50 s" in page.text
+    assert "Least cost within 1 sno number that was measured" in page.text
+    assert "0.12" in page.text
+
+
 def test_the_physical_cores_are_marked() -> None:
     """The speedup's chart has a line at the physical cores, and shades the points beyond."""
     trials = study_with_timelines()
