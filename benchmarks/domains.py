@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 from circuits import CASES, circuits_table, compare_circuit
-from losses import LOSSES, read_executed, split_losses
+from losses import LOSSES, split_losses
 from measurement import describe_host, estimated, write_json
 from rich.console import Console
 from rich.progress import track
@@ -28,6 +28,7 @@ from session import NICENESS, become_nice
 import dfz_ray
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.execution.execute import Work, execute_chunk, thread_budget
+from dfz_ray.journal.executions import read_executed
 from dfz_ray.specs.encoding import decode, digest, encode
 from dfz_ray.specs.input_file import FileShelf
 

@@ -39,7 +39,7 @@ from typing import Any
 from burn_domain import burn_task
 from calibration import Calibrators
 from efficiency import estimate_metg
-from losses import LOSSES, read_executed, split_losses
+from losses import LOSSES, split_losses
 from measurement import Measurement, describe_host, estimated, measure, write_json
 from rich.console import Console
 from rich.table import Table
@@ -47,6 +47,7 @@ from session import NICENESS, Failed, Session, become_nice
 from workloads import even, even_count, parse_length, show_length
 
 from dfz_ray.execution.execute import Work, execute_chunk
+from dfz_ray.journal.executions import read_executed
 from dfz_ray.specs.encoding import encode
 from dfz_ray.specs.input_file import FileShelf
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +25,11 @@ class Executed(NamedTuple):
     """Unix seconds."""
     ended_at: float
     cpu_s: float
+    chunk: int | None = None
+    """None: not known."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
     """A place for one task at a time."""
 
@@ -39,10 +42,13 @@ def read_executed(folder: Path) -> list[Executed]:
     """All executions of a run's completed tasks, in the order of their beginning."""
     executed: list[Executed] = []
     with JournalReader(folder) as journal:
-        for epoch, lease, tasks, column in journal.query("executions"):
+        for epoch, lease, tasks, column, chunk in journal.query("executions"):
             times = iter(read_times(column))
             rows = zip(unpack(tasks), times, times, times, strict=True)
-            executed.extend(Executed(number, (epoch, lease), *own) for number, *own in rows)
+            executed.extend(
+                Executed(number, (epoch, lease), began_at, ended_at, cpu_s, chunk)
+                for number, began_at, ended_at, cpu_s in rows
+            )
     return sorted(executed, key=lambda one: one.began_at)
 
 
@@ -54,21 +60,28 @@ def count_lost_workers(folder: Path) -> int:
 
 
 def assign_slots(executed: Sequence[Executed], workers: int) -> list[Slot]:
-    """The slots that were used, at most `workers`. A lease keeps its slots to its end; then another one gets them."""
+    """The slots that were used, at most `workers`. A lease keeps its slots to its end; then another one gets them.
+
+    The executions are in the order of their beginning.
+    """
     ends_at: dict[tuple[int, int], float] = {}
     for one in executed:
         ends_at[one.lease] = max(one.ended_at, ends_at.get(one.lease, 0.0))
     slots: list[Slot] = []
+    held: dict[tuple[int, int], list[Slot]] = defaultdict(list)
     for one in executed:
         latest = one.began_at + TOLERANCE_S
-        free = [slot for slot in slots if slot.free_at <= latest]
-        candidates = [slot for slot in free if slot.lease == one.lease]
-        candidates = candidates or [slot for slot in free if ends_at[slot.lease] <= latest]
+        candidates = [slot for slot in held[one.lease] if slot.lease == one.lease and slot.free_at <= latest]
+        if not candidates:
+            candidates = [slot for slot in slots if slot.free_at <= latest and ends_at[slot.lease] <= latest]
         if not candidates and len(slots) < workers:
             candidates = [Slot(one.lease, one.began_at)]
             slots += candidates
-        slot = max(candidates or free, key=lambda slot: slot.free_at, default=None)
+        candidates = candidates or [slot for slot in slots if slot.free_at <= latest]
+        slot = max(candidates, key=lambda slot: slot.free_at, default=None)
         slot = slot or min(slots, key=lambda slot: slot.free_at)  # clocks of two nodes differ
+        if slot not in held[one.lease]:
+            held[one.lease].append(slot)
         slot.executed.append(one)
         slot.lease, slot.free_at = one.lease, one.ended_at
     return slots

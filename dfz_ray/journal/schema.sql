@@ -517,7 +517,7 @@ FROM commits WHERE epoch NOT IN (SELECT epoch FROM epochs UNION SELECT 0 WHERE "
 
 -- name: executions
 -- The completed tasks of each chunk, with their times.
-SELECT chunks.epoch, chunks.lease, completions.tasks, times FROM completions JOIN chunks USING (chunk);
+SELECT chunks.epoch, chunks.lease, completions.tasks, times, chunk FROM completions JOIN chunks USING (chunk);
 
 -- name: count_lost_workers
 -- A worker that dies in the middle of a chunk reports no beginning of its tasks.
@@ -525,5 +525,14 @@ SELECT count(*) FROM (
     SELECT DISTINCT epoch, lease FROM attempts JOIN chunks USING (chunk) WHERE outcome != 3 AND began_at IS NULL
 );
 
--- name: ended_attempts
-SELECT task, outcome, ended_at, reason FROM attempts WHERE ended_at IS NOT NULL ORDER BY ended_at;
+-- name: unsuccessful_attempts
+-- All of them, also those without times: these ended before the time of their commit.
+SELECT task, outcome, began_at, ended_at, cpu_s, reason, chunks.epoch, chunks.lease, chunk, committed_at
+FROM attempts JOIN chunks USING (chunk) JOIN commits ON commits."commit" = attempts."commit"
+ORDER BY committed_at, task;
+
+-- name: read_leases
+SELECT epoch, lease, node, worker FROM leases ORDER BY epoch, lease;
+
+-- name: read_cancels
+SELECT asked_at, scope, tasks FROM cancels ORDER BY cancel;

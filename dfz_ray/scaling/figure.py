@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dfz_ray.scaling.measurement import Measurement
 
@@ -22,8 +22,17 @@ BESIDE = 2**-0.08
 """Single repeats are drawn a little to the left of their median, so that it does not hide them."""
 
 
-def draw_figure(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> bytes:
-    """Draw speedup and throughput against workers, side by side: a PNG of 1600 x 700 pixels."""
+class Pictures(NamedTuple):
+    """The figure in two formats."""
+
+    png: bytes
+    """1600 x 700 pixels."""
+    svg: bytes
+
+
+def draw_figure(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Pictures:
+    """Draw speedup and throughput against workers, side by side."""
+    import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -45,9 +54,11 @@ def draw_figure(summary: Mapping[str, Any], measurements: Sequence[Measurement])
         figure.legend(
             explained.values(), explained.keys(), loc="outside lower center", ncols=4, fontsize=9, frameon=False
         )
-    png = io.BytesIO()
+    png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png")
-    return png.getvalue()
+    with mpl.rc_context({"svg.hashsalt": "dfz_ray"}):  # equal studies have equal pictures
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+    return Pictures(png.getvalue(), svg.getvalue())
 
 
 def _title(figure: Figure, summary: Mapping[str, Any]) -> None:

@@ -16,12 +16,23 @@ from dfz_ray.journal.executions import Executed, assign_slots
 ADVICE = {
     "useful": "the work itself",
     "slower_work": "tasks take longer beside each other: use fewer workers for each node, or give each more cores",
-    "imbalance": "slots wait for the last tasks: make long tasks shorter, or give them a higher priority",
+    "imbalance": "slots wait for the last tasks: split the longest tasks, or give them a higher priority, so that they "
+    "begin first",
     "dispatch": "slots wait between tasks: put more work into each task",
     "ramp_up": "slots wait for their first task: a larger batch makes this matter less",
     "drain": "the last results are written and read: a larger batch makes this matter less",
 }
-"""The parts of a trial, in the order in which they are shown, each with what it says to a user."""
+"""The parts of a trial, in the order in which they are shown, each with its advice for a user."""
+
+SLOWER = {
+    "no_core": "tasks wait for a free core: use no more workers than there are cores",
+    "more_cpu": "the same work takes more CPU time beside other tasks, by memory bandwidth, caches, hyper-threads or a "
+    "lower clock rate: use fewer workers for each node, or nodes with more memory bandwidth",
+}
+"""The two parts of slower work, each with its advice."""
+
+HANDLING = "workers decode and encode between tasks: put more work into each task, or let it take and return less data"
+"""The advice where most of `dispatch` is the handling of tasks within a chunk."""
 
 
 def split_time(executed: Sequence[Executed], called_at: float, returned_at: float, workers: int) -> dict[str, float]:
@@ -37,18 +48,26 @@ def split_time(executed: Sequence[Executed], called_at: float, returned_at: floa
         Slot-seconds that add up to `workers` x (`returned_at` - `called_at`):
         in_tasks: tasks were executed.
         imbalance: from a slot's last end until the last end of all; a slot that no task used counts as a whole.
-        dispatch: from the end of a task until the next one begins on its slot.
+        handling: from the end of a task until the next one of its chunk begins: decoding, encoding, the digest.
+        dispatch: from the end of any other task until the next one begins on its slot.
         ramp_up: from the call until a slot's first task begins: sending and committing the batch, the lease.
         drain: from the last end until the results are in hand: the last commit, and reading.
     """
     slots = assign_slots(executed, workers)
     last = max((one.ended_at for one in executed), default=called_at)
+    handling, dispatch = 0.0, 0.0
+    for slot in slots:
+        for one, following in itertools.pairwise(slot.executed):
+            gap_s = following.began_at - one.ended_at
+            if one.chunk is not None and one.chunk == following.chunk:
+                handling += gap_s
+            else:
+                dispatch += gap_s
     return {
         "in_tasks": sum(one.ended_at - one.began_at for one in executed),
         "imbalance": sum(last - slot.free_at for slot in slots) + (workers - len(slots)) * (last - called_at),
-        "dispatch": sum(
-            following.began_at - one.ended_at for slot in slots for one, following in itertools.pairwise(slot.executed)
-        ),
+        "handling": handling,
+        "dispatch": dispatch,
         "ramp_up": sum(slot.executed[0].began_at - called_at for slot in slots),
         "drain": workers * (returned_at - last),
     }
@@ -56,18 +75,52 @@ def split_time(executed: Sequence[Executed], called_at: float, returned_at: floa
 
 def split_losses(split: Mapping[str, float], useful_s: float) -> dict[str, float]:
     """The parts of ADVICE, from the split of a trial and the seconds that its tasks take in the sequential program."""
-    parts = {"useful": useful_s, "slower_work": split["in_tasks"] - useful_s, **split}
-    return {name: parts[name] for name in ADVICE}
+    return {
+        "useful": useful_s,
+        "slower_work": split["in_tasks"] - useful_s,
+        "imbalance": split["imbalance"],
+        "dispatch": split["handling"] + split["dispatch"],
+        "ramp_up": split["ramp_up"],
+        "drain": split["drain"],
+    }
 
 
-def pop_ratios(losses: Mapping[str, float]) -> dict[str, float]:
-    """POP's ratios, from the parts of a trial. Source: https://pop-coe.eu, "POP Standard Metrics"."""
+def split_slower_work(slower_work_s: float, more_cpu_s: float) -> dict[str, float]:
+    """The parts of SLOWER, from the CPU time that the tasks took beyond that of the sequential program."""
+    return {"no_core": slower_work_s - more_cpu_s, "more_cpu": more_cpu_s}
+
+
+def find_largest(losses: Mapping[str, float]) -> str:
+    """The part that costs most, besides the work."""
+    return max((name for name in ADVICE if name != "useful"), key=losses.__getitem__)
+
+
+def advise(losses: Mapping[str, float], slower: Mapping[str, float] | None = None, handling_s: float = 0.0) -> str:
+    """A sentence on the largest loss: the reason, and the remedy."""
+    worst = find_largest(losses)
+    if worst == "slower_work" and slower is not None:
+        return SLOWER[max(SLOWER, key=slower.__getitem__)]
+    if worst == "dispatch" and handling_s > losses["dispatch"] / 2:
+        return HANDLING
+    return ADVICE[worst]
+
+
+def pop_ratios(losses: Mapping[str, float]) -> dict[str, float | None]:
+    """POP's ratios, from the parts of a trial; None where nothing was executed.
+
+    Source: https://pop-coe.eu, "POP Standard Metrics".
+    """
     total = sum(losses.values())
     in_tasks = losses["useful"] + losses["slower_work"]
     balanced = in_tasks + losses["dispatch"] + losses["ramp_up"] + losses["drain"]
     return {
-        "load_balance": balanced / total,
-        "dispatch": in_tasks / balanced,
-        "computation_scaling": losses["useful"] / in_tasks,
-        "global_efficiency": losses["useful"] / total,
+        "load_balance": _divide(balanced, total),
+        "dispatch": _divide(in_tasks, balanced),
+        "parallel_efficiency": _divide(in_tasks, total),
+        "computation_scaling": _divide(losses["useful"], in_tasks),
+        "global_efficiency": _divide(losses["useful"], total),
     }
+
+
+def _divide(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None

@@ -53,6 +53,8 @@ class Measurement:
     """The time of all slots, split by `losses.split_time`; None for the baseline."""
     workers_lost: int | None = None
     """The workers that died during the trial; None for the baseline."""
+    timeline: dict[str, Any] | None = None
+    """Which slot executed what kind of task when, as `timeline.make_timeline` describes it."""
     served: int | None = None
     """Slots that the cluster could run at once; None for the baseline."""
     started_at: float

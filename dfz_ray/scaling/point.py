@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from dfz_ray.scaling.estimate import Estimate, estimate_efficiency, estimate_median, estimate_speedup
-from dfz_ray.scaling.losses import split_losses
+from dfz_ray.scaling.losses import split_losses, split_slower_work
 from dfz_ray.scaling.measurement import Measurement, Mode
 
 
@@ -41,6 +42,10 @@ class Point:
     """Completed tasks per second of each repeat."""
     losses: Mapping[str, float] | None = None
     """Slot-seconds by the names of `losses.ADVICE`, of the repeat with the median wall time."""
+    slower: Mapping[str, float] | None = None
+    """Its slower work by the names of `losses.SLOWER`; None where CPU times were not measured."""
+    handling_s: float = 0.0
+    """The part of its dispatch that is the handling of tasks."""
     cpu_share: float | None = None
     """CPU time of the tasks over their run time: near 0 for tasks that wait."""
     workers_lost: int | None = None
@@ -109,21 +114,31 @@ def _summarise(trials: Sequence[Measurement], sequential: Sequence[Measurement],
         oversubscribed=oversubscribed,
         mode=trials[0].mode or "processes",
         rates=rates,
-        losses=_losses(timed, sequential),
         cpu_share=cpu_s / busy_s if busy_s else None,
         workers_lost=sum(lost) if lost else None,
         load=max((trial.load for trial in trials if trial.load is not None), default=None),
+        **_losses(timed, sequential),
     )
 
 
-def _losses(timed: Sequence[Measurement], sequential: Sequence[Measurement]) -> dict[str, float] | None:
-    """The losses of the repeat with the median wall time (the lower one of two), so that they add up."""
-    split = [trial for trial in timed if trial.split is not None and trial.completed == trial.tasks]
-    useful_s = [trial.busy_s for trial in sequential if trial.timed and trial.busy_s and trial.completed == trial.tasks]
-    if not split or not useful_s:
-        return None
-    middle = sorted(split, key=lambda trial: trial.wall_s)[(len(split) - 1) // 2]
-    return split_losses(middle.split or {}, median(useful_s))
+def median_trial(trials: Iterable[Measurement]) -> Measurement | None:
+    """The trial with the median wall time (the lower one of two) among those that completed all tasks."""
+    whole = [trial for trial in trials if trial.timed and trial.completed == trial.tasks]
+    return sorted(whole, key=lambda trial: trial.wall_s)[(len(whole) - 1) // 2] if whole else None
+
+
+def _losses(trials: Sequence[Measurement], sequential: Sequence[Measurement]) -> dict[str, Any]:
+    """The losses of one repeat, so that they add up."""
+    whole = [trial for trial in sequential if trial.timed and trial.busy_s and trial.completed == trial.tasks]
+    middle = median_trial(trial for trial in trials if trial.split is not None)
+    if middle is None or middle.split is None or not whole:
+        return {}
+    losses = split_losses(middle.split, median(trial.busy_s or 0.0 for trial in whole))
+    cpu_s = [trial.cpu_s for trial in whole if trial.cpu_s is not None]
+    slower = None
+    if cpu_s and middle.cpu_s is not None:
+        slower = split_slower_work(losses["slower_work"], middle.cpu_s - median(cpu_s))
+    return {"losses": losses, "slower": slower, "handling_s": middle.split["handling"]}
 
 
 def _speedup(sequential: Sequence[Measurement], parallel: Sequence[Measurement]) -> Estimate | None:

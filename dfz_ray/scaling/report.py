@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dfz_ray.journal.folder import write_whole
 from dfz_ray.scaling.figure import draw_figure
 from dfz_ray.scaling.measurement import Measurement
-from dfz_ray.scaling.sections import NOTHING, SECTIONS, is_recommended, list_entries, list_notes, make_point_row
+from dfz_ray.scaling.number_texts import NOTHING
+from dfz_ray.scaling.sections import SECTIONS, is_recommended, list_entries, list_notes, make_point_row
+from dfz_ray.scaling.verdict import make_verdict
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,21 +23,24 @@ class StudyFiles(NamedTuple):
 
     summary: Path
     figure: Path
+    vector_figure: Path
     report: Path
 
 
 def write_study(folder: Path, summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> StudyFiles:
-    """Write `summary.json`, `scaling.png` and `report.html`; a reader never sees half a file.
+    """Write `summary.json`, `scaling.png`, `scaling.svg` and `report.html`; a reader never sees half a file.
 
     Raises ValueError if the summary holds a number that is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = StudyFiles(folder / "summary.json", folder / "scaling.png", folder / "report.html")
+    names = "summary.json", "scaling.png", "scaling.svg", "report.html"
+    files = StudyFiles(*(folder / name for name in names))
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
     write_whole(files.summary, text.encode())
-    picture = draw_figure(summary, measurements)
-    write_whole(files.figure, picture)
-    write_whole(files.report, render_report(summary, measurements, picture).encode(errors="replace"))
+    pictures = draw_figure(summary, measurements)
+    write_whole(files.figure, pictures.png)
+    write_whole(files.vector_figure, pictures.svg)
+    write_whole(files.report, render_report(summary, measurements).encode(errors="replace"))
     return files
 
 
@@ -60,7 +64,7 @@ def points_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def render_report(summary: Mapping[str, Any], measurements: Sequence[Measurement], picture: bytes) -> str:
+def render_report(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> str:
     """The whole study as one HTML page that needs nothing else: no scripts, no links, no other files."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -71,8 +75,9 @@ def render_report(summary: Mapping[str, Any], measurements: Sequence[Measurement
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
     return environment.get_template("report.html.j2").render(
         summary=summary,
-        sections=[make_section(summary, measurements) for make_section in SECTIONS],
-        picture=base64.b64encode(picture).decode(),
+        sections=[section for make_section in SECTIONS if (section := make_section(summary, measurements))],
+        verdict=make_verdict(summary),
     )

@@ -1,20 +1,36 @@
 """The sections of a study's page. To add one, write a function that returns a Section, and name it in SECTIONS.
 
+A function that returns None leaves its section out.
+
 The function gets the summary, whose keys are in `summary.py`, and all trials. The template shows any Section.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from dfz_ray.scaling.charts.losses import NAMES, draw_losses
+from dfz_ray.scaling.charts.plot import Chart, Legend
+from dfz_ray.scaling.charts.points import draw_cost, draw_efficiency, draw_speedup
+from dfz_ray.scaling.charts.timelines import draw_task_times, draw_timeline, list_kinds, show_tasks, style_kinds
 from dfz_ray.scaling.estimate import MEDIAN_REPEATS, RATIO_REPEATS
+from dfz_ray.scaling.host_texts import describe_host
+from dfz_ray.scaling.losses import ADVICE
 from dfz_ray.scaling.measurement import Measurement
-
-NOTHING = "\N{EN DASH}"
-"""Stands in a table where nothing was measured."""
+from dfz_ray.scaling.number_texts import (
+    NOTHING,
+    show_core_time,
+    show_interval,
+    show_number,
+    show_percent,
+    show_seconds,
+    show_short_time,
+)
+from dfz_ray.scaling.point import median_trial
+from dfz_ray.scaling.timeline import QUANTILES
 
 
 class Cell(NamedTuple):
@@ -29,12 +45,15 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """One section of the page; an empty part is left out. In this order: text, bullets, table, note."""
+    """One section of the page; an empty part is left out. In this order: text, charts, legend, bullets, table, note."""
 
     title: str
     text: Cell | None = None
     is_alarm: bool = False
     """The text is shown as a warning."""
+    charts: Sequence[Chart] = ()
+    legend: Sequence[Legend] = ()
+    """Explains all of the charts."""
     bullets: Sequence[Cell] = ()
     rows: Sequence[Mapping[str, Cell]] = ()
     """A table: the cells of each row by the title of their column."""
@@ -45,19 +64,52 @@ class Section:
     marked: Collection[int] = ()
     """Positions of rows that stand out."""
     note: str = ""
+    folded: str = ""
+    """The title under which the table is folded away; empty for a table that is always shown."""
+    is_folded: bool = False
+    """The section as a whole is folded away under its title."""
+
+
+def _choices(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section | None:
+    """The number of workers for each goal that a user may have; None where the summary has none."""
+    rows = []
+    for choice in summary["recommendation"].get("choices") or ():
+        meets = choice["workers"] is not None
+        name = _name_count(choice, summary) if meets else "no number that was measured"
+        rows.append(
+            {
+                "Goal": Cell(_capital(choice["says"])),
+                "Workers": Cell(name),
+                "Wall time": Cell(show_seconds(choice["wall_s"]), below=show_interval(choice["wall_s_ci95"])),
+                "Efficiency": Cell(show_percent(choice["efficiency"])),
+                "Core-hours": Cell(NOTHING if choice["core_hours"] is None else f"{choice['core_hours']:.3g}"),
+            }
+            | ({"Price": Cell(show_number(choice["price"]))} if summary.get("price") else {})
+        )
+    return Section("By goal", rows=rows, left=("Goal",)) if rows else None
 
 
 def _points(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
     entries = list_entries(summary)
+    charts = [draw_speedup(summary), draw_efficiency(summary)]
+    no_speedup = ""
+    if not any(charts):
+        why = "no number of workers completed a task"
+        if summary["baseline"]["wall_s"] is None:
+            why = "the sequential program was not measured"
+        no_speedup = f"There is no speedup: {why}."
     return Section(
-        "Points",
-        None if entries else Cell("no trial was measured"),
+        "How it scales",
+        Cell(no_speedup) if entries and no_speedup else None if entries else Cell("No trial was measured."),
+        charts=[chart for chart in charts if chart],
         rows=[make_point_row(entry, summary) for entry in entries],
         left=("Notes",),
         marked=[position for position, entry in enumerate(entries) if is_recommended(entry, summary)],
         note="Medians, with the 95 % interval below. A dash: not measured. A median has an interval from "
         f"{MEDIAN_REPEATS} repeats on, a speedup from {RATIO_REPEATS} on each side: with fewer no interval holds the "
-        "truth as often.",
+        "truth as often."
+        if entries
+        else "",
     )
 
 
@@ -70,28 +122,201 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         rows.append(
             {"Workers": Cell(_name_workers(point, summary))}
             | {
-                name.replace("_", " ").capitalize(): Cell(_percent(value / total), below=_seconds(value))
+                NAMES[name].capitalize(): Cell(show_percent(value / total), below=show_seconds(value))
                 for name, value in parts.items()
             }
-            | {"POP": Cell(", ".join(f"{name.replace('_', ' ')} {ratio:.2f}" for name, ratio in pop.items()))}
+            | {
+                "Slower work:\nno free core": Cell(_part_of(point, "no_core", total)),
+                "Slower work:\nmore CPU time": Cell(_part_of(point, "more_cpu", total)),
+                "Dispatch:\nencoding": Cell(show_percent(point["losses"]["handling_s"] / total)),
+            }
+            | {
+                f"POP: {name.replace('_', chr(10))}": Cell(NOTHING if ratio is None else f"{ratio:.2f}")
+                for name, ratio in pop.items()
+            }
         )
-    bullets = [
-        Cell(
-            f"{_name_workers(point, summary)}: mostly {point['losses']['largest'].replace('_', ' ')}; "
-            f"{point['losses']['advice']}."
-        )
-        for point in split
-        if point["efficiency"] is not None and point["efficiency"] < 1
-    ]
+    bullets = _advise(split, summary)
+    chart = draw_losses([(_name_workers(point, summary), point["losses"]["slot_s"]) for point in split])
+    text = "The workers' time was not split: the baseline, or every point, lacks a trial that completed all."
     return Section(
         "Where the time of the workers went",
-        None if split else Cell("no trial was split: the baseline, or every point, lacks a trial that completed all"),
-        bullets=bullets,
+        None if split else Cell(text),
+        charts=[chart] if chart else [],
+        bullets=bullets if split else [],
         rows=rows,
-        left=("POP",),
-        note="Each row is the trial with the median time, and adds up to its workers times its wall time. Useful is "
-        "the time that the sequential program takes for the same tasks.",
+        folded="All shares, and POP's ratios",
+        note="Each bar is the trial with the median time, and adds up to its workers times its wall time. Useful work "
+        "is the time that the sequential program takes for the same tasks."
+        if split
+        else "",
     )
+
+
+def _part_of(point: Mapping[str, Any], name: str, total: float) -> str:
+    """The share of a part of slower work; it is below 0 where tasks did better than in the sequential program."""
+    slower = point["losses"]["slower_s"]
+    return NOTHING if slower is None else f"{100 * slower[name] / total:.0f} %"
+
+
+def _advise(points: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[Cell]:
+    """The largest loss of each point and what to do about it, in few sentences; then the other parts in general."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for point in points:
+        if point["efficiency"] is not None and point["efficiency"] < 1:
+            groups.setdefault((point["losses"]["largest"], point["losses"]["advice"]), []).append(point)
+    bullets = []
+    for (part, advice), mine in groups.items():
+        shares = [point["losses"]["slot_s"][part] / sum(point["losses"]["slot_s"].values()) for point in mine]
+        names = [_name_workers(point, summary) for point in mine]
+        listed = f"{', '.join(names[:-1])} and {names[-1]} workers" if names[1:] else _name_count(mine[0], summary)
+        between = " to ".join(dict.fromkeys(map(show_percent, (min(shares), max(shares)))))
+        bullets.append(Cell(f"{listed}: mostly {NAMES[part]}, {between} of the time. {_capital(advice)}."))
+    told = {part for part, _ in groups}
+    bullets += [Cell(f"{NAMES[part].capitalize()}: {ADVICE[part]}.") for part in [*ADVICE][1:] if part not in told]
+    return bullets
+
+
+def _timelines(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
+    everyone = _median_trials(summary, measurements)
+    trials = [(name, trial) for name, trial in everyone if trial.workers]
+    title = "What each slot did"
+    if not trials:
+        return Section(title, Cell("No trial has a timeline."), is_folded=True)
+    shown = trials[:: -(-len(trials) // MOST_TIMELINES)]
+    if shown[-1] is not trials[-1]:
+        shown = [*shown[: MOST_TIMELINES - 1], trials[-1]]
+    styles = style_kinds([trial.timeline for _, trial in everyone if trial.timeline])
+    charts = [
+        draw_timeline(f"timeline-{position}", name, trial.timeline or {}, trial.wall_s, styles)
+        for position, (name, trial) in enumerate(shown)
+    ]
+    rows = [
+        {
+            "Workers": Cell(name),
+            "Wall time": Cell(show_seconds(trial.wall_s)),
+            "Slots used": Cell(str(timeline["slots"])),
+            "Tasks running, mean": Cell(show_number(trial.avg_concurrency)),
+            "Tasks running, most": Cell(show_number(trial.max_concurrency)),
+            "Tail": Cell(show_seconds(timeline["tail_s"]), below=show_percent(timeline["tail_s"] / trial.wall_s)),
+        }
+        for name, trial in trials
+        if (timeline := trial.timeline)
+    ]
+    return Section(
+        title,
+        charts=charts,
+        legend=[*list_kinds(styles), Legend("box tail", "the tail")],
+        rows=rows,
+        folded="Slots, running tasks and tails in numbers",
+        note="The trial with the median time for each number of workers. The curve is the number of tasks that run, "
+        "each row below it is a slot. In the tail slots have run out of tasks and wait for the last ones.",
+    )
+
+
+def _task_times(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
+    trials = _median_trials(summary, measurements)
+    timelines = [(name, trial.timeline) for name, trial in trials if trial.timeline]
+    styles = style_kinds([timeline for _, timeline in timelines])
+    chart = draw_task_times(timelines, styles)
+    names = ("Tasks", "Least", "5 %", "25 %", "Median", "75 %", "95 %", "Most")
+    rows = [
+        {"Kind": Cell(kind), "Workers": Cell(name)}
+        | dict(zip(names, map(Cell, show_tasks(timeline["task_s"][timeline["kinds"].index(kind)])), strict=True))
+        for kind in styles
+        for name, timeline in timelines
+        if kind in timeline["kinds"]
+    ]
+    return Section(
+        "Times of tasks by kind",
+        None if rows else Cell("No trial has the times of its tasks."),
+        charts=[chart] if chart else [],
+        rows=rows,
+        left=("Kind",),
+        bullets=_compare_times(styles, timelines),
+        folded="All times",
+        is_folded=not rows,
+        note="A kind that takes longer with more workers does slower work: its tasks share cores, caches or memory "
+        "bandwidth."
+        if rows
+        else "",
+    )
+
+
+def _compare_times(kinds: Iterable[str], timelines: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Cell]:
+    """The kinds whose median time has grown most, from the first to the last number of workers that has them."""
+    grown = []
+    for kind in kinds:
+        found = [
+            (name, timeline["task_s"][timeline["kinds"].index(kind)]["quantiles"][QUANTILES.index(0.5)])
+            for name, timeline in timelines
+            if kind in timeline["kinds"]
+        ]
+        (first, first_s), (last, last_s) = found[0], found[-1]
+        if found[1:] and first_s > 0:
+            alone = "in the sequential program" if first == "sequential" else f"with {first}"
+            times = f"{show_short_time(first_s)} {alone}, {show_short_time(last_s)} with {last}"
+            grown.append((last_s / first_s, f"{kind}: {times} ({show_number(last_s / first_s, 'x')})"))
+    told = sorted((one for one in grown if one[0] >= GROWN), reverse=True)[:MOST_GROWN]
+    if grown and not told:
+        return [Cell(f"No kind takes {show_number(GROWN, 'x')} its time or more with more workers.")]
+    return [Cell(text) for _, text in told]
+
+
+def _cost(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
+    price = summary.get("price")
+    core_s = [
+        (entry, (entry.get("workers") or 1) * summary["cpus_per_task"] * entry["wall_s"])
+        for entry in list_entries(summary)
+        if entry["wall_s"] is not None
+    ]
+    per_core_s, unit = _choose_cost(max((cost for _, cost in core_s), default=0.0), price)
+    chart = draw_cost(summary, [(entry, cost * per_core_s) for entry, cost in core_s], unit)
+    least = min((cost for _, cost in core_s), default=0.0)
+    rows = [
+        {
+            "Workers": Cell(_name_workers(entry, summary)),
+            "Wall time": Cell(show_seconds(entry["wall_s"])),
+            "Core-hours": Cell(f"{cost / 3600:.3g}", below=show_core_time(cost)),
+            "Of the least": Cell(show_number(cost / least if least else None, "x")),
+        }
+        | ({"Price": Cell(f"{cost / 3600 * price:.3g}")} if price else {})
+        for entry, cost in core_s
+    ]
+    return Section(
+        "What it costs",
+        None if rows else Cell("No point has a cost: none was measured."),
+        charts=[chart] if chart else [],
+        rows=rows,
+        marked=[position for position, (_, cost) in enumerate(core_s) if cost == least],
+        is_folded=not rows,
+        note="The cores that the workers hold, whether they use them or not, for as long as the batch takes; the least "
+        "is marked. The warm-up is not in it."
+        if rows
+        else "",
+    )
+
+
+def _choose_cost(most_core_s: float, price: float | None) -> tuple[float, str]:
+    """The unit in which costs are drawn, and what a core-second is in it."""
+    if price:
+        return price / 3600, "units of the price"
+    return (1 / 3600, "core-hours") if most_core_s >= 360 else (1.0, "core-seconds")
+
+
+def _median_trials(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> list[tuple[str, Measurement]]:
+    """The name of each entry, and its trial with the median time, of those that have a timeline."""
+    found = []
+    for entry in list_entries(summary):
+        workers = entry.get("workers", 0)
+        mode = entry.get("mode") or "processes"
+        mine = [
+            trial
+            for trial in measurements
+            if trial.workers == workers and trial.timeline and (not workers or (trial.mode or "processes") == mode)
+        ]
+        if trial := median_trial(mine):
+            found.append((_name_count(entry, summary), trial))
+    return found
 
 
 def _law(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
@@ -101,14 +326,14 @@ def _law(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Sec
             "Law": Cell({"amdahl": "Amdahl", "usl": "Universal Scalability Law"}[name]),
             "Parameters": Cell(", ".join(_describe_parameters(fits[name]))),
             "Says": Cell(fits[name]["says"]),
-            "Error on a point\nthat was left out": Cell(_percent(fits[name]["left_out_error"])),
+            "Error on a point\nthat was left out": Cell(show_percent(fits[name]["left_out_error"])),
             "AICc": Cell(NOTHING if fits[name]["aicc"] is None else f"{fits[name]['aicc']:.1f}"),
         }
         for name in ("amdahl", "usl")
         if fits[name]
     ]
     marked = [position for position, row in enumerate(rows) if row["Law"].text.lower().startswith(fits["chosen"][:1])]
-    text = Cell(f"no law was fitted: {fits['reason']}") if not rows else None
+    text = Cell(f"No law was fitted: {fits['reason']}.") if not rows else None
     return Section("Scaling law", text, rows=rows, left=("Parameters", "Says"), marked=marked)
 
 
@@ -153,8 +378,7 @@ def _method(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
     )
     if summary["why_ended"]:
         bullets.append(f"There was no further repeat because {summary['why_ended']}.")
-    command = [Cell("The command: ", summary["command"])] if summary["command"] else []
-    return Section("How it was measured", bullets=[*map(Cell, bullets), *command])
+    return Section("How it was measured", bullets=[*map(Cell, bullets)], is_folded=True)
 
 
 def _answers(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
@@ -167,13 +391,14 @@ def _answers(summary: Mapping[str, Any], measurements: Sequence[Measurement]) ->
         {"Workers": Cell(_name_workers(entry, summary)), "Digest": Cell("", entry["digest"] or NOTHING)}
         for entry in list_entries(summary)
     ]
-    return Section("Answers", text, summary["digests_equal"] is False, rows=rows, has_titles=False)
+    folded = "" if summary["digests_equal"] is False else "The digest of each number of workers"
+    return Section("Answers", text, summary["digests_equal"] is False, rows=rows, has_titles=False, folded=folded)
 
 
 def _host(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
-    rows = [{"Name": Cell(name), "Value": Cell(value)} for name, value in _flat(summary["host"])]
-    text = None if rows else Cell("nothing is known of the host")
-    return Section("Host and versions", text, rows=rows, has_titles=False)
+    rows = [{"Name": Cell(name), "Value": Cell(value)} for name, value in describe_host(summary["host"])]
+    text = None if rows else Cell("Nothing is known of the host.")
+    return Section("Environment", text, rows=rows, has_titles=False, is_folded=True)
 
 
 def _trials(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
@@ -184,11 +409,11 @@ def _trials(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
             "Workers": Cell(_name_workers(vars(trial), summary)),
             "Repeat": Cell(str(trial.repeat + 1)),
             "Started\n(UTC)": Cell(datetime.fromtimestamp(trial.started_at, UTC).strftime("%H:%M:%S")),
-            "Wall time": Cell(_seconds(trial.wall_s)),
-            "Warm-up": Cell(_seconds(trial.warm_up_s)),
+            "Wall time": Cell(show_seconds(trial.wall_s)),
+            "Warm-up": Cell(show_seconds(trial.warm_up_s)),
             "Completed /\nfailed / cancelled": Cell(f"{trial.completed} / {trial.failed} / {trial.cancelled}"),
-            "Tasks\nrunning": Cell(_number(trial.avg_concurrency)),
-            "Load\nbefore": Cell(_number(trial.load)),
+            "Tasks\nrunning": Cell(show_number(trial.avg_concurrency)),
+            "Load\nbefore": Cell(show_number(trial.load)),
             "Digest": Cell("", (trial.digest or NOTHING)[:12]),
             "Error": Cell((trial.error or "")[:500]),
         }
@@ -197,12 +422,30 @@ def _trials(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
     if not any(trial.error for trial in trials):
         for row in rows:
             del row["Error"]
-    return Section("Every trial, in the order in which they ran", rows=rows, left=("Digest", "Error"))
+    return Section("Every trial, in the order in which they ran", rows=rows, left=("Digest", "Error"), is_folded=True)
 
 
-_MakeSection = Callable[[Mapping[str, Any], Sequence[Measurement]], Section]
-SECTIONS: Sequence[_MakeSection] = (_points, _losses, _law, _method, _answers, _host, _trials)
-"""The page below its picture, from top to bottom."""
+GROWN = 1.1
+MOST_GROWN = 5
+"""Of the kinds whose tasks take GROWN times as long, so many are told."""
+MOST_TIMELINES = 16
+"""More timelines would make the page too large."""
+
+_MakeSection = Callable[[Mapping[str, Any], Sequence[Measurement]], Section | None]
+SECTIONS: Sequence[_MakeSection] = (
+    _choices,
+    _points,
+    _losses,
+    _timelines,
+    _task_times,
+    _cost,
+    _law,
+    _answers,
+    _method,
+    _host,
+    _trials,
+)
+"""The page below the verdict, from top to bottom."""
 
 
 def list_entries(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -217,18 +460,28 @@ def make_point_row(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> dict
     highest = entry.get("max_concurrency")
     return {
         "Workers": Cell(_name_workers(entry, summary)),
-        "Wall time": Cell(_seconds(entry["wall_s"]), below=_interval(entry["wall_s_ci95"])),
-        "Speedup": Cell(_number(entry.get("speedup"), "x"), below=_interval(entry.get("speedup_ci95"))),
-        "Efficiency": Cell(_percent(entry.get("efficiency"))),
-        "Tasks/s": Cell(_number(entry["tasks_per_s"]), below=_interval(entry["tasks_per_s_ci95"])),
+        "Wall time": Cell(show_seconds(entry["wall_s"]), below=show_interval(entry["wall_s_ci95"])),
+        "Speedup": Cell(show_number(entry.get("speedup"), "x"), below=show_interval(entry.get("speedup_ci95"))),
+        "Efficiency": Cell(show_percent(entry.get("efficiency"))),
+        "Tasks/s": Cell(show_number(entry["tasks_per_s"]), below=show_interval(entry["tasks_per_s_ci95"])),
         "Tasks running": Cell(
-            _number(entry.get("avg_concurrency")), below="" if highest is None else f"at most {highest}"
+            show_number(entry.get("avg_concurrency")), below="" if highest is None else f"at most {highest}"
         ),
-        "Completed": Cell(_percent(entry["success_rate"])),
-        "Warm-up": Cell(_seconds(entry["warm_up_s"])),
+        "Completed": Cell(show_percent(entry["success_rate"])),
+        "Warm-up": Cell(show_seconds(entry["warm_up_s"])),
         "Repeats": Cell(str(entry["repeats"])),
         "Notes": Cell(", ".join(list_notes(entry, summary))),
     }
+
+
+def _name_count(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """As `_name_workers`, with its noun."""
+    name = _name_workers(entry, summary)
+    return f"{name} worker{'s' if name != '1' else ''}" if name.isdigit() else name
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _name_workers(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
@@ -257,7 +510,7 @@ def list_notes(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str
         trials = entry["repeats"] + len(entry["errors"])
         notes.append(f"{len(entry['errors'])} of {trials} trials failed" if entry["repeats"] else "every trial failed")
     if entry["success_rate"] is not None and entry["success_rate"] < 1:
-        notes.append(f"{_percent(1 - entry['success_rate'])} of tasks lost")
+        notes.append(f"{show_percent(1 - entry['success_rate'])} of tasks lost")
     if entry.get("oversubscribed"):
         notes.append("oversubscribed")
     served = entry.get("served")
@@ -269,40 +522,3 @@ def list_notes(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str
     if entry["repeats"] > 1 and entry["digest"] is None and summary["digests_equal"] is False:
         notes.append("answers vary")
     return notes
-
-
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested facts as lines, e.g. `versions.ray`."""
-    lines: list[tuple[str, str]] = []
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            lines += _flat(value, f"{prefix}{name}.")
-        else:
-            lines.append((f"{prefix}{name}", NOTHING if value is None else str(value)))
-    return lines
-
-
-def _number(value: float | None, unit: str = "") -> str:
-    """Three significant digits, and no exponent."""
-    if value is None:
-        return NOTHING
-    decimals = next((d for d, least in enumerate((100, 10, 0.1)) if value >= least), 3 if value else 0)
-    return f"{value:.{decimals}f}{unit}"
-
-
-def _seconds(value: float | None) -> str:
-    return _number(value, " s")
-
-
-def _interval(ends: Sequence[float] | None) -> str:
-    return f"{_number(ends[0])} {NOTHING} {_number(ends[1])}" if ends else ""
-
-
-def _percent(share: float | None) -> str:
-    """Whole percents, but never 100 or 0 for something that is not quite that."""
-    if share is None:
-        return NOTHING
-    rounded = round(100 * share)
-    if (rounded == 100 and share < 1) or (rounded == 0 and share > 0):
-        return f"{100 * share:.3g} %"
-    return f"{rounded} %"

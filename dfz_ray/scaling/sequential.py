@@ -20,6 +20,7 @@ from typing import Any
 
 from dfz_ray.errors import DfzError
 from dfz_ray.execution.execute import Work, execute_chunk, thread_budget
+from dfz_ray.journal.executions import Executed
 from dfz_ray.specs.encoding import run_digest
 from dfz_ray.specs.input_file import FileShelf
 
@@ -58,6 +59,8 @@ class Pass:
     completed: int
     failed: int
     digest: str
+    executed: Sequence[Executed]
+    """In the order of their beginning; also those that failed."""
 
 
 class SequentialProgram:
@@ -134,6 +137,7 @@ def serve() -> None:
 def _pass(job: Job, domains: Sequence[Any], shelf: FileShelf) -> Pass:
     busy_s, cpu_s, failed = 0.0, 0.0, 0
     digests: list[tuple[str, bytes]] = []
+    executed: list[Executed] = []
     budget = None
     begun = time.perf_counter()
     for task_id, part, work in job.tasks:
@@ -145,9 +149,10 @@ def _pass(job: Job, domains: Sequence[Any], shelf: FileShelf) -> Pass:
         (execution,) = execute_chunk(domains[part], [work], threads, shelf)
         busy_s += execution.ended_at - execution.began_at
         cpu_s += execution.cpu_s
+        executed.append(Executed(work.number, (0, 0), execution.began_at, execution.ended_at, execution.cpu_s))
         if execution.digest is None:
             failed += 1
         else:
             digests.append((task_id, execution.digest))
     wall_s = time.perf_counter() - begun
-    return Pass(wall_s, busy_s, cpu_s, len(digests), failed, run_digest(digests))
+    return Pass(wall_s, busy_s, cpu_s, len(digests), failed, run_digest(digests), executed)

@@ -36,6 +36,7 @@ from dfz_ray.scaling.recommendation import verdict_speedup
 from dfz_ray.scaling.sequential import Job, Part, SequentialProgram
 from dfz_ray.scaling.stopping import Stopping
 from dfz_ray.scaling.study_plan import BASELINE, StudyPlan, Trial
+from dfz_ray.scaling.timeline import make_timeline
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import Settings
 from dfz_ray.specs.states import UNSUCCESSFUL, State
@@ -56,6 +57,7 @@ class Study:
         self._idle_workers = max(usable_cores(), math.ceil(most * plan.cpus_per_task))
         connect(self._address, logical_cpus=self._idle_workers)
         self._samples, self._parts = self._take_samples()
+        self._kinds = [f"{task.domain}: {task.kind}" for task in plan.batch.tasks]
         self._program: SequentialProgram | None = None
         self.why_ended = ""
         """The reason why the study has no further trial."""
@@ -136,7 +138,9 @@ class Study:
         except DfzError:
             self._program = None  # its process died: the next trial starts another one
             raise
+        began_at = min((one.began_at for one in made.executed), default=0.0)
         return {
+            "timeline": make_timeline(made.executed, self._kinds, began_at, made.wall_s, 1),
             "wall_s": made.wall_s,
             "warm_up_s": warm_up_s,
             "completed": made.completed,
@@ -173,6 +177,7 @@ class Study:
         measured |= _sum_up(results, wall_s)
         measured["cpu_s"] = sum(one.cpu_s for one in executed)
         measured["split"] = split_time(executed, called_at, called_at + wall_s, trial.workers)
+        measured["timeline"] = make_timeline(executed, self._kinds, called_at, wall_s, trial.workers)
         measured["workers_lost"] = count_lost_workers(folder)
         shutil.rmtree(folder, ignore_errors=True)
         return measured

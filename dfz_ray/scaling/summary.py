@@ -11,7 +11,7 @@ from typing import Any
 
 from dfz_ray.scaling.estimate import Estimate
 from dfz_ray.scaling.laws import Fit, fit_laws
-from dfz_ray.scaling.losses import ADVICE, pop_ratios
+from dfz_ray.scaling.losses import advise, find_largest, pop_ratios
 from dfz_ray.scaling.measurement import Measurement
 from dfz_ray.scaling.point import Point, estimate_points
 from dfz_ray.scaling.recommendation import WAITS, recommend
@@ -98,8 +98,14 @@ def _losses_entry(point: Point) -> dict[str, Any] | None:
     """Slot-seconds by part; the part that costs most, besides the work, with what to do about it; and POP's ratios."""
     if point.losses is None:
         return None
-    worst = max((name for name in ADVICE if name != "useful"), key=point.losses.__getitem__)
-    return {"slot_s": dict(point.losses), "largest": worst, "advice": ADVICE[worst], "pop": pop_ratios(point.losses)}
+    return {
+        "slot_s": dict(point.losses),
+        "slower_s": None if point.slower is None else dict(point.slower),
+        "handling_s": point.handling_s,
+        "largest": find_largest(point.losses),
+        "advice": advise(point.losses, point.slower, point.handling_s),
+        "pop": pop_ratios(point.losses),
+    }
 
 
 def _fits(points: Sequence[Point], baseline: Point | None, physical_cores: int) -> dict[str, Any]:
@@ -120,6 +126,7 @@ def _fits(points: Sequence[Point], baseline: Point | None, physical_cores: int) 
     reasons = [fit for fit in fits.values() if isinstance(fit, str)]
     return {
         **{name: _fit_entry(fit) if isinstance(fit, Fit) else None for name, fit in fits.items()},
+        "workers": [point.workers for point in fitted],
         "chosen": chosen.law if chosen else None,
         "reason": None if chosen else f"{reasons[0]} with a core for each worker ({physical_cores} cores)",
     }

@@ -29,7 +29,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def test_a_study_measures_every_point_and_writes_its_files(tmp_path: Path) -> None:
-    """A study leaves five files; every point has the digest of the sequential program; losses add up to its time."""
+    """A study leaves six files; every point has the digest of the sequential program; losses add up to its time."""
     done = scale(
         *("--domain", "maze", "--count", "20", "--scaling-test", "--max-workers", "1,2", "--repeats", "4"),
         *("--address", "local", "--output", "study"),
@@ -42,6 +42,7 @@ def test_a_study_measures_every_point_and_writes_its_files(tmp_path: Path) -> No
         "summary.json",
         "measurements.jsonl",
         "scaling.png",
+        "scaling.svg",
         "report.html",
     }
     summary = read_summary(folder)
@@ -62,6 +63,12 @@ def test_a_study_measures_every_point_and_writes_its_files(tmp_path: Path) -> No
     assert sorted(line["order"] for line in lines) == list(range(12))
     assert sorted(line["workers"] for line in lines) == [0] * 4 + [1] * 4 + [2] * 4
     assert all(line["workers_lost"] == 0 for line in lines if line["workers"])
+    for line in lines:
+        assert sum(kind["tasks"] for kind in line["timeline"]["task_s"]) == 60
+        assert line["timeline"]["slots"] <= max(line["workers"], 1)
+        assert line["timeline"]["ended_s"] <= line["wall_s"]
+    report = (folder / "report.html").read_text()
+    assert "Timeline with 2 workers" in report
 
 
 @pytest.mark.long

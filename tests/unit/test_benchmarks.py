@@ -23,11 +23,13 @@ from circuits import bare_runs, compare_circuit
 from contestants import share_out
 from domains import LOOPS, make_loops, summarize_ways, ways_tables
 from efficiency import Metg, estimate_metg, find_metg
-from losses import LOSSES, Executed, assign_slots, split_losses
+from losses import LOSSES, split_losses
 from measurement import Measurement, failure
 from peers import peers_table, summarize, uneven_table
 from peers_figure import draw_peers
 from workloads import Batch, burn, even, even_count, foretell, lower_bound, parse_length, show_length, uneven
+
+from dfz_ray.journal.executions import Executed
 
 # --- the work ---------------------------------------------------------------------------------------------------------
 
@@ -183,12 +185,12 @@ def test_the_interval_of_metg_may_reach_beyond_what_was_measured() -> None:
 def test_losses_of_a_known_run() -> None:
     """Each second of both slots counts as what it was."""
     executed = [
-        # lease, chunk, began, ended, CPU: the first slot waits for a core in its first task
-        Executed(1, 0, 0, 1.0, 3.0, 1.5),
-        Executed(1, 1, 1, 1.5, 2.5, 1.0),
-        Executed(1, 0, 0, 3.1, 4.1, 1.0),
-        Executed(1, 1, 2, 3.0, 4.0, 1.0),
-        Executed(1, 0, 3, 4.5, 6.5, 2.0),
+        # task, lease, began, ended, CPU, chunk: the first slot waits for a core in its first task
+        Executed(0, (1, 0), 1.0, 3.0, 1.5, 0),
+        Executed(1, (1, 1), 1.5, 2.5, 1.0, 1),
+        Executed(3, (1, 1), 3.0, 4.0, 1.0, 2),
+        Executed(2, (1, 0), 3.1, 4.1, 1.0, 0),
+        Executed(4, (1, 0), 4.5, 6.5, 2.0, 3),
     ]
 
     losses = split_losses(executed, called_at=0.0, returned_at=7.0, workers=2, useful_s=6.0)
@@ -208,16 +210,6 @@ def test_losses_of_a_known_run() -> None:
     assert sum(losses.values()) == pytest.approx(2 * 7.0)
 
 
-def test_a_slot_takes_one_lease_after_the_other() -> None:
-    """A lease that begins when another has ended is on that one's slot, and a slot that none took stays empty."""
-    executed = [Executed(1, 0, 0, 1.0, 2.0, 1.0), Executed(1, 1, 1, 1.1, 4.0, 2.9), Executed(1, 2, 2, 2.2, 3.0, 0.8)]
-
-    first, second, third = assign_slots(executed, 0.0, 3)
-
-    assert sorted(len(slot.executed) for slot in (first, second, third)) == [0, 1, 2]
-    assert [one.lease for slot in (first, second, third) if len(slot.executed) == 2 for one in slot.executed] == [0, 2]
-
-
 @given(
     st.lists(
         st.tuples(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=5), st.floats(0, 2)),
@@ -234,7 +226,7 @@ def test_losses_add_up_to_the_time_of_all_slots(
         now = began_at
         for number, (gap_s, length_s) in enumerate(tasks):
             now += gap_s
-            executed.append(Executed(1, lease, 10 * lease + number // 2, now, now + length_s, length_s / 2))
+            executed.append(Executed(number, (1, lease), now, now + length_s, length_s / 2, 10 * lease + number // 2))
             now += length_s
     executed.sort(key=lambda one: one.began_at)
     workers, returned_at = len(leases) + idle or 1, 20.0

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import re
 import struct
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from support.sample_study import DIGEST, both_modes, study, summarise, trial
+from support.sample_timelines import study_with_timelines, trial_with_timeline
 
 from dfz_ray.scaling.measurement import Measurement
-from dfz_ray.scaling.report import points_table, write_study
+from dfz_ray.scaling.report import points_table, render_report, write_study
 
 HOSTILE = "<script>alert('$x_{')</script>\n&\"\ud800" + "x" * 200
 
@@ -36,13 +40,41 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.html = html
+        self.open: list[str] = []
         self.feed(html)
+        self.close()
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))
+        if tag not in {"meta", "br", "hr", "img"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+    def charts(self) -> list[ElementTree.Element]:
+        """The charts, parsed as XML: each is well-formed."""
+        found = re.findall(r'<svg[^>]*class="chart".*?</svg>', self.html, re.DOTALL)
+        return [ElementTree.fromstring(svg) for svg in found]  # noqa: S314 - our own page
+
+    def assert_sound(self) -> None:
+        """Assert that elements are closed in order, ids are unique, and each chart has a title and a description."""
+        ids = [attributes["id"] for _, attributes in self.tags if "id" in attributes]
+        assert len(set(ids)) == len(ids)
+        assert not self.open
+        for svg in self.charts():
+            assert svg.get("role") == "img"
+            names = [svg.find("title"), svg.find("desc")]
+            assert svg.get("aria-labelledby") == " ".join(str(one.get("id")) for one in names if one is not None)
+            assert all(one is not None and one.text for one in names)
+            assert "nan" not in ElementTree.tostring(svg, encoding="unicode").lower().replace("nant", "")
 
 
 any_trial = st.builds(
@@ -71,7 +103,7 @@ def test_whatever_was_measured_can_be_summed_up(trials: list[Measurement]) -> No
     assert points_table(summary).row_count == len({measurement.workers for measurement in trials})
 
 
-STUDIES = {
+STUDIES: dict[str, list[Measurement]] = {
     "both modes": both_modes(),
     "both modes, one repeat": both_modes(repeats=1),
     "plain": study(),
@@ -82,14 +114,33 @@ STUDIES = {
     "all failed": study(error="lost", digest=None, completed=0),
     "no task completed": study(completed=0, failed=40),
     "underserved": study(workers=(0, 8), served=3),
+    "timelines": study_with_timelines(),
+    "one timeline": [trial_with_timeline(4, 1, 1)],
+    "no interval": study_with_timelines(repeats=2),
+    "twelve timelines": study_with_timelines(workers=(0, *range(1, 13)), repeats=1),
     "many points": study(workers=(0, *range(1, 17), 32, 48, 64, 128)),
 }
 
 
+PICTURED = ("both modes", "plain", "one point", "nothing", "all failed", "underserved", "many points")
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", STUDIES)
+def test_every_kind_of_study_has_a_page(name: str) -> None:
+    """Every kind of study, also one that measured nothing, has a page that is sound."""
+    trials = STUDIES[name]
+    summary = summarise(trials)
+    page = Page(render_report(summary, trials))
+    assert summary["recommendation"]["reason"][1:20] in page.text
+    assert [tag for tag, _ in page.tags].count("tr") >= len(trials)
+    page.assert_sound()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", PICTURED)
 def test_every_kind_of_study_is_written(name: str, tmp_path: Path) -> None:
-    """Every kind of study, also one that measured nothing, gets its summary, its picture and its page."""
+    """Every kind of study, also one that measured nothing, gets its summary, its pictures and its page."""
     trials = STUDIES[name]
     summary = summarise(trials)
     files = write_study(tmp_path / "study", summary, trials)
@@ -98,25 +149,132 @@ def test_every_kind_of_study_is_written(name: str, tmp_path: Path) -> None:
     png = files.figure.read_bytes()
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", png[16:24]) == (1600, 700)
-    page = Page(files.report.read_text())
-    assert summary["recommendation"]["reason"][1:20] in page.text
-    assert [tag for tag, _ in page.tags].count("tr") >= len(trials)
+    assert ElementTree.fromstring(files.vector_figure.read_bytes()).tag.endswith("svg")  # noqa: S314 - our own picture
+    assert files.report.read_text() == render_report(summary, trials)
 
 
-def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
-    """The page holds no script and no link, and its one picture is inside it."""
-    trials = study()
-    page = Page(write_study(tmp_path, summarise(trials, command="dfz scale"), trials).report.read_text())
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "a", "iframe", "object", "base"}
-    sources = [attributes["src"] or "" for _, attributes in page.tags if "src" in attributes]
-    assert [source[:22] for source in sources] == ["data:image/png;base64,"]
+def test_the_page_needs_nothing_else() -> None:
+    """The page holds no script, no link and no picture from elsewhere, and no style that loads one."""
+    trials = study_with_timelines()
+    text = render_report(summarise(trials, command="dfz scale"), trials)
+    page = Page(text)
+    page.assert_sound()
+    assert not {tag for tag, _ in page.tags} & {
+        "script",
+        "link",
+        "a",
+        "iframe",
+        "object",
+        "base",
+        "img",
+        "use",
+        "image",
+    }
+    names = {name for _, attributes in page.tags for name in attributes}
+    assert not names & {"src", "href", "xlink:href", "srcset", "data", "action", "style", "onload"}
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "//" not in text
     assert "dfz scale" in page.text
+
+
+def test_the_page_shows_everything_that_was_measured() -> None:
+    """The page has the verdict, a chart of each kind with a title and a description, and a table for each."""
+    trials = study_with_timelines(workers=(0, 1, 2, 3, 4, 6, 8))
+    summary = summarise(trials, physical_cores=8, command="dfz scale --seed 3")
+    page = Page(render_report(summary, trials))
+    page.assert_sound()
+    titles = {svg.find("title").text for svg in page.charts()}  # type: ignore[union-attr]
+    assert titles == {
+        "Speedup over the number of workers",
+        "Efficiency over the number of workers",
+        "Where the time of the workers went",
+        "Cost of the batch over the number of workers",
+        "Times of tasks by kind",
+        "Timeline with 1 worker",
+        *(f"Timeline with {workers} workers" for workers in (2, 3, 4, 6, 8)),
+    }
+    (speedup,) = [svg for svg in page.charts() if (svg.find("title").text or "").startswith("Speedup")]  # type: ignore[union-attr]
+    assert speedup.findall("path[@class='band']")
+    assert speedup.findall("path[@class='law']")
+    words = page.text
+    for name in ("Parallel\nefficiency", "Ramp-up", "Core-hours", "Tail", "Median", "dfz scale --seed 3", "ideal"):
+        assert name.lower() in words.lower(), name
+
+
+def test_the_page_shows_the_choice_for_each_goal() -> None:
+    """Where the summary has choices, each goal has its line, with the number of workers and the price."""
+    trials = study_with_timelines()
+    summary = summarise(trials)
+    fastest = {"goal": "fastest", "says": "least time", "workers": 4, "mode": "processes", "wall_s": 5.5}
+    fastest |= {"wall_s_ci95": [5.4, 5.6], "efficiency": 0.9, "core_hours": 0.006, "price": 0.12}
+    late = dict.fromkeys(fastest) | {"goal": "deadline", "says": "least cost within 1 s"}
+    summary["recommendation"]["choices"] = [fastest, late]
+    page = Page(render_report(summary | {"price": 20.0}, trials))
+    page.assert_sound()
+    assert "Least time4 workers5.50 s" in page.text
+    assert "Least cost within 1 sno number that was measured" in page.text
+    assert "0.12" in page.text
+
+
+def test_the_physical_cores_are_marked() -> None:
+    """The speedup's chart has a line at the physical cores, and shades the points beyond."""
+    trials = study_with_timelines()
+    page = Page(render_report(summarise(trials), trials))
+    speedup = page.charts()[0]
+    assert speedup.findall("line[@class='cores']")
+    assert speedup.findall("rect[@class='beyond']")
+    assert "2 physical cores" in [text.text for text in speedup.findall("text")]
+
+
+def test_the_page_stays_small() -> None:
+    """The page of a study of 100,000 tasks with twelve numbers of workers has less than 1 MB."""
+    counts = (*range(1, 9), 16, 32, 64, 128)
+    large = trial_with_timeline(16, 100_000, 12)
+    assert large.timeline is not None
+    assert sum(kind["tasks"] for kind in large.timeline["task_s"]) == 100_000
+    trials = [
+        dataclasses.replace(large, workers=workers, wall_s=large.wall_s * 16 / workers, repeat=repeat)
+        for workers in counts
+        for repeat in range(4)
+    ]
+    text = render_report(summarise(trials), trials)
+    assert text.count("<h3>") >= len(counts)
+    assert len(text.encode()) < 1_000_000
+    Page(text).assert_sound()
+
+
+def test_a_study_that_was_interrupted_has_a_page() -> None:
+    """A study that was interrupted says so, and shows what it has."""
+    trials = study_with_timelines()[:6]
+    page = Page(render_report(summarise(trials, why_ended=""), trials))
+    assert "interrupted after 6 trials" in page.text
+    assert "Timeline with 1 worker" in page.text
+
+
+def test_facts_of_the_host_have_readable_names() -> None:
+    """Facts have names in words, memory has a unit, and a setting that is not there is not set."""
+    host = {
+        "hostname": "here",
+        "memory_bytes": 8 * 2**30,
+        "versions": {"torch": None},
+        "thread_settings": {"OMP_NUM_THREADS": None, "MKL_NUM_THREADS": "1"},
+    }
+    page = Page(render_report(summarise(study(), host=host), study()))
+    assert "thread_settings" not in page.text
+    assert "8.0 GiB" in page.text
+    rows = re.sub(r"\s+", " ", page.text)
+    assert "Threads of OpenMP (OMP_NUM_THREADS)not set" in rows
+    assert "torchnot installed" in rows
 
 
 @pytest.mark.filterwarnings("error")
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     """Names of hosts, domains and errors can't become part of the page, of the picture or of the table."""
-    trials = [*study(), trial(2, 3, 12, error=HOSTILE, digest=HOSTILE)]
+    trials = [*study_with_timelines(repeats=1), trial(2, 3, 12, error=HOSTILE, digest=HOSTILE)]
+    for one in trials:
+        if one.timeline:
+            one.timeline["kinds"][0] = HOSTILE
     summary = summarise(
         trials,
         host={"hostname": HOSTILE, "cpu_model": "[bold]$\\frac{", HOSTILE: {HOSTILE: 1}},
@@ -124,10 +282,13 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         mode=HOSTILE,
         command=HOSTILE,
     )
-    page = Page(write_study(tmp_path, summary, trials).report.read_text())
+    files = write_study(tmp_path, summary, trials)
+    page = Page(files.report.read_text())
+    page.assert_sound()
     assert "script" not in {tag for tag, _ in page.tags}
-    assert page.text.count("<script>alert") >= 5
-    assert "1 of 5" in terminal(summary)
+    assert page.text.count("<script>alert") >= 10
+    assert b"<script" not in files.vector_figure.read_bytes()
+    assert "1 of 2" in terminal(summary)
 
 
 def test_a_summary_with_an_infinite_number_is_refused(tmp_path: Path) -> None:
@@ -137,7 +298,7 @@ def test_a_summary_with_an_infinite_number_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_study(tmp_path, summarise(trials) | {"cpus_per_task": float("inf")}, trials)
     assert (tmp_path / "summary.json").read_text() == before
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_the_terminal_shows_every_point() -> None:

@@ -123,7 +123,7 @@ def test_both_modes_are_told_apart() -> None:
 
 def test_the_losses_of_a_point_are_those_of_its_median_trial() -> None:
     """Losses add up to workers x wall time of one trial, and come with advice and POP's ratios."""
-    split = {"in_tasks": 7.6, "imbalance": 0.2, "dispatch": 0.1, "ramp_up": 0.12, "drain": 0.1}
+    split = {"in_tasks": 7.6, "imbalance": 0.2, "handling": 0.04, "dispatch": 0.06, "ramp_up": 0.12, "drain": 0.1}
     summary = summarise([*study(workers=(0,)), *study(workers=(2,), split=split)])
     (point,) = summary["points"]
     losses = point["losses"]

@@ -1,0 +1,60 @@
+"""Numbers as people read them on the page, in the pictures and in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+NOTHING = "\N{EN DASH}"
+"""Stands where nothing was measured."""
+
+
+def show_number(value: float | None, unit: str = "") -> str:
+    """Three significant digits, and no exponent."""
+    if value is None:
+        return NOTHING
+    decimals = next((d for d, least in enumerate((100, 10, 0.1)) if value >= least), 3 if value else 0)
+    return f"{value:.{decimals}f}{unit}"
+
+
+def show_seconds(value: float | None) -> str:
+    """Seconds, as a number with its unit."""
+    return show_number(value, " s")
+
+
+def show_short_time(seconds: float | None) -> str:
+    """A time in the unit that suits it, from microseconds to hours."""
+    if seconds is None:
+        return NOTHING
+    for unit, length_s in (("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3)):
+        if seconds >= length_s:
+            return f"{_significant(seconds / length_s)} {unit}"
+    return f"{_significant(seconds * 1e6)} \N{MICRO SIGN}s" if seconds else "0 s"
+
+
+def show_core_time(core_s: float | None) -> str:
+    """The time of cores, in the unit that suits it."""
+    if core_s is None:
+        return NOTHING
+    return f"{_significant(core_s / 3600)} core-hours" if core_s >= 360 else f"{_significant(core_s)} core-seconds"
+
+
+def show_interval(ends: Sequence[float] | None) -> str:
+    """Both ends of an interval; empty where there is none."""
+    return f"{show_number(ends[0])} {NOTHING} {show_number(ends[1])}" if ends else ""
+
+
+def show_percent(share: float | None) -> str:
+    """Whole percents, but never 100 or 0 for something that is not quite that."""
+    if share is None:
+        return NOTHING
+    rounded = round(100 * share)
+    if (rounded == 100 and share < 1) or (rounded == 0 and share > 0):
+        return f"{100 * share:.3g} %"
+    return f"{rounded} %"
+
+
+def _significant(value: float) -> str:
+    """Three significant digits, and no exponent."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if value >= 1e-3 else f"{value:.6f}".rstrip("0").rstrip(".") or "0"
