@@ -130,5 +130,3 @@ def _show(value: float, ends: Sequence[float] | None) -> str:
 def describe_choice(entry: dict[str, Any]) -> str:
     """The line of a choice that was written to summary.json."""
     return Choice(**entry).describe()
-
-

@@ -31,7 +31,7 @@ class Point:
     """None also where no task completed: less work is not faster work. With weak scaling it is the scaled one: how many
     times longer the sequential program would take for the grown batch."""
     least_speedup: float | None = None
-    """The speedup surely exceeds it, also after a look at all points (`estimate.bound_ratios`); None: too few repeats."""
+    """The speedup surely exceeds it, also after a look at all points (`bound_ratios`); None: too few repeats."""
     comparisons: int = 1
     """The points of the study, all of which are compared with the sequential program."""
     efficiency: Estimate | None

@@ -13,12 +13,17 @@ from dfz_ray.journal.folder import write_whole
 from dfz_ray.scaling.measurement import Measurement
 
 PLAN, TRIALS = "plan.json", "measurements.jsonl"
+COUNTS = "worker_counts"
 PATHS = ("batch", "config")
 """Options that are paths; they are kept absolute, so that a study can go on from another folder."""
 
 
-def make_study_folder(output: str | None, options: Mapping[str, Any], digest: str) -> Path:
-    """Make the folder of a new study, and write down its options and the digest of its plan.
+def make_study_folder(
+    output: str | None, options: Mapping[str, Any], digest: str, worker_counts: Sequence[int] = ()
+) -> Path:
+    """Make the folder of a new study, and write down its options, the digest of its plan, and its worker counts.
+
+    The counts are kept because `--max-workers auto` might choose others the next time.
 
     Raises InvalidInput if the folder holds a study, or can't be made.
     """
@@ -31,10 +36,11 @@ def make_study_folder(output: str | None, options: Mapping[str, Any], digest: st
     kept["modules"] = [
         str(Path(module).absolute()) if module.endswith(".py") else module for module in options["modules"]
     ]
+    plan = {"options": kept, "digest": digest, "worker_counts": list(worker_counts)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / TRIALS).touch()
-        write_whole(folder / PLAN, json.dumps({"options": kept, "digest": digest}, indent=2).encode())
+        write_whole(folder / PLAN, json.dumps(plan, indent=2).encode())
     except OSError as error:
         problem = Problem("--output", repr(str(folder)), f"a folder that can be made ({error.strerror})")
         raise InvalidInput([problem], "command line") from None
@@ -42,9 +48,10 @@ def make_study_folder(output: str | None, options: Mapping[str, Any], digest: st
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """The options of a study that was begun. Raises InvalidInput if the folder holds none."""
+    """The options of a study that was begun, and its worker counts. Raises InvalidInput if the folder holds none."""
     try:
-        options = json.loads((folder / PLAN).read_text())["options"]
+        plan = json.loads((folder / PLAN).read_text())
+        options = {**plan["options"], COUNTS: plan[COUNTS]}
         return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         problem = Problem("--resume", repr(str(folder)), "the folder of a study that was begun")

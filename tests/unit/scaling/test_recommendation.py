@@ -136,7 +136,8 @@ def test_a_look_at_many_points_makes_a_gain_by_chance_likely() -> None:
     """A point whose own interval lies above 1 is no finding if one of so many points would be there by chance."""
     lucky = point(2, 1.1, speedup=Estimate(1.1, (1.01, 1.2)), least_speedup=0.98)
     assert advise(lucky).workers is None
-    few = advise(*(point(n, 1.2, repeats=4, least_speedup=None, comparisons=4) for n in (1, 2, 3, 4)), baseline=point(0, repeats=4))
+    points = [point(n, 1.2, repeats=4, least_speedup=None, comparisons=4) for n in (1, 2, 3, 4)]
+    few = advise(*points, baseline=point(0, repeats=4))
     assert few.workers is None
     assert "4 repeats can't rule out chance, 5 can" in few.reason
 
