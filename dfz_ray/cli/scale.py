@@ -111,14 +111,19 @@ def scale(**options: Any) -> int:
     """
     from dfz_ray.cli.domain_modules import ship_domain_modules
     from dfz_ray.scaling.host import host_facts
-    from dfz_ray.scaling.study_folder import TRIALS, make_study_folder, read_plan, read_trials
+    from dfz_ray.scaling.study_folder import TRIALS, check_unused, make_study_folder, read_plan, read_trials
+    from dfz_ray.scaling.study_plan import parse_worker_counts
 
-    # Everything that can be wrong with the command line is found here, before Ray is started.
+    # Everything that can be wrong with the command line is found here, before a task is tried, or Ray is started.
     _check_together(options)
     resumed = Path(options["resume"]) if options["resume"] else None
     if resumed:
         now = {name: options[name] for name in ALSO_LATER if options[name] is not None}
         options = {**read_plan(resumed), "address": None, "time_limit": None, **now}
+    elif options["max_workers"] not in (None, AUTO):
+        parse_worker_counts(options["max_workers"])
+    if options["output"] and not resumed:
+        check_unused(Path(options["output"]))
     ship_domain_modules(options["modules"])
     settings = read_settings(options["config"])
     batch, seed = _read_batch(options, settings)

@@ -28,10 +28,7 @@ def make_study_folder(
     Raises InvalidInput if the folder holds a study, or can't be made.
     """
     folder = Path(output) if output else Path("studies") / time.strftime("%Y%m%d-%H%M%S")
-    if any((folder / name).exists() for name in ("summary.json", TRIALS, PLAN)):
-        found = f"{str(folder)!r}, which holds a study"
-        problem = Problem("--output", found, "a new folder, or --resume", "trials of two studies are never mixed")
-        raise InvalidInput([problem], "command line")
+    check_unused(folder)
     kept = {name: str(Path(value).absolute()) if name in PATHS and value else value for name, value in options.items()}
     kept["modules"] = [
         str(Path(module).absolute()) if module.endswith(".py") else module for module in options["modules"]
@@ -45,6 +42,17 @@ def make_study_folder(
         problem = Problem("--output", repr(str(folder)), f"a folder that can be made ({error.strerror})")
         raise InvalidInput([problem], "command line") from None
     return folder
+
+
+def check_unused(folder: Path) -> None:
+    """Raise InvalidInput if the folder holds a study, or is none."""
+    if folder.exists() and not folder.is_dir():
+        problem = Problem("--output", repr(str(folder)), "a folder that can be made (it is a file)")
+        raise InvalidInput([problem], "command line")
+    if any((folder / name).exists() for name in ("summary.json", TRIALS, PLAN)):
+        found = f"{str(folder)!r}, which holds a study"
+        problem = Problem("--output", found, "a new folder, or --resume", "trials of two studies are never mixed")
+        raise InvalidInput([problem], "command line")
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
