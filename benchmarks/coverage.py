@@ -2,16 +2,16 @@
 
     python benchmarks/coverage.py [--studies 10000]
 
-A study measures the sequential program and one number of workers, once each in every repeat, in random order. It ends
-as `dfz scale` does (`dfz_ray/scaling/stopping.py`). The times have noise of one sort:
+A study measures the sequential program and some numbers of workers, once each in every repeat, in an order drawn for
+each repeat. It ends as `dfz scale` does (`dfz_ray/scaling/stopping.py`). The times have noise of one sort:
   lognormal    a spread of 10 %
   heavy tails  Student's t with 2 degrees of freedom on the logarithm, 5 %
   two speeds   the machine is slower by half in three of ten trials
   drift        the machine becomes slower by 2 % from trial to trial
   correlated   the noise of a trial is 0.8 times that of the trial before, and something new
 For fixed numbers of repeats it prints the coverage of speedups (and of medians, where the noise is independent); for
-the rule that stops by itself the coverage, the mean number of repeats, and how often "faster" is said of two programs
-that are equally fast. Writes coverage.json.
+the rule that stops by itself the coverage, the mean number of repeats, and how often a study says "faster" of one
+number of workers, and of the best of five, when all programs are equally fast. Writes coverage.json.
 
 Under drift both programs of a repeat share it, so a speedup's interval is wider than it need be, and covers more.
 """
@@ -20,49 +20,63 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from measurement import write_json
 
-from dfz_ray.scaling.estimate import Estimate, estimate_median, estimate_ratio
+from dfz_ray.scaling.estimate import Estimate, bound_ratios, estimate_median, estimate_ratios, repeats_to_compare
 from dfz_ray.scaling.stopping import Stopping
 
 FIXED = (4, 5, 6, 9, 15)
 MOST = 15
 SPEEDUP = 1.8
+POINTS = 5
+"""Numbers of workers of a study in which the best one is looked for."""
 SEED = 20_260
-Noise = Callable[[np.random.Generator, int], np.ndarray]
+Noise = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
+"""Draws factors for so many studies and trials of each, in the order in which the trials run."""
 
 
-def correlated(random: np.random.Generator, trials: int) -> np.ndarray:
+def correlated(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """Noise that goes on from trial to trial."""
-    logs = random.normal(0.0, 0.1, trials)
-    for trial in range(1, trials):
-        logs[trial] = 0.8 * logs[trial - 1] + 0.6 * logs[trial]
+    logs = random.normal(0.0, 0.1, shape)
+    for trial in range(1, shape[1]):
+        logs[:, trial] = 0.8 * logs[:, trial - 1] + 0.6 * logs[:, trial]
     return np.exp(logs)
 
 
 NOISES: dict[str, Noise] = {
-    "lognormal": lambda random, trials: np.exp(random.normal(0.0, 0.1, trials)),
-    "heavy tails": lambda random, trials: np.exp(0.05 * random.standard_t(2, trials)),
-    "two speeds": lambda random, trials: (
-        np.exp(random.normal(0.0, 0.02, trials)) * np.where(random.random(trials) < 0.3, 1.5, 1.0)
+    "lognormal": lambda random, shape: np.exp(random.normal(0.0, 0.1, shape)),
+    "heavy tails": lambda random, shape: np.exp(0.05 * random.standard_t(2, shape)),
+    "two speeds": lambda random, shape: (
+        np.exp(random.normal(0.0, 0.02, shape)) * np.where(random.random(shape) < 0.3, 1.5, 1.0)
     ),
-    "drift": lambda random, trials: np.exp(random.normal(0.0, 0.05, trials)) * 1.02 ** np.arange(trials),
+    "drift": lambda random, shape: np.exp(random.normal(0.0, 0.05, shape)) * 1.02 ** np.arange(shape[1]),
     "correlated": correlated,
 }
 INDEPENDENT = ("lognormal", "heavy tails", "two speeds")
 
 
-def draw_study(random: np.random.Generator, noise: Noise, speedup: float) -> tuple[np.ndarray, np.ndarray]:
-    """The times of the sequential program and of the workers, for the most repeats that there may be."""
-    noises = noise(random, 2 * MOST).reshape(MOST, 2)
-    first = random.integers(0, 2, MOST)  # the order within a repeat
-    rows = np.arange(MOST)
-    return speedup * noises[rows, first], noises[rows, 1 - first]
+class Ended(NamedTuple):
+    """A study that has ended."""
+
+    speedup: Estimate
+    """That of its first point."""
+    is_faster: bool
+    """True if the study says of any point that it is faster than the sequential program."""
+    repeats: int
+
+
+def draw_times(random: np.random.Generator, noise: Noise, studies: int, points: int = 1) -> np.ndarray:
+    """Times of programs that are equally fast: by program (0: the sequential one), study and repeat."""
+    programs = 1 + points
+    noises = noise(random, (studies, MOST * programs)).reshape(studies, MOST, programs)
+    orders = random.random((studies, MOST, programs)).argsort(axis=2)
+    return np.moveaxis(np.take_along_axis(noises, orders, axis=2), 2, 0)
 
 
 def holds(estimate: Estimate, truth: float) -> bool:
@@ -70,41 +84,48 @@ def holds(estimate: Estimate, truth: float) -> bool:
     return estimate.ci95 is not None and estimate.ci95[0] <= truth <= estimate.ci95[1]
 
 
-def run_rule(sequential_s: np.ndarray, parallel_s: np.ndarray, stopping: Stopping) -> tuple[Estimate, int]:
-    """The speedup that a study reports, and its repeats."""
+def run_rule(times: np.ndarray, stopping: Stopping) -> list[Ended]:
+    """All studies, as they ended. The verdict rests on the point with the largest speedup."""
+    ended: dict[int, Ended] = {}
+    points = len(times) - 1
     for repeats in range(stopping.least, stopping.most + 1):
-        estimate = estimate_ratio(sequential_s[:repeats], parallel_s[:repeats])
-        if stopping.why_end(repeats, estimate):
+        going = [study for study in range(times.shape[1]) if study not in ended]
+        if not going:
             break
-    return estimate, repeats
+        now = times[:, going, :repeats]
+        estimates = zip(*(estimate_ratios(now[0], one) for one in now[1:]), strict=True)
+        bounds = zip(*(bound_ratios(now[0], one, points) for one in now[1:]), strict=True)
+        for study, speedups, least in zip(going, estimates, bounds, strict=True):
+            if stopping.why_end(repeats, max(speedups, key=lambda one: one.value)):
+                ended[study] = Ended(speedups[0], any(bound is not None and bound > 1 for bound in least), repeats)
+    return list(ended.values())
 
 
 def measure(noise_name: str, studies: int) -> dict[str, Any]:
     """The coverage under one sort of noise."""
     random = np.random.default_rng([SEED, list(NOISES).index(noise_name)])
     noise, stopping = NOISES[noise_name], Stopping(most=MOST)
-    hits = dict.fromkeys(("stopped", *(f"speedup {n}" for n in FIXED)), 0)
+    times = draw_times(random, noise, studies)
+    times[0] *= SPEEDUP
+    coverage = {}
+    for count in FIXED:
+        speedups = estimate_ratios(times[0, :, :count], times[1, :, :count])
+        coverage[f"speedup {count}"] = np.mean([holds(one, SPEEDUP) for one in speedups])
     if noise_name in INDEPENDENT:
-        truth = float(np.median(noise(random, 400_000)))
-        hits |= {f"median {n}": 0 for n in FIXED if n >= 6}
-    repeats, faster = 0, 0
-    for _ in range(studies):
-        sequential_s, parallel_s = draw_study(random, noise, SPEEDUP)
-        for name in hits:
-            kind, _, count = name.partition(" ")
-            if kind == "speedup":
-                hits[name] += holds(estimate_ratio(sequential_s[: int(count)], parallel_s[: int(count)]), SPEEDUP)
-            elif kind == "median":
-                hits[name] += holds(estimate_median(parallel_s[: int(count)]), truth)
-        estimate, made = run_rule(sequential_s, parallel_s, stopping)
-        hits["stopped"] += holds(estimate, SPEEDUP)
-        repeats += made
-        equal, _ = run_rule(*draw_study(random, noise, 1.0), stopping)
-        faster += equal.ci95 is not None and equal.ci95[0] > 1
+        truth = float(np.median(noise(random, (400_000, 1))))
+        for count in (count for count in FIXED if count >= 6):
+            medians = [estimate_median(row) for row in times[1, :, :count].tolist()]
+            coverage[f"median {count}"] = np.mean([holds(one, truth) for one in medians])
+    stopped = run_rule(times, stopping)
+    coverage["stopped"] = np.mean([holds(one.speedup, SPEEDUP) for one in stopped])
+    alike = {}
+    for points in (1, POINTS):
+        rule = Stopping(repeats_to_compare(points), MOST)
+        alike[str(points)] = run_rule(draw_times(random, noise, studies, points), rule)
     return {
-        "coverage": {name: count / studies for name, count in hits.items()},
-        "repeats": repeats / studies,
-        "false_faster": faster / studies,
+        "coverage": {name: float(share) for name, share in coverage.items()},
+        "repeats": float(np.mean([one.repeats for one in stopped])),
+        "false_faster": {points: float(np.mean([one.is_faster for one in ended])) for points, ended in alike.items()},
     }
 
 
@@ -114,12 +135,13 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=10_000, metavar="N", help="simulated studies [10000]")
     parser.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="where coverage.json goes [.]")
     options = parser.parse_args()
-    found = {}
+    found, begun = {}, time.monotonic()
     for name in NOISES:
         found[name] = measure(name, options.studies)
         coverage = ", ".join(f"{what} {100 * share:.1f} %" for what, share in found[name]["coverage"].items())
-        rest = f"{found[name]['repeats']:.1f} repeats, wrongly faster {100 * found[name]['false_faster']:.1f} %"
-        print(f"{name}: {coverage}; {rest}", flush=True)
+        wrong = ", ".join(f"{100 * share:.1f} % of {n}" for n, share in found[name]["false_faster"].items())
+        print(f"{name}: {coverage}; {found[name]['repeats']:.1f} repeats; wrongly faster: {wrong}", flush=True)
+    print(f"{time.monotonic() - begun:.0f} s")
     write_json(options.output / "coverage.json", {"command": sys.argv, "studies": options.studies, "noises": found})
 
 

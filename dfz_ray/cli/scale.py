@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -14,17 +14,24 @@ import click
 
 from dfz_ray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, take_stdout
 from dfz_ray.cli.printing import tell_place
-from dfz_ray.errors import InvalidInput, Problem
-from dfz_ray.specs.settings import WORKERS_LIMIT, Settings, read_settings
+from dfz_ray.errors import DfzError, InvalidInput, Problem
+from dfz_ray.specs.settings import AUTO, WORKERS_LIMIT, Settings, read_settings
 from dfz_ray.specs.task import SEED_LIMIT
 
 if TYPE_CHECKING:
-    from dfz_ray.scaling.measurement import Measurement, Mode
+    from dfz_ray.scaling.measurement import Measurement, Mode, Scaling
+    from dfz_ray.scaling.pilot import Pilot
+    from dfz_ray.scaling.sequential import SequentialProgram
     from dfz_ray.scaling.stopping import Stopping
     from dfz_ray.scaling.study import Study
     from dfz_ray.scaling.study_plan import StudyPlan
+    from dfz_ray.specs.batch import Batch
 
 DEFAULT_COUNT = 20
+ALSO_LATER = ("address", "time_limit", "efficiency", "price", "deadline")
+"""Options that may be given, or given anew, as a study goes on: they change none of its trials."""
+NOT_KEPT = ("address", "output", "resume", "time_limit")
+"""Options that are of one start of a study, not of its plan."""
 
 
 @click.command("scale", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -33,7 +40,12 @@ DEFAULT_COUNT = 20
 @click.option("--batch", metavar="FILE", help="The tasks of a batch file instead.")
 @click.option("--workers", type=click.IntRange(1, WORKERS_LIMIT), metavar="N", help="Measure this number of workers.")
 @click.option("--scaling-test", is_flag=True, help="Measure several numbers of workers (the default).")
-@click.option("--max-workers", metavar="N,N,...", help="The numbers, with --scaling-test: 1,2,4,8,16.")
+@click.option(
+    "--max-workers",
+    metavar="N,N,...|auto",
+    help="The numbers, with --scaling-test: 1,2,4,8,16; or auto, which chooses them.",
+)
+@click.option("--weak", is_flag=True, help="Weak scaling: each worker brings the whole batch once more.")
 @click.option("--use-processes", is_flag=True, help="Each task that runs has a process (the default).")
 @click.option("--use-threads", is_flag=True, help="Tasks share processes, on threads; with both, both are compared.")
 @click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
@@ -61,6 +73,19 @@ DEFAULT_COUNT = 20
     metavar="N",
     help="Seed of the tasks and of the order of trials [0].",
 )
+@click.option(
+    "--efficiency",
+    type=click.FloatRange(0, 100, min_open=True),
+    metavar="PERCENT",
+    help="Name the most workers that reach this efficiency [80].",
+)
+@click.option("--price", type=click.FloatRange(0), metavar="P", help="The price of a core-hour, in any currency.")
+@click.option(
+    "--deadline",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Name the cheapest number of workers that ends the batch within it.",
+)
 @click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one).")
 @click.option("--output", metavar="DIR", help="Where the files go [studies/<time>].")
 @click.option("--resume", metavar="DIR", help="Go on with the study in this folder, where it was interrupted.")
@@ -75,44 +100,61 @@ def scale(**options: Any) -> int:
         dfz scale
         dfz scale --domain quantum --count 20 --workers 4
         dfz scale --domain quantum --count 20 --scaling-test --max-workers 1,2,4,8
+        dfz scale --domain maze --count 20 --scaling-test --max-workers auto --price 0.05 --deadline 60
+        dfz scale --domain maze --count 20 --weak
         dfz scale --batch my_batch.yaml --repeats 10 --output studies/mine
         dfz scale --resume studies/mine
 
-    `--max-workers` lists the numbers to measure; `dfz run --max-workers auto` is something else: it finds a number
-    while the tasks run, and proves nothing.
+    `--max-workers` lists the numbers to measure. With `auto` they are 1, 2, 4, ... to the cores, beyond them for tasks
+    that wait, and then numbers between, where the curve bends. `dfz run --max-workers auto` is something else: it finds
+    a number while the tasks run, and proves nothing. `dfz plan` tells what a batch needs, without a study.
     """
     from dfz_ray.cli.domain_modules import ship_domain_modules
     from dfz_ray.scaling.host import host_facts
-    from dfz_ray.scaling.study_folder import TRIALS, make_study_folder, read_plan, read_trials
+    from dfz_ray.scaling.study_folder import TRIALS, check_unused, make_study_folder, read_plan, read_trials
+    from dfz_ray.scaling.study_plan import parse_worker_counts
 
-    # Everything that can be wrong with the command line is found here, before Ray is started.
+    # Everything that can be wrong with the command line is found here, before a task is tried, or Ray is started.
     _check_together(options)
     resumed = Path(options["resume"]) if options["resume"] else None
     if resumed:
-        options = {**read_plan(resumed), **{name: options[name] for name in ("address", "time_limit")}}
+        now = {name: options[name] for name in ALSO_LATER if options[name] is not None}
+        options = {**read_plan(resumed), "address": None, "time_limit": None, **now}
+    elif options["max_workers"] not in (None, AUTO):
+        parse_worker_counts(options["max_workers"])
+    if options["output"] and not resumed:
+        check_unused(Path(options["output"]))
     ship_domain_modules(options["modules"])
     settings = read_settings(options["config"])
-    plan, stopping = _make_plan(options, settings)
-    facts = {**host_facts(), "seed": plan.seed, "plan": plan.digest}
-    measurements = read_trials(resumed, facts) if resumed else []
-    kept = {name: value for name, value in options.items() if name not in ("address", "output", "resume", "time_limit")}
-    folder = resumed or make_study_folder(options["output"], kept, plan.digest)
-    tell_place(folder)
+    batch, seed = _read_batch(options, settings)
+    host = host_facts()
+    program = pilot = None
+    if not resumed:
+        program, pilot = _try_batch(batch)
+    with program or contextlib.nullcontext():
+        plan, stopping = _make_plan(options, settings, batch, seed, pilot)
+        facts = {**host, "seed": plan.seed, "plan": plan.digest}
+        measurements = read_trials(resumed, facts) if resumed else []
+        kept = {name: value for name, value in options.items() if name not in NOT_KEPT}
+        folder = resumed or make_study_folder(options["output"], kept, plan.digest, plan.worker_counts)
+        tell_place(folder)
+        if pilot:
+            _tell_forecast(plan, stopping, pilot, options["time_limit"])
 
-    from dfz_ray.scaling.study import Study
+        from dfz_ray.scaling.study import Study
 
-    out = take_stdout()
-    interrupted = False
-    with Study(plan, settings, facts, options["address"]) as study:
-        try:
-            with _bar(plan, stopping) as show:
-                for measurement in study.measure(folder / TRIALS, stopping, measurements, options["time_limit"]):
-                    measurements.append(measurement)
-                    show(measurement)
-        except KeyboardInterrupt:
-            interrupted = True
-        if measurements:
-            _write_and_print(plan, measurements, study, folder, out)
+        out = take_stdout()
+        interrupted = False
+        with Study(plan, settings, facts, options["address"], program) as study:
+            try:
+                with _bar(study, stopping) as show:
+                    for measurement in study.measure(folder / TRIALS, stopping, measurements, options["time_limit"]):
+                        measurements.append(measurement)
+                        show(measurement)
+            except KeyboardInterrupt:
+                interrupted = True
+            if measurements:
+                _write_and_print(measurements, study, folder, out, options)
     if interrupted:
         again = shlex.join(["dfz", "scale", "--resume", str(folder)])
         click.echo(f"interrupted after {len(measurements)} trials; they are in {folder}; go on: {again}", err=True)
@@ -132,20 +174,21 @@ def _check_together(options: dict[str, Any]) -> None:
         problems.append(Problem("--batch", "--domain beside it", "one of the two"))
     if "count" in given and "domain" not in given:
         problems.append(Problem("--count", "no --domain", "the domain whose tasks are to be generated"))
+    if {"weak", "deadline"} <= given:
+        problems.append(Problem("--deadline", "--weak beside it", "one of the two", "a batch that grows has no end"))
     if {"repeats", "target"} <= given:
         problems.append(Problem("--target", "--repeats beside it", "one of the two"))
-    if "resume" in given and (others := given - {"resume", "address", "time_limit"}):
+    if "resume" in given and (others := given - {"resume", *ALSO_LATER}):
         found = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
         problems.append(Problem("--resume", f"{found} beside it", "--resume alone", "the study has its options"))
     if problems:
         raise InvalidInput(problems, "command line")
 
 
-def _make_plan(options: dict[str, Any], settings: Settings) -> tuple[StudyPlan, Stopping]:
+def _read_batch(options: dict[str, Any], settings: Settings) -> tuple[Batch, int]:
+    """The batch of the study, and the seed of the study."""
     from dfz_ray.domains.registry import REGISTRY
-    from dfz_ray.driver.cores import usable_cores
-    from dfz_ray.scaling.stopping import Stopping
-    from dfz_ray.scaling.study_plan import StudyPlan, default_batch, default_worker_counts, parse_worker_counts
+    from dfz_ray.scaling.study_plan import default_batch
     from dfz_ray.specs.batch_checks import read_batch
 
     seed = settings.study.seed if options["seed"] is None else options["seed"]
@@ -157,28 +200,96 @@ def _make_plan(options: dict[str, Any], settings: Settings) -> tuple[StudyPlan, 
         source, left_out = default_batch(seed)
         for reason in left_out:
             click.echo(f"left out: {reason}", err=True)
-    batch = read_batch(source, REGISTRY, settings.resources, settings.policy)
-    if options["workers"]:
+    return read_batch(source, REGISTRY, settings.resources, settings.policy), seed
+
+
+def _try_batch(batch: Batch) -> tuple[SequentialProgram | None, Pilot | None]:
+    """The program that will measure the baseline, and what it has found; nothing if the tasks end its process."""
+    from dfz_ray.scaling.pilot import expected_niceness, run_pilot
+    from dfz_ray.scaling.sequential import SequentialProgram, make_job
+
+    program = None
+    try:
+        program = SequentialProgram(make_job(batch, expected_niceness()))
+        return program, run_pilot(batch, program)
+    except DfzError as error:
+        click.echo(f"the pilot failed: {error}", err=True)
+    except BaseException:
+        if program is not None:
+            program.__exit__()
+        raise
+    return None, None
+
+
+def _make_plan(
+    options: dict[str, Any], settings: Settings, batch: Batch, seed: int, pilot: Pilot | None
+) -> tuple[StudyPlan, Stopping]:
+    from dfz_ray.driver.cores import usable_cores
+    from dfz_ray.scaling.estimate import repeats_to_compare
+    from dfz_ray.scaling.stopping import Stopping
+    from dfz_ray.scaling.study_plan import (
+        MOST_ADDED,
+        StudyPlan,
+        auto_worker_counts,
+        default_worker_counts,
+        parse_worker_counts,
+    )
+
+    is_auto = options["max_workers"] == AUTO
+    if options.get("worker_counts"):
+        counts = list(options["worker_counts"])
+    elif options["workers"]:
         counts = [options["workers"]]
+    elif is_auto:
+        counts = auto_worker_counts(usable_cores(), len(batch.tasks), pilot.cpu_share if pilot else 1.0)
     elif options["max_workers"] is not None:
         counts = parse_worker_counts(options["max_workers"])
     else:
         counts = default_worker_counts(usable_cores())
     modes: list[Mode] = ["processes"] if options["use_processes"] or not options["use_threads"] else []
     modes += ["threads"] if options["use_threads"] else []
+    scaling: Scaling = "weak" if options["weak"] else "strong"
+    plan = StudyPlan(batch, tuple(counts), seed, tuple(modes), scaling, finds_bend=is_auto)
+    compared = len(modes) * (len(counts) + (MOST_ADDED if is_auto else 0))
+    least = max(Stopping.least, repeats_to_compare(compared))
     repeats = options["repeats"] or settings.study.repeats
+    if repeats and repeats < least:
+        click.echo(
+            f"{repeats} repeats can't tell whether any of {compared} points is faster by chance; {least} can", err=True
+        )
     target = options["target"] / 100 if options["target"] else Stopping.target
-    stopping = Stopping(repeats, repeats) if repeats else Stopping(target=target)
-    return StudyPlan(batch, tuple(counts), seed, tuple(modes)), stopping
+    return plan, Stopping(repeats, repeats) if repeats else Stopping(least, target=target)
 
 
-def _write_and_print(plan: StudyPlan, measurements: list[Measurement], study: Study, folder: Path, out: TextIO) -> None:
+def _tell_forecast(plan: StudyPlan, stopping: Stopping, pilot: Pilot, time_limit_s: float | None) -> None:
+    """Say how long the study will take, before it starts."""
+    from dfz_ray.driver.cores import usable_cores
+    from dfz_ray.scaling.pilot import predict_repeat_s
+
+    repeat_s = predict_repeat_s(plan, pilot, usable_cores())
+    tried = f"{pilot.tried} of {len(plan.batch.tasks)} tasks were tried"
+    span = " to ".join(f"{repeat_s * count:.0f}" for count in sorted({stopping.least, stopping.most}))
+    limit = f", or until the time limit of {time_limit_s:g} s" if time_limit_s else ""
+    click.echo(
+        f"the batch takes about {pilot.work_s:.1f} s in one process ({tried}), so a repeat with "
+        f"{', '.join(map(str, plan.worker_counts))} workers takes {repeat_s:.0f} s at least, and the study {span} s"
+        f"{limit}",
+        err=True,
+    )
+
+
+def _write_and_print(
+    measurements: list[Measurement], study: Study, folder: Path, out: TextIO, options: dict[str, Any]
+) -> None:
     from rich.console import Console
     from rich.markup import escape
 
+    from dfz_ray.scaling.choices import Goals, describe_choice
     from dfz_ray.scaling.report import points_table, write_study
     from dfz_ray.scaling.summary import build_summary
 
+    plan = study.plan
+    efficiency = options["efficiency"] / 100 if options["efficiency"] else Goals.efficiency
     summary = build_summary(
         host={name: fact for name, fact in study.facts.items() if name not in ("seed", "plan")},
         batch={"domains": sorted({task.domain for task in plan.batch.tasks}), "count": len(plan.batch.tasks)},
@@ -189,27 +300,31 @@ def _write_and_print(plan: StudyPlan, measurements: list[Measurement], study: St
         seed=plan.seed,
         why_ended=study.why_ended,
         command=shlex.join(["dfz", "scale", *sys.argv[1:]] if "scale.py" in sys.argv[0] else ["dfz", *sys.argv[1:]]),
+        scaling=plan.scaling,
+        goals=Goals(efficiency, options["price"], options["deadline"]),
+        remarks=study.remarks,
     )
     files = write_study(folder, summary, measurements)
     console = Console(file=out, emoji=False)
     console.print(points_table(summary))
     console.print(f"\n[bold]{escape(summary['recommendation']['reason'])}[/bold]\n", highlight=False)
+    for choice in summary["recommendation"]["choices"]:
+        console.print(escape(describe_choice(choice)), highlight=False)
+    click.echo(file=out)
     for path in (files.report, files.figure, files.summary, folder / "measurements.jsonl"):
         click.echo(path, file=out)
 
 
-@contextmanager
-def _bar(plan: StudyPlan, stopping: Stopping) -> Iterator[Callable[[Measurement], None]]:
+@contextlib.contextmanager
+def _bar(study: Study, stopping: Stopping) -> Iterator[Callable[[Measurement], None]]:
     """A progress bar, or a line for each trial where stderr is no terminal.
 
-    The bar shows the most repeats that there may be. The first repeat is the pilot: its end tells how long the study
-    will take.
+    The bar shows the most repeats that there may be. The end of the first repeat tells how long the study will take.
     """
     from rich import progress as parts
     from rich.console import Console
 
-    trials = len(plan.repeat(0))
-    least, most = trials * stopping.least, trials * stopping.most
+    trials = len(study.plan.repeat(0))
     columns = (
         parts.TextColumn("{task.description}", markup=False),
         parts.BarColumn(),
@@ -221,16 +336,18 @@ def _bar(plan: StudyPlan, stopping: Stopping) -> Iterator[Callable[[Measurement]
     console = Console(stderr=True)
     begun = time.monotonic()
     with parts.Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("study", total=most)
+        bar = progress.add_task("study", total=trials * stopping.most)
 
         def show(measurement: Measurement) -> None:
+            trials = len(study.plan.repeat(0))  # counts may have joined
+            least, most = trials * stopping.least, trials * stopping.most
             count, done = measurement.workers, measurement.order + 1
             name = f"{count} worker{'s' if count > 1 else ''}" if count else "sequential"
-            name += f" ({measurement.mode})" if count and len(plan.modes) > 1 else ""
+            name += f" ({measurement.mode})" if count and len(study.plan.modes) > 1 else ""
             took = measurement.error or f"{measurement.wall_s:.2f} s"
             shown = f"{done}/{most}" if least == most else f"{done}/{least} to {most}"
             words = f"{shown}  {name}: {took}"
-            progress.update(bar, completed=done, description=words)
+            progress.update(bar, completed=done, total=most, description=words)
             if not console.is_terminal:
                 click.echo(words, err=True)
             if done == trials and most > trials:

@@ -23,7 +23,7 @@ from dfz_ray.manager.nodes import capacity, live_nodes, remote_options, request_
 from dfz_ray.manager.ray_errors import describe_loss
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.specs.resources import Resources
-from dfz_ray.worker.lease import load_domain
+from dfz_ray.worker.lease import load_domain, spare_the_collector
 
 GATE_S = 120.0
 """Seconds that workers wait for each other; a busy cluster may never serve them all."""
@@ -94,5 +94,6 @@ def hold(
         with thread_budget(threads):
             execute_chunk(domain, fresh, threads, shelf, SAMPLES_S)
         _tried.update((pickled, work) for work in fresh)
+    spare_the_collector()  # as the first lease of a process does
     arrived: int = manager.arrive.remote(gate, count, GATE_S).future().result()
     return arrived, os.nice(0)

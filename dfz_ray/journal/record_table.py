@@ -102,11 +102,13 @@ class RecordTable(Sequence[Record]):
 
     def digest(self) -> str:
         """The digest of the run, in hex; schema.sql defines it."""
-        return run_digest(
-            (self._ids[number], own)
-            for chunk in self._rows.completions
-            for number, own in zip(unpack(chunk.tasks), split_digests(chunk.digests), strict=True)
-        )
+        return run_digest(self.digests())
+
+    def digests(self) -> Iterator[tuple[str, bytes]]:
+        """The id and the digest of every completed task."""
+        for chunk in self._rows.completions:
+            for number, own in zip(unpack(chunk.tasks), split_digests(chunk.digests), strict=True):
+                yield self._ids[number], own
 
     def unsuccessful(self) -> Iterator[Record]:
         """The records of tasks that ended without a result: failed and cancelled ones."""

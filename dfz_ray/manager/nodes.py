@@ -42,6 +42,11 @@ def live_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def cpus_by_host() -> list[tuple[str, float]]:
+    """The host name and the CPUs of each live node; nodes of one name share a host."""
+    return [(node["NodeManagerHostname"], node["Resources"].get("CPU", 0.0)) for node in ray.nodes() if node["Alive"]]
+
+
 def capacity(request: Mapping[str, float], nodes: Iterable[Mapping[str, float]]) -> float:
     """The number of times that the nodes hold a request at once, each of them on a single node."""
     return sum(

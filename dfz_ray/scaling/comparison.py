@@ -72,6 +72,10 @@ def compare_studies(before: Study, after: Study) -> list[Difference]:
                 f"batch.{name}", f"{other!r} in {after.folder}", expected, "compare one batch with itself"
             )
             raise InvalidInput([problem], "command line")
+    kinds = [study.summary.get("scaling", "strong") for study in (before, after)]
+    if kinds[0] != kinds[1]:
+        problem = Problem("scaling", f"{kinds[1]!r} in {after.folder}", f"{kinds[0]!r}, as in {before.folder}")
+        raise InvalidInput([problem], "command line")
     points = {(one.workers, one.mode) for one in [*before.trials, *after.trials]}
     in_order = sorted(points, key=lambda point: (point[1] or "", point[0]))
     return [_compare_point(workers, mode, before, after) for workers, mode in in_order]

@@ -1,8 +1,9 @@
 """Scaling laws, fitted to measured throughputs: what limits the speedup, and how far the data allow to look ahead.
 
-Amdahl: X(N) = g / (s + (1 - s) / N), with the serial share s (AFIPS'67). Universal Scalability Law (Gunther, "Guerrilla
-Capacity Planning", 2007): X(N) = g N / (1 + a (N - 1) + b N (N - 1)), with contention a and coherency b; its peak is at
-N* = sqrt((1 - a) / b).
+Amdahl: X(N) = g / (s + (1 - s) / N), with the serial share s (AFIPS'67), where the batch stays the same. Gustafson:
+X(N) = g (N - s (N - 1)), where the batch grows with the workers (CACM 31(5), 1988). Universal Scalability Law (Gunther,
+"Guerrilla Capacity Planning", 2007): X(N) = g N / (1 + a (N - 1) + b N (N - 1)), with contention a and coherency b; its
+peak is at N* = sqrt((1 - a) / b).
 
 The fits are bounded least squares on throughput, with g, the throughput of one worker, free. Intervals are those of the
 linearised model (t distribution). The law is chosen by AICc (Hurvich & Tsai, Biometrika 76, 1989).
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfz_ray.scaling.estimate import CONFIDENCE, Interval
+from dfz_ray.scaling.measurement import Scaling
 
 POINTS = 5
 """A law is fitted to no fewer points (as Extra-P does): three parameters fit any three points."""
@@ -30,6 +32,11 @@ def amdahl(workers: Any, rate: float, serial: float) -> Any:
     return rate / (serial + (1 - serial) / workers)
 
 
+def gustafson(workers: Any, rate: float, serial: float) -> Any:
+    """Throughput by Gustafson's law: that of one worker, times the scaled speedup."""
+    return rate * (workers - serial * (workers - 1))
+
+
 def usl(workers: Any, rate: float, contention: float, coherency: float) -> Any:
     """Throughput by the Universal Scalability Law."""
     return rate * workers / (1 + contention * (workers - 1) + coherency * workers * (workers - 1))
@@ -37,6 +44,7 @@ def usl(workers: Any, rate: float, contention: float, coherency: float) -> Any:
 
 LAWS: Mapping[str, tuple[Law, tuple[str, ...]]] = {
     "amdahl": (amdahl, ("rate", "serial")),
+    "gustafson": (gustafson, ("rate", "serial")),
     "usl": (usl, ("rate", "contention", "coherency")),
 }
 """The laws, with the names of their parameters; all but the rate lie between 0 and 1."""
@@ -78,24 +86,32 @@ class Fit:
         """A sentence on more workers, by this law."""
         if self.peak is not None:
             return f"throughput peaks at {self.peak:.0f} workers ({self.predict(self.peak):.3g} tasks/s)"
-        if self.law == "amdahl":
+        if self.law in ("amdahl", "gustafson"):
             serial, interval = self.parameters["serial"], self.ci95["serial"]
             if interval is None or interval[0] <= 0:
                 return "no serial share can be told from zero, so the data show no limit"
             low, high = 100 * interval[0], 100 * interval[1]
+            if self.law == "gustafson":
+                return (
+                    f"each further worker adds {100 * (1 - serial):.3g} % ({100 - high:.3g} to {100 - low:.3g}) of one"
+                )
             return f"a share of {100 * serial:.2g} % ({low:.2g} to {high:.2g}) does not get faster with workers"
         return f"no peak within {FAR:g} times the {self.most} workers that were measured"
 
 
-def fit_laws(workers: Sequence[int], rates: Sequence[float]) -> tuple[Fit | None, dict[str, Fit | str]]:
-    """Fit every law to the throughputs at some numbers of workers.
+def fit_laws(
+    workers: Sequence[int], rates: Sequence[float], scaling: Scaling = "strong"
+) -> tuple[Fit | None, dict[str, Fit | str]]:
+    """Fit every law of strong or of weak scaling to the throughputs at some numbers of workers.
 
     Returns:
         The law with the least AICc, and all by name; in place of a fit, the reason why there is none.
     """
     fits: dict[str, Fit | str] = {}
     for name, (_, parameters) in LAWS.items():
-        if len(set(workers)) < POINTS:
+        if name == ("gustafson" if scaling == "strong" else "amdahl"):
+            fits[name] = f"{name.capitalize()}'s law is not of {scaling} scaling"
+        elif len(set(workers)) < POINTS:
             fits[name] = f"a law needs {POINTS} numbers of workers, and {len(set(workers))} were measured"
         elif len(workers) < len(parameters) + 3:
             fits[name] = f"{len(parameters)} parameters need {len(parameters) + 3} numbers of workers"

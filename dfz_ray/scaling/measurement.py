@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 Kind = Literal["baseline", "point"]
 Mode = Literal["processes", "threads"]
+Scaling = Literal["strong", "weak"]
+"""Strong: every number of workers gets the same batch; weak: the batch grows with the workers."""
 
 CLOCK_RESOLUTION_S = 1e-9
 
@@ -51,6 +53,10 @@ class Measurement:
     """CPU seconds of all tasks."""
     split: dict[str, float] | None = None
     """The time of all slots, split by `losses.split_time`; None for the baseline."""
+    domains: dict[str, dict[str, float]] | None = None
+    """By domain the run time of its tasks (`busy_s`), their CPU time (`cpu_s`) and that which they declare."""
+    thread_settings: list[str] | None = None
+    """The settings that cap thread pools which the baseline's process has loaded; None for a point."""
     workers_lost: int | None = None
     """The workers that died during the trial; None for the baseline."""
     timeline: dict[str, Any] | None = None

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
-from dfz_ray.scaling.estimate import Estimate, estimate_efficiency, estimate_median, estimate_speedup
+from dfz_ray.scaling.estimate import Estimate, bound_ratios, estimate_efficiency, estimate_median, estimate_speedup
 from dfz_ray.scaling.losses import split_losses, split_slower_work
 from dfz_ray.scaling.measurement import Measurement, Mode
+
+LOAD_FADES_S = 300.0
+"""After so many seconds a trial is no longer seen in the host's 1-minute load average."""
+OWN_LOAD = 1.0
+"""The load that a study has beside its tasks: the driver, the manager, and Ray."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +28,12 @@ class Point:
     """The reasons why the other trials failed, one text each."""
     wall_s: Estimate | None
     speedup: Estimate | None
-    """None also where no task completed: less work is not faster work."""
+    """None also where no task completed: less work is not faster work. With weak scaling it is the scaled one: how many
+    times longer the sequential program would take for the grown batch."""
+    least_speedup: float | None = None
+    """The speedup surely exceeds it, also after a look at all points (`bound_ratios`); None: too few repeats."""
+    comparisons: int = 1
+    """The points of the study, all of which are compared with the sequential program."""
     efficiency: Estimate | None
     tasks_per_s: Estimate | None
     success_rate: float | None
@@ -52,6 +62,12 @@ class Point:
     """The workers that died, in all repeats together."""
     load: float | None = None
     """The highest load average of the host just before a repeat."""
+    other_load: float | None = None
+    """The highest load average before a repeat, less what the study's own trials may have left of theirs in it."""
+    core_hours: Estimate | None = None
+    """Cores that the workers hold, times the wall time; with weak scaling for one batch that has not grown."""
+    walls_s: tuple[float, ...] = ()
+    """The wall time of each repeat."""
 
     @property
     def digest(self) -> str | None:
@@ -72,37 +88,55 @@ def estimate_points(
     `cpus_per_task` is the most that a task declares, `physical_cores` the cores of the cluster that a study may use.
     """
     groups: dict[tuple[int, Mode], list[Measurement]] = {}
-    for measurement in measurements:
+    in_order = sorted(measurements, key=lambda one: one.order)
+    for measurement in in_order:
         groups.setdefault((measurement.workers, measurement.mode or "processes"), []).append(measurement)
     sequential = groups.get((0, "processes"), [])
-    points = [
-        _summarise(trials, sequential, workers * cpus_per_task > physical_cores)
-        for (workers, _), trials in sorted(groups.items())
-    ]
+    study = _Study(
+        sequential,
+        physical_cores,
+        cpus_per_task,
+        comparisons=sum(workers > 0 for workers, _ in groups),
+        other_loads=_find_other_loads(in_order, _cpu_share(sequential)),
+    )
+    points = [_summarise(trials, study) for _, trials in sorted(groups.items())]
     if sequential:
         return points[0], points[1:]
     return None, points
 
 
-def _summarise(trials: Sequence[Measurement], sequential: Sequence[Measurement], oversubscribed: bool) -> Point:
+class _Study(NamedTuple):
+    """The facts of a study that each of its points needs."""
+
+    sequential: Sequence[Measurement]
+    physical_cores: int
+    cpus_per_task: float
+    comparisons: int
+    """The points that are compared with the sequential program."""
+    other_loads: Mapping[int, float]
+    """By the order of a trial."""
+
+
+def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
     timed = [trial for trial in trials if trial.timed]
     workers = trials[0].workers
-    wall_s = [trial.wall_s for trial in timed]
+    walls_s = tuple(trial.wall_s for trial in timed)
     completed = [trial.completed for trial in timed]
     rates = tuple(trial.completed / trial.wall_s for trial in timed)
     tasks = sum(trial.tasks for trial in timed)
-    busy_s = sum(trial.busy_s for trial in timed if trial.busy_s and trial.cpu_s is not None)
-    cpu_s = sum(trial.cpu_s for trial in timed if trial.busy_s and trial.cpu_s is not None)
     lost = [trial.workers_lost for trial in trials if trial.workers_lost is not None]
-    speedup = _speedup(sequential, timed) if workers else None
+    speedup, least = _speedup(study, timed) if workers else (None, None)
     average = [trial.avg_concurrency for trial in timed if trial.avg_concurrency is not None]
     warm_up = [trial.warm_up_s for trial in timed if trial.warm_up_s is not None]
+    cpus = max(workers, 1) * study.cpus_per_task
     return Point(
         workers=workers,
         repeats=len(timed),
         errors=tuple(trial.error or "it took no time that a clock can measure" for trial in trials if not trial.timed),
-        wall_s=estimate_median(wall_s) if timed else None,
+        wall_s=estimate_median(walls_s) if timed else None,
         speedup=speedup,
+        least_speedup=least,
+        comparisons=study.comparisons,
         efficiency=estimate_efficiency(speedup, workers) if speedup else None,
         tasks_per_s=estimate_median(rates) if timed else None,
         success_rate=sum(completed) / tasks if tasks else None,
@@ -111,14 +145,53 @@ def _summarise(trials: Sequence[Measurement], sequential: Sequence[Measurement],
         max_concurrency=max((t.max_concurrency for t in timed if t.max_concurrency is not None), default=None),
         digests=tuple(dict.fromkeys(trial.digest for trial in timed if trial.digest is not None)),
         served=min((trial.served for trial in trials if trial.served is not None), default=None),
-        oversubscribed=oversubscribed,
+        oversubscribed=workers * study.cpus_per_task > study.physical_cores,
         mode=trials[0].mode or "processes",
         rates=rates,
-        cpu_share=cpu_s / busy_s if busy_s else None,
+        cpu_share=_cpu_share(timed),
         workers_lost=sum(lost) if lost else None,
         load=max((trial.load for trial in trials if trial.load is not None), default=None),
-        **_losses(timed, sequential),
+        other_load=max((study.other_loads[t.order] for t in trials if t.order in study.other_loads), default=None),
+        core_hours=_core_hours(timed, min(cpus, study.physical_cores), study.sequential),
+        walls_s=walls_s,
+        **_losses(timed, study.sequential),
     )
+
+
+def _cpu_share(trials: Sequence[Measurement]) -> float | None:
+    """CPU time of the tasks over their run time, of all trials together."""
+    known = [trial for trial in trials if trial.timed and trial.busy_s and trial.cpu_s is not None]
+    busy_s = sum(trial.busy_s or 0.0 for trial in known)
+    return sum(trial.cpu_s or 0.0 for trial in known) / busy_s if busy_s else None
+
+
+def _find_other_loads(in_order: Sequence[Measurement], cpu_share: float | None) -> dict[int, float]:
+    """The load before each trial, less the most that the trials shortly before it may have left in it."""
+    share = 1.0 if cpu_share is None else cpu_share
+    found = {}
+    for trial in in_order:
+        if trial.load is None:
+            continue
+        before = [
+            one
+            for one in in_order
+            if one.order < trial.order and trial.started_at - one.started_at - one.wall_s < LOAD_FADES_S
+        ]
+        own = max((OWN_LOAD + share * max(one.workers, 1) for one in before), default=0.0)
+        found[trial.order] = max(0.0, trial.load - own)
+    return found
+
+
+def _growth(trials: Sequence[Measurement], sequential: Sequence[Measurement]) -> float:
+    """How many times the tasks of the sequential program these trials have: above 1 with weak scaling."""
+    return trials[0].tasks / sequential[0].tasks if trials and sequential and sequential[0].tasks else 1.0
+
+
+def _core_hours(timed: Sequence[Measurement], cores: float, sequential: Sequence[Measurement]) -> Estimate | None:
+    if not timed:
+        return None
+    growth = _growth(timed, sequential)
+    return estimate_median([cores * trial.wall_s / growth / 3600 for trial in timed])
 
 
 def median_trial(trials: Iterable[Measurement]) -> Measurement | None:
@@ -133,17 +206,21 @@ def _losses(trials: Sequence[Measurement], sequential: Sequence[Measurement]) ->
     middle = median_trial(trial for trial in trials if trial.split is not None)
     if middle is None or middle.split is None or not whole:
         return {}
-    losses = split_losses(middle.split, median(trial.busy_s or 0.0 for trial in whole))
+    growth = _growth(trials, sequential)
+    losses = split_losses(middle.split, growth * median(trial.busy_s or 0.0 for trial in whole))
     cpu_s = [trial.cpu_s for trial in whole if trial.cpu_s is not None]
     slower = None
     if cpu_s and middle.cpu_s is not None:
-        slower = split_slower_work(losses["slower_work"], middle.cpu_s - median(cpu_s))
+        slower = split_slower_work(losses["slower_work"], middle.cpu_s - growth * median(cpu_s))
     return {"losses": losses, "slower": slower, "handling_s": middle.split["handling"]}
 
 
-def _speedup(sequential: Sequence[Measurement], parallel: Sequence[Measurement]) -> Estimate | None:
-    sequential_s = [trial.wall_s for trial in sequential if trial.timed and trial.completed]
+def _speedup(study: _Study, parallel: Sequence[Measurement]) -> tuple[Estimate | None, float | None]:
+    """The speedup, and the number that it surely exceeds."""
+    sequential_s = [trial.wall_s for trial in study.sequential if trial.timed and trial.completed]
     parallel_s = [trial.wall_s for trial in parallel if trial.completed]
     if not sequential_s or not parallel_s:
-        return None
-    return estimate_speedup(sequential_s, parallel_s)
+        return None, None
+    grown_s = [_growth(parallel, study.sequential) * wall_s for wall_s in sequential_s]
+    (least,) = bound_ratios([grown_s], [parallel_s], study.comparisons)
+    return estimate_speedup(grown_s, parallel_s), least

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dfz_ray.scaling.estimate import RATIO_REPEATS, Estimate, estimate_ratio
+from dfz_ray.scaling.estimate import Estimate, estimate_ratio, repeats_to_compare
 from dfz_ray.scaling.point import Point
-from dfz_ray.scaling.stopping import repeats_to_tell
+from dfz_ray.scaling.stopping import repeats_to_exclude
 
 NEAR_PEAK = 0.95
 """A throughput that reaches this share of the peak is as good as the peak."""
@@ -15,14 +15,14 @@ NOISE_EXCUSES = 0.90
 """A throughput of which only the interval reaches NEAR_PEAK must itself be at least this share of the peak."""
 WORTH = 1.05
 """A speedup that is surely below this is not worth a cluster."""
-EFFICIENT = 0.8
-"""The efficiency that `efficient` is about."""
 WAITS = 0.5
 """Tasks whose CPU time is less than this share of their run time wait for something."""
-BUSY = 2.0
-"""A load average of more than so many times the cores and workers is told."""
+BUSY = 0.5
+"""Other work on the host is told if its load average is more than this share of the cores."""
 TOO_GOOD = 1.05
 """An efficiency that is surely above this says that the two programs did not do the same work."""
+IMPOSSIBLE = 1.5
+"""An efficiency that is surely above this is no finding, not even of caches that hold more."""
 LONGER_SPEEDUP = 1.25
 """The speedup that longer tasks are said to reach."""
 
@@ -34,10 +34,6 @@ class Recommendation:
     workers: int | None
     """0: the sequential program is the best; None: the study can't tell."""
     reason: str
-    efficient: int | None = None
-    """The largest number whose efficiency is at least EFFICIENT; None: no such number was measured."""
-    fastest: int | None = None
-    """The number with the highest throughput; 0: the sequential program."""
 
 
 def verdict_speedup(points: Sequence[Point], baseline: Point | None, *, physical_cores: int) -> Estimate | None:
@@ -47,15 +43,17 @@ def verdict_speedup(points: Sequence[Point], baseline: Point | None, *, physical
     return chosen[0].speedup if chosen else None
 
 
-def recommend(points: Sequence[Point], baseline: Point | None, *, physical_cores: int) -> Recommendation:
+def recommend(
+    points: Sequence[Point], baseline: Point | None, *, physical_cores: int, remarks: Sequence[str] = ()
+) -> Recommendation:
     """The smallest number of workers that is reliably faster than the sequential program and close to the peak.
 
-    Reliably faster: the whole 95 % interval of the speedup is above 1. Not worth it: the whole interval is below WORTH.
-    If neither holds for any point, or there are too few repeats for an interval, the study can't tell, and the reason
-    says how many repeats would. Close to the peak: see `NEAR_PEAK`. Points at which fewer tasks complete than in the
-    baseline take no part.
+    Reliably faster: the speedup surely exceeds 1, also after a look at all points. Not worth it: the whole interval is
+    below WORTH. If neither holds for any point, or there are too few repeats for an interval, the study can't tell, and
+    the reason says how many repeats would. Close to the peak: see `NEAR_PEAK`. Points at which fewer tasks complete
+    than in the baseline take no part. The remarks are about the whole study, and end the sentence.
     """
-    left_out = {point.workers: why for point in points if (why := _why_left_out(point, points, baseline))}
+    left_out = find_left_out(points, baseline)
     usable = [point for point in points if point.workers not in left_out]
     if not usable:
         workers, clauses = _decide_without_points(points, baseline)
@@ -66,24 +64,29 @@ def recommend(points: Sequence[Point], baseline: Point | None, *, physical_cores
     judged = next((point for point in usable if point.workers == workers), max(usable, key=_rate, default=None))
     if judged:
         clauses += _cautions(judged, baseline, physical_cores)
+    clauses += _incidents(points, baseline, physical_cores)
     if left_out:
         clauses.append("left out: " + ", ".join(f"{_workers(n)} ({why})" for n, why in left_out.items()))
-    efficient = [point.workers for point in usable if point.efficiency and point.efficiency.value >= EFFICIENT]
-    rates = {0: _rate(baseline) if baseline else 0.0, **{point.workers: _rate(point) for point in usable}}
-    return Recommendation(
-        workers,
-        _digest_warning(points, baseline) + "; ".join(clauses),
-        max(efficient, default=None),
-        max(rates, key=rates.__getitem__) if any(rates.values()) else None,
-    )
+    return Recommendation(workers, _digest_warning(points, baseline) + "; ".join([*clauses, *remarks]))
+
+
+def find_left_out(points: Sequence[Point], baseline: Point | None) -> dict[int, str]:
+    """The points that take no part in a decision, each with the reason."""
+    return {point.workers: why for point in points if (why := _why_left_out(point, points, baseline))}
 
 
 def _decide(usable: Sequence[Point], baseline: Point, physical_cores: int) -> tuple[int | None, list[str]]:
-    faster = [point for point in usable if _ends(point)[0] > 1]
+    faster = [point for point in usable if point.least_speedup is not None and point.least_speedup > 1]
     if not faster:
         return _decide_without_gain(usable, baseline, physical_cores)
     peak = max(usable, key=_rate)
     chosen = next((point for point in faster if _near_peak(point, peak)), max(faster, key=_rate))
+    if _least_efficiency(chosen) > IMPOSSIBLE:
+        percent = f"{100 * chosen.efficiency.value:.0f} %" if chosen.efficiency else ""
+        return None, [
+            f"can't tell: {_workers(chosen.workers)} reach {_speedup(chosen)}, an efficiency of {percent}, which can't "
+            "be: something else slowed the sequential program, so a quiet host has to measure it again"
+        ]
     return chosen.workers, [
         f"use {_workers(chosen.workers)}: {_share(chosen, peak, usable)} ({_speedup(chosen)})",
         *_outlook(chosen, peak, usable),
@@ -121,18 +124,40 @@ def _decide_without_gain(usable: Sequence[Point], baseline: Point, physical_core
     which = "the only point measured" if len(usable) == 1 else "the best point"
     reached = f"{which}, {_workers(best.workers)}, reaches {_speedup(best)}"
     repeats = min(best.repeats, baseline.repeats)
-    if best.speedup is None or best.speedup.ci95 is None:
-        few = f"{repeats} repeat{'s' if repeats != 1 else ''} can't rule out chance, {RATIO_REPEATS} can"
+    needed = repeats_to_compare(best.comparisons)
+    if best.speedup is None or best.speedup.ci95 is None or repeats < needed:
+        few = f"{repeats} repeat{'s' if repeats != 1 else ''} can't rule out chance, {needed} can"
         return None, [f"can't tell: {reached}, and {few}"]
     low, high = best.speedup.ci95
     interval = f"{reached} (95 % interval {low:.2f} to {high:.2f})"
     if max(_ends(point)[1] for point in usable) <= WORTH:
-        return 0, [f"don't parallelise this: {interval}", *_longer_tasks(usable, baseline, physical_cores)]
-    needed = repeats_to_tell(repeats, best.speedup)
-    more = (
-        f"about {needed} repeats would tell" if needed and needed > repeats else "the two are too close to tell apart"
-    )
-    return None, [f"can't tell: {interval}", more]
+        why = [*_largest_loss(best), *_longer_tasks(usable, baseline, physical_cores)]
+        return 0, [f"don't parallelise this: {interval}", *why]
+    return None, [f"can't tell: {interval}", _describe_needed(best, repeats)]
+
+
+def _describe_needed(best: Point, repeats: int) -> str:
+    """How many repeats would tell, if the speedup is the one that was measured."""
+    found: list[int | None] = []
+    if best.speedup and best.speedup.ci95:
+        value, high = best.speedup.value, best.speedup.ci95[1]
+        if value > 1 and best.least_speedup is not None:
+            found.append(repeats_to_exclude(repeats, value, best.least_speedup, 1.0))
+        if value < WORTH:
+            found.append(repeats_to_exclude(repeats, value, high, WORTH))
+    needed = min((count for count in found if count), default=None)
+    if needed is None:
+        return f"no number of repeats would tell: the speedup is too close to {1 if not found else WORTH:g}"
+    return f"about {max(needed, repeats + 1)} repeats would tell"
+
+
+def _largest_loss(point: Point) -> list[str]:
+    """The part that most of the workers' time goes to, beside the work."""
+    if not point.losses or sum(point.losses.values()) <= 0:
+        return []
+    name = max((name for name in point.losses if name != "useful"), key=point.losses.__getitem__)
+    share = 100 * point.losses[name] / sum(point.losses.values())
+    return [f"{share:.0f} % of the workers' time goes to {name.replace('_', ' ')}"]
 
 
 def _longer_tasks(usable: Sequence[Point], baseline: Point, physical_cores: int) -> list[str]:
@@ -184,27 +209,48 @@ def _outlook(chosen: Point, peak: Point, usable: Sequence[Point]) -> list[str]:
 def _cautions(chosen: Point, baseline: Point | None, physical_cores: int) -> list[str]:
     """Everything that weakens the evidence at a point, or explains it."""
     clauses = []
-    if chosen.efficiency and chosen.efficiency.ci95 and chosen.efficiency.ci95[0] > TOO_GOOD:
+    if chosen.efficiency and TOO_GOOD < _least_efficiency(chosen) <= IMPOSSIBLE:
         percent = f"{100 * chosen.efficiency.value:.0f} %"
         clauses.append(f"an efficiency of {percent} says that the sequential program was slowed by something else")
-    loads = [point.load for point in (chosen, baseline) if point and point.load is not None]
-    if loads and max(loads) > BUSY * (physical_cores + chosen.workers):
-        clauses.append(f"the host was busy with other work (a load of {max(loads):.0f})")
-    if chosen.workers_lost:
-        clauses.append(f"{_workers(chosen.workers_lost)} died in its trials")
-    share = baseline.cpu_share if baseline else None  # beside others a task waits for cores, too
-    if share is not None and share < WAITS and chosen.mode == "processes":
-        waiting = f"{100 * (1 - share):.0f} %"
-        clauses.append(f"tasks wait for {waiting} of their time, so one core can run many on threads (--use-threads)")
+    waits = _waiting_share(baseline)
+    if waits and chosen.mode == "processes":
+        clauses.append(
+            f"tasks wait for {100 * waits:.0f} % of their time, so one core could also run them on threads or asyncio "
+            "(--use-threads measures threads)"
+        )
     if chosen.errors:
         trials = chosen.repeats + len(chosen.errors)
         clauses.append(f"{len(chosen.errors)} of {trials} trials with {_workers(chosen.workers)} failed")
-    if chosen.underserved:
-        clauses.append(f"the cluster could run only {chosen.served} of the {chosen.workers} at once")
-    if chosen.oversubscribed:
+    if chosen.oversubscribed and not waits:
         cores = f"{physical_cores} physical core{'s' if physical_cores != 1 else ''}"
         clauses.append(f"oversubscribed: {_workers(chosen.workers)} share {cores}")
     return clauses
+
+
+def _incidents(points: Sequence[Point], baseline: Point | None, physical_cores: int) -> list[str]:
+    """Everything that happened at any point and weakens the comparison of points."""
+    clauses = []
+    everyone = [*([baseline] if baseline else []), *points]
+    load = max((point.other_load for point in everyone if point.other_load is not None), default=0.0)
+    if load > BUSY * physical_cores:
+        cores = f"{physical_cores} core{'s' if physical_cores != 1 else ''}"
+        clauses.append(f"the host was busy with other work (a load of {load:.0f} on {cores})")
+    if lost := {point.workers: point.workers_lost for point in points if point.workers_lost}:
+        clauses.append(f"{_workers(sum(lost.values()))} died in the trials with {_list(list(lost))}")
+    if underserved := [point for point in points if point.underserved]:
+        served = ", ".join(f"{point.served} of {point.workers}" for point in underserved)
+        clauses.append(f"the cluster could run only {served} workers at once")
+    return clauses
+
+
+def _waiting_share(baseline: Point | None) -> float | None:
+    """The part of their time that tasks wait, if it is most of it. Beside others a task waits for cores, too."""
+    share = baseline.cpu_share if baseline else None
+    return 1 - share if share is not None and share < WAITS else None
+
+
+def _least_efficiency(point: Point) -> float:
+    return point.efficiency.ci95[0] if point.efficiency and point.efficiency.ci95 else 0.0
 
 
 def _why_left_out(point: Point, points: Sequence[Point], baseline: Point | None) -> str:

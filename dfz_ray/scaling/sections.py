@@ -323,13 +323,13 @@ def _law(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Sec
     fits = summary["fits"]
     rows = [
         {
-            "Law": Cell({"amdahl": "Amdahl", "usl": "Universal Scalability Law"}[name]),
+            "Law": Cell({"amdahl": "Amdahl", "gustafson": "Gustafson", "usl": "Universal Scalability Law"}[name]),
             "Parameters": Cell(", ".join(_describe_parameters(fits[name]))),
             "Says": Cell(fits[name]["says"]),
             "Error on a point\nthat was left out": Cell(show_percent(fits[name]["left_out_error"])),
             "AICc": Cell(NOTHING if fits[name]["aicc"] is None else f"{fits[name]['aicc']:.1f}"),
         }
-        for name in ("amdahl", "usl")
+        for name in ("amdahl", "gustafson", "usl")
         if fits[name]
     ]
     marked = [position for position, row in enumerate(rows) if row["Law"].text.lower().startswith(fits["chosen"][:1])]

@@ -16,16 +16,29 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from dfz_ray.client import shipped_domains
+from dfz_ray.driver.warm_up import Sample
 from dfz_ray.errors import DfzError
 from dfz_ray.execution.execute import Work, execute_chunk, thread_budget
 from dfz_ray.journal.executions import Executed
+from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.encoding import run_digest
 from dfz_ray.specs.input_file import FileShelf
 
 LAST_WORDS_BYTES = 4096
 """If the process dies, the error quotes the last line within this many bytes at the end of its output."""
+
+POOL_SETTINGS = {
+    "openmp": "OMP_NUM_THREADS",
+    "openblas": "OPENBLAS_NUM_THREADS",
+    "mkl": "MKL_NUM_THREADS",
+    "blis": "BLIS_NUM_THREADS",
+}
+"""The environment variable that caps a pool, by threadpoolctl's name for it."""
+MODULE_SETTINGS = {"qiskit": "RAYON_NUM_THREADS", "polars": "POLARS_MAX_THREADS", "numexpr": "NUMEXPR_NUM_THREADS"}
+"""The same for pools that threadpoolctl does not know, by the module that brings them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,8 @@ class Part:
     threads: int
     samples: Sequence[Work]
     """One task of each kind. They are run first, and not timed."""
+    cpus: float = 1.0
+    """The CPUs that each task declares."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +74,50 @@ class Pass:
     completed: int
     failed: int
     digest: str
+    domains: dict[str, dict[str, float]]
+    """See `Measurement.domains`."""
+    thread_settings: list[str]
     executed: Sequence[Executed]
     """In the order of their beginning; also those that failed."""
+
+
+class TriedTask(NamedTuple):
+    """A task that was tried, to learn how long such tasks take."""
+
+    position: int
+    """In the batch, from 0."""
+    wall_s: float
+    cpu_s: float
+    completed: bool
+
+
+def take_samples(batch: Batch) -> list[Sample]:
+    """One task of each kind, by domain and shape."""
+    domains = shipped_domains(batch)
+    firsts: dict[tuple[Any, ...], dict[str, Work]] = {}
+    shapes = {}
+    for number, task in enumerate(batch.tasks):
+        key = (task.domain, task.resources.key())
+        shapes[key] = task.resources
+        firsts.setdefault(key, {}).setdefault(task.kind, Work(number, task.seed, task.parameters))
+    return [Sample(domains[key[0]].pickled, shapes[key], tuple(kinds.values())) for key, kinds in firsts.items()]
+
+
+def make_job(batch: Batch, niceness: int) -> Job:
+    """The batch as the sequential program executes it."""
+    positions: dict[tuple[Any, ...], int] = {}
+    tasks = [
+        (
+            task.id,
+            positions.setdefault((task.domain, task.resources.key()), len(positions)),
+            Work(number, task.seed, task.parameters),
+        )
+        for number, task in enumerate(batch.tasks)
+    ]
+    parts = [
+        Part(one.pickled_domain, one.resources.threads, one.works, one.resources.cpus) for one in take_samples(batch)
+    ]
+    return Job(parts, tasks, dict(batch.files), niceness)
 
 
 class SequentialProgram:
@@ -71,6 +128,7 @@ class SequentialProgram:
 
     def __init__(self, job: Job) -> None:
         command = [sys.executable, "-c", "from dfz_ray.scaling.sequential import serve; serve()"]
+        self.niceness = job.niceness
         self._words = tempfile.TemporaryFile()  # no pipe: the output of tasks would fill it  # noqa: SIM115 - closed below
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words
@@ -84,10 +142,17 @@ class SequentialProgram:
         answer: Pass = self._ask("run")
         return answer
 
+    def try_tasks(self, positions: Sequence[int], budget_s: float) -> list[TriedTask]:
+        """Run tasks of the batch in the order given, until the seconds are used up; at least one."""
+        tried: list[TriedTask] = self._ask((list(positions), budget_s))
+        return tried
+
     def __enter__(self) -> SequentialProgram:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._words.closed:
+            return
         self._process.kill()
         self._process.communicate()
         self._words.close()
@@ -128,17 +193,21 @@ def serve() -> None:
     answer("warm")
     while True:
         try:
-            pickle.load(stdin)  # noqa: S301 - our parent wrote it
+            question = pickle.load(stdin)  # noqa: S301 - our parent wrote it
         except EOFError:
             return
-        answer(_pass(job, domains, shelf))
+        if question == "run":
+            answer(_pass(job, domains, shelf))
+        else:
+            answer(_try_tasks(job, domains, shelf, *question))
 
 
 def _pass(job: Job, domains: Sequence[Any], shelf: FileShelf) -> Pass:
-    busy_s, cpu_s, failed = 0.0, 0.0, 0
+    failed = 0
     digests: list[tuple[str, bytes]] = []
     executed: list[Executed] = []
     budget = None
+    busy_s, cpu_s = [0.0] * len(job.parts), [0.0] * len(job.parts)
     begun = time.perf_counter()
     for task_id, part, work in job.tasks:
         threads = job.parts[part].threads
@@ -147,12 +216,46 @@ def _pass(job: Job, domains: Sequence[Any], shelf: FileShelf) -> Pass:
             thread_budget(threads)
             budget = threads
         (execution,) = execute_chunk(domains[part], [work], threads, shelf)
-        busy_s += execution.ended_at - execution.began_at
-        cpu_s += execution.cpu_s
+        busy_s[part] += execution.ended_at - execution.began_at
+        cpu_s[part] += execution.cpu_s
         executed.append(Executed(work.number, (0, 0), execution.began_at, execution.ended_at, execution.cpu_s))
         if execution.digest is None:
             failed += 1
         else:
             digests.append((task_id, execution.digest))
     wall_s = time.perf_counter() - begun
-    return Pass(wall_s, busy_s, cpu_s, len(digests), failed, run_digest(digests), executed)
+    by_domain: dict[str, dict[str, float]] = {}
+    for each, domain, busy, cpu in zip(job.parts, domains, busy_s, cpu_s, strict=True):
+        mine = by_domain.setdefault(domain.name, {"busy_s": 0.0, "cpu_s": 0.0, "declared_cpu_s": 0.0})
+        mine["busy_s"] += busy
+        mine["cpu_s"] += cpu
+        mine["declared_cpu_s"] += busy * each.cpus
+    settings = find_thread_settings()
+    totals = wall_s, sum(busy_s), sum(cpu_s), len(digests), failed
+    return Pass(*totals, run_digest(digests), by_domain, settings, executed)
+
+
+def _try_tasks(
+    job: Job, domains: Sequence[Any], shelf: FileShelf, positions: Sequence[int], budget_s: float
+) -> list[TriedTask]:
+    tried: list[TriedTask] = []
+    ends_at = time.perf_counter() + budget_s
+    for position in positions:
+        if tried and time.perf_counter() > ends_at:
+            break
+        _, part, work = job.tasks[position]
+        threads = job.parts[part].threads
+        thread_budget(threads)
+        (execution,) = execute_chunk(domains[part], [work], threads, shelf)
+        wall_s = execution.ended_at - execution.began_at
+        tried.append(TriedTask(position, wall_s, execution.cpu_s, execution.digest is not None))
+    return tried
+
+
+def find_thread_settings() -> list[str]:
+    """The settings that cap the native thread pools which this process has loaded."""
+    from threadpoolctl import threadpool_info
+
+    found = {POOL_SETTINGS.get(pool["internal_api"]) for pool in threadpool_info()}
+    found |= {name for module, name in MODULE_SETTINGS.items() if module in sys.modules}
+    return sorted(name for name in found if name)

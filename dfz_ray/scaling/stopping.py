@@ -12,6 +12,9 @@ HOPELESS = 3.0
 JUDGED_REPEATS = 6
 """From so many repeats on the width of an interval tells how many are needed."""
 
+MOST_TOLD = 1000
+"""A number of repeats beyond this is not told: nobody makes as many."""
+
 
 @dataclass(frozen=True)
 class Stopping:
@@ -48,6 +51,16 @@ def repeats_to_tell(repeats: int, estimate: Estimate) -> int | None:
     """The repeats after which the interval of a ratio would leave out 1, were the ratio the true one; None: never."""
     if estimate.ci95 is None or estimate.value == 1:
         return None
-    low, high = map(math.log, estimate.ci95)
-    needed = math.ceil(repeats * ((high - low) / 2 / math.log(estimate.value)) ** 2)
-    return needed if needed <= 1000 else None
+    low, high = estimate.ci95
+    return repeats_to_exclude(repeats, estimate.value, estimate.value * math.sqrt(high / low), 1.0)
+
+
+def repeats_to_exclude(repeats: int, value: float, end: float, limit: float) -> int | None:
+    """The repeats after which the end of an interval of a ratio would lie on the value's side of a limit.
+
+    The width of an interval falls with the square root of the repeats. None: after no number that anyone would make.
+    """
+    if value == limit:
+        return None
+    needed = math.ceil(repeats * (math.log(end / value) / math.log(limit / value)) ** 2)
+    return needed if needed <= MOST_TOLD else None

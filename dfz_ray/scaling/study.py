@@ -18,47 +18,61 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfz_ray.client import run_checked, shipped_domains
+from dfz_ray.client import run_checked
 from dfz_ray.driver.connection import connect
 from dfz_ray.driver.cores import usable_cores
 from dfz_ray.driver.slot_plan import plan_slots
-from dfz_ray.driver.warm_up import Sample, WarmUp, warm_workers
+from dfz_ray.driver.warm_up import WarmUp, warm_workers
 from dfz_ray.errors import DfzError
-from dfz_ray.execution.execute import Work
-from dfz_ray.journal.executions import count_lost_workers, read_executed
-from dfz_ray.manager.nodes import live_nodes
+from dfz_ray.journal.executions import Executed, count_lost_workers, read_executed
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.manager.nodes import cpus_by_host, live_nodes
 from dfz_ray.results import Results
 from dfz_ray.scaling.estimate import Estimate
+from dfz_ray.scaling.hosts import count_cores, describe_hosts
 from dfz_ray.scaling.losses import split_time
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.point import estimate_points
 from dfz_ray.scaling.recommendation import verdict_speedup
-from dfz_ray.scaling.sequential import Job, Part, SequentialProgram
+from dfz_ray.scaling.sequential import SequentialProgram, make_job, take_samples
 from dfz_ray.scaling.stopping import Stopping
 from dfz_ray.scaling.study_plan import BASELINE, StudyPlan, Trial
 from dfz_ray.scaling.timeline import make_timeline
+from dfz_ray.specs.batch import Batch
+from dfz_ray.specs.encoding import run_digest
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import Settings
 from dfz_ray.specs.states import UNSUCCESSFUL, State
 
 
 class Study:
-    """Measures the trials of a plan; a context manager. An embedded Ray gets the CPUs that the largest point needs."""
+    """Measures the trials of a plan; a context manager. An embedded Ray gets the CPUs that the largest point needs.
+
+    A program that has tried tasks of the batch already can become that of the baseline; the study ends it.
+    """
 
     def __init__(
-        self, plan: StudyPlan, settings: Settings, facts: Mapping[str, Any], address: str | None = None
+        self,
+        plan: StudyPlan,
+        settings: Settings,
+        facts: Mapping[str, Any],
+        address: str | None = None,
+        program: SequentialProgram | None = None,
     ) -> None:
         self.facts = dict(facts)
         """The facts about host, versions and plan, as each measurement has them."""
-        self._plan = plan
+        self.plan = plan
         self._settings = settings
         self._address = address or settings.address
         most = max(plan.worker_counts)
         self._idle_workers = max(usable_cores(), math.ceil(most * plan.cpus_per_task))
+        self._program = program
         connect(self._address, logical_cpus=self._idle_workers)
-        self._samples, self._parts = self._take_samples()
+        self._samples = take_samples(plan.batch)
         self._kinds = [f"{task.domain}: {task.kind}" for task in plan.batch.tasks]
-        self._program: SequentialProgram | None = None
+        self._base_ids = [task.id for task in plan.batch.tasks]
+        self._is_settled = False
+        """True once the program is known to be as nice as Ray's workers."""
         self.why_ended = ""
         """The reason why the study has no further trial."""
 
@@ -74,13 +88,14 @@ class Study:
     ) -> Iterator[Measurement]:
         """Run the trials in the plan's order; each measurement is appended to the file as its trial ends.
 
-        The trials that were `measured` before are left out. `why_ended` says why no further trial follows.
+        The trials that were `measured` before are left out. `why_ended` says why no further trial follows. The plan may
+        get further worker counts after the first repeat.
         """
         ends_at = None if time_limit_s is None else time.monotonic() + time_limit_s
         everything = list(measured)
         known = {(one.workers, one.mode, one.repeat) for one in measured}
         for repeat in itertools.count():
-            for trial in self._plan.repeat(repeat):
+            for trial in self._trials(repeat, everything):
                 if (trial.workers, None if trial.workers == BASELINE else trial.mode, repeat) in known:
                     continue
                 if ends_at is not None and time.monotonic() + _expected_s(trial, everything) > ends_at:
@@ -94,20 +109,33 @@ class Study:
             if self.why_ended:
                 return
 
+    def _trials(self, repeat: int, measured: Sequence[Measurement]) -> Iterator[Trial]:
+        """The trials of a repeat; those of counts that join where the curve bends follow at the end of the first."""
+        yield from self.plan.repeat(repeat)
+        if repeat == 0 and self.plan.finds_bend and not self.plan.added:
+            begun = len(self.plan.repeat(0))
+            self.plan = self.plan.refine(measured)
+            yield from self.plan.repeat(0)[begun:]
+
     def _find_verdict(self, measurements: Sequence[Measurement]) -> Estimate | None:
         """The speedup that the recommendation would rest on, of the better mode."""
         cores = self.physical_cores
-        baseline, points = estimate_points(measurements, physical_cores=cores, cpus_per_task=self._plan.cpus_per_task)
+        baseline, points = estimate_points(measurements, physical_cores=cores, cpus_per_task=self.plan.cpus_per_task)
         verdicts = [
             verdict_speedup([point for point in points if point.mode == mode], baseline, physical_cores=cores)
-            for mode in self._plan.modes
+            for mode in self.plan.modes
         ]
         return max((one for one in verdicts if one), key=lambda one: one.value, default=None)
 
     @property
     def physical_cores(self) -> int:
-        """The physical cores of the cluster: those of this host where it is the only node, else Ray's CPUs."""
-        return int(self.facts["physical_cores"]) if len(live_nodes()) <= 1 else _cluster_cores()
+        """The physical cores of the cluster: of this host those that may be used, of other hosts Ray's CPUs."""
+        return count_cores(cpus_by_host(), str(self.facts["hostname"]), int(self.facts["physical_cores"]))
+
+    @property
+    def remarks(self) -> list[str]:
+        """What there is to say of the cluster."""
+        return describe_hosts(cpus_by_host(), self.physical_cores)
 
     def _measure(self, trial: Trial) -> Measurement:
         started_at, load = time.time(), os.getloadavg()[0]
@@ -120,7 +148,7 @@ class Study:
             workers=trial.workers,
             repeat=trial.repeat,
             order=trial.order,
-            tasks=len(self._plan.batch.tasks),
+            tasks=len(self.plan.batch_for(trial.workers).tasks),
             mode=None if trial.workers == BASELINE else trial.mode,
             started_at=started_at,
             load=load,
@@ -129,10 +157,13 @@ class Study:
 
     def _run_sequential(self) -> dict[str, Any]:
         warm_up_s = None
-        if self._program is None:
-            warm = self._warm(1)
-            self._program = SequentialProgram(self._job(warm.niceness))
-            warm_up_s = self._program.warm_up_s
+        if self._program is None or not self._is_settled:
+            niceness = self._warm(1).niceness
+            if self._program is not None and self._program.niceness != niceness:
+                self._program.__exit__()
+                self._program = None
+            self._program = self._program or SequentialProgram(make_job(self.plan.batch, niceness))
+            warm_up_s, self._is_settled = self._program.warm_up_s, True
         try:
             made = self._program.run()
         except DfzError:
@@ -150,10 +181,12 @@ class Study:
             "max_concurrency": 1,
             "busy_s": made.busy_s,
             "cpu_s": made.cpu_s,
+            "domains": made.domains,
+            "thread_settings": made.thread_settings,
         }
 
     def _run(self, trial: Trial) -> dict[str, Any]:
-        batch = self._plan.batch
+        batch = self.plan.batch_for(trial.workers)
         config = RunConfig(
             settings=self._settings,
             max_workers=trial.workers,
@@ -175,35 +208,47 @@ class Study:
             "served": min(trial.workers, warm.served * width),
         }
         measured |= _sum_up(results, wall_s)
+        if self.plan.scaling == "weak":
+            measured["digest"] = self._common_digest(folder, batch)
         measured["cpu_s"] = sum(one.cpu_s for one in executed)
+        measured["domains"] = _sum_up_domains(batch, executed)
         measured["split"] = split_time(executed, called_at, called_at + wall_s, trial.workers)
-        measured["timeline"] = make_timeline(executed, self._kinds, called_at, wall_s, trial.workers)
+        kinds = self._kinds * (len(batch.tasks) // len(self._kinds))  # with weak scaling copies follow one another
+        measured["timeline"] = make_timeline(executed, kinds, called_at, wall_s, trial.workers)
         measured["workers_lost"] = count_lost_workers(folder)
         shutil.rmtree(folder, ignore_errors=True)
         return measured
 
+    def _common_digest(self, folder: Path, grown: Batch) -> str:
+        """With weak scaling the digest of the batch that has not grown, if all copies of it have equal results.
+
+        Else it is that of the batch as it has grown, which is no other trial's.
+        """
+        with JournalReader(folder) as journal:
+            digests = dict(journal.records().digests())
+        count = len(self._base_ids)
+        copies: dict[str, set[bytes | None]] = {}
+        for position, task in enumerate(grown.tasks):
+            if task.id in digests:
+                copies.setdefault(self._base_ids[position % count], set()).add(digests[task.id])
+        if any(len(found) > 1 for found in copies.values()):
+            return run_digest(digests.items())
+        return run_digest((base, own) for base, (own,) in copies.items() if own is not None)
+
     def _warm(self, workers: int) -> WarmUp:
-        return warm_workers(self._samples, workers, self._idle_workers, self._plan.batch.files)
+        return warm_workers(self._samples, workers, self._idle_workers, self.plan.batch.files)
 
-    def _take_samples(self) -> tuple[list[Sample], dict[tuple[Any, ...], int]]:
-        """One task of each kind, by domain and shape; and the position of each domain and shape."""
-        domains = shipped_domains(self._plan.batch)
-        firsts: dict[tuple[Any, ...], dict[str, Work]] = {}
-        shapes = {}
-        for number, task in enumerate(self._plan.batch.tasks):
-            key = (task.domain, task.resources.key())
-            shapes[key] = task.resources
-            firsts.setdefault(key, {}).setdefault(task.kind, Work(number, task.seed, task.parameters))
-        samples = [Sample(domains[key[0]].pickled, shapes[key], tuple(kinds.values())) for key, kinds in firsts.items()]
-        return samples, {key: position for position, key in enumerate(firsts)}
 
-    def _job(self, niceness: int) -> Job:
-        parts = [Part(one.pickled_domain, one.resources.threads, one.works) for one in self._samples]
-        tasks = [
-            (task.id, self._parts[task.domain, task.resources.key()], Work(number, task.seed, task.parameters))
-            for number, task in enumerate(self._plan.batch.tasks)
-        ]
-        return Job(parts, tasks, dict(self._plan.batch.files), niceness)
+def _sum_up_domains(batch: Batch, executed: Sequence[Executed]) -> dict[str, dict[str, float]]:
+    """See `Measurement.domains`."""
+    found: dict[str, dict[str, float]] = {}
+    for one in executed:
+        task = batch.tasks[one.number]
+        mine = found.setdefault(task.domain, {"busy_s": 0.0, "cpu_s": 0.0, "declared_cpu_s": 0.0})
+        mine["busy_s"] += one.ended_at - one.began_at
+        mine["cpu_s"] += one.cpu_s
+        mine["declared_cpu_s"] += (one.ended_at - one.began_at) * task.resources.cpus
+    return found
 
 
 def _expected_s(trial: Trial, measurements: Sequence[Measurement]) -> float:

@@ -13,38 +13,53 @@ from dfz_ray.journal.folder import write_whole
 from dfz_ray.scaling.measurement import Measurement
 
 PLAN, TRIALS = "plan.json", "measurements.jsonl"
+COUNTS = "worker_counts"
 PATHS = ("batch", "config")
 """Options that are paths; they are kept absolute, so that a study can go on from another folder."""
 
 
-def make_study_folder(output: str | None, options: Mapping[str, Any], digest: str) -> Path:
-    """Make the folder of a new study, and write down its options and the digest of its plan.
+def make_study_folder(
+    output: str | None, options: Mapping[str, Any], digest: str, worker_counts: Sequence[int] = ()
+) -> Path:
+    """Make the folder of a new study, and write down its options, the digest of its plan, and its worker counts.
+
+    The counts are kept because `--max-workers auto` might choose others the next time.
 
     Raises InvalidInput if the folder holds a study, or can't be made.
     """
     folder = Path(output) if output else Path("studies") / time.strftime("%Y%m%d-%H%M%S")
-    if any((folder / name).exists() for name in ("summary.json", TRIALS, PLAN)):
-        found = f"{str(folder)!r}, which holds a study"
-        problem = Problem("--output", found, "a new folder, or --resume", "trials of two studies are never mixed")
-        raise InvalidInput([problem], "command line")
+    check_unused(folder)
     kept = {name: str(Path(value).absolute()) if name in PATHS and value else value for name, value in options.items()}
     kept["modules"] = [
         str(Path(module).absolute()) if module.endswith(".py") else module for module in options["modules"]
     ]
+    plan = {"options": kept, "digest": digest, "worker_counts": list(worker_counts)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / TRIALS).touch()
-        write_whole(folder / PLAN, json.dumps({"options": kept, "digest": digest}, indent=2).encode())
+        write_whole(folder / PLAN, json.dumps(plan, indent=2).encode())
     except OSError as error:
         problem = Problem("--output", repr(str(folder)), f"a folder that can be made ({error.strerror})")
         raise InvalidInput([problem], "command line") from None
     return folder
 
 
+def check_unused(folder: Path) -> None:
+    """Raise InvalidInput if the folder holds a study, or is none."""
+    if folder.exists() and not folder.is_dir():
+        problem = Problem("--output", repr(str(folder)), "a folder that can be made (it is a file)")
+        raise InvalidInput([problem], "command line")
+    if any((folder / name).exists() for name in ("summary.json", TRIALS, PLAN)):
+        found = f"{str(folder)!r}, which holds a study"
+        problem = Problem("--output", found, "a new folder, or --resume", "trials of two studies are never mixed")
+        raise InvalidInput([problem], "command line")
+
+
 def read_plan(folder: Path) -> dict[str, Any]:
-    """The options of a study that was begun. Raises InvalidInput if the folder holds none."""
+    """The options of a study that was begun, and its worker counts. Raises InvalidInput if the folder holds none."""
     try:
-        options = json.loads((folder / PLAN).read_text())["options"]
+        plan = json.loads((folder / PLAN).read_text())
+        options = {**plan["options"], COUNTS: plan[COUNTS]}
         return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         problem = Problem("--resume", repr(str(folder)), "the folder of a study that was begun")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
+import itertools
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import InvalidInput, MissingExtra, Problem
-from dfz_ray.scaling.measurement import Mode
+from dfz_ray.scaling.measurement import Measurement, Mode, Scaling
+from dfz_ray.scaling.recommendation import WAITS
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.problems import show
 from dfz_ray.specs.settings import WORKERS_LIMIT
@@ -19,6 +23,18 @@ from dfz_ray.specs.task import derive_seed
 
 BASELINE = 0
 """In the place of a number of workers: the sequential program."""
+
+COPY = "~"
+"""Stands between the id of a task and the number of its copy."""
+
+MOST_ADDED = 2
+"""No more worker counts join where the curve bends."""
+BEND = 0.8
+"""The share of an ideal gain below which the curve of throughput bends."""
+WAITING_PER_CORE = 16
+"""Most workers for each core that are chosen for tasks that wait: each is a process."""
+LEAST_TASKS = 4
+"""With fewer tasks for each worker the study would measure the first and the last tasks alone."""
 
 DEFAULT_STUDY: dict[str, dict[str, Any]] = {
     "quantum": {"domain": "quantum", "count": 20, "parameters": {"noise_level": 0.01}},
@@ -52,6 +68,37 @@ class StudyPlan:
     worker_counts: tuple[int, ...]
     seed: int
     modes: tuple[Mode, ...] = ("processes",)
+    scaling: Scaling = "strong"
+    added: tuple[int, ...] = ()
+    """Worker counts that joined after the first repeat, where the curve bends; they are measured in it as the last."""
+
+    finds_bend: bool = False
+    """True if counts join after the first repeat where the curve bends."""
+
+    def refine(self, measurements: Sequence[Measurement]) -> StudyPlan:
+        """The plan with the counts that join after the first repeat, by its throughputs in the first mode."""
+        rates = {
+            one.workers: one.completed / one.wall_s
+            for one in measurements
+            if one.repeat == 0 and one.timed and one.mode == self.modes[0]
+        }
+        return dataclasses.replace(self, added=find_bend(self.worker_counts, rates))
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """All worker counts, in order."""
+        return tuple(sorted({*self.worker_counts, *self.added}))
+
+    def batch_for(self, workers: int) -> Batch:
+        """The batch of a trial. With weak scaling each worker brings the same tasks once more, under other ids."""
+        if self.scaling == "strong" or workers <= 1:
+            return self.batch
+        copies = (
+            task if copy == 0 else task._replace(id=f"{task.id}{COPY}{copy}")
+            for copy in range(workers)
+            for task in self.batch.tasks
+        )
+        return dataclasses.replace(self.batch, tasks=tuple(copies))
 
     @property
     def cpus_per_task(self) -> float:
@@ -64,8 +111,15 @@ class StudyPlan:
         If the machine becomes slower or faster meanwhile, it does so for all of them (Hoefler and Belli, SC'15). The
         order depends on the seed and the repeat alone, so a study that goes on has the order that it would have had.
         """
+        draw = random.Random(derive_seed(self.seed, f"repeat {number}"))  # noqa: S311 - no secret is drawn
         points = [(BASELINE, self.modes[0]), *[(count, mode) for mode in self.modes for count in self.worker_counts]]
-        random.Random(derive_seed(self.seed, f"repeat {number}")).shuffle(points)  # noqa: S311 - no secret is drawn
+        added = [(count, mode) for mode in self.modes for count in self.added]
+        if number:
+            points += added
+        draw.shuffle(points)
+        if not number:
+            draw.shuffle(added)
+            points += added
         first = number * len(points)
         return [Trial(workers, number, first + place, mode) for place, (workers, mode) in enumerate(points)]
 
@@ -73,7 +127,32 @@ class StudyPlan:
     def digest(self) -> str:
         """SHA-256 over the plan: a study goes on only with an equal one."""
         tasks = [(task.id, task.domain, task.seed, task.parameters, task.resources.key()) for task in self.batch.tasks]
-        return hashlib.sha256(repr((tasks, self.worker_counts, self.seed, self.modes)).encode()).hexdigest()
+        plan = (tasks, self.worker_counts, self.seed, self.modes, self.scaling)
+        return hashlib.sha256(repr(plan).encode()).hexdigest()
+
+
+def find_bend(counts: Sequence[int], rates: Mapping[int, float]) -> tuple[int, ...]:
+    """The numbers in the middle between counts before and after the one where throughput stops to follow the workers.
+
+    That is the first step in which throughput gains less than BEND of what the workers gain.
+    """
+    known = [count for count in sorted(counts) if rates.get(count)]
+    for position, (less, more) in enumerate(itertools.pairwise(known)):
+        if rates[more] / rates[less] - 1 < BEND * (more / less - 1):
+            around = known[max(0, position - 1) : position + 2]
+            return tuple(sorted({(low + high) // 2 for low, high in itertools.pairwise(around)} - set(counts)))
+    return ()
+
+
+def auto_worker_counts(cores: int, tasks: int, cpu_share: float) -> list[int]:
+    """1, 2, 4, ... to the cores; for tasks that wait so far beyond them as the cores have time for, and tasks last."""
+    most = cores
+    if cpu_share < WAITS:
+        most = max(cores, min(WAITING_PER_CORE * cores, int(cores / max(cpu_share, 1e-9)), tasks // LEAST_TASKS))
+    counts = [1]
+    while 2 * counts[-1] <= most:
+        counts.append(2 * counts[-1])
+    return counts if counts[-1] == most or cpu_share < WAITS else [*counts, most]
 
 
 def default_worker_counts(cores: int) -> list[int]:
@@ -93,7 +172,7 @@ def parse_worker_counts(text: str) -> list[int]:
     for part in text.split(","):
         number = part.strip()
         if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= WORKERS_LIMIT:
-            expected = f"whole numbers from 1 to {WORKERS_LIMIT} with commas, such as 1,2,4,8"
+            expected = f"whole numbers from 1 to {WORKERS_LIMIT} with commas, such as 1,2,4,8; or auto"
             problem = Problem("--max-workers", show(part), expected)
             raise InvalidInput([problem], "command line")
         counts.append(int(number))

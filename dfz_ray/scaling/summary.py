@@ -9,14 +9,17 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
+from dfz_ray.scaling.choices import Goals, choice_entry, choose
+from dfz_ray.scaling.cpu_use import find_overuse
 from dfz_ray.scaling.estimate import Estimate
 from dfz_ray.scaling.laws import Fit, fit_laws
 from dfz_ray.scaling.losses import advise, find_largest, pop_ratios
-from dfz_ray.scaling.measurement import Measurement
+from dfz_ray.scaling.measurement import Measurement, Scaling
 from dfz_ray.scaling.point import Point, estimate_points
-from dfz_ray.scaling.recommendation import WAITS, recommend
+from dfz_ray.scaling.recommendation import WAITS, find_left_out, recommend
 
 SCHEMA_VERSION = 1
+DEFAULT_GOALS = Goals()
 
 
 def build_summary(
@@ -30,12 +33,18 @@ def build_summary(
     seed: int = 0,
     command: str | None = None,
     why_ended: str | None = None,
+    scaling: Scaling = "strong",
+    goals: Goals = DEFAULT_GOALS,
+    remarks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Sum up a study in plain values, with the keys in the order of the file; a value that was not measured is None.
 
     The batch has `domains` and `count`; its other keys are kept. The mode is `processes`, `threads`, or `processes and
-    threads`. See `estimate_points` for the cores. The seed is that of the plan.
+    threads`. See `estimate_points` for the cores. The seed is that of the plan. The remarks, on the cluster, end the
+    sentence of the recommendation.
     """
+    overuse = find_overuse(measurements)
+    said = [*remarks, *(use.describe() for use in overuse)]
     baseline, points = estimate_points(measurements, physical_cores=physical_cores, cpus_per_task=cpus_per_task)
     started_at = min((measurement.started_at for measurement in measurements), default=None)
     return {
@@ -45,14 +54,21 @@ def build_summary(
         "mode": mode,
         "baseline": _baseline_entry(baseline),
         "points": [_point_entry(point) for point in points],
-        "fits": _fits(points, baseline, physical_cores),
-        "recommendation": _recommend(points, baseline, physical_cores),
+        "fits": _fits(points, baseline, physical_cores, scaling),
+        "recommendation": {
+            **_recommend(points, baseline, physical_cores, said, scaling),
+            "choices": _choices(points, baseline, goals),
+        },
         "digests_equal": _digests_equal(baseline, points),
         "physical_cores": physical_cores,
         "cpus_per_task": cpus_per_task,
         "repeats": max((point.repeats for point in points), default=0),
         "seed": seed,
         "why_ended": why_ended,
+        "scaling": scaling,
+        "overuse": [asdict(use) for use in overuse],
+        "remarks": list(remarks),
+        "price": goals.price,
         "command": command,
         "created": datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds")
         if started_at is not None
@@ -63,7 +79,8 @@ def build_summary(
 def _baseline_entry(baseline: Point | None) -> dict[str, Any]:
     entry = _point_entry(baseline) if baseline else {"repeats": 0, "errors": []}
     keys = ("wall_s", "wall_s_ci95", "repeats", "tasks_per_s", "tasks_per_s_ci95", "success_rate", "digest")
-    return {key: entry.get(key) for key in (*keys, "warm_up_s", "errors")}
+    rest = ("warm_up_s", "errors", "cpu_share", "other_load", "core_hours", "core_hours_ci95")
+    return {key: entry.get(key) for key in (*keys, *rest)}
 
 
 def _point_entry(point: Point) -> dict[str, Any]:
@@ -91,6 +108,9 @@ def _point_entry(point: Point) -> dict[str, Any]:
         "cpu_share": point.cpu_share,
         "workers_lost": point.workers_lost,
         "load": point.load,
+        "other_load": point.other_load,
+        "core_hours": _value(point.core_hours),
+        "core_hours_ci95": _interval(point.core_hours),
     }
 
 
@@ -108,7 +128,7 @@ def _losses_entry(point: Point) -> dict[str, Any] | None:
     }
 
 
-def _fits(points: Sequence[Point], baseline: Point | None, physical_cores: int) -> dict[str, Any]:
+def _fits(points: Sequence[Point], baseline: Point | None, physical_cores: int, scaling: Scaling) -> dict[str, Any]:
     """The laws, fitted to the points that have a core for each worker; null, and the reason, where there is no fit.
 
     Workers whose tasks wait need no core each.
@@ -121,11 +141,15 @@ def _fits(points: Sequence[Point], baseline: Point | None, physical_cores: int) 
         if point.rates and not point.underserved and not (point.oversubscribed and needs_cores)
     ]
     if len(modes) > 1:
-        return {"amdahl": None, "usl": None, "chosen": None, "reason": "a law is of one mode, and two were measured"}
-    chosen, fits = fit_laws([point.workers for point in fitted], [median(point.rates) for point in fitted])
-    reasons = [fit for fit in fits.values() if isinstance(fit, str)]
+        nothing = dict.fromkeys(("amdahl", "usl", "gustafson", "chosen"))
+        return {**nothing, "reason": "a law is of one mode, and two were measured"}
+    chosen, fits = fit_laws([point.workers for point in fitted], [median(point.rates) for point in fitted], scaling)
+    reasons = [fits["usl"]]
     return {
-        **{name: _fit_entry(fit) if isinstance(fit, Fit) else None for name, fit in fits.items()},
+        **{
+            name: _fit_entry(fit) if isinstance(fit := fits[name], Fit) else None
+            for name in ("amdahl", "usl", "gustafson")
+        },
         "workers": [point.workers for point in fitted],
         "chosen": chosen.law if chosen else None,
         "reason": None if chosen else f"{reasons[0]} with a core for each worker ({physical_cores} cores)",
@@ -144,11 +168,15 @@ def _fit_entry(fit: Fit) -> dict[str, Any]:
     }
 
 
-def _recommend(points: Sequence[Point], baseline: Point | None, physical_cores: int) -> dict[str, Any]:
+def _recommend(
+    points: Sequence[Point], baseline: Point | None, physical_cores: int, remarks: Sequence[str], scaling: Scaling
+) -> dict[str, Any]:
     """The recommendation. Where two modes were measured, it is that of the better one, and has its mode."""
+    prefix = "the batch grows with the workers (weak scaling): " if scaling == "weak" else ""
     modes = sorted({point.mode for point in points})
     if len(modes) < 2:
-        return asdict(recommend(points, baseline, physical_cores=physical_cores))
+        only = recommend(points, baseline, physical_cores=physical_cores, remarks=remarks)
+        return {"workers": only.workers, "reason": prefix + only.reason}
     found, rates = {}, {}
     for mode in modes:
         mine = [point for point in points if point.mode == mode]
@@ -156,14 +184,28 @@ def _recommend(points: Sequence[Point], baseline: Point | None, physical_cores: 
         chosen = next((point for point in mine if point.workers == found[mode].workers), None)
         rates[mode] = chosen.tasks_per_s.value if chosen is not None and chosen.tasks_per_s else 0.0
     best, other = sorted(modes, key=lambda mode: -rates[mode])
-    reason = f"with {best}: {found[best].reason}; with {other}: "
+    reason = f"{prefix}with {best}: {found[best].reason}; with {other}: "
     if rates[best] and rates[other]:
         share = 100 * rates[other] / rates[best]
         reason += f"{share:.0f} % of that throughput, at the best number of workers there ({found[other].workers})"
     else:
         reason += found[other].reason
-    advice = asdict(found[best])
-    return {"workers": advice.pop("workers"), "mode": best if rates[best] else None, **advice, "reason": reason}
+    return {
+        "workers": found[best].workers,
+        "mode": best if rates[best] else None,
+        "reason": "; ".join([reason, *remarks]),
+    }
+
+
+def _choices(points: Sequence[Point], baseline: Point | None, goals: Goals) -> list[dict[str, Any]]:
+    """The choices among the points that take part in the recommendation of their mode."""
+    usable: list[Point] = []
+    for mode in {point.mode for point in points}:
+        mine = [point for point in points if point.mode == mode]
+        left_out = find_left_out(mine, baseline)
+        usable += [point for point in mine if point.workers not in left_out]
+    in_order = sorted(usable, key=lambda point: (point.workers, point.mode))
+    return [choice_entry(choice) for choice in choose(in_order, baseline, goals)]
 
 
 def _value(estimate: Estimate | None) -> float | None:

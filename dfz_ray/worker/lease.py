@@ -93,7 +93,7 @@ def _serve(
                 return  # Ray has placed this lease too late
         with contextlib.suppress(Exception):  # a domain that can't be imported fails each task that needs it
             load_domain(pickled_domain).load()
-        _spare_the_collector()
+        spare_the_collector()
         shelf = FileShelf(contents=_FetchedFiles(manager, run_id))
         side = WorkerSide(lease_id, _find_place(marker))
 
@@ -179,7 +179,7 @@ def _run_chunks_on_threads(
 
 
 @functools.cache
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Take all that was imported out of the garbage collector's sight; once in each process."""
     gc.collect()
     gc.freeze()

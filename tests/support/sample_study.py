@@ -43,11 +43,15 @@ def study(workers: Sequence[int] = (0, 1, 2, 4), repeats: int = 4, **changes: An
     return [trial(n, repeat, order, **changes) for order, (n, repeat) in enumerate(cells)]
 
 
-def both_modes(repeats: int = 4) -> list[Measurement]:
+def both_modes(repeats: int = 5) -> list[Measurement]:
     """A study in which threads are twice as fast as processes."""
-    alone = study(workers=(0, 1, 2, 4), repeats=repeats)
-    shared = [dataclasses.replace(one, mode="threads", wall_s=one.wall_s / 2) for one in alone if one.workers]
-    return [dataclasses.replace(one, mode="processes" if one.workers else None) for one in alone] + shared
+    shared = study(workers=(0, 1, 2, 4), repeats=repeats)
+    alone = [
+        dataclasses.replace(one, mode="processes", wall_s=2 * one.wall_s, order=len(shared) + one.order)
+        for one in shared
+        if one.workers
+    ]
+    return [dataclasses.replace(one, mode="threads" if one.workers else None) for one in shared] + alone
 
 
 def summarise(measurements: Sequence[Measurement], **changes: Any) -> dict[str, Any]:

@@ -16,10 +16,12 @@ from dfz_ray.scaling.estimate import (
     MEDIAN_REPEATS,
     RATIO_REPEATS,
     Estimate,
+    bound_ratios,
     estimate_efficiency,
     estimate_median,
     estimate_ratio,
     estimate_speedup,
+    repeats_to_compare,
 )
 
 STUDIES = 2_000
@@ -95,6 +97,31 @@ def test_many_repeats_have_nearly_the_exact_interval() -> None:
     approximate = estimate_ratio(over, under).ci95
     exact = estimate_ratio(over[:-1], under[:-1]).ci95
     assert approximate == pytest.approx(exact, rel=0.02)
+
+
+@pytest.mark.parametrize(("comparisons", "least"), [(1, 4), (2, 4), (3, 4), (4, 5), (12, 5), (13, 6)])
+def test_more_comparisons_need_more_repeats(comparisons: int, least: int) -> None:
+    """A bound that holds for all ratios of a study together needs more repeats the more of them there are."""
+    assert repeats_to_compare(comparisons) == least
+    for repeats in (least - 1, least):
+        (bound,) = bound_ratios([[2.0] * repeats], [[1.0] * repeats], comparisons)
+        assert (bound is None) == (repeats < least)
+
+
+def test_of_many_points_none_is_found_faster_by_chance() -> None:
+    """Of five points that are as fast as the baseline any one has a bound above 1 in at most 5 % of all studies."""
+    random = np.random.default_rng(2)
+    baseline = random.lognormal(0.0, 0.2, (STUDIES, 8))
+    bounds = [bound_ratios(baseline, random.lognormal(0.0, 0.2, (STUDIES, 8)), comparisons=5) for _ in range(5)]
+    wrong = sum(max(bound or 0.0 for bound in study) > 1 for study in zip(*bounds, strict=True))
+    assert wrong / STUDIES <= 1 - CONFIDENCE + 4 * math.sqrt(CONFIDENCE * (1 - CONFIDENCE) / STUDIES)
+
+
+def test_a_bound_of_one_ratio_is_the_lower_end_of_its_interval() -> None:
+    """A single comparison is not held to less than the 95 % interval is."""
+    over, under = [12.0, 9.0, 10.0, 11.0, 15.0], [2.6, 2.5, 2.4, 2.55, 3.9]
+    (bound,) = bound_ratios([over], [under], comparisons=1)
+    assert bound == (estimate_ratio(over, under).ci95 or (0.0,))[0]
 
 
 def test_a_ratio_is_the_median_of_all_ratios() -> None:

@@ -41,6 +41,7 @@ def point(workers: int, ratio: float = 1.0, spread: float | None = 0.02, **chang
         "served": workers,
         "oversubscribed": False,
         "rates": rates(TASKS * ratio / SEQUENTIAL_S, spread),
+        "least_speedup": None if spread is None else ratio * (1 - spread),
     }
     return Point(**(values | changes))
 
@@ -100,24 +101,68 @@ def test_a_gain_that_is_surely_small_is_not_worth_a_cluster() -> None:
 
 
 def test_everything_that_weakens_the_evidence_is_in_the_sentence() -> None:
-    """A busy host, workers that died, and an efficiency that can't be are told, also where nothing is recommended."""
-    assert "the host was busy with other work (a load of 30)" in advise(point(2, 1.9, load=30.0)).reason
-    assert "3 workers died in its trials" in advise(point(2, 1.9, workers_lost=3)).reason
-    assert "an efficiency of 301 % says" in advise(point(2, 6.02)).reason
-    assert "the host was busy" in advise(point(2, 1.1, spread=0.3, load=30.0)).reason
+    """A busy host, workers that died and slots that the cluster lacked are told, whatever is recommended."""
+    busy = "the host was busy with other work (a load of 30 on 2 cores)"
+    for points in ([point(2, 1.9)], [point(2, 1.1, spread=0.3)], [point(2, 0.9)]):
+        assert busy in advise(*points, baseline=point(0, other_load=30.0)).reason
+        assert busy in advise(*points, point(4, 0.5, other_load=30.0)).reason
+        assert "3 workers died in the trials with 4 workers" in advise(*points, point(4, 0.5, workers_lost=3)).reason
+        unserved = advise(*points, point(4, 0.5, served=2)).reason
+        assert "the cluster could run only 2 of 4 workers at once" in unserved
+    assert "busy" not in advise(point(2, 1.9, other_load=0.9)).reason
+
+
+def test_an_efficiency_that_cannot_be_is_no_finding() -> None:
+    """If workers surely do more than half as much again as they can, the study can't tell; a little more is told."""
+    advice = advise(point(2, 6.02))
+    assert advice.workers is None
+    assert advice.reason.startswith("can't tell: 2 workers reach 6.02x the sequential program, an efficiency of 301 %")
+    advice = advise(point(2, 2.4))
+    assert advice.workers == 2
+    assert "an efficiency of 120 % says that the sequential program was slowed" in advice.reason
+
+
+def test_an_interval_on_both_sides_of_one_is_no_verdict() -> None:
+    """An interval of 0.77 to 1.53 says neither use workers nor don't; the reason says how many repeats would tell."""
+    speedup = Estimate(1.09, (0.77, 1.53))
+    advice = advise(point(1, 0.7), point(2, 1.09, speedup=speedup, least_speedup=0.77, repeats=5))
+    assert advice.workers is None
+    assert "(95 % interval 0.77 to 1.53); about 82 repeats would tell" in advice.reason
+    close = Estimate(1.05, (0.9, 1.2))
+    assert "no number of repeats" not in advise(point(2, 1.05, speedup=close, least_speedup=0.9)).reason
+
+
+def test_a_look_at_many_points_makes_a_gain_by_chance_likely() -> None:
+    """A point whose own interval lies above 1 is no finding if one of so many points would be there by chance."""
+    lucky = point(2, 1.1, speedup=Estimate(1.1, (1.01, 1.2)), least_speedup=0.98)
+    assert advise(lucky).workers is None
+    points = [point(n, 1.2, repeats=4, least_speedup=None, comparisons=4) for n in (1, 2, 3, 4)]
+    few = advise(*points, baseline=point(0, repeats=4))
+    assert few.workers is None
+    assert "4 repeats can't rule out chance, 5 can" in few.reason
+
+
+def test_the_reason_against_workers_is_told() -> None:
+    """Where workers don't pay the sentence says where their time goes, and what would change it."""
+    losses = {"useful": 1.0, "slower_work": 0.0, "imbalance": 0.5, "dispatch": 8.0, "ramp_up": 0.5, "drain": 0.0}
+    advice = advise(point(2, 0.2, losses=losses))
+    assert advice.workers == 0
+    assert "80 % of the workers' time goes to dispatch; tasks 15 times as long would reach 1.25x" in advice.reason
 
 
 def test_work_that_waits_is_told_of_threads() -> None:
     """If the sequential program waits for most of its time, one core can run many tasks on threads."""
-    waits = advise(point(2, 1.9), baseline=point(0, cpu_share=0.02)).reason
-    assert "tasks wait for 98 % of their time, so one core can run many on threads (--use-threads)" in waits
+    advice = advise(point(8, 7.5, oversubscribed=True), baseline=point(0, cpu_share=0.02))
+    assert advice.workers == 8
+    assert "tasks wait for 98 % of their time, so one core could also run them on threads or asyncio" in advice.reason
+    assert "oversubscribed" not in advice.reason
     assert "threads" not in advise(point(2, 1.9), baseline=point(0, cpu_share=0.97)).reason
 
 
-def test_further_numbers_are_named() -> None:
-    """Beside the recommended number there are the largest efficient one, and the fastest."""
-    advice = advise(point(1, 0.98), point(2, 1.9), point(4, 3.4), point(8, 3.5))
-    assert (advice.workers, advice.efficient, advice.fastest) == (4, 4, 8)
+def test_remarks_on_the_whole_study_end_the_sentence() -> None:
+    """A remark is the last clause."""
+    advice = recommend([point(2, 1.9)], point(0), physical_cores=2, remarks=["the 3 nodes share one host"])
+    assert advice.reason.endswith("; the 3 nodes share one host")
 
 
 def test_a_throughput_that_still_climbs_has_not_reached_its_peak() -> None:
@@ -175,7 +220,7 @@ def test_oversubscribed_and_unserved_points_are_recommended_only_with_a_remark()
     advice = advise(point(1, 1.0), point(4, 2.3, oversubscribed=True, served=3))
     assert advice.workers == 4
     assert "oversubscribed: 4 workers share 2 physical cores" in advice.reason
-    assert "the cluster could run only 3 of the 4 at once" in advice.reason
+    assert "the cluster could run only 3 of 4 workers at once" in advice.reason
 
 
 def test_changed_answers_come_first() -> None:

@@ -22,7 +22,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def begin(folder: Path) -> Path:
-    made = make_study_folder(str(folder), OPTIONS, "ab")
+    made = make_study_folder(str(folder), OPTIONS, "ab", (1, 2))
     for one in study(workers=(0, 1), repeats=2, study=FACTS):
         append_measurement(made / TRIALS, one)
     return made
@@ -35,7 +35,7 @@ def test_a_study_that_goes_on_has_its_options_and_trials(tmp_path: Path, monkeyp
     options = read_plan(folder)
     assert options["batch"] == str(tmp_path / "batch.yaml")
     assert options["modules"] == (str(tmp_path / "mine.py"), "package.module")
-    assert (options["config"], options["repeats"]) == (None, 3)
+    assert (options["config"], options["repeats"], options["worker_counts"]) == (None, 3, (1, 2))
     assert read_trials(folder, FACTS) == study(workers=(0, 1), repeats=2, study=FACTS)
 
 

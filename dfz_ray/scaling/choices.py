@@ -1,0 +1,132 @@
+"""The numbers of workers that a study's goals choose among those that were measured, each with its intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dfz_ray.scaling.point import Point
+
+
+@dataclass(frozen=True)
+class Goals:
+    """What a user wants of a number of workers."""
+
+    efficiency: float = 0.8
+    """The efficiency that the workers must reach at least."""
+    price: float | None = None
+    """Of a core-hour, in any currency."""
+    deadline_s: float | None = None
+    """The wall time within which the batch must end."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The number of workers that meets one goal best."""
+
+    goal: str
+    """`efficient`, `fastest`, `cheapest` or `deadline`."""
+    says: str
+    """The goal in words."""
+    workers: int | None
+    """0: the sequential program; None: no number that was measured meets the goal."""
+    mode: str | None = None
+    wall_s: float | None = None
+    wall_s_ci95: tuple[float, float] | None = None
+    efficiency: float | None = None
+    efficiency_ci95: tuple[float, float] | None = None
+    core_hours: float | None = None
+    core_hours_ci95: tuple[float, float] | None = None
+    price: float | None = None
+    """Of the whole batch; None without a price of the core-hour."""
+
+    def describe(self) -> str:
+        """The choice in a line."""
+        if self.workers is None:
+            return f"{self.says}: no number of workers that was measured"
+        name = f"{self.workers} worker{'s' if self.workers != 1 else ''}" if self.workers else "the sequential program"
+        name += " on threads" if self.mode == "threads" and self.workers else ""
+        facts = []
+        if self.goal == "efficient" and self.efficiency is not None:
+            facts.append(f"efficiency {_show(self.efficiency, self.efficiency_ci95)}")
+        if self.wall_s is not None:
+            facts.append(f"{_show(self.wall_s, self.wall_s_ci95)} s")
+        if self.core_hours is not None:
+            facts.append(f"{_show(self.core_hours, self.core_hours_ci95)} core-hours")
+        if self.price is not None:
+            facts.append(f"price {self.price:.3g}")
+        return f"{self.says}: {name} ({', '.join(facts)})"
+
+
+def choose(points: Sequence[Point], baseline: Point | None, goals: Goals) -> list[Choice]:
+    """For each goal the number of workers, of the points that take part in a decision, that meets it best.
+
+    A deadline is met by a point whose wall time is surely within it: by its 95 % interval, or, where there are too few
+    repeats for one, in every repeat.
+    """
+    timed = [point for point in points if point.wall_s and point.core_hours]
+    everyone = [*([baseline] if baseline and baseline.wall_s and baseline.core_hours else []), *timed]
+    efficient = [point for point in timed if point.efficiency and point.efficiency.value >= goals.efficiency]
+    found = [
+        _make("efficient", f"efficiency of at least {100 * goals.efficiency:g} %", _most(efficient), goals),
+        _make("fastest", "least time for the work", max(everyone, key=_rate, default=None), goals),
+        _make("cheapest", "least cost", min(everyone, key=_cost, default=None), goals),
+    ]
+    if goals.deadline_s is not None:
+        in_time = [point for point in everyone if _longest_s(point) <= goals.deadline_s]
+        cheapest = min(in_time, key=_cost, default=None)
+        found.append(_make("deadline", f"least cost within {goals.deadline_s:g} s", cheapest, goals))
+    return found
+
+
+def _make(goal: str, says: str, point: Point | None, goals: Goals) -> Choice:
+    if point is None or point.wall_s is None or point.core_hours is None:
+        return Choice(goal, says, None)
+    hours = point.core_hours
+    return Choice(
+        goal,
+        says,
+        point.workers,
+        point.mode if point.workers else None,
+        point.wall_s.value,
+        point.wall_s.ci95,
+        point.efficiency.value if point.efficiency else None,
+        point.efficiency.ci95 if point.efficiency else None,
+        hours.value,
+        hours.ci95,
+        None if goals.price is None else goals.price * hours.value,
+    )
+
+
+def choice_entry(choice: Choice) -> dict[str, Any]:
+    """The choice in plain values."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(choice).items()}
+
+
+def _most(points: Sequence[Point]) -> Point | None:
+    return max(points, key=lambda point: (point.workers, _rate(point)), default=None)
+
+
+def _rate(point: Point) -> float:
+    return point.tasks_per_s.value if point.tasks_per_s else 0.0
+
+
+def _cost(point: Point) -> float:
+    return point.core_hours.value if point.core_hours else float("inf")
+
+
+def _longest_s(point: Point) -> float:
+    """The upper end of the wall time's interval; without one, the longest repeat."""
+    if point.wall_s and point.wall_s.ci95:
+        return point.wall_s.ci95[1]
+    return max(point.walls_s, default=float("inf"))
+
+
+def _show(value: float, ends: Sequence[float] | None) -> str:
+    return f"{value:.3g}" + (f", 95 % {ends[0]:.3g} to {ends[1]:.3g}," if ends else "")
+
+
+def describe_choice(entry: dict[str, Any]) -> str:
+    """The line of a choice that was written to summary.json."""
+    return Choice(**entry).describe()

@@ -1,0 +1,67 @@
+"""The numbers of workers that goals choose."""
+
+from __future__ import annotations
+
+from support.sample_study import study, summarise
+
+from dfz_ray.scaling.choices import Choice, Goals, choose
+from dfz_ray.scaling.measurement import Measurement
+from dfz_ray.scaling.point import estimate_points
+
+WALLS = {0: 100.0, 1: 105.0, 2: 55.0, 4: 30.0, 8: 25.0}
+
+
+def measured(repeats: int = 6, walls: dict[int, float] = WALLS, **changes: object) -> list[Measurement]:
+    """A study on eight cores whose trials take the seconds given, and a percent more with each repeat."""
+    trials = study(workers=tuple(walls), repeats=repeats, **changes)
+    return [one.__class__(**{**vars(one), "wall_s": walls[one.workers] * (1 + 0.01 * one.repeat)}) for one in trials]
+
+
+def chosen(goals: Goals, trials: list[Measurement]) -> dict[str, Choice]:
+    baseline, points = estimate_points(trials, physical_cores=8, cpus_per_task=1.0)
+    return {choice.goal: choice for choice in choose(points, baseline, goals)}
+
+
+def test_each_goal_has_its_number() -> None:
+    """The most efficient workers, the least time and the least cost are different numbers."""
+    found = chosen(Goals(), measured())
+    assert {goal: choice.workers for goal, choice in found.items()} == {"efficient": 4, "fastest": 8, "cheapest": 0}
+    assert found["efficient"].efficiency is not None
+    assert 0.8 < found["efficient"].efficiency < 0.85
+    low, high = found["efficient"].efficiency_ci95 or (1.0, 0.0)
+    assert low <= found["efficient"].efficiency <= high
+    assert chosen(Goals(efficiency=0.9), measured())["efficient"].workers == 2
+    assert chosen(Goals(efficiency=0.99), measured())["efficient"].workers is None
+
+
+def test_a_deadline_takes_the_cheapest_that_surely_meets_it() -> None:
+    """The cheapest number is taken whose interval, or whose every repeat, lies within the deadline."""
+    for repeats in (4, 6):
+        within = {
+            deadline: chosen(Goals(deadline_s=deadline), measured(repeats))["deadline"].workers
+            for deadline in (200.0, 60.0, 31.6, 27.0, 20.0)
+        }
+        assert within == {200.0: 0, 60.0: 2, 31.6: 4, 27.0: 8, 20.0: None}
+    assert chosen(Goals(deadline_s=31.0), measured())["deadline"].workers == 8  # the last repeat took 31.5 s
+
+
+def test_a_price_is_that_of_the_cores_that_are_held() -> None:
+    """Workers hold their cores for the wall time; more workers than cores hold the cores that there are."""
+    walls = {**WALLS, 32: 5.0}
+    baseline, points = estimate_points(measured(walls=walls), physical_cores=8, cpus_per_task=1.0)
+    (fastest,) = [one for one in choose(points, baseline, Goals(price=3.6)) if one.goal == "fastest"]
+    assert fastest.workers == 32
+    assert fastest.core_hours is not None
+    assert round(fastest.core_hours * 3600 / 5.125, 6) == 8
+    assert fastest.price == 3.6 * fastest.core_hours
+    assert fastest.describe().startswith("least time for the work: 32 workers (5.12, 95 % 5 to 5.25, s, 0.0114")
+
+
+def test_the_summary_has_the_choices() -> None:
+    """summary.json has a choice for each goal, in plain values."""
+    summary = summarise(measured(), physical_cores=8, goals=Goals(price=0.05, deadline_s=60.0))
+    choices = summary["recommendation"]["choices"]
+    assert [choice["goal"] for choice in choices] == ["efficient", "fastest", "cheapest", "deadline"]
+    assert all(isinstance(choice["core_hours_ci95"], list) for choice in choices)
+    assert summary["price"] == 0.05
+    assert [point["core_hours"] is not None for point in summary["points"]] == [True] * 4
