@@ -22,6 +22,7 @@ COMMANDS = {
     "cancel": ("dfz_ray.cli.cancel:cancel", "Cancel tasks of a run, a batch of it, or all of it."),
     "audit": ("dfz_ray.cli.audit:audit", "Prove from the journal that nothing was lost or doubled."),
     "scale": ("dfz_ray.cli.scale:scale", "Measure how a batch scales with the number of workers."),
+    "predict": ("dfz_ray.cli.predict:predict", "Predict how a measured batch runs on other numbers of workers."),
     "compare": ("dfz_ray.cli.compare:compare", "Say whether scaling has changed between two studies."),
     "domains": ("dfz_ray.cli.domains:domains", "Show the known kinds of work, and their parameters."),
 }

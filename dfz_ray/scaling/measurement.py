@@ -51,6 +51,8 @@ class Measurement:
     """CPU seconds of all tasks."""
     split: dict[str, float] | None = None
     """The time of all slots, split by `losses.split_time`; None for the baseline."""
+    profile: dict[str, Any] | None = None
+    """What predictions rest on, from the journal: see `trial_profile.profile_trial`; None for the baseline."""
     workers_lost: int | None = None
     """The workers that died during the trial; None for the baseline."""
     served: int | None = None

@@ -21,6 +21,7 @@ from typing import Any
 from dfz_ray.client import run_checked, shipped_domains
 from dfz_ray.driver.connection import connect
 from dfz_ray.driver.cores import usable_cores
+from dfz_ray.driver.manager_usage import read_usage
 from dfz_ray.driver.slot_plan import plan_slots
 from dfz_ray.driver.warm_up import Sample, WarmUp, warm_workers
 from dfz_ray.errors import DfzError
@@ -36,6 +37,7 @@ from dfz_ray.scaling.recommendation import verdict_speedup
 from dfz_ray.scaling.sequential import Job, Part, SequentialProgram
 from dfz_ray.scaling.stopping import Stopping
 from dfz_ray.scaling.study_plan import BASELINE, StudyPlan, Trial
+from dfz_ray.scaling.trial_profile import Usage, profile_trial
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import Settings
 from dfz_ray.specs.states import UNSUCCESSFUL, State
@@ -161,6 +163,7 @@ class Study:
         warm = self._warm(math.ceil(trial.workers / width))
         folder = Path(tempfile.mkdtemp(prefix="dfz-trial-"))
         config = dataclasses.replace(config, run_dir=folder)
+        before = read_usage()
         called_at, begun = time.time(), time.perf_counter()
         results = run_checked(batch, config, progress=False)  # if it raises, stderr names the folder, which is kept
         wall_s = time.perf_counter() - begun
@@ -173,6 +176,8 @@ class Study:
         measured |= _sum_up(results, wall_s)
         measured["cpu_s"] = sum(one.cpu_s for one in executed)
         measured["split"] = split_time(executed, called_at, called_at + wall_s, trial.workers)
+        usage = Usage.between(before, read_usage())
+        measured["profile"] = profile_trial(folder, called_at, called_at + wall_s, trial.workers, usage)
         measured["workers_lost"] = count_lost_workers(folder)
         shutil.rmtree(folder, ignore_errors=True)
         return measured
