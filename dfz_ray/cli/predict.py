@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 WORKERS_MOST = 10_000
 TASKS_MOST = 1_000_000
+SHOWN_MOST = 1_024
+"""The largest number of workers that is predicted unasked."""
 EACH = "each"
 
 
 @click.command("predict", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
-@click.option("--workers", metavar="N,N,...", help=f"The numbers of workers [1,2,4, ... to {WORKERS_MOST}].")
+@click.option("--workers", metavar="N,N,...", help="The numbers of workers [1,2,4, ...].")
 @click.option(
     "--tasks", type=click.IntRange(1, TASKS_MOST), metavar="N", help="As many tasks of the same kinds [as measured]."
 )
@@ -100,8 +102,8 @@ def _find_workers(text: str | None, cores: float, measured: MeasuredBatch) -> li
 
     if text is None:
         known = [one.workers for one in measured.trials if one.workers]
-        most = WORKERS_MOST if cores == math.inf else max([int(2 * cores), *known])
-        return sorted({1, *known, *(2**power for power in range(14) if 2**power <= most)})
+        most = SHOWN_MOST if cores == math.inf else max([int(2 * cores), *known])
+        return sorted({1, *known, *(2**power for power in range(WORKERS_MOST.bit_length()) if 2**power <= most)})
     try:
         counts = parse_worker_counts(text)
     except InvalidInput as error:

@@ -111,7 +111,9 @@ def fit_costs(trials: Sequence[Measurement], cores: int) -> CostModel:
     exchange_s, report_task_s = _fit_manager(used, assumptions)
     times, late_s = _fit_times(used, roomy, exchange_s, report_task_s, assumptions)
     if len(by_workers) == 1:
-        assumptions.append(f"only {fewest} workers were measured: tasks are taken to be no slower beside more")
+        assumptions.append(
+            f"only one number of workers ({fewest}) was measured: tasks are taken to be no slower beside more"
+        )
     sequential = [one.wall_s for one in trials if not one.workers and one.timed]
     return CostModel(
         tasks=base[0].tasks,

@@ -119,7 +119,8 @@ def _find_gaps(chunks: Sequence[_Chunk]) -> tuple[list[float], list[float]]:
     by_lease: defaultdict[tuple[int, int], list[_Chunk]] = defaultdict(list)
     for chunk in chunks:
         by_lease[chunk.lease].append(chunk)
-    ahead, asked = [], []
+    ahead: list[float] = []
+    asked: list[float] = []
     for own in by_lease.values():
         own.sort(key=lambda chunk: chunk.began_at)
         for before, after in itertools.pairwise(own):
@@ -174,7 +175,7 @@ def _merge_kinds(kinds: Sequence[_Kind]) -> list[_Kind]:
 def _group(times: Sequence[tuple[float, float]]) -> list[list[float]]:
     """Groups of tasks that took about as long: number, mean run time, mean CPU time."""
     in_order = sorted(times)
-    parts: list[Sequence[tuple[float, float]]] = [[one] for one in in_order]
+    parts = [[one] for one in in_order]
     if len(in_order) > GROUPS + LONGEST:
         rest = len(in_order) - LONGEST
         ends = [rest * group // GROUPS for group in range(GROUPS + 1)]
