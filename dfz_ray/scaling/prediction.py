@@ -21,7 +21,7 @@ FULL = 0.9
 """A manager that is busy for more than this share of the time is full: more workers would wait for it."""
 RUNS = 5
 """Runs in virtual time, each with other draws, of which the median counts."""
-MANY_TASKS = 20_000
+MANY_TASKS = 2_000
 """Of batches with more tasks there is one run: they differ little, and take long."""
 HOUR_S = 3600.0
 

@@ -88,8 +88,9 @@ def test_the_managers_service_time_is_found() -> None:
 
 
 def test_a_full_manager_is_marked() -> None:
-    """A manager whose exchanges take 1 ms is full at 5,000 workers with tasks of a second, and not at 100."""
-    few, many = told(study([[40, 1.0, 0.001]], {1: 40.2, 2: 20.2}), 100, 5000, cores=math.inf, tasks=10_000).predictions
+    """A manager whose exchanges take 1 ms is full at 1,000 workers with tasks of a second, and not at 100."""
+    trials = study([[40, 1.0, 0.001]], {1: 40.2})
+    few, many = told(trials, 100, 1000, cores=math.inf, tasks=3_000).predictions
 
     assert not few.is_manager_full
     assert many.is_manager_full
