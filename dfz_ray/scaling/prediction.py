@@ -23,6 +23,8 @@ RUNS = 5
 """Runs in virtual time, each with other draws, of which the median counts."""
 MANY_TASKS = 2_000
 """Of batches with more tasks there is one run: they differ little, and take long."""
+READ_TASK_S = 5e-6
+"""Seconds to read the result of a task, for batches of another size than was measured (benchmarks/RESULTS.md)."""
 HOUR_S = 3600.0
 
 
@@ -155,7 +157,7 @@ def predict(model: CostModel, workers: int, cores: float, tasks: int, seed: int 
             for own in range(seed, seed + (RUNS if tasks <= MANY_TASKS else 1))
         ]
     middle = sorted(runs, key=lambda run: run.makespan_s)[len(runs) // 2]
-    around_s = model.open_s + model.close_s
+    around_s = model.open_s + max(0.0, model.close_s + READ_TASK_S * (tasks - model.tasks))
     share = middle.manager_share * middle.makespan_s / (middle.makespan_s + around_s)
     return PredictedRun(middle.makespan_s + around_s, share, middle.chunks, middle.leases)
 
@@ -187,5 +189,5 @@ def _extrapolations(model: CostModel, worker_counts: Sequence[int], tasks: int |
     if max(worker_counts) > most and cores > model.cores:
         said.append(f"tasks are taken to be no slower on more cores than on the {min(most, model.cores)} measured")
     if tasks is not None and tasks != model.tasks:
-        said.append(f"batches of {model.tasks} tasks were measured: to open and to end a larger one may take longer")
+        said.append(f"batches of {model.tasks} tasks were measured: the time to read more results is assumed")
     return said
