@@ -524,7 +524,7 @@ SELECT chunks.epoch, chunks.lease, completions.tasks, times FROM completions JOI
 SELECT chunks.epoch, chunks.lease, dispatched_at, completions.tasks, times FROM completions JOIN chunks USING (chunk);
 
 -- name: read_block_commits
-SELECT blocks.tasks, kinds, committed_at FROM blocks JOIN commits USING ("commit") ORDER BY blocks.first;
+SELECT kinds, committed_at FROM blocks JOIN commits USING ("commit") ORDER BY blocks.first;
 
 -- name: read_batch_times
 SELECT min(submitted_at), (SELECT max(committed_at) FROM commits), (SELECT count(*) FROM leases),

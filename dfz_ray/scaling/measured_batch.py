@@ -10,6 +10,7 @@ from pathlib import Path
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.run_times import has_pool_changes, read_run_times
 from dfz_ray.scaling.measurement import Measurement
 from dfz_ray.scaling.study_folder import TRIALS
 from dfz_ray.scaling.trial_profile import profile_trial
@@ -73,12 +74,10 @@ def _read_runs(folders: Sequence[Path]) -> MeasuredBatch:
 def _read_run(folder: Path, order: int) -> tuple[Measurement, float]:
     """A run as a trial, and the most CPUs that a task of it declares."""
     with JournalReader(folder) as journal:
-        slots = int(journal.meta["slots"])
-        shapes = [json.loads(shape) for shape in journal.shapes()]
-        is_changing = next(journal.query("read_pool_changes"), None) is not None
-        sent_at, committed_at, *_ = next(journal.query("read_batch_times"))
+        slots, shapes = int(journal.meta["slots"]), [json.loads(shape) for shape in journal.shapes()]
+    is_changing, times = has_pool_changes(folder), read_run_times(folder)
     profile = None if is_changing else profile_trial(folder, None, None, slots, None)
-    if profile is None:
+    if profile is None or times is None:
         why = "its number of workers changed" if is_changing else "tasks failed, were tried again, or are open"
         raise _refuse(f"{str(folder)!r}, where {why}", "a run whose tasks completed at the first attempt, in one go")
     tasks = sum(count for kind in profile["kinds"] for count, _, _ in kind["groups"])
@@ -87,10 +86,10 @@ def _read_run(folder: Path, order: int) -> tuple[Measurement, float]:
         workers=slots,
         repeat=order,
         order=order,
-        wall_s=committed_at - sent_at,
+        wall_s=times.committed_at - times.sent_at,
         tasks=tasks,
         completed=tasks,
-        started_at=sent_at,
+        started_at=times.sent_at,
         profile=profile,
     )
     return trial, max(float(shape.get("cpus", 1.0)) for shape in shapes)

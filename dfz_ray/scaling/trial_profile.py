@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dfz_ray.journal.executions import Executed, Slot, assign_slots
-from dfz_ray.journal.reader import JournalReader
-from dfz_ray.protocol.columns import read_times, unpack
+from dfz_ray.journal.run_times import Block, ChunkTimes, read_run_times
 
 GROUPS = 48
 """The most groups of a kind, besides its longest tasks."""
@@ -37,15 +36,6 @@ class Usage(NamedTuple):
     def between(cls, before: tuple[float, int], after: tuple[float, int]) -> Usage:
         """The difference of two readings."""
         return cls(after[0] - before[0], after[1] - before[1])
-
-
-class _Chunk(NamedTuple):
-    """A chunk whose tasks completed."""
-
-    lease: tuple[int, int]
-    dispatched_at: float
-    began_at: float
-    ended_at: float
 
 
 def profile_trial(
@@ -74,59 +64,45 @@ def profile_trial(
         chunks, leases: how many there were.
         manager: CPU seconds and exchanges of the manager; None if unknown.
     """
-    with JournalReader(folder) as journal:
-        sent_at, committed_at, leases, batches, epochs, attempts = next(journal.query("read_batch_times"))
-        if (batches, epochs, attempts) != (1, 1, 0) or not _is_whole(journal):
-            return None
-        kinds = [(domain, name, resources) for domain, name, resources, _ in journal.query("read_kinds")]
-        blocks = list(journal.query("read_block_commits"))
-        executed, chunks = [], []
-        for epoch, lease, dispatched_at, tasks, column in journal.query("read_chunk_ends"):
-            times = iter(read_times(column))
-            rows = zip(unpack(tasks), times, times, times, strict=True)
-            own = [Executed(number, (epoch, lease), *one) for number, *one in rows]
-            executed += own
-            chunks.append(_Chunk((epoch, lease), dispatched_at, own[0].began_at, own[-1].ended_at))
-    executed.sort(key=lambda one: one.began_at)
-    kind_of = [kind for _, column, _ in blocks for kind in unpack(column)]
-    last = max(one.ended_at for one in executed)
+    times = read_run_times(folder)
+    if times is None:
+        return None
+    executed = sorted((one for chunk in times.chunks for one in chunk.executed), key=lambda one: one.began_at)
+    kind_of = [kind for block in times.blocks for kind in block.kinds]
+    sent_at, committed_at, last = times.sent_at, times.committed_at, max(one.ended_at for one in executed)
     returned_at = committed_at if returned_at is None else returned_at
     slots = assign_slots(executed, workers)
-    ahead, asked = _find_gaps(chunks)
+    ahead, asked = _find_gaps(times.chunks)
     return {
-        "kinds": _group_kinds(kinds, kind_of, executed),
+        "kinds": _group_kinds(times.kinds, kind_of, executed),
         "open_s": max(0.0, sent_at - (sent_at if called_at is None else called_at)),
         "start_s": _sample(sorted(max(0.0, slot.executed[0].began_at - sent_at) for slot in slots)),
         "renew_s": _sample(sorted(_find_renewals(slots))),
         "ahead_gap_s": _sample(sorted(ahead)),
         "asked_gap_s": _sample(sorted(asked)),
-        "send_task_s": _find_send_s(blocks),
+        "send_task_s": _find_send_s(times.blocks),
         "commit_s": max(0.0, committed_at - last),
         "close_s": max(0.0, returned_at - max(committed_at, last)),
-        "chunks": len(chunks),
-        "leases": leases,
+        "chunks": len(times.chunks),
+        "leases": times.leases,
         "manager": None if usage is None else list(usage),
     }
 
 
-def _is_whole(journal: JournalReader) -> bool:
-    counts = journal.counts()
-    return 0 < counts["completed"] == sum(counts.values())
-
-
-def _find_gaps(chunks: Sequence[_Chunk]) -> tuple[list[float], list[float]]:
+def _find_gaps(chunks: Sequence[ChunkTimes]) -> tuple[list[float], list[float]]:
     """The gaps between the chunks of a lease: those that were handed out ahead, and those that were asked for."""
-    by_lease: defaultdict[tuple[int, int], list[_Chunk]] = defaultdict(list)
+    by_lease: defaultdict[tuple[int, int], list[ChunkTimes]] = defaultdict(list)
     for chunk in chunks:
         by_lease[chunk.lease].append(chunk)
     ahead: list[float] = []
     asked: list[float] = []
     for own in by_lease.values():
-        own.sort(key=lambda chunk: chunk.began_at)
+        own.sort(key=lambda chunk: chunk.executed[0].began_at)
         for before, after in itertools.pairwise(own):
-            gap_s = after.began_at - before.ended_at
+            ended_at = before.executed[-1].ended_at
+            gap_s = after.executed[0].began_at - ended_at
             if gap_s >= 0:
-                (ahead if after.dispatched_at < before.ended_at else asked).append(gap_s)
+                (ahead if after.dispatched_at < ended_at else asked).append(gap_s)
     return ahead, asked
 
 
@@ -135,9 +111,9 @@ def _find_renewals(slots: Sequence[Slot]) -> list[float]:
     return [max(0.0, after.began_at - before.ended_at) for before, after in pairs if before.lease != after.lease]
 
 
-def _find_send_s(blocks: Sequence[tuple[int, bytes, float]]) -> float | None:
-    later = sum(tasks for tasks, _, _ in blocks[1:])
-    return (blocks[-1][2] - blocks[0][2]) / later if later else None
+def _find_send_s(blocks: Sequence[Block]) -> float | None:
+    later = sum(len(block.kinds) for block in blocks[1:])
+    return (blocks[-1].committed_at - blocks[0].committed_at) / later if later else None
 
 
 def _group_kinds(
