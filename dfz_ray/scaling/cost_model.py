@@ -247,9 +247,9 @@ def _fit_times(
     start_s = renewals or [max(0.0, first - way_s) for first in firsts]
     late_s = max(0.0, median(firsts) - way_s - median(start_s)) if renewals else 0.0
     slopes = [
-        (_profile(one)["start_s"][-1] - _profile(one)["start_s"][0]) / (one.workers - 1)
+        (_profile(one)["start_s"][-1] - _profile(one)["start_s"][0]) / (min(one.workers, one.tasks) - 1)
         for one in used
-        if one.workers > 1 and len(_profile(one)["start_s"]) > 1
+        if min(one.workers, one.tasks) > 1 and len(_profile(one)["start_s"]) > 1
     ]
     if not slopes:
         assumptions.append(

@@ -20,7 +20,7 @@ def even(tasks: int, *, wait_s: float = 0.0, cpu_s: float = 0.0) -> BatchWork:
 
 def times(**changes: object) -> MachineTimes:
     """Everything is free but this."""
-    return MachineTimes(**(FREE.__dict__ | changes))  # type: ignore[arg-type]
+    return MachineTimes(**(FREE.__dict__ | changes))
 
 
 @pytest.mark.parametrize(("slots", "makespan_s"), [(1, 60.0), (4, 15.0), (60, 1.0), (1000, 1.0)])
