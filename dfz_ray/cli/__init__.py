@@ -23,6 +23,7 @@ COMMANDS = {
     "audit": ("dfz_ray.cli.audit:audit", "Prove from the journal that nothing was lost or doubled."),
     "scale": ("dfz_ray.cli.scale:scale", "Measure how a batch scales with the number of workers."),
     "plan": ("dfz_ray.cli.plan:plan", "Tell whether a batch can run here, how long it takes, what it costs."),
+    "predict": ("dfz_ray.cli.predict:predict", "Predict how a measured batch runs on other numbers of workers."),
     "compare": ("dfz_ray.cli.compare:compare", "Say whether scaling has changed between two studies."),
     "domains": ("dfz_ray.cli.domains:domains", "Show the known kinds of work, and their parameters."),
 }

@@ -519,6 +519,17 @@ FROM commits WHERE epoch NOT IN (SELECT epoch FROM epochs UNION SELECT 0 WHERE "
 -- The completed tasks of each chunk, with their times.
 SELECT chunks.epoch, chunks.lease, completions.tasks, times, chunk FROM completions JOIN chunks USING (chunk);
 
+-- name: read_chunk_ends
+-- The completed chunks, with what tells how long their way was.
+SELECT chunks.epoch, chunks.lease, dispatched_at, completions.tasks, times FROM completions JOIN chunks USING (chunk);
+
+-- name: read_block_commits
+SELECT kinds, committed_at FROM blocks JOIN commits USING ("commit") ORDER BY blocks.first;
+
+-- name: read_batch_times
+SELECT min(submitted_at), (SELECT max(committed_at) FROM commits), (SELECT count(*) FROM leases),
+    (SELECT count(*) FROM batches), (SELECT count(*) FROM epochs), (SELECT count(*) FROM attempts) FROM batches;
+
 -- name: count_lost_workers
 -- A worker that dies in the middle of a chunk reports no beginning of its tasks.
 SELECT count(*) FROM (

@@ -8,6 +8,7 @@ import ctypes
 import gc
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class TaskManager:
         gc.freeze()  # the garbage collector need not look at imported modules again and again
         self._runs: dict[str, ActiveRun] = {}
         self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
+        self._exchanges = 0
 
     async def open_run(
         self, run_id: str, folder: str, options: RunOptions, meta: dict[str, str], retry_failed: bool
@@ -82,8 +84,13 @@ class TaskManager:
 
     async def exchange(self, run_id: str, report: Report) -> Order:
         """Take in a report of a lease, and answer it."""
+        self._exchanges += 1
         run = self._runs.get(run_id)
         return run.exchange(report) if run else Order(report.number, Message.END)
+
+    async def get_usage(self) -> tuple[float, int]:
+        """The CPU seconds of this process so far, all its threads and Ray's own included, and its exchanges so far."""
+        return time.process_time(), self._exchanges
 
     async def note_lease_error(self, run_id: str, lease: int, message: str, traceback: str | None) -> None:
         """Take in the error that ends a lease's worker."""

@@ -21,6 +21,7 @@ from typing import Any
 from dfz_ray.client import run_checked
 from dfz_ray.driver.connection import connect
 from dfz_ray.driver.cores import usable_cores
+from dfz_ray.driver.manager_usage import read_usage
 from dfz_ray.driver.slot_plan import plan_slots
 from dfz_ray.driver.warm_up import WarmUp, warm_workers
 from dfz_ray.errors import DfzError
@@ -38,6 +39,7 @@ from dfz_ray.scaling.sequential import SequentialProgram, make_job, take_samples
 from dfz_ray.scaling.stopping import Stopping
 from dfz_ray.scaling.study_plan import BASELINE, StudyPlan, Trial
 from dfz_ray.scaling.timeline import make_timeline
+from dfz_ray.scaling.trial_profile import Usage, profile_trial
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.encoding import run_digest
 from dfz_ray.specs.run_config import RunConfig
@@ -198,6 +200,7 @@ class Study:
         warm = self._warm(math.ceil(trial.workers / width))
         folder = Path(tempfile.mkdtemp(prefix="dfz-trial-"))
         config = dataclasses.replace(config, run_dir=folder)
+        before = read_usage()
         called_at, begun = time.time(), time.perf_counter()
         results = run_checked(batch, config, progress=False)  # if it raises, stderr names the folder, which is kept
         wall_s = time.perf_counter() - begun
@@ -215,6 +218,8 @@ class Study:
         measured["split"] = split_time(executed, called_at, called_at + wall_s, trial.workers)
         kinds = self._kinds * (len(batch.tasks) // len(self._kinds))  # with weak scaling copies follow one another
         measured["timeline"] = make_timeline(executed, kinds, called_at, wall_s, trial.workers)
+        usage = Usage.between(before, read_usage())
+        measured["profile"] = profile_trial(folder, called_at, called_at + wall_s, trial.workers, usage)
         measured["workers_lost"] = count_lost_workers(folder)
         shutil.rmtree(folder, ignore_errors=True)
         return measured

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from dfz_ray.scaling.measured_batch import read_measured
+from dfz_ray.scaling.prediction import forecast
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
@@ -29,7 +32,8 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def test_a_study_measures_every_point_and_writes_its_files(tmp_path: Path) -> None:
-    """A study leaves six files; every point has the digest of the sequential program; losses add up to its time."""
+    """A study leaves six files; every point has the digest of the sequential program; losses add up to its time;
+    and other numbers of workers can be predicted from it."""
     done = scale(
         *("--domain", "maze", "--count", "20", "--scaling-test", "--max-workers", "1,2", "--repeats", "4"),
         *("--address", "local", "--output", "study"),
@@ -64,11 +68,18 @@ def test_a_study_measures_every_point_and_writes_its_files(tmp_path: Path) -> No
     assert sorted(line["workers"] for line in lines) == [0] * 4 + [1] * 4 + [2] * 4
     assert all(line["workers_lost"] == 0 for line in lines if line["workers"])
     for line in lines:
-        assert sum(kind["tasks"] for kind in line["timeline"]["task_s"]) == 60
+        assert sum(kind["tasks"] for kind in line["timeline"]["task_s"]) == 20
         assert line["timeline"]["slots"] <= max(line["workers"], 1)
         assert line["timeline"]["ended_s"] <= line["wall_s"]
     report = (folder / "report.html").read_text()
     assert "Timeline with 2 workers" in report
+    for profile in (line["profile"] for line in lines if line["workers"]):
+        assert sum(count for kind in profile["kinds"] for count, _, _ in kind["groups"]) == 20
+        assert profile["manager"][1] >= profile["chunks"]
+    measured = read_measured([folder])
+    found = forecast(measured.trials, [1, 2, 8], trial_cores=measured.cores or 1)
+    assert [one.workers for one in found.held_out] == [2]
+    assert all(one.makespan_s > 0 for one in found.predictions)
 
 
 @pytest.mark.long

@@ -1,0 +1,67 @@
+"""`dfz predict`: its table, its JSON, and its refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.command_line import dfz
+from support.virtual_trials import make_baseline, make_trial
+
+from dfz_ray.cli import EXIT_BAD_INPUT
+from dfz_ray.scaling.measurement import append_measurement
+from dfz_ray.scaling.study_folder import TRIALS
+
+pytestmark = pytest.mark.usefixtures("working_folder")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    """A study of forty tasks that wait for 0.1 s, on two cores."""
+    groups = [[40, 0.1, 0.001]]
+    for one in (make_baseline(4.0, 40), make_trial(1, 4.2, groups=groups), make_trial(2, 2.2, groups=groups)):
+        append_measurement(tmp_path / TRIALS, one)
+    return str(tmp_path)
+
+
+def test_the_table_tells_time_error_and_what_it_rests_on(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row for each number of workers; below it the error of the held-out point, the cheapest, and assumptions."""
+    assert dfz("predict", folder, "--workers", "2,4", "--price", "2", "--deadline", "1.5") == 0
+
+    told = capsys.readouterr().out
+    rows = [line.split() for line in told.splitlines()]
+    assert [row[0] for row in rows[1:3]] == ["2", "4"]
+    assert "Interval (50 %)" in told
+    assert "2 workers: predicted" in told
+    assert "from trials with fewer workers" in told
+    assert "cheapest within 1.5 s: 4 workers" in told
+    assert "rests on: " in told
+
+
+def test_json_holds_the_same(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Scripts get every number as JSON."""
+    assert dfz("predict", folder, "--workers", "4", "--json", "--cores", "each") == 0
+
+    told = json.loads(capsys.readouterr().out)
+    (one,) = told["predictions"]
+    assert (one["workers"], one["manager_is_full"], told["cores"], told["tasks"]) == (4, False, None, 40)
+    assert told["held_out"][0]["workers"] == 2
+    assert one["interval"][0] < one["makespan_s"] < one["interval"][1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--workers", "2,2"), "--workers: found"),
+        (("--workers", "20000"), "--workers: found 20000; expected at most 10000"),
+        (("--cores", "some"), "--cores: found 'some'; expected a whole number from 1 on, or `each`"),
+    ],
+)
+def test_bad_options_are_refused(
+    folder: str, words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An option that can't be right gives one clear error."""
+    assert dfz("predict", folder, *words) == EXIT_BAD_INPUT
+
+    assert message in capsys.readouterr().err

@@ -1,0 +1,204 @@
+"""Predictions from trials: what they find, what their error is, what they rest on, and what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.journal_rows import completion
+from support.small_run import completed, handed_out, make_run
+from support.virtual_trials import EXCHANGE_S, make_baseline, make_trial
+
+from dfz_ray.errors import InvalidInput
+from dfz_ray.journal.writer import Group
+from dfz_ray.scaling.cost_model import fit_costs
+from dfz_ray.scaling.measured_batch import read_measured
+from dfz_ray.scaling.measurement import Measurement, append_measurement
+from dfz_ray.scaling.prediction import Forecast, forecast
+from dfz_ray.scaling.study_folder import TRIALS
+from dfz_ray.scaling.trial_profile import profile_trial
+
+COMPUTE, WAIT = [[40, 0.1, 0.1]], [[40, 0.1, 0.001]]
+"""Forty tasks of 0.1 s that compute, and that wait."""
+
+
+def study(groups: list[list[float]], walls: dict[int, float]) -> list[Measurement]:
+    """A trial for each number of workers, and a sequential one."""
+    return [make_baseline(4.0, 40)] + [make_trial(workers, wall_s, groups=groups) for workers, wall_s in walls.items()]
+
+
+def told(trials: list[Measurement], *workers: int, **options: Any) -> Forecast:
+    """A forecast for trials on two cores."""
+    return forecast(trials, workers, trial_cores=2, **options)
+
+
+@pytest.mark.parametrize(("cores", "slots_of_work"), [(None, 2), (8.0, 8), (math.inf, 8)])
+def test_work_that_computes_is_bound_by_cores(cores: float | None, slots_of_work: int) -> None:
+    """Eight workers on the two cores of the trials take as long as two; with a core each, an eighth of the work."""
+    trials = study(COMPUTE, {1: 4.2, 2: 2.2})
+
+    (found,) = told(trials, 8, cores=cores).predictions
+
+    assert found.makespan_s == pytest.approx(4.0 / slots_of_work, rel=0.25)
+    assert found.makespan_s > 4.0 / slots_of_work
+    assert found.efficiency == pytest.approx(found.speedup / 8)
+
+
+def test_work_that_waits_is_not_bound_by_cores() -> None:
+    """Eight workers whose tasks wait take an eighth of the work, although they share two cores."""
+    (found,) = told(study(WAIT, {1: 4.2, 2: 2.2}), 8).predictions
+
+    assert 0.5 < found.makespan_s < 0.7
+
+
+def test_the_error_is_that_of_measured_points() -> None:
+    """Each measured number of workers but the smallest is held out, and predicted from the trials with fewer."""
+    trials = study(WAIT, {1: 4.25, 2: 2.2, 4: 2.4})
+
+    found = told(trials, 4)
+
+    assert [one.workers for one in found.held_out] == [2, 4]
+    assert [one.measured_s for one in found.held_out] == [2.2, 2.4]
+    assert abs(found.held_out[0].error) < 0.1
+    assert found.held_out[1].error == pytest.approx(-0.5, abs=0.1)
+    assert found.error is not None
+    assert found.error.value == pytest.approx(sum(abs(one.error) for one in found.held_out) / 2)
+    assert found.confidence == pytest.approx(2 / 3)
+    low, high = found.predictions[0].interval or (0.0, 0.0)
+    assert low < 2.4 < high * 1.001
+
+
+def test_one_number_of_workers_says_on_what_it_rests() -> None:
+    """From one number of workers predictions are made, without an error or an interval; the assumptions are listed."""
+    found = told(study(WAIT, {1: 4.25}), 2)
+
+    assert found.error is None
+    assert found.predictions[0].interval is None
+    assert any("only one number of workers (1)" in text for text in found.assumptions)
+
+
+def test_the_managers_service_time_is_found() -> None:
+    """The CPU time of the manager in two studies of different sizes is what its exchanges cost."""
+    trials = [make_trial(1, 4.2, groups=WAIT), make_trial(2, 210.0, groups=[[4000, 0.1, 0.001]])]
+
+    assert fit_costs(trials, 2).times.exchange_s == pytest.approx(EXCHANGE_S, rel=0.05)
+
+
+def test_a_full_manager_is_marked() -> None:
+    """A manager whose exchanges take 1 ms is full at 1,000 workers with tasks of a second, and not at 100."""
+    trials = study([[40, 1.0, 0.001]], {1: 40.2})
+    few, many = told(trials, 100, 1000, cores=math.inf, tasks=3_000).predictions
+
+    assert not few.is_manager_full
+    assert many.is_manager_full
+
+
+def test_the_cheapest_that_meets_the_deadline_is_named() -> None:
+    """Of the numbers of workers that end in time, the one with the fewest core-hours is named, with its price."""
+    trials = study(WAIT, {1: 4.2, 2: 2.2})
+
+    found = told(trials, 1, 2, 4, 8, 16, price=3600.0, deadline_s=1.5)
+    late = told(trials, 1, 2, deadline_s=0.5)
+
+    assert [one.meets_deadline for one in found.predictions] == [False, False, True, True, True]
+    assert found.cheapest == 4
+    assert found.predictions[2].price == pytest.approx(4 * found.predictions[2].makespan_s)
+    assert late.cheapest is None
+
+
+def test_equal_seeds_give_equal_forecasts() -> None:
+    """A forecast is a function of its arguments."""
+    trials = study([[20, 0.1, 0.05], [20, 0.3, 0.1]], {1: 8.2, 2: 4.2})
+
+    assert told(trials, 4, seed=3) == told(trials, 4, seed=3)
+
+
+def test_tasks_that_compute_more_slowly_beside_others_stay_so() -> None:
+    """What the trials show of slower work counts between them, and beyond them as at the largest."""
+    trials = [make_trial(1, 4.2, groups=COMPUTE), make_trial(2, 3.2, groups=[[40, 0.15, 0.15]])]
+
+    model = fit_costs(trials, 2)
+
+    assert model.find_slowness(1) == pytest.approx(1.0)
+    assert model.find_slowness(2) == model.find_slowness(64) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("trials", "words"),
+    [
+        ([make_baseline(4.0, 40)], "no trial with the times of its tasks"),
+        ([make_trial(1, 4.0, groups=WAIT, mode="threads")], "no trial with the times of its tasks"),
+        ([make_trial(1, 4.0, groups=WAIT, profile=None)], "no trial with the times of its tasks"),
+        ([make_trial(2, 4.0, groups=WAIT, workers_lost=1)], "no trial with the times of its tasks"),
+        ([make_trial(4, 4.0, groups=COMPUTE)], "no trial with fewer than 4 workers, which share 2 cores"),
+    ],
+)
+def test_what_is_not_identified_is_refused(trials: list[Measurement], words: str) -> None:
+    """Trials that do not tell the times of tasks, or not on a core of their own, give one clear error."""
+    with pytest.raises(InvalidInput, match=words) as refused:
+        told(trials, 8)
+
+    assert len(refused.value.problems) == 1
+    assert "dfz scale --workers" in str(refused.value)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def timed_chunk(chunk: int, dispatched_at: float, began_at: float, *numbers: int) -> Group:
+    """A chunk whose tasks take 1 s each, 0.25 s of them computing."""
+    rows = [completion(chunk, {number: 1}, (began_at + place, began_at + place + 1, 0.25))
+            for place, number in enumerate(numbers)]  # fmt: skip
+    given = list(handed_out(chunk, *numbers))
+    given[3] = dispatched_at
+    return Group(chunks=[tuple(given)], completions=rows[:1])
+
+
+def test_a_profile_has_what_the_journal_has(tmp_path: Path) -> None:
+    """Gaps count as asked for or ahead by the time at which the second chunk was handed out; groups add up."""
+    chunks = timed_chunk(0, 3.0, 4.0, 0), timed_chunk(1, 4.5, 5.25, 1), timed_chunk(2, 6.5, 7.0, 2)
+    make_run(tmp_path, ["a", "b", "c"], *chunks).close()
+
+    profile = profile_trial(tmp_path, 0.5, None, 1, None)
+
+    assert profile is not None
+    assert profile["ahead_gap_s"] == [0.25]
+    assert profile["asked_gap_s"] == [0.75]
+    assert profile["start_s"] == [3.0]
+    assert profile["open_s"] == 0.5
+    assert (profile["chunks"], profile["leases"], profile["manager"]) == (3, 1, None)
+    (kind,) = profile["kinds"]
+    assert (kind["name"], sum(group[0] for group in kind["groups"])) == ("coin of 3", 3)
+    assert {tuple(group[1:]) for group in kind["groups"]} == {(1.0, 0.25)}
+
+
+def test_runs_that_did_not_go_well_are_refused(tmp_path: Path) -> None:
+    """A run with an open task has no profile, and naming its folder gives one clear error."""
+    make_run(tmp_path, ["a", "b"], completed(0, 1)).close()
+
+    assert profile_trial(tmp_path, None, None, 1, None) is None
+    with pytest.raises(InvalidInput, match="tasks failed, were tried again, or are open"):
+        read_measured([tmp_path])
+
+
+def test_a_folder_that_holds_nothing_is_refused(tmp_path: Path) -> None:
+    """A folder without a study or a run is named in the error; so are two studies at once."""
+    with pytest.raises(InvalidInput, match="expected the folder of a study, or of a run"):
+        read_measured([tmp_path])
+    append_measurement(tmp_path / TRIALS, make_trial(1, 4.0, groups=WAIT))
+    with pytest.raises(InvalidInput, match="one study alone, or runs alone"):
+        read_measured([tmp_path, tmp_path])
+
+
+def test_a_study_is_read_with_its_cores(tmp_path: Path) -> None:
+    """The cores are those that the trials noted, also where the study was interrupted and has no summary."""
+    trial = make_trial(1, 4.0, groups=WAIT)
+    append_measurement(tmp_path / TRIALS, trial)
+
+    found = read_measured([tmp_path])
+
+    assert (found.cores, found.cpus_per_task) == (2, 1.0)
+    assert list(found.trials) == [dataclasses.replace(trial)]
