@@ -23,6 +23,7 @@ COMMANDS = {
     "audit": ("dfz_ray.cli.audit:audit", "Prove from the journal that nothing was lost or doubled."),
     "scale": ("dfz_ray.cli.scale:scale", "Measure how a batch scales with the number of workers."),
     "compare": ("dfz_ray.cli.compare:compare", "Say whether scaling has changed between two studies."),
+    "cluster": ("dfz_ray.cli.cluster:cluster", "Start a cluster: on this machine, or in a Slurm job."),
     "domains": ("dfz_ray.cli.domains:domains", "Show the known kinds of work, and their parameters."),
 }
 """By name: the module and the function of the command, and one line for `dfz --help`."""

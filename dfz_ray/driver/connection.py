@@ -21,6 +21,7 @@ import ray
 from ray._private.node import Node
 
 from dfz_ray.driver.cores import usable_cores
+from dfz_ray.driver.ray_node import RAY_SETTINGS
 from dfz_ray.driver.token import HOW_TO_GIVE_ONE, describe_token, make_token, token_header, use_local_token
 from dfz_ray.errors import ClusterUnusable, DfzError
 from dfz_ray.journal.regular_file import read_small
@@ -161,11 +162,8 @@ def _check_connected_to(address: str | None) -> None:
 
 
 def _init(**options: object) -> None:
-    # Ray's future default; without it Ray warns each time.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # If memory runs out, Ray kills one worker at a time: else many tasks would be charged for one, and the manager
-    # could be among the victims. It concerns a Ray that is started here.
-    os.environ.setdefault("RAY_worker_killing_policy_by_group", "true")
+    for name, value in RAY_SETTINGS.items():
+        os.environ.setdefault(name, value)
 
     def init() -> None:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
