@@ -124,7 +124,9 @@ def _held(path: Path) -> Iterator[IO[str]]:
         except BlockingIOError:
             found = json.loads(file.read() or "{}")
             what = f"one of {found['nodes']} nodes runs at {found['address']}" if "address" in found else "one starts"
-            raise ClusterUnusable(f"there is a local cluster already: {what}; dfz cluster local --stop ends it") from None
+            raise ClusterUnusable(
+                f"there is a local cluster already: {what}; dfz cluster local --stop ends it"
+            ) from None
         _write(file, {"pid": os.getpid()})
         yield file
         file.truncate(0)

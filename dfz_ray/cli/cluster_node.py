@@ -20,7 +20,7 @@ import click
 def node(
     folder: str, head: bool, cpus: int | None, bind: str | None, ports_text: str | None, no_dashboard: bool
 ) -> None:
-    """Start one node of a cluster on this machine, and hold it until Ctrl-C or SIGTERM; batch jobs call it on each node.
+    """Start one node of a cluster on this machine, and hold it until Ctrl-C or SIGTERM; batch jobs do so on each node.
 
     The nodes find each other by FOLDER, which all of them see: the head writes its address and the cluster's token
     there, and nobody else can read them. Examples:
@@ -83,7 +83,7 @@ def _find_address(bind: str | None, head: str | None) -> str:
     addresses = {
         name: [one.address for one in of_name if one.family is socket.AF_INET] for name, of_name in found.items()
     }
-    if bind in addresses and addresses[bind]:
+    if addresses.get(bind):
         return addresses[bind][0]
     if bind is not None:
         if not any(bind in of_name for of_name in addresses.values()):

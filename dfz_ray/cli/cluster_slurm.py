@@ -25,7 +25,9 @@ HERE = Path(sys.executable).parent
 
 @click.command("slurm")
 @click.option("--nodes", type=click.IntRange(min=1), default=1, metavar="N", help="The number of nodes [1].")
-@click.option("--time", "time_limit", default="1:00:00", metavar="TIME", help="The time limit, as for sbatch [1:00:00].")
+@click.option(
+    "--time", "time_limit", default="1:00:00", metavar="TIME", help="The time limit, as for sbatch [1:00:00]."
+)
 @click.option("--cpus", type=click.IntRange(min=1), metavar="N", help="CPUs of each node [as Slurm gives them].")
 @click.option("--sbatch", "options", multiple=True, metavar="OPTION", help="One more option of sbatch, such as -pgpu.")
 @click.option("--submit", is_flag=True, help="Submit the job instead of printing it.")
@@ -49,7 +51,9 @@ def slurm(
         click.echo(script, nl=False)
         return
     if shutil.which("sbatch") is None:
-        raise ClusterUnusable("no sbatch is on PATH: this machine submits no Slurm jobs; without --submit it is printed")
+        raise ClusterUnusable(
+            "no sbatch is on PATH: this machine submits no Slurm jobs; without --submit it is printed"
+        )
     # By stdin, so that no file is left; the options of the command line come from the script's own lines.
     done = subprocess.run(["sbatch"], input=script, text=True, capture_output=True)  # noqa: S607, PLW1510
     if done.returncode:
@@ -73,11 +77,15 @@ def _check(time_limit: str, options: tuple[str, ...], command: tuple[str, ...]) 
     problems = []
     if not TIME.fullmatch(time_limit):
         problems.append(
-            Problem("--time", repr(time_limit), "a time as for sbatch", "minutes, or hours:minutes:seconds, or days-hours")
+            Problem(
+                "--time", repr(time_limit), "a time as for sbatch", "minutes, or hours:minutes:seconds, or days-hours"
+            )
         )
     for option in options:
         if not option.startswith("-") or not option.isprintable():
-            problems.append(Problem("--sbatch", repr(option), "an option of sbatch", "for example --sbatch=--exclusive"))
+            problems.append(
+                Problem("--sbatch", repr(option), "an option of sbatch", "for example --sbatch=--exclusive")
+            )
     if shutil.which(command[0], path=os.pathsep.join([str(HERE), os.environ.get("PATH", "")])) is None:
         problems.append(Problem("COMMAND", repr(command[0]), "a program on PATH", "for example dfz run batch.yaml"))
     if problems:

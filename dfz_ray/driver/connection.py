@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import logging
 import os
@@ -32,6 +33,8 @@ ANSWER_S = 2.0
 """Seconds that a Ray that was found on this machine has to answer."""
 PATIENCE_S = 10.0
 """Seconds that a Ray whose address was given has to answer: a busy one takes longer."""
+SIGACTION_BYTES = 256
+"""More than C's struct sigaction has on any system."""
 STARTS = 3
 """How often an embedded Ray is started if it does not come up in time."""
 
@@ -166,17 +169,32 @@ def _init(**options: object) -> None:
         os.environ.setdefault(name, value)
 
     def init() -> None:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        with _handler_of_sigterm_kept():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 
     if threading.current_thread() is not threading.main_thread():
         _in_lasting_thread(init)
         return
-    # ray.init replaces the SIGTERM handler; the user's handler is put back.
     before = signal.getsignal(signal.SIGTERM)
     try:
         init()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _handler_of_sigterm_kept() -> Iterator[None]:
+    """Put the operating system's handler of SIGTERM back, in any thread; Python's own belongs to the main thread.
+
+    ray.init installs one that prints a stack, and that aborts the process three seconds after the signal, in the middle
+    of what SIGTERM made it do.
+    """
+    library, kept = ctypes.CDLL(None), ctypes.create_string_buffer(SIGACTION_BYTES)
+    library.sigaction(int(signal.SIGTERM), None, kept)
+    try:
+        yield
+    finally:
+        library.sigaction(int(signal.SIGTERM), kept, None)
 
 
 def _route_notices() -> None:

@@ -1,6 +1,7 @@
 """A node of a Ray cluster that dfz_ray itself starts and stops, with ports, addresses and a folder of its own.
 
-`ray stop` ends every Ray of the machine, by name. A node that is started here is a session of processes, and ends as one.
+`ray stop` ends every Ray of the machine, by name. A node that is started here is a session of processes, which ends as
+one.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import psutil
 
-from dfz_ray.driver.node_ports import PORTS, NodePorts, find_free_ports
+from dfz_ray.driver.node_ports import PORTS, find_free_ports
 from dfz_ray.errors import ClusterUnusable
 from dfz_ray.journal.regular_file import open_regular
 
@@ -30,12 +32,16 @@ LOOPBACK = "127.0.0.1"
 STARTED = "Ray runtime started."
 START_S = 120.0
 """Seconds that a node has to start: on a busy machine it takes half a minute."""
+LOCK = "held"
+"""A file in the folder of a node, locked by the process that holds the node."""
+KEPT_S = 3600.0
+"""Seconds for which the folder of a node that ended badly is kept for whoever reads Ray's logs."""
 STARTS = 3
 """How often a node is started if it does not come up in time, or another program has taken its ports."""
 STOP_S = 20.0
 """Seconds that a node has to stop before its processes are killed."""
 BASE_BYTES = 23
-"""The most bytes of the path under which nodes have their folders, if their names have ten: paths of sockets end at 107."""
+"""The most bytes of the path under which nodes have their folders, if their names have ten: a socket's may have 107."""
 RAY_SETTINGS = {
     # Ray's future default; without it Ray warns each time.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -85,7 +91,9 @@ class RayNode:
             with _alone(base):  # until its ports are in use, nobody else of this user looks for free ones
                 self.ports = find_free_ports(cpus, ports)
                 self.address = head or f"{bind}:{self.ports.head}"
+                _remove_left_folders(base)
                 self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base))
+                self._lock = _lock(self.folder / LOCK)
                 self._process = self._start(head, bind, cpus, dashboard, options, environment)
                 try:
                     self._wait_until_started(name)
@@ -127,6 +135,7 @@ class RayNode:
         """End every process of the node, and remove its folder."""
         self._end()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
 
     def _end(self) -> None:
         self.begin_stop()
@@ -215,11 +224,30 @@ def make_own_folder() -> Path:
     return folder
 
 
+def _remove_left_folders(base: Path) -> None:
+    """Remove the folders of nodes whose holder was killed, or that did not start, some time ago."""
+    for folder in base.iterdir():
+        with contextlib.suppress(OSError):
+            if time.time() - (folder / LOCK).stat().st_mtime > KEPT_S:
+                with _lock(folder / LOCK, fcntl.LOCK_NB):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def _alone(base: Path) -> Iterator[None]:
-    with os.fdopen(open_regular(base / "starting", os.O_RDWR | os.O_CREAT), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _lock(base / "starting"):
         yield
+
+
+def _lock(path: Path, flags: int = 0) -> IO[str]:
+    """Lock a file, which is made if it is missing, until it is closed. Raises OSError."""
+    file = os.fdopen(open_regular(path, os.O_RDWR | os.O_CREAT), "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | flags)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def stop_together(nodes: list[RayNode]) -> None:

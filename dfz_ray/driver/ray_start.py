@@ -1,8 +1,8 @@
 """`ray start` as dfz_ray calls it, for one node of a cluster: `python -m dfz_ray.driver.ray_start --head ...`.
 
-It differs in three things. Loopback stays loopback: Ray turns 127.0.0.1 into the machine's own address, which others can
-reach. There is no server for Ray Client, which dfz_ray does not use, and which listens on every interface. And the node
-ends when the process that started it ends, whatever ends that.
+It differs in three things. Loopback stays loopback: Ray turns 127.0.0.1 into the machine's own address, which others
+can reach. There is no server for Ray Client, which dfz_ray does not use, and which listens on every interface. And the
+node ends when the process that started it ends, whatever ends that.
 """
 
 from __future__ import annotations

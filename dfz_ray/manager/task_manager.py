@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -38,6 +39,14 @@ class TaskManager:
         gc.freeze()  # the garbage collector need not look at imported modules again and again
         self._runs: dict[str, ActiveRun] = {}
         self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
+
+    async def identify(self, path: str) -> tuple[int, int] | None:
+        """The device and the number of a file, by which the driver knows that both see the same; None without one."""
+        try:
+            status = await asyncio.to_thread(os.stat, path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     async def open_run(
         self, run_id: str, folder: str, options: RunOptions, meta: dict[str, str], retry_failed: bool

@@ -1,7 +1,7 @@
 """A Slurm of two nodes on this machine, with a munge of its own: a folder, ports and processes that it alone uses.
 
-`python tests/cluster/slurm_site.py` starts it, prints what to set, and holds it until Ctrl-C. It needs root, and Debian's
-packages slurmctld, slurmd, slurm-client and munge.
+`python tests/cluster/slurm_site.py` starts it, prints what to set, and holds it until Ctrl-C. It needs root, and
+Debian's packages slurmctld, slurmd, slurm-client and munge.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket
+AuthInfo=socket={folder}/munge/socket,cred_expire=15
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 MpiDefault=none
 ReturnToService=2
-SchedulerParameters=bf_interval=5,sched_interval=5,requeue_delay=1
+SchedulerParameters=bf_interval=5,sched_interval=5
 StateSaveLocation={folder}/state
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmctldLogFile={folder}/slurmctld.log
