@@ -1,6 +1,6 @@
 """A Slurm of two nodes on this machine, with a munge of its own: a folder, ports and processes that it alone uses.
 
-`python tests/cluster/slurm_site.py` starts it, prints what to set, and holds it until Ctrl-C. It needs root, and
+`python tests/support/slurm_site.py` starts it, prints what to set, and holds it until Ctrl-C. It needs root, and
 Debian's packages slurmctld, slurmd, slurm-client and munge.
 """
 
@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -52,9 +53,14 @@ class SlurmSite:
     def __init__(self) -> None:
         if missing := [name for name in PROGRAMS if shutil.which(name, path=_PATH) is None]:
             raise RuntimeError(f"no {missing[0]} is installed; `make services` installs Slurm and munge")
-        self.folder = Path(tempfile.mkdtemp(prefix="dfz-slurm-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="ds-", dir="/tmp"))
         self._processes: list[subprocess.Popen[bytes]] = []
-        self.environment = {**os.environ, "PATH": _PATH, "SLURM_CONF": str(self.folder / "slurm.conf")}
+        self.environment = {
+            **os.environ,
+            "PATH": _PATH,
+            "SLURM_CONF": str(self.folder / "slurm.conf"),
+            "RAY_TMPDIR": str(self.folder),  # so that what a job leaves is found
+        }
         try:
             self._start_munge()
             self._write_conf()
@@ -145,7 +151,7 @@ class SlurmSite:
             time.sleep(0.1)
 
 
-_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+_PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
 def _free_ports(count: int) -> list[int]:
