@@ -83,9 +83,9 @@ def _find_address(bind: str | None, head: str | None) -> str:
     addresses = {
         name: [one.address for one in of_name if one.family is socket.AF_INET] for name, of_name in found.items()
     }
-    if addresses.get(bind):
-        return addresses[bind][0]
     if bind is not None:
+        if addresses.get(bind):
+            return addresses[bind][0]
         if not any(bind in of_name for of_name in addresses.values()):
             known = ", ".join(f"{name} ({of_name[0]})" for name, of_name in addresses.items() if of_name)
             problem = Problem("--bind", repr(bind), f"an interface of this machine, or its address: {known}")

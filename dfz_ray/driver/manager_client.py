@@ -120,7 +120,7 @@ class ManagerClient:
         }
         if batch is not None:
             meta["meant/0/0"] = MeantBatch(batch.name, len(batch.tasks), config.command).to_json()
-        refuse_unseen(self.folder, lambda path: _get(self._actor.identify.remote(path)))  # type: ignore[no-any-return]
+        refuse_unseen(self.folder, lambda path: _get(self._actor.identify.remote(path)))
         opened: OpenedRun = _get(
             self._actor.open_run.remote(self.id, str(self.folder), options, meta, config.retry_failed)
         )

@@ -75,7 +75,7 @@ def test_without_slurm_a_job_is_not_submitted(
 def test_stop_says_that_nothing_runs(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no local cluster runs, `--stop` is done at once; a folder that is too deep, or another user's, is refused."""
+    """Where no local cluster runs, `--stop` is done at once; a folder too deep, or not one's own, is refused."""
     short = Path("/tmp") / f"d{os.getpid()}"  # noqa: S108 - paths of sockets are short
     short.mkdir()
     try:
