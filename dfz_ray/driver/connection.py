@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -81,6 +82,7 @@ def _connect(address: str | None, logical_cpus: int | None) -> None:
             f"{wanted} is a Ray Client address: the driver must run in the cluster; use `ray job submit -- dfz ...`"
         )
     _check_answers(wanted, PATIENCE_S)
+    _check_node_here(wanted)
     # Ray turns a loopback address into the machine's own, where an embedded Ray does not listen.
     is_loopback = wanted.startswith(("127.", "localhost:", "[::1]:"))
     try:
@@ -276,6 +278,23 @@ def _find_users() -> dict[str, str]:
                 if argument.startswith("--gcs-address="):
                     users[argument.partition("=")[2]] = str(process.info["username"])
     return users
+
+
+def _check_node_here(address: str) -> None:
+    """Refuse a Ray that has no node on this machine, where a driver needs one: Ray itself would look for a minute.
+
+    A head answers a little earlier than its node is there.
+    """
+    if not hasattr(ray._private.services, "find_node_ids"):  # an older Ray, which knows its nodes by their addresses
+        return
+    port, deadline = address.rpartition(":")[2], time.monotonic() + PATIENCE_S
+    while not any(found.rpartition(":")[2] == port for found in _find_users()):
+        if time.monotonic() > deadline:
+            raise ClusterUnusable(
+                f"no node of the Ray at {address} runs on this machine, where a driver needs one: start it with "
+                f"`ray start --address={address}`, or run the driver in the cluster with `ray job submit -- dfz ...`"
+            )
+        time.sleep(0.2)
 
 
 def _read_left_address() -> str | None:

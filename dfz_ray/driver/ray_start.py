@@ -16,7 +16,8 @@ from ray.scripts import scripts
 
 def main() -> None:
     """Start a node as the command line says, and hold it."""
-    set_kill_on_parent_death_linux()
+    if sys.platform == "linux":
+        set_kill_on_parent_death_linux()
     services.resolve_ip_for_localhost = lambda host: host
     scripts.get_ray_client_dependency_error = lambda: "dfz_ray does without Ray Client"
     scripts.start.main(["--block", *sys.argv[1:]], prog_name="ray start")

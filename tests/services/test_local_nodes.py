@@ -134,6 +134,18 @@ def test_a_driver_that_does_not_see_the_managers_files_is_refused(nodes: LocalNo
     assert elsewhere.returncode == 0, elsewhere.stderr
 
 
+def test_a_driver_on_a_machine_without_a_node_is_refused(nodes: LocalNodes, folder: Path) -> None:
+    """A driver that sees no process of the cluster gets one error, which says how to start a node there."""
+    command = (*DFZ, "run", "batch.yaml", "--address", nodes.address)
+    done = nodes.call("unshare", "--pid", "--fork", "--mount-proc", *command, cwd=folder)
+
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert (
+        f"no node of the Ray at {nodes.address} runs on this machine, where a driver needs one: start it with" in line
+    )
+
+
 def test_a_ray_job_says_where_its_files_are(nodes: LocalNodes, folder: Path) -> None:
     """A study as a Ray job runs in the cluster, and tells on which host and in which folder its files are."""
     token = (nodes.folder / ".ray" / "auth_token").read_text()
