@@ -1,9 +1,9 @@
 """`ray start` as dfz_ray calls it, for one node of a cluster: `python -m dfz_ray.driver.ray_start --head ...`.
 
-It differs in four things. Loopback stays loopback: Ray turns 127.0.0.1 into the machine's own address, which others can
-reach. There is no server for Ray Client, which dfz_ray does not use, and which listens on every interface. The node ends
-when the process that started it ends, whatever ends that. And a raylet may take longer than 30 seconds to come up, as it
-does on a machine that is busy with several jobs, but is not waited for once it has ended.
+It differs in four things. Loopback stays loopback: Ray turns 127.0.0.1 into the machine's own address, which others
+can reach. There is no server for Ray Client, which dfz_ray does not use, and which listens on every interface. The node
+ends when the process that started it ends, whatever ends that. And a raylet may take longer than 30 seconds to come up,
+as it does on a machine that is busy with several jobs, but is not waited for once it has ended.
 """
 
 from __future__ import annotations
