@@ -24,11 +24,14 @@ ROOT = Path(__file__).parents[2]
 SBATCH = str(ROOT / "cluster/slurm/dfz.sbatch")
 SLOW = """
 import time
+from pathlib import Path
 from dfz_ray import domain
 
 @domain("slow")
-def slow(*, seed: int):
-    time.sleep(0.5)
+def slow(gate: str = "", *, seed: int):
+    time.sleep(0.1)
+    while gate and not Path(gate).exists():
+        time.sleep(0.05)
     return {"seed": seed}
 """
 START_S = 240.0
@@ -133,8 +136,10 @@ def test_a_job_goes_on_after_its_time_limit(slurm: SlurmSite, folder: Path) -> N
 
     Meanwhile only its user can read its token, and Ray listens on loopback, since the job has one node.
     """
-    (folder / "slow.yaml").write_text("generate: [{domain: slow, count: 120}]")
-    limit = ("--nodes=1", "--time=2", "--signal=B:TERM@70")
+    gate = folder / "gate"  # most tasks wait for it, so that the time limit is sure to find them
+    blocks = [{"domain": "slow", "count": 10}, {"domain": "slow", "count": 50, "parameters": {"gate": str(gate)}}]
+    (folder / "slow.yaml").write_text(json.dumps({"generate": blocks}))
+    limit = ("--nodes=1", "--time=3", "--signal=B:TERM@90")
     job = submit(slurm, folder, *limit, SBATCH, "dfz", "run", "slow.yaml", "--import", "slow.py")
     run = folder / f"runs/slurm-{job.number}"
     job.wait_until(lambda: completed(run) > 0, "tasks are completed")
@@ -145,12 +150,14 @@ def test_a_job_goes_on_after_its_time_limit(slurm: SlurmSite, folder: Path) -> N
     assert modes == [0o700, 0o600, 0o600]
     assert interfaces <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
     job.wait_until(lambda: job.fact("Restarts") not in ("", "0"), "it is queued again")
-    assert completed(run) < 120, "the machine is too fast for this test"
-    assert job.wait_for_end(400) == "COMPLETED", job.output
+    first = completed(run)
+    gate.touch()
+    slurm.call("scontrol", "update", f"JobId={job.number}", "TimeLimit=30")
+    assert job.wait_for_end() == "COMPLETED", job.output
     assert "goes on then" in job.output
     audit = subprocess.run([sys.executable, "-m", "dfz_ray", "audit", str(run)], capture_output=True, text=True)
     assert audit.returncode == 0, audit.stdout
-    assert completed(run) == 120
+    assert (first, completed(run)) == (10, 60)
     with JournalReader(run) as journal:
         assert {record.attempts for record in journal.records()} <= {1, 2}
     job.assert_nothing_left()

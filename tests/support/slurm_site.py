@@ -7,8 +7,10 @@ Debian's packages slurmctld, slurmd, slurm-client and munge.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from pathlib import Path
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 NODES = ("n1", "n2")
 START_S = 60.0
+PR_SET_PDEATHSIG = 1
 
 CONF = """
 ClusterName=site
@@ -101,7 +104,12 @@ class SlurmSite:
         with (self.folder / f"{command[0]}-{len(self._processes)}.out").open("wb") as log:
             self._processes.append(
                 subprocess.Popen(
-                    command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                    command,
+                    env=self.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    preexec_fn=_die_with_parent,  # also where the tests are killed
                 )
             )
 
@@ -152,6 +160,10 @@ class SlurmSite:
 
 
 _PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _free_ports(count: int) -> list[int]:
