@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scale test chaos check clean
+.PHONY: help setup scale test services chaos check clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,6 +23,11 @@ scale: $(READY)  ## Run the default scaling study: circuits, mazes and classifie
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest tests/unit -n auto
 	$(BIN)/python -m pytest tests/ray tests/cluster -n 2 --dist loadfile
+
+services: $(READY)  ## Run the tests with Slurm, Prometheus and a browser, which it installs (Debian, as root)
+	tests/services/install.sh
+	$(BIN)/python -m pytest tests/services -m services
+	if [ -e tests/other_pythons.sh ]; then tests/other_pythons.sh; fi
 
 chaos: $(READY)  ## Kill whatever can be killed, in thousands of ways, and see that nothing is lost: hours
 	DFZ_TESTS=whole $(BIN)/python -m pytest tests/unit -m "long or not long" -n auto

@@ -25,6 +25,7 @@ COMMANDS = {
     "plan": ("dfz_ray.cli.plan:plan", "Tell whether a batch can run here, how long it takes, what it costs."),
     "predict": ("dfz_ray.cli.predict:predict", "Predict how a measured batch runs on other numbers of workers."),
     "compare": ("dfz_ray.cli.compare:compare", "Say whether scaling has changed between two studies."),
+    "cluster": ("dfz_ray.cli.cluster:cluster", "Start a cluster: on this machine, or in a Slurm job."),
     "domains": ("dfz_ray.cli.domains:domains", "Show the known kinds of work, and their parameters."),
 }
 """By name: the module and the function of the command, and one line for `dfz --help`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import sys
 import time
@@ -116,7 +117,7 @@ def scale(**options: Any) -> int:
 
     # Everything that can be wrong with the command line is found here, before a task is tried, or Ray is started.
     _check_together(options)
-    resumed = Path(options["resume"]) if options["resume"] else None
+    resumed = _find_resumed(options)
     if resumed:
         now = {name: options[name] for name in ALSO_LATER if options[name] is not None}
         options = {**read_plan(resumed), "address": None, "time_limit": None, **now}
@@ -160,6 +161,18 @@ def scale(**options: Any) -> int:
         click.echo(f"interrupted after {len(measurements)} trials; they are in {folder}; go on: {again}", err=True)
         return EXIT_INTERRUPTED
     return EXIT_SOME_FAILED if any(one.error or one.failed for one in measurements) else 0
+
+
+def _find_resumed(options: dict[str, Any]) -> Path | None:
+    """The folder of the study to go on with: that of --resume, or that of a Slurm job that was queued again."""
+    from dfz_ray.scaling.study_folder import PLAN
+
+    if options["resume"]:
+        return Path(options["resume"])
+    is_again = os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
+    if is_again and options["output"] and (Path(options["output"]) / PLAN).exists():
+        return Path(options["output"])
+    return None
 
 
 def _check_together(options: dict[str, Any]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import logging
 import os
 import signal
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -21,6 +23,7 @@ import ray
 from ray._private.node import Node
 
 from dfz_ray.driver.cores import usable_cores
+from dfz_ray.driver.ray_node import RAY_SETTINGS
 from dfz_ray.driver.token import HOW_TO_GIVE_ONE, describe_token, make_token, token_header, use_local_token
 from dfz_ray.errors import ClusterUnusable, DfzError
 from dfz_ray.journal.regular_file import read_small
@@ -31,6 +34,8 @@ ANSWER_S = 2.0
 """Seconds that a Ray that was found on this machine has to answer."""
 PATIENCE_S = 10.0
 """Seconds that a Ray whose address was given has to answer: a busy one takes longer."""
+SIGACTION_BYTES = 256
+"""More than C's struct sigaction has on any system."""
 STARTS = 5
 """How often an embedded Ray is started if it does not come up in time."""
 
@@ -77,6 +82,7 @@ def _connect(address: str | None, logical_cpus: int | None) -> None:
             f"{wanted} is a Ray Client address: the driver must run in the cluster; use `ray job submit -- dfz ...`"
         )
     _check_answers(wanted, PATIENCE_S)
+    _check_node_here(wanted)
     # Ray turns a loopback address into the machine's own, where an embedded Ray does not listen.
     is_loopback = wanted.startswith(("127.", "localhost:", "[::1]:"))
     try:
@@ -161,24 +167,36 @@ def _check_connected_to(address: str | None) -> None:
 
 
 def _init(**options: object) -> None:
-    # Ray's future default; without it Ray warns each time.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # If memory runs out, Ray kills one worker at a time: else many tasks would be charged for one, and the manager
-    # could be among the victims. It concerns a Ray that is started here.
-    os.environ.setdefault("RAY_worker_killing_policy_by_group", "true")
+    for name, value in RAY_SETTINGS.items():
+        os.environ.setdefault(name, value)
 
     def init() -> None:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        with _handler_of_sigterm_kept():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 
     if threading.current_thread() is not threading.main_thread():
         _in_lasting_thread(init)
         return
-    # ray.init replaces the SIGTERM handler; the user's handler is put back.
     before = signal.getsignal(signal.SIGTERM)
     try:
         init()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _handler_of_sigterm_kept() -> Iterator[None]:
+    """Put the operating system's handler of SIGTERM back, in any thread; Python's own belongs to the main thread.
+
+    ray.init installs one that prints a stack, and that aborts the process three seconds after the signal, in the middle
+    of what SIGTERM made it do.
+    """
+    library, kept = ctypes.CDLL(None), ctypes.create_string_buffer(SIGACTION_BYTES)
+    library.sigaction(int(signal.SIGTERM), None, kept)
+    try:
+        yield
+    finally:
+        library.sigaction(int(signal.SIGTERM), kept, None)
 
 
 def _route_notices() -> None:
@@ -260,6 +278,23 @@ def _find_users() -> dict[str, str]:
                 if argument.startswith("--gcs-address="):
                     users[argument.partition("=")[2]] = str(process.info["username"])
     return users
+
+
+def _check_node_here(address: str) -> None:
+    """Refuse a Ray that has no node on this machine, where a driver needs one: Ray itself would look for a minute.
+
+    A head answers a little earlier than its node is there.
+    """
+    if not hasattr(ray._private.services, "find_node_ids"):  # an older Ray, which knows its nodes by their addresses
+        return
+    port, deadline = address.rpartition(":")[2], time.monotonic() + PATIENCE_S
+    while not any(found.rpartition(":")[2] == port for found in _find_users()):
+        if time.monotonic() > deadline:
+            raise ClusterUnusable(
+                f"no node of the Ray at {address} runs on this machine, where a driver needs one: start it with "
+                f"`ray start --address={address}`, or run the driver in the cluster with `ray job submit -- dfz ...`"
+            )
+        time.sleep(0.2)
 
 
 def _read_left_address() -> str | None:

@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.driver.connection import boot_workers
 from dfz_ray.driver.domain_shipping import ship
+from dfz_ray.driver.shared_files import refuse_unseen
 from dfz_ray.driver.slot_plan import SlotPlan
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.pool import PoolLimits
@@ -119,6 +120,7 @@ class ManagerClient:
         }
         if batch is not None:
             meta["meant/0/0"] = MeantBatch(batch.name, len(batch.tasks), config.command).to_json()
+        refuse_unseen(self.folder, lambda path: _get(self._actor.identify.remote(path)))
         opened: OpenedRun = _get(
             self._actor.open_run.remote(self.id, str(self.folder), options, meta, config.retry_failed)
         )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import os
 import signal
 import sys
 import time
@@ -40,6 +41,14 @@ class TaskManager:
         self._runs: dict[str, ActiveRun] = {}
         self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
         self._exchanges = 0
+
+    async def identify(self, path: str) -> tuple[int, int] | None:
+        """The device and the number of a file, by which the driver knows that both see the same; None without one."""
+        try:
+            status = await asyncio.to_thread(os.stat, path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     async def open_run(
         self, run_id: str, folder: str, options: RunOptions, meta: dict[str, str], retry_failed: bool

@@ -46,6 +46,18 @@ print(sorted(process.name() for process in psutil.Process().children() if proces
 print(ray.get(ray.remote(lambda: "works").remote()))
 """
 
+INTERRUPTED = """
+import os, signal, threading
+from dfz_ray.driver.connection import connect
+
+signal.signal(signal.SIGTERM, lambda *_: print("handled", flush=True))
+connecting = threading.Thread(target=connect, args=("local",), kwargs={"logical_cpus": 1})
+connecting.start()
+connecting.join()
+os.kill(os.getpid(), signal.SIGTERM)
+print(signal.getitimer(signal.ITIMER_REAL))
+"""
+
 
 @domain("crash_once")
 def crash_once(note: str = "") -> str:
@@ -148,6 +160,13 @@ def test_a_ray_that_is_not_up_in_time_is_started_again() -> None:
     told, servers, answer = done.stdout.splitlines()
     assert told.startswith("Ray did not start, and is started again: ")
     assert (servers, answer) == ("['gcs_server']", "works")
+
+
+def test_sigterm_is_handled_by_the_program_alone() -> None:
+    """Ray's own handler neither prints a stack nor sets the timer that would abort the program three seconds later."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=True, timeout=200)
+
+    assert (done.stdout, done.stderr) == ("handled\n(0.0, 0.0)\n", "")
 
 
 # --- a Ray that `ray start` made --------------------------------------------------------------------------------------
