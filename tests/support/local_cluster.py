@@ -81,9 +81,13 @@ class LocalCluster:
         }
         self._nodes: list[Node] = []
 
-    def start_head(self, cpus: int = 0, **custom: int) -> Node:
-        """Start the first node."""
-        arguments = ["--head", f"--port={self._port}", f"--num-cpus={cpus}", "--include-dashboard=false"]
+    def start_head(self, cpus: int = 0, dashboard_port: int | None = None, **custom: int) -> Node:
+        """Start the first node, with a dashboard if that gets a port."""
+        arguments = ["--head", f"--port={self._port}", f"--num-cpus={cpus}"]
+        if dashboard_port is None:
+            arguments.append("--include-dashboard=false")
+        else:
+            arguments.extend(["--include-dashboard=true", f"--dashboard-port={dashboard_port}"])
         head = Node([*arguments, f"--resources={json.dumps(custom)}"], self.environment)
         self._nodes.append(head)
         head.wait_until_started()
