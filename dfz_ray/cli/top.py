@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dfz_ray.errors import DfzError, RunFolderRefused
-from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.folder import STATUS, RunFolder
 from dfz_ray.journal.lock import LOCK, is_held
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.run_activity import count_activity
-from dfz_ray.journal.run_status import STATUS, RunStatus, find_status
+from dfz_ray.journal.run_status import RunStatus, find_status
 from dfz_ray.journal.sending import find_unsent
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class _RunWatcher:
     def _stat(self) -> list[tuple[int, int] | None]:
         """Times and sizes of the files: another read of the same ones would find the same."""
         database = RunFolder(self._folder).database
-        found = []
+        found: list[tuple[int, int] | None] = []
         for path in (database, database.with_name(f"{database.name}-wal"), self._folder / STATUS):
             try:
                 about = path.stat()

@@ -20,10 +20,8 @@ from dfz_ray.specs.states import FINAL
 
 WIDE = 100
 """From this many columns on, the tables show more."""
-HEAD_LINES = 5
-"""Lines of a run without its tables."""
-TABLE_LINES = 3
-"""A table is left out where it would have fewer lines than this."""
+HEAD_LINES = 4
+"""Lines of a run without its tables and sentences: its name, the progress, the states and the load."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +47,15 @@ def _render_run(view: RunView, width: int, room: int, now: float) -> Iterable[Re
     status = view.status
     name = (status.name or status.run_id) if status is not None else ""
     yield _line((safe_line(name), "bold"), f"  {safe_line(str(view.folder))}" if name else safe_line(str(view.folder)))
-    if view.problem:
-        yield _line(("can't be read: ", "red"), safe_line(view.problem))
+    sentences = [Text.assemble(("can't be read: ", "red"), safe_line(view.problem))] if view.problem else []
+    if status is not None:
+        sentences.append(Text(safe_line(describe_work(status, now, bool(view.unsent)))))
+        sentences.extend(Text(safe_line(sentence), "yellow") for sentence in (*view.unsent, *status.notices))
+    yield from sentences
     if status is None:
         return
-    yield _line(safe_line(describe_work(status, now, bool(view.unsent))))
+    room -= sum(1 + len(sentence) // max(1, width - 10) for sentence in sentences)  # where words are not broken
     yield _progress(status, width)
-    for sentence in (*view.unsent, *status.notices):
-        yield Text(safe_line(sentence), "yellow")
-        room -= 1
     activity = status.activity or Activity()
     if status.working and activity.load is not None:
         yield _line(_describe_load(activity.load))
@@ -147,7 +145,9 @@ def _kind_table(rows: Sequence[KindActivity], lines: int, more: int, slots: int,
     ]
     titles += [("task", "right"), ("left", "right")] if slots else []
     is_wide = width >= WIDE
-    table = _table(*titles, *([("", "left")] if is_wide else []))
+    if is_wide:
+        titles.append(("", "left"))
+    table = _table(*titles)
     for row in rows[:lines]:
         total = sum(row.counts.values())
         name = Text(safe_line(row.domain), "bold") if not row.kind else Text(f"  {safe_line(row.kind)}")
@@ -175,7 +175,9 @@ def _count(count: int) -> str:
 def _failure_table(rows: Sequence[FailureCause], lines: int, earlier: int, width: int) -> Table:
     is_wide = width >= WIDE
     titles: list[_Column] = [("failed", "right"), ("retried", "right"), ("reason", "left")]
-    table = _table(*titles, *([("domain", "left")] if is_wide else []), ("cause", "left"))
+    if is_wide:
+        titles.append(("domain", "left"))
+    table = _table(*titles, ("cause", "left"))
     for row in rows[:lines]:
         cells = [_count(row.failed), _count(row.retried), safe_line(row.reason)]
         cells += [safe_line(row.domain)] if is_wide else []

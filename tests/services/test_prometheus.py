@@ -147,7 +147,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 
 def test_the_numbers_of_a_run_are_those_of_its_journal(watched: Watched) -> None:
-    """Prometheus has the tasks of a run that has ended, by domain and state, as its journal has them; so its attempts."""
+    """Prometheus has the tasks of a run that has ended, by domain and state, and its attempts, as its journal does."""
     with JournalReader(watched.folder / "mixed") as journal:
         counts = journal.counts()
     assert (counts["failed"], counts["completed"]) == (FAILING, 300 - FAILING)
