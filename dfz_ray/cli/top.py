@@ -143,7 +143,8 @@ class _RunWatcher:
         for path in (database, database.with_name(f"{database.name}-wal"), self._folder / STATUS):
             try:
                 about = path.stat()
-                found.append((about.st_mtime_ns, about.st_size))
             except FileNotFoundError:
-                found.append(None)
+                about = None
+            # A reader leaves an empty log behind.
+            found.append((about.st_mtime_ns, about.st_size) if about is not None and about.st_size else None)
         return found

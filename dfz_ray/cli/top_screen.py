@@ -136,14 +136,9 @@ def _table(*columns: _Column) -> Table:
 
 
 def _kind_table(rows: Sequence[KindActivity], lines: int, more: int, slots: int, width: int) -> Table:
-    titles = [
-        ("domain and kind", "left"),
-        ("ended", "right"),
-        ("of", "right"),
-        ("running", "right"),
-        ("failed", "right"),
-    ]
-    titles += [("task", "right"), ("left", "right")] if slots else []
+    numbers = ["ended", "of", "running", "failed", *(["task", "left"] if slots else [])]
+    titles: list[_Column] = [("domain and kind", "left")]
+    titles.extend((name, "right") for name in numbers)
     is_wide = width >= WIDE
     if is_wide:
         titles.append(("", "left"))

@@ -232,7 +232,7 @@ class FailureTally:
         return tuple(sorted(found, key=lambda row: (-row.failed, -row.retried))[: 2 * MOST_CAUSES])
 
 
-def count_activity(journal: JournalReader, looks: int = 20_000) -> Activity:
+def count_activity(journal: JournalReader, looks: int = 2_000) -> Activity:
     """Count it in the journal of a run that nobody works on: every open task is pending. All failures count.
 
     It looks at so many messages of failures.

@@ -58,7 +58,7 @@ class Watched:
 
     def start(self) -> None:
         """Start everything."""
-        self.cluster.start_head(2, dashboard_port=self.dashboard_port)
+        self.cluster.start_head(3, dashboard_port=self.dashboard_port)
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
         self._driver = subprocess.Popen(
             [sys.executable, "-m", "support.watched_runs", self.cluster.address, str(self.folder)],
@@ -134,13 +134,13 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """Everything at work: one run has ended, one is stalled, one runs on threads."""
+    """Everything at work: one run has ended, one is stalled, of one many tasks have failed, one runs on threads."""
     found = Watched(tmp_path_factory.mktemp("watched"))
     try:
         found.start()
         found.step("mixed")
-        found.step("stalled")
-        found.step("wide")
+        for name in ("stalled", "failing", "wide"):
+            found.step(name)
         yield found
     finally:
         found.close()
@@ -154,7 +154,7 @@ def test_the_numbers_of_a_run_are_those_of_its_journal(watched: Watched) -> None
     expected = {("coin", "failed"): FAILING, ("coin", "completed"): 100 - FAILING, ("die", "completed"): 200}
 
     def find_tasks() -> dict[tuple[str, str], float]:
-        found = watched.query('ray_dfz_tasks{run=~"mixed .*"} > 0')
+        found = watched.query('last_over_time(ray_dfz_tasks{run=~"mixed .*"}[1h]) > 0')
         return {(labels["domain"], labels["state"]): value for labels, value in found}
 
     wait_for(lambda: find_tasks() == expected, f"the tasks of the journal: {expected}, not {find_tasks()}")
@@ -164,6 +164,8 @@ def test_the_numbers_of_a_run_are_those_of_its_journal(watched: Watched) -> None
         ("die", "completed", ""): 200,
         ("coin", "failed", "exception"): FAILING,
     }
+    slots = watched.query('last_over_time(ray_dfz_slots_busy{run=~"mixed .*"}[1h])')
+    assert [value for _, value in slots] == [0.0], "it has ended"
     handed_out = watched.query('sum(ray_dfz_chunk_tasks_total{run=~"mixed .*"})')
     assert [value for _, value in handed_out] == [300.0]
 
@@ -189,7 +191,7 @@ def test_every_query_of_the_board_returns_data(watched: Watched) -> None:
 
 def test_the_alerts_fire(watched: Watched) -> None:
     """The alert for a stalled run fires for the stalled run alone, and the one for failures for the run that fails."""
-    expected = {("DfzRunStalled", "stalled"), ("DfzTasksFail", "mixed")}
+    expected = {("DfzRunStalled", "stalled"), ("DfzTasksFail", "failing")}
 
     def find_firing() -> set[tuple[str, str]]:
         alerts = (watched.get("alerts") or {"alerts": []})["alerts"]
@@ -210,7 +212,7 @@ def test_promtool_accepts_the_files() -> None:
 
 def test_the_dashboard_shows_names_that_read_well(watched: Watched) -> None:
     """Ray's dashboard names the manager, and each lease by its domain and the tasks that it executes at once."""
-    at_work = ("dfz lease sleeper", "dfz lease sleeper x 3")
+    at_work = ("dfz lease sleeper", "dfz lease sleeper x 2")
 
     def find_running() -> set[str]:
         rows = watched.ask_dashboard("tasks?detail=true&limit=1000")
@@ -232,6 +234,6 @@ def test_a_status_says_what_each_slot_does(watched: Watched) -> None:
 
     (slot, *more) = wait_for(find_slots, "a slot at work")
     assert more == []
-    assert (slot.domain, slot.kind, slot.slots) == ("sleeper", "sleeper", 3)
+    assert (slot.domain, slot.kind, slot.slots) == ("sleeper", "sleeper", 2)
     assert slot.process > 0
     assert slot.host == socket.gethostname()

@@ -1,7 +1,7 @@
 """Runs on a cluster that is watched: the driver of some runs, each step of which is a line on its standard input.
 
-`mixed` runs tasks of two domains, some of which fail, and prints its folder; `stalled` leaves a task at work; `wide`
-leaves tasks at work on threads of one process.
+`mixed` runs tasks of two domains to their end, and some fail. `stalled` leaves tasks at work, `failing` leaves some at
+work after others have failed, and `wide` leaves tasks at work on threads of one process.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def main(address: str, folder: Path) -> None:
             batch = {"name": name, "tasks": [*tasks, *(die.task() for _ in range(200))]}
             run(batch, max_workers=2, run_dir=folder / name, address=address, progress=False)
         else:
-            batch = {"name": name, "tasks": [sleeper.task(door=str(door)) for _ in range(3)]}
+            failing = [coin.task(flips=0) for _ in range(FAILING)] if name == "failing" else []
+            batch = {"name": name, "tasks": [*failing, *(sleeper.task(door=str(door)) for _ in range(3))]}
             is_wide = name == "wide"
             at_work = submit(
                 batch, max_workers=3 if is_wide else 1, run_dir=folder / name, address=address, use_threads=is_wide
