@@ -17,8 +17,8 @@ from dfz_ray.journal.reader import JournalReader
 from dfz_ray.protocol.columns import unpack
 from dfz_ray.specs.states import STATES, State
 
-MOST_KINDS = 100
-MOST_SLOTS = 128
+MOST_KINDS = 50
+MOST_SLOTS = 64
 """The most leases that are listed; those that have worked longest on their chunk come first."""
 MOST_CAUSES = 50
 """The most causes of failures that are told apart."""
