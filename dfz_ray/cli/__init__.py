@@ -15,6 +15,7 @@ COMMANDS = {
     "run": ("dfz_ray.cli.run:run_batch", "Run a batch of tasks to its end."),
     "resume": ("dfz_ray.cli.run:resume", "Go on with a run that did not end."),
     "status": ("dfz_ray.cli.status:status", "Show the progress of a run, also while it goes on."),
+    "top": ("dfz_ray.cli.top:top", "Watch runs on a live screen."),
     "results": ("dfz_ray.cli.results:results", "Show the results of a run."),
     "failures": ("dfz_ray.cli.failures:failures", "Show why tasks failed: one entry for each cause."),
     "trace": ("dfz_ray.cli.trace:trace", "Write which slot executed which task when, for Perfetto."),

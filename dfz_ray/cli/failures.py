@@ -15,26 +15,14 @@ import click
 
 from dfz_ray.cli.printing import safe, safe_line
 from dfz_ray.cli.run_argument import run_argument
+from dfz_ray.journal.failure_signature import MEMORY, normalise
 from dfz_ray.journal.record import Record
 from dfz_ray.specs.states import UNSUCCESSFUL, State
 
 SHOWN_GROUPS = 20
 SHOWN_LINES = 12
 """The most lines of an example's traceback that are shown, from its end."""
-SIGNATURE_CHARACTERS = 300
-MEMORY = 10_000
-"""The most normalised messages, and frames of tracebacks, that are remembered, for most texts occur again."""
 
-_VARIABLE = re.compile(
-    r"(?P<uuid>\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b)"
-    r"|(?P<text>(?<!\w)'[^'\n]*'(?!\w)|\"[^\"\n]*\"|`[^`\n]*`)"
-    r"|(?P<path>(?<![\w/])~?(?:/[^\s/:,;'\"()<>]+){2,}/?)"
-    r"|(?P<hex>\b0[xX][0-9a-fA-F]+\b|\b(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]{8,}\b)"
-    r"|(?P<number>(?:(?<![\w.)\]])[-+])?\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d+)?)"
-)
-"""The parts of a message that differ between failures of one cause."""
-_ONE_DIGIT = str.maketrans("123456789", "000000000")
-"""Turns every digit into 0: the signature is the same, and more texts are equal, so that they are remembered."""
 _FRAME = re.compile(r'File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<function>.+)')
 _BEFORE_FRAME = " |+-"
 """The characters before a frame on its line, also in an exception group."""
@@ -89,22 +77,6 @@ def group_failures(failed: Iterable[Record]) -> list[FailureGroup]:
         group.count += 1
         group.kinds[record.kind] += 1
     return sorted(groups.values(), key=lambda group: -group.count)
-
-
-def normalise(message: str) -> str:
-    """Replace the parts of a message that differ between failures of one cause: numbers, ids, quoted texts, paths."""
-    return _normalise(message[: 4 * SIGNATURE_CHARACTERS].translate(_ONE_DIGIT))
-
-
-@functools.lru_cache(MEMORY)
-def _normalise(message: str) -> str:
-    return _VARIABLE.sub(_stand_in, " ".join(message.split()))[:SIGNATURE_CHARACTERS]
-
-
-def _stand_in(match: re.Match[str]) -> str:
-    if match.lastgroup != "path":
-        return f"<{match.lastgroup}>"
-    return re.sub(r"[^/]*\d[^/]*|tmp[^/]*", "*", match[0])
 
 
 @functools.lru_cache(MEMORY)

@@ -92,7 +92,7 @@ def _table(found: RunStatus, now: float, is_incomplete: bool) -> Table:
 
     table = Table.grid(padding=(0, 2))
     table.add_row("run", f"[bold]{marked(found.name or found.run_id)}[/bold]")
-    table.add_row("works", marked(_where(found, now, is_incomplete)))
+    table.add_row("works", marked(describe_work(found, now, is_incomplete)))
     table.add_row("tasks", _tasks(found.counts))
     if found.working:
         table.add_row("rate", _rate(found))
@@ -104,7 +104,7 @@ def _table(found: RunStatus, now: float, is_incomplete: bool) -> Table:
     return table
 
 
-def _where(found: RunStatus, now: float, is_incomplete: bool) -> str:
+def describe_work(found: RunStatus, now: float, is_incomplete: bool) -> str:
     """The process that works on the run; without one, how to resume the run."""
     who = f"process {found.process} on {found.host}" if found.process else "a process without a status yet"
     if found.working:

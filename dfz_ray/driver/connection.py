@@ -140,7 +140,7 @@ def _in_a_line(error: Exception) -> str:
 
 def boot_workers(count: int) -> None:
     """Make Ray start workers, without waiting for them."""
-    boot = ray.remote(num_cpus=1, max_retries=0)(_do_nothing)
+    boot = ray.remote(num_cpus=1, max_retries=0)(_do_nothing).options(name="dfz boot a worker")
     for _ in range(count):
         boot.remote()
 

@@ -73,7 +73,7 @@ def get_manager() -> Any:
             here = NodeAffinitySchedulingStrategy(context.get_node_id(), soft=False)
             actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=10_000)(TaskManager)
             _manager = actor.options(
-                name=f"dfz_ray task manager {uuid.uuid4().hex[:8]}",
+                name=f"dfz manager {uuid.uuid4().hex[:8]}",
                 scheduling_strategy=here,
                 enable_task_events=False,  # its calls would hide the leases in the dashboard
             ).remote()

@@ -65,7 +65,7 @@ def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Ma
         if count == 0:
             served = 0
             continue
-        function = ray.remote(max_retries=0, max_calls=0)(hold).options(name="warm-up", **remote_options(shape))
+        function = ray.remote(max_retries=0, max_calls=0)(hold).options(name="dfz warm-up", **remote_options(shape))
         gate = uuid.uuid4().hex
         calls = [function.remote(shipped, dict(files), manager, gate, count) for _ in range(count)]
         try:

@@ -40,6 +40,7 @@ from dfz_ray.engine.messages import (
     WorkAsked,
     WorkerSpoiled,
 )
+from dfz_ray.engine.overview import KindCounts, KindOverview, LeaseOverview, view_leases
 from dfz_ray.engine.preemption import find_victims
 from dfz_ray.engine.queue import Lane, Queue, Taken
 from dfz_ray.engine.slot_tuner import SlotTuner
@@ -72,6 +73,7 @@ class Engine:
         self.tasks = Lifecycle(history=self._show_history)
         self.queue = Queue()
         self._kind_of = array("l")
+        self._kind_counts = KindCounts(self._kind_of)
         self.lease_table = LeaseTable(self.tasks, self.queue, self._kind_of, options.first_chunk)
         self._slots = Slots(options.slots, options.target_s, options.width, self.lease_table, options.processes)
         self._is_wide = options.width > 1
@@ -119,6 +121,19 @@ class Engine:
     def slots(self) -> int:
         """The number of tasks that may execute at once."""
         return self._slots.count
+
+    @property
+    def kind_of(self) -> Sequence[int]:
+        """The kind of every task."""
+        return self._kind_of
+
+    def view_kinds(self, now: float) -> list[KindOverview]:
+        """The tasks of every kind, by state."""
+        return self._kind_counts.view(self.queue, self.lease_table, now)
+
+    def view_leases(self, now: float) -> list[LeaseOverview]:
+        """What every lease does."""
+        return view_leases(self.queue, self.lease_table, self._kind_of, now)
 
     def set_slots(self, slots: int) -> None:
         """Change the number of tasks that may execute at once: surplus slots end as their leases ask for work."""
@@ -169,6 +184,7 @@ class Engine:
         first = len(self.tasks)
         self.tasks.add(len(event.kind_of), event.settled)
         self._kind_of.extend(event.kind_of)
+        self._kind_counts.add(event.kind_of, event.settled)
         self._attempts.restore(event.charged, event.free_losses)
         by_kind = _sort_by_kind(event, first)
         for kind_number, numbers in by_kind.items():
@@ -250,6 +266,7 @@ class Engine:
         """Committed tasks are final."""
         for state, numbers in event.ended.items():
             self.tasks.move(numbers, COMMITS[state])
+            self._kind_counts.end(state, numbers)
             self._attempts.forget(numbers)
         return []
 

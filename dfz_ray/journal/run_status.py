@@ -13,7 +13,7 @@ from dfz_ray.journal.folder import STATUS, RunFolder, write_whole
 from dfz_ray.journal.lock import LOCK, is_held
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.regular_file import read_small
-from dfz_ray.specs.states import STATES
+from dfz_ray.journal.run_activity import Activity, are_counts
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class RunStatus:
     """Commits in the journal."""
     notices: tuple[str, ...] = ()
     """Sentences that a user should read."""
+    activity: Activity | None = None
+    """What goes on, as the process that worked on the run last wrote it; None if that is not known."""
 
 
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
@@ -55,6 +57,7 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "float | None": (int, float, NoneType),
     "dict[str, int]": (dict,),
     "tuple[str, ...]": (list,),
+    "Activity | None": (dict, NoneType),
 }
 """The types that JSON gives for a field, by the annotation of the field."""
 
@@ -67,7 +70,13 @@ def write_status(folder: Path, status: RunStatus) -> None:
 def read_status(folder: Path) -> RunStatus | None:
     """Read the status file; None if it is missing or holds anything else."""
     content = _read_json(folder)
-    return RunStatus(**{**content, "notices": tuple(content["notices"])}) if _is_status(content) else None
+    if not _is_status(content):
+        return None
+    try:
+        activity = None if content["activity"] is None else Activity.of_json(content["activity"])
+    except ValueError:
+        return None
+    return RunStatus(**{**content, "notices": tuple(content["notices"]), "activity": activity})
 
 
 def read_acknowledged_commits(folder: Path) -> int | None:
@@ -80,15 +89,9 @@ def read_acknowledged_commits(folder: Path) -> int | None:
 def read_counts(folder: Path) -> tuple[dict[str, int], bool] | None:
     """Read tasks per state, and whether a process worked on the run then; None if the status file does not say so."""
     content = _read_json(folder)
-    if isinstance(content, dict) and _are_counts(content.get("counts")):
+    if isinstance(content, dict) and are_counts(content.get("counts")):
         return content["counts"], content.get("working") is not False
     return None
-
-
-def _are_counts(value: Any) -> bool:
-    return (
-        isinstance(value, dict) and value.keys() == set(STATES) and all(type(count) is int for count in value.values())
-    )
 
 
 def _read_json(folder: Path) -> Any:
@@ -103,7 +106,7 @@ def _is_status(content: Any) -> bool:
         isinstance(content, dict)
         and content.keys() == {field.name for field in fields(RunStatus)}
         and all(type(content[field.name]) in _JSON_TYPES[str(field.type)] for field in fields(RunStatus))
-        and _are_counts(content["counts"])
+        and are_counts(content["counts"])
         and all(type(notice) is str for notice in content["notices"])
     )
 

@@ -426,6 +426,13 @@ SELECT task, state, reason, message, traceback FROM outcomes WHERE state <> 2 OR
 -- name: read_completed_chunks
 SELECT chunk, tasks, times, digests FROM completions ORDER BY chunk;
 
+-- name: read_completed_tasks
+SELECT tasks FROM completions ORDER BY chunk;
+
+-- name: read_retried
+-- Attempts after which another one followed: the message of a task's last one is in its outcome.
+SELECT task, reason, message FROM attempts WHERE outcome != 3 AND message IS NOT NULL ORDER BY task, chunk;
+
 -- name: read_results
 SELECT chunk, results FROM completions ORDER BY chunk;
 

@@ -51,6 +51,8 @@ from dfz_ray.manager.lease_calls import LeaseCalls
 from dfz_ray.manager.node_watch import NodeWatch
 from dfz_ray.manager.pool_reporter import PoolReporter
 from dfz_ray.manager.run_journal import RunJournal
+from dfz_ray.manager.run_metrics import RunMetrics
+from dfz_ray.manager.run_watch import RunWatch
 from dfz_ray.manager.status_publisher import Reading, StatusPublisher
 from dfz_ray.manager.task_inputs import TaskInputs
 from dfz_ray.protocol.columns import unpack, unpack_works
@@ -102,7 +104,9 @@ class ActiveRun:
             self._lanes.shapes, self._handle, self._pool.on_held, self._engine.find_needs, options.node_wait_s
         )
         self._buffer = EventBuffer(options.has_listener)
-        self._publisher = StatusPublisher(folder, meta, self._writer.epoch, self._read, self.cancel)
+        self._watch = RunWatch(self._engine, self._lanes.domains, self._leases.find_place)
+        metrics = RunMetrics(meta.get("name", ""), meta.get("run_id", run_id), self._watch)
+        self._publisher = StatusPublisher(folder, meta, self._writer.epoch, self._read, self.cancel, metrics.publish)
         self._done = asyncio.Event()
         """Set while no task is open, or the run can't go on."""
         self._done.set()
@@ -259,6 +263,7 @@ class ActiveRun:
                     self._executors[type(command)](command)
             if isinstance(answer, GiveChunk):
                 self._journal.add_chunk(answer)
+                self._watch.on_given(len(answer.chunk.numbers))
                 self._buffer.on_given(answer.chunk.id, answer.chunk.numbers, self._leases.host_of(answer.lease))
         except Exception as error:
             self._fail(error)
@@ -287,6 +292,7 @@ class ActiveRun:
 
     def _on_committed(self, pending: Pending, written: Mapping[str, Sequence[Row]]) -> None:
         self._buffer.on_committed(written, pending.payloads)
+        self._watch.on_committed(written)
         if pending.ended:
             self._handle(OutcomesCommitted(pending.ended))
             self._inputs.forget(itertools.chain.from_iterable(pending.ended.values()))
@@ -301,8 +307,10 @@ class ActiveRun:
 
     def _read(self) -> Reading:
         engine, notices = self._engine, list(self._nodes.notices.values())
-        commits = self._writer.commits
-        return Reading(engine.tasks.counts, engine.slots, self._pool.why, engine.slots_in_use, commits, notices)
+        commits, groups = self._writer.commits, self._journal.commits
+        activity = self._watch.view(groups.commits, groups.commit_s)
+        slots = engine.slots, self._pool.why, engine.slots_in_use
+        return Reading(engine.tasks.counts, *slots, commits, notices, activity)
 
     def _measure_manager(self, spent_s: float, ended: bool) -> None:
         self._spent_s += spent_s

@@ -47,6 +47,8 @@ class GroupCommit:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._dirty = asyncio.Event()
         self.pending = Pending()
+        self.commits, self.commit_s = 0, 0.0
+        """The number of groups that this object has committed, and the seconds that all of them took."""
         self._loop = asyncio.create_task(self._commit_groups())
 
     def soon(self, delay_s: float = 0.0) -> None:
@@ -87,8 +89,11 @@ class GroupCommit:
             pending, self.pending = self.pending, Pending()
             if not pending.rows and not pending.waiters:
                 continue
+            begun = loop.time()
             try:
                 written = await loop.run_in_executor(self._thread, self._writer.commit, pending.rows)
+                if pending.rows:
+                    self.commits, self.commit_s = self.commits + 1, self.commit_s + loop.time() - begun
                 self._on_committed(pending, written)
             except Exception as error:
                 _notify(pending.waiters, error)

@@ -30,7 +30,7 @@ class Lanes:
         self._width = width
         self._numbers: dict[tuple[str, str], int] = {}
         """By domain and resources (JSON)."""
-        self._domains: list[str] = []
+        self.domains: list[str] = []
         """By lane."""
         self._functions: dict[str, Any] = {}
         self._exclusive: set[str] = set()
@@ -54,18 +54,24 @@ class Lanes:
             lane = self._numbers.setdefault(kind.lane, len(self._numbers))
             if lane == len(self.shapes):
                 self.shapes.append(Resources.model_validate_json(kind.resources))
-                self._domains.append(kind.domain)
+                self.domains.append(kind.domain)
             policy = Policy.model_validate_json(kind.policy)
             entries.append(KindEntry(kind.name, lane, policy, kind.domain in self._exclusive))
         return entries
 
     def call(self, command: StartLease) -> Any:
         """Call a lease; returns the reference of its end."""
-        domain, shape = self._domains[command.lane], self.shapes[command.lane]
-        name = domain if command.kind == domain else f"{domain}: {command.kind}"
+        domain, shape = self.domains[command.lane], self.shapes[command.lane]
         options = remote_options(shape)
         if shape.gpus and domain in self._picks_gpu:
             options["runtime_env"] = SEES_ALL_GPUS
-        function = self._functions[domain].options(name=name, **options)
         width = 1 if domain in self._exclusive else self._width
+        name = name_lease(domain, command.kind, width)
+        function = self._functions[domain].options(name=name, **options)
         return function.remote(self._manager, self._run_id, command.lease, shape.threads, self._grace_s, width)
+
+
+def name_lease(domain: str, kind: str, width: int) -> str:
+    """The name of a lease in the Ray dashboard; it begins with tasks of that kind, and executes `width` at once."""
+    shown = domain if kind == domain else f"{domain}: {kind}"
+    return f"dfz lease {shown}" + (f" x {width}" if width > 1 else "")

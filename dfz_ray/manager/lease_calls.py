@@ -96,10 +96,15 @@ class LeaseCalls:
         call.place = place
         return True
 
+    def find_place(self, lease: int) -> Place | None:
+        """The place of a lease, if it is known."""
+        call = self._calls.get(lease)
+        return call.place if call is not None else None
+
     def host_of(self, lease: int) -> str | None:
         """The host name of the node that a lease runs on, if it is known."""
-        call = self._calls.get(lease)
-        return call.place.host if call is not None and call.place is not None else None
+        place = self.find_place(lease)
+        return place.host if place is not None else None
 
     def note_error(self, lease: int, message: str, traceback: str | None) -> None:
         """Note the error that ends a lease's worker."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from dfz_ray.errors import InvalidInput, RunFolderRefused
 from dfz_ray.journal.cancel_requests import CancelRequest, read_requests, resolve
+from dfz_ray.journal.run_activity import Activity
 from dfz_ray.journal.run_status import RunStatus, ThroughputMeter, write_status
 from dfz_ray.specs.states import STATES, count_final
 
@@ -32,12 +33,14 @@ class Reading(NamedTuple):
     leases: int
     commits: int
     notices: Sequence[str]
+    activity: Activity
 
 
 class StatusPublisher:
     """Keeps status.json up to date, and executes the requests that others file.
 
     `cancel` cancels tasks by number, or all for None, on a request of that scope; it returns once that is on disk.
+    `listen` receives each status, too.
     """
 
     def __init__(
@@ -47,12 +50,14 @@ class StatusPublisher:
         epoch: int,
         read: Callable[[], Reading],
         cancel: Callable[[set[int] | None, str], Awaitable[None]],
+        listen: Callable[[RunStatus], None],
     ) -> None:
         self._folder = folder
         self._meta = meta
         self._epoch = epoch
         self._read = read
         self._cancel = cancel
+        self._listen = listen
         self._throughput = ThroughputMeter()
         self._complaint = ""
         self._loop = asyncio.create_task(self._keep())
@@ -102,7 +107,9 @@ class StatusPublisher:
             left_s=self._throughput.left_s(sum(reading.counts) - ended) if working else None,
             commits=reading.commits,
             notices=tuple(reading.notices),
+            activity=reading.activity,
         )
+        self._listen(status)
         try:
             write_status(self._folder, status)
         except (

@@ -56,7 +56,7 @@ async def _on_node(place: Place, function: Any, *arguments: Any) -> Any:
     if place.node_id == ray.get_runtime_context().get_node_id():
         return function(place, *arguments)
     there = NodeAffinitySchedulingStrategy(place.node_id, soft=False)
-    options = {"num_cpus": 0, "max_retries": 0, "name": "control a worker"}
+    options = {"num_cpus": 0, "max_retries": 0, "name": "dfz control a worker"}
     call = ray.remote(function).options(scheduling_strategy=there, **options).remote(place, *arguments)
     with contextlib.suppress(RayError, TimeoutError):
         return await asyncio.wait_for(call, REMOTE_S)

@@ -36,8 +36,8 @@ def test_ctrl_c_commits_what_had_ended(tmp_path: Path) -> None:
 def test_a_worker_that_is_killed_costs_nothing(tmp_path: Path) -> None:
     """Killing a worker from outside looks like a crash of the task that it ran, which is tried again."""
     process = start_run(tmp_path)
-    wait_until(lambda: processes_of(process, "ray::slow"), "a worker is seen at work")
-    processes_of(process, "ray::slow")[0].kill()
+    wait_until(lambda: processes_of(process, "ray::dfz lease slow"), "a worker is seen at work")
+    processes_of(process, "ray::dfz lease slow")[0].kill()
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     assert "400 completed" in stdout

@@ -205,9 +205,12 @@ class Program:
         """The processes of a role: driver, manager, worker (with a lease), raylet, gcs."""
         if victim == "driver":
             return [self.process] if self.process.is_running() else []
-        word = {"manager": "ray::TaskManager", "worker": "ray::quick", "raylet": "raylet/raylet", "gcs": "gcs_server"}[
-            victim
-        ]
+        word = {
+            "manager": "ray::TaskManager",
+            "worker": "ray::dfz lease quick",
+            "raylet": "raylet/raylet",
+            "gcs": "gcs_server",
+        }[victim]
         found = []
         for process in self.members():
             with contextlib.suppress(psutil.Error):

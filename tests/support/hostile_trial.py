@@ -143,7 +143,7 @@ class HostileCluster:
             return
         for process in children_of_session(self._process.pid):
             with contextlib.suppress(psutil.Error):
-                if "".join(process.cmdline()).startswith(("ray::guest", "ray::IDLE")):
+                if "".join(process.cmdline()).startswith(("ray::dfz lease guest", "ray::IDLE")):
                     process.kill()
 
     def close(self) -> None:

@@ -74,6 +74,7 @@ class LocalCluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": uuid.uuid4().hex,
             "RAY_TMPDIR": str(self.folder),  # so that no other program finds this cluster, or what is left of it
+            "RAY_raylet_start_wait_time_s": "240",  # a busy machine takes its time
             # A node that does not answer is given up after two seconds instead of fifteen.
             "RAY_health_check_initial_delay_ms": "0",
             "RAY_health_check_period_ms": "500",
@@ -81,9 +82,13 @@ class LocalCluster:
         }
         self._nodes: list[Node] = []
 
-    def start_head(self, cpus: int = 0, **custom: int) -> Node:
-        """Start the first node."""
-        arguments = ["--head", f"--port={self._port}", f"--num-cpus={cpus}", "--include-dashboard=false"]
+    def start_head(self, cpus: int = 0, dashboard_port: int | None = None, **custom: int) -> Node:
+        """Start the first node, with a dashboard if that gets a port."""
+        arguments = ["--head", f"--port={self._port}", f"--num-cpus={cpus}"]
+        if dashboard_port is None:
+            arguments.append("--include-dashboard=false")
+        else:
+            arguments.extend(["--include-dashboard=true", f"--dashboard-port={dashboard_port}"])
         head = Node([*arguments, f"--resources={json.dumps(custom)}"], self.environment)
         self._nodes.append(head)
         head.wait_until_started()

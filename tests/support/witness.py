@@ -429,6 +429,20 @@ class Witness:
             assert lane.left_s > -1e-9
             assert min((kind.probing for kind in kinds), default=0) >= 0
             assert (queue.find_first(lane) is None) == (lane.waiting == 0), "what waits is found"
+        self._check_overview()
+
+    def _check_overview(self) -> None:
+        """The view of the kinds has every task once; one whose end is not on disk yet counts as running."""
+        kinds, totals = self.engine.view_kinds(self._looked_at), Counter(self.kind_of)
+        assert [sum(kind.counts) for kind in kinds] == [totals[number] for number in range(len(kinds))]
+        sums = [sum(kind.counts[state] for kind in kinds) for state in State]
+        ended = sum(number not in self.running for number in self._owed)
+        assert sums[State.PENDING] == self.states[State.PENDING] - ended
+        assert sums[State.COMPLETED :] == [self.states[state] for state in State][State.COMPLETED :]
+        assert min((min(kind.counts) for kind in kinds), default=0) >= 0
+        leases = self.engine.view_leases(self._looked_at)
+        assert {lease.lease for lease in leases} == self.out
+        assert {lease.lease for lease in leases if lease.is_placed} <= self.placed
 
 
 def serve(witness: Witness, lease: int, chunks: int, duration_s: float = 0.001) -> GiveChunk:

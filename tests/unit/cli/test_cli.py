@@ -138,6 +138,9 @@ REFUSALS = [
             ([name, "no", *more, "--config", "no.yaml"], "no.yaml: found no readable file"),
         )
     ),
+    (["top", "no"], "no is no run folder: it has no run.sqlite"),
+    (["top", "last"], "no last run is known here: runs/.last can't be read; name a run folder"),
+    (["top"], "no last run is known here: runs/.last can't be read; name a run folder"),
     (["status", "\x1b[2J"], "error: \\x1b[2J is no run folder"),
     (["failures", "no", "--limit", "x"], "Invalid value for '--limit': 'x' is not a valid integer range"),
     (["cancel", "no"], "TASK_ID: found nothing to cancel; expected ids of tasks, --batch NAME, or --all for the whole"),
