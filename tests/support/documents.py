@@ -2,8 +2,8 @@
 
 A `python` block is executed; all of a page share one namespace. Of an `sh` block the lines that begin with `dfz` are
 executed, in this process; `# exit code N` at the end of a line says how one ends, else it is 0. A block whose first
-line is a comment with a file's name, `# NAME.yaml` or `# NAME.py`, is that file. A block marked `long` after its language is
-left out, unless long ones are asked for. Blocks of other languages, or of none, are not run.
+line is a comment with the name of a file, `# NAME.yaml` or `# NAME.py`, is that file. A block marked `long` after its
+language is left out, unless long ones are asked for. Blocks of other languages, or of none, are not run.
 """
 
 from __future__ import annotations
