@@ -27,9 +27,13 @@ COMMANDS = {
     "predict": ("dfz_ray.cli.predict:predict", "Predict how a measured batch runs on other numbers of workers."),
     "compare": ("dfz_ray.cli.compare:compare", "Say whether scaling has changed between two studies."),
     "cluster": ("dfz_ray.cli.cluster:cluster", "Start a cluster: on this machine, or in a Slurm job."),
+    "examples": ("dfz_ray.cli.examples:examples", "Write the example batches and settings into a folder."),
     "domains": ("dfz_ray.cli.domains:domains", "Show the known kinds of work, and their parameters."),
 }
 """By name: the module and the function of the command, and one line for `dfz --help`."""
+
+PATH = click.Path(readable=False)
+"""The type of arguments that name files or folders, for completion; whether one can be read is checked later."""
 
 EXIT_SOME_FAILED = 1
 """Some tasks failed or were cancelled, or not all that were meant were ever sent."""
@@ -75,10 +79,16 @@ def group() -> None:
     """Run thousands of independent tasks on Ray, lose none, and know how many workers are worth paying for. Examples:
 
     \b
+        dfz examples
         dfz run configs/demo.yaml
         dfz status last --watch
         dfz results last
         dfz scale
+
+    Completion of commands, options and runs by the Tab key: add this line to ~/.bashrc (for zsh: zsh_source, ~/.zshrc):
+
+    \b
+        eval "$(_DFZ_COMPLETE=bash_source dfz)"
     """
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from dfz_ray.cli import EXIT_SOME_FAILED
+from dfz_ray.cli import EXIT_SOME_FAILED, PATH
 from dfz_ray.cli.printing import safe_line
 
 
 @click.command("compare")
-@click.argument("before", metavar="STUDY")
-@click.argument("after", metavar="STUDY")
+@click.argument("before", metavar="STUDY", type=PATH)
+@click.argument("after", metavar="STUDY", type=PATH)
 @click.option("--strict", is_flag=True, help="Exit code 1 also where the studies can't tell.")
 def compare(before: str, after: str, strict: bool) -> int:
     """Say whether the scaling of a batch has changed from the first STUDY, a folder, to the second.

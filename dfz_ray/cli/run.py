@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from dfz_ray.cli import EXIT_CAN_NEVER_RUN, EXIT_SOME_FAILED, take_stdout
+from dfz_ray.cli import EXIT_CAN_NEVER_RUN, EXIT_SOME_FAILED, PATH, take_stdout
 from dfz_ray.cli.printing import marked, safe_line, tell_place
+from dfz_ray.cli.run_argument import complete_run
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import MaxWorkers, Settings, check_max_workers, read_settings
 
@@ -38,8 +39,15 @@ _WORK_OPTIONS = (
     ),
     click.option("--use-threads", is_flag=True, help="Tasks share processes, on threads: for work that waits."),
     click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one)."),
-    click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains."),
-    click.option("--config", metavar="FILE", help="Settings; configs/default.yaml explains them."),
+    click.option(
+        "--import",
+        "modules",
+        multiple=True,
+        metavar="MODULE|FILE.py",
+        type=PATH,
+        help="A module that defines domains.",
+    ),
+    click.option("--config", metavar="FILE", type=PATH, help="Settings; configs/default.yaml explains them."),
     click.option("--json", "as_json", is_flag=True, help="Print counts, metrics and digest as JSON on stdout."),
 )
 
@@ -52,8 +60,8 @@ def _work_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command("run")
-@click.argument("batch")
-@click.option("--run-dir", metavar="DIR", help="The folder of the run; else a new one is made under runs/.")
+@click.argument("batch", type=PATH)
+@click.option("--run-dir", metavar="DIR", type=PATH, help="The folder of the run; else a new one is made under runs/.")
 @_work_options
 def run_batch(batch: str, run_dir: str | None, **options: Any) -> int:
     """Run the tasks of BATCH, a YAML or JSON file, to their end.
@@ -81,7 +89,7 @@ def run_batch(batch: str, run_dir: str | None, **options: Any) -> int:
 
 
 @click.command("resume")
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @click.option(
     "--accept-domain-versions",
     is_flag=True,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from dfz_ray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, take_stdout
+from dfz_ray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, PATH, take_stdout
 from dfz_ray.cli.printing import tell_place
 from dfz_ray.errors import DfzError, InvalidInput, Problem
 from dfz_ray.specs.settings import AUTO, WORKERS_LIMIT, Settings, read_settings
@@ -38,7 +38,7 @@ NOT_KEPT = ("address", "output", "resume", "time_limit")
 @click.command("scale", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--domain", metavar="NAME", help="Generated tasks of this domain; without it, and --batch, all three.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help=f"The number of these tasks [{DEFAULT_COUNT}].")
-@click.option("--batch", metavar="FILE", help="The tasks of a batch file instead.")
+@click.option("--batch", metavar="FILE", type=PATH, help="The tasks of a batch file instead.")
 @click.option("--workers", type=click.IntRange(1, WORKERS_LIMIT), metavar="N", help="Measure this number of workers.")
 @click.option("--scaling-test", is_flag=True, help="Measure several numbers of workers (the default).")
 @click.option(
@@ -49,7 +49,9 @@ NOT_KEPT = ("address", "output", "resume", "time_limit")
 @click.option("--weak", is_flag=True, help="Weak scaling: each worker brings the whole batch once more.")
 @click.option("--use-processes", is_flag=True, help="Each task that runs has a process (the default).")
 @click.option("--use-threads", is_flag=True, help="Tasks share processes, on threads; with both, both are compared.")
-@click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
+@click.option(
+    "--import", "modules", multiple=True, metavar="MODULE|FILE.py", type=PATH, help="A module that defines domains."
+)
 @click.option(
     "--repeats",
     type=click.IntRange(1, 1000),
@@ -88,9 +90,9 @@ NOT_KEPT = ("address", "output", "resume", "time_limit")
     help="Name the cheapest number of workers that ends the batch within it.",
 )
 @click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one).")
-@click.option("--output", metavar="DIR", help="Where the files go [studies/<time>].")
-@click.option("--resume", metavar="DIR", help="Go on with the study in this folder, where it was interrupted.")
-@click.option("--config", metavar="FILE", help="Settings; configs/default.yaml explains them.")
+@click.option("--output", metavar="DIR", type=PATH, help="Where the files go [studies/<time>].")
+@click.option("--resume", metavar="DIR", type=PATH, help="Go on with the interrupted study in this folder.")
+@click.option("--config", metavar="FILE", type=PATH, help="Settings; configs/default.yaml explains them.")
 def scale(**options: Any) -> int:
     """Measure how a batch scales with the number of workers, and say how many are worth paying for.
 

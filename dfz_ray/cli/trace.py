@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
+from dfz_ray.cli import PATH
 from dfz_ray.cli.run_argument import run_argument
 from dfz_ray.errors import InvalidInput, Problem
 
 
 @click.command("trace")
 @run_argument
-@click.option("--output", metavar="FILE", default="trace.json", help="Where the trace goes [trace.json].")
+@click.option("--output", metavar="FILE", type=PATH, default="trace.json", help="Where the trace goes [trace.json].")
 def trace(folder: Path, output: str) -> int:
     """Write the trace of RUN, a run folder or `last`: which slot executed which task when, and what failed.
 

@@ -59,7 +59,7 @@ def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
         "Exit codes: 0 all completed; 1 some failed, or were never sent; 2 bad usage or input, nothing started;" in told
     )
     assert "4 audit violation; 130 interrupted." in told
-    assert [words[1] for words in examples_in(group.help or "")] == ["run", "status", "results", "scale"]
+    assert [words[1] for words in examples_in(group.help or "")] == ["examples", "run", "status", "results", "scale"]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,3 +265,26 @@ def test_a_reader_that_goes_away() -> None:
 
     assert told == ""
     assert process.returncode == 1
+
+
+def completions(words: str) -> set[str]:
+    """What a shell is offered for the last word."""
+    from click.shell_completion import BashComplete
+
+    *before, last = words.split(" ")
+    complete = BashComplete(group, {}, "dfz", "_DFZ_COMPLETE")
+    return {item.value if item.type == "plain" else item.type for item in complete.get_completions(before, last)}
+
+
+def test_a_shell_completes_commands_files_and_runs(run: Path) -> None:
+    """Tab completes commands and options, and `last` and the runs of this folder where a command takes a run."""
+    run.rename(run.parent / "first")
+    (run.parent / "runs").mkdir(exist_ok=True)
+    (run.parent / "first").rename(run.parent / "runs/first")
+
+    assert completions("re") == {"resume", "results", "replay"}
+    assert "--max-workers" in completions("run mazes.yaml --m")
+    assert completions("run m") == completions("scale --batch m") == completions("status last --config m") == {"file"}
+    assert completions("status ") == completions("resume ") == {"last", "runs/first"}
+    assert completions("audit runs/f") == {"runs/first"}
+    assert completions("audit elsewhere/") == {"dir"}
