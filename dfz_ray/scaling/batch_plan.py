@@ -43,7 +43,7 @@ class BatchPlan:
     least_s: float
     """No order of the tasks takes less: the time of an equal share, of the longest task, or of the cores."""
     most_s: float
-    """Workers that never idle while a task waits take no more, besides the time that dispatch takes."""
+    """One shape after another, with no worker idle while a task waits, takes no more, besides dispatch."""
     price: float | None
     """Of a core-hour."""
     remarks: tuple[str, ...]
@@ -124,7 +124,6 @@ def plan_batch(batch: Batch, pilot: Pilot, max_workers: int | None, price: float
     remarks = describe_hosts(hosts, cores)
     if max_workers and max_workers > workers:
         remarks.append(f"the cluster holds {workers} of {max_workers} workers at once, or the batch has no more tasks")
-    limits = _limit_by_shape(batch, pilot, nodes)
     return BatchPlan(
         pilot,
         tuple(shapes),
@@ -132,25 +131,39 @@ def plan_batch(batch: Batch, pilot: Pilot, max_workers: int | None, price: float
         workers,
         cores,
         min(workers * max(shape.cpus for shape in batch.shapes()), cores),
-        max(pilot.least_s(workers, cores), limits),
-        max(pilot.most_s(workers, cores), limits),
+        max(pilot.least_s(workers, cores), _least_by_shape(pilot, nodes)),
+        _one_shape_after_another(pilot, workers, cores, nodes),
         price,
         tuple(remarks),
     )
 
 
-def _limit_by_shape(batch: Batch, pilot: Pilot, nodes: Sequence[dict[str, float]]) -> float:
-    """The least time of the shape that takes longest, if no other task ran beside it."""
-    found = 0.0
-    for shape in batch.shapes():
-        held = capacity(request_of(shape), nodes)
-        work_s = sum(kind.count * kind.wall_s for kind in pilot.kinds if _is(kind.resources, shape))
-        found = max(found, work_s / held if held else 0.0)
-    return found
+def _by_shape(pilot: Pilot) -> list[tuple[Resources, Pilot]]:
+    """The findings on each shape."""
+    shapes = {kind.resources.key(): kind.resources for kind in pilot.kinds}
+    return [
+        (shape, Pilot(tuple(kind for kind in pilot.kinds if kind.resources.key() == key)))
+        for key, shape in shapes.items()
+    ]
 
 
-def _is(one: Resources, other: Resources) -> bool:
-    return one.key() == other.key()
+def _least_by_shape(pilot: Pilot, nodes: Sequence[dict[str, float]]) -> float:
+    """The least time by what the cluster holds of each shape alone, and by the CPUs that all tasks declare together."""
+    alone = [_share_s(own, capacity(request_of(shape), nodes)) for shape, own in _by_shape(pilot)]
+    cpus = sum(node.get("CPU", 0.0) for node in nodes)
+    declared_s = sum(kind.count * kind.wall_s * kind.resources.cpus for kind in pilot.kinds)
+    return max(*alone, declared_s / cpus if cpus else 0.0)
+
+
+def _share_s(pilot: Pilot, held: float) -> float:
+    return pilot.work_s / held if held else 0.0
+
+
+def _one_shape_after_another(pilot: Pilot, workers: int, cores: float, nodes: Sequence[dict[str, float]]) -> float:
+    return sum(
+        own.most_s(max(1, int(min(workers, capacity(request_of(shape), nodes)))), cores)
+        for shape, own in _by_shape(pilot)
+    )
 
 
 def _span(low: float, high: float, show: Any) -> str:

@@ -49,14 +49,14 @@ class Choice:
         name += " on threads" if self.mode == "threads" and self.workers else ""
         facts = []
         if self.goal == "efficient" and self.efficiency is not None:
-            facts.append(f"efficiency {_show(self.efficiency, self.efficiency_ci95)}")
+            facts.append(_show("efficiency {:.3g}", self.efficiency, self.efficiency_ci95))
         if self.wall_s is not None:
-            facts.append(f"{_show(self.wall_s, self.wall_s_ci95)} s")
+            facts.append(_show("{:.3g} s", self.wall_s, self.wall_s_ci95))
         if self.core_hours is not None:
-            facts.append(f"{_show(self.core_hours, self.core_hours_ci95)} core-hours")
+            facts.append(_show("{:.3g} core-hours", self.core_hours, self.core_hours_ci95))
         if self.price is not None:
             facts.append(f"price {self.price:.3g}")
-        return f"{self.says}: {name} ({', '.join(facts)})"
+        return f"{self.says}: {name}, {', '.join(facts)}"
 
 
 def choose(points: Sequence[Point], baseline: Point | None, goals: Goals) -> list[Choice]:
@@ -123,8 +123,8 @@ def _longest_s(point: Point) -> float:
     return max(point.walls_s, default=float("inf"))
 
 
-def _show(value: float, ends: Sequence[float] | None) -> str:
-    return f"{value:.3g}" + (f", 95 % {ends[0]:.3g} to {ends[1]:.3g}," if ends else "")
+def _show(words: str, value: float, ends: Sequence[float] | None) -> str:
+    return words.format(value) + (f" ({ends[0]:.3g} to {ends[1]:.3g})" if ends else "")
 
 
 def describe_choice(entry: dict[str, Any]) -> str:

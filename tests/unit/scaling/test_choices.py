@@ -54,7 +54,7 @@ def test_a_price_is_that_of_the_cores_that_are_held() -> None:
     assert fastest.core_hours is not None
     assert round(fastest.core_hours * 3600 / 5.125, 6) == 8
     assert fastest.price == 3.6 * fastest.core_hours
-    assert fastest.describe().startswith("least time for the work: 32 workers (5.12, 95 % 5 to 5.25, s, 0.0114")
+    assert fastest.describe().startswith("least time for the work: 32 workers, 5.12 s (5 to 5.25), 0.0114 core-hours")
 
 
 def test_the_summary_has_the_choices() -> None:
