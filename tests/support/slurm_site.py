@@ -109,7 +109,7 @@ class SlurmSite:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    preexec_fn=_die_with_parent,  # also where the tests are killed
+                    preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call of C; they end also where the tests are killed
                 )
             )
 
