@@ -57,11 +57,8 @@ def read_run_times(folder: Path) -> RunTimes | None:
         for epoch, lease, dispatched_at, tasks, column in journal.query("read_chunk_ends"):
             times = iter(read_times(column))
             rows = zip(unpack(tasks), times, times, times, strict=True)
-            chunks.append(
-                ChunkTimes(
-                    (epoch, lease), dispatched_at, [Executed(number, (epoch, lease), *own) for number, *own in rows]
-                )
-            )
+            executed = [Executed(number, (epoch, lease), began, ended, cpu_s) for number, began, ended, cpu_s in rows]
+            chunks.append(ChunkTimes((epoch, lease), dispatched_at, executed))
     return RunTimes(sent_at, committed_at, leases, kinds, chunks, blocks)
 
 
