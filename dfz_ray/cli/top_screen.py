@@ -63,7 +63,8 @@ def _render_run(view: RunView, width: int, room: int, now: float) -> Iterable[Re
     slots = activity.slots if status.working else ()
     lengths = _share_lines(room - HEAD_LINES, [len(kinds), len(activity.failures), len(slots)])
     if lengths[0]:
-        yield _kind_table(kinds, lengths[0], activity.more_kinds, status.slots if status.working else 0, width)
+        task_slots = _find_task_slots(status, activity) if status.working else 0.0
+        yield _kind_table(kinds, lengths[0], activity.more_kinds, task_slots, width)
     if lengths[1]:
         earlier = status.counts["failed"] - sum(cause.failed for cause in activity.failures)
         yield _failure_table(activity.failures, lengths[1], earlier, width)
@@ -135,7 +136,14 @@ def _table(*columns: _Column) -> Table:
     return table
 
 
-def _kind_table(rows: Sequence[KindActivity], lines: int, more: int, slots: int, width: int) -> Table:
+def _find_task_slots(status: RunStatus, activity: Activity) -> float:
+    """The number of tasks that really execute at once, so that the times left of all domains add up to the run's."""
+    works = [row.open * row.task_s for row in activity.domains if row.open and row.task_s is not None]
+    is_known = len(works) == sum(1 for row in activity.domains if row.open)
+    return sum(works) / status.left_s if works and is_known and status.left_s else max(1, status.slots)
+
+
+def _kind_table(rows: Sequence[KindActivity], lines: int, more: int, slots: float, width: int) -> Table:
     numbers = ["ended", "of", "running", "failed", *(["task", "left"] if slots else [])]
     titles: list[_Column] = [("domain and kind", "left")]
     titles.extend((name, "right") for name in numbers)

@@ -74,7 +74,6 @@ class LocalCluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": uuid.uuid4().hex,
             "RAY_TMPDIR": str(self.folder),  # so that no other program finds this cluster, or what is left of it
-            "RAY_raylet_start_wait_time_s": "240",  # a busy machine takes its time
             # A node that does not answer is given up after two seconds instead of fifteen.
             "RAY_health_check_initial_delay_ms": "0",
             "RAY_health_check_period_ms": "500",

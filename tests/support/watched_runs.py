@@ -12,6 +12,8 @@ from pathlib import Path
 
 from dfz_ray import domain, run, submit
 
+CPUS = 4
+"""Of the cluster."""
 FAILING = 30
 """The number of failing tasks of the run `mixed`."""
 
@@ -47,12 +49,11 @@ def main(address: str, folder: Path) -> None:
             run(batch, max_workers=2, run_dir=folder / name, address=address, progress=False)
         else:
             failing = [coin.task(flips=0) for _ in range(FAILING)] if name == "failing" else []
-            batch = {"name": name, "tasks": [*failing, *(sleeper.task(door=str(door)) for _ in range(3))]}
-            is_wide = name == "wide"
-            at_work = submit(
-                batch, max_workers=3 if is_wide else 1, run_dir=folder / name, address=address, use_threads=is_wide
-            )
-            left.append(at_work)
+            batch = {"name": name, "tasks": [*failing, *(sleeper.task(door=str(door)) for _ in range(2))]}
+            # Of eight slots, four processes have two each; the second slot of `failing` is for the tasks that fail.
+            slots = {"stalled": 1, "failing": 2, "wide": 2 * CPUS}[name]
+            where = {"run_dir": folder / name, "address": address}
+            left.append(submit(batch, max_workers=slots, use_threads=name == "wide", **where))
         print(name, flush=True)
     door.unlink()
     for handle in left:
