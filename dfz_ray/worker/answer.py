@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any
+
+from ray import wait
+
+LOOK_S = 1.0
+"""Seconds between two looks for an answer that is on its way."""
+LOST_S = 3.0
+"""An answer that Ray has had for so long, and that is not here, is lost."""
 
 
 class AnswerLost(RuntimeError):
@@ -16,33 +22,46 @@ class AnswerLost(RuntimeError):
 class Answer:
     """An answer that is on its way.
 
-    Ray unpacks it in a thread of its own. If that fails, as in a process that a task has spoiled, Ray writes a line to
-    its log, and whoever waits would wait for ever. But it drops the only reference to the future that it should set.
+    Ray unpacks it in a thread of its own. If that fails, as in a process that a task has spoiled, nobody is told: then
+    Ray has it, and it never gets here.
 
     Args:
         reference: the reference that the call has returned.
-        notify: called once the answer is here, or lost.
+        notify: called once the answer is here.
     """
 
     def __init__(self, reference: Any, notify: Callable[[], None] = lambda: None) -> None:
-        self._found: SimpleQueue[Future[Any] | None] = SimpleQueue()
-        found, future = self._found, reference.future()
+        self._reference = reference
+        self._found: SimpleQueue[Any] = SimpleQueue()
+        self._looked_at = monotonic()
+        self._waited_s = 0.0
+        """For so long Ray has had it; time in which a task kept the GIL counts as one look."""
 
-        def on_arrived(future: Future[Any]) -> None:
-            found.put(future)
+        def on_arrived(future: Any) -> None:
+            self._found.put(future)
             notify()
 
-        def on_gone(_: Any) -> None:
-            found.put(None)
-            notify()
-
-        self._gone = weakref.ref(future, on_gone)
-        future.add_done_callback(on_arrived)
+        reference.future().add_done_callback(on_arrived)
 
     @property
     def is_here(self) -> bool:
         """True if `read` need not wait."""
         return not self._found.empty()
+
+    def look(self) -> None:
+        """Look whether it is lost, if the last look was long ago.
+
+        Raises:
+            AnswerLost: this process can't read it.
+        """
+        passed_s = monotonic() - self._looked_at
+        if passed_s < LOOK_S:
+            return
+        self._looked_at += passed_s
+        if wait([self._reference], timeout=0, fetch_local=False)[0]:
+            self._waited_s += LOOK_S
+        if self._waited_s > LOST_S and not self.is_here:
+            raise AnswerLost("an answer of the manager could not be read: a task had spoiled the worker process")
 
     def read(self) -> Any:
         """Wait for the answer, and return it; for one call only.
@@ -50,7 +69,8 @@ class Answer:
         Raises:
             AnswerLost: this process can't read it.
         """
-        future = self._found.get()
-        if future is None:
-            raise AnswerLost("an answer of the manager could not be read: a task had spoiled the worker process")
-        return future.result()
+        while True:
+            try:
+                return self._found.get(timeout=LOOK_S).result()
+            except Empty:
+                self.look()

@@ -31,15 +31,13 @@ from dfz_ray.protocol.orders import Order, unpack_order, unpack_works
 from dfz_ray.protocol.reports import Place, Report, pack_report
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
-from dfz_ray.worker.answer import Answer, AnswerLost
+from dfz_ray.worker.answer import LOOK_S, Answer, AnswerLost
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import ANSWER_S, DeadlineGuard, end_if_silent
 from dfz_ray.worker.process_state import ProcessState
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
 from dfz_ray.worker.thread_lease import ThreadLease, refuse_all
 
-LOOK_AGAIN_S = 1.0
-"""Seconds between two looks for an answer of the manager."""
 Exchange = Callable[[Report], Any]
 """Sends a report to the manager; returns the reference of its answer."""
 
@@ -164,15 +162,17 @@ def _run_chunks_on_threads(
             if report is not None:
                 guard.marker.renew()
                 answer, silent_s, looked_at = Answer(exchange(report), guard.wake), 0.0, monotonic()
-            guard.watch(min(side.asks_at, looked_at + LOOK_AGAIN_S))
+            guard.watch(min(side.asks_at, monotonic() + LOOK_S))
             if answer is None:
                 continue
             now = monotonic()
-            silent_s, looked_at = silent_s + min(now - looked_at, LOOK_AGAIN_S), now
+            silent_s, looked_at = silent_s + min(now - looked_at, LOOK_S), now
             if answer.is_here:
                 order, answer, looked_at = answer.read(), None, math.inf
                 lease.on_order(unpack_order(order))
-            elif silent_s > ANSWER_S:
+                continue
+            answer.look()
+            if silent_s > ANSWER_S:
                 raise AnswerLost(f"the manager did not answer a report within {ANSWER_S:g} s")
         if side.is_spoiled:
             _leave()  # whatever its threads execute does not count

@@ -160,8 +160,8 @@ class ThreadLease:
 
     def _call(self) -> None:
         if not self._is_called:
-            self._is_called = True
             self._guard.wake()
+            self._is_called = True
 
     def _execute(self, slot: ThreadSlot, work: Work, reader: ParametersReader) -> Execution | None:
         """Execute a task; None if it was revoked."""

@@ -13,12 +13,21 @@ from support.hostile_trial import AT_ONCE, GOOD, Trial, draw_trials, make_batch
 
 
 def test_there_are_many_hostile_tasks_of_every_group() -> None:
-    """At least 100 hostile tasks are tried, of seven groups, each registered once and called without arguments."""
+    """At least 100 hostile tasks are tried, of eight groups, each registered once and called without arguments."""
     deeds = all_deeds()
 
     assert len(deeds) >= 100
     groups = Counter(one.group for one in deeds.values())
-    assert set(groups) == {"timers", "process_state", "patches", "interpreter", "errors", "values", "processes"}
+    assert set(groups) == {
+        "timers",
+        "process_state",
+        "patches",
+        "interpreter",
+        "errors",
+        "values",
+        "processes",
+        "attacks",
+    }
     assert min(groups.values()) >= 10
     assert len({one.act for one in deeds.values()}) == len(deeds)
     assert all(not inspect.signature(one.act).parameters for one in deeds.values())
