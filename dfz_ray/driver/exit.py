@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import functools
 import os
+import sys
 import threading
 import time
 import weakref
@@ -75,3 +76,6 @@ def _give_up() -> None:
             run.join(max(0.0, until - time.monotonic()))
     for run in runs:
         run.abandon()
+    hook = sys.modules.get("ray._private.auto_init_hook")
+    if hook is not None:  # else a thread that is still at work would connect anew, once Ray is shut down
+        hook.enable_auto_connect = False  # type: ignore[attr-defined]

@@ -391,9 +391,10 @@ def test_with_one_slot_the_higher_priority_goes_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("preemptible", [True, False])
 def test_a_late_higher_priority_takes_the_slot_of_a_preemptible_task(preemptible: bool, tmp_path: Path) -> None:
     """A task that waits too long behind a lower priority takes its slot, uncharged, unless it is not preemptible."""
-    first = {"priority": 5, "retry_on": ["exception"], "backoff": {"first_s": 0.5, "jitter": 0}}
+    # It comes again when the other one has begun, also on a slow machine.
+    first = {"priority": 5, "retry_on": ["exception"], "backoff": {"first_s": 2.0, "jitter": 0}}
     done = str(tmp_path / "done")
-    low = courteous.task(done=done) if preemptible else nap.task(s=1.5)
+    low = courteous.task(done=done) if preemptible else nap.task(s=4.0)
     tasks = [
         {**latecomer.task(note=str(tmp_path / "seen"), done=done), "id": "high", "policy": first},
         {**low, "id": "low", "policy": {"preemptible": preemptible, "max_attempts": 1}},
