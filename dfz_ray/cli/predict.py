@@ -21,6 +21,8 @@ WORKERS_MOST = 10_000
 TASKS_MOST = 1_000_000
 SHOWN_MOST = 1_024
 """The largest number of workers that is predicted unasked."""
+LINE = 160
+"""The table is at least so many characters wide, also where a terminal is narrower."""
 EACH = "each"
 
 
@@ -133,17 +135,18 @@ def _print(found: Forecast, deadline_s: float | None) -> None:
     from rich.table import Table
 
     console = Console(emoji=False, markup=False, highlight=False, soft_wrap=True)
+    console.width = max(console.width, LINE)
     level = f"{100 * found.confidence:.0f} %" if found.confidence else ""
     titles = ["Workers", "Time", *([f"Interval ({level})"] if level else []), "Speedup", "Efficiency", "Manager busy"]
     has_price = found.predictions[0].price is not None
-    table = Table(
-        *titles, "Core-hours", *(["Price"] if has_price else []), "", box=None, padding=(0, 1), pad_edge=False
-    )
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    for title in (*titles, "Core-hours", *(["Price"] if has_price else []), ""):
+        table.add_column(title, no_wrap=True)
     for one in found.predictions:
         notes = [
             "measured" if one.workers in found.measured else "",
             "the manager is full" if one.is_manager_full else "",
-            "workers share cores" if one.workers > found.cores else "",
+            "more workers than cores" if one.workers > found.cores else "",
             "too late" if one.meets_deadline is False else "",
             "cheapest" if one.workers == found.cheapest and (deadline_s or has_price) else "",
         ]
