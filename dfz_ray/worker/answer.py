@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -60,17 +62,18 @@ class Answer:
         self._looked_at += passed_s
         if wait([self._reference], timeout=0, fetch_local=False)[0]:
             self._waited_s += LOOK_S
-        if self._waited_s > LOST_S and not self.is_here:
+        if self._waited_s >= LOST_S and not self.is_here:
             raise AnswerLost("an answer of the manager could not be read: a task had spoiled the worker process")
 
-    def read(self) -> Any:
+    def read(self, most_s: float = math.inf) -> Any:
         """Wait for the answer, and return it; for one call only.
 
         Raises:
             AnswerLost: this process can't read it.
         """
-        while True:
-            try:
+        end = monotonic() + most_s
+        while monotonic() < end:
+            with contextlib.suppress(Empty):
                 return self._found.get(timeout=LOOK_S).result()
-            except Empty:
-                self.look()
+            self.look()
+        raise AnswerLost(f"the manager did not answer within {most_s:g} s")

@@ -38,6 +38,8 @@ from dfz_ray.worker.process_state import ProcessState
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
 from dfz_ray.worker.thread_lease import ThreadLease, refuse_all
 
+LAST_WORD_S = 1.0
+"""Seconds for which a worker that can read no answer stays, so that its last report is sent."""
 Exchange = Callable[[Report], Any]
 """Sends a report to the manager; returns the reference of its answer."""
 
@@ -70,7 +72,8 @@ def run_lease(
         try:
             with end_if_silent():
                 failure = describe_exception(error)
-                Answer(manager.note_lease_error.remote(run_id, lease_id, failure.message, failure.traceback)).read()
+                answer = Answer(manager.note_lease_error.remote(run_id, lease_id, failure.message, failure.traceback))
+                answer.read(LAST_WORD_S if isinstance(error, AnswerLost) else math.inf)
         finally:
             _exit(1)
     _release_gpu()

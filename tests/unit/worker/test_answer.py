@@ -50,7 +50,7 @@ def test_an_answer_that_ray_has_and_can_not_unpack_is_lost(monkeypatch: pytest.M
     looks: list[list[Any]] = [[], [], *[["ready"]] * 10]
     monkeypatch.setattr(answer_module, "wait", lambda *_, **__: (looks.pop(0), []))
     monkeypatch.setattr(answer_module, "LOOK_S", 0.01)
-    monkeypatch.setattr(answer_module, "LOST_S", 0.025)
+    monkeypatch.setattr(answer_module, "LOST_S", 0.03)
     with pytest.raises(AnswerLost, match="spoiled"):
         Answer(Reference()).read()
     assert len(looks) == 7
