@@ -150,12 +150,14 @@ def test_a_ray_job_says_where_its_files_are(nodes: LocalNodes, folder: Path) -> 
     """A study as a Ray job runs in the cluster, and tells on which host and in which folder its files are."""
     token = (nodes.folder / ".ray" / "auth_token").read_text()
     scale = (sys.executable, str(ROOT / "benchmarks/scale.py"), "--domain", "sorting", "--count", "4", "--workers", "2")
-    submitted = nodes.call(
-        *(str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", nodes.dashboard, "--"),
-        *(*scale, "--repeats", "2", "--output", str(folder / "study")),
-        RAY_AUTH_MODE="token",
-        RAY_AUTH_TOKEN=token,
-    )
+    submit = (str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", nodes.dashboard, "--")
+    command = (*submit, *scale, "--repeats", "2", "--output", str(folder / "study"))
+    credentials = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    submitted = nodes.call(*command, **credentials)
+    for _ in range(12):  # Ray waits ten seconds for the agent that takes jobs, which comes later than its node
+        if "try again later" not in submitted.stdout + submitted.stderr:
+            break
+        submitted = nodes.call(*command, **credentials)
 
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     assert f"this is a Ray job; its files are on {os.uname().nodename} in {folder}/study" in submitted.stdout
