@@ -121,6 +121,8 @@ class ThreadLease:
     def _give_up(self) -> bool:
         """Let every task that may be to blame run again by itself; returns False if there is only one."""
         with self._lock:
+            if self._side.is_spoiled:
+                return True  # the report of it must not be lost
             if self._side.begun_tasks <= 1:
                 return False
             self._state.give_up()
