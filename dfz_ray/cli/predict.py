@@ -144,7 +144,7 @@ def _print(found: Forecast, deadline_s: float | None) -> None:
         table.add_column(title, no_wrap=True)
     for one in found.predictions:
         notes = [
-            "measured" if one.workers in found.measured else "",
+            "measured" if one.workers in found.measured and found.is_as_measured else "",
             "the manager is full" if one.is_manager_full else "",
             "more workers than cores" if one.workers > found.cores else "",
             "too late" if one.meets_deadline is False else "",
@@ -177,6 +177,9 @@ def _describe(found: Forecast, deadline_s: float | None) -> list[str]:
         shown = " (95 % interval {:.1f} to {:.1f} %)".format(*(100 * end for end in interval)) if interval else (
             f" (too few held-out points for an interval: {len(found.held_out)})")  # fmt: skip
         said.append(f"median error: {100 * found.error.value:.1f} %{shown}")
+    is_beyond = found.predictions[-1].workers > max(found.measured) or not found.is_as_measured
+    if found.confidence and is_beyond:
+        said.append("beyond what was measured the intervals hold only if predictions are off there by as much as these")
     full = [one.workers for one in found.predictions if one.is_manager_full]
     if full:
         said.append(f"the manager is full from {full[0]} workers on: longer tasks would keep more workers busy")

@@ -96,8 +96,9 @@ NOT_KEPT = ("address", "output", "resume", "time_limit")
 def scale(**options: Any) -> int:
     """Measure how a batch scales with the number of workers, and say how many are worth paying for.
 
-    The same batch is run by a sequential program without Ray and by every number of workers, several times, in a random
-    order. Without options: a small study of circuits, mazes and classifiers, in about two minutes. Examples:
+    The same batch (with --weak, a batch that grows with the workers) is run by a sequential program without Ray and by
+    every number of workers, several times, in a random order. Without options: a small study of circuits, mazes and
+    classifiers, in about two minutes. Examples:
 
     \b
         dfz scale
@@ -125,7 +126,7 @@ def scale(**options: Any) -> int:
         options = {**read_plan(resumed), "address": None, "time_limit": None, **now}
     elif options["max_workers"] not in (None, AUTO):
         parse_worker_counts(options["max_workers"])
-    if options["output"] and not resumed:
+    if not resumed and options["output"]:
         check_unused(Path(options["output"]))
     ship_domain_modules(options["modules"])
     settings = read_settings(options["config"])

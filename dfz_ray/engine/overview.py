@@ -92,7 +92,7 @@ class KindCounts:
     def _count_pending(self, queue: Queue, lease_table: LeaseTable) -> Counter[int]:
         """The tasks that wait in the queue, or in a chunk that its worker has not begun, by kind."""
         pending = Counter({kind.number: kind.waiting.count for kind in queue.kinds})
-        pending.update(kind for _, kind in queue.delayed.values())
+        pending.update(queue.delayed_of)
         suspects = (group.numbers for lane in queue.lanes for group in lane.suspects)
         pending.update(map(self._kind_of.__getitem__, chain.from_iterable(suspects)))
         for lease in lease_table.leases.values():

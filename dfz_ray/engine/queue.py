@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -117,6 +117,8 @@ class Queue:
         """Lanes that have changed; `Urgency` ranks them again, and clears this."""
         self.delayed: dict[int, tuple[float, int]] = {}
         """Tasks that are tried again later, each with the time and its kind."""
+        self.delayed_of: Counter[int] = Counter()
+        """The number of delayed tasks of each kind."""
         self._delays: list[tuple[float, int]] = []
 
     def add_kind(self, name: str, lane: int, policy: Policy, exclusive: bool = False) -> None:
@@ -145,6 +147,7 @@ class Queue:
 
     def delay(self, kind_number: int, number: int, due: float) -> None:
         """Let a task wait again from a time on."""
+        self.delayed_of[kind_number] += number not in self.delayed
         self.delayed[number] = (due, kind_number)
         heapq.heappush(self._delays, (due, number))
 
@@ -164,13 +167,16 @@ class Queue:
         while (due := self.next_due) is not None and due <= now:
             number = heapq.heappop(self._delays)[1]
             _, kind_number = self.delayed.pop(number)
+            self.delayed_of[kind_number] -= 1
             self.put_back(kind_number, [number], now)
             lanes.add(self.kinds[kind_number].lane)
         return lanes
 
     def remove(self, numbers: set[int]) -> list[int]:
         """Take out those of these tasks that wait; returns the tasks that it found."""
-        removed = [number for number in numbers if self.delayed.pop(number, None) is not None]
+        removed = [number for number in numbers if number in self.delayed]
+        for number in removed:
+            self.delayed_of[self.delayed.pop(number)[1]] -= 1
         for kind in self.kinds:
             gone = kind.waiting.remove(numbers)
             if gone:

@@ -31,19 +31,19 @@ def describe_exception(error: BaseException, skip_frames: int = 0) -> Failure:
     frames = get_traceback(error)
     for _ in range(skip_frames):
         frames = frames.tb_next if frames else None
-    return make_failure(_reason_of(error), f"{name}: {text}" if text else name, format_error(error, frames))
+    return make_failure(_reason_of(error, text), f"{name}: {text}" if text else name, format_error(error, frames))
 
 
 _GPU_MEMORY_ERRORS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """Torch's words where CUDA or cuBLAS got no memory, not torch's own allocator."""
 
 
-def _reason_of(error: BaseException) -> str:
+def _reason_of(error: BaseException, text: str) -> str:
     """`out_of_memory` if a GPU had no memory left for the task: it alone is to blame, for its process goes on."""
     with contextlib.suppress(Exception):  # a task may have put anything in the place of that class
         if isinstance(error, sys.modules["torch.cuda"].OutOfMemoryError):
             return "out_of_memory"
-        if isinstance(error, RuntimeError) and any(words in str(error) for words in _GPU_MEMORY_ERRORS):
+        if isinstance(error, RuntimeError) and any(words in text for words in _GPU_MEMORY_ERRORS):
             return "out_of_memory"
     return "exception"
 

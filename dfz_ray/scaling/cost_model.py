@@ -99,6 +99,11 @@ def fit_costs(trials: Sequence[Measurement], cores: int) -> CostModel:
         workers: list(group)
         for workers, group in itertools.groupby(sorted(used, key=lambda one: one.workers), lambda one: one.workers)
     }
+    sizes = sorted({one.tasks for one in used})
+    if len(sizes) > 1 and len({one.tasks / one.workers for one in used}) == 1:
+        raise _refuse(
+            f"batches that grow with the workers, from {sizes[0]} to {sizes[-1]} tasks", "a study without --weak"
+        )
     fewest = min(by_workers)
     base = by_workers[fewest]
     assumptions: list[str] = []

@@ -23,6 +23,7 @@ POINTS = 5
 """A law is fitted to no fewer points (as Extra-P does): three parameters fit any three points."""
 FAR = 2.0
 """A peak beyond so many times the largest number of workers that was measured is not told."""
+NO_RISE = "throughput does not rise with workers"
 
 Law = Callable[..., Any]
 
@@ -84,19 +85,25 @@ class Fit:
     @property
     def limit(self) -> str:
         """A sentence on more workers, by this law."""
-        if self.peak is not None:
+        if self.peak is not None and self.peak >= 1:
             return f"throughput peaks at {self.peak:.0f} workers ({self.predict(self.peak):.3g} tasks/s)"
         if self.law in ("amdahl", "gustafson"):
-            serial, interval = self.parameters["serial"], self.ci95["serial"]
-            if interval is None or interval[0] <= 0:
-                return "no serial share can be told from zero, so the data show no limit"
-            low, high = 100 * interval[0], 100 * interval[1]
-            if self.law == "gustafson":
-                return (
-                    f"each further worker adds {100 * (1 - serial):.3g} % ({100 - high:.3g} to {100 - low:.3g}) of one"
-                )
-            return f"a share of {100 * serial:.2g} % ({low:.2g} to {high:.2g}) does not get faster with workers"
+            return self._serial_limit()
+        coherency, interval = self.parameters["coherency"], self.ci95["coherency"]
+        if self.peak is not None or self.parameters["contention"] > 0.999 or (interval is None and coherency > 0.5):
+            return NO_RISE
         return f"no peak within {FAR:g} times the {self.most} workers that were measured"
+
+    def _serial_limit(self) -> str:
+        serial, interval = self.parameters["serial"], self.ci95["serial"]
+        if interval is None and serial > 0.5:  # at its upper bound
+            return NO_RISE
+        if interval is None or interval[0] <= 0:
+            return "no serial share can be told from zero, so the data show no limit"
+        low, high = 100 * interval[0], 100 * interval[1]
+        if self.law == "gustafson":
+            return f"each further worker adds {100 * (1 - serial):.3g} % ({100 - high:.3g} to {100 - low:.3g}) of one"
+        return f"a share of {100 * serial:.2g} % ({low:.2g} to {high:.2g}) does not get faster with workers"
 
 
 def fit_laws(

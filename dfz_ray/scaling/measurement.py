@@ -51,6 +51,8 @@ class Measurement:
     """Sum of all task durations, in seconds."""
     cpu_s: float | None = None
     """CPU seconds of all tasks."""
+    queued_s: float | None = None
+    """Seconds of `busy_s` in which tasks waited for a free core; None for a point."""
     split: dict[str, float] | None = None
     """The time of all slots, split by `losses.split_time`; None for the baseline."""
     domains: dict[str, dict[str, float]] | None = None

@@ -37,6 +37,8 @@ class KindTimes:
     longest_s: float
     cpu_s: float
     failed: int
+    queued_s: float = 0.0
+    """Mean of the times for which they waited for a free core."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Pilot:
     @property
     def cpu_share(self) -> float:
         """CPU time over run time: near 0 for tasks that wait."""
-        return self.cpu_s / self.work_s if self.work_s else 1.0
+        run_s = self.work_s - sum(kind.count * kind.queued_s for kind in self.kinds)
+        return self.cpu_s / run_s if run_s > 0 else 1.0
 
     @property
     def longest_s(self) -> float:
@@ -85,10 +88,14 @@ class Pilot:
     def most_s(self, workers: int, cores: float) -> float:
         """The most time that workers which never idle while a task waits need, without dispatch (Graham, 1969).
 
-        Where tasks outnumber the cores, each takes as much longer as there is work for a core.
+        Where workers outnumber the cores, tasks compute for as much longer.
         """
-        slower = max(1.0, self.cpu_share * workers / cores)
-        return slower * (self.work_s / workers + (1 - 1 / workers) * self.longest_s)
+        more = max(0.0, workers / cores - 1)
+        longest_s = max(
+            kind.longest_s * (1 + more * (min(1.0, kind.cpu_s / kind.wall_s) if kind.wall_s else 1.0))
+            for kind in self.kinds
+        )
+        return (self.work_s + more * self.cpu_s) / workers + (1 - 1 / workers) * longest_s
 
 
 def expected_niceness() -> int:
@@ -141,6 +148,7 @@ def _sum_up(first: Task, count: int, tried: Sequence[TriedTask]) -> KindTimes:
         max(one.wall_s for one in tried),
         sum(one.cpu_s for one in tried) / len(tried),
         sum(not one.completed for one in tried),
+        sum(one.queued_s for one in tried) / len(tried),
     )
 
 

@@ -159,10 +159,10 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
 
 
 def _cpu_share(trials: Sequence[Measurement]) -> float | None:
-    """CPU time of the tasks over their run time, of all trials together."""
+    """CPU time of the tasks over their run time, less that in which they waited for a core, of all trials together."""
     known = [trial for trial in trials if trial.timed and trial.busy_s and trial.cpu_s is not None]
-    busy_s = sum(trial.busy_s or 0.0 for trial in known)
-    return sum(trial.cpu_s or 0.0 for trial in known) / busy_s if busy_s else None
+    busy_s = sum((trial.busy_s or 0.0) - (trial.queued_s or 0.0) for trial in known)
+    return sum(trial.cpu_s or 0.0 for trial in known) / busy_s if busy_s > 0 else None
 
 
 def _find_other_loads(in_order: Sequence[Measurement], cpu_share: float | None) -> dict[int, float]:

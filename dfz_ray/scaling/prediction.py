@@ -79,6 +79,8 @@ class Forecast:
     cheapest: int | None
     """The number of workers that costs least among those that meet the deadline; of all where there is none."""
     measured: Sequence[int]
+    is_as_measured: bool
+    """True if the batch is as large as that which was measured, and shares as many cores."""
     assumptions: Sequence[str]
 
 
@@ -121,7 +123,7 @@ def forecast(
     for workers in sorted(worker_counts):
         run = predict(model, workers, shared, tasks or model.tasks, seed)
         makespan_s = run.makespan_s
-        core_hours = workers * cpus_per_task * makespan_s / HOUR_S
+        core_hours = min(workers * cpus_per_task, shared) * makespan_s / HOUR_S  # no more than there are
         predictions.append(
             Prediction(
                 workers=workers,
@@ -145,6 +147,7 @@ def forecast(
         confidence=confidence,
         cheapest=min(in_time, key=lambda one: (one.core_hours, one.workers)).workers if in_time else None,
         measured=model.measured,
+        is_as_measured=(tasks or model.tasks, shared) == (model.tasks, float(trial_cores)),
         assumptions=[*model.assumptions, *_extrapolations(model, worker_counts, tasks, shared)],
     )
 

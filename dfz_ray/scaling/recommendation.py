@@ -166,6 +166,8 @@ def _longer_tasks(usable: Sequence[Point], baseline: Point, physical_cores: int)
     if not fitting or baseline.wall_s is None:
         return []
     point, work_s = max(fitting, key=_rate), baseline.wall_s.value
+    if point.speedup and point.wall_s:
+        work_s = point.speedup.value * point.wall_s.value  # with weak scaling that of the grown batch
     overhead_s = point.wall_s.value - work_s / point.workers if point.wall_s else 0.0
     times = LONGER_SPEEDUP * overhead_s / (work_s * (1 - LONGER_SPEEDUP / point.workers))
     if times <= 1:

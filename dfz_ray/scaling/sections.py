@@ -264,11 +264,7 @@ def _compare_times(kinds: Iterable[str], timelines: Sequence[tuple[str, Mapping[
 
 def _cost(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
     price = summary.get("price")
-    core_s = [
-        (entry, (entry.get("workers") or 1) * summary["cpus_per_task"] * entry["wall_s"])
-        for entry in list_entries(summary)
-        if entry["wall_s"] is not None
-    ]
+    core_s = [(entry, 3600 * entry["core_hours"]) for entry in list_entries(summary) if entry["core_hours"] is not None]
     per_core_s, unit = _choose_cost(max((cost for _, cost in core_s), default=0.0), price)
     chart = draw_cost(summary, [(entry, cost * per_core_s) for entry, cost in core_s], unit)
     least = min((cost for _, cost in core_s), default=0.0)
@@ -289,8 +285,8 @@ def _cost(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Se
         rows=rows,
         marked=[position for position, (_, cost) in enumerate(core_s) if cost == least],
         is_folded=not rows,
-        note="The cores that the workers hold, whether they use them or not, for as long as the batch takes; the least "
-        "is marked. The warm-up is not in it."
+        note="The cores that the workers hold, whether they use them or not, no more than there are, for as long as "
+        "the batch takes (with weak scaling: for one batch); the least is marked. The warm-up is not in it."
         if rows
         else "",
     )
@@ -353,8 +349,13 @@ def _method(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         "niceness as Ray's workers. Speedup is how many times longer it takes than N workers do; efficiency is "
         "speedup over N."
     )
+    if summary.get("scaling") == "weak":
+        baseline += " Its time is multiplied by N, since N workers have N batches."
+    batch = "the same batch, with the same seeds"
+    if summary.get("scaling") == "weak":
+        batch = "the batch once more for each worker, with the same seeds"
     bullets = [
-        "Every trial runs the same batch, with the same seeds. A point is the median over its repeats; no repeat was "
+        f"Every trial runs {batch}. A point is the median over its repeats; no repeat was "
         "dropped except those that failed as a whole, which are listed.",
         baseline + ("" if summary["baseline"]["repeats"] else " Here it was not measured, so there is neither."),
         "The wall time with workers is that of a call of run: from the call until all results are on disk and listed. "

@@ -79,6 +79,8 @@ class Pass:
     thread_settings: list[str]
     executed: Sequence[Executed]
     """In the order of their beginning; also those that failed."""
+    queued_s: float = 0.0
+    """The part of `busy_s` in which the process waited for a free core."""
 
 
 class TriedTask(NamedTuple):
@@ -89,6 +91,8 @@ class TriedTask(NamedTuple):
     wall_s: float
     cpu_s: float
     completed: bool
+    queued_s: float = 0.0
+    """The part of `wall_s` in which the process waited for a free core."""
 
 
 def take_samples(batch: Batch) -> list[Sample]:
@@ -208,7 +212,7 @@ def _pass(job: Job, domains: Sequence[Any], shelf: FileShelf) -> Pass:
     executed: list[Executed] = []
     budget = None
     busy_s, cpu_s = [0.0] * len(job.parts), [0.0] * len(job.parts)
-    begun = time.perf_counter()
+    begun, queued_s = time.perf_counter(), read_queued_s()
     for task_id, part, work in job.tasks:
         threads = job.parts[part].threads
         if threads != budget:
@@ -223,7 +227,7 @@ def _pass(job: Job, domains: Sequence[Any], shelf: FileShelf) -> Pass:
             failed += 1
         else:
             digests.append((task_id, execution.digest))
-    wall_s = time.perf_counter() - begun
+    wall_s, queued_s = time.perf_counter() - begun, read_queued_s() - queued_s
     by_domain: dict[str, dict[str, float]] = {}
     for each, domain, busy, cpu in zip(job.parts, domains, busy_s, cpu_s, strict=True):
         mine = by_domain.setdefault(domain.name, {"busy_s": 0.0, "cpu_s": 0.0, "declared_cpu_s": 0.0})
@@ -232,7 +236,7 @@ def _pass(job: Job, domains: Sequence[Any], shelf: FileShelf) -> Pass:
         mine["declared_cpu_s"] += busy * each.cpus
     settings = find_thread_settings()
     totals = wall_s, sum(busy_s), sum(cpu_s), len(digests), failed
-    return Pass(*totals, run_digest(digests), by_domain, settings, executed)
+    return Pass(*totals, run_digest(digests), by_domain, settings, executed, min(queued_s, sum(busy_s)))
 
 
 def _try_tasks(
@@ -246,10 +250,21 @@ def _try_tasks(
         _, part, work = job.tasks[position]
         threads = job.parts[part].threads
         thread_budget(threads)
+        queued_s = read_queued_s()
         (execution,) = execute_chunk(domains[part], [work], threads, shelf)
-        wall_s = execution.ended_at - execution.began_at
-        tried.append(TriedTask(position, wall_s, execution.cpu_s, execution.digest is not None))
+        wall_s, queued_s = execution.ended_at - execution.began_at, read_queued_s() - queued_s
+        is_completed = execution.digest is not None
+        tried.append(TriedTask(position, wall_s, execution.cpu_s, is_completed, min(queued_s, wall_s)))
     return tried
+
+
+def read_queued_s() -> float:
+    """Seconds for which this thread was ready and waited for a free core; 0 where the kernel keeps no count."""
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def find_thread_settings() -> list[str]:

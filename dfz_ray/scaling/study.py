@@ -183,6 +183,7 @@ class Study:
             "max_concurrency": 1,
             "busy_s": made.busy_s,
             "cpu_s": made.cpu_s,
+            "queued_s": made.queued_s,
             "domains": made.domains,
             "thread_settings": made.thread_settings,
         }

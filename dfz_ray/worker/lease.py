@@ -243,7 +243,10 @@ class _FetchedFiles(dict[str, bytes]):
 
     def __contains__(self, sha256: object) -> bool:
         if not super().__contains__(sha256):
-            content = Answer(self._manager.get_file.remote(self._run_id, sha256)).read()
+            try:
+                content = Answer(self._manager.get_file.remote(self._run_id, sha256)).read()
+            except AnswerLost:  # an earlier task has spoiled this process; it is no failure of this one
+                _exit(1)
             if content is None:
                 return False
             while _seen and sum(map(len, list(_seen.values()))) + len(content) > SEEN_BYTES:

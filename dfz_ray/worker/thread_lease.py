@@ -24,13 +24,16 @@ from dfz_ray.worker.process_state import ProcessState
 from dfz_ray.worker.state_parts import put_tracing_back, read_tracing
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard, ThreadSlot
 
+EARLY_THREADS = 16
+"""Threads that are started before the first task; a lease may have hundreds."""
+
 
 class ThreadLease:
     """Runs the threads that execute a lease's tasks, as the lease protocol orders. A context manager.
 
-    The main thread takes orders and finds reports; each of the others executes one task at a time. They are started
-    before the first task: after it a process may be short of memory or threads. `load` returns the domain; `budget` is
-    the number of threads that each task may use itself.
+    The main thread takes orders and finds reports; each of the others executes one task at a time. Some are started
+    before the first task, since after it a process may be short of memory or threads; more as they are wanted. `load`
+    returns the domain; `budget` is the number of threads that each task may use itself.
     """
 
     def __init__(
@@ -60,11 +63,7 @@ class ThreadLease:
         self._is_closed = False
 
     def __enter__(self) -> ThreadLease:
-        for _ in range(self._guard.width):
-            thread = threading.Thread(target=self._serve, daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        self._state.allow_threads(self._guard.width)
+        self._start_threads(min(self._guard.width, EARLY_THREADS))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -84,6 +83,7 @@ class ThreadLease:
             held = self._side.on_order(order, monotonic())
             if held is not None:
                 self._refuse(held)
+            self._start_threads(min(self._side.busy, self._guard.width))
             self._wanted.notify(self._side.busy)
 
     def find_report(self) -> Report | None:
@@ -95,6 +95,18 @@ class ThreadLease:
                 if self._state.change:
                     self._side.spoil(self._state.change, self._state.is_of_one)
             return self._side.find_report(monotonic())
+
+    def _start_threads(self, count: int) -> None:
+        while len(self._threads) < count:
+            thread = threading.Thread(target=self._serve, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the process may have no more: those that are there do the work
+                if not self._threads:
+                    raise
+                return
+            self._threads.append(thread)
+            self._state.allow_threads(1)
 
     def _refuse(self, held: ChunkInHand) -> None:
         """Fail all tasks of a chunk if the domain can't be loaded."""

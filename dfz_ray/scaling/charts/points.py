@@ -99,7 +99,7 @@ def draw_cost(summary: Mapping[str, Any], costs: Sequence[tuple[Entry, float]], 
             plot.line((plot.left, y(cost)), (plot.right, y(cost)), "sequential", write(cost))
             legend.append(Legend("line sequential", f"sequential program, one core: {write(cost)}"))
     legend += _draw_points(plot, summary, points, "cost", x, y, write)
-    caption = f"In {unit}, for the batch once: workers, times the CPUs of a task, times the time."
+    caption = f"In {unit}, for the batch once: the cores that the workers hold, times the time."
     return Chart("What it costs", plot.svg(), legend, caption)
 
 

@@ -87,6 +87,14 @@ def test_the_managers_service_time_is_found() -> None:
     assert fit_costs(trials, 2).times.exchange_s == pytest.approx(EXCHANGE_S, rel=0.05)
 
 
+def test_a_study_of_weak_scaling_is_refused() -> None:
+    """Trials whose batch grows with the workers don't say how one batch does; the error says which they need."""
+    trials = [make_trial(1, 4.2, groups=WAIT), make_trial(2, 4.3, groups=[[80, 0.1, 0.001]])]
+
+    with pytest.raises(InvalidInput, match="a study without --weak"):
+        fit_costs(trials, 2)
+
+
 def test_a_full_manager_is_marked() -> None:
     """A manager whose exchanges take 1 ms is full at 1,000 workers with tasks of a second, and not at 100."""
     trials = study([[40, 1.0, 0.001]], {1: 40.2})
@@ -104,8 +112,8 @@ def test_the_cheapest_that_meets_the_deadline_is_named() -> None:
     late = told(trials, 1, 2, deadline_s=0.5)
 
     assert [one.meets_deadline for one in found.predictions] == [False, False, True, True, True]
-    assert found.cheapest == 4
-    assert found.predictions[2].price == pytest.approx(4 * found.predictions[2].makespan_s)
+    assert found.cheapest == 16  # all of them take the two cores of this machine, and 16 the least time
+    assert found.predictions[2].price == pytest.approx(2 * found.predictions[2].makespan_s)
     assert late.cheapest is None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,8 +48,9 @@ def test_the_error_of_an_answer_is_raised() -> None:
 
 def test_an_answer_that_ray_has_and_can_not_unpack_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one who waits is told, and the answer is waited for as long as Ray does not have it."""
-    looks: list[list[Any]] = [[], [], *[["ready"]] * 10]
-    monkeypatch.setattr(answer_module, "wait", lambda *_, **__: (looks.pop(0), []))
+    looks = [False, False, *[True] * 10]
+    ray_has = SimpleNamespace(core_worker=SimpleNamespace(object_exists=lambda _: looks.pop(0)))
+    monkeypatch.setattr(answer_module, "global_worker", ray_has)
     monkeypatch.setattr(answer_module, "LOOK_S", 0.01)
     monkeypatch.setattr(answer_module, "LOST_S", 0.03)
     with pytest.raises(AnswerLost, match="spoiled"):
