@@ -110,6 +110,7 @@ def records_of(folder: Path) -> dict[str, Record]:
         return {record.task_id: record for record in journal.records()}
 
 
+@pytest.mark.long
 def test_a_node_that_dies_under_load_costs_no_task_an_attempt_and_a_new_one_is_used(
     local_cluster: LocalCluster, tmp_path: Path
 ) -> None:

@@ -17,16 +17,19 @@ TELLING = (
 """They take few seconds each: in none of them a worker has to be waited for. The whole takes 20 minutes."""
 
 
-def test_good_tasks_notice_nothing_of_hostile_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("trials", [TELLING[::2], pytest.param(TELLING[1::2], marks=pytest.mark.long)])
+def test_good_tasks_notice_nothing_of_hostile_ones(
+    trials: tuple[Trial, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Beside hostile tasks each good one completes with its own result, uncharged; the audits are OK, and runs end."""
     cluster = HostileCluster()
     violations = []
     try:
-        for number, trial in enumerate(TELLING):
+        for number, trial in enumerate(trials):
             end = cluster.run(trial, tmp_path / str(number))
             violations += [f"{trial} with seed {trial.seed}: {text}" for text in end.violations]
     finally:
         cluster.close()
     with capsys.disabled():
-        print(f"\n{len(TELLING)} trials of three hostile tasks among {GOOD} good ones", file=sys.stderr)
+        print(f"\n{len(trials)} trials of three hostile tasks among {GOOD} good ones", file=sys.stderr)
     assert not violations, "\n".join(violations)

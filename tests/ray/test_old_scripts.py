@@ -68,7 +68,7 @@ def run_script(
     )
 
 
-SHORT = ("one_task", "sequential_and_batch", "plugin_hooks")
+SHORT = ("sequential_and_batch", "plugin_hooks")
 """The scripts that `make test` runs."""
 
 

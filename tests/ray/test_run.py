@@ -274,6 +274,7 @@ def test_results_become_a_table() -> None:
     assert table["result.heads"].between(0, 3).all()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not MAPS.is_dir(), reason="the maps are not beside this checkout")
 def test_all_published_paths_are_found_through_ray() -> None:
     """Every row of the published scenarios, 1,333 tasks that name two map files, is solved at its published length."""

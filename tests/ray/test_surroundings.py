@@ -188,6 +188,7 @@ def started() -> Iterator[dict[str, str]]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.long
 def test_a_ray_of_this_machine_needs_no_hint(started: dict[str, str], tmp_path: Path) -> None:
     """Its address is enough, as `auto` is: the user's token is found."""
     done = dfz_run("--address", f"localhost:{PORT}", folder=tmp_path, **started)

@@ -509,7 +509,10 @@ def count_calls(engine: Engine) -> Counter[str]:
     return calls
 
 
-@pytest.mark.parametrize(("tasks", "kinds", "most"), [(10_000, 5_000, 62), (10_000, 1, 8), (2_000, 1_000, 62)])
+@pytest.mark.parametrize(
+    ("tasks", "kinds", "most"),
+    [pytest.param(10_000, 5_000, 62, marks=pytest.mark.long), (10_000, 1, 8), (2_000, 1_000, 62)],
+)
 def test_the_engine_does_a_fixed_amount_of_work_for_each_task(tasks: int, kinds: int, most: int) -> None:
     """Of 10,000 tasks of 5,000 kinds each costs the engine as little as each of 2,000 tasks of 1,000 kinds."""
     cluster = VirtualCluster(16)

@@ -124,8 +124,8 @@ class TestPublishedMaps:
     @pytest.mark.parametrize(
         ("name", "algorithm"),
         [
-            ("maze-128-128-1-random-1.scen", "astar"),
-            ("maze-128-128-1-random-1.scen", "dijkstra"),
+            pytest.param("maze-128-128-1-random-1.scen", "astar", marks=pytest.mark.long),
+            pytest.param("maze-128-128-1-random-1.scen", "dijkstra", marks=pytest.mark.long),
             ("maze-32-32-2-random-1.scen", "astar"),
             ("maze-32-32-2-random-1.scen", "dijkstra"),
         ],
