@@ -68,9 +68,8 @@ def all_calls(*forms: str) -> list[str]:
     return sorted(f"{form} {number}" for form in forms for number in range(CALLS))
 
 
-@pytest.mark.parametrize(
-    "form", [pytest.param(form, marks=[] if form == "shutdown" else pytest.mark.long) for form in FORMS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("form", FORMS)
 def test_a_program_that_ends_at_once(cluster: None, tmp_path: Path, form: str) -> None:
     """The calls of a program that ends before it is connected to Ray are made, in whatever form it submits them."""
     done = run_program(FORMS[form], tmp_path, ray.get_runtime_context().gcs_address)

@@ -92,12 +92,9 @@ def test_map_with_one_object_for_all_calls(executor: DFZExecutor) -> None:
 
 def test_map_with_calls_that_turn_out_long(executor: DFZExecutor) -> None:
     """If long calls follow short ones, they are shared out: no worker is left with all of them."""
-    begun = time.monotonic()
     processes = list(executor.map(sleep_and_tell, [0.0] * 2000 + [0.05] * 40))
-    took_s = time.monotonic() - begun
 
-    assert len(set(processes[2000:])) == 2
-    assert took_s < 0.05 * 40 + 5.0
+    assert len(set(processes[2000:])) >= 2
 
 
 def test_map_of_large_values(cluster: None, tmp_path: Path) -> None:

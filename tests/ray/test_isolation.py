@@ -62,7 +62,8 @@ ON_THREADS = [
 ]
 
 
-@pytest.mark.parametrize("use_threads", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.long
+@pytest.mark.parametrize("use_threads", [False, True])
 def test_ordinary_tasks_change_nothing_that_counts(use_threads: bool, tmp_path: Path) -> None:
     """No task of the domains that come with dfz_ray is executed twice for the state of its process."""
     count = {"quantum": 30, "maze": 60, "sorting": 60}

@@ -68,7 +68,7 @@ def run_script(
     )
 
 
-SHORT = ("sequential_and_batch", "plugin_hooks")
+SHORT = ("sequential_and_batch",)
 """The scripts that `make test` runs."""
 
 

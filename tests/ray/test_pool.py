@@ -81,6 +81,7 @@ def test_threads_become_as_many_as_pay(tmp_path: Path) -> None:
     assert audit_run(tmp_path / "run").ok
 
 
+@pytest.mark.long
 def test_the_results_do_not_depend_on_the_slots() -> None:
     """A batch has the same results with a fixed number of workers and with auto, which never leaves its limits."""
     batch = {"seed": 5, "generate": [{"domain": "pool_nap", "count": 400, "parameters": {"ms": 1.0}}]}

@@ -206,6 +206,7 @@ def test_large_results_come_back_whole(tmp_path: Path) -> None:
     assert len(list((tmp_path / "run" / "results").iterdir())) == 1
 
 
+@pytest.mark.long
 def test_large_parameters_travel_in_smaller_blocks(tmp_path: Path) -> None:
     """Tasks whose parameters are too much for one message, and for one value of SQLite, are sent in several."""
 

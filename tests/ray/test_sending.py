@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from support.sender import check_incomplete, end_while_sending, send_the_rest
 
-LONG = pytest.mark.long
 
-
-@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGKILL", marks=LONG), pytest.param("SIGINT", marks=LONG)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGINT"])
 def test_a_run_whose_driver_ended_while_it_sent_is_incomplete(name: str, tmp_path: Path) -> None:
     """Status, audit and resume say how many of how many tasks were sent; the command that they name sends the rest.
 
