@@ -440,6 +440,7 @@ def test_fake_images_are_called_synthetic() -> None:
     assert measure()["details"]["synthetic"] is False
 
 
+@pytest.mark.long
 def test_resnet18_is_trained() -> None:
     """ResNet-18 takes small grey images, and gives the same result again."""
     tiny: dict[str, Any] = {"model": "resnet18", "target_classes": ["0", "1"], "difficulty": "hard", "epochs": 2}

@@ -135,7 +135,7 @@ def test_num_categories_are_the_first_classes() -> None:
     assert both == result
 
 
-@pytest.mark.parametrize("model_type", ["cnn", "resnet", "vit"])
+@pytest.mark.parametrize("model_type", ["cnn", pytest.param("resnet", marks=pytest.mark.long), "vit"])
 def test_images_are_resized_for_every_model(model_type: str) -> None:
     """Each model is trained on images of the size asked for, says so, and gives the same result again."""
     task = {**QUICK, "model_type": model_type, "image_size": 33, "augmentation": True, "epochs": 2}
@@ -149,6 +149,7 @@ def test_images_are_resized_for_every_model(model_type: str) -> None:
     assert compute(**task) == result
 
 
+@pytest.mark.long
 def test_resized_digits_are_learned() -> None:
     """On digits of 32x32 pixels the small network and the transformer learn to tell three classes apart."""
     for model_type in ("cnn", "vit"):
