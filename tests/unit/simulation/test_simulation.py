@@ -18,7 +18,7 @@ from dfz_ray.specs.states import STATES
 
 FREE = Costs(start_s=0.0, message_s=0.0, commit_s=0.0, loss_s=0.0)
 
-SEEDS = amount(1_200)
+SEEDS = amount(2_000)
 REGRESSION_SEEDS: tuple[int, ...] = (502310,)
 """Others that failed once: what `run_seed` of a higher seed finds is added here."""
 
@@ -168,7 +168,7 @@ def test_runs_with_faults_lose_nothing() -> None:
         outcomes.update(result.outcomes)
         faulty_reports.update(result.faulty_reports)
     assert min(outcomes[outcome] for outcome in ("completed", "failed", "cancelled")) > SEEDS / 2
-    assert min(kills[why] for why in ("timeout", "preempted", "cancelled")) > SEEDS / 40
+    assert min(kills[why] for why in ("timeout", "preempted", "cancelled")) > SEEDS / 100
     assert min(faulty_reports[how] for how in ("late", "twice", "lost")) > SEEDS / 4
     assert sum(result.deaths for result in results) > SEEDS * 2.5
     assert sum(result.managers > 1 for result in results) > SEEDS / 10
