@@ -169,6 +169,7 @@ def test_another_process_cancels_tasks_and_batches(tmp_path: Path) -> None:
     assert results["a"].error.message == "it was cancelled (cancellation of: 3 tasks)"
 
 
+@pytest.mark.long
 def test_a_whole_run_is_cancelled_from_another_process(tmp_path: Path) -> None:
     """`dfz cancel --all` ends a `dfz run` within seconds, with exit code 1; what had completed stays."""
     (tmp_path / "naps.py").write_text(

@@ -162,6 +162,7 @@ def test_a_ray_that_is_not_up_in_time_is_started_again() -> None:
     assert (servers, answer) == ("['gcs_server']", "works")
 
 
+@pytest.mark.long
 def test_sigterm_is_handled_by_the_program_alone() -> None:
     """Ray's own handler neither prints a stack nor sets the timer that would abort the program three seconds later."""
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=True, timeout=200)
@@ -209,6 +210,7 @@ def test_auto_says_which_ray_it_takes(started: dict[str, str], tmp_path: Path) -
     assert f":{PORT} of the user {user}; others run at " in line
 
 
+@pytest.mark.long
 def test_a_token_that_does_not_fit_is_refused_in_a_line(started: dict[str, str], tmp_path: Path) -> None:
     """The message names the token that was sent, and how to give the right one; nothing is tried for long."""
     for address in (f"127.0.0.1:{PORT}", "auto"):
