@@ -14,7 +14,7 @@ from dfz_ray.cli import PATH
 
 
 def complete_run(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """What a shell offers for RUN: `last` and the runs of this folder, else any folder."""
+    """The words that a shell offers for RUN: `last` and the runs of this folder, else any folder."""
     runs = sorted(str(database.parent) for database in Path("runs").glob("*/run.sqlite"))
     fitting = [CompletionItem(name) for name in ("last", *runs) if name.startswith(incomplete)]
     return fitting or [CompletionItem(incomplete, type="dir")]

@@ -148,22 +148,29 @@ def scale(**options: Any) -> int:
         from dfz_ray.scaling.study import Study
 
         out = take_stdout()
-        interrupted = False
         with Study(plan, settings, facts, options["address"], program) as study:
-            try:
-                with _bar(study, stopping) as show:
-                    for measurement in study.measure(folder / TRIALS, stopping, measurements, options["time_limit"]):
-                        measurements.append(measurement)
-                        show(measurement)
-            except KeyboardInterrupt:
-                interrupted = True
+            ended = _measure(study, stopping, folder / TRIALS, measurements, options["time_limit"])
             if measurements:
                 _write_and_print(measurements, study, folder, out, options)
-    if interrupted:
+    if not ended:
         again = shlex.join(["dfz", "scale", "--resume", str(folder)])
         click.echo(f"interrupted after {len(measurements)} trials; they are in {folder}; go on: {again}", err=True)
         return EXIT_INTERRUPTED
     return EXIT_SOME_FAILED if any(one.error or one.failed for one in measurements) else 0
+
+
+def _measure(
+    study: Study, stopping: Stopping, trials: Path, measurements: list[Measurement], limit_s: float | None
+) -> bool:
+    """Add the trials that are due, with a progress bar; returns False if the user has interrupted them."""
+    try:
+        with _bar(study, stopping) as show:
+            for measurement in study.measure(trials, stopping, measurements, limit_s):
+                measurements.append(measurement)
+                show(measurement)
+    except KeyboardInterrupt:
+        return False
+    return True
 
 
 def _find_resumed(options: dict[str, Any]) -> Path | None:

@@ -132,7 +132,7 @@ class Engine:
         return self._kind_counts.view(self.queue, self.lease_table, now)
 
     def view_leases(self, now: float) -> list[LeaseOverview]:
-        """What every lease does."""
+        """Every lease, and the chunk that it executes."""
         return view_leases(self.queue, self.lease_table, self._kind_of, now)
 
     def set_slots(self, slots: int) -> None:

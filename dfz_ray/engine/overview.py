@@ -107,7 +107,7 @@ class KindCounts:
 
 
 def view_leases(queue: Queue, lease_table: LeaseTable, kind_of: Sequence[int], now: float) -> list[LeaseOverview]:
-    """What every lease does now."""
+    """Every lease now, and the chunk that it executes."""
     found = []
     for number, lease in lease_table.leases.items():
         kind, tasks, busy_s = "", 0, 0.0

@@ -1,4 +1,4 @@
-"""What goes on in a run: its tasks by kind, what each slot does, failures by cause, the load of the manager.
+"""The activity of a run: its tasks by kind, what each slot does, failures by cause, the load of the manager.
 
 The manager writes it into the status file; of a run that nobody works on it is counted in the journal.
 """
@@ -119,7 +119,7 @@ class ManagerLoad(_Row):
 
 @dataclass(frozen=True)
 class Activity:
-    """What goes on in a run; the lists are limited, and `more_*` says how many entries they lack."""
+    """The activity of a run; the lists are limited, and `more_*` says how many entries they lack."""
 
     domains: tuple[KindActivity, ...] = ()
     kinds: tuple[KindActivity, ...] = ()

@@ -46,7 +46,7 @@ class RunStatus:
     notices: tuple[str, ...] = ()
     """Sentences that a user should read."""
     activity: Activity | None = None
-    """What goes on, as the process that worked on the run last wrote it; None if that is not known."""
+    """The run's activity, as the process that worked on the run last wrote it; None if that is not known."""
 
 
 _JSON_TYPES: dict[str, tuple[type, ...]] = {

@@ -28,7 +28,7 @@ class ShapePlan:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What a batch needs. Times and costs are those of the tasks that the pilot tried."""
+    """The needs of a batch. Times and costs are those of the tasks that the pilot tried."""
 
     pilot: Pilot
     shapes: tuple[ShapePlan, ...]

@@ -11,7 +11,7 @@ from dfz_ray.scaling.point import Point
 
 @dataclass(frozen=True)
 class Goals:
-    """What a user wants of a number of workers."""
+    """The goals that a user has for a number of workers."""
 
     efficiency: float = 0.8
     """The efficiency that the workers must reach at least."""

@@ -61,7 +61,7 @@ class CostModel:
     sequential_s: float
     """The batch, one task after the other."""
     assumptions: Sequence[str]
-    """What the trials do not show, and what stands in its place; a sentence each."""
+    """The facts that the trials do not show, and the assumptions in their place; a sentence each."""
 
     def draw_work(self, tasks: int, workers: int, seed: int) -> BatchWork:
         """Draw a batch of so many tasks, of the measured kinds in their measured shares, in a random order."""

@@ -60,7 +60,7 @@ class Measurement:
     thread_settings: list[str] | None = None
     """The settings that cap thread pools which the baseline's process has loaded; None for a point."""
     profile: dict[str, Any] | None = None
-    """What predictions rest on, from the journal: see `trial_profile.profile_trial`; None for the baseline."""
+    """The times that predictions rest on (`trial_profile.profile_trial`); None for the baseline."""
     workers_lost: int | None = None
     """The workers that died during the trial; None for the baseline."""
     timeline: dict[str, Any] | None = None

@@ -122,21 +122,8 @@ def forecast(
     predictions = []
     for workers in sorted(worker_counts):
         run = predict(model, workers, shared, tasks or model.tasks, seed)
-        makespan_s = run.makespan_s
-        core_hours = min(workers * cpus_per_task, shared) * makespan_s / HOUR_S  # no more than there are
-        predictions.append(
-            Prediction(
-                workers=workers,
-                makespan_s=makespan_s,
-                interval=None if off is None else (makespan_s * math.exp(-off), makespan_s * math.exp(off)),
-                speedup=sequential_s / makespan_s,
-                efficiency=sequential_s / makespan_s / workers,
-                manager_share=run.manager_share,
-                core_hours=core_hours,
-                price=None if price is None else price * core_hours,
-                meets_deadline=None if deadline_s is None else makespan_s <= deadline_s,
-            )
-        )
+        hours = min(workers * cpus_per_task, shared) * run.makespan_s / HOUR_S  # no more cores than there are
+        predictions.append(_describe(run, workers, sequential_s, off, hours, price, deadline_s))
     in_time = [one for one in predictions if one.meets_deadline is not False]
     return Forecast(
         tasks=tasks or model.tasks,
@@ -149,6 +136,30 @@ def forecast(
         measured=model.measured,
         is_as_measured=(tasks or model.tasks, shared) == (model.tasks, float(trial_cores)),
         assumptions=[*model.assumptions, *_extrapolations(model, worker_counts, tasks, shared)],
+    )
+
+
+def _describe(
+    run: PredictedRun,
+    workers: int,
+    sequential_s: float,
+    off: float | None,
+    core_hours: float,
+    price: float | None,
+    deadline_s: float | None,
+) -> Prediction:
+    """A predicted run in figures; `off` is the logarithm by which a prediction may be off."""
+    makespan_s = run.makespan_s
+    return Prediction(
+        workers=workers,
+        makespan_s=makespan_s,
+        interval=None if off is None else (makespan_s * math.exp(-off), makespan_s * math.exp(off)),
+        speedup=sequential_s / makespan_s,
+        efficiency=sequential_s / makespan_s / workers,
+        manager_share=run.manager_share,
+        core_hours=core_hours,
+        price=None if price is None else price * core_hours,
+        meets_deadline=None if deadline_s is None else makespan_s <= deadline_s,
     )
 
 
@@ -186,7 +197,7 @@ def _find_quantile(errors: Sequence[float], confidence: float) -> float:
 
 
 def _extrapolations(model: CostModel, worker_counts: Sequence[int], tasks: int | None, cores: float) -> list[str]:
-    """What the predictions go beyond, a sentence each."""
+    """The limits of the measurements that the predictions go beyond, a sentence each."""
     said = []
     most = max(model.measured)
     if max(worker_counts) > most and cores > model.cores:

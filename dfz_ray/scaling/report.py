@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dfz_ray.journal.folder import write_whole
+from dfz_ray.scaling.entries import is_recommended, list_entries, list_notes, make_point_row
 from dfz_ray.scaling.figure import draw_figure
 from dfz_ray.scaling.measurement import Measurement
 from dfz_ray.scaling.number_texts import NOTHING
-from dfz_ray.scaling.sections import SECTIONS, is_recommended, list_entries, list_notes, make_point_row
+from dfz_ray.scaling.sections import SECTIONS
 from dfz_ray.scaling.verdict import make_verdict
 
 if TYPE_CHECKING:

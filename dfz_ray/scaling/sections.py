@@ -7,15 +7,15 @@ The function gets the summary, whose keys are in `summary.py`, and all trials. T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from dfz_ray.scaling.charts.losses import NAMES, draw_losses
-from dfz_ray.scaling.charts.plot import Chart, Legend
+from dfz_ray.scaling.charts.plot import Legend
 from dfz_ray.scaling.charts.points import draw_cost, draw_efficiency, draw_speedup
 from dfz_ray.scaling.charts.timelines import draw_task_times, draw_timeline, list_kinds, show_tasks, style_kinds
+from dfz_ray.scaling.entries import is_recommended, list_entries, make_point_row, name_count, name_workers
 from dfz_ray.scaling.estimate import MEDIAN_REPEATS, RATIO_REPEATS
 from dfz_ray.scaling.host_texts import describe_host
 from dfz_ray.scaling.losses import ADVICE
@@ -30,44 +30,8 @@ from dfz_ray.scaling.number_texts import (
     show_short_time,
 )
 from dfz_ray.scaling.point import median_trial
+from dfz_ray.scaling.section import Cell, Section
 from dfz_ray.scaling.timeline import QUANTILES
-
-
-class Cell(NamedTuple):
-    """A piece of text on the page: in a table, in a list, or a paragraph."""
-
-    text: str
-    code: str = ""
-    """Follows the text, in type of fixed width."""
-    below: str = ""
-    """A small line under it."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """One section of the page; an empty part is left out. In this order: text, charts, legend, bullets, table, note."""
-
-    title: str
-    text: Cell | None = None
-    is_alarm: bool = False
-    """The text is shown as a warning."""
-    charts: Sequence[Chart] = ()
-    legend: Sequence[Legend] = ()
-    """Explains all of the charts."""
-    bullets: Sequence[Cell] = ()
-    rows: Sequence[Mapping[str, Cell]] = ()
-    """A table: the cells of each row by the title of their column."""
-    has_titles: bool = True
-    """False for a table of facts: a column of names, and one of values."""
-    left: Collection[str] = ()
-    """Titles of columns that are aligned left, and may be broken into lines."""
-    marked: Collection[int] = ()
-    """Positions of rows that stand out."""
-    note: str = ""
-    folded: str = ""
-    """The title under which the table is folded away; empty for a table that is always shown."""
-    is_folded: bool = False
-    """The section as a whole is folded away under its title."""
 
 
 def _choices(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section | None:
@@ -75,7 +39,7 @@ def _choices(summary: Mapping[str, Any], measurements: Sequence[Measurement]) ->
     rows = []
     for choice in summary["recommendation"].get("choices") or ():
         meets = choice["workers"] is not None
-        name = _name_count(choice, summary) if meets else "no number that was measured"
+        name = name_count(choice, summary) if meets else "no number that was measured"
         rows.append(
             {
                 "Goal": Cell(_capital(choice["says"])),
@@ -120,7 +84,7 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         parts, pop = point["losses"]["slot_s"], point["losses"]["pop"]
         total = sum(parts.values())
         rows.append(
-            {"Workers": Cell(_name_workers(point, summary))}
+            {"Workers": Cell(name_workers(point, summary))}
             | {
                 NAMES[name].capitalize(): Cell(show_percent(value / total), below=show_seconds(value))
                 for name, value in parts.items()
@@ -136,7 +100,7 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
             }
         )
     bullets = _advise(split, summary)
-    chart = draw_losses([(_name_workers(point, summary), point["losses"]["slot_s"]) for point in split])
+    chart = draw_losses([(name_workers(point, summary), point["losses"]["slot_s"]) for point in split])
     text = "The workers' time was not split: the baseline, or every point, lacks a trial that completed all."
     return Section(
         "Where the time of the workers went",
@@ -167,8 +131,8 @@ def _advise(points: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> 
     bullets = []
     for (part, advice), mine in groups.items():
         shares = [point["losses"]["slot_s"][part] / sum(point["losses"]["slot_s"].values()) for point in mine]
-        names = [_name_workers(point, summary) for point in mine]
-        listed = f"{', '.join(names[:-1])} and {names[-1]} workers" if names[1:] else _name_count(mine[0], summary)
+        names = [name_workers(point, summary) for point in mine]
+        listed = f"{', '.join(names[:-1])} and {names[-1]} workers" if names[1:] else name_count(mine[0], summary)
         between = " to ".join(dict.fromkeys(map(show_percent, (min(shares), max(shares)))))
         bullets.append(Cell(f"{listed}: mostly {NAMES[part]}, {between} of the time. {_capital(advice)}."))
     told = {part for part, _ in groups}
@@ -270,7 +234,7 @@ def _cost(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Se
     least = min((cost for _, cost in core_s), default=0.0)
     rows = [
         {
-            "Workers": Cell(_name_workers(entry, summary)),
+            "Workers": Cell(name_workers(entry, summary)),
             "Wall time": Cell(show_seconds(entry["wall_s"])),
             "Core-hours": Cell(f"{cost / 3600:.3g}", below=show_core_time(cost)),
             "Of the least": Cell(show_number(cost / least if least else None, "x")),
@@ -311,7 +275,7 @@ def _median_trials(summary: Mapping[str, Any], measurements: Sequence[Measuremen
             if trial.workers == workers and trial.timeline and (not workers or (trial.mode or "processes") == mode)
         ]
         if trial := median_trial(mine):
-            found.append((_name_count(entry, summary), trial))
+            found.append((name_count(entry, summary), trial))
     return found
 
 
@@ -389,7 +353,7 @@ def _answers(summary: Mapping[str, Any], measurements: Sequence[Measurement]) ->
         None: Cell("There are not two digests to compare, so whether scaling changes answers is unknown."),
     }[summary["digests_equal"]]
     rows = [
-        {"Workers": Cell(_name_workers(entry, summary)), "Digest": Cell("", entry["digest"] or NOTHING)}
+        {"Workers": Cell(name_workers(entry, summary)), "Digest": Cell("", entry["digest"] or NOTHING)}
         for entry in list_entries(summary)
     ]
     folded = "" if summary["digests_equal"] is False else "The digest of each number of workers"
@@ -407,7 +371,7 @@ def _trials(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
     rows = [
         {
             "#": Cell(str(trial.order + 1)),
-            "Workers": Cell(_name_workers(vars(trial), summary)),
+            "Workers": Cell(name_workers(vars(trial), summary)),
             "Repeat": Cell(str(trial.repeat + 1)),
             "Started\n(UTC)": Cell(datetime.fromtimestamp(trial.started_at, UTC).strftime("%H:%M:%S")),
             "Wall time": Cell(show_seconds(trial.wall_s)),
@@ -424,6 +388,10 @@ def _trials(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         for row in rows:
             del row["Error"]
     return Section("Every trial, in the order in which they ran", rows=rows, left=("Digest", "Error"), is_folded=True)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 GROWN = 1.1
@@ -447,79 +415,3 @@ SECTIONS: Sequence[_MakeSection] = (
     _trials,
 )
 """The page below the verdict, from top to bottom."""
-
-
-def list_entries(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The sequential program, if it was measured, and all points."""
-    baseline = summary["baseline"]
-    measured = baseline["repeats"] or baseline["errors"]
-    return [*([baseline] if measured else []), *summary["points"]]
-
-
-def make_point_row(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Cell]:
-    """The cells of the sequential program or of a point, by the title of their column."""
-    highest = entry.get("max_concurrency")
-    return {
-        "Workers": Cell(_name_workers(entry, summary)),
-        "Wall time": Cell(show_seconds(entry["wall_s"]), below=show_interval(entry["wall_s_ci95"])),
-        "Speedup": Cell(show_number(entry.get("speedup"), "x"), below=show_interval(entry.get("speedup_ci95"))),
-        "Efficiency": Cell(show_percent(entry.get("efficiency"))),
-        "Tasks/s": Cell(show_number(entry["tasks_per_s"]), below=show_interval(entry["tasks_per_s_ci95"])),
-        "Tasks running": Cell(
-            show_number(entry.get("avg_concurrency")), below="" if highest is None else f"at most {highest}"
-        ),
-        "Completed": Cell(show_percent(entry["success_rate"])),
-        "Warm-up": Cell(show_seconds(entry["warm_up_s"])),
-        "Repeats": Cell(str(entry["repeats"])),
-        "Notes": Cell(", ".join(list_notes(entry, summary))),
-    }
-
-
-def _name_count(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    """As `_name_workers`, with its noun."""
-    name = _name_workers(entry, summary)
-    return f"{name} worker{'s' if name != '1' else ''}" if name.isdigit() else name
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _name_workers(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    """The number of workers of a point or of a trial; where two modes were measured, with its mode."""
-    workers = entry.get("workers", 0)
-    if not workers:
-        return "sequential"
-    compares = len({point.get("mode") for point in summary["points"]}) > 1
-    return f"{workers} {entry['mode'] or 'processes'}" if compares else str(workers)
-
-
-def is_recommended(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
-    """True for the point, or the sequential program, that the summary recommends."""
-    recommended = summary["recommendation"]
-    workers = entry.get("workers", 0)
-    return workers == recommended["workers"] and (not workers or recommended.get("mode") in (None, entry.get("mode")))
-
-
-def list_notes(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
-    """Everything that sets a point apart, in a few words each."""
-    workers = entry.get("workers", 0)
-    notes = []
-    if is_recommended(entry, summary):
-        notes.append("recommended")
-    if entry["errors"]:
-        trials = entry["repeats"] + len(entry["errors"])
-        notes.append(f"{len(entry['errors'])} of {trials} trials failed" if entry["repeats"] else "every trial failed")
-    if entry["success_rate"] is not None and entry["success_rate"] < 1:
-        notes.append(f"{show_percent(1 - entry['success_rate'])} of tasks lost")
-    if entry.get("oversubscribed"):
-        notes.append("oversubscribed")
-    served = entry.get("served")
-    if served is not None and served < workers:
-        notes.append(f"cluster served {served}")
-    reference = summary["batch"]["digest"]
-    if entry["digest"] and reference and entry["digest"] != reference:
-        notes.append("other answers")
-    if entry["repeats"] > 1 and entry["digest"] is None and summary["digests_equal"] is False:
-        notes.append("answers vary")
-    return notes

@@ -136,7 +136,7 @@ class Study:
 
     @property
     def remarks(self) -> list[str]:
-        """What there is to say of the cluster."""
+        """Remarks on the cluster, a sentence each."""
         return describe_hosts(cpus_by_host(), self.physical_cores)
 
     def _measure(self, trial: Trial) -> Measurement:

@@ -26,7 +26,7 @@ SAMPLES = 32
 
 
 class Usage(NamedTuple):
-    """What a trial cost the manager."""
+    """The time and the exchanges that a trial cost the manager."""
 
     cpu_s: float
     """CPU seconds of its whole process."""
