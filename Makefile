@@ -17,8 +17,8 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(READY)
 
-scale: $(READY)  ## Run the default scaling study: circuits, mazes and classifiers, about two minutes
-	$(BIN)/python benchmarks/scale.py
+scale: $(READY)  ## Run the default scaling study: circuits, mazes and classifiers, three minutes at most
+	$(BIN)/python benchmarks/scale.py --time-limit 150
 
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest tests/unit -n auto

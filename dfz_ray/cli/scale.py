@@ -98,10 +98,10 @@ def scale(**options: Any) -> int:
 
     The same batch (with --weak, a batch that grows with the workers) is run by a sequential program without Ray and by
     every number of workers, several times, in a random order. Without options: a small study of circuits, mazes and
-    classifiers, in about two minutes. Examples:
+    classifiers, of some minutes. Examples:
 
     \b
-        dfz scale
+        dfz scale --time-limit 150
         dfz scale --domain quantum --count 20 --workers 4
         dfz scale --domain quantum --count 20 --scaling-test --max-workers 1,2,4,8
         dfz scale --domain maze --count 20 --scaling-test --max-workers auto --price 0.05 --deadline 60

@@ -37,15 +37,15 @@ LEAST_TASKS = 4
 """With fewer tasks for each worker the study would measure the first and the last tasks alone."""
 
 DEFAULT_STUDY: dict[str, dict[str, Any]] = {
-    "quantum": {"domain": "quantum", "count": 20, "parameters": {"noise_level": 0.01}},
-    "maze": {"domain": "maze", "count": 16, "parameters": {"size_x": 400, "size_y": 400}},
+    "quantum": {"domain": "quantum", "count": 16, "parameters": {"noise_level": 0.01}},
+    "maze": {"domain": "maze", "count": 10, "parameters": {"size_x": 400, "size_y": 400}},
     "image_classification": {
         "domain": "image_classification",
-        "count": 8,
+        "count": 4,
         "parameters": {"epochs": 6, "difficulty": "easy"},
     },
 }
-"""Circuits, mazes and classifiers, tasks of a tenth of a second and more, about six seconds of work on one core."""
+"""Circuits, mazes and classifiers, tasks of a tenth of a second and more, three to six seconds of work on one core."""
 
 
 @dataclass(frozen=True)
