@@ -84,6 +84,8 @@ class RayNode:
         base = make_own_folder()
         environment = {**RAY_SETTINGS, **os.environ}
         environment.pop("RAY_ADDRESS", None)  # it names a cluster for drivers
+        if bind.startswith("127."):  # else the agent that takes jobs looks for the head at the machine's own address
+            environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         if token_file is not None:
             environment.pop("RAY_AUTH_TOKEN", None)
             environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_file)}

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 import psutil
-from ray._private import services
+from ray._private import ray_constants, services
 from ray._private.utils import set_kill_on_parent_death_linux
 from ray.scripts import scripts
 
@@ -25,6 +25,9 @@ def main() -> None:
     """Start a node as the command line says, and hold it."""
     if sys.platform == "linux":
         set_kill_on_parent_death_linux()
+    ray_constants.ENABLE_RAY_CLUSTER = (
+        True  # off on loopback, for this node's other processes; this one starts clusters
+    )
     services.resolve_ip_for_localhost = lambda host: host
     services.get_node = _patient(services.get_node)
     scripts.get_ray_client_dependency_error = lambda: "dfz_ray does without Ray Client"

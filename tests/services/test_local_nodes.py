@@ -170,7 +170,7 @@ def test_a_killed_holder_leaves_no_node_behind_and_the_next_cluster_starts() -> 
     killed = LocalNodes()
     try:
         os.kill(killed.process.pid, signal.SIGKILL)
-        wait_until(lambda: not killed.processes(), "its nodes are gone")
+        wait_until(lambda: not killed.processes(), "its nodes are gone", 240)  # Ray's agents wait a minute for the head
         assert killed.call(*DFZ, "cluster", "local", "--stop").stdout == "no local cluster runs\n"
     finally:
         killed.close()
