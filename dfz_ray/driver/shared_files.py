@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -18,13 +17,14 @@ def refuse_unseen(folder: Path, identify: Callable[[str], tuple[int, int] | None
     ClusterUnusable.
     """
     seen = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    status = seen.stat()
-    if identify(str(seen)) == (status.st_dev, status.st_ino):
+    try:
+        with tempfile.NamedTemporaryFile(dir=seen, prefix=".dfz-") as file:
+            is_seen = identify(file.name) is not None
+    except OSError:  # nothing can be written there; machines made of one image may agree by chance
+        status = seen.stat()
+        is_seen = identify(str(seen)) == (status.st_dev, status.st_ino)
+    if is_seen:
         return
-    # One folder may have two numbers, if it was mounted twice from elsewhere: a file that is new decides.
-    with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=seen, prefix=".dfz-") as file:
-        if identify(file.name) is not None:
-            return
     raise ClusterUnusable(
         f"the run's manager does not see {seen} as this process does: it would write the run to "
         "another file system; start the driver where the files of its Ray node are, or name a run folder that both see"

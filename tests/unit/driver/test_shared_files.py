@@ -29,3 +29,9 @@ def test_other_files_are_refused(tmp_path: Path, answer: tuple[int, int] | None)
     with pytest.raises(ClusterUnusable, match=f"the run's manager does not see {tmp_path} as this process does"):
         refuse_unseen(tmp_path / "new", lambda path: answer if path == str(tmp_path) else None)
     assert not [*tmp_path.iterdir()]
+
+
+def test_machines_of_one_image_are_told_apart(tmp_path: Path) -> None:
+    """A folder of another machine may have the same device and number, by chance: a new file is not there."""
+    with pytest.raises(ClusterUnusable, match="does not see"):
+        refuse_unseen(tmp_path / "new", lambda path: numbers(path) if path == str(tmp_path) else None)
