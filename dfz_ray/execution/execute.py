@@ -19,7 +19,7 @@ from dfz_ray.domains.domain import Domain
 from dfz_ray.errors import Unserializable
 from dfz_ray.execution.chunk_clock import ChunkClock
 from dfz_ray.execution.failure import Failure, describe_exception, describe_interruption, make_failure
-from dfz_ray.execution.interruption import find_cause, forget_interruption, pass_on_interruption
+from dfz_ray.execution.interruption import find_cause, forget_interruption, note_exception, pass_on_interruption
 from dfz_ray.execution.parameters_reader import ParametersReader
 from dfz_ray.specs.encoding import SCALARS, decode, digest, encode
 from dfz_ray.specs.input_file import FileShelf
@@ -156,6 +156,7 @@ def execute_task(domain: Domain, work: Work, threads: int, reader: ParametersRea
         if _forks != forks:
             _end_child(error)
         pass_on_interruption(error)
+        note_exception(error)
         failure = describe_exception(error, skip_frames=1)
         return number, None, None, failure._replace(payload=_pack_error(domain, error))
     if _forks != forks:

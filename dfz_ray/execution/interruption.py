@@ -6,6 +6,7 @@ own, or change the one that hit it: neither says why it ended.
 
 from __future__ import annotations
 
+import dis
 from _thread import get_ident
 from types import TracebackType
 from typing import NamedTuple, NoReturn
@@ -77,6 +78,30 @@ def pass_on_interruption(error: BaseException) -> None:
 
 def _raise(origin: BaseException) -> NoReturn:
     raise origin
+
+
+_raised_elsewhere = 0
+_RAISING = {dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]}
+
+
+def note_exception(error: BaseException) -> None:
+    """Count an exception of a task if it looks like one that another thread has raised in this one.
+
+    Such a one is made without arguments, and where it was raised there is neither `raise` nor `assert`.
+    """
+    global _raised_elsewhere  # noqa: PLW0603 - of this process
+    frames = get_traceback(error)
+    if frames is None or BaseException.__dict__["args"].__get__(error):
+        return
+    while frames.tb_next is not None:
+        frames = frames.tb_next
+    if frames.tb_frame.f_code.co_code[frames.tb_lasti] not in _RAISING:
+        _raised_elsewhere += 1
+
+
+def count_raised_elsewhere() -> int:
+    """The number of exceptions, in this process, that other threads may have raised in tasks."""
+    return _raised_elsewhere
 
 
 # An error's own class may override these attributes with code of any kind: they are read past it.

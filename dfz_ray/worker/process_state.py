@@ -5,9 +5,11 @@ each task. The whole is looked at after the first task of a chunk, after each on
 after all of them once one has changed something, and before results are reported.
 If one task alone can have changed it, it is put back then, and nobody has felt it. Otherwise nobody knows what the
 tasks since the last look have felt: their results do not count. A thread that an earlier task left behind may change
-something, too. So while there is one, a part that no task has changed without it was changed by nobody knows whom.
+something, too. So while there is one, a part that no task has changed without it was changed by nobody knows whom; and
+an exception that such a thread may have raised in a task is not taken for the task's own.
 
-A task may also patch the functions of a module. So this module binds those that it needs when it is imported.
+A task may also patch the functions of a module, or the methods of a class. So this module binds those that it needs
+when it is imported, and an object keeps the methods that it was made with.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from signal import setitimer
 from sys import getprofile, getrecursionlimit, gettrace
 from time import perf_counter
 
+from dfz_ray.execution.interruption import count_raised_elsewhere
 from dfz_ray.worker.state_parts import (
     ALARM,
     PARTS,
@@ -39,6 +42,7 @@ from dfz_ray.worker.state_parts import (
 
 LOOK_S = 0.05
 """After so many seconds the whole is looked at between two tasks: that takes about 0.2 ms."""
+STRAYS = "a task, by an exception from a thread that an earlier one has left behind"
 _PLAIN = (int, float, str, bytes, bool)
 _enumerate, _len, _map, _tuple, _zip, _all = enumerate, len, map, tuple, zip, all
 _set_handler = signal.signal
@@ -64,6 +68,9 @@ class ProcessState:
         self._own_threads = _count_first_threads()
         self._has_strays = count_threads() > self._own_threads
         """True if at the last look there were threads that tasks have left behind."""
+        self._met_strays = False
+        """True if there were some when a task ended since."""
+        self._raised_elsewhere = count_raised_elsewhere()
         self._known: set[int] = set()
         """Positions of the parts that tasks change by themselves."""
         self._tasks = 0
@@ -73,6 +80,8 @@ class ProcessState:
         self._looks_always = False
         """True once a task was seen to change something: then each is looked at, and no two can be confused."""
         self._look_at = perf_counter() + LOOK_S
+        methods = [name for name, value in vars(ProcessState).items() if callable(value) and name != "__init__"]
+        vars(self).update({name: getattr(self, name) for name in methods})
 
     def allow_threads(self, count: int) -> None:
         """Take so many threads more for ones that no task has left behind."""
@@ -82,10 +91,14 @@ class ProcessState:
     def note_task(self) -> None:
         """A task has ended; others may be executed."""
         self._tasks += 1
+        if count_threads() > self._own_threads:
+            self._met_strays = True
 
     def settle(self) -> bool:
         """A task has ended, and none is executed: put back what it changed; returns True if none may follow it."""
         self._tasks += 1
+        if count_threads() > self._own_threads:
+            self._met_strays = True
         if (
             getsignal(VIRTUAL) is not self._on_virtual
             or getsignal(PROFILE) is not self._on_profile
@@ -127,9 +140,16 @@ class ProcessState:
             self._put_back(changed)
             if not self.is_of_one or self._find_changed(0):
                 self.change = ", ".join([PARTS[position].name for position in changed])
-        self._tasks, self._modules = 0, _len(_modules)
+        if self._raised_elsewhere != count_raised_elsewhere() and self._has_felt_strays():
+            self.change, self.is_of_one = self.change or STRAYS, False
+        self._tasks, self._modules, self._raised_elsewhere = 0, _len(_modules), count_raised_elsewhere()
+        self._met_strays = False
         self._has_strays = count_threads() > self._own_threads
         self._look_at = perf_counter() + LOOK_S
+
+    def _has_felt_strays(self) -> bool:
+        """True if a thread may have met another task than the one that has left it behind."""
+        return self._has_strays or (self._met_strays and self._tasks > 1)
 
     def _find_changed(self, executing: int) -> list[int]:
         """The positions of the parts that have changed."""

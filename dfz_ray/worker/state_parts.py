@@ -29,6 +29,7 @@ from contextvars import copy_context
 from ctypes import POINTER, PyDLL, c_char_p
 from itertools import chain, takewhile
 from locale import LC_ALL, setlocale
+from operator import itemgetter
 from os import chdir, fstat, getcwd, getresgid, getresuid, putenv, umask, unsetenv
 from resource import getrlimit, setrlimit
 from signal import SIG_BLOCK, SIG_SETMASK, getitimer, pthread_sigmask, setitimer
@@ -60,27 +61,53 @@ class Part(NamedTuple):
 
 # --- functions --------------------------------------------------------------------------------------------------------
 
-_FUNCTIONS = [
-    (vars(module), name)
-    for module in (
-        *(builtins, os, os.path, signal, time, json, pickle, threading, traceback, socket),
-        *(contextlib, functools, hashlib, struct, msgpack, psutil, threadpoolctl),
-    )
-    for name, value in vars(module).items()
-    if callable(value)
-]
-"""Functions that dfz_ray and Ray need."""
-_FINDERS = [(space.get, name) for space, name in _FUNCTIONS]
+Readers = list[tuple[Any, Callable[[Any], Any]]]
+"""Names' spaces, each with what reads several of its values at once."""
+_MODULES_IN_USE = (
+    *(builtins, os, os.path, signal, time, json, pickle, threading, traceback, socket),
+    *(contextlib, functools, hashlib, struct, msgpack, psutil, threadpoolctl),
+)
+"""Modules whose functions dfz_ray and Ray need."""
+_OWN_MODULES = ("dfz_ray.worker.", "dfz_ray.execution.", "dfz_ray.protocol.", "dfz_ray.specs.")
+"""Modules that execute tasks, and report what they return."""
 
 
-def _read_functions() -> Value:
-    return _tuple([find(name) for find, name in _FINDERS])
+class _Names:
+    """Reads the callables of some modules or classes, as they were found at the first reading."""
+
+    def __init__(self, list_spaces: Callable[[], list[Any]]) -> None:
+        self._list_spaces = list_spaces
+        self._names: list[tuple[Any, str]] = []
+        self._readers: Readers = []
+
+    def __call__(self) -> Value:
+        if not self._readers:
+            for space in self._list_spaces():
+                names = [name for name, value in vars(space).items() if callable(value) or type(value) in _DESCRIPTORS]
+                if names:
+                    self._readers.append((vars(space), itemgetter(names[0], *names)))  # of one name it returns no tuple
+                    self._names += [(space, name) for name in (names[0], *names)]
+        return _tuple(chain.from_iterable([read(space) for space, read in self._readers]))
+
+    def put_back(self, values: Value) -> None:
+        for (space, name), value in _zip(self._names, values):
+            if vars(space).get(name) is not value:
+                setattr(space, name, value)
 
 
-def _put_functions_back(values: Value) -> None:
-    for (space, name), value in _zip(_FUNCTIONS, values):
-        space[name] = value
+_DESCRIPTORS = (property, staticmethod, classmethod)
 
+
+def _list_own_spaces() -> list[Any]:
+    """The modules of dfz_ray that are imported when a worker's first lease begins, and their classes."""
+    modules = [module for name, module in list(_modules.items()) if name.startswith(_OWN_MODULES)]
+    classes = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
+    return [*modules, *[one for one in dict.fromkeys(classes) if one.__module__.startswith(_OWN_MODULES)]]
+
+
+_FUNCTIONS = _Names(lambda: list(_MODULES_IN_USE))
+_FUNCTIONS()
+_OWN_CODE = _Names(_list_own_spaces)
 
 # --- modules and threads ----------------------------------------------------------------------------------------------
 
@@ -93,8 +120,11 @@ _MODULES = [
 """Modules that are imported now, and whose functions import them anew as they are called."""
 
 
+_find_modules = itemgetter(*_MODULES)
+
+
 def _read_modules() -> Value:
-    return (sys.modules, *_map(_modules.get, _MODULES))
+    return (sys.modules, *_find_modules(_modules))
 
 
 def _put_modules_back(values: Value) -> None:
@@ -305,7 +335,8 @@ _TRACING = Part("tracing", read_tracing, put_tracing_back)
 _FILTERS = Part("warnings filters", _read_filters, _put_filters_back, is_momentary=True)
 QUICK_PARTS = (_HANDLERS, _INTERPRETER, _TRACING, _FILTERS)
 PARTS = (
-    Part("functions of modules", _read_functions, _put_functions_back),
+    Part("functions of modules", _FUNCTIONS, _FUNCTIONS.put_back),
+    Part("code of dfz_ray", _OWN_CODE, _OWN_CODE.put_back),
     Part("modules", _read_modules, _put_modules_back),
     _HANDLERS,
     Part("timers", _read_timers, _stop_timers),

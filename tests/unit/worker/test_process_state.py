@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import threading
 import time
@@ -222,3 +223,36 @@ def test_threads_of_a_library_cost_nobody_his_worker() -> None:
         return {"change": state.change}
 
     assert in_child(play) == {"change": ""}
+
+
+def test_an_exception_that_another_tasks_thread_raises_is_not_taken_for_the_failure_of_the_task_that_it_hits() -> None:
+    def play() -> list[dict[str, Any]]:
+        wanted = threading.Event()
+
+        def interrupt(thread: int) -> None:
+            wanted.wait()
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(LookupError))
+
+        def act(parameters: Any, seed: int, threads: int) -> Any:
+            if seed == 0:
+                threading.Thread(target=interrupt, args=(threading.get_ident(),), daemon=True).start()
+            elif seed == 1:
+                assert not threading, "a failure of its own, beside that thread"
+            else:
+                wanted.set()
+                while True:
+                    time.perf_counter()
+
+        domain = Domain("acts", Parameters, act, lambda _: "acts")
+        state, chunks = ProcessState(), []
+        for seed in range(3):
+            (executed,) = execute_chunk(domain, [Work(0, seed, encode({}))], 1, FileShelf(), settle=state.settle)
+            state.rest()
+            chunks.append({"failed": bool(executed.failure), "change": state.change, "is_of_one": state.is_of_one})
+        return chunks
+
+    left, failed, hit = in_child(play)
+
+    assert left == {"failed": False, "change": "", "is_of_one": False}
+    assert failed == {"failed": True, "change": "", "is_of_one": False}
+    assert hit == {"failed": True, "change": process_state.STRAYS, "is_of_one": False}
