@@ -6,7 +6,7 @@
 # its own in .pythons/, with the extra `quantum`, without torch (gigabytes for each Python), and so without the tests of
 # image_classification. The last lines say what ran and what did not. Exit code 1: some tests failed, or no Python ran.
 set -u
-TOOLS="pytest>=8 pytest-xdist>=3.5 hypothesis>=6.100 pandas>=2.1 mypy>=1.11 types-PyYAML types-psutil jsonschema"
+TOOLS="pytest>=8 pytest-xdist>=3.5 hypothesis>=6.100 pandas>=2.1 import-linter>=2.1 mypy>=1.11 types-PyYAML types-psutil jsonschema"
 cd "$(dirname "$0")/.." || exit 1
 if [ $# -eq 0 ]; then
     own=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true)

@@ -15,6 +15,7 @@ from dfz_ray.domains.registry import BUILT_IN, Registry
 from dfz_ray.errors import InvalidInput
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.batch_checks import read_batch
+from support.extras import NEEDS_TORCH
 
 NAMES = f"one of {', '.join(sorted(BUILT_IN))}"
 MAPPING = "a mapping of names to values"
@@ -176,12 +177,23 @@ def assert_told(error: InvalidInput, problems: list[tuple[str, str, str]]) -> No
     assert_readable(error)
 
 
+def _has_images(data: Any) -> bool:
+    tasks = data if isinstance(data, list) else ()
+    return any(isinstance(task, dict) and task.get("domain") == "image_classification" for task in tasks)
+
+
 def cases_in_all_forms(cases: Sequence[Case]) -> Any:
     """Each case in each form in which it can be given, for a test that takes data, problems and form."""
     return pytest.mark.parametrize(
         ("data", "problems", "form"),
         [
-            pytest.param(one.data, one.problems, form, id=f"{one.name}-{form}")
+            pytest.param(
+                one.data,
+                one.problems,
+                form,
+                id=f"{one.name}-{form}",
+                marks=NEEDS_TORCH if _has_images(one.data) else (),
+            )
             for one in cases
             for form in forms_of(one.data)
         ],

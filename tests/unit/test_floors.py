@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.extras import NEEDS_TORCH
 
 import dfz_ray
 from dfz_ray.cli import COMMANDS
@@ -101,6 +102,7 @@ def test_help_of_a_command_needs_no_ray(name: str) -> None:
     assert not loaded_by(statement) & {"ray", "torch", "qiskit", "scipy"}
 
 
+@NEEDS_TORCH
 def test_the_lower_floors_load_without_ray() -> None:
     """Every module of specs, domains, execution, engine, journal and simulation loads where there is no Ray."""
     names = [name for package in PURE for name in modules_of(package)]
@@ -112,7 +114,10 @@ def test_the_lower_floors_load_without_ray() -> None:
     assert "ray" not in loaded
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=NEEDS_TORCH if name == "image_classification" else ()) for name in BUILT_IN],
+)
 def test_a_domain_is_checked_without_its_libraries(name: str) -> None:
     """Finding a built-in domain, and drawing and checking a task of it, loads none of the libraries that compute it."""
     statement = (

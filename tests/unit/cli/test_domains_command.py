@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import dfz, run_program
+from support.extras import NEEDS_TORCH
 
 from dfz_ray.cli import EXIT_BAD_INPUT
 from dfz_ray.domains.registry import BUILT_IN
@@ -34,6 +35,7 @@ def test_domains_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in told
 
 
+@NEEDS_TORCH
 def test_domains_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """`--json` prints the domains, or the JSON schema of one's parameters, for a program to read."""
     assert dfz("domains", "--json") == dfz("domains", "maze", "--json") == 0

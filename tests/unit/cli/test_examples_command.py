@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import dfz
+from support.extras import NEEDS_TORCH
 
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.specs.batch_checks import read_batch
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("working_folder")
 CONFIGS = Path(__file__).parents[3] / "configs"
 
 
+@NEEDS_TORCH
 def test_the_examples_are_those_of_the_repository(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The examples are written as they stand in the repository; each is a batch, or the settings."""
     assert dfz("examples") == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.extras import NEEDS_TORCH
 
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.dropin.configuration import read_configuration
@@ -158,7 +159,9 @@ def test_the_foreground_runs_a_task_without_ray() -> None:
     assert (bad["status"], set(bad) - set(good)) == ("error", {"error"})
 
 
-@pytest.mark.parametrize("domain", ["quantum", "maze", "image_classification", "sorting"])
+@pytest.mark.parametrize(
+    "domain", ["quantum", "maze", pytest.param("image_classification", marks=NEEDS_TORCH), "sorting"]
+)
 def test_generated_tasks_are_valid(domain: str) -> None:
     """Generated tasks have ids of their own and valid parameters; equal seeds draw equal ones."""
     tasks, _ = draw_tasks(domain, 5, None, 7, Settings())
@@ -217,6 +220,7 @@ def test_intents_are_domains_that_a_message_names(message: Any, names: dict[str,
         ({"model_type": "resnet", "bounded": False}, False),
     ],
 )
+@NEEDS_TORCH
 def test_images_are_bounded_for_scripts_alone(given: dict[str, Any], bounded: bool) -> None:
     """What the old module ignored is bounded in a script, unless it says how long to train; nowhere else."""
     read = read_one({"id": "i", "domain": "image_classification", "parameters": given})

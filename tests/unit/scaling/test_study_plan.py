@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.extras import NEEDS_TORCH
 
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import InvalidInput
@@ -91,6 +92,7 @@ def test_worker_counts_that_cannot_be_are_refused(text: str) -> None:
         parse_worker_counts(text)
 
 
+@NEEDS_TORCH
 def test_the_default_study_has_all_three_domains_and_its_seed_decides_it() -> None:
     """The default batch mixes the three domains; another seed makes other tasks of the same number."""
     data, left_out = default_batch(seed=1)

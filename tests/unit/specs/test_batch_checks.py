@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.amount import amount
 from support.batch_inputs import FORMS, MAZE, Anything, accept, quantum, task
+from support.extras import NEEDS_TORCH
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY, Registry
@@ -143,6 +144,7 @@ def test_shapes_of_equal_tasks_are_equal() -> None:
     assert len({one.resources.key() for one in batch.tasks}) == 1
 
 
+@NEEDS_TORCH
 def test_generated_tasks_are_drawn_from_the_seed() -> None:
     """A larger count only adds tasks; another seed draws others; given parameters are fixed."""
 
