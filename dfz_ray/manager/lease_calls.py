@@ -209,6 +209,8 @@ class LeaseCalls:
             message = WHY_KILLED[call.killed or reason]
         elif executing is not None and not executing and reason == "worker_crashed" and not call.error:
             message = BETWEEN_TASKS
+        if crash_report.had_strays and executing and reason == "worker_crashed":
+            executing = None  # the guilty one may have ended: it is searched among all
         if traceback:
             self.tracebacks.update(dict.fromkeys(executing or (), traceback))
         return LeaseLost(lease, message, reason, executing, are_guilty)

@@ -35,6 +35,8 @@ _ENTRY = struct.Struct("<qdQ?")
 and True if the task was interrupted."""
 _HEAD = b"dfz_ray\0"
 """The memory begins so."""
+_NO_STRAYS = b"\0"
+"""It ends so, until a task has left threads behind."""
 _pack_number, _pack_entry = struct.Struct("<q").pack_into, _ENTRY.pack_into
 DUMP_CHARACTERS = 20_000
 LEFT_S = 600.0
@@ -53,6 +55,8 @@ class CrashReport(NamedTuple):
     """The tasks that were beyond their deadlines."""
     are_guilty: bool = False
     """True if each of these was interrupted and did not end; else one of them may have kept all from running."""
+    had_strays: bool = False
+    """True if earlier tasks had left threads behind: one of these may have killed the worker, too."""
 
 
 class CrashMarker:
@@ -64,7 +68,7 @@ class CrashMarker:
         self._path = _find_root() / name
         self._dump_path = self._path.with_suffix(".dump")
         self._revoked_path = self._path.with_suffix(".revoked")
-        self._content = _HEAD + _ENTRY.pack(NO_TASK, math.inf, 0, False) * width
+        self._content = _HEAD + _ENTRY.pack(NO_TASK, math.inf, 0, False) * width + _NO_STRAYS
         """At first."""
         self._memory: memoryview | None = None
         self._file = b""
@@ -114,6 +118,11 @@ class CrashMarker:
         if self._memory is not None:
             self._memory[len(_HEAD) + (position + 1) * _ENTRY.size - 1] = 1
 
+    def note_strays(self) -> None:
+        """Note that tasks have left threads behind."""
+        if self._memory is not None:
+            self._memory[-1] = 1
+
     def open_dump(self) -> IO[bytes] | None:
         """The file for the dump of all stacks when a deadline is overrun; None if nothing can be marked."""
         if self._dump is None and self._memory is not None:
@@ -161,14 +170,15 @@ class CrashMarker:
         self._remove(file)
         if not content:
             return CrashReport(None, dump[:DUMP_CHARACTERS])
-        entries = [entry for entry in _ENTRY.iter_unpack(content[len(_HEAD) :]) if entry[0] != NO_TASK]
+        entries = [entry for entry in _ENTRY.iter_unpack(content[len(_HEAD) : -1]) if entry[0] != NO_TASK]
         late = [entry for entry in entries if entry[1] <= died_at]
         guilty = [entry for entry in late if entry[3] and entry[1] + grace_s <= died_at]
         overdue = tuple(number for number, *_ in guilty or late)
         if len(overdue) == 1:
             dump = _of_thread(dump, (guilty or late)[0][2])
         executing = tuple(number for number, *_ in entries)
-        return CrashReport(executing, dump[:DUMP_CHARACTERS], overdue, bool(guilty))
+        had_strays = content[-1:] != _NO_STRAYS
+        return CrashReport(executing, dump[:DUMP_CHARACTERS], overdue, bool(guilty), had_strays)
 
     def _remove(self, file: bytes) -> None:
         """Remove files and memory, and the folder of the run if no other lease has files there."""

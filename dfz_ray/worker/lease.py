@@ -34,7 +34,7 @@ from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.answer import LOOK_S, Answer, AnswerLost
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import ANSWER_S, DeadlineGuard, end_if_silent
-from dfz_ray.worker.process_state import ProcessState
+from dfz_ray.worker.process_state import LEFT_STRAYS, ProcessState
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
 from dfz_ray.worker.thread_lease import ThreadLease, refuse_all
 
@@ -102,7 +102,7 @@ def _serve(
             return manager.exchange.remote(run_id, pack_report(report))
 
         with thread_budget(threads):
-            state = ProcessState()
+            state = ProcessState(marker.note_strays)
             if isinstance(guard, DeadlineGuard):
                 _run_chunks(pickled_domain, exchange, side, threads, shelf, guard, state)
             else:
@@ -140,6 +140,8 @@ def _run_chunks(
             side.end_task(held, _run_chunk(pickled_domain, works, held.budget_s, threads, shelf, guard, state))
             if state.change:
                 side.spoil(state.change, state.is_of_one)
+            elif state.has_strays and held.budget_s == math.inf:
+                side.spoil(LEFT_STRAYS, True)  # suspects are executed singly: nothing of them may meet the next one
         with end_if_silent():
             order: Order = Answer(answer).read()
         side.on_order(order._replace(works=[order.works]), monotonic())

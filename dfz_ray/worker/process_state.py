@@ -20,6 +20,7 @@ import signal
 import sys
 import warnings
 from _signal import getsignal  # type: ignore[import-not-found]  # those of the module signal take ten times as long
+from collections.abc import Callable
 from operator import is_
 from signal import setitimer
 from sys import getprofile, getrecursionlimit, gettrace
@@ -43,6 +44,7 @@ from dfz_ray.worker.state_parts import (
 LOOK_S = 0.05
 """After so many seconds the whole is looked at between two tasks: that takes about 0.2 ms."""
 STRAYS = "a task, by an exception from a thread that an earlier one has left behind"
+LEFT_STRAYS = "the threads of its process"
 _PLAIN = (int, float, str, bytes, bool)
 _enumerate, _len, _map, _tuple, _zip, _all = enumerate, len, map, tuple, zip, all
 _set_handler = signal.signal
@@ -52,7 +54,9 @@ _modules = sys.modules
 class ProcessState:
     """Remembers the state of this process; made in its main thread while no task is executed."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_strays: Callable[[], object] = lambda: None) -> None:
+        self._on_strays = on_strays
+        """Called when threads are met that tasks have left behind."""
         for number in TIMER_SIGNALS:
             if getsignal(number) == signal.SIG_DFL:  # a timer that is left behind would end the process
                 _set_handler(number, ignore_signal)
@@ -66,10 +70,11 @@ class ProcessState:
         self._filters = list(warnings.filters)
         self._modules = _len(sys.modules)
         self._own_threads = _count_first_threads()
-        self._has_strays = count_threads() > self._own_threads
+        self.has_strays = False
         """True if at the last look there were threads that tasks have left behind."""
         self._met_strays = False
         """True if there were some when a task ended since."""
+        self._look_for_strays()
         self._raised_elsewhere = count_raised_elsewhere()
         self._known: set[int] = set()
         """Positions of the parts that tasks change by themselves."""
@@ -86,19 +91,21 @@ class ProcessState:
     def allow_threads(self, count: int) -> None:
         """Take so many threads more for ones that no task has left behind."""
         self._own_threads += count
-        self._has_strays = count_threads() > self._own_threads
+        self._look_for_strays()
 
     def note_task(self) -> None:
         """A task has ended; others may be executed."""
         self._tasks += 1
-        if count_threads() > self._own_threads:
+        if not self._met_strays and count_threads() > self._own_threads:
             self._met_strays = True
+            self._on_strays()
 
     def settle(self) -> bool:
         """A task has ended, and none is executed: put back what it changed; returns True if none may follow it."""
         self._tasks += 1
-        if count_threads() > self._own_threads:
+        if not self._met_strays and count_threads() > self._own_threads:
             self._met_strays = True
+            self._on_strays()
         if (
             getsignal(VIRTUAL) is not self._on_virtual
             or getsignal(PROFILE) is not self._on_profile
@@ -133,7 +140,7 @@ class ProcessState:
         changed = self._find_changed(executing)
         if changed:
             is_of_one = self._tasks == 1 and not executing
-            if is_of_one and not self._has_strays:
+            if is_of_one and not self.has_strays:
                 self._known.update(changed)
             self.is_of_one = is_of_one and self._known.issuperset(changed)
             self._looks_soon = self._looks_always = True
@@ -144,12 +151,17 @@ class ProcessState:
             self.change, self.is_of_one = self.change or STRAYS, False
         self._tasks, self._modules, self._raised_elsewhere = 0, _len(_modules), count_raised_elsewhere()
         self._met_strays = False
-        self._has_strays = count_threads() > self._own_threads
+        self._look_for_strays()
         self._look_at = perf_counter() + LOOK_S
+
+    def _look_for_strays(self) -> None:
+        self.has_strays = count_threads() > self._own_threads
+        if self.has_strays:
+            self._on_strays()
 
     def _has_felt_strays(self) -> bool:
         """True if a thread may have met another task than the one that has left it behind."""
-        return self._has_strays or (self._met_strays and self._tasks > 1)
+        return self.has_strays or (self._met_strays and self._tasks > 1)
 
     def _find_changed(self, executing: int) -> list[int]:
         """The positions of the parts that have changed."""

@@ -267,6 +267,22 @@ def put_tracing_back(values: Value) -> None:
     threading.setprofile(values[3])
 
 
+_audit_hooks = 0
+_add_audit_hook = sys.addaudithook
+
+
+def _note_audit_hook(hook: Callable[[str, tuple[Any, ...]], None]) -> None:
+    global _audit_hooks  # noqa: PLW0603 - of this process
+    _audit_hooks += 1
+    _add_audit_hook(hook)
+
+
+def _read_audit_hooks() -> Value:
+    """The number of hooks that were added since the first reading: Python lists none, and removes none."""
+    sys.addaudithook = _note_audit_hook
+    return (_audit_hooks,)
+
+
 def _read_filters() -> Value:
     return _tuple(warnings.filters)
 
@@ -352,6 +368,7 @@ PARTS = (
     Part("locale", lambda: (setlocale(LC_ALL),), lambda values: setlocale(LC_ALL, values[0])),
     _INTERPRETER,
     _TRACING,
+    Part("audit hooks", _read_audit_hooks, _keep),
     _FILTERS,
     Part("warnings filters", _read_errors, _keep),
     Part("decimal context", _read_decimal, _put_decimal_back),

@@ -68,6 +68,11 @@ def _patch(module: Any, *names: str) -> None:
         setattr(module, name, _refuse)
 
 
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "os.listdir":
+        raise PermissionError("a hook of another task")
+
+
 def _patch_own_code() -> None:
     """Nothing would be looked at any more, and every task would return the same."""
     state: Any = importlib.import_module("dfz_ray.worker.process_state")
@@ -106,6 +111,7 @@ ON_THREADS: dict[str, Callable[[], Any]] = {
     "time patched": lambda: _patch(time, "time", "monotonic", "perf_counter"),
     "signal patched": lambda: _patch(signal, "signal", "setitimer", "getsignal"),
     "threading patched": lambda: _patch(threading, "get_ident", "current_thread"),
+    "audit hook": lambda: sys.addaudithook(_hook),
     "code of dfz_ray patched": _patch_own_code,
     "tracing": lambda: sys.settrace(_trace_badly),
     "profiling": lambda: sys.setprofile(_trace_badly),
@@ -158,6 +164,7 @@ def feel() -> dict[str, Any]:
         "timers": [signal.getitimer(timer)[1] for timer in (1, 2)],
         "mode": _feel_mode(),
         "stdout": [sys.stdout is None, os.fstat(1).st_ino],
+        "listed": os.listdir("/") != [],
         "sorted": sorted([2, 1]),
     }
 

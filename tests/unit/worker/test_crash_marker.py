@@ -207,3 +207,15 @@ def test_who_could_not_be_asked_to_let_go_is_not_known_to_be_guilty(folder: Path
     subprocess.run([sys.executable, "-c", SEVERAL, str(folder.parent)])
     report = CrashMarker("run/lease").read_crash_report(grace_s=2.0)
     assert (report.overdue, report.are_guilty) == ((5, 6), False)
+
+
+def test_threads_that_tasks_have_left_behind_are_told(folder: Path) -> None:
+    """One of them may have killed the worker, and not the task that was executed then."""
+    own = CrashMarker("run/lease")
+    own.open()
+    own.note(7)
+    own.note_strays()
+
+    found = CrashMarker("run/lease").read_crash_report()
+
+    assert (found.executing, found.had_strays) == ((7,), True)
