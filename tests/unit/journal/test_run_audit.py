@@ -518,7 +518,10 @@ def test_the_checker_is_a_program_of_its_own(tmp_path: Path) -> None:
 
 def test_the_checker_shares_no_code_with_what_it_checks() -> None:
     """The checker imports nothing but the standard library and msgpack."""
-    program = f"import runpy, sys; runpy.run_path({str(CHECKER)!r}); print(*sys.modules)"
+    program = (
+        "import runpy, sys; first = set(sys.modules); "
+        f"runpy.run_path({str(CHECKER)!r}); print(*set(sys.modules) - first)"
+    )
 
     loaded = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, timeout=60).stdout
 
