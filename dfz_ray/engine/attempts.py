@@ -39,6 +39,10 @@ class Attempts:
         self._lost[number] = lost
         return lost <= self._free_losses
 
+    def is_charged(self, number: int) -> bool:
+        """True if an attempt was charged to the task before."""
+        return number in self._charged
+
     def forget(self, numbers: Iterable[int]) -> None:
         """Drop the counts of tasks that are final."""
         if self._charged or self._lost:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from dfz_ray.engine.attempts import Attempts
@@ -23,7 +23,7 @@ class _Loss(NamedTuple):
     is_free: bool
     """True if no task is to blame."""
     has_suspects: bool
-    """True if the worker executed several tasks, and any of them may be to blame."""
+    """True if any of several tasks may be to blame: those that it executed, and those that it had executed before."""
 
 
 class Losses:
@@ -50,8 +50,10 @@ class Losses:
         If nobody knows which task that was, every task that the worker may have begun is suspect, also of the next
         chunk, because the worker may have died before its report of that beginning was sent. Suspects are run in halves
         until the guilty task is alone. If the worker executed several tasks, these are the suspects, unless the guilty
-        ones are known: those whose deadlines ended it. If the run is stopped, no task is charged: the manager itself
-        kills workers then.
+        ones are known: those whose deadlines ended it. If it crashed, those that it had executed before are suspects,
+        too, if their results were not reported: what a task has broken may kill its worker when the next one is
+        executed. A task that was charged before is taken for the guilty one. If the run is stopped, no task is charged:
+        the manager itself kills workers then.
         """
         reason = lease.killed or event.reason
         is_unclear = len(event.executing or ()) > 1 or not any(lease.begun())
@@ -59,7 +61,11 @@ class Losses:
             reason = event.reason  # it died of another cause before it was killed, or no task is known to be late
         is_free = is_stopped or reason in ("preempted", "cancelled")
         executing = self._find_executing(lease, event, is_free)
-        has_suspects = len(executing or ()) > 1 and not (is_free or event.are_guilty)
+        has_suspects = (
+            not (is_free or event.are_guilty)
+            and executing is not None
+            and (len(executing) > 1 or (reason == "worker_crashed" and self._is_doubtful(lease, executing)))
+        )
         lost = _Loss(reason, event.message, is_free, has_suspects)
         commands: list[Command] = []
         back: list[tuple[Sequence[int], bool]] = []
@@ -75,8 +81,13 @@ class Losses:
                     self._lease_table.suspect(wanted, begun)
                     continue
             elif begun:
-                commands.extend(self._on_begun_lost(held, wanted, mine, lost, now))
-                wanted = [number for number in wanted if number not in mine]
+                executed = list(set(wanted).intersection(_find_executed(held, mine)))
+                commands.append(NoteAttemptsLost(held.chunk.id, executed, reason, event.message))
+                commands.extend(self._on_executing_lost(held.chunk.id, set(mine).intersection(wanted), lost, now))
+                if has_suspects and reason == "worker_crashed":
+                    self._lease_table.suspect(sorted(executed), True)
+                    mine = [*mine, *executed]
+                wanted = [number for number in wanted if number not in set(mine)]
             back.append((wanted, begun))
         for numbers, begun in reversed(back):  # so that the first of them is due first again
             self._lease_table.hand_back(numbers, begun, now)
@@ -116,32 +127,31 @@ class Losses:
             return ()
         return in_hand if len(in_hand) == 1 else None  # it dies again and again, perhaps of what a task leaves behind
 
-    def _on_begun_lost(
-        self, held: HeldChunk, wanted: Sequence[int], executing: Sequence[int], lost: _Loss, now: float
-    ) -> list[Command]:
-        """The executed part of a chunk is lost with its worker, and the task that was executed may be to blame."""
-        chunk = held.chunk
-        before = chunk.numbers
-        if executing:  # tasks are begun in order
-            before = chunk.numbers[: max(map(chunk.numbers.index, executing))]
-        chosen = set(wanted)
-        executed = [number for number in before if number in chosen and number not in executing]
-        commands: list[Command] = [NoteAttemptsLost(chunk.id, executed, lost.reason, lost.message)]
+    def _is_doubtful(self, lease: Lease, executing: Sequence[int]) -> bool:
+        """True if a task that the worker had executed before may be to blame, as well as the one that it executed."""
+        if not executing or any(map(self._attempts.is_charged, executing)):
+            return False
+        chunks = [
+            held
+            for held in lease.held.values()
+            if held.begun_at is not None or set(executing).intersection(held.chunk.numbers)
+        ]
+        return any(_find_executed(held, executing) for held in chunks)
+
+    def _on_executing_lost(self, chunk: int, executing: Collection[int], lost: _Loss, now: float) -> Iterator[Command]:
+        """A task that was executed is lost with its worker, and may be to blame."""
         suspects: list[int] = []
         for number in executing:
-            if number not in chosen:
-                continue
             if lost.is_free or (lost.reason == "node_lost" and self._attempts.forgive(number)):
                 self._lease_table.hand_back([number], True, now)
             elif lost.has_suspects:
                 suspects.append(number)
             else:
-                commands.append(self._charge(chunk.id, number, lost, now))
+                yield self._charge(chunk, number, lost, now)
                 continue
-            commands.append(NoteAttemptsLost(chunk.id, [number], lost.reason, lost.message))
+            yield NoteAttemptsLost(chunk, [number], lost.reason, lost.message)
         if suspects:
             self._lease_table.suspect(sorted(suspects), True)
-        return commands
 
     def _charge(self, chunk: int, number: int, lost: _Loss, now: float) -> Command:
         delay_s = self._attempts.charge(number, lost.reason)
@@ -150,3 +160,11 @@ class Losses:
             return CommitLosses(lost.reason, {number: lost.message}, chunk)
         self._lease_table.delay(number, now + delay_s)
         return NoteAttemptsLost(chunk, [number], lost.reason, lost.message, charged=True)
+
+
+def _find_executed(held: HeldChunk, executing: Sequence[int]) -> Sequence[int]:
+    """The tasks of a chunk that its worker had executed: those before the ones that it executed, if these are in it."""
+    numbers = held.chunk.numbers
+    places = [numbers.index(number) for number in set(executing).intersection(numbers)]  # tasks are begun in order
+    before = numbers[: max(places)] if places else numbers
+    return [number for number in before if number not in executing]

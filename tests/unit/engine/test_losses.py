@@ -214,7 +214,7 @@ def test_a_kind_whose_first_try_is_lost_is_tried_again_at_once(event: LeaseEnded
 # --- who is charged ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reason", ["worker_crashed", "out_of_memory", "timeout"])
+@pytest.mark.parametrize("reason", ["out_of_memory", "timeout"])
 def test_only_the_task_that_was_executed_is_charged(reason: str) -> None:
     """Where it is known what the worker executed, that task alone is charged; its chunk-mates wait again, uncharged."""
     witness, lease, chunk = with_chunk(Policy(max_attempts=1))
@@ -228,6 +228,52 @@ def test_only_the_task_that_was_executed_is_charged(reason: str) -> None:
     again = witness.ask(lease)
     assert isinstance(again, GiveChunk)
     assert list(again.chunk.numbers)[:3] == list(chunk.numbers)[:3]
+
+
+def test_a_crash_is_charged_to_a_task_that_was_alone() -> None:
+    """The task of a crash runs again by itself, and so do those executed before it; nobody is charged until then."""
+    witness, lease, chunk = with_chunk(Policy(max_attempts=1))
+    numbers = list(chunk.numbers)
+
+    witness.tell(LeaseLost(lease, "it died", executing=(numbers[3],)))
+
+    assert not witness.charged
+    assert [group.numbers for group in witness.engine.queue.lanes[0].suspects] == [
+        [numbers[3]],
+        numbers[:2],
+        [numbers[2]],
+    ]
+    (lease,) = witness.out
+    alone = witness.ask(lease)
+    assert isinstance(alone, GiveChunk)
+    assert list(alone.chunk.numbers) == [numbers[3]]
+    witness.tell(LeaseLost(lease, "it died", executing=(numbers[3],)))
+    assert witness.outcome[numbers[3]] == "worker_crashed"
+    assert witness.charged == {numbers[3]: 1}
+
+
+def test_a_task_that_has_crashed_alone_is_charged_at_once_when_it_crashes_again() -> None:
+    cluster = VirtualCluster(1, told=lambda executing: executing)
+    cluster.submit(Job("k", 0.001, crashes=number == 77, policy=Policy(max_attempts=3)) for number in range(200))
+
+    cluster.play(limit=100_000)
+
+    assert Counter(cluster.witness.outcome.values()) == {"completed": 199, "worker_crashed": 1}
+    assert cluster.witness.charged == {77: 3}
+    assert cluster.witness.forgiven[77] == 1
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_task_that_breaks_its_worker_for_the_next_one_is_found_out(slots: int) -> None:
+    """Where the worker always dies at the next task, that one is not charged: the guilty one is searched."""
+    cluster = VirtualCluster(slots, told=lambda executing: [number + 1 for number in executing])
+    policy = Policy(max_attempts=1)
+    cluster.submit(Job("k", 0.001, crashes=number in (20, 77), policy=policy) for number in range(200))
+
+    cluster.play(limit=100_000)
+
+    assert cluster.witness.charged == {20: 1, 77: 1}
+    assert Counter(cluster.witness.outcome.values()) == {"completed": 198, "worker_crashed": 2}
 
 
 @pytest.mark.parametrize("executing", [(), (0,), (299,), (10**9,)])
