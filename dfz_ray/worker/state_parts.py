@@ -168,7 +168,8 @@ def _put_handlers_back(values: Value) -> None:
             _set_handler(number, handler)
 
 
-def _read_mask() -> Value:
+def read_mask() -> Value:
+    """The signals that this thread has blocked."""
     return _tuple(sorted(pthread_sigmask(SIG_BLOCK, ())))
 
 
@@ -356,7 +357,7 @@ PARTS = (
     Part("modules", _read_modules, _put_modules_back),
     _HANDLERS,
     Part("timers", _read_timers, _stop_timers),
-    Part("signal mask", _read_mask, lambda values: pthread_sigmask(SIG_SETMASK, values)),
+    Part("signal mask", read_mask, lambda values: pthread_sigmask(SIG_SETMASK, values)),
     Part("resource limits", _read_limits, _put_limits_back),
     Part("user and group", lambda: (*getresuid(), *getresgid()), _keep),
     Part("working directory", lambda: (getcwd(),), lambda values: chdir(values[0])),

@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable
 from os import _exit
+from signal import SIG_SETMASK, pthread_sigmask
 from time import monotonic, perf_counter, thread_time, time  # bound here, for a task may put others in their place
 from types import TracebackType
 
@@ -21,7 +22,7 @@ from dfz_ray.protocol.reports import Report
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.process_state import ProcessState
-from dfz_ray.worker.state_parts import put_tracing_back, read_tracing
+from dfz_ray.worker.state_parts import put_tracing_back, read_mask, read_tracing
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard, ThreadSlot
 
 EARLY_THREADS = 16
@@ -146,13 +147,15 @@ class ThreadLease:
         held: ChunkInHand | None = None
         execution: Execution | None = None
         reader: ParametersReader | None = None
-        tracing = read_tracing()
+        tracing, mask = read_tracing(), read_mask()
         while (taken := self._take(held, execution)) is not None:
             held, work = taken
             reader = reader or ParametersReader(self._load(), self._shelf)
             execution = self._execute(slot, work, reader)
             if read_tracing() != tracing:
                 put_tracing_back(tracing)
+            if read_mask() != mask:
+                pthread_sigmask(SIG_SETMASK, mask)
 
     def _take(self, before: ChunkInHand | None, execution: Execution | None) -> tuple[ChunkInHand, Work] | None:
         """Note the end of a task, and wait for the next one; None: no more will come."""

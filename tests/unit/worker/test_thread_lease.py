@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,8 @@ class Stage:
     def __init__(self) -> None:
         self.busy = self.most = 0
         self.threads: set[int] = set()
+        self.masks: list[set[signal.Signals]] = []
+        """The signals that tasks have found blocked."""
         self.gate = threading.Event()
         self.lock = threading.Lock()
 
@@ -51,12 +54,15 @@ class Stage:
             self.busy += 1
             self.most = max(self.most, self.busy)
             self.threads.add(threading.get_ident())
+            self.masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
         try:
             if parameters.what == "wait":
                 assert self.gate.wait(20)
             if parameters.what == "loop":
                 while True:
                     sum(range(100))
+            if parameters.what == "block signals":
+                signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGALRM, signal.SIGUSR2))
             if parameters.what == "chdir":
                 os.chdir("/")
             return seed
@@ -191,6 +197,16 @@ def test_a_deadline_ends_one_task_and_no_other() -> None:
     assert set(found.values()) == {"completed"}
     assert len(found) == 199
     assert len(stage.threads) == 2
+
+
+def test_signals_that_a_task_blocks_are_not_blocked_for_the_next_one_on_its_thread() -> None:
+    stage = Stage()
+    with leading(stage) as lead:
+        lead.order(0, [work(0, "block signals"), *[work(number) for number in range(1, 20)]], threads=1)
+        lead.until(lambda: 0 in lead.ended)
+
+    assert len(stage.masks) == 20
+    assert all(mask == stage.masks[0] for mask in stage.masks)
 
 
 def test_tasks_that_end_at_their_deadline_do_not_pass_it_on() -> None:
