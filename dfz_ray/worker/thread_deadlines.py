@@ -7,8 +7,8 @@ import ctypes
 import math
 import queue
 import threading
-import time
 from collections.abc import Iterator
+from time import monotonic  # bound here, for a task may put another one in its place
 
 from dfz_ray.engine.messages import NO_TASK
 from dfz_ray.execution.execute import Work
@@ -76,7 +76,7 @@ class ThreadDeadlineGuard:
         with self._lock:
             dues = [slot.due for slot in self._slots if not slot.interrupted]
             self._wakes_at = min([until, *dues])
-        left_s = self._wakes_at - time.monotonic()
+        left_s = self._wakes_at - monotonic()
         looks = False
         with contextlib.suppress(queue.Empty):
             looks = self._calls.get(timeout=None if left_s == math.inf else max(0.0, left_s))
@@ -84,12 +84,12 @@ class ThreadDeadlineGuard:
                 looks = self._calls.get_nowait() or looks
         if looks:
             self._revoked = self.marker.revoked()
-        if looks or self._wakes_at <= time.monotonic():
+        if looks or self._wakes_at <= monotonic():
             self._interrupt_due()
 
     def _interrupt_due(self) -> None:
         with self._lock:
-            now = time.monotonic()
+            now = monotonic()
             for slot in self._slots:
                 work = slot.work
                 if work is not None and work.number in self._revoked:
@@ -119,7 +119,7 @@ class ThreadDeadlineGuard:
                 return False
             slot.interrupted = False
             if work.timeout_s is not None:
-                slot.due = time.monotonic() + work.timeout_s
+                slot.due = monotonic() + work.timeout_s
             self.marker.note_thread(slot.position, work.number, slot.due, slot.thread)
             slot.work = work
             if work.timeout_s is not None or self._watchdog.is_set:
