@@ -116,6 +116,7 @@ def test_failures_of_one_cause_are_one_group() -> None:
     }
 
 
+@pytest.mark.long
 def test_a_hundred_thousand_failures_take_two_seconds() -> None:
     """As many failures as a large run may have, no two with the same text, are grouped within two seconds."""
     trace = TRACEBACK.format(folder="/home/me")

@@ -238,6 +238,7 @@ def test_a_chunk_that_overruns_goes_back_and_costs_no_attempt() -> None:
     assert not cluster.witness.attempts_lost
 
 
+@pytest.mark.long
 def test_a_busy_manager_makes_chunks_larger() -> None:
     """Chunks grow until the manager, which takes 5 ms for each, is busy for at most half of the time."""
     cluster = VirtualCluster(64)
@@ -250,7 +251,7 @@ def test_a_busy_manager_makes_chunks_larger() -> None:
     assert set(cluster.witness.outcome.values()) == {"completed"}
 
 
-@pytest.mark.parametrize("kinds", [1, 8_000])
+@pytest.mark.parametrize("kinds", [1, pytest.param(8_000, marks=pytest.mark.long)])
 def test_no_chunk_holds_more_tasks_than_a_message_should(kinds: int) -> None:
     """Tasks that take no time at all are still handed out in messages of bounded size, one kind or thousands."""
     jobs = [Job(f"kind {number % kinds}", 0.0) for number in range(24_000)]
@@ -441,7 +442,7 @@ def test_an_unknown_lease_has_to_end() -> None:
 
 
 @pytest.mark.parametrize("duration_s", [0.001, 0.01, 0.3, 20.0])
-@pytest.mark.parametrize("slots", [1, 2, 7, 32])
+@pytest.mark.parametrize("slots", [1, 2, 7, pytest.param(32, marks=pytest.mark.long)])
 def test_uniform_tasks_end_together(slots: int, duration_s: float) -> None:
     """For tasks of one length the makespan is within 3 % of what no schedule can beat, besides the start."""
     cluster = run([Job("k", duration_s)] * int(slots * max(200, 2 / duration_s)), slots)
@@ -460,7 +461,7 @@ def test_long_tasks_at_the_end_do_not_unbalance_the_end(slots: int, kind_of_long
     assert cluster.makespan_s <= 1.1 * cluster.lower_bound_s
 
 
-@pytest.mark.parametrize("slots", [4, 16])
+@pytest.mark.parametrize("slots", [4, pytest.param(16, marks=pytest.mark.long)])
 @pytest.mark.parametrize("kinds", ["one kind", "each its own"])
 def test_heavy_tails_cost_little_more_than_one_by_one(slots: int, kinds: str) -> None:
     """For shuffled heavy-tailed run times chunks cost at most 15 % over handing out tasks one by one for nothing."""

@@ -62,7 +62,12 @@ def assert_sound(course: Course, start: int, most: int, least: int) -> None:
             marks=pytest.mark.long,
         ),
         pytest.param(
-            perfect, 8, 64, [Work(15_000, 0.03, 0.1, 0.02), Work(40_000, 0.01, 0.2, 0.02)], id="two kinds that wait"
+            perfect,
+            8,
+            64,
+            [Work(15_000, 0.03, 0.1, 0.02), Work(40_000, 0.01, 0.2, 0.02)],
+            id="two kinds that wait",
+            marks=pytest.mark.long,
         ),
         pytest.param(
             usl(0.02, 0.0001),
@@ -72,7 +77,9 @@ def assert_sound(course: Course, start: int, most: int, least: int) -> None:
             id="tasks queue for a part of it",
             marks=pytest.mark.long,
         ),
-        pytest.param(usl(0.05, 0.002), 8, 128, [Work(20_000, 0.01, 0.2)], id="tasks disturb one another"),
+        pytest.param(
+            usl(0.05, 0.002), 8, 128, [Work(20_000, 0.01, 0.2)], id="tasks disturb one another", marks=pytest.mark.long
+        ),
         pytest.param(usl(0.05, 0.02), 16, 16, [Work(8_000, 0.01, 0.2)], id="it begins with too many"),
     ],
 )

@@ -47,7 +47,7 @@ KINDS = [
         pytest.param(LONG_ONES, 2, 2, id="long tasks compute"),
         pytest.param(WAITS, 8, 64, id="short tasks wait", marks=pytest.mark.long),
         pytest.param(WAITS_LONG, 8, 64, id="long tasks wait"),
-        pytest.param(MIXED, 8, 64, id="some wait and some compute"),
+        pytest.param(MIXED, 8, 64, id="some wait and some compute", marks=pytest.mark.long),
         pytest.param(KINDS, 8, 64, id="kinds of all lengths wait", marks=pytest.mark.long),
     ],
 )

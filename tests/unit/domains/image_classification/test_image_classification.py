@@ -95,7 +95,7 @@ def test_digits_are_learned() -> None:
     assert curve[-1]["accuracy"] > curve[0]["accuracy"]
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long), pytest.param(2, marks=pytest.mark.long)])
 def test_harder_tasks_score_less(seed: int) -> None:
     """With the same seed, medium scores less than easy, and hard less than medium."""
     easy, medium, hard = (measure(difficulty, seed)["accuracy"] for difficulty in ("easy", "medium", "hard"))

@@ -246,7 +246,7 @@ def bounds(**values: Any) -> tuple[int | None, int | None]:
     return bound_images(checked, model, resized(side) if checked.image_size else plain, (1, 8, 8))
 
 
-@pytest.mark.parametrize("model_type", ["cnn", "resnet", "vit"])
+@pytest.mark.parametrize("model_type", ["cnn", pytest.param("resnet", marks=pytest.mark.long), "vit"])
 def test_what_costs_more_gets_fewer_images(model_type: str) -> None:
     """The larger the images, the more the epochs, and the more is done to an image, the fewer images are used."""
 

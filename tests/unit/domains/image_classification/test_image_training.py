@@ -85,6 +85,7 @@ def assert_as_a_plain_loop(root: Path, count: int, epochs: int, batch_size: int)
     assert result["main_score"] > 0.6
 
 
+@pytest.mark.long
 def test_resnet18_learns_in_two_epochs_what_a_plain_loop_learns(tmp_path: Path) -> None:
     """With augmentation, all training images are used, and the accuracy is that of a plain loop."""
     assert_as_a_plain_loop(tmp_path, count=32, epochs=2, batch_size=8)

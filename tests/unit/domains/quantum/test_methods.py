@@ -104,6 +104,7 @@ class TestChoice:
 
 
 class TestSeeds:
+    @pytest.mark.long
     def test_no_two_streams_are_equal(self) -> None:
         """The seeds that 150,000 tasks of a batch give to Aer are all different."""
         seeds = {draw_aer_seed(np.random.default_rng(derive_seed(0, f"task-{n}"))) for n in range(150_000)}

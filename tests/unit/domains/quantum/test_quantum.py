@@ -190,6 +190,7 @@ class TestVqe:
         assert curve == sorted(curve, reverse=True)
         assert curve[-1] == result["energy"] < curve[0]
 
+    @pytest.mark.long
     def test_noise_costs_energy(self) -> None:
         """Five qubits with four layers and noise converge, at a higher energy than without noise."""
         result = measure("vqe", 5, 0.01, circuit_depth=4)
