@@ -161,7 +161,7 @@ def test_a_job_has_the_leases_by_name_and_number(shown: Shown) -> None:
 
 
 def test_the_tasks_of_a_job_are_leases_with_their_names(shown: Shown) -> None:
-    """The table of a job's tasks has the leases that run, with their names, and no other names than ours."""
+    """The table of a job's tasks has the leases that run, with their names."""
     shown.open("jobs")
     job = shown.find_row(r"^([0-9a-f]{8}) .*\brun batch\.yaml\b")[1]
     shown.open(f"jobs/{job}")
