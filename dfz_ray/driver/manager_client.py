@@ -75,7 +75,6 @@ def get_manager() -> Any:
             _manager = actor.options(
                 name=f"dfz manager {uuid.uuid4().hex[:8]}",
                 scheduling_strategy=here,
-                enable_task_events=False,  # its calls would hide the leases in the dashboard
             ).remote()
             _manager_session = session
         return _manager

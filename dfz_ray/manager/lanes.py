@@ -74,4 +74,4 @@ class Lanes:
 def name_lease(domain: str, kind: str, width: int) -> str:
     """The name of a lease in the Ray dashboard; it begins with tasks of that kind, and executes `width` at once."""
     shown = domain if kind == domain else f"{domain}: {kind}"
-    return f"dfz lease {shown}" + (f" x {width}" if width > 1 else "")
+    return f"dfz lease {shown}" + (f" on {width} threads" if width > 1 else "")

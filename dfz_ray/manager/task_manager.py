@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import inspect
 import os
 import signal
 import sys
@@ -28,6 +29,18 @@ SWITCH_S = 0.0005
 """Seconds for which one of its threads may keep the others from running; with Python's 0.005 commits would wait."""
 
 
+def _hide_calls(manager: type) -> type:
+    """Leave the calls of an actor out of Ray's dashboard, where they would hide the leases; its start stays there.
+
+    The dashboard takes the start of an actor as the parent of what it calls, and groups no call whose parent is hidden.
+    """
+    for method in vars(manager).values():
+        if inspect.iscoroutinefunction(method):
+            ray.method(enable_task_events=False)(method)
+    return manager
+
+
+@_hide_calls
 class TaskManager:
     """Passes each message on to its run; it decides nothing itself.
 
@@ -41,6 +54,10 @@ class TaskManager:
         self._runs: dict[str, ActiveRun] = {}
         self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
         self._exchanges = 0
+
+    def __repr__(self) -> str:
+        """Its name where the dashboard groups what it called."""
+        return "dfz manager"
 
     async def identify(self, path: str) -> tuple[int, int] | None:
         """The device and the number of a file, by which the driver knows that both see the same; None without one."""

@@ -4,78 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from support.command_line import children_of_session
 from support.driver import wait_until
+from support.local_nodes import DFZ, LocalNodes
 
 ROOT = Path(__file__).parents[2]
-DFZ = (sys.executable, "-m", "dfz_ray")
 BATCH = "generate: [{domain: sorting, count: 20, parameters: {list_length: 10}}]"
 LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
-
-
-class LocalNodes:
-    """`dfz cluster local` of two nodes, at work, with a home and a folder for nodes of its own."""
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="d", dir="/tmp"))
-        left_out = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-        self.environment = {name: value for name, value in os.environ.items() if name not in left_out}
-        self.environment |= {"HOME": str(self.folder), "RAY_TMPDIR": str(self.folder), "PYTHONUNBUFFERED": "1"}
-        self._log = self.folder / "log"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*DFZ, "cluster", "local", "--nodes", "2"],
-                env=self.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            wait_until(lambda: "  stop " in self.told or self.process.poll() is not None, "it has started", 300)
-            self.address = re.findall(r"--address (\S+)", self.told)[0]
-            self.dashboard = re.findall(r"look +(\S+)", self.told)[0]
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def told(self) -> str:
-        """What it has printed so far."""
-        return self._log.read_text()
-
-    @property
-    def holders(self) -> list[int]:
-        """The processes that hold the nodes; each is the first of a session."""
-        return [int(pid) for pid in re.findall(r"process (\d+)", self.told)]
-
-    def processes(self) -> list[psutil.Process]:
-        """Every process of the nodes."""
-        return [process for holder in self.holders for process in children_of_session(holder)]
-
-    def call(self, *arguments: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run a program in the environment of the cluster's user."""
-        return subprocess.run(
-            arguments, cwd=cwd, env={**self.environment, **more}, capture_output=True, text=True, timeout=240
-        )
-
-    def close(self) -> None:
-        """Leave nothing behind."""
-        self.process.kill()
-        self.process.wait()
-        for process in self.processes():
-            process.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +89,10 @@ def test_a_driver_on_a_machine_without_a_node_is_refused(nodes: LocalNodes, fold
 
 def test_a_ray_job_says_where_its_files_are(nodes: LocalNodes, folder: Path) -> None:
     """A study as a Ray job runs in the cluster, and tells on which host and in which folder its files are."""
-    token = (nodes.folder / ".ray" / "auth_token").read_text()
     scale = (sys.executable, str(ROOT / "benchmarks/scale.py"), "--domain", "sorting", "--count", "4", "--workers", "2")
     submit = (str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", nodes.dashboard, "--")
     command = (*submit, *scale, "--repeats", "2", "--output", str(folder / "study"))
-    credentials = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    credentials = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": nodes.token}
     submitted = nodes.call(*command, **credentials)
     for _ in range(12):  # Ray waits ten seconds for the agent that takes jobs, which comes later than its node
         if "try again later" not in submitted.stdout + submitted.stderr:

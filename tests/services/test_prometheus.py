@@ -215,7 +215,7 @@ def test_promtool_accepts_the_files() -> None:
 
 def test_the_dashboard_shows_names_that_read_well(watched: Watched) -> None:
     """Ray's dashboard names the manager, and each lease by its domain and the tasks that it executes at once."""
-    at_work = ("dfz lease sleeper", "dfz lease sleeper x 2")
+    at_work = ("dfz lease sleeper", "dfz lease sleeper on 2 threads")
 
     def find_running() -> set[str]:
         rows = watched.ask_dashboard("tasks?detail=true&limit=1000")
