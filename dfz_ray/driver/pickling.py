@@ -2,17 +2,49 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import types
 from typing import Any
 
 from ray import cloudpickle
 
+from dfz_ray.errors import Unserializable
+
 if "__mp_main__" in sys.modules:  # the script, in a process spawned by multiprocessing
     cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
 
-dumps = cloudpickle.dumps
-"""Pickles a value; things that can't be imported elsewhere by value. `pickle.loads` reads it where Ray is installed."""
+_reduce_stream = cloudpickle.Pickler.dispatch_table[io.TextIOWrapper]
+
+
+def _refuse_file(file: Any) -> Any:
+    if file in (sys.stdin, sys.stdout, sys.stderr):  # a worker has its own
+        return _reduce_stream(file)
+    raise Unserializable(
+        f"an open file can't be sent to another process: found {getattr(file, 'name', '(no name)')!r}, opened with "
+        f"mode {getattr(file, 'mode', '?')!r}; expected its path, or its content: open the file in the call"
+    )
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Refuses open files: cloudpickle would send a copy of a text file's content as if it were the file."""
+
+    dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
+        dict.fromkeys(
+            (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO), _refuse_file
+        )
+    )
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle a value; things that can't be imported elsewhere by value. `pickle.loads` reads it where Ray is installed.
+
+    Raises:
+        Unserializable: the value refers to an open file.
+    """
+    with io.BytesIO() as buffer:
+        _Pickler(buffer).dump(value)
+        return buffer.getvalue()
 
 
 def is_by_reference(value: Any) -> bool:
