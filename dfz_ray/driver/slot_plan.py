@@ -46,7 +46,8 @@ def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
     nodes = live_nodes()
     if is_call():
         own = ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0)
-        nodes = [{**node, "CPU": min(node.get("CPU", 0.0), own)} for node in nodes[:1]]
+        largest = max(nodes, key=lambda node: node.get("CPU", 0.0), default={})
+        nodes = [{**largest, "CPU": own}]
     return int(max(1, min(count_held(shapes, nodes), tasks)))
 
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from dfz_ray.domains.domain import Domain
 from dfz_ray.errors import DfzError
 from dfz_ray.execution.failure import describe_exception
+from dfz_ray.execution.interruption import pass_on_interruption
 from dfz_ray.executor.function_domain import FUNCTION_DOMAIN, compute, forget_functions
 
 RAYS_OWN = ("RAY_", "CUDA_VISIBLE_DEVICES")
@@ -182,6 +183,7 @@ class AppliedSetup:
             before = dict(own)
             initializer(*initargs)
         except BaseException as error:  # also SystemExit: a call ends by it, not the worker
+            pass_on_interruption(error)
             failure = describe_exception(error, skip_frames=1)
             return f"{failure.message}\n{failure.traceback}", {}
         name = own.get("__name__")
