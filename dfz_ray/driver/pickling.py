@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
 import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray import cloudpickle
+from ray.cloudpickle import cloudpickle as reducers
 
 from dfz_ray.errors import Unserializable
 
@@ -45,6 +48,22 @@ def dumps(value: Any) -> bytes:
     with io.BytesIO() as buffer:
         _Pickler(buffer).dump(value)
         return buffer.getvalue()
+
+
+def add_to_functions(find: Callable[[str], Mapping[str, Any]]) -> None:
+    """Give functions that are unpickled by value more variables: those that `find` returns for their module."""
+    set_state = reducers._function_setstate
+    if hasattr(set_state, "by_dfz_ray"):
+        return
+
+    @functools.wraps(set_state)  # it is pickled by its name
+    def set_state_and_add(function: types.FunctionType, state: Any) -> None:
+        set_state(function, state)
+        own = function.__globals__
+        own.update(find(own.get("__name__", "")))
+
+    set_state_and_add.by_dfz_ray = True  # type: ignore[attr-defined]
+    reducers._function_setstate = set_state_and_add
 
 
 def is_by_reference(value: Any) -> bool:

@@ -220,21 +220,13 @@ def _share_globals() -> None:
 
     Functions of a script travel by value, each with a copy of the variables that it refers to.
     """
-    from ray.cloudpickle import cloudpickle
+    from dfz_ray.driver.pickling import add_to_functions
 
-    set_state = cloudpickle._function_setstate
-    if hasattr(set_state, "by_dfz_ray"):
-        return
+    add_to_functions(_find_shared)
 
-    @functools.wraps(set_state)  # it is pickled by its name
-    def set_state_and_share(function: types.FunctionType, state: Any) -> None:
-        set_state(function, state)
-        if _current:
-            own = function.__globals__
-            own.update(_left[_current[0].key].globals.get(own.get("__name__", ""), {}))
 
-    set_state_and_share.by_dfz_ray = True  # type: ignore[attr-defined]
-    cloudpickle._function_setstate = set_state_and_share
+def _find_shared(module: str) -> Mapping[str, Any]:
+    return _left[_current[0].key].globals.get(module, {}) if _current else {}
 
 
 def _enter(folder: str) -> None:
