@@ -21,16 +21,25 @@ if TYPE_CHECKING:
     from dfz_ray.dropin import ConcurrentDFZAdapter as ConcurrentDFZAdapter
     from dfz_ray.dropin import ConcurrentTaskManager as ConcurrentTaskManager
     from dfz_ray.dropin import create_concurrent_dfz_plugin as create_concurrent_dfz_plugin
+    from dfz_ray.errors import CallFailed as CallFailed
+    from dfz_ray.errors import CallTimedOut as CallTimedOut
+    from dfz_ray.errors import ClusterUnusable as ClusterUnusable
     from dfz_ray.errors import DfzError as DfzError
     from dfz_ray.errors import InvalidInput as InvalidInput
+    from dfz_ray.errors import RemoteTraceback as RemoteTraceback
     from dfz_ray.errors import TasksFailed as TasksFailed
     from dfz_ray.executor.executor import DFZExecutor as DFZExecutor
     from dfz_ray.handle import BatchHandle as BatchHandle
     from dfz_ray.journal.record import Record as Record
     from dfz_ray.results import Results as Results
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "BatchHandle": "dfz_ray.handle",
+    "CallFailed": "dfz_ray.errors",
+    "CallTimedOut": "dfz_ray.errors",
+    "ClusterUnusable": "dfz_ray.errors",
     "ConcurrentCTMAbsoluteZeroPlugin": "dfz_ray.dropin",
     "ConcurrentDFZAdapter": "dfz_ray.dropin",
     "ConcurrentTaskManager": "dfz_ray.dropin",
@@ -38,6 +47,7 @@ _HOMES = {
     "DfzError": "dfz_ray.errors",
     "InvalidInput": "dfz_ray.errors",
     "Record": "dfz_ray.journal.record",
+    "RemoteTraceback": "dfz_ray.errors",
     "Results": "dfz_ray.results",
     "TasksFailed": "dfz_ray.errors",
     "create_concurrent_dfz_plugin": "dfz_ray.dropin",
@@ -62,4 +72,4 @@ if not TYPE_CHECKING:  # a checker would take any name for one of ours
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return [*__all__, "__version__"]

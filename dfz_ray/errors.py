@@ -6,6 +6,7 @@ DfzError
 ├── RunFolderRefused    the folder can't hold this run
 ├── TasksFailed         Results.values() was called, but some tasks did not complete
 ├── CallFailed          a call failed without an exception, or its exception can't be pickled
+│   └── CallTimedOut    a call overran its deadline; a TimeoutError, too
 ├── InfrastructureLost  Ray, or the manager of the run, is gone
 │   └── ManagerLost     only the manager is gone: another one can continue the run
 ├── ClusterUnusable     no Ray at the address, or one that can't be used for this run
@@ -109,7 +110,7 @@ class EpochSuperseded(DfzError):
 
 
 class Unserializable(DfzError):
-    """A value that can't be stored or sent as MessagePack."""
+    """A value that can't be stored or sent."""
 
 
 class TasksFailed(DfzError):
@@ -152,6 +153,13 @@ class CallFailed(DfzError):
 
     def __str__(self) -> str:
         return self.message if self.reason == "exception" else f"{self.reason}: {self.message}"
+
+
+class CallTimedOut(CallFailed, TimeoutError):
+    """A call overran its deadline, `timeout_s`; the reason is `timeout`."""
+
+    def __reduce__(self) -> tuple[type[CallTimedOut], tuple[str, str, str | None]]:
+        return type(self), (self.reason, self.message, self.traceback)  # an OSError keeps two of three arguments
 
 
 class RemoteTraceback(Exception):

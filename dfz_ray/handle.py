@@ -146,7 +146,8 @@ class BatchHandle:
         if self._results is not None:
             return f"<BatchHandle: {self._results!r}>"
         shown = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
-        return f"<BatchHandle: {shown or 'starting'}; {self._folder}>"
+        failure = "" if self._failure is None else f"; failed: {type(self._failure).__name__}: {self._failure}"
+        return f"<BatchHandle: {shown or 'starting'}{failure}; {self._folder}>"
 
     def _mark_read(self) -> None:
         if self._unread is not None:

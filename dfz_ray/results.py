@@ -142,7 +142,9 @@ class Results(Selection):
         return self._records.digest()
 
     def values(self) -> list[Any]:
-        """The results alone, in the order of submission.
+        """The results alone, not records: what the tasks have returned, in the order of submission.
+
+        All else here gives records: iterating, `[...]`, `select`.
 
         Raises:
             TasksFailed: a task did not complete.

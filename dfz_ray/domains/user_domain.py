@@ -51,9 +51,26 @@ class DomainFunction(Generic[P, R]):
         """Call the function itself, here and now."""
         return self._function(*args, **kwargs)
 
-    def task(self, /, **parameters: Any) -> dict[str, Any]:
-        """A task of this domain, to put into a batch."""
-        return {"domain": self.domain.name, "parameters": parameters}
+    def task(self, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        """A task of this domain, to put into a batch.
+
+        It takes the function's own arguments, without those that dfz_ray passes; type checkers miss a `seed` or
+        `threads` here that has no default. The values are checked with the batch.
+
+        Raises:
+            TypeError: there are more positional arguments than the function has.
+        """
+        names = _names_of_positional(self._function)
+        if len(args) > len(names):
+            raise TypeError(f"{self.domain.name!r} takes at most {len(names)} positional arguments, not {len(args)}")
+        given = dict(zip(names, args, strict=False))
+        if twice := sorted(given.keys() & kwargs.keys()):
+            raise TypeError(f"{self.domain.name!r} got two values for {', '.join(twice)}")
+        return {"domain": self.domain.name, "parameters": {**given, **kwargs}}
+
+    def __repr__(self) -> str:
+        name = getattr(self._function, "__name__", "")
+        return f"<domain {self.domain.name!r}: {name}{inspect.signature(self._function)}>"
 
 
 class FunctionParameters(BaseModel):
@@ -74,8 +91,9 @@ def domain(
     """Make a function a domain.
 
     The function gets a task's parameters as keyword arguments, checked against its annotations. If it names `seed` (0
-    to 2^63 - 1) or `threads`, it gets these too. It may be defined in the script that runs: it travels to the workers
-    by value. It must return plain data; changes that it makes elsewhere stay in the worker.
+    to 2^63 - 1) or `threads`, it gets these too; give them a default, such as `seed: int = 0`, so that type checkers
+    know that `task` goes without them. It may be defined in the script that runs: it travels to the workers by value.
+    It must return plain data; changes that it makes elsewhere stay in the worker.
 
     Args:
         name: how batches name it.
@@ -145,6 +163,11 @@ class _Kind:
 def _passed_to(function: Callable[..., Any]) -> tuple[str, ...]:
     parameters = inspect.signature(function).parameters
     return tuple(word for word in PASSED if word in parameters and parameters[word].kind not in _VARIABLE)
+
+
+def _names_of_positional(function: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
 
 
 def _parameters_of(name: str, function: Callable[..., Any]) -> type[BaseModel]:

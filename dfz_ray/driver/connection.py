@@ -39,6 +39,8 @@ SIGACTION_BYTES = 256
 STARTS = 5
 """How often an embedded Ray is started if it does not come up in time."""
 
+_environment_at_start: dict[str, dict[str, str]] = {}
+"""By the address of a Ray that this process has embedded."""
 _connecting = threading.Lock()
 """Held to connect: several adapters may try at the same time, and Ray allows one connection."""
 
@@ -60,6 +62,11 @@ def connect(address: str | None = None, *, logical_cpus: int | None = None) -> N
             _check_connected_to(address)
         else:
             _connect(address, logical_cpus)
+
+
+def environment_of_embedded() -> dict[str, str] | None:
+    """The environment with which the embedded Ray was started that this process uses; None if it uses another Ray."""
+    return _environment_at_start.get(ray.get_runtime_context().gcs_address) if ray.is_initialized() else None
 
 
 def is_connected() -> bool:
@@ -97,10 +104,12 @@ def _start_embedded(cpus: int) -> None:
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     make_token()
     for tries_left in reversed(range(STARTS)):
+        environment = dict(os.environ)
         try:
             with _on_loopback():
                 # No dashboard: it would take a share of a core. A cluster that `ray start` makes has one.
                 _init(address="local", num_cpus=cpus, include_dashboard=False)
+            _environment_at_start[ray.get_runtime_context().gcs_address] = environment
             break
         except Exception as error:
             _stop_half_started(error)

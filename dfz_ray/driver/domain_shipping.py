@@ -8,6 +8,7 @@ from typing import Any
 from ray import cloudpickle
 
 from dfz_ray.domains.domain import Domain
+from dfz_ray.driver.pickling import dumps
 from dfz_ray.errors import DfzError
 from dfz_ray.protocol.submission import ShippedDomain
 
@@ -22,7 +23,7 @@ def ship(domain: Domain) -> ShippedDomain:
         DfzError: it can't be pickled, or is too large.
     """
     try:
-        pickled = cloudpickle.dumps(domain)
+        pickled = dumps(domain)
     except Exception as error:
         raise DfzError(
             f"domain {domain.name!r} can't be sent to the workers: {type(error).__name__}: {error}"

@@ -21,7 +21,7 @@ from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.driver.connection import boot_workers
 from dfz_ray.driver.domain_shipping import ship
 from dfz_ray.driver.shared_files import refuse_unseen
-from dfz_ray.driver.slot_plan import SlotPlan
+from dfz_ray.driver.slot_plan import SlotPlan, is_call
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.pool import PoolLimits
 from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
@@ -75,7 +75,7 @@ def get_manager() -> Any:
             _manager = actor.options(
                 name=f"dfz manager {uuid.uuid4().hex[:8]}",
                 scheduling_strategy=here,
-            ).remote()
+            ).remote(is_nested=is_call())
             _manager_session = session
         return _manager
 

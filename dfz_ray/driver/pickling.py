@@ -2,17 +2,68 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import sys
 import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray import cloudpickle
+from ray.cloudpickle import cloudpickle as reducers
+
+from dfz_ray.errors import Unserializable
 
 if "__mp_main__" in sys.modules:  # the script, in a process spawned by multiprocessing
     cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
 
-dumps = cloudpickle.dumps
-"""Pickles a value; things that can't be imported elsewhere by value. `pickle.loads` reads it where Ray is installed."""
+_reduce_stream = cloudpickle.Pickler.dispatch_table[io.TextIOWrapper]
+
+
+def _refuse_file(file: Any) -> Any:
+    if file in (sys.stdin, sys.stdout, sys.stderr):  # a worker has its own
+        return _reduce_stream(file)
+    raise Unserializable(
+        f"an open file can't be sent to another process: found {getattr(file, 'name', '(no name)')!r}, opened with "
+        f"mode {getattr(file, 'mode', '?')!r}; expected its path, or its content: open the file in the call"
+    )
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Refuses open files: cloudpickle would send a copy of a text file's content as if it were the file."""
+
+    dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
+        dict.fromkeys(
+            (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO), _refuse_file
+        )
+    )
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle a value; things that can't be imported elsewhere by value. `pickle.loads` reads it where Ray is installed.
+
+    Raises:
+        Unserializable: the value refers to an open file.
+    """
+    with io.BytesIO() as buffer:
+        _Pickler(buffer).dump(value)
+        return buffer.getvalue()
+
+
+def add_to_functions(find: Callable[[str], Mapping[str, Any]]) -> None:
+    """Give functions that are unpickled by value more variables: those that `find` returns for their module."""
+    set_state = reducers._function_setstate
+    if hasattr(set_state, "by_dfz_ray"):
+        return
+
+    @functools.wraps(set_state)  # it is pickled by its name
+    def set_state_and_add(function: types.FunctionType, state: Any) -> None:
+        set_state(function, state)
+        own = function.__globals__
+        own.update(find(own.get("__name__", "")))
+
+    set_state_and_add.by_dfz_ray = True  # type: ignore[attr-defined]
+    reducers._function_setstate = set_state_and_add
 
 
 def is_by_reference(value: Any) -> bool:

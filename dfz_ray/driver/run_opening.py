@@ -50,6 +50,14 @@ class RunOpening:
             return self._plan.slots
         return self._config.max_workers if isinstance(self._config.max_workers, int) else None
 
+    def find_slots(self) -> int:
+        """The slots of a run that takes more batches; this process is connected to Ray."""
+        from dfz_ray.driver.slot_plan import plan_slots
+
+        if self._plan is None:
+            self._plan = plan_slots(self._config, self._expect(None)[0], ENDLESS)
+        return self._plan.slots
+
     def open(self, first_batch: Batch | None, is_endless: bool) -> ManagerClient:
         """Open the run, or open it again; `first_batch` and `is_endless` decide on its slots the first time."""
         from dfz_ray.driver.domain_shipping import ship

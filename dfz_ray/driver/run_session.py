@@ -101,6 +101,18 @@ class RunSession:
         """The number of tasks that may execute at once; None until it is known."""
         return self._opening.slots
 
+    def find_slots(self) -> int:
+        """The number of tasks that may execute at once; connects this process to Ray if it must be counted.
+
+        Raises:
+            ClusterUnusable: there is no Ray.
+        """
+        if self.slots is None:
+            from dfz_ray.driver.connection import connect
+
+            connect(self._config.address)
+        return self.slots or self._opening.find_slots()
+
     @property
     def counts(self) -> dict[str, int]:
         """Tasks per state, as last reported; tasks on their way to the manager count as pending."""

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import ray
+
 from dfz_ray.manager.nodes import count_held, live_nodes
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.run_config import RunConfig
@@ -31,9 +33,22 @@ class SlotPlan(NamedTuple):
     """True if the number of slots follows the throughput."""
 
 
+def is_call() -> bool:
+    """True if this driver is itself a call in a worker."""
+    return bool(ray._private.worker.global_worker.mode == ray.WORKER_MODE)
+
+
 def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
-    """The slots of a run without a given number: as many of its smallest shape as the cluster holds, at least 1."""
-    return int(max(1, min(count_held(shapes, live_nodes()), tasks)))
+    """The slots of a run without a given number: as many of its smallest shape as the cluster holds, at least 1.
+
+    A driver that is itself a call has the CPUs that it was given: its run takes these over while it waits.
+    """
+    nodes = live_nodes()
+    if is_call():
+        own = ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0)
+        largest = max(nodes, key=lambda node: node.get("CPU", 0.0), default={})
+        nodes = [{**largest, "CPU": own}]
+    return int(max(1, min(count_held(shapes, nodes), tasks)))
 
 
 def plan_slots(config: RunConfig, shapes: Iterable[Resources], tasks: int) -> SlotPlan:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dfz_ray.errors import CallFailed, DfzError, RemoteTraceback
+from dfz_ray.errors import CallFailed, CallTimedOut, DfzError, RemoteTraceback
 from dfz_ray.executor.captures import Captures
 from dfz_ray.executor.function_domain import Form, PackedFunction, is_plain, pack_whole_call
 from dfz_ray.specs.encoding import SCALARS
@@ -172,7 +172,7 @@ def read_error(reason: str, message: str, traceback: str | None, payload: bytes 
         except BaseException:  # its class is not known here, or does whatever it likes
             error = None
     if not isinstance(error, BaseException):
-        error = CallFailed(reason, message, traceback)
+        error = (CallTimedOut if reason == "timeout" else CallFailed)(reason, message, traceback)
     if traceback:
         error.__cause__ = RemoteTraceback(traceback)
     return error

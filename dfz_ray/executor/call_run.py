@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from dfz_ray.domains.registry import CALLS
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.executor.call_packing import CallPacker, PackedCall
 from dfz_ray.executor.open_tasks import OpenTasks, PendingTask
+from dfz_ray.executor.process_setup import InitializerFailed, ProcessSetup
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.run_config import RunConfig
@@ -55,11 +57,13 @@ class CallSource(Protocol):
 class CallRun(OpenTasks[PendingCall]):
     """The run behind an executor, and the calls that it has not ended."""
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__("calls", config)
+    def __init__(self, config: RunConfig, setup: ProcessSetup | None = None) -> None:
+        super().__init__("calls", config, setup)
         self.packer = CallPacker()
         self.is_shut = False
         """True once the run takes no more calls."""
+        self.broken: BaseException | None = None
+        """The failure of the initializer, once a call has met it."""
         self._sources: list[CallSource] = []
         self._session.start()
 
@@ -67,6 +71,27 @@ class CallRun(OpenTasks[PendingCall]):
     def slots(self) -> int:
         """The number of calls that may execute at once; 1 until it is known."""
         return self._session.slots or 1
+
+    @property
+    def known_slots(self) -> int | None:
+        """The number of calls that may execute at once; None until it is known."""
+        return self._session.slots
+
+    def find_slots(self) -> int:
+        """The number of calls that may execute at once; connects this process to Ray if it must be counted."""
+        return self._session.find_slots()
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._session.folder
+
+    def check(self) -> None:
+        """Raise the reason why the run takes no calls, if there is one: RuntimeError, or BrokenExecutor."""
+        if self.is_shut:
+            raise self.closed()
+        if self.broken is not None:
+            raise InitializerFailed(str(self.broken))
 
     def closed(self) -> Exception:
         """The error for calls that the run does not take any more."""

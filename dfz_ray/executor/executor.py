@@ -5,25 +5,25 @@ from __future__ import annotations
 import functools
 import itertools
 import time
+import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, wait
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
-from pydantic import ValidationError
-
-from dfz_ray.errors import InfrastructureLost, InvalidInput
+from dfz_ray.errors import InfrastructureLost
+from dfz_ray.executor.call_options import CallOptions, treat
 from dfz_ray.executor.call_run import CallRun, Treatment
 from dfz_ray.executor.future import CallFuture
 from dfz_ray.executor.map import CallMap
-from dfz_ray.specs.encoding import plain
-from dfz_ray.specs.policy import Policy, merge
-from dfz_ray.specs.problems import find_problems
-from dfz_ray.specs.resources import Resources
+from dfz_ray.executor.process_setup import ProcessSetup
 from dfz_ray.specs.run_config import ConfigSource, RunConfig
 from dfz_ray.specs.settings import MaxWorkers
+
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,8 +47,7 @@ class _Calls(Executor):
             Exception: whatever pickling the function or an argument raises.
         """
         run = self._run
-        if run.is_shut:
-            raise run.closed()
+        run.check()
         call = run.packer.pack(fn, args, kwargs)
         future = CallFuture(run, self._treatment, call)
         try:
@@ -65,7 +64,11 @@ class _Calls(Executor):
         chunksize: int | None = None,
         buffersize: int | None = None,
     ) -> Iterator[R]:
-        """Call a function with the items of the iterables, which are taken at once; the results come in order.
+        """Call a function with the items of the iterables; the results come in order.
+
+        The items are taken at once, with a `buffersize` as the results are taken. They are pickled as they are sent,
+        also later on: do not change them until the results are there. Where a subclass, or an attribute, replaces
+        `submit`, the items go through that, one by one.
 
         Args:
             fn: the function.
@@ -79,7 +82,8 @@ class _Calls(Executor):
             An iterator. When the result of a call that has failed is due, it raises the call's exception and ends.
 
         Raises:
-            TimeoutError: raised by the iterator: a result was not there in time.
+            TimeoutError: raised by the iterator: a result was not there in time. All calls of this `map` that have not
+                ended are cancelled then, those that run are ended, so that a `with` is left soon.
             RuntimeError: as `submit`.
         """
         ends_at = None if timeout is None else timeout + time.monotonic()
@@ -90,8 +94,9 @@ class _Calls(Executor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         run = self._run
-        if run.is_shut:
-            raise run.closed()
+        run.check()
+        if buffersize is None and _replaces_submit(self):
+            return super().map(fn, *iterables, timeout=timeout)
         items = zip(*iterables, strict=False)
         if buffersize is not None:
             return _map_some(self, fn, items, ends_at, chunksize or 1, buffersize)
@@ -116,7 +121,23 @@ class _Calls(Executor):
         if wait:
             self._run.join()
 
-    def options(self, **options: Any) -> View:
+    @property
+    def max_workers(self) -> int:
+        """The number of calls that may execute at once; under `auto`, the number at first.
+
+        If none was given, it is known once this process is connected to Ray: reading this connects it.
+
+        Raises:
+            ClusterUnusable: there is no Ray.
+        """
+        return self._run.find_slots()
+
+    @property
+    def _max_workers(self) -> int:
+        """The same, under the name that libraries look for, as pools of the standard library have it."""
+        return self.max_workers
+
+    def options(self, **options: Unpack[CallOptions]) -> View:
         """The same executor, with other resources or another policy for the calls that are submitted through it.
 
         Args:
@@ -126,7 +147,15 @@ class _Calls(Executor):
         Raises:
             InvalidInput: an option is not known, or has an impossible value.
         """
-        return View(self, self._run, _treat(self._treatment, options))
+        return View(self, self._run, treat(self._treatment, options))
+
+    def __repr__(self) -> str:
+        run = self._run
+        slots = (
+            "as many calls at once as the cluster holds" if run.known_slots is None else f"{run.known_slots} at once"
+        )
+        state = "shut down" if run.is_shut else f"broken: {run.broken}" if run.broken else "open"
+        return f"<{type(self).__name__}: {slots}; {state}; {run.count} unfinished; {run.folder}>"
 
 
 class View(_Calls):
@@ -135,6 +164,14 @@ class View(_Calls):
     def __init__(self, owner: _Calls, run: CallRun, treatment: Treatment) -> None:
         super().__init__(run, treatment)
         self._owner = owner  # an executor lives as long as its views
+
+    def __repr__(self) -> str:
+        resources, policy = (
+            ", ".join(f"{name}={value!r}" for name, value in part.model_dump(exclude_defaults=True).items())
+            for part in self._treatment
+        )
+        options = ", ".join(filter(None, (resources, policy))) or "the defaults"
+        return f"<View with {options} of {_owner_of(self)!r}>"
 
 
 class DFZExecutor(_Calls):
@@ -149,8 +186,19 @@ class DFZExecutor(_Calls):
       `max_attempts` times (3), and then its future alone fails, with `CallFailed`. So a call may be made more than
       once. If Ray itself is gone, the futures get a BrokenExecutor.
     - `max_workers` is the number of calls that may execute at once; None: one for each CPU of the cluster. Workers are
-      started when they are needed and given back afterwards; `mp_context`, `initializer` and `max_tasks_per_child` are
-      not offered. A function of a module with `functools.cache` makes a costly object once in each worker.
+      started when they are needed and given back afterwards.
+    - `initializer(*initargs)` is called once in each process, before its first call; variables of the script that it
+      sets are seen by functions of the script. Ray may hand a process on to other executors and batches of this
+      program: what an initializer changes beyond the working directory and the environment, it changes for them, too.
+      If it raises an exception, calls fail with a BrokenExecutor. `mp_context` and `max_tasks_per_child` are accepted
+      and have no effect; a warning says so. A lock or an event of multiprocessing travels only as that of a `Manager`.
+    - On a Ray that this program has embedded, calls have the working directory and the environment variables that the
+      program has when the executor is made (not those that Ray sets itself: `RAY_...`, `CUDA_VISIBLE_DEVICES`). On a
+      cluster they have those of their node: pass paths and values as arguments, or use Ray's runtime environments.
+      Objects of a `multiprocessing.Manager` work in calls, on other machines if its `address` can be reached there.
+    - A call may make an executor of its own, or call `run`. The CPUs that the call holds while it waits are taken over
+      by these: their workers ask Ray for no CPU, so that they start even where all are in use, and without a
+      `max_workers` there are as many as the call was given CPUs.
     - Function and arguments are pickled by `submit`, not later: later changes do not reach the call, and an object that
       can't be pickled is an exception of `submit`. Functions and classes of the script itself, or of a module that was
       given to cloudpickle's `register_pickle_by_value`, travel by value, all others by name.
@@ -158,9 +206,11 @@ class DFZExecutor(_Calls):
       these) is loaded once in each worker from its second `submit` on, and by `map`; at its first `submit` it travels
       within the call, unless it is large. Any other function is loaded for each call, so that calls do not see each
       other's changes.
-    - An exception that does not survive pickling, or is larger than a megabyte, becomes a `CallFailed` with its type,
-      text and traceback; so does one that was raised just before the run's manager was lost. The `__cause__` of the
-      others is a `RemoteTraceback`.
+    - An exception whose class can't be pickled is rebuilt of its `args` and attributes. One that does not survive this
+      either, or is larger than a megabyte, becomes a `CallFailed` with its type, text and traceback; so does one that
+      was raised just before the run's manager was lost. The `__cause__` of the others is a `RemoteTraceback`. A call
+      that overruns its deadline fails with `CallTimedOut`, a CallFailed that is a TimeoutError, too.
+    - An open file is refused, as an argument and as a result: pass its path.
     - `running()` is true, and `cancel()` false, as soon as a worker has taken a call and is about to make it. The
       driver hears this a moment later; a call that is cancelled in that moment is ended.
     - A single call takes some ten milliseconds longer, because the call and its result are written to the disk; calls
@@ -183,6 +233,10 @@ class DFZExecutor(_Calls):
     Args:
         max_workers: how many calls may execute at once; None: as many as the cluster holds; `auto`: as many as pay,
             which is found out while calls are made.
+        mp_context: has no effect.
+        initializer: a function that is called once in each process, before its first call.
+        initargs: its arguments.
+        max_tasks_per_child: has no effect.
         address: which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one.
         use_threads: calls share the processes that the cluster holds, on threads: for work that waits.
         config: a configuration file, the same as a dict, or Settings.
@@ -191,12 +245,17 @@ class DFZExecutor(_Calls):
     Raises:
         ValueError: `max_workers` is below 1.
         InvalidInput: the configuration, or `max_workers`, is wrong.
+        Exception: whatever pickling the initializer or an argument of it raises.
     """
 
     def __init__(
         self,
         max_workers: MaxWorkers = None,
+        mp_context: BaseContext | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
         *,
+        max_tasks_per_child: int | None = None,
         address: str | None = None,
         use_threads: bool = False,
         config: ConfigSource = None,
@@ -204,14 +263,37 @@ class DFZExecutor(_Calls):
     ) -> None:
         if isinstance(max_workers, int) and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
+        _warn_of_ignored(mp_context, max_tasks_per_child)
+        setup = ProcessSetup(initializer, initargs)
         run_config = RunConfig.of(
             config, max_workers=max_workers, run_dir=run_dir, address=address, use_threads=use_threads
         )
         settings = run_config.settings
-        run = CallRun(run_config)
+        run = CallRun(run_config, setup)
         super().__init__(run, Treatment(settings.resources, settings.policy))
         self._finalizer = weakref.finalize(self, run.shut)
         self._finalizer.atexit = False  # then the run waits for its calls by itself
+
+
+def _warn_of_ignored(mp_context: object, max_tasks_per_child: object) -> None:
+    """Check what a process pool takes and Ray has no use for, and say so."""
+    if max_tasks_per_child is not None:
+        if not isinstance(max_tasks_per_child, int):
+            raise TypeError("max_tasks_per_child must be an integer")
+        if max_tasks_per_child <= 0:
+            raise ValueError("max_tasks_per_child must be >= 1")
+        warnings.warn(
+            "max_tasks_per_child has no effect on a DFZExecutor: Ray keeps a worker as long as it likes; what a call "
+            "leaves in its process's settings is put back after it",
+            UserWarning,
+            stacklevel=3,
+        )
+    if mp_context is not None:
+        warnings.warn(
+            "mp_context has no effect on a DFZExecutor: Ray starts its workers, which are neither forked nor spawned",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _map_some(
@@ -227,7 +309,7 @@ def _map_some(
     each = functools.partial(_call_each, fn)
     futures = deque([calls.submit(each, chunk) for chunk in itertools.islice(chunks, buffersize)])
     find_owner = weakref.ref(_owner_of(calls))  # the iterator must keep neither the executor nor the view alive
-    treatment = calls._treatment
+    run, treatment = calls._run, calls._treatment
     del calls
 
     def results() -> Iterator[R]:
@@ -237,7 +319,10 @@ def _map_some(
                 if owner is not None and (chunk := next(chunks, None)) is not None:
                     futures.append(View(owner, owner._run, treatment).submit(each, chunk))
                 del owner
-                values = _result_of(futures.popleft(), ends_at)
+                if ends_at is not None and not wait([futures[0]], ends_at - time.monotonic()).done:
+                    run.cancel(futures)  # also those that have begun
+                    raise TimeoutError
+                values = _result_of(futures.popleft())
                 values.reverse()
                 while values:
                     yield values.pop()
@@ -249,6 +334,10 @@ def _map_some(
     return results()
 
 
+def _replaces_submit(calls: _Calls) -> bool:
+    return "submit" in vars(calls) or type(calls).submit is not _Calls.submit
+
+
 def _owner_of(calls: _Calls) -> _Calls:
     """The executor behind a view, or behind a view of a view."""
     while isinstance(calls, View):
@@ -256,30 +345,12 @@ def _owner_of(calls: _Calls) -> _Calls:
     return calls
 
 
-def _result_of(future: Future[Any], ends_at: float | None) -> Any:
+def _result_of(future: Future[Any]) -> Any:
     try:
-        return future.result(None if ends_at is None else ends_at - time.monotonic())
+        return future.result()
     finally:
-        future.cancel()  # if it was not there in time
-        del future
+        del future  # the error's traceback has this frame, and must not keep the future alive
 
 
 def _call_each(fn: Callable[..., R], items: Iterable[tuple[Any, ...]]) -> list[R]:
     return [fn(*args) for args in items]
-
-
-def _treat(treatment: Treatment, options: Mapping[str, Any]) -> Treatment:
-    """The treatment, changed by the options of `options`."""
-    given = plain(options)
-    resources = {key: value for key, value in given.items() if key in Resources.model_fields}
-    policy = {key: value for key, value in given.items() if key not in Resources.model_fields}
-    try:
-        return Treatment(
-            Resources.model_validate({**treatment.resources.model_dump(), **resources})
-            if resources
-            else treatment.resources,
-            Policy.model_validate(merge(treatment.policy.model_dump(), policy)) if policy else treatment.policy,
-        )
-    except ValidationError as error:
-        model = Resources if error.title == Resources.__name__ else Policy
-        raise InvalidInput(find_problems(error, model, "options"), "options") from None

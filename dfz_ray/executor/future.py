@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dfz_ray.executor.call_packing import PackedCall, read_error
 from dfz_ray.executor.call_run import CallRun, Treatment
 from dfz_ray.executor.function_domain import read_result
+from dfz_ray.executor.process_setup import InitializerFailed
 from dfz_ray.executor.told_future import ToldFuture
 
 if TYPE_CHECKING:
@@ -115,7 +116,10 @@ class CallFuture(ToldFuture):
 
     def on_failed(self, failed: FailedTask) -> None:
         """The call has raised, or something has ended it."""
-        self.fail(read_error(failed.reason, failed.message, failed.traceback, failed.payload))
+        error = read_error(failed.reason, failed.message, failed.traceback, failed.payload)
+        if isinstance(error, InitializerFailed):
+            self._run.broken = error
+        self.fail(error)
 
     def fail(self, error: BaseException) -> None:
         """The call has failed."""

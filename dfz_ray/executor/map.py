@@ -94,6 +94,13 @@ class CallMap:
             self.cancel()
             self._forget_errors()
 
+    def _end_all(self) -> None:
+        """End all groups, also those that have begun: nobody waits for their results any more."""
+        self.end(CancelledError())
+        with self._changed:
+            groups = list(self._groups)
+        self._run.cancel(groups)
+
     def cancel(self) -> None:
         """Cancel the groups that have not begun."""
         self.end(CancelledError())
@@ -116,8 +123,10 @@ class CallMap:
             return
         timeout_s = None if self._ends_at is None else self._ends_at - time.monotonic()
         with self._changed:
-            if not self._changed.wait_for(lambda: self._values[position] is not _NOTHING, timeout_s):
-                raise TimeoutError
+            timed_out = not self._changed.wait_for(lambda: self._values[position] is not _NOTHING, timeout_s)
+        if timed_out:
+            self._end_all()
+            raise TimeoutError
 
     def _take(self, position: int) -> Any:
         """A result, to which no reference is kept here."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from dfz_ray.driver.listener import Completed, RunListener
 from dfz_ray.driver.run_session import RunSession
 from dfz_ray.errors import InfrastructureLost
-from dfz_ray.executor.function_domain import FUNCTION_DOMAIN
+from dfz_ray.executor.process_setup import ProcessSetup, make_call_domain
 from dfz_ray.garbage import collector_paused
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.run_config import RunConfig
@@ -54,9 +54,10 @@ class OpenTasks(RunListener, ABC, Generic[T]):
     """A run that gets its tasks one by one, and its open tasks: those that wait to be sent, and those that were sent.
 
     It outlives its owner until all of its tasks have ended. A subclass starts the session when it is ready to listen.
+    `setup` is what a process does before its first call; None: it takes over authkey, working directory and variables.
     """
 
-    def __init__(self, name: str, config: RunConfig) -> None:
+    def __init__(self, name: str, config: RunConfig, setup: ProcessSetup | None = None) -> None:
         self.has_ended = False
         """True once every open task has been notified of the end. A task sent later is failed by its sender."""
         self._name = name
@@ -70,7 +71,10 @@ class OpenTasks(RunListener, ABC, Generic[T]):
         self._sent_files: set[str] = set()
         self._to_cancel: list[int] = []
         self._session = RunSession(
-            dataclasses.replace(config, name=name), self, domains=[FUNCTION_DOMAIN], finishes_at_exit=True
+            dataclasses.replace(config, name=name),
+            self,
+            domains=[make_call_domain(setup or ProcessSetup())],
+            finishes_at_exit=True,
         )
 
     @abstractmethod
@@ -80,6 +84,11 @@ class OpenTasks(RunListener, ABC, Generic[T]):
     @abstractmethod
     def _make_tasks(self, waiting: Sequence[T]) -> tuple[Sequence[Task], Mapping[str, bytes]]:
         """The checked tasks to be sent, and the files that their parameters name, by SHA-256."""
+
+    @property
+    def count(self) -> int:
+        """The number of open tasks."""
+        return len(self._open) + len(self._waiting)
 
     # --- called by the owner ----------------------------------------------------------------------------------------
 

@@ -80,12 +80,19 @@ class ActiveRun:
     """A run that this manager works on; `manager` is the Ray handle of the actor, to which workers report."""
 
     def __init__(
-        self, run_id: str, folder: Path, journal: OpenedJournal, options: RunOptions, manager: Any, meta: dict[str, str]
+        self,
+        run_id: str,
+        folder: Path,
+        journal: OpenedJournal,
+        options: RunOptions,
+        manager: Any,
+        meta: dict[str, str],
+        is_nested: bool = False,
     ) -> None:
         self._id = run_id
         self._lock, self._writer, self._recovered = journal
         self._engine = Engine(replace(options.engine, first_chunk=self._recovered.next_chunk))
-        self._lanes = Lanes(run_id, manager, options.engine.grace_s, options.engine.width)
+        self._lanes = Lanes(run_id, manager, options.engine.grace_s, options.engine.width, is_nested)
         self._inputs = TaskInputs()
         self._files: dict[str, bytes] = dict(self._recovered.files)
         self._ended: dict[int, Ended] = {}

@@ -19,9 +19,13 @@ that it is assigned: CUDA looks at what is visible only once in a process.
 
 
 class Lanes:
-    """Numbers the lanes, and calls leases for them, of at most `width` slots each."""
+    """Numbers the lanes, and calls leases for them, of at most `width` slots each.
 
-    def __init__(self, run_id: str, manager: Any, grace_s: float, width: int) -> None:
+    `is_nested` is true for a driver that is itself a call in a worker. It holds CPUs while it waits for the run, and
+    others like it may hold the rest. So its leases ask for none: they take over those that the driver holds.
+    """
+
+    def __init__(self, run_id: str, manager: Any, grace_s: float, width: int, is_nested: bool = False) -> None:
         self.shapes: list[Resources] = []
         """By lane."""
         self._run_id = run_id
@@ -35,6 +39,7 @@ class Lanes:
         self._functions: dict[str, Any] = {}
         self._exclusive: set[str] = set()
         """Domains whose tasks must not share a process."""
+        self._is_nested = is_nested
         self._picks_gpu: set[str] = set()
         """Domains whose workers see all GPUs of their node."""
 
@@ -63,6 +68,8 @@ class Lanes:
         """Call a lease; returns the reference of its end."""
         domain, shape = self.domains[command.lane], self.shapes[command.lane]
         options = remote_options(shape)
+        if self._is_nested:
+            options["num_cpus"] = 0
         if shape.gpus and domain in self._picks_gpu:
             options["runtime_env"] = SEES_ALL_GPUS
         width = 1 if domain in self._exclusive else self._width

@@ -47,7 +47,8 @@ class TaskManager:
     It is an asyncio actor: every method runs in one thread, and a run's journal is written in another.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_nested: bool = False) -> None:
+        self._is_nested = is_nested
         _end_at_once_on_sigterm()
         sys.setswitchinterval(SWITCH_S)
         gc.freeze()  # the garbage collector need not look at imported modules again and again
@@ -81,7 +82,9 @@ class TaskManager:
         path, durable = Path(folder), options.durable
         given = (path, meta, inline_bytes, retry_failed, durable, options.opening)
         journal = await asyncio.to_thread(open_for_work, *given)
-        self._runs[run_id] = run = ActiveRun(run_id, path, journal, options, myself, journal.recovered.meta)
+        self._runs[run_id] = run = ActiveRun(
+            run_id, path, journal, options, myself, journal.recovered.meta, self._is_nested
+        )
         return run.describe()
 
     async def go_on(self, run_id: str, domains: Sequence[ShippedDomain]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -40,7 +41,10 @@ GENERIC_CLASSES = {
     ("test_future", "FutureTests"),
 }
 """Classes whose tests hold for any executor, or future."""
-GENERIC_CASES: set[Case] = {("test_process_pool", "ProcessPoolExecutorTest", "test_map_chunksize")}
+GENERIC_CASES: set[Case] = {
+    ("test_process_pool", "ProcessPoolExecutorTest", "test_map_chunksize"),
+    ("test_init", "InitializerMixin", "test_initializer"),
+}
 """Tests that hold for any executor, in modules that are otherwise left out."""
 
 INSIDES = {
@@ -48,7 +52,7 @@ INSIDES = {
     "test_thread_pool": "looks at a thread pool's threads, or shares locks and lists with them",
     "test_interpreter_pool": "looks at a pool of subinterpreters",
     "test_deadlock": "breaks a process pool's pipes and queues",
-    "test_init": "tests the arguments initializer and initargs, which DFZExecutor does not offer",
+    "test_init": "reads a pool's log and its `_broken`, or multiprocessing's resource tracker",
 }
 """Modules that are left out except for GENERIC_CASES, each with the reason."""
 INSIDE_CLASSES = {
@@ -141,7 +145,7 @@ def run_case(modules: dict[str, ModuleType], case: Case, executor_type: type, ma
     if name == "test_future":
         with_ours = type(class_name, (theirs,), {})
     else:
-        mixin = type("DFZMixin", (util.ExecutorMixin,), {"executor_type": executor_type})
+        mixin = type("DFZMixin", (util.ExecutorMixin,), {"executor_type": executor_type, "create_event": _create_event})
         with_ours = type(class_name, (theirs, mixin, util.BaseTestCase), {})
     replaced = module.__dict__.get("Future"), util.Future
     root = logging.getLogger()
@@ -157,6 +161,13 @@ def run_case(modules: dict[str, ModuleType], case: Case, executor_type: type, ma
         if replaced[0] is not None:
             module.Future = replaced[0]  # type: ignore[attr-defined]
     return "\n".join(text for _, text in [*outcome.failures, *outcome.errors])
+
+
+def _create_event(test: unittest.TestCase) -> Any:
+    """An event that calls can wait for, as the mixins of process pools make one."""
+    manager = multiprocessing.Manager()
+    test.addCleanup(manager.shutdown)
+    return manager.Event()
 
 
 def prelude(folder: Path, address: str, output: Path) -> str:

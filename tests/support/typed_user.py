@@ -6,11 +6,25 @@ import asyncio
 from concurrent.futures import Executor, Future, as_completed
 from typing import assert_type
 
-from dfz_ray import BatchHandle, DFZExecutor, Record, Results, TasksFailed, domain, run, submit
+import dfz_ray
+from dfz_ray import (
+    BatchHandle,
+    CallFailed,
+    CallTimedOut,
+    ClusterUnusable,
+    DFZExecutor,
+    Record,
+    RemoteTraceback,
+    Results,
+    TasksFailed,
+    domain,
+    run,
+    submit,
+)
 
 
 @domain("coin", cpus=1, volatile=["at"])
-def coin(flips: int = 10, *, seed: int) -> dict[str, int]:
+def coin(flips: int = 10, *, seed: int = 0) -> dict[str, int]:
     """Flip a coin."""
     return {"heads": flips // 2 + seed}
 
@@ -25,6 +39,7 @@ def use_domain() -> None:
     assert_type(coin(flips=3, seed=1), dict[str, int])
     assert_type(coin(3, seed=1)["heads"], int)
     tasks = [coin.task(flips=100) for _ in range(10)]
+    tasks += [coin.task(), coin.task(100)]
     results = run(tasks, max_workers=4, progress=lambda counts: print(counts["running"]))
     assert_type(results, Results)
     assert_type(results["task-0"], Record)
@@ -38,6 +53,7 @@ def use_domain() -> None:
         print(sum(value["heads"] for value in results.values()))
     except TasksFailed as error:
         print(error.counts)
+    print(dfz_ray.__version__, CallFailed, CallTimedOut, ClusterUnusable, RemoteTraceback)
 
 
 async def use_handle() -> None:
@@ -60,7 +76,8 @@ async def use_executor() -> None:
         future = executor.submit(square, 3)
         assert_type(future, Future[float])
         assert_type(future.result(timeout=10), float)
-        wide = executor.options(cpus=2).submit(square, 4)
+        wide = executor.options(cpus=2, memory="1GiB", timeout_s=None, retry_on=["timeout"]).submit(square, 4)
+        assert_type(executor.max_workers, int)
         assert_type(wide, Future[float])
         for done in as_completed([future, wide]):
             assert_type(done.result(), float)

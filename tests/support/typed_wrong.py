@@ -7,7 +7,7 @@ from dfz_ray import DFZExecutor, domain, run, submit
 
 
 @domain("coin")
-def coin(flips: int = 10, *, seed: int) -> dict[str, int]:
+def coin(flips: int = 10, *, seed: int = 0) -> dict[str, int]:
     """Flip a coin."""
     return {"heads": flips + seed}
 
@@ -20,7 +20,11 @@ def square(x: int) -> float:
 def use() -> None:
     """Wrong uses."""
     coin(flips="three", seed=1)  # wrong
-    coin(3)  # wrong
+    coin(3, 4)  # wrong
+    coin.task(flip=3)  # wrong
+    coin.task(flips="three")  # wrong
+    DFZExecutor().options(cpu=2)  # wrong
+    DFZExecutor().options(cpus="two")  # wrong
     run([coin.task()], max_workers="many")  # wrong
     run([coin.task()], max_worker=3)  # wrong
     submit([coin.task()]).results().digest.decode()  # wrong

@@ -70,10 +70,19 @@ class Counter:
 
 
 class Picky(Exception):
-    """It does not survive pickling: it is made of two values, and pickled as one."""
+    """It is made of two values, and pickled as one."""
 
     def __init__(self, first: str, second: str) -> None:
         super().__init__(first + second)
+        self.second = second
+
+
+class Lost(Exception):
+    """It does not survive pickling at all: it holds a thing of its process."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.frame = sys._getframe()
 
 
 class Boom(Exception):
@@ -280,13 +289,42 @@ def test_exceptions_that_end_other_things(error: BaseException) -> None:
 
 def test_an_exception_that_can_not_travel() -> None:
     """An exception that pickling loses is told by its type and text, and by its traceback."""
-    with pytest.raises(CallFailed, match="Picky: ab") as caught:
-        call(boom, Picky, "a", "b")
+    with pytest.raises(CallFailed, match="Lost: ab") as caught:
+        call(boom, Lost, "ab")
 
     assert caught.value.reason == "exception"
     assert "raise error(*args)" in (caught.value.traceback or "")
     with pytest.raises(CallFailed, match="ValueError: "):
         call(boom, ValueError, "x" * 2**21)  # too large
+
+
+def test_an_exception_with_an_init_of_its_own() -> None:
+    """An exception that pickling alone loses is rebuilt: of its type, with its text, arguments and attributes."""
+    with pytest.raises(Picky) as caught:
+        call(boom, Picky, "a", "b")
+    assert (str(caught.value), caught.value.args, caught.value.second) == ("ab", ("ab",), "b")
+    assert isinstance(caught.value.__cause__, RemoteTraceback)
+
+
+def test_a_deadline_is_a_timeout_error() -> None:
+    """The error of a call that overran its deadline is a TimeoutError and a CallFailed, also in another process."""
+    error = read_error("timeout", "it took too long", None, None)
+    for one in (error, pickle.loads(pickle.dumps(error))):  # noqa: S301 - our own
+        assert isinstance(one, TimeoutError)
+        assert isinstance(one, CallFailed)
+        assert (one.reason, one.message, str(one)) == ("timeout", "it took too long", "timeout: it took too long")
+    assert not isinstance(read_error("worker_crashed", "it died", None, None), TimeoutError)
+
+
+@pytest.mark.parametrize("mode", ["r", "rb", "w", "ab", "r+b"])
+def test_an_open_file_is_refused(tmp_path: Path, mode: str) -> None:
+    """An open file is no argument and no result: the error names it, and says what to pass instead."""
+    path = tmp_path / "data.txt"
+    path.write_text("content")
+    with open(path, mode) as file, pytest.raises(DfzError, match=r"data\.txt.*mode.*expected its path"):
+        CallPacker().pack(len, (file,), {})
+    with pytest.raises(DfzError, match=r"data\.txt.*expected its path"):
+        call(lambda: open(path))  # noqa: SIM115 - it is the result
 
 
 def test_what_can_not_be_pickled() -> None:

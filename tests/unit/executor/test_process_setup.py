@@ -1,0 +1,131 @@
+"""What a process is given before it makes calls of an executor: authkey, folder, variables, initializer."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dfz_ray.driver.domain_shipping import ship_by_value
+from dfz_ray.driver.pickling import dumps
+from dfz_ray.errors import DfzError
+from dfz_ray.executor import process_setup
+from dfz_ray.executor.process_setup import AppliedSetup, InitializerFailed, ProcessSetup, Surroundings, make_call_domain
+
+ship_by_value(sys.modules[__name__])  # as if it were a script
+TABLE: list[int] | None = None
+CACHE: dict[str, int] = {}
+SCALE = 2
+KEY = b"a key of a driver"
+
+
+def fill(size: int) -> None:
+    """An initializer as scripts have it."""
+    global TABLE  # noqa: PLW0603 - that is what is tested
+    assert SCALE == 2
+    TABLE = list(range(size))
+    CACHE["size"] = size
+    os.environ["FILLED"] = str(size)
+    with open("calls", "a") as file:
+        file.write("x")
+
+
+def look(position: int) -> tuple[Any, ...]:
+    """A call as scripts have it."""
+    return (TABLE or [])[position : position + 1], dict(CACHE), SCALE
+
+
+@pytest.fixture(autouse=True)
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process as a worker that has served nobody; afterwards it is as before."""
+    monkeypatch.chdir(tmp_path)
+    environment, key = dict(os.environ), multiprocessing.current_process().authkey
+    yield
+    multiprocessing.current_process().authkey = key
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+    for state in (process_setup._before, process_setup._left, process_setup._current):
+        state.clear()  # type: ignore[attr-defined]
+
+
+def setup_of(folder: Path, initializer: Any = None, *args: Any, **variables: str | None) -> AppliedSetup:
+    """A setup as a worker gets it."""
+    (folder).mkdir(exist_ok=True)
+    packed = None if initializer is None else dumps((initializer, args))
+    return AppliedSetup(KEY, Surroundings(str(folder), variables), packed)
+
+
+def test_the_surroundings_of_the_driver(tmp_path: Path) -> None:
+    """A process gets the driver's authkey, working directory and changed variables; the others it keeps."""
+    os.environ["GONE"] = os.environ["KEPT"] = "as the node has it"
+    setup_of(tmp_path / "a", NEW="1", GONE=None).apply()
+    assert (os.getcwd(), os.environ["NEW"], os.environ["KEPT"]) == (str(tmp_path / "a"), "1", "as the node has it")
+    assert "GONE" not in os.environ
+    assert bytes(multiprocessing.current_process().authkey) == KEY
+
+
+def test_the_initializer_is_called_once(tmp_path: Path) -> None:
+    """However often leases begin, and whoever uses the process meanwhile, the initializer is called once."""
+    first, second = setup_of(tmp_path / "a", fill, 3), setup_of(tmp_path / "b", OTHER="1")
+    for setup in (first, first, second, pickle.loads(pickle.dumps(first))):  # noqa: S301 - our own
+        setup.apply()
+        setup.require()
+    assert (tmp_path / "a/calls").read_text() == "x"
+    assert os.environ["FILLED"] == "3"
+    assert "OTHER" not in os.environ
+    second.apply()
+    assert "FILLED" not in os.environ
+    assert (os.environ["OTHER"], os.getcwd()) == ("1", str(tmp_path / "b"))
+
+
+def test_functions_of_the_script_see_what_its_initializer_has_set(tmp_path: Path) -> None:
+    """Variables that an initializer of a script sets or fills are those that functions of the script see."""
+    global SCALE  # noqa: PLW0603 - the driver changes it later on
+    first, second = setup_of(tmp_path / "a", fill, 3), setup_of(tmp_path / "b")
+    try:
+        first.apply()
+        SCALE = 5
+        travelled = dumps(look)
+        assert pickle.loads(travelled)(2) == ([2], {"size": 3}, 5)  # noqa: S301 - our own
+        second.apply()
+        assert pickle.loads(travelled)(2) == ([], {}, 5)  # noqa: S301 - our own
+        assert (TABLE, CACHE) == (None, {})
+    finally:
+        SCALE = 2
+
+
+def test_an_initializer_that_fails(tmp_path: Path) -> None:
+    """Where an initializer has failed, each call fails with its error and traceback; it is not called again."""
+    setup = setup_of(tmp_path / "a", divmod, 1, 0)
+    setup.apply()
+    for _ in range(2):
+        with pytest.raises(InitializerFailed, match="ZeroDivisionError"):
+            setup.require()
+
+
+def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+    """A call is never made in another folder than the driver's: it fails, and says which one is missing."""
+    setup = setup_of(tmp_path / "a")
+    (tmp_path / "a").rmdir()
+    for _ in range(2):
+        with pytest.raises(DfzError, match="working directory in which its executor was made"):
+            setup.require()
+
+
+def test_a_setup_travels_within_its_domain() -> None:
+    """The domain that workers get applies the setup when it is loaded, and makes calls after it."""
+    made = pickle.loads(dumps(make_call_domain(ProcessSetup(fill, (4,)))))  # noqa: S301 - our own
+    made.load()
+    assert Path("calls").read_text() == "x"
+    assert made.compute.setup is made.setup
+    with pytest.raises(TypeError, match="callable"):
+        ProcessSetup(3)  # type: ignore[arg-type]
+    with pytest.raises(DfzError, match="at most"):
+        ProcessSetup(len, (bytes(process_setup.LIMIT_BYTES),))
