@@ -320,7 +320,9 @@ def _map_some(
                     futures.append(View(owner, owner._run, treatment).submit(each, chunk))
                 del owner
                 if ends_at is not None and not wait([futures[0]], ends_at - time.monotonic()).done:
-                    run.cancel(futures)  # also those that have begun
+                    run.cancel(
+                        future for future in futures if isinstance(future, CallFuture)
+                    )  # also those that have begun
                     raise TimeoutError
                 values = _result_of(futures.popleft())
                 values.reverse()

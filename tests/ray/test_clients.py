@@ -51,6 +51,11 @@ def scale(unit: Any) -> Any:
     return 10.0 * np.asarray(unit) - 5.0
 
 
+def ship_with_cloudpickle() -> None:
+    """For clients that pickle functions themselves."""
+    pytest.importorskip("cloudpickle").register_pickle_by_value(sys.modules[__name__])
+
+
 def use_scipy(executor: Executor) -> Any:
     optimize = pytest.importorskip("scipy.optimize")
     found = optimize.differential_evolution(
@@ -77,7 +82,7 @@ def use_adaptive(executor: Executor) -> Any:
     adaptive = pytest.importorskip("adaptive", reason="pip install 'dfz_ray[clients]'")
     learner = adaptive.SequenceLearner(cube, [1.0, 2.0, 3.0, 4.0])
     # By itself adaptive counts the workers of executors whose types it knows, and of no others.
-    adaptive.BlockingRunner(learner, goal=learner.done, executor=executor, ntasks=2)
+    adaptive.BlockingRunner(learner, goal=lambda one: one.done(), executor=executor, ntasks=2)
     return sorted(learner.data.items())
 
 
@@ -103,15 +108,13 @@ def use_dynesty(executor: Executor) -> Any:
 def use_lmfit(executor: Executor) -> Any:
     lmfit = pytest.importorskip("lmfit", reason="pip install 'dfz_ray[clients]'")
     parameters = lmfit.create_params(x={"value": 0.5, "min": -3, "max": 3}, y={"value": 0.5, "min": -3, "max": 3})
-    fit = lmfit.minimize(
-        residual, parameters, method="differential_evolution", max_nfev=200, seed=1, workers=executor.map,
-        updating="deferred", polish=False,
-    )  # fmt: skip
-    return [round(value, 12) for value in fit.params.valuesdict().values()]
+    sampler = lmfit.Minimizer(residual, parameters)
+    walks = sampler.emcee(steps=10, nwalkers=6, burn=0, is_weighted=True, progress=False, seed=1, workers=executor)
+    return walks.flatchain.to_numpy().round(9).tolist()
 
 
-def residual(parameters: Any) -> float:
-    return bowl(parameters.valuesdict().values())
+def residual(parameters: Any) -> Any:
+    return np.asarray(list(parameters.valuesdict().values())) - 1.0
 
 
 def use_nautilus(executor: Executor) -> Any:
@@ -155,6 +158,7 @@ def evaluate(point: Any) -> tuple[float]:
 
 
 def use_pipefunc(executor: Executor) -> Any:
+    ship_with_cloudpickle()
     pipefunc = pytest.importorskip("pipefunc", reason="pip install 'dfz_ray[clients]'")
     step = pipefunc.PipeFunc(cube, "y", mapspec="value[i] -> y[i]")
     outputs = pipefunc.Pipeline([step]).map({"value": [1.0, 2.0, 3.0]}, executor=executor, show_progress=False)
@@ -162,6 +166,7 @@ def use_pipefunc(executor: Executor) -> Any:
 
 
 def use_pyabc(executor: Executor) -> Any:
+    ship_with_cloudpickle()
     pyabc = pytest.importorskip("pyabc", reason="pip install 'dfz_ray[clients]'")
     sampler = pyabc.ConcurrentFutureSampler(cfuture_executor=executor, client_max_jobs=4)
     abc = pyabc.ABCSMC(

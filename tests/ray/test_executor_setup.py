@@ -86,7 +86,7 @@ def test_the_folder_and_the_variables_of_the_driver(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, env=environment, timeout=200
     )
-    assert done.stdout.strip() == str(((str(tmp_path), "later", None), (os.getcwd(), None, "before"))), done.stderr
+    assert done.stdout.strip() == f"{(str(tmp_path), 'later', None)} {(os.getcwd(), None, 'before')}", done.stderr
 
 
 def make_calls(count: int) -> list[int]:

@@ -67,6 +67,8 @@ UNKNOWN_IN_OLDER = {
     "force_not_colorized": lambda test: test,
 }
 """Names of test.support that the tests of a newer Python need, with their values in an older one."""
+OTHER_IN_OLDER = {"skip_if_sanitizer": lambda reason=None, **_: lambda test: test}
+"""Functions of test.support that take fewer arguments in an older Python; Python is not built with a sanitizer here."""
 
 
 def find_folder() -> Path | None:
@@ -102,6 +104,9 @@ def load(folder: Path) -> dict[str, ModuleType]:
     support = importlib.import_module("test.support")
     for name, value in UNKNOWN_IN_OLDER.items():
         if not hasattr(support, name):
+            setattr(support, name, value)
+    if sys.version_info < (3, 13):
+        for name, value in OTHER_IN_OLDER.items():
             setattr(support, name, value)
     spec = importlib.util.spec_from_file_location(
         PACKAGE, folder / "__init__.py", submodule_search_locations=[str(folder)]
