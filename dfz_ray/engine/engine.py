@@ -157,6 +157,18 @@ class Engine:
             lease.watch(self.options.grace_s)
         return True
 
+    def may_make_room(self, now: float) -> bool:
+        """True if leases linger, or have had their time: these end if others want their places."""
+        table = self.lease_table
+        return bool(table.lingering) or any(
+            lease.asked_at is not None and now - lease.asked_at >= self.options.lease_s
+            for lease in table.leases.values()
+        )
+
+    def count_unplaced(self) -> dict[int, int]:
+        """The leases of each lane that Ray has not placed."""
+        return {lane.number: lane.starting for lane in self.queue.lanes if lane.starting}
+
     def find_needs(self) -> dict[int, int]:
         """The leases that each lane could use if the cluster held them; empty if the number of slots is fixed."""
         return {} if self._auto is None else self._auto.find_needs()
@@ -365,7 +377,9 @@ class Engine:
         if not threads:
             return self._end(lease_id, lease)
         suspects = self.queue.find_suspects(lane) if lane.suspects else None
-        if lease.held and (suspects or lease.holds_suspects or (not idle and self._holds_back(lane, lease.ahead_s, lease.threads))):
+        if lease.held and (
+            suspects or lease.holds_suspects or (not idle and self._holds_back(lane, lease.ahead_s, lease.threads))
+        ):
             return self._wait(lease_id, lease, idle)
         taken: Taken | None
         if suspects:
@@ -375,7 +389,9 @@ class Engine:
             taken = self.queue.take(lane, self._slots.pace, held_s, threads, idle or threads)
         if taken is None:
             return self._wait(lease_id, lease, idle) if lease.held else self._linger(lease_id, lease, lane, now)
-        is_begun = not (self._is_wide or lease.held) and (bool(lane.suspects) or self._holds_back(lane, taken.likely_s, 1))
+        is_begun = not (self._is_wide or lease.held) and (
+            bool(lane.suspects) or self._holds_back(lane, taken.likely_s, 1)
+        )
         given = self.lease_table.give(lease_id, taken, now, bool(suspects), is_begun)
         if self._timed:
             lease.watch(self.options.grace_s)
@@ -390,9 +406,7 @@ class Engine:
         return []
 
     def _end_lingering(self, lease_ids: Iterable[int]) -> list[Command]:
-        return [
-            command for lease_id in lease_ids for command in self._end(lease_id, self.lease_table.leases[lease_id])
-        ]
+        return [command for lease_id in lease_ids for command in self._end(lease_id, self.lease_table.leases[lease_id])]
 
     def _serve_lingering(self, commands: list[Command], now: float) -> None:
         """Answer leases that linger if tasks wait in their lanes; the last one that had work is the first."""
@@ -455,7 +469,7 @@ class Engine:
         return self.lease_table.used >= self._slots.pace.slots or (self._is_wide and self._slots.are_spread)
 
     def _holds_back(self, lane: Lane, held_s: float, threads: int) -> bool:
-        """True if a lease that holds `held_s` of work gets no other yet: near the end of a run, and if tasks are long."""
+        """True if a lease that holds `held_s` of work gets no more yet: near a run's end, and if tasks are long."""
         kind = self.queue.find_first(lane)
         if kind is None:
             return True

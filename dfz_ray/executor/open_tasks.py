@@ -56,7 +56,7 @@ class OpenTasks(RunListener, ABC, Generic[T]):
     It outlives its owner until all of its tasks have ended. A subclass starts the session when it is ready to listen.
     """
 
-    def __init__(self, name: str, config: RunConfig) -> None:
+    def __init__(self, name: str, config: RunConfig, reports_early: bool = False) -> None:
         self.has_ended = False
         """True once every open task has been notified of the end. A task sent later is failed by its sender."""
         self._name = name
@@ -70,7 +70,11 @@ class OpenTasks(RunListener, ABC, Generic[T]):
         self._sent_files: set[str] = set()
         self._to_cancel: list[int] = []
         self._session = RunSession(
-            dataclasses.replace(config, name=name), self, domains=[FUNCTION_DOMAIN], finishes_at_exit=True
+            dataclasses.replace(config, name=name),
+            self,
+            domains=[FUNCTION_DOMAIN],
+            finishes_at_exit=True,
+            reports_early=reports_early,
         )
 
     @abstractmethod

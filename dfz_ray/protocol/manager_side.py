@@ -116,9 +116,7 @@ class ManagerSide:
             case GiveChunk():
                 chunk = answer.chunk
                 works = self._write_works(answer)
-                return Order(
-                    report, Message.CHUNK, answer.threads, chunk.id, works, chunk.budget_s, answer.is_begun
-                )
+                return Order(report, Message.CHUNK, answer.threads, chunk.id, works, chunk.budget_s, answer.is_begun)
             case AnswerWait():
                 return Order(report, Message.WAIT, answer.threads)
             case AnswerEnd():

@@ -129,10 +129,14 @@ def _run_chunks(
     state: ProcessState,
 ) -> None:
     begun: tuple[ChunkInHand, bytes] | None = None
-    while (report := side.find_report(monotonic())) is not None:
+    while True:
+        report, answer = side.find_report(monotonic()), None
+        if report is None and begun is None:
+            return
         guard.marker.renew()
-        with end_if_silent():
-            answer = exchange(report)
+        if report is not None:
+            with end_if_silent():
+                answer = exchange(report)
         if begun is not None:
             # The answer arrives while the chunk runs. The reference is kept, and looked at only afterwards: a future
             # that waits on it while native code holds the GIL would delay a forced cancellation by seconds.
@@ -140,9 +144,10 @@ def _run_chunks(
             side.end_task(held, _run_chunk(pickled_domain, works, held.budget_s, threads, shelf, guard, state))
             if state.change:
                 side.spoil(state.change, state.is_of_one)
-        with end_if_silent():
-            order: Order = Answer(answer).read()
-        side.on_order(order._replace(works=[order.works]), monotonic())
+        if answer is not None:
+            with end_if_silent():
+                order: Order = Answer(answer).read()
+            side.on_order(order._replace(works=[order.works]), monotonic())
         begun = side.begin_task(monotonic())
 
 

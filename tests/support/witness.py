@@ -139,8 +139,15 @@ class Witness:
         self.slots_before = max(self.slots_before, self.engine.slots)
 
     def ask(self, lease: int, now: float = 0.0, busy: int = 0) -> Answer:
-        """Ask for work."""
-        return next(command for command in self.tell(WorkAsked(lease, busy), now) if isinstance(command, Answer))
+        """Ask for work, for a lease that gets an answer at once."""
+        answer = self.ask_and_wait(lease, now, busy)
+        assert answer is not None
+        return answer
+
+    def ask_and_wait(self, lease: int, now: float = 0.0, busy: int = 0) -> Answer | None:
+        """Ask for work; None if the lease lingers."""
+        commands = self.tell(WorkAsked(lease, busy), now)
+        return next((one for one in commands if isinstance(one, Answer) and one.lease == lease), None)
 
     def commit(self, now: float = 0.0) -> None:
         """What is to be committed is on disk."""
@@ -236,7 +243,9 @@ class Witness:
         assert not self.lingering or self.engine.options.linger_s > 0
         for lease in self.lingering:
             lane = self.engine.queue.lanes[self.lane_of_lease[lease]]
-            assert not (lane.waiting or lane.suspects or self.held.get(lease)), "who waits for work has and finds none"
+            assert not self.held.get(lease), "who waits for work has none"
+            assert not lane.waiting, "who waits for work finds none"
+            assert not lane.suspects, "who waits for work finds none"
         cancelled = [number for one in commands if isinstance(one, CommitCancellations) for number in one.numbers]
         wanted: set[int] = set()
         if isinstance(event, CancelAsked):
