@@ -2,7 +2,8 @@
 
 A group aims at 20 ms of work and at most 4 MiB. At first there is a group for each slot, as large as its share, for a
 round trip costs more than short calls. A group that turns out long ends after 0.1 s, a first one after 0.05 s, and its
-rest is sent anew; of a group that kills its worker each call is made alone. So groups change neither the order nor the exceptions.
+rest is sent anew; of a group that kills its worker each call is made alone. So groups change neither the order nor the
+exceptions.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ class ChunkingSettings(_Section):
     )
     lease_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         2.0,
-        description="A worker is kept as long as there is work for it. After so many seconds it is given back to Ray if "
-        "another run, program or sort of task waits for its place.",
+        description="A worker is kept as long as there is work for it. After so many seconds it is given back to Ray "
+        "if another run, program or sort of task waits for its place.",
     )
 
 
