@@ -74,6 +74,8 @@ from dfz_ray.protocol.task_events import TaskEvents
 
 logger = logging.getLogger("dfz_ray")
 
+EARLY_COMMITS_S = 0.02
+"""Seconds between two commits of a run that reports ends before they are on disk: a chain of calls shares them."""
 ROOM_S = 0.03
 """Seconds after which a lease that Ray has not placed makes leases of other runs end that linger."""
 KILL_S = 5.0
@@ -109,7 +111,8 @@ class ActiveRun:
         """The chunks that have just ended."""
         self._scope = ""
         """The scope of the cancellation that is being handled."""
-        commits = GroupCommit(self._writer, self._on_committed, self._fail)
+        delay_s = EARLY_COMMITS_S if options.reports_early else 0.0
+        commits = GroupCommit(self._writer, self._on_committed, self._fail, delay_s)
         recovered, self._versions = self._recovered, find_versions(meta)
         self._journal = RunJournal(
             self._writer, commits, recovered.next_cancel, recovered.next_pool_change, self._versions
