@@ -88,7 +88,7 @@ class RunSession:
         self._first_batch: Batch | None = None
         self._submitted = 0
         self._accepted = 0
-        """The number of tasks that the manager has on disk."""
+        """The number of tasks that the manager has: on disk, unless ends are reported early."""
         self._counts = [0] * len(STATES)
         self._is_endless = is_endless
         self._closing: float | None = None

@@ -130,7 +130,8 @@ def _run_chunks(
 ) -> None:
     begun: tuple[ChunkInHand, bytes] | None = None
     while True:
-        report, answer = side.find_report(monotonic()), None
+        report = side.find_report(monotonic())
+        answer: Any = None
         if report is None and begun is None:
             return
         guard.marker.renew()

@@ -236,6 +236,9 @@ class FaultyCluster(Simulation):
             older = [one.number for one in self.executions if one.lease == lost.lease and one.number not in in_hand]
             stale = self.dice.choice([*older, None])
             executing = () if stale is None else (stale,)
+            lease = self.engine.lease_table.leases.get(lost.lease)
+            if lease is not None and not any(one.is_reported for one in lease.held.values()):
+                self.struck.update(in_hand)  # nobody can know that it had begun any of them
         lost = dataclasses.replace(lost, executing=executing)
         if self.dice.random() < self._doubled:
             self._tell_later(lost)

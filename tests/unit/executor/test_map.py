@@ -103,12 +103,12 @@ def test_what_a_group_has_left_is_sent_again_unless_the_map_is_cancelled() -> No
     one, other = run.sent
     run.sent = []
 
-    one.complete(result_of([0]), 0.0, 1.0)  # type: ignore[attr-defined]
+    one.complete(result_of([0]), 0.0, 1.0)
     assert [(group.first, len(group.items)) for group in run.sent] == [(n, 1) for n in range(1, 8)]  # type: ignore[attr-defined]
     run.sent = []
-    other.begin()  # type: ignore[attr-defined]
+    other.begin()
     made.cancel()
-    other.complete(result_of([8]), 0.0, 1.0)  # type: ignore[attr-defined]
+    other.complete(result_of([8]), 0.0, 1.0)
     assert run.sent == []
 
 
