@@ -53,9 +53,9 @@ class Opened:
     """Of its process and all under it."""
 
 
-def become_nice() -> None:
-    """Make this process, and whatever it starts, as nice as Ray's workers."""
-    os.nice(NICENESS - os.nice(0))
+def become_nice(niceness: int = NICENESS) -> None:
+    """Make this process, and whatever it starts, as nice as Ray's workers, or otherwise nice."""
+    os.nice(niceness - os.nice(0))
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - on top of what they inherit
     here = str(Path(__file__).parent)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))

@@ -46,6 +46,8 @@ FIRST_BLOCK_TASKS = 500
 """Tasks in the first block: workers begin with them while the next ones are packed."""
 BLOCK_BYTES = 2**26
 """A block with larger parameters is halved: a column of the journal holds the parameters of a whole block."""
+LINGER_S = 3.0
+"""Seconds for which workers wait for further calls, unless others want their places."""
 BOOTED_AT_MOST = 64
 """With more workers than this, waiting for the first of them is not what takes the time."""
 LOOK_S = 5.0
@@ -85,7 +87,8 @@ class ManagerClient:
 
     `domains` are those that only this process has, ready to travel. `has_listener` allows calls of `take_events`. A new
     run notes how many tasks of `batch`, which is submitted next, are meant. `driver` is an id of the caller, the same
-    for each manager that works on the run for it.
+    for each manager that works on the run for it. If the run `lingers`, workers wait a while for further batches. If it
+    `reports_early`, the listener receives ends of tasks that are not on disk yet.
 
     Raises:
         RunFolderRefused: the folder holds something else, or a live process works on the run.
@@ -103,13 +106,17 @@ class ManagerClient:
         domains: Mapping[str, ShippedDomain] | None = None,
         batch: Batch | None = None,
         driver: str = "",
+        lingers: bool = False,
+        reports_early: bool = False,
     ) -> None:
         self.folder = folder.absolute()
         self._config = config
         self.slots = plan.slots
         self.id = uuid.uuid4().hex
         self._manager = get_manager()
-        options = _options(plan, config, has_listener, Opening(driver or self.id, config.imports).to_json())
+        options = _options(
+            plan, config, has_listener, lingers, reports_early, Opening(driver or self.id, config.imports).to_json()
+        )
         meta = {
             "run_id": self.id,
             "name": config.name,
@@ -147,8 +154,9 @@ class ManagerClient:
         domains: Mapping[str, ShippedDomain],
         on_accepted: Callable[[int], None] = lambda tasks: None,
         is_wanted: Callable[[], bool] = lambda: True,
+        is_awaited: bool = True,
     ) -> None:
-        """Send a batch's tasks; returns when all of them are on disk.
+        """Send a batch's tasks; returns when all of them are on disk, or, if they are not awaited, at the manager.
 
         A task that the run had already when it was opened, equal to this one, is left out; so a batch may be submitted
         again, once, to send the rest. Whenever a block has been written, `on_accepted` receives the number of the run's
@@ -183,7 +191,7 @@ class ManagerClient:
             if not is_wanted():
                 break
             with collector_paused():
-                submission = self._submission(tasks, number, batches, files, domains)
+                submission = self._submission(tasks, number, batches, files, domains, is_awaited)
             batches, files = (), {}
             # One block at a time: messages overtake each other, and numbers follow the order of submission.
             if on_its_way is not None:
@@ -191,6 +199,8 @@ class ManagerClient:
                 on_accepted(on_its_way[1])
             accepted += len(tasks)
             on_its_way = self._actor.submit.remote(self.id, submission), accepted
+            if not is_awaited:
+                on_accepted(accepted)  # so that the driver listens as soon as it has sent them
         if on_its_way is not None:
             _get(on_its_way[0])
             on_accepted(on_its_way[1])
@@ -276,6 +286,7 @@ class ManagerClient:
         batches: tuple[Any, ...],
         files: Mapping[str, bytes],
         domains: Mapping[str, ShippedDomain],
+        is_awaited: bool,
     ) -> Submission:
         first_kind = len(self._kinds)
         ids, domain_of, names, seeds, shapes, parameters, descriptions, policies = zip(*tasks, strict=True)
@@ -291,7 +302,9 @@ class ManagerClient:
         self._domains.update(new)
         kind_of = [numbers[key] for key in keys]
         columns = TaskColumns.of(ids, kind_of, list(zip(seeds, parameters, strict=True)), descriptions)
-        return Submission(batch, first_kind, batches, [domains[name] for name in new], kinds, files, columns)
+        return Submission(
+            batch, first_kind, batches, [domains[name] for name in new], kinds, files, columns, is_awaited
+        )
 
 
 def _split(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
@@ -320,13 +333,16 @@ class _Texts:
         return found[1]
 
 
-def _options(plan: SlotPlan, config: RunConfig, has_listener: bool, opening: str) -> RunOptions:
+def _options(
+    plan: SlotPlan, config: RunConfig, has_listener: bool, lingers: bool, reports_early: bool, opening: str
+) -> RunOptions:
     settings = config.settings
     faults, chunking, journal = settings.faults, settings.chunking, settings.journal
     engine = EngineOptions(
         plan.slots,
         chunking.target_s,
         chunking.lease_s,
+        LINGER_S if lingers else 0.0,
         faults.grace_s,
         faults.preempt_after_s,
         faults.free_losses,
@@ -339,7 +355,9 @@ def _options(plan: SlotPlan, config: RunConfig, has_listener: bool, opening: str
     )
     most = settings.pool.most
     inline_bytes = journal.inline_result_bytes
-    return RunOptions(engine, inline_bytes, journal.durable, faults.node_wait_s, has_listener, most, opening)
+    return RunOptions(
+        engine, inline_bytes, journal.durable, faults.node_wait_s, has_listener, reports_early, most, opening
+    )
 
 
 def _check_ray() -> None:

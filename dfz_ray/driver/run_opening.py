@@ -29,16 +29,23 @@ ENDLESS = 2**31
 class RunOpening:
     """Opens a run at this process's manager: a new run, one that was left, or one whose manager was lost.
 
-    `domains` are those that the registry does not have. Raises RunFolderRefused if the run was begun under another
-    version of a domain, and the configuration does not accept that.
+    `domains` are those that the registry does not have; `reports_early` is as in ManagerClient. Raises RunFolderRefused
+    if the run was begun under another version of a domain, and the configuration does not accept that.
     """
 
-    def __init__(self, config: RunConfig, folder: Path, domains: Sequence[Domain], has_listener: bool) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        domains: Sequence[Domain],
+        has_listener: bool,
+        reports_early: bool = False,
+    ) -> None:
         if not config.accept_domain_versions:
             own = {domain.name: domain for domain in domains}
             refuse_other_versions(folder, lambda name: _find_version(own.get(name) or REGISTRY.find(name)))
         self._config, self._folder, self._domains = config, folder, domains
-        self._has_listener = has_listener
+        self._has_listener, self._reports_early = has_listener, reports_early
         self._shipped: dict[str, ShippedDomain] = {}
         self._plan: SlotPlan | None = None
         self._driver = uuid.uuid4().hex
@@ -77,6 +84,8 @@ class RunOpening:
             domains=self._shipped,
             batch=None if is_endless else first_batch,
             driver=self._driver,
+            lingers=is_endless,
+            reports_early=self._reports_early,
         )
         self._config = dataclasses.replace(self._config, retry_failed=False)  # once, not at each manager
         return client

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from dfz_ray.driver.exit import close_at_exit
 from dfz_ray.driver.listener import EventDecoder, ListeningThread, RunListener, read_events
 from dfz_ray.driver.run_opening import RunOpening
+from dfz_ray.driver.unsynced_batches import UnsyncedBatches
 from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
 from dfz_ray.journal.reader import JournalReader, count_ended
 from dfz_ray.specs.batch import Batch
@@ -29,6 +31,8 @@ logger = logging.getLogger("dfz_ray")
 
 POLL_S = 0.5
 """Seconds between two looks at the counts while no event comes; a look takes about 2 ms of a core."""
+POLLS_S = 1.0
+"""Seconds after the last batch for which a run that reports early is listened to, even if no task is open."""
 GRACE_S = 1.0
 """Seconds that running tasks have to end when their run is closed."""
 MANAGERS_LIMIT = 10
@@ -51,6 +55,8 @@ class RunSession:
         domains: domains that the registry does not have.
         is_endless: True if the run waits for further batches; else it closes itself when no task is open.
         finishes_at_exit: True if the interpreter waits for the run's tasks when it exits, as for a pool's.
+        reports_early: True if ends of tasks are reported before they are on disk. What was not on disk when a manager
+            is lost is executed again; a second end of a task is not reported.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class RunSession:
         domains: Sequence[Domain] = (),
         is_endless: bool = True,
         finishes_at_exit: bool = False,
+        reports_early: bool = False,
     ) -> None:
         self.folder = config.run_dir or _make_temporary_folder()
         self.finishes_at_exit = finishes_at_exit
@@ -69,7 +76,10 @@ class RunSession:
         """The reason why the run can't go on."""
         self._config = config
         self._listener, self._has_listener = listener, has_listener
-        self._opening = RunOpening(config, self.folder, domains, has_listener)
+        self._opening = RunOpening(config, self.folder, domains, has_listener, reports_early)
+        self._reports_early = reports_early
+        self._unsynced = UnsyncedBatches()
+        """Of a run that reports early; only the thread that sends uses it."""
         self._decoder = EventDecoder(listener, self.folder)
         self._changed = threading.Condition()
         """Guards everything below."""
@@ -78,12 +88,13 @@ class RunSession:
         self._first_batch: Batch | None = None
         self._submitted = 0
         self._accepted = 0
-        """The number of tasks that the manager has on disk."""
+        """The number of tasks that the manager has: on disk, unless ends are reported early."""
         self._counts = [0] * len(STATES)
         self._is_endless = is_endless
         self._closing: float | None = None
         """The grace in seconds, once the run has to be closed."""
         self._is_opened = self._is_over = False
+        self._polls_until = 0.0
         self._was_cut = False
         """True if commands were dropped: perhaps not all tasks were sent."""
         self._thread = threading.Thread(target=self._work, name=f"dfz_ray sends {config.name}", daemon=True)
@@ -158,16 +169,26 @@ class RunSession:
         taken: list[Batch | None] = []  # if the manager is lost meanwhile, the same batch is sent again
 
         def send(client: ManagerClient) -> None:
+            if taken and self._reports_early:
+                return  # it was sent again when the run was opened again
+            first = self._submitted
             if not taken:
-                taken.append(take(self._submitted))
+                taken.append(take(first))
                 with self._changed:
                     self._submitted += len(taken[0].tasks) if taken[0] else 0
             if taken[0] is not None:
-                client.submit(taken[0], self._opening.ship(taken[0]), self._on_accepted)
+                is_awaited = not (self._reports_early and self._unsynced.add(first, taken[0]))
+                self._send(client, taken[0], is_awaited)
 
         with self._changed:
             self._check_open()
             self._give(send)
+
+    def _send(self, client: ManagerClient, batch: Batch, is_awaited: bool) -> None:
+        self._polls_until = time.monotonic() + POLLS_S
+        client.submit(batch, self._opening.ship(batch), self._on_accepted, is_awaited=is_awaited)
+        if is_awaited:
+            self._unsynced.clear()
 
     def go_on(self) -> None:
         """Open the run without new tasks."""
@@ -263,7 +284,7 @@ class RunSession:
         """Open the run at a manager, and execute commands there until the run has to be closed."""
         client = self._open()
         listening = self._listening = ListeningThread(
-            f"dfz_ray listens {self._config.name}", self._changed, self._has_open, lambda: self._listen(client)
+            f"dfz_ray listens {self._config.name}", self._changed, self._is_to_listen, lambda: self._listen(client)
         )
         listening.start()
         try:
@@ -291,6 +312,9 @@ class RunSession:
             self._decoder.decode(events)
         with self._changed:
             self._accepted, self._is_opened = client.tasks, True
+        for batch in list(self._unsynced.beyond(client.tasks)):
+            client.submit(batch, self._opening.ship(batch), self._on_accepted)
+        self._unsynced.clear()
         return client
 
     def _do_commands(self, client: ManagerClient, listening: ListeningThread) -> None:
@@ -317,6 +341,10 @@ class RunSession:
             self._changed.notify_all()
 
     # --- the thread that listens ------------------------------------------------------------------------------------
+
+    def _is_to_listen(self) -> bool:
+        """True if tasks are open, or were a moment ago: then the end of the next one finds a call that waits for it."""
+        return self._has_open() or (self._reports_early and time.monotonic() < self._polls_until)
 
     def _has_open(self) -> bool:
         """True if the manager has tasks whose end was not reported."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dfz_ray.engine.attempts import Attempts
@@ -32,6 +32,7 @@ from dfz_ray.engine.messages import (
     LeaseLost,
     ManagerMeasured,
     OutcomesCommitted,
+    PlacesWanted,
     PoolLimited,
     StartLease,
     StopAsked,
@@ -85,6 +86,8 @@ class Engine:
         self._auto = None if options.pool is None else SlotTuner(options, self.queue, self.lease_table, self.set_slots)
         self._ruled_out: dict[int, str] = {}
         """Lanes whose tasks can never run, each with the reason."""
+        self._wanted = 0
+        """The places for which others wait in the cluster, less those that leases have given up since."""
         self._stopped = False
         self._timed = False
         """True if any kind has a deadline."""
@@ -101,6 +104,7 @@ class Engine:
             OutcomesCommitted: self.on_outcomes_committed,
             LaneSized: self.on_lane_sized,
             PoolLimited: self.on_pool_limited,
+            PlacesWanted: self.on_places_wanted,
             ManagerMeasured: self.on_manager_measured,
             CancelAsked: self.on_cancel_asked,
             TimePassed: self.on_time_passed,
@@ -153,6 +157,18 @@ class Engine:
             lease.watch(self.options.grace_s)
         return True
 
+    def may_make_room(self, now: float) -> bool:
+        """True if leases linger, or have had their time: these end if others want their places."""
+        table = self.lease_table
+        return bool(table.lingering) or any(
+            lease.asked_at is not None and now - lease.asked_at >= self.options.lease_s
+            for lease in table.leases.values()
+        )
+
+    def count_unplaced(self) -> dict[int, int]:
+        """The leases of each lane that Ray has not placed."""
+        return {lane.number: lane.starting for lane in self.queue.lanes if lane.starting}
+
     def find_needs(self) -> dict[int, int]:
         """The leases that each lane could use if the cluster held them; empty if the number of slots is fixed."""
         return {} if self._auto is None else self._auto.find_needs()
@@ -163,6 +179,9 @@ class Engine:
         if self._stopped:
             return None
         due = self.queue.next_due
+        if self.lease_table.lingering:
+            since = next(iter(self.lease_table.lingering.values()))
+            due = min(since + self.options.linger_s, math.inf if due is None else due)
         if self.lease_table.leases and (self._timed or self.lease_table.revoked or len(self.queue.priorities) > 1):
             return min(self._looked_at + LOOK_S, math.inf if due is None else due)
         return due
@@ -171,6 +190,8 @@ class Engine:
         """Take in an event; returns the commands that follow."""
         self._recent.append((now, event))
         commands = self._handlers[type(event)](event, now)
+        if self.lease_table.lingering:
+            self._serve_lingering(commands, now)
         self._fill_slots(commands)
         return commands
 
@@ -202,32 +223,14 @@ class Engine:
             lane.deaths_before_start = 0
             if self._auto is not None:
                 self._auto.on_placed(now)
-        if lease.ending or self._stopped or lease.killed or self._is_over(lease, now):
-            return self._end(event.lease, lease)
-        threads, idle = self._slots.decide(lease, lane, event.busy)
-        if not threads:
-            return self._end(event.lease, lease)
-        suspects = self.queue.find_suspects(lane) if lane.suspects else None
-        if lease.held and (suspects or lease.holds_suspects or (not idle and self._holds_back(lane, lease))):
-            return self._wait(event.lease, lease, idle)
-        taken: Taken | None
-        if suspects:
-            taken = self.lease_table.take_suspects(lease.lane)
-        else:
-            held_s = 0.0 if idle else lease.ahead_s
-            taken = self.queue.take(lane, self._slots.pace, held_s, threads, idle or threads)
-        if taken is None:
-            return self._wait(event.lease, lease, idle) if lease.held else self._end(event.lease, lease)
-        given = self.lease_table.give(event.lease, taken, now, bool(suspects))
-        if self._timed:
-            lease.watch(self.options.grace_s)
-        return [given]
+        return self._answer(event.lease, lease, lane, event.busy, now)
 
     def on_chunk_began(self, event: ChunkBegan, now: float) -> list[Command]:
         """The tasks of the chunk are running."""
         held = self.lease_table.find(event.lease, event.chunk)
         if held is not None:
             self.lease_table.begin(held, now)
+            held.is_reported = True
             if self._timed or self.lease_table.revoked:
                 self.lease_table.leases[event.lease].watch(self.options.grace_s)
         return []
@@ -315,6 +318,13 @@ class Engine:
         self._slots.spread(event.processes)
         return [] if self._auto is None else self._auto.limit(event, now)
 
+    def on_places_wanted(self, event: PlacesWanted, now: float) -> list[Command]:
+        """Leases that linger end at once; so do as many of the others as are wanted, at the ends of their chunks."""
+        self._wanted = event.places
+        lingering = list(self.lease_table.lingering)[: event.places]
+        self._wanted -= len(lingering)
+        return self._end_lingering(lingering)
+
     def on_manager_measured(self, event: ManagerMeasured, now: float) -> list[Command]:
         """Chunks become large enough for the manager to keep up."""
         self._slots.measure(event.per_chunk_s)
@@ -336,6 +346,8 @@ class Engine:
         is_late = now - self._looked_at > LATE_S
         self._looked_at = now
         commands = self._fail_ruled_out(self.queue.put_due(now))
+        lingering = self.lease_table.lingering.items()
+        commands.extend(self._end_lingering([one for one, since in lingering if now >= since + self.options.linger_s]))
         if self._stopped or is_late:
             return commands
         for lease_id, lease in self.lease_table.leases.items():
@@ -353,9 +365,62 @@ class Engine:
     def on_stop_asked(self, event: StopAsked, now: float) -> list[Command]:
         """No lease gets a chunk from now on."""
         self._stopped = True
-        return []
+        return self._end_lingering(list(self.lease_table.lingering))
 
     # --- decisions --------------------------------------------------------------------------------------------------
+
+    def _answer(self, lease_id: int, lease: Lease, lane: Lane, busy: int, now: float) -> list[Command]:
+        """Answer a lease that holds tasks for `busy` threads; a lease that lingers gets no answer yet."""
+        if lease.ending or self._stopped or lease.killed or self._is_over(lease, now):
+            return self._end(lease_id, lease)
+        threads, idle = self._slots.decide(lease, lane, busy)
+        if not threads:
+            return self._end(lease_id, lease)
+        suspects = self.queue.find_suspects(lane) if lane.suspects else None
+        if lease.held and (
+            suspects or lease.holds_suspects or (not idle and self._holds_back(lane, lease.ahead_s, lease.threads))
+        ):
+            return self._wait(lease_id, lease, idle)
+        taken: Taken | None
+        if suspects:
+            taken = self.lease_table.take_suspects(lease.lane)
+        else:
+            held_s = 0.0 if idle else lease.ahead_s
+            taken = self.queue.take(lane, self._slots.pace, held_s, threads, idle or threads)
+        if taken is None:
+            return self._wait(lease_id, lease, idle) if lease.held else self._linger(lease_id, lease, lane, now)
+        is_begun = not (self._is_wide or lease.held) and (
+            bool(lane.suspects) or self._holds_back(lane, taken.likely_s, 1)
+        )
+        given = self.lease_table.give(lease_id, taken, now, bool(suspects), is_begun)
+        if self._timed:
+            lease.watch(self.options.grace_s)
+        return [given]
+
+    def _linger(self, lease_id: int, lease: Lease, lane: Lane, now: float) -> list[Command]:
+        """A lease has nothing to do: it waits for more work in its lane, or ends."""
+        is_awaited = self._wanted > 0 or self.lease_table.starting > lane.starting
+        if self.options.linger_s <= 0 or is_awaited:
+            return self._end(lease_id, lease)
+        self.lease_table.lingering.setdefault(lease_id, now)
+        return []
+
+    def _end_lingering(self, lease_ids: Iterable[int]) -> list[Command]:
+        return [command for lease_id in lease_ids for command in self._end(lease_id, self.lease_table.leases[lease_id])]
+
+    def _serve_lingering(self, commands: list[Command], now: float) -> None:
+        """Answer leases that linger if tasks wait in their lanes; the last one that had work is the first."""
+        table = self.lease_table
+        for lease_id in reversed(list(table.lingering)):
+            lease = table.leases[lease_id]
+            lane = self.queue.lanes[lease.lane]
+            if lane.waiting or lane.suspects or self._slots.are_too_few:
+                commands.extend(self._answer(lease_id, lease, lane, 0, now))
+        if table.lingering and (kind := self._urgency.find_kind()) is not None:
+            # Another lane waits: Ray may have no place for it beside those that linger.
+            commands.extend(
+                self._end_lingering([one for one in table.lingering if table.leases[one].lane != kind.lane])
+            )
 
     def _charge_all(self, failures: Mapping[int, str], now: float) -> tuple[list[int], list[int]]:
         """Charge failed attempts; returns the tasks that have failed for good, and those that are tried again."""
@@ -386,26 +451,32 @@ class Engine:
             commands.append(StartLease(self.lease_table.start(kind.lane, width), kind.lane, kind.name, width))
 
     def _is_over(self, lease: Lease, now: float) -> bool:
-        """True if a lease has to end: its time is up, or others are more urgent."""
+        """True if a lease has to end: others wait for its place and its time is up, or they are more urgent."""
+        has_lanes = len(self.queue.lanes) > 1
+        if (self._wanted > 0 or has_lanes) and self._is_old(lease, now):
+            if self._wanted > 0:
+                self._wanted -= 1
+                return True
+            if self._urgency.is_awaited(self.queue.lanes[lease.lane], self.lease_table.starting):
+                return True
+        return has_lanes and self._urgency.must_make_room(lease, self._is_full(), len(self.lease_table.leaving))
+
+    def _is_old(self, lease: Lease, now: float) -> bool:
         age_s = 0.0 if lease.asked_at is None else now - lease.asked_at
-        if age_s >= self.options.lease_s and not (self._is_wide and age_s < LEASE_TASKS * lease.find_longest_s(now)):
-            return True
-        if len(self.queue.lanes) == 1:
-            return False
-        return self._urgency.must_make_room(lease, self._is_full(), len(self.lease_table.leaving))
+        return age_s >= self.options.lease_s and not (self._is_wide and age_s < LEASE_TASKS * lease.find_longest_s(now))
 
     def _is_full(self) -> bool:
         return self.lease_table.used >= self._slots.pace.slots or (self._is_wide and self._slots.are_spread)
 
-    def _holds_back(self, lane: Lane, lease: Lease) -> bool:
-        """True if a lease that holds a chunk gets no other one yet: near the end of a run, and if tasks are long."""
+    def _holds_back(self, lane: Lane, held_s: float, threads: int) -> bool:
+        """True if a lease that holds `held_s` of work gets no more yet: near a run's end, and if tasks are long."""
         kind = self.queue.find_first(lane)
         if kind is None:
             return True
         if not kind.times.known:  # its tasks may take for ever, and another slot may be free soon
             return kind.probing > 0 or lane.waiting < 2 * self._slots.count
         task_s, pace = kind.times.mean_s, self._slots.pace
-        return task_s > LONG_S or pace.keeps_back(lane.left_s, lease.ahead_s, task_s, lease.threads)
+        return task_s > LONG_S or pace.keeps_back(lane.left_s, held_s, task_s, threads)
 
     def _wait(self, lease_id: int, lease: Lease, idle: int) -> list[Command]:
         """A lease holds a chunk and gets no other one for now: its idle threads leave their slots."""

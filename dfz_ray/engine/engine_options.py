@@ -19,7 +19,9 @@ class EngineOptions:
     target_s: float = 0.2
     """The work that a chunk aims at."""
     lease_s: float = 2.0
-    """The age at which a lease gets no further chunk."""
+    """The age from which a lease gets no further chunk if others wait for its place."""
+    linger_s: float = 0.0
+    """The time for which a lease that has nothing to do waits for more work, unless others wait for its place."""
     grace_s: float = 1.0
     """The time that a worker has to end a cancelled or late task before it is killed."""
     preempt_after_s: float | None = 5.0

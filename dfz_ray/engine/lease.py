@@ -24,6 +24,9 @@ class HeldChunk:
     ready_at: float = 0.0
     """The time from which it could begin: it was given then, or the chunk before it ended."""
     begun_at: float | None = None
+    """The time at which its worker reported that it began, or at which it was given to a worker that begins at once."""
+    is_reported: bool = False
+    """True if its worker has reported that it began."""
     is_suspect: bool = False
     kill_at: float = math.inf
     """The time at which its worker is killed if the cancelled tasks of the chunk have not ended."""
@@ -97,8 +100,9 @@ class Lease:
         ended_at = 0.0
         for held in self.held.values():
             if held.begun_at is not None:
-                ended_at = held.begun_at + held.taken.limit_s + 2 * grace_s
                 yield max(held.kill_at, held.begun_at + grace_s), "cancelled"
+            if held.begun_at is not None and held.is_reported:
+                ended_at = held.begun_at + held.taken.limit_s + 2 * grace_s
             else:
                 ended_at = max(held.ready_at, ended_at) + held.taken.limit_s + 2 * grace_s + BEGIN_S
             yield ended_at, "timeout"

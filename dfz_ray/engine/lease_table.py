@@ -23,6 +23,8 @@ class LeaseTable:
         """Leases that end when the chunks that they hold have ended, or that are being killed."""
         self.priorities: Counter[int] = Counter()
         """The number of chunks that leases hold, by priority."""
+        self.lingering: dict[int, float] = {}
+        """Leases that wait for work, each with the time from which; the first one has waited for longest."""
         self.starting = 0
         """The number of leases that have not asked for work yet."""
         self.used = 0
@@ -66,6 +68,7 @@ class LeaseTable:
             lane.leases -= 1
             self.used -= lease.width
             self.leaving.discard(lease_id)
+            self.lingering.pop(lease_id, None)
             self._queue.changed.add(lane.number)
             if lease.asked_at is None:
                 self._note_placed(lease_id, lease.width, lane)
@@ -92,15 +95,20 @@ class LeaseTable:
         self.used += width - lease.width
         lease.width = width
 
-    def give(self, lease_id: int, taken: Taken, now: float, is_suspect: bool = False) -> GiveChunk:
-        """Give a chunk to a lease."""
+    def give(
+        self, lease_id: int, taken: Taken, now: float, is_suspect: bool = False, is_begun: bool = False
+    ) -> GiveChunk:
+        """Give a chunk to a lease; `is_begun` if its worker begins it at once."""
         chunk = Chunk(self.next_chunk, taken.numbers, taken.budget_s)
         self.next_chunk += 1
         lease = self.leases[lease_id]
-        lease.held[chunk.id] = HeldChunk(chunk, taken, now, is_suspect=is_suspect, width=lease.threads)
+        held = lease.held[chunk.id] = HeldChunk(chunk, taken, now, is_suspect=is_suspect, width=lease.threads)
+        self.lingering.pop(lease_id, None)
         lease.served += 1
         self.priorities[taken.priority] += 1
-        return GiveChunk(lease_id, chunk, lease.threads)
+        if is_begun:
+            self.begin(held, now)
+        return GiveChunk(lease_id, chunk, lease.threads, is_begun)
 
     def find(self, lease_id: int, chunk: int) -> HeldChunk | None:
         """A chunk, if the lease holds it."""

@@ -56,7 +56,12 @@ class Losses:
         the manager itself kills workers then.
         """
         reason = lease.killed or event.reason
-        is_unclear = len(event.executing or ()) > 1 or not any(lease.begun())
+        known = set(event.executing or ())
+        has_begun = any(
+            held.is_reported or event.executing is None or known.intersection(held.chunk.numbers)
+            for held in lease.begun()
+        )
+        is_unclear = len(known) > 1 or not has_begun
         if reason == "timeout" and (event.reason != "worker_crashed" or is_unclear):
             reason = event.reason  # it died of another cause before it was killed, or no task is known to be late
         is_free = is_stopped or reason in ("preempted", "cancelled")

@@ -147,6 +147,13 @@ class PoolLimited:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacesWanted:
+    """Others wait in the cluster for places of leases, as far as is known now."""
+
+    places: int
+
+
+@dataclass(frozen=True, slots=True)
 class ManagerMeasured:
     """The manager measured its own CPU time for one chunk."""
 
@@ -185,6 +192,7 @@ Event = (
     | OutcomesCommitted
     | LaneSized
     | PoolLimited
+    | PlacesWanted
     | ManagerMeasured
     | CancelAsked
     | TimePassed
@@ -214,6 +222,8 @@ class GiveChunk:
     chunk: Chunk
     threads: int = 1
     """The most tasks that the lease may execute at once from now on."""
+    is_begun: bool = False
+    """True if the lease begins it at once, and gets none ahead: so it reports its end only, and asks then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,16 @@ class Urgency:
                 return True
         return False
 
+    def is_awaited(self, lane: Lane, starting: int) -> bool:
+        """True if another lane waits for a place: with leases that Ray has not placed, or as the next one in turn.
+
+        `starting` is the number of leases that Ray has not placed.
+        """
+        if starting > lane.starting:
+            return True
+        kind = self.find_kind()
+        return kind is not None and kind.lane != lane.number
+
     def find_displaced(self, wanted: int) -> int | None:
         """The first lease that Ray has not placed yet and whose lane has only tasks of a lower priority than wanted."""
         found = (

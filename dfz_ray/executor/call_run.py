@@ -58,7 +58,7 @@ class CallRun(OpenTasks[PendingCall]):
     """The run behind an executor, and the calls that it has not ended."""
 
     def __init__(self, config: RunConfig, setup: ProcessSetup | None = None) -> None:
-        super().__init__("calls", config, setup)
+        super().__init__("calls", config, setup, reports_early=config.run_dir is None)
         self.packer = CallPacker()
         self.is_shut = False
         """True once the run takes no more calls."""

@@ -213,8 +213,12 @@ class DFZExecutor(_Calls):
     - An open file is refused, as an argument and as a result: pass its path.
     - `running()` is true, and `cancel()` false, as soon as a worker has taken a call and is about to make it. The
       driver hears this a moment later; a call that is cancelled in that moment is ended.
-    - A single call takes some ten milliseconds longer, because the call and its result are written to the disk; calls
-      that are on their way together share this time.
+    - A single call takes some milliseconds longer. Calls and results are written to the disk. In a temporary run folder
+      a future does not wait for that: what was not on the disk when the run's manager is lost is sent and called again,
+      even if its future has its result already, which stays as it is. With a `run_dir` a future has its result once
+      that is on the disk, which takes some ten milliseconds; calls that are on their way together share this time.
+    - A worker waits some seconds for the next call before its CPU is given back, and gives it back at once when other
+      programs or runs wait for one.
     - Short calls are handed out many at a time, and their results come back together: a result may arrive up to 200 ms
       later than it could. A call must not wait for another call, or for something that is done with the result of
       another call.

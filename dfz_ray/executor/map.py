@@ -1,11 +1,14 @@
 """`map`: calls are sent in groups, sized by how long the calls take; results come in order.
 
-A group aims at 20 ms of work and at most 4 MiB. A group that turns out long ends after 0.1 s and its rest is sent anew;
-of a group that kills its worker each call is made alone. So groups change neither the order nor the exceptions.
+A group aims at 20 ms of work and at most 4 MiB. At first there is a group for each slot, as large as its share, for a
+round trip costs more than short calls. A group that turns out long ends after 0.1 s, a first one after 0.05 s, and its
+rest is sent anew; of a group that kills its worker each call is made alone. So groups change neither the order nor the
+exceptions.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -31,8 +34,8 @@ GROUP_BYTES = 2**22
 GROUP_LIMIT = 10_000
 LAST_GROUPS = 4
 """The remaining calls make at least so many groups for each slot, so that all slots end at about the same time."""
-PROBES = 2
-"""Calls for each slot that are sent alone before it is known how long they take."""
+FIRST_CALLS, FIRST_BUDGET_S = 128, 0.05
+"""The most calls of a group, and its seconds, before it is known how long calls take."""
 AHEAD = 16
 """Groups for each slot that are sent after that, and again when half of them have ended."""
 
@@ -70,6 +73,7 @@ class CallMap:
         self._left = iter(items)
         """The items from `_sent` on, which were not sent yet."""
         self._sent = 0
+        self._is_cancelled = False
         self._unread: list[UnreadError] | None = []
         """The errors of calls; None once the results are not wanted any more."""
         self._each_s: float | None = None
@@ -78,7 +82,8 @@ class CallMap:
         """The largest size of a call's arguments or result, averaged over a group."""
         run.hold(self)
         if size is None:
-            self._send_next(1, PROBES * run.slots)
+            first = self._choose_first_size(items)
+            self._send_next(first, first * run.slots)
         else:
             self._send_next(size, len(items))
 
@@ -102,7 +107,8 @@ class CallMap:
         self._run.cancel(groups)
 
     def cancel(self) -> None:
-        """Cancel the groups that have not begun."""
+        """Cancel the calls that have not begun, except for those of a group that has."""
+        self._is_cancelled = True
         self.end(CancelledError())
         with self._changed:
             groups = list(self._groups)
@@ -156,7 +162,7 @@ class CallMap:
                 self._put_error(error, group.first + place)
             self._changed.notify_all()
         self._each_s = min(took_s / ended, self._each_s or took_s)
-        self._send_groups(group.items[ended:], group.first + ended, self._choose_size(len(group.items) - ended))
+        self._send_again(group.items[ended:], group.first + ended, self._choose_size(len(group.items) - ended))
         self._go_on()
 
     def on_fail(self, group: _Group, error: BaseException) -> None:
@@ -168,7 +174,7 @@ class CallMap:
         if not self._end_group(group, None if is_shared else error):
             return
         if is_shared:  # one call may have killed their worker: the others have not failed
-            self._send_groups(group.items, group.first, 1)
+            self._send_again(group.items, group.first, 1)
         self._go_on()
 
     def _end_group(self, group: _Group, error: BaseException | None) -> bool:
@@ -203,6 +209,22 @@ class CallMap:
         if 2 * missing >= AHEAD * self._run.slots and self._sent < len(self._values):
             size = self._size or self._choose_size(len(self._values) - self._sent)
             self._send_next(size, missing * size)
+
+    def _send_again(self, items: Items, first: int, size: int) -> None:
+        """Send the calls that a group has left, unless nobody wants them any more."""
+        if not self._is_cancelled:
+            self._send_groups(items, first, size)
+            return
+        with self._changed:
+            self._put_error(CancelledError(), first, len(items))
+
+    def _choose_first_size(self, items: Items) -> int:
+        """The size of the first groups; the first item tells how large they become."""
+        size = min(FIRST_CALLS, -(-len(items) // self._run.slots))
+        with contextlib.suppress(Exception):  # it can't travel, and is told of that where its group is made
+            first_bytes = len(self._run.packer.pack_group(self._function, items[:1], FIRST_BUDGET_S))
+            size = min(size, GROUP_BYTES // first_bytes)
+        return max(1, size)
 
     def _choose_size(self, left: int) -> int:
         if self._each_s is None:  # none has completed
@@ -243,7 +265,9 @@ class CallMap:
     def _add_group(self, groups: list[_Group], items: Items, first: int) -> None:
         """Add a group of items. If one of them can't travel, that call has failed, and each other item goes alone."""
         function = self._function
-        budget_s = BUDGET_S if self._size is None else float("inf")
+        budget_s = FIRST_BUDGET_S if self._each_s is None else BUDGET_S
+        if self._size is not None:
+            budget_s = float("inf")
         try:
             parameters = self._run.packer.pack_group(function, items, budget_s)
         except Exception as error:

@@ -57,7 +57,9 @@ class OpenTasks(RunListener, ABC, Generic[T]):
     `setup` is what a process does before its first call; None: it takes over authkey, working directory and variables.
     """
 
-    def __init__(self, name: str, config: RunConfig, setup: ProcessSetup | None = None) -> None:
+    def __init__(
+        self, name: str, config: RunConfig, setup: ProcessSetup | None = None, reports_early: bool = False
+    ) -> None:
         self.has_ended = False
         """True once every open task has been notified of the end. A task sent later is failed by its sender."""
         self._name = name
@@ -75,6 +77,7 @@ class OpenTasks(RunListener, ABC, Generic[T]):
             self,
             domains=[make_call_domain(setup or ProcessSetup())],
             finishes_at_exit=True,
+            reports_early=reports_early,
         )
 
     @abstractmethod

@@ -35,10 +35,12 @@ from dfz_ray.engine.messages import (
     NoteAttemptsLost,
     NotePoolChanged,
     OutcomesCommitted,
+    PlacesWanted,
     StartLease,
     StopAsked,
     TasksSubmitted,
     TimePassed,
+    WorkAsked,
 )
 from dfz_ray.errors import DfzError, InfrastructureLost, RunFolderRefused
 from dfz_ray.journal.commit_sums import Row
@@ -49,6 +51,7 @@ from dfz_ray.manager.group_commit import GroupCommit, Pending
 from dfz_ray.manager.lanes import Lanes
 from dfz_ray.manager.lease_calls import LeaseCalls
 from dfz_ray.manager.node_watch import NodeWatch
+from dfz_ray.manager.place_watch import PlaceWatch
 from dfz_ray.manager.pool_reporter import PoolReporter
 from dfz_ray.manager.run_journal import RunJournal
 from dfz_ray.manager.run_metrics import RunMetrics
@@ -56,6 +59,7 @@ from dfz_ray.manager.run_watch import RunWatch
 from dfz_ray.manager.status_publisher import Reading, StatusPublisher
 from dfz_ray.manager.task_inputs import TaskInputs
 from dfz_ray.protocol.columns import unpack, unpack_works
+from dfz_ray.protocol.lease_protocol import Message
 from dfz_ray.protocol.manager_side import Answer, ManagerSide
 from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Ended, PackedExecutions, Report, describe_end, unpack_executions
@@ -70,6 +74,10 @@ from dfz_ray.protocol.task_events import TaskEvents
 
 logger = logging.getLogger("dfz_ray")
 
+EARLY_COMMITS_S = 0.02
+"""Seconds between two commits of a run that reports ends before they are on disk: a chain of calls shares them."""
+ROOM_S = 0.03
+"""Seconds after which a lease that Ray has not placed makes leases of other runs end that linger."""
 KILL_S = 5.0
 """Seconds that workers may take to be gone when they are killed."""
 MEASURED_CHUNKS = 20
@@ -77,7 +85,11 @@ MEASURED_CHUNKS = 20
 
 
 class ActiveRun:
-    """A run that this manager works on; `manager` is the Ray handle of the actor, to which workers report."""
+    """A run that this manager works on.
+
+    `manager` is the Ray handle of the actor, to which workers report. `make_room` lets leases of other runs end that
+    linger; it is called if Ray has no place for a lease.
+    """
 
     def __init__(
         self,
@@ -88,6 +100,7 @@ class ActiveRun:
         manager: Any,
         meta: dict[str, str],
         is_nested: bool = False,
+        make_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._id = run_id
         self._lock, self._writer, self._recovered = journal
@@ -99,17 +112,26 @@ class ActiveRun:
         """The chunks that have just ended."""
         self._scope = ""
         """The scope of the cancellation that is being handled."""
-        commits = GroupCommit(self._writer, self._on_committed, self._fail)
+        delay_s = EARLY_COMMITS_S if options.reports_early else 0.0
+        commits = GroupCommit(self._writer, self._on_committed, self._fail, delay_s)
         recovered, self._versions = self._recovered, find_versions(meta)
         self._journal = RunJournal(
             self._writer, commits, recovered.next_cancel, recovered.next_pool_change, self._versions
         )
         self._pool = PoolReporter(options, self._journal, self._handle)
-        self._protocol = ManagerSide(self._handle, self._read_end, lambda given: self._inputs.pack(given.chunk.numbers))
+        self._protocol = ManagerSide(
+            self._handle, self._read_end, lambda given: self._inputs.pack(given.chunk.numbers), self._send_order
+        )
+        self._lingering: dict[int, list[asyncio.Future[Order]]] = {}
+        """By lease: the answers to its report, which waits for work."""
+        self._reports_early = options.reports_early
+        self._make_room = make_room
+        self._room_timer: asyncio.TimerHandle | None = None
         self._leases = LeaseCalls(options.engine.grace_s, self._on_lease_over, self._spare, self._fail)
         self._nodes = NodeWatch(
             self._lanes.shapes, self._handle, self._pool.on_held, self._engine.find_needs, options.node_wait_s
         )
+        self._places = PlaceWatch(self._engine, self._lanes.shapes, self._handle)
         self._buffer = EventBuffer(options.has_listener)
         self._watch = RunWatch(self._engine, self._lanes.domains, self._leases.find_place)
         metrics = RunMetrics(meta.get("name", ""), meta.get("run_id", run_id), self._watch)
@@ -121,8 +143,8 @@ class ActiveRun:
         self._spent_s, self._spent_chunks = 0.0, 0
         self._timer: asyncio.TimerHandle | None = None
         self._executors: dict[type, Callable[[Any], None]] = {
-            StartLease: lambda start: self._leases.watch(start.lease, self._lanes.call(start)),
-            CommitEnds: lambda ends: self._journal.add_ends(ends, self._ended.pop(ends.chunk)),
+            StartLease: self._start,
+            CommitEnds: self._on_ends,
             CommitLosses: lambda losses: self._journal.add_losses(losses, self._leases.tracebacks),
             NoteAttemptsLost: self._journal.add_lost_attempts,
             NotePoolChanged: self._pool.note,
@@ -173,7 +195,10 @@ class ActiveRun:
         # They may be handed out at once: their ends are committed after them, so all results are of known tasks.
         self._handle(TasksSubmitted(kinds, kind_of))
         self._note_done()
-        await self._journal.commits.wait()
+        if submission.is_awaited:
+            await self._journal.commits.wait()
+        else:
+            self._journal.commits.soon()
 
     def _add_kinds(self, kinds: Sequence[SubmittedKind]) -> list[KindEntry]:
         before = len(self._lanes.shapes)
@@ -214,20 +239,22 @@ class ActiveRun:
     async def close(self, grace_s: float) -> None:
         """Stop handing out work, wait a while for running tasks to end, commit all ends, and close the journal."""
         self._handle(StopAsked())
+        self._buffer.wake()
         # Leases that Ray has not placed yet are left alone: once placed they find the run closed, and return. To cancel
         # one could hit a worker in the middle of an import, which spoils the process for every later lease.
         await self._leases.end_placed(grace_s, KILL_S)
         with contextlib.suppress(DfzError):
             await self._journal.commits.wait()
         self._nodes.close()
+        self._places.close()
         self._publisher.close()
         await self._journal.commits.close()
         self._lock.close()
 
     # --- reports of workers ----------------------------------------------------------------------------------------
 
-    def exchange(self, report: Report) -> Order:
-        """Take in a report of a lease, and answer it.
+    async def exchange(self, report: Report) -> Order:
+        """Take in a report of a lease, and answer it: at once, or, if the lease lingers, when there is work for it.
 
         An error while the run handles it stops the run. An error while the report is read is the fault of its worker,
         which ends by it: a task may have spoiled that process.
@@ -243,7 +270,22 @@ class ActiveRun:
         if report.began is not None:
             self._buffer.on_began(report.began)
         self._measure_manager(time.thread_time() - begun, report.ended is not None)
+        if order is None:
+            answer: asyncio.Future[Order] = asyncio.get_running_loop().create_future()
+            self._lingering.setdefault(report.lease, []).append(answer)
+            order = await answer
         return order
+
+    def _send_order(self, lease: int, order: Order) -> None:
+        """Answer the report of a lease that has lingered."""
+        for answer in self._lingering.pop(lease, ()):
+            if not answer.done():
+                answer.set_result(order)
+
+    def make_room(self) -> None:
+        """Let leases end that linger: another run waits for a place."""
+        if self._failure is None and (lingering := len(self._engine.lease_table.lingering)):
+            self._handle(PlacesWanted(lingering))
 
     def _read_end(self, lease: int, chunk: int, packed: PackedExecutions) -> ChunkEnded:
         ended = self._ended[chunk] = unpack_executions(packed)
@@ -264,14 +306,15 @@ class ActiveRun:
         answer: Answer | None = None
         try:
             for command in self._engine.handle(event, time.monotonic()):
-                if isinstance(command, Answer):
+                if not isinstance(command, Answer):
+                    self._executors[type(command)](command)
+                    continue
+                if isinstance(command, GiveChunk):
+                    self._note_given(command)
+                if isinstance(event, WorkAsked) and command.lease == event.lease:
                     answer = command
                 else:
-                    self._executors[type(command)](command)
-            if isinstance(answer, GiveChunk):
-                self._journal.add_chunk(answer)
-                self._watch.on_given(len(answer.chunk.numbers))
-                self._buffer.on_given(answer.chunk.id, answer.chunk.numbers, self._leases.host_of(answer.lease))
+                    self._protocol.answer(command)
         except Exception as error:
             self._fail(error)
             raise
@@ -282,6 +325,30 @@ class ActiveRun:
             self._timer = asyncio.get_running_loop().call_at(due, self._on_time)  # its clock is time.monotonic()
         return answer
 
+    def _note_given(self, given: GiveChunk) -> None:
+        chunk = given.chunk
+        self._journal.add_chunk(given)
+        self._watch.on_given(len(chunk.numbers))
+        self._buffer.on_given(chunk.id, chunk.numbers, self._leases.host_of(given.lease))
+        if given.is_begun:
+            self._buffer.on_began(chunk.id)
+
+    def _start(self, start: StartLease) -> None:
+        self._leases.watch(start.lease, self._lanes.call(start))
+        if self._room_timer is None:
+            self._room_timer = asyncio.get_running_loop().call_later(ROOM_S, self._look_for_room)
+
+    def _look_for_room(self) -> None:
+        self._room_timer = None
+        if self._failure is None and self._engine.lease_table.starting:
+            self._make_room()
+
+    def _on_ends(self, ends: CommitEnds) -> None:
+        ended = self._ended.pop(ends.chunk)
+        self._journal.add_ends(ends, ended)
+        if self._reports_early:
+            self._buffer.on_ended(ends, ended)
+
     def _on_time(self) -> None:
         self._timer = None
         if self._failure is None:
@@ -291,6 +358,7 @@ class ActiveRun:
 
     def _on_lease_over(self, event: LeaseEnded | LeaseLost) -> None:
         self._protocol.close(event.lease)
+        self._send_order(event.lease, Order(0, Message.END))  # nobody reads it
         if self._failure is None:
             self._handle(event)
 
@@ -333,6 +401,11 @@ class ActiveRun:
             logger.error("run %s stops: %s", self._id, error)
             self._journal.commits.give_up(error)
             self._done.set()
+            self._buffer.wake()
+            for answer in itertools.chain.from_iterable(self._lingering.values()):
+                if not answer.done():
+                    answer.set_exception(InfrastructureLost(f"the run can't go on: {error}"))
+            self._lingering.clear()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

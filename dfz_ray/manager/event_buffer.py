@@ -6,13 +6,19 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 
+from dfz_ray.engine.messages import CommitEnds
 from dfz_ray.journal.commit_sums import Row
 from dfz_ray.protocol.columns import Completions
+from dfz_ray.protocol.reports import Ended
 from dfz_ray.protocol.task_events import FailedTask, TaskEvents
 from dfz_ray.specs.states import State
 
 GATHER_S = 0.02
 """Events that come within this time of the last report are reported together: each report costs the manager 1 ms."""
+BEGUN_S = 0.005
+"""The beginning of a task waits so long for its end, with which it is reported."""
+FEW_TASKS, FEW_GATHER_S = 64, 0.002
+"""If no more tasks than these are open, their caller may wait for each of them: events are gathered for less long."""
 
 
 class EventBuffer:
@@ -30,8 +36,13 @@ class EventBuffer:
         """The tasks of chunks that were handed out and have not begun."""
         self._node_of: dict[int, str | None] = {}
         """By chunk: the host name of its node."""
+        self._early: dict[int, int] = {}
+        """The chunks whose ends were reported before they are on disk, each with the number of its tasks that ended."""
+        self._has_timer = False
+        """True if the driver's call will soon return because of chunks that have begun."""
         self._has_events = asyncio.Event()
         self._taken_at = 0.0
+        self._taken_counts: list[int] = []
 
     def on_given(self, chunk: int, numbers: Sequence[int], node: str | None) -> None:
         """A chunk is handed out."""
@@ -43,15 +54,45 @@ class EventBuffer:
         """A worker begins a chunk."""
         if self._has_listener:
             self._begun.extend(self._given.pop(chunk, ()))
+            if not self._has_timer:
+                self._has_timer = True
+                asyncio.get_running_loop().call_later(BEGUN_S, self._report_begun)
+
+    def _report_begun(self) -> None:
+        self._has_timer = False
+        if self._begun:
             self._has_events.set()
+
+    def on_ended(self, ends: CommitEnds, ended: Ended) -> None:
+        """A chunk has ended; this is not on disk yet."""
+        if not self._has_listener:
+            return
+        node = self._node_of.get(ends.chunk)
+        if ends.completed:
+            completions = ended.completions.only(set(ends.completed)) if ends.superseded else ended.completions
+            self._completions.append(completions)
+            self._nodes.append(node)
+        failed = set(ends.failed)
+        for number, began, until, _, reason, message, traceback, payload in ended.failures:
+            if number in failed:
+                last = began or None, until or None, node
+                self._failures.append(FailedTask(number, reason, message, traceback, payload, *last))
+        self._early[ends.chunk] = len(ends.completed) + len(failed)
+        self._has_events.set()
+
+    def wake(self) -> None:
+        """Let the driver's call return, although nothing has happened to a task."""
+        self._has_events.set()
 
     def on_committed(self, written: Mapping[str, Sequence[Row]], payloads: Mapping[int, bytes]) -> None:
         """These rows are on disk, by their tables; some failed tasks have sent their exceptions as payloads."""
         if not self._has_listener:
             return
         for chunk, *columns in written["completions"]:
-            self._completions.append(Completions(*columns))
-            self._nodes.append(self._node_of.get(chunk))
+            if chunk not in self._early:
+                self._completions.append(Completions(*columns))
+                self._nodes.append(self._node_of.get(chunk))
+        chunk_of = {row[0]: row[1] for row in written["attempts"]} if self._early else {}
         ran = {
             number: (began, ended, self._node_of.get(chunk))
             for number, chunk, _, _, began, ended, *_ in written["attempts"]
@@ -60,7 +101,7 @@ class EventBuffer:
         for number, state, _, reason, message, traceback in written["outcomes"]:
             if state == State.CANCELLED:
                 self._cancelled.append(number)
-            else:
+            elif chunk_of.get(number) not in self._early:
                 last = ran.get(number, (None, None, None))
                 payload = payloads.get(number)
                 self._failures.append(FailedTask(number, reason, message, traceback, payload, *last, State(state)))
@@ -68,7 +109,9 @@ class EventBuffer:
         for chunk in over:
             self._node_of.pop(chunk, None)
             self._given.pop(chunk, None)
-        self._has_events.set()
+            self._early.pop(chunk, None)
+        if self._completions or self._failures or self._cancelled or self._unsuccessful:
+            self._has_events.set()
 
     async def take(self, counts: Sequence[int], done: asyncio.Event, timeout_s: float) -> TaskEvents:
         """Take all events since the last time: as soon as there is one, or `done` is set, or after the timeout.
@@ -77,11 +120,15 @@ class EventBuffer:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
-        await _wait_for_one(timeout_s, self._has_events, done)
-        soonest = min(until, self._taken_at + GATHER_S)
+        if counts == self._taken_counts:  # then the driver knows whether it is done
+            await _wait_for_one(timeout_s, self._has_events, *([] if done.is_set() else [done]))
+        else:
+            await _wait_for_one(timeout_s, self._has_events, done)
+        soonest = min(until, self._taken_at + self._gather_s(counts))
         if (gap_s := soonest - loop.time()) > 0:
             await _wait_for_one(gap_s, done)
         self._taken_at = loop.time()
+        self._taken_counts = list(counts)
         events = TaskEvents(
             list(counts),
             self._begun,
@@ -95,6 +142,13 @@ class EventBuffer:
         self._failures, self._cancelled, self._unsuccessful = [], [], []
         self._has_events.clear()
         return events
+
+    def _gather_s(self, counts: Sequence[int]) -> float:
+        """The seconds for which events are gathered."""
+        open_tasks = counts[State.PENDING] + counts[State.RUNNING] - sum(self._early.values())
+        if open_tasks <= 0:
+            return 0.0
+        return FEW_GATHER_S if open_tasks <= FEW_TASKS else GATHER_S
 
 
 async def _wait_for_one(timeout_s: float, *events: asyncio.Event) -> None:

@@ -37,15 +37,24 @@ class GroupCommit:
     """Writes a run's journal in a separate thread, one group after the other.
 
     `on_committed` receives each group that is on disk: as it was pending, and its rows as they were written. If a group
-    can't be committed, `on_failure` receives the error, and no further group is committed.
+    can't be committed, `on_failure` receives the error, and no further group is committed. A group for which nobody
+    waits is committed no earlier than `delay_s` after it is due, so that more goes with it.
     """
 
-    def __init__(self, writer: JournalWriter, on_committed: Committed, on_failure: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        writer: JournalWriter,
+        on_committed: Committed,
+        on_failure: Callable[[Exception], None],
+        delay_s: float = 0.0,
+    ) -> None:
         self._writer = writer
         self._on_committed = on_committed
         self._on_failure = on_failure
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._dirty = asyncio.Event()
+        self._delay_s = delay_s
+        self._timer: asyncio.TimerHandle | None = None
         self.pending = Pending()
         self.commits, self.commit_s = 0, 0.0
         """The number of groups that this object has committed, and the seconds that all of them took."""
@@ -53,10 +62,20 @@ class GroupCommit:
 
     def soon(self, delay_s: float = 0.0) -> None:
         """Commit what is pending, at once or after a while."""
-        if delay_s:
-            asyncio.get_running_loop().call_later(delay_s, self._dirty.set)
-        else:
+        delay_s = max(delay_s, self._delay_s)
+        if not delay_s:
             self._dirty.set()
+            return
+        loop = asyncio.get_running_loop()
+        due = loop.time() + delay_s
+        if self._timer is None or due < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(due, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._dirty.set()
 
     async def wait(self) -> None:
         """Wait until everything up to now is on disk.
@@ -68,7 +87,7 @@ class GroupCommit:
             raise InfrastructureLost("the run can't go on: its journal can't be written any more")
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.pending.waiters.append(waiter)
-        self.soon()
+        self._dirty.set()
         await waiter
 
     def give_up(self, error: BaseException) -> None:

@@ -82,10 +82,16 @@ class TaskManager:
         path, durable = Path(folder), options.durable
         given = (path, meta, inline_bytes, retry_failed, durable, options.opening)
         journal = await asyncio.to_thread(open_for_work, *given)
-        self._runs[run_id] = run = ActiveRun(
-            run_id, path, journal, options, myself, journal.recovered.meta, self._is_nested
-        )
+        meta, make_room = journal.recovered.meta, lambda: self._make_room(run_id)
+        run = ActiveRun(run_id, path, journal, options, myself, meta, self._is_nested, make_room)
+        self._runs[run_id] = run
         return run.describe()
+
+    def _make_room(self, run_id: str) -> None:
+        """Let leases end that linger, of all runs but one."""
+        for other, run in self._runs.items():
+            if other != run_id:
+                run.make_room()
 
     async def go_on(self, run_id: str, domains: Sequence[ShippedDomain]) -> None:
         """Queue the tasks of an opened run that have no outcome, given their domains."""
@@ -115,7 +121,7 @@ class TaskManager:
         """Take in a report of a lease, and answer it."""
         self._exchanges += 1
         run = self._runs.get(run_id)
-        return run.exchange(report) if run else Order(report.number, Message.END)
+        return await run.exchange(report) if run else Order(report.number, Message.END)
 
     async def get_usage(self) -> tuple[float, int]:
         """The CPU seconds of this process so far, all its threads and Ray's own included, and its exchanges so far."""

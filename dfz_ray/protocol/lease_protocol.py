@@ -1,7 +1,8 @@
 """The lease protocol: which message may follow which between a lease's worker and the manager.
 
 The worker speaks, the manager answers: each report gets one order, and only then may the next report be sent. Reports
-are numbered, and an order names the report that it answers. So a message that arrives twice, or too late, is
+are numbered, and an order names the report that it answers. An order may come late: a lease that lingers has asked for
+work, and waits until there is some, or until its place is wanted. So a message that arrives twice, or too late, is
 recognised and changes nothing. Chunks are named by their ids.
 
 This is pure, with no Ray, no I/O and no clock. `WorkerSide` and `ManagerSide` are its two halves; their owners send

@@ -26,7 +26,7 @@ Answer = GiveChunk | AnswerWait | AnswerEnd
 class _LeaseRecord:
     """The manager's knowledge of one lease."""
 
-    __slots__ = ("answer", "number", "state")
+    __slots__ = ("answer", "number", "state", "waits")
 
     def __init__(self, state: LeaseState) -> None:
         self.state = state
@@ -34,6 +34,8 @@ class _LeaseRecord:
         """Of the last report."""
         self.answer: Answer | None = None
         """The answer to that report; None if it did not ask for work."""
+        self.waits = False
+        """True while the report asks for work and has no answer yet."""
 
 
 class ManagerSide:
@@ -43,6 +45,7 @@ class ManagerSide:
         handle: brings an event to the engine, and returns its answer to the lease, if any.
         read_end: reads the end of a chunk from its lease, its id, and the executed part in the report.
         write_works: packs the tasks of a chunk for an order. It may be called again for the same chunk.
+        send: sends an order to a lease whose report had no answer at first.
     """
 
     def __init__(
@@ -50,22 +53,26 @@ class ManagerSide:
         handle: Callable[[Event], Answer | None],
         read_end: Callable[[int, int, Any], ChunkEnded],
         write_works: Callable[[GiveChunk], Any],
+        send: Callable[[int, Order], None] = lambda lease, order: None,
     ) -> None:
         self._handle = handle
         self._read_end = read_end
         self._write_works = write_works
+        self._send = send
         self._leases: dict[int, _LeaseRecord] = {}
         """From the first report of a lease to its end."""
 
-    def exchange(self, report: Report) -> Order:
-        """Take in a report, and answer it.
+    def exchange(self, report: Report) -> Order | None:
+        """Take in a report, and answer it; None if the lease lingers: then its answer is sent later.
 
         A report that arrives twice gets the same answer twice, and counts once. A report of a lease that has ended goes
         to the engine, which supersedes its tasks.
         """
         lease = self._find_lease(report)
         if report.number <= lease.number:
-            return self._write_order(report, lease.answer if report.number == lease.number else None)
+            if report.number == lease.number and lease.waits:
+                return None
+            return self._write_order(report.number, lease.answer if report.number == lease.number else None)
         state = find_next_state(report.lease, lease.state, Message.REPORT)
         lease.number = report.number
         lease.answer = None
@@ -77,9 +84,20 @@ class ManagerSide:
             self._handle(WorkerSpoiled(report.lease, *report.spoiled))
         if report.asks:
             lease.answer = self._handle(WorkAsked(report.lease, report.busy))
-        order = self._write_order(report, lease.answer)
+            if lease.answer is None:
+                lease.state, lease.waits = state, True
+                return None
+        order = self._write_order(report.number, lease.answer)
         lease.state = find_next_state(report.lease, state, order.message)
         return order
+
+    def answer(self, answer: Answer) -> None:
+        """Answer the report of a lease that lingers."""
+        lease = self._leases[answer.lease]
+        lease.answer, lease.waits = answer, False
+        order = self._write_order(lease.number, answer)
+        lease.state = find_next_state(answer.lease, lease.state, order.message)
+        self._send(answer.lease, order)
 
     def close(self, lease: int) -> None:
         """Forget a lease: its call has returned, or its worker has died."""
@@ -93,14 +111,14 @@ class ManagerSide:
             known = self._leases[report.lease] = _LeaseRecord(LeaseState.STARTING)
         return known
 
-    def _write_order(self, report: Report, answer: Answer | None) -> Order:
+    def _write_order(self, report: int, answer: Answer | None) -> Order:
         match answer:
             case GiveChunk():
                 chunk = answer.chunk
                 works = self._write_works(answer)
-                return Order(report.number, Message.CHUNK, answer.threads, chunk.id, works, chunk.budget_s)
+                return Order(report, Message.CHUNK, answer.threads, chunk.id, works, chunk.budget_s, answer.is_begun)
             case AnswerWait():
-                return Order(report.number, Message.WAIT, answer.threads)
+                return Order(report, Message.WAIT, answer.threads)
             case AnswerEnd():
-                return Order(report.number, Message.END)
-        return Order(report.number, Message.NOTED)
+                return Order(report, Message.END)
+        return Order(report, Message.NOTED)

@@ -26,6 +26,8 @@ class Order(NamedTuple):
     """Of CHUNK: its tasks. The protocol passes them on unread; on Ray they are packed by pack_works."""
     budget_s: float = 0.0
     """Of CHUNK: after so many seconds no further task of it is begun."""
+    is_begun: bool = False
+    """Of CHUNK: True if it counts as begun, and none comes ahead: its lease reports its end, and asks then."""
 
 
 def pack_works(

@@ -20,6 +20,8 @@ class RunOptions:
     node_wait_s: float | None
     has_listener: bool = False
     """True if the driver listens to the events of single tasks."""
+    reports_early: bool = False
+    """True if the driver hears of the end of a task before that is on disk."""
     most_slots: int | None = None
     """The limit of the slots if their number follows the throughput; None: as many as the cluster holds."""
     opening: str = ""
@@ -79,5 +81,7 @@ class Submission:
     kinds: Sequence[SubmittedKind] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     tasks: TaskColumns = NO_TASKS
+    is_awaited: bool = True
+    """True if the driver waits until the tasks are on disk."""
     meant: str = ""
     """The journal's note on how many tasks the batch is meant to have; empty: there is one, or none is needed."""

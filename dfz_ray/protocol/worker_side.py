@@ -22,14 +22,16 @@ class ChunkInHand:
         id: its id.
         tasks: its tasks.
         budget_s: after so many seconds no further one is begun.
+        is_begun: True if the manager counts it as begun, so that its beginning is not reported.
     """
 
-    __slots__ = ("began_at", "budget_s", "executed", "executing", "id", "waiting")
+    __slots__ = ("began_at", "budget_s", "executed", "executing", "id", "is_begun", "waiting")
 
-    def __init__(self, id: int, tasks: Sequence[Any], budget_s: float) -> None:
+    def __init__(self, id: int, tasks: Sequence[Any], budget_s: float, is_begun: bool = False) -> None:
         self.id = id
         self.waiting = deque(tasks)
         self.budget_s = budget_s
+        self.is_begun = is_begun
         self.began_at: float | None = None
         self.executing = 0
         """The number of threads that execute tasks of it."""
@@ -162,7 +164,7 @@ class WorkerSide:
             return None  # it goes back when the manager hears of it
         held: ChunkInHand | None = None
         if order.message is Message.CHUNK:
-            held = ChunkInHand(order.chunk, order.works, order.budget_s)
+            held = ChunkInHand(order.chunk, order.works, order.budget_s, order.is_begun)
             self._held.append(held)
             self.threads = self._least_busy = order.threads
         elif order.message is Message.WAIT:
@@ -186,7 +188,8 @@ class WorkerSide:
             if held.waiting:
                 if held.began_at is None:
                     held.began_at = now
-                    self._began.append(held.id)
+                    if not held.is_begun:
+                        self._began.append(held.id)
                 held.executing += 1
                 self.executing += 1
                 return held, held.waiting.popleft()

@@ -33,8 +33,10 @@ from dfz_ray.engine.messages import (
     StartLease,
     TasksSubmitted,
     TimePassed,
+    WorkAsked,
 )
 from dfz_ray.protocol.manager_side import Answer, ManagerSide
+from dfz_ray.protocol.orders import Order
 from dfz_ray.simulation.worker import (
     ExecutedTask,
     OneThreadWorker,
@@ -113,7 +115,7 @@ class Simulation:
 
     def __init__(self, options: EngineOptions, costs: Costs = Costs(), seed: int = 0) -> None:
         self.engine = Engine(options)
-        self.manager = ManagerSide(self.report, self.read_end, lambda command: command.chunk.numbers)
+        self.manager = self.new_manager()
         self.costs = costs
         self.now = 0.0
         self.tasks: list[SimulatedTask] = []
@@ -179,6 +181,10 @@ class Simulation:
         executions = sorted(self.executions, key=lambda one: (one.ended_s, one.number))
         return Simulated(self._ended_s, self._busy_s, counts, self._chunks, self._leases, executions)
 
+    def new_manager(self) -> ManagerSide:
+        """The manager's half of the lease protocol, at its beginning."""
+        return ManagerSide(self.report, self.read_end, lambda command: command.chunk.numbers, self._send_order)
+
     # --- to be overridden ---------------------------------------------------------------------------------------------
 
     def handle(self, event: Event) -> list[Command]:
@@ -201,7 +207,8 @@ class Simulation:
     def deliver(self, message: SentReport) -> None:
         """A report of a worker has arrived, and the manager has time for it."""
         order = self.manager.exchange(message.report)
-        self.at(self.now + self.take_s("message"), lambda: message.worker.on_order(order))
+        if order is not None:
+            self.at(self.now + self.take_s("message"), lambda: message.worker.on_order(order))
 
     def read_end(self, lease: int, chunk: int, executed: Sequence[ExecutedTask]) -> ChunkEnded:
         """The end of a chunk as an event of the engine."""
@@ -235,11 +242,12 @@ class Simulation:
         answer: Answer | None = None
         for command in self.handle(event):
             match command:
-                case GiveChunk():
-                    self._chunks += 1
-                    answer = command
-                case AnswerWait() | AnswerEnd():
-                    answer = command
+                case GiveChunk() | AnswerWait() | AnswerEnd():
+                    self._chunks += isinstance(command, GiveChunk)
+                    if isinstance(event, WorkAsked) and command.lease == event.lease:
+                        answer = command
+                    else:
+                        self.manager.answer(command)
                 case StartLease():
                     self._start(command.lease)
                 case KillLease():
@@ -296,6 +304,12 @@ class Simulation:
             self.at(self._manager_free_s, lambda: self.deliver(message))
 
         self.at(self.now + self.take_s("message"), arrive)
+
+    def _send_order(self, lease: int, order: Order) -> None:
+        """Send the answer to a lease that has lingered, if it lives."""
+        worker = self.workers.get(lease)
+        if worker is not None:
+            self.at(self.now + self.take_s("message"), lambda: worker.on_order(order))
 
     def lose(self, lease: int, reason: str, guilty: Sequence[int] = ()) -> None:
         """Let a worker die, if it lives; the manager learns which tasks it executed, or which of them hung."""

@@ -37,7 +37,9 @@ class ChunkingSettings(_Section):
         0.2, description="A chunk aims at this much work, in seconds (at more if the manager would be too busy)."
     )
     lease_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        2.0, description="After so many seconds a worker is given back to Ray, which may then serve others."
+        2.0,
+        description="A worker is kept as long as there is work for it. After so many seconds it is given back to Ray "
+        "if another run, program or sort of task waits for its place.",
     )
 
 

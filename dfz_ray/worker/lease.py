@@ -129,10 +129,15 @@ def _run_chunks(
     state: ProcessState,
 ) -> None:
     begun: tuple[ChunkInHand, bytes] | None = None
-    while (report := side.find_report(monotonic())) is not None:
+    while True:
+        report = side.find_report(monotonic())
+        answer: Any = None
+        if report is None and begun is None:
+            return
         guard.marker.renew()
-        with end_if_silent():
-            answer = exchange(report)
+        if report is not None:
+            with end_if_silent():
+                answer = exchange(report)
         if begun is not None:
             # The answer arrives while the chunk runs. The reference is kept, and looked at only afterwards: a future
             # that waits on it while native code holds the GIL would delay a forced cancellation by seconds.
@@ -142,9 +147,10 @@ def _run_chunks(
                 side.spoil(state.change, state.is_of_one)
             elif state.has_strays and held.budget_s == math.inf:
                 side.spoil(LEFT_STRAYS, True)  # suspects are executed singly: nothing of them may meet the next one
-        with end_if_silent():
-            order: Order = Answer(answer).read()
-        side.on_order(order._replace(works=[order.works]), monotonic())
+        if answer is not None:
+            with end_if_silent():
+                order: Order = Answer(answer).read()
+            side.on_order(order._replace(works=[order.works]), monotonic())
         begun = side.begin_task(monotonic())
 
 

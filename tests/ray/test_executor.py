@@ -258,6 +258,19 @@ def test_the_manager_dies(cluster: None, tmp_path: Path) -> None:
     assert [text for check in audit_run(tmp_path / "run").checks for text in check.violations] == []
 
 
+@pytest.mark.long
+def test_the_manager_of_a_temporary_run_dies(cluster: None) -> None:
+    """Calls whose results may not be on disk, or which may not be there themselves, get theirs from another manager."""
+    with DFZExecutor(2) as executor:
+        for number in range(3):
+            calls = [executor.submit(abs, -n) for n in range(40)]
+            assert [executor.submit(abs, -n).result(DEADLINE_S) for n in range(5)] == [*range(5)]
+            calls.append(executor.submit(abs, -40))
+            ray.kill(get_manager())
+            assert [future.result(DEADLINE_S) for future in calls] == [*range(41)]
+            assert list(executor.map(abs, range(-50 * number, 0))) == list(range(50 * number, 0, -1))
+
+
 def test_the_run_is_written_down(cluster: None, tmp_path: Path) -> None:
     """Each call is a task of the run, under its function's name; the run is not gone on with, for it holds code."""
     with DFZExecutor(2, run_dir=tmp_path / "run") as executor:

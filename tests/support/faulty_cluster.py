@@ -28,7 +28,6 @@ from dfz_ray.engine.messages import (
     TimePassed,
     WorkAsked,
 )
-from dfz_ray.protocol.manager_side import ManagerSide
 from dfz_ray.protocol.reports import Report
 from dfz_ray.simulation import Costs, SimulatedAttempt, Simulation
 from dfz_ray.simulation.cluster import Commit
@@ -98,6 +97,8 @@ class FaultyCluster(Simulation):
             free_losses=dice.choice([0, 1, 5]),
             seed=seed,
         )
+        self.others = random.Random(seed)  # noqa: S311  of its own, so that the other faults stay as they are
+        self.options = dataclasses.replace(self.options, linger_s=self.others.choice([0.0, 0.05, 2.0]))
         super().__init__(self.options, Costs())
         self.witness = self._new_witness(0)
         self.most_slots = self.options.slots
@@ -121,7 +122,7 @@ class FaultyCluster(Simulation):
         self._heard, self._doubled = dice.choice([0.0, 0.5, 1.0]), dice.choice([0.0, 0.1])
         self._late = dice.choice([0.0, 0.05])
         self._deaf = dice.choice([0.0, 1.0])
-        self._stopping = random.Random(seed)  # noqa: S311  of its own, so that the other faults stay as they are
+        self._stopping = random.Random(seed)  # noqa: S311  the same
         self._stops = self._stopping.choice([0.0, 0.0, 0.03])
         self._unplaced = dice.choice([0.0, 0.0, 0.2])
         self._placed_from_s = dice.uniform(0.5, 3.0)
@@ -235,6 +236,9 @@ class FaultyCluster(Simulation):
             older = [one.number for one in self.executions if one.lease == lost.lease and one.number not in in_hand]
             stale = self.dice.choice([*older, None])
             executing = () if stale is None else (stale,)
+            lease = self.engine.lease_table.leases.get(lost.lease)
+            if lease is not None and not any(one.is_reported for one in lease.held.values()):
+                self.struck.update(in_hand)  # nobody can know that it had begun any of them
         lost = dataclasses.replace(lost, executing=executing)
         if self.dice.random() < self._doubled:
             self._tell_later(lost)
@@ -297,7 +301,7 @@ class FaultyCluster(Simulation):
         self.outcomes = {number: self.outcomes.get(number, self.witness.outcome[number]) for number in settled}
         self.options = dataclasses.replace(self.options, first_chunk=self.engine.lease_table.next_chunk)
         self.witness = self._new_witness(self.managers * LEASES_OF_A_MANAGER)
-        self.manager = ManagerSide(self.report, self.read_end, lambda command: command.chunk.numbers)
+        self.manager = self.new_manager()
         self._wakes_at = math.inf
         is_open = [number not in settled for number in range(len(self.tasks))]
         states = {number: State[outcome.upper()].value for number, outcome in settled.items()}

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from dfz_ray.engine.messages import LaneSized
+from dfz_ray.engine.messages import LaneSized, PlacesWanted
 from dfz_ray.simulation import SimulatedTask
 from dfz_ray.specs.policy import Backoff, Policy
 from dfz_ray.specs.states import State
@@ -122,6 +122,9 @@ def _draw_faults(cluster: FaultyCluster, lanes: int, count: int) -> None:
     for at in times(1) if dice.random() < 0.3 else []:
         cluster.at(at, cluster.stop)
     cluster.at(cluster._placed_from_s, cluster.place_all)
+    for _ in range(cluster.others.choice([0, 0, 4])):  # others want places, or no longer
+        wanted = PlacesWanted(cluster.others.randint(0, 3))
+        cluster.at(cluster.others.uniform(0.0, 3.0), lambda wanted=wanted: cluster.report(wanted))
     deaths = dice.choice([0, 0, 0, dice.randint(1, 3)])
     cluster._manager_dies_at = {int(math.exp(dice.uniform(1, 6))) for _ in range(deaths)}
 

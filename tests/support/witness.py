@@ -80,6 +80,8 @@ class Witness:
         """Leases that hold a slot."""
         self.placed: set[int] = set()
         """Leases that have asked for work."""
+        self.lingering: set[int] = set()
+        """Leases that have asked for work, and have no answer yet."""
         self.held: dict[int, dict[int, Chunk]] = {}
         self.chunk_of: dict[int, int] = {}
         """Task: the one chunk in hand that it is in; not of cancelled ones."""
@@ -137,8 +139,15 @@ class Witness:
         self.slots_before = max(self.slots_before, self.engine.slots)
 
     def ask(self, lease: int, now: float = 0.0, busy: int = 0) -> Answer:
-        """Ask for work."""
-        return next(command for command in self.tell(WorkAsked(lease, busy), now) if isinstance(command, Answer))
+        """Ask for work, for a lease that gets an answer at once."""
+        answer = self.ask_and_wait(lease, now, busy)
+        assert answer is not None
+        return answer
+
+    def ask_and_wait(self, lease: int, now: float = 0.0, busy: int = 0) -> Answer | None:
+        """Ask for work; None if the lease lingers."""
+        commands = self.tell(WorkAsked(lease, busy), now)
+        return next((one for one in commands if isinstance(one, Answer) and one.lease == lease), None)
 
     def commit(self, now: float = 0.0) -> None:
         """What is to be committed is on disk."""
@@ -224,9 +233,19 @@ class Witness:
     # --- books from commands ----------------------------------------------------------------------------------------
 
     def _check_answers(self, event: Event, commands: Sequence[Command]) -> None:
-        """Who asks for work gets one answer, and nobody else gets any; who is cancelled is so at once."""
+        """Who asks for work gets one answer, at once or after a while; who is cancelled is so at once."""
         answered = [command.lease for command in commands if isinstance(command, Answer)]
-        assert answered == ([event.lease] if isinstance(event, WorkAsked) else []), (event, commands)
+        asking = self.lingering | ({event.lease} if isinstance(event, WorkAsked) else set())
+        assert asking.issuperset(answered), (event, commands)
+        assert len(answered) == len(set(answered)), (event, commands)
+        self.lingering = asking.difference(answered) & self.engine.lease_table.leases.keys()
+        assert self.lingering == self.engine.lease_table.lingering.keys(), (event, commands)
+        assert not self.lingering or self.engine.options.linger_s > 0
+        for lease in self.lingering:
+            lane = self.engine.queue.lanes[self.lane_of_lease[lease]]
+            assert not self.held.get(lease), "who waits for work has none"
+            assert not lane.waiting, "who waits for work finds none"
+            assert not lane.suspects, "who waits for work finds none"
         cancelled = [number for one in commands if isinstance(one, CommitCancellations) for number in one.numbers]
         wanted: set[int] = set()
         if isinstance(event, CancelAsked):
@@ -341,7 +360,10 @@ class Witness:
         self._given_at[chunk.id] = now
         own = self.held.setdefault(command.lease, {})
         self.handed.append(Handed(now, command.lease, chunk.numbers, bool(own), self.waiting + len(chunk.numbers)))
+        assert not (command.is_begun and own), "what begins at once comes after all else"
         own[chunk.id] = chunk
+        if command.is_begun:
+            self._begin(chunk, now)
         queue = self.engine.queue
         if len(queue.kinds) <= FEW_LANES_AND_KINDS:
             still = [kind.policy.priority for kind in queue.kinds if kind.lane == lane and kind.waiting]

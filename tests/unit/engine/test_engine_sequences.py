@@ -23,6 +23,7 @@ from dfz_ray.engine.messages import (
     LeaseEnded,
     LeaseLost,
     ManagerMeasured,
+    PlacesWanted,
     StopAsked,
     TasksSubmitted,
     TimePassed,
@@ -59,9 +60,11 @@ class AnySequence(RuleBasedStateMachine):
     worker that had it in its hands, or why it was given up, is what it ends with; and what is cancelled first, is.
     """
 
+    linger_s = 0.0
+
     def __init__(self) -> None:
         super().__init__()
-        self.witness = Witness(3, lease_s=1.0, grace_s=0.5, preempt_after_s=1.0, free_losses=1)
+        self.witness = Witness(3, lease_s=1.0, linger_s=self.linger_s, grace_s=0.5, preempt_after_s=1.0, free_losses=1)
         self.now = 0.0
         self.reported: dict[int, str] = {}
         self.said: list[Event] = []
@@ -79,6 +82,11 @@ class AnySequence(RuleBasedStateMachine):
     def pick_chunk(self, index: int) -> tuple[int, int] | None:
         held = [(lease, chunk) for lease, chunks in sorted(self.witness.held.items()) for chunk in sorted(chunks)]
         return held[index % len(held)] if held else None
+
+    def ask(self, lease: int) -> None:
+        """Ask for work, unless the lease has asked and waits for the answer."""
+        if lease not in self.witness.lingering:
+            self.witness.ask_and_wait(lease, self.now)
 
     def end_chunk(self, event: ChunkEnded) -> None:
         for number in event.numbers:
@@ -98,7 +106,13 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule(index=INDEX)
     def work_is_asked(self, index: int) -> None:
-        self.witness.ask(self.pick_lease(index), self.now)
+        self.ask(self.pick_lease(index))
+
+    @rule(places=st.integers(0, 3))
+    def places_are_wanted(self, places: int) -> None:
+        self.witness.tell(PlacesWanted(places), self.now)
+
+        assert not places or len(self.witness.lingering) <= 3 - places, "who lingers makes room at once"
 
     @rule(index=INDEX)
     def chunk_begins(self, index: int) -> None:
@@ -126,10 +140,10 @@ class AnySequence(RuleBasedStateMachine):
         for _ in range(chunks):
             for chunk_id, chunk in sorted(self.witness.held.get(lease, {}).items())[:1]:
                 self.tell(ChunkBegan(lease, chunk_id))
-                self.witness.ask(lease, self.now)
+                self.ask(lease)
                 self.end_chunk(chunk_ended(lease, chunk, duration_s))
             if not self.witness.held.get(lease):
-                self.witness.ask(lease, self.now)
+                self.ask(lease)
 
     @rule(index=INDEX)
     def lease_returns(self, index: int) -> None:
@@ -219,8 +233,8 @@ class AnySequence(RuleBasedStateMachine):
                 return
             self.now += 0.01
             self.witness.tell(TimePassed(), self.now)
-            if self.witness.out:
-                self._serve(min(self.witness.out, key=lambda one: (len(self.witness.held.get(one, {})) > 1, one)))
+            if asking := self.witness.out - self.witness.lingering:
+                self._serve(min(asking, key=lambda one: (len(self.witness.held.get(one, {})) > 1, one)))
             else:
                 self.now += 2.0  # only retries are due
         raise AssertionError("it does not come to an end")
@@ -229,7 +243,9 @@ class AnySequence(RuleBasedStateMachine):
         for chunk_id, chunk in list(self.witness.held.get(lease, {}).items()):
             self.witness.tell(ChunkBegan(lease, chunk_id), self.now)
             self.end_chunk(chunk_ended(lease, chunk, 0.01))
-        answer = self.witness.ask(lease, self.now)
+        answer = self.witness.ask_and_wait(lease, self.now)
+        if answer is None:
+            return
         assert isinstance(answer, GiveChunk | AnswerEnd) or (isinstance(answer, AnswerWait) and self.witness.held)
         if isinstance(answer, AnswerEnd):
             self.witness.tell(LeaseEnded(lease), self.now)
@@ -251,10 +267,21 @@ class AnySequence(RuleBasedStateMachine):
             assert sorted(witness.outcome) == list(range(len(witness.kind_of)))
 
 
-AnySequence.TestCase.settings = settings(
-    max_examples=amount(120), stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+class AnyLingeringSequence(AnySequence):
+    """The same, with leases that wait for work."""
+
+    linger_s = 0.7
+
+
+for machine in (AnySequence, AnyLingeringSequence):
+    machine.TestCase.settings = settings(
+        max_examples=amount(80), stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
 
 
 class TestAnySequence(AnySequence.TestCase):
     """Under any sequence of events each task ends once, as reported or as it was given up, and none is lost."""
+
+
+class TestAnyLingeringSequence(AnyLingeringSequence.TestCase):
+    """The same is true if leases linger, and others want their places."""

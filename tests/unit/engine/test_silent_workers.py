@@ -33,7 +33,8 @@ class StoppingCluster(VirtualCluster):
         self.given = 0
 
     def deliver(self, message: SentReport) -> None:
-        order: Order = self.manager.exchange(message.report)
+        order = self.manager.exchange(message.report)
+        assert isinstance(order, Order), "no lease lingers here"
         self.given += order.message is Message.CHUNK
         if self.given > 1 and order.message is Message.CHUNK and self.stops:
             self.stops -= 1

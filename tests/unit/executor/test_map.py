@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from dfz_ray.executor.call_packing import CallPacker
@@ -55,6 +57,12 @@ def make(run: Run, count: int) -> CallMap:
     return CallMap(run, run.packer.pack_function(abs), treatment, items, None, None)  # type: ignore[arg-type]
 
 
+def result_of(values: list[Any]) -> bytes:
+    """What a worker sends of a group whose first calls have returned these values."""
+    packed: bytes = msgpack.packb(pickle.dumps((values, False, {})))
+    return packed
+
+
 def test_a_map_of_a_run_that_can_not_be_opened() -> None:
     """A map that was made before its run has failed to open says so; a second end of a group changes nothing."""
     run = Run()
@@ -73,6 +81,35 @@ def test_a_map_of_a_run_that_can_not_be_opened() -> None:
         next(made.results())
     assert run.sent == groups
     assert run.sources == []
+
+
+def test_a_map_begins_with_a_group_for_each_slot() -> None:
+    """The calls of a small map are sent at once, a group for each slot; of many, or of large ones, a part."""
+    for count, sizes in ((1, [1]), (16, [8, 8]), (255, [128, 127]), (100_000, [128, 128])):
+        run = Run()
+        make(run, count)
+        assert [len(group.items) for group in run.sent] == sizes  # type: ignore[attr-defined]
+    run = Run()
+    items: list[tuple[Any, ...]] = [(bytes(2**21),)] * 10
+    treatment = Treatment(Resources(), Policy())
+    CallMap(run, run.packer.pack_function(len), treatment, items, None, None)  # type: ignore[arg-type]
+    assert [len(group.items) for group in run.sent] == [1, 1]  # type: ignore[attr-defined]
+
+
+def test_what_a_group_has_left_is_sent_again_unless_the_map_is_cancelled() -> None:
+    """A first group that ends early, for its calls take long, hands the others back; they go alone, or not at all."""
+    run = Run()
+    made = make(run, 16)
+    one, other = run.sent
+    run.sent = []
+
+    one.complete(result_of([0]), 0.0, 1.0)
+    assert [(group.first, len(group.items)) for group in run.sent] == [(n, 1) for n in range(1, 8)]  # type: ignore[attr-defined]
+    run.sent = []
+    other.begin()
+    made.cancel()
+    other.complete(result_of([8]), 0.0, 1.0)
+    assert run.sent == []
 
 
 DROPPED = """

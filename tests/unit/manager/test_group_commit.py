@@ -24,7 +24,9 @@ def on_disk(folder: Path) -> set[int]:
         return {task for (task,) in connection.execute("SELECT task FROM outcomes")}
 
 
-def run_commits(folder: Path, use: Callable[[GroupCommit], object], told: Callable[[Sequence[int]], None]) -> list[str]:
+def run_commits(
+    folder: Path, use: Callable[[GroupCommit], object], told: Callable[[Sequence[int]], None], delay_s: float = 0.0
+) -> list[str]:
     """Let something use a run's group commits; returns why they failed, if they did."""
     failures: list[str] = []
 
@@ -33,6 +35,7 @@ def run_commits(folder: Path, use: Callable[[GroupCommit], object], told: Callab
             JournalWriter.create(folder, {}),
             lambda pending, written: told([*itertools.chain.from_iterable(pending.ended.values())]),
             lambda error: failures.append(str(error)),
+            delay_s,
         )
         try:
             async with asyncio.timeout(30):
@@ -73,6 +76,24 @@ def test_nothing_is_told_before_it_is_on_disk(tmp_path: Path) -> None:
                 assert set(range(number + 1)) <= on_disk(folder)
 
     assert run_commits(folder, use, check) == []
+    assert sorted(told) == list(range(60))
+
+
+def test_a_group_for_which_nobody_waits_takes_more_with_it(tmp_path: Path) -> None:
+    """With a delay many ends share a commit; who waits does not wait for the delay."""
+    told: list[int] = []
+
+    async def use(commits: GroupCommit) -> None:
+        for number in range(60):
+            commits.pending.rows.outcomes.extend(cancelled(number).outcomes)
+            commits.pending.ended[State.CANCELLED].append(number)
+            commits.soon()
+            await asyncio.sleep(0)
+        assert commits.commits == 0
+        await commits.wait()
+        assert commits.commits == 1
+
+    assert run_commits(tmp_path / "run", use, told.extend, delay_s=3600.0) == []
     assert sorted(told) == list(range(60))
 
 

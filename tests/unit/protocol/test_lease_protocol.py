@@ -324,6 +324,19 @@ def test_a_chunk_that_is_refused_ends_at_once() -> None:
     assert side.find_report(0.0) == Report(LEASE, 2, 10, ["one", "two"])
 
 
+def test_a_chunk_that_counts_as_begun_is_reported_once() -> None:
+    """The beginning of such a chunk is not reported: its end is, and that report asks for the next one."""
+    side = WorkerSide(LEASE)
+    side.find_report(0.0)
+    side.on_order(chunk_order(1, 10, [1])._replace(is_begun=True), 0.0)
+    held = begin(side)
+    assert side.find_report(0.0) is None
+
+    side.end_task(held, ["executed"])
+
+    assert side.find_report(1.0) == Report(LEASE, 2, 10, ["executed"])
+
+
 # --- the manager's half -----------------------------------------------------------------------------------------------
 
 
@@ -381,6 +394,29 @@ def test_a_report_of_a_lease_that_has_ended_is_passed_on() -> None:
     assert engine.events[1:] == [ChunkEnded(LEASE, 10, [1], [0.0]), WorkAsked(LEASE)]
 
 
+def test_a_lease_that_lingers_is_answered_later_and_once() -> None:
+    """Its report has no answer, however often it comes, until the engine has one; from then on it has that."""
+    orders: list[tuple[int, Order]] = []
+    engine = Engine()
+    engine.answers = [None]  # type: ignore[list-item]
+    manager = ManagerSide(
+        engine.handle,
+        read_end,
+        lambda command: command.chunk.numbers,
+        lambda lease, order: orders.append((lease, order)),
+    )
+    report = Report(LEASE, 1)
+    assert manager.exchange(report) is None
+    assert manager.exchange(report) is None
+    assert engine.events == [WorkAsked(LEASE)]
+
+    manager.answer(give(10, 1))
+
+    assert orders == [(LEASE, chunk_order(1, 10, (1,)))]
+    assert manager.exchange(report) == orders[0][1]
+    assert engine.events == [WorkAsked(LEASE)]
+
+
 # --- both, and what lies between them ---------------------------------------------------------------------------------
 
 
@@ -394,7 +430,7 @@ class Network(RuleBasedStateMachine):
         self.now = 0.0
         self.lease = LEASE
         self.worker = WorkerSide(LEASE)
-        self.manager = ManagerSide(self.handle, self.read_end, lambda command: command.chunk.numbers)
+        self.manager = ManagerSide(self.handle, self.read_end, lambda command: command.chunk.numbers, self.send)
         self.reports: list[tuple[Report, int]] = []
         """On their way, with how often each has arrived."""
         self.orders: list[tuple[Order, int]] = []
@@ -410,6 +446,9 @@ class Network(RuleBasedStateMachine):
         self.held: Any = None
         self.is_ending = False
         self.wants: Message = Message.CHUNK
+        self.lingers = self.begins = False
+        """True if the engine lets a lease linger that holds nothing, or counts a chunk as begun if it may."""
+        self.is_lingering = False
 
     def handle(self, event: Event) -> Answer | None:
         """The engine: it keeps books, and answers as was drawn, as far as it may."""
@@ -428,20 +467,42 @@ class Network(RuleBasedStateMachine):
                     return AnswerEnd(self.lease)
                 if self.wants is Message.WAIT and self.in_hand:
                     return AnswerWait(self.lease, max(1, self.threads))
-                first = 100 * len(self.chunks)
-                chunk = Chunk(len(self.chunks), range(first, first + 1 + len(self.chunks) % 3), FOREVER_S)
-                self.chunks.append(chunk)
-                self.in_hand.add(chunk.id)
-                return GiveChunk(self.lease, chunk, max(1, self.threads))
+                self.is_lingering = self.lingers and not self.in_hand
+                return None if self.is_lingering else self.give_next()
         return None
+
+    def give_next(self) -> GiveChunk:
+        first = 100 * len(self.chunks)
+        chunk = Chunk(len(self.chunks), range(first, first + 1 + len(self.chunks) % 3), FOREVER_S)
+        is_begun = self.begins and self.threads == 0 and not self.in_hand
+        self.chunks.append(chunk)
+        self.in_hand.add(chunk.id)
+        return GiveChunk(self.lease, chunk, max(1, self.threads), is_begun)
+
+    def send(self, lease: int, order: Order) -> None:
+        """The manager sends an order later than it could."""
+        if lease == self.lease:
+            self.orders.append((order, 0))
 
     def read_end(self, lease: int, chunk: int, executed: Sequence[int]) -> ChunkEnded:
         assert sorted(executed) == list(self.chunks[chunk].numbers), "all tasks of a chunk are executed"
         return read_end(lease, chunk, executed)
 
-    @rule(wants=st.sampled_from([Message.CHUNK, Message.CHUNK, Message.WAIT, Message.END]))
-    def decide(self, wants: Message) -> None:
-        self.wants = wants
+    @rule(
+        wants=st.sampled_from([Message.CHUNK, Message.CHUNK, Message.WAIT, Message.END]),
+        lingers=st.booleans(),
+        begins=st.booleans(),
+    )
+    def decide(self, wants: Message, lingers: bool, begins: bool) -> None:
+        self.wants, self.lingers, self.begins = wants, lingers, begins
+
+    @precondition(lambda self: self.is_lingering)
+    @rule(is_end=st.booleans())
+    def linger_no_longer(self, is_end: bool) -> None:
+        """There is work for a lease that lingers, or its place is wanted."""
+        self.is_lingering = False
+        self.is_ending = is_end
+        self.manager.answer(AnswerEnd(self.lease) if is_end else self.give_next())
 
     @rule(seconds=st.sampled_from([0.1, AGAIN_S]))
     def let_time_pass(self, seconds: float) -> None:
@@ -464,7 +525,7 @@ class Network(RuleBasedStateMachine):
         """A report arrives; it may do so again."""
         report, arrived = self.reports.pop(data.draw(st.integers(0, len(self.reports) - 1)))
         order = self.manager.exchange(report)
-        if report.lease == self.lease:
+        if report.lease == self.lease and order is not None:
             self.orders.append((order, 0))
         if not is_last and arrived < 3:
             self.reports.append((report, arrived + 1))
@@ -502,7 +563,7 @@ class Network(RuleBasedStateMachine):
         self.lease += 1
         self.worker = WorkerSide(self.lease)
         self.orders, self.running, self.held = [], [], None
-        self.is_ending = False
+        self.is_ending = self.is_lingering = False
         if not is_heard:
             self.reports = []
 
@@ -526,7 +587,9 @@ class Network(RuleBasedStateMachine):
         """When the manager ends the lease everything comes to rest, and whatever was given is executed and reported."""
         if not hasattr(self, "worker"):
             return
-        self.wants = Message.END
+        self.wants, self.lingers = Message.END, False
+        if self.is_lingering:
+            self.linger_no_longer(is_end=True)
         for _ in range(1_000):
             if self.worker.is_over:
                 break
@@ -536,7 +599,7 @@ class Network(RuleBasedStateMachine):
             if self.threads or self.held is None:
                 self.orders = []
             answers = [(report.lease, self.manager.exchange(report)) for report, _ in self.reports]
-            self.orders += [(order, 0) for lease, order in answers if lease == self.lease]
+            self.orders += [(order, 0) for lease, order in answers if lease == self.lease and order is not None]
             self.reports = []
             self.now += AGAIN_S
             while self.running or (self.threads and (begun := self.worker.begin_task(self.now))):

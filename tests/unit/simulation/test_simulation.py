@@ -169,7 +169,8 @@ def test_runs_with_faults_lose_nothing() -> None:
         faulty_reports.update(result.faulty_reports)
     assert min(outcomes[outcome] for outcome in ("completed", "failed", "cancelled")) > SEEDS / 2
     assert min(kills[why] for why in ("timeout", "preempted", "cancelled")) > SEEDS / 100
-    assert min(faulty_reports[how] for how in ("late", "twice", "lost")) > SEEDS / 4
+    assert min(faulty_reports[how] for how in ("late", "twice")) > SEEDS / 4
+    assert faulty_reports["lost"] > SEEDS / 20
     assert sum(result.deaths for result in results) > SEEDS * 2.5
     assert sum(result.managers > 1 for result in results) > SEEDS / 10
 

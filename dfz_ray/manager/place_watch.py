@@ -1,0 +1,101 @@
+"""Watches whether others wait in the cluster for places, while leases hold some that they may give up.
+
+Ray knows of every request that it has not placed. Those of the run itself do not count, nor do requests that no node
+can ever hold. What is wanted in two looks, one after the other, is wanted: Ray's news are up to a second old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from dfz_ray.engine.engine import Engine
+from dfz_ray.engine.messages import PlacesWanted
+from dfz_ray.manager.nodes import capacity, live_nodes, request_of
+from dfz_ray.specs.resources import Resources
+
+logger = logging.getLogger("dfz_ray")
+
+LOOK_S = 0.5
+"""Seconds between two looks."""
+LOOKS_SHARE = 0.02
+"""Looks take no larger share of the time: on a large cluster each takes a while."""
+Request = frozenset[tuple[str, float]]
+"""Resources by the names that Ray uses, and their amounts."""
+
+
+class PlaceWatch:
+    """Looks for requests of others while leases of an engine may give up their places, and informs it.
+
+    `lanes` has the shape of every lane, and grows.
+    """
+
+    def __init__(self, engine: Engine, lanes: Sequence[Resources], handle: Callable[[PlacesWanted], object]) -> None:
+        self._engine, self._lanes, self._handle = engine, lanes, handle
+        self._before: Counter[Request] = Counter()
+        """The requests of others at the last look."""
+        self._reported = 0
+        self._watcher = asyncio.create_task(self._watch())
+
+    def close(self) -> None:
+        """Look no more."""
+        self._watcher.cancel()
+
+    async def _watch(self) -> None:
+        pause_s = LOOK_S
+        while True:
+            await asyncio.sleep(pause_s)
+            if not self._engine.may_make_room(time.monotonic()):
+                self._before.clear()
+                continue
+            begun = time.monotonic()
+            try:
+                wanted = await asyncio.to_thread(read_requests)
+            except Exception:  # Ray's interface for its autoscaler may change, and a head may be lost
+                logger.debug("requests of others can't be seen", exc_info=True)
+                continue
+            pause_s = max(LOOK_S, (time.monotonic() - begun) / LOOKS_SHARE)
+            self._report(wanted)
+
+    def _report(self, wanted: Counter[Request]) -> None:
+        own = self._engine.count_unplaced()
+        for lane, leases in own.items():
+            wanted[_key(request_of(self._lanes[lane]))] -= leases
+        others = +wanted
+        places = sum(count * _count_places(request) for request, count in (others & self._before).items())
+        self._before = others
+        if places or self._reported:
+            self._reported = places
+            self._handle(PlacesWanted(places))
+
+
+def read_requests() -> Counter[Request]:
+    """The requests that Ray has not placed, with their counts, but for those that no node could ever hold."""
+    from ray._private.worker import global_worker
+    from ray.autoscaler.v2.sdk import get_cluster_resource_state
+
+    state = get_cluster_resource_state(global_worker.gcs_client)
+    found: Counter[Request] = Counter()
+    for one in state.pending_resource_requests:
+        bundle = dict(one.request.resources_bundle)
+        found[_key(bundle)] += one.count
+    for gang in state.pending_gang_resource_requests:
+        for one in gang.requests:
+            found[_key(dict(one.resources_bundle))] += 1
+    if not found:
+        return found
+    nodes = live_nodes()
+    return Counter({request: count for request, count in found.items() if capacity(dict(request), nodes)})
+
+
+def _count_places(request: Request) -> int:
+    """The leases that have to end for a request, if each has one CPU."""
+    return max(1, math.ceil(dict(request).get("CPU", 0.0)))
+
+
+def _key(bundle: dict[str, float]) -> Request:
+    return frozenset((name, amount) for name, amount in bundle.items() if amount > 0)
