@@ -3,10 +3,10 @@
     python benchmarks/before_after.py --before DIR [--after DIR] [--pairs 20] [--what overhead|peers|metg|driver]
 
 A pair is one run of the benchmark in each checkout, in random order. Each runs in a fresh process, with that checkout's
-own benchmarks/*.py and dfz_ray (a benchmark that it does not have yet is this one's). For each figure this prints the median over the pairs of after / before. More is better
-for every figure (a time is turned into 1/s): a ratio above 1 says that the change made it better. The 95 % interval is
-the exact one of a median, from one of the sorted ratios to another. It assumes only that pairs are independent, and
-needs six of them.
+own benchmarks/*.py and dfz_ray (a benchmark that it does not have yet is this one's). For each figure this prints the
+median over the pairs of after / before. More is better for every figure (a time is turned into 1/s): a ratio above 1
+says that the change made it better. The 95 % interval is the exact one of a median, from one of the sorted ratios to
+another. It assumes only that pairs are independent, and needs six of them.
   overhead   no-op tasks per second, and how soon a further run begins
   peers      dfz_ray alone among the peers: even tasks, and the makespan of uneven ones
   metg       efficiency and rate of short tasks on two workers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dfz_ray.specs.resources import Resources
@@ -15,7 +15,8 @@ class Batch:
 
     name: str
     seed: int
-    tasks: tuple[Task, ...]
+    tasks: Sequence[Task]
+    """A tuple; of a large batch with `generate`, a sequence that makes its tasks when they are accessed."""
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """The contents of the files that parameters name, by SHA-256 in hex."""
 

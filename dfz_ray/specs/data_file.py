@@ -98,8 +98,8 @@ def _read_yaml(path: Path, text: str) -> Any:
 class _YamlReader:
     """Makes data of libyaml's events, in one pass.
 
-    PyYAML's own way makes a node of each event, in Python, and then a value of each node; and anchors have to be refused
-    before that. What a plain scalar means, PyYAML decides: once for each text.
+    PyYAML's own way makes a node of each event, in Python, and then a value of each node; anchors have to be refused
+    before that. PyYAML decides what a plain scalar means, once for each text.
     """
 
     def __init__(self, path: Path, loader: Any) -> None:
