@@ -106,6 +106,11 @@ class JoinedTasks(Sequence[Task]):
             return [self[position] for position in range(begin, end, step)]
         return self._slice(begin, max(0, end - begin))
 
+    def examples(self) -> Iterator[Task]:
+        """One task of each generated block, whose tasks all have its domain and its resources; and all other tasks."""
+        for part in self._parts:
+            yield from part[:1] if isinstance(part, GeneratedTasks) else part
+
     def _slice(self, begin: int, count: int) -> list[Task]:
         found: list[Task] = []
         for part, end in zip(self._parts, self._ends, strict=True):
