@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import shutil
 import sys
 import weakref
@@ -169,10 +170,16 @@ def read_results(folder: Path, slots: int | None = None, temporary: bool = False
     results = Results(records, all_slots, str(folder) if keep else None, changes, pauses)
     if not keep:
         # Each selection of the records has the table, too.
-        weakref.finalize(records, shutil.rmtree, folder, ignore_errors=True)
+        weakref.finalize(records, _remove, folder, os.getpid())
     elif temporary:
         print(f"not all tasks completed; the run is kept in {folder}", file=sys.stderr)
     return results
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove a temporary folder, in the process that has made it: a fork of it ends without that."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_columns(rows: Iterable[Row]) -> dict[str, list[Any]]:
@@ -208,7 +215,8 @@ def make_columns(rows: Iterable[Row]) -> dict[str, list[Any]]:
     for keys, positions in of_keys.items():
         whole = len(positions) == size
         chosen = results if whole else [results[position] for position in positions]
-        for key, values in zip(keys, zip(*[one.values() for one in chosen if one is not None], strict=True), strict=True):
+        columns_here = zip(*[one.values() for one in chosen if one is not None], strict=True)
+        for key, values in zip(keys, columns_here, strict=True):
             name = f"result.{key}"
             if whole:
                 columns[name] = list(values)

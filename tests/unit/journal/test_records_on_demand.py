@@ -137,7 +137,7 @@ def test_a_temporary_folder_lives_as_long_as_its_results(tmp_path: Path) -> None
     selection = results.select(state="completed")
     del results
     gc.collect()
-    assert [record.result for record in selection][0] == {"x": 1}
+    assert next(iter(selection)).result == {"x": 1}
 
     del selection
     gc.collect()
