@@ -1,15 +1,16 @@
 """Compares the speed of two checkouts: both run the same benchmark, in turn.
 
-    python benchmarks/before_after.py --before DIR [--after DIR] [--pairs 20] [--what overhead|peers|metg]
+    python benchmarks/before_after.py --before DIR [--after DIR] [--pairs 20] [--what overhead|peers|metg|driver]
 
 A pair is one run of the benchmark in each checkout, in random order. Each runs in a fresh process, with that checkout's
-own benchmarks/*.py and dfz_ray. For each figure this prints the median over the pairs of after / before. More is better
-for every figure (a time is turned into 1/s): a ratio above 1 says that the change made it better. The 95 % interval is
-the exact one of a median, from one of the sorted ratios to another. It assumes only that pairs are independent, and
-needs six of them.
+own benchmarks/*.py and dfz_ray (a benchmark that it does not have yet is this one's). For each figure this prints the
+median over the pairs of after / before. More is better for every figure (a time is turned into 1/s): a ratio above 1
+says that the change made it better. The 95 % interval is the exact one of a median, from one of the sorted ratios to
+another. It assumes only that pairs are independent, and needs six of them.
   overhead   no-op tasks per second, and how soon a further run begins
   peers      dfz_ray alone among the peers: even tasks, and the makespan of uneven ones
   metg       efficiency and rate of short tasks on two workers
+  driver     tasks per second of CPU of each way into a run and out of it
 On two idle cores a pair takes about 23 s (overhead) and 41 s (metg): 8 and 14 minutes for 20 pairs. peers takes longer.
 Writes before_after.json.
 """
@@ -58,6 +59,11 @@ def read_overhead(printed: str, folder: Path) -> Figures:
     return {"no-op tasks/s": rate, "first task of a further run, 1/s": 1 / start_s}
 
 
+def read_driver(printed: str, folder: Path) -> Figures:
+    """Tasks per second of CPU, from the microseconds a task that driver.py prints."""
+    return {name: 1e6 / float(us) for name, us in re.findall(r"(.+): (\S+) us a task", printed)}
+
+
 def read_peers(printed: str, folder: Path) -> Figures:
     """Efficiencies, and the inverse of makespans over the lower bound, from peers.json."""
     batches = json.loads((folder / "peers.json").read_text())["peers"]["dfz_ray"]["batches"]
@@ -83,6 +89,7 @@ def read_metg(printed: str, folder: Path) -> Figures:
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
+    "driver": Benchmark(("--tasks", "20000", "--repeats", "2"), read_driver),
     "overhead": Benchmark(("--tasks", "20000", "--repeats", "3"), read_overhead),
     "peers": Benchmark(
         ("--quick", "--repeats", "1", "--peers", "dfz_ray", "--grains", "0,1ms", "--output", "{folder}"), read_peers
@@ -100,7 +107,8 @@ def run_benchmark(what: str, checkout: Path) -> Figures:
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name).absolute()
         arguments = [argument.format(folder=folder) for argument in benchmark.arguments]
-        command = [sys.executable, str(checkout / "benchmarks" / f"{what}.py"), *arguments]
+        script = checkout / "benchmarks" / f"{what}.py"
+        command = [sys.executable, str(script if script.exists() else Path(__file__).parent / script.name), *arguments]
         environment = os.environ | {"PYTHONPATH": str(checkout)}
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False

@@ -170,4 +170,4 @@ def shipped_domains(batch: Batch) -> dict[str, ShippedDomain]:
     """The domains that a batch names, ready to travel; raises DfzError if one can't."""
     from dfz_ray.driver.domain_shipping import ship
 
-    return {name: ship(REGISTRY.get(name)) for name in {task.domain for task in batch.tasks}}
+    return {name: ship(REGISTRY.get(name)) for name in batch.domains()}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import math
+import os
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from dfz_ray.errors import InvalidInput, Problem, TasksFailed
 from dfz_ray.journal.openings import read_pauses
 from dfz_ray.journal.reader import JournalReader
-from dfz_ray.journal.record import Record
-from dfz_ray.journal.record_table import RecordTable
+from dfz_ray.journal.record import Record, json_value, read_result
+from dfz_ray.journal.record_table import ChosenRecords, RecordTable, Row
+from dfz_ray.specs.encoding import decode
 from dfz_ray.specs.states import STATES
 
 if TYPE_CHECKING:
@@ -26,13 +29,13 @@ SHOWN_CHARACTERS = 100
 class Selection(Sequence[Record]):
     """Records of a run, in the order of submission, also by task id."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: ChosenRecords) -> None:
         self._chosen = records
 
     @functools.cached_property
     def counts(self) -> dict[str, int]:
         """The number of tasks in each state."""
-        found = Counter(record.status for record in self._chosen)
+        found = self._chosen.count_states()
         return {state: found[state] for state in STATES}
 
     @functools.cached_property
@@ -47,28 +50,14 @@ class Selection(Sequence[Record]):
         """
         if state is not None and state not in STATES:
             raise InvalidInput([Problem("state", repr(state), f"one of {', '.join(STATES)}")], "select")
-        return Selection(
-            [
-                record
-                for record in self._chosen
-                if state in (None, record.status) and domain in (None, record.domain) and kind in (None, record.kind)
-            ]
-        )
+        wanted = [() if one is None else (one,) for one in (state, domain, kind)]
+        return Selection(self._chosen.find(*wanted))
 
     def to_pandas(self) -> pandas.DataFrame:
         """A table with a row for each task, and a column `result.<key>` for each key of a result."""
         import pandas
 
-        rows = []
-        for record in self._chosen:
-            row = record.to_dict()
-            result = record.result
-            row["error"] = str(record.error) if record.error else None
-            row |= {f"result.{key}": value for key, value in result.items()} if isinstance(result, dict) else {}
-            if isinstance(result, dict):
-                del row["result"]
-            rows.append(row)
-        return pandas.DataFrame(rows)
+        return pandas.DataFrame(make_columns(self._chosen.rows()))
 
     def __contains__(self, key: object) -> bool:
         """True if there is a task of that id; or that record, as in any sequence."""
@@ -94,12 +83,14 @@ class Selection(Sequence[Record]):
     def _describe(self) -> str:
         """The outcome in one line."""
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count) or "no tasks"
-        failed = self.counts["failed"] and next(record for record in self._chosen if record.status == "failed")
+        failed = self.counts["failed"] and self._chosen.find(("failed",))[0]
         return f"{counts}; first failed: {failed.task_id}: {_first_line(str(failed.error))}" if failed else counts
 
 
 class Results(Selection):
     """The results of a run: the records of its tasks, and their metrics.
+
+    They are read from the run folder when they are looked at. A temporary folder is removed with its Results.
 
     Args:
         records: all records of the run.
@@ -117,7 +108,7 @@ class Results(Selection):
         changes: Sequence[tuple[float, int]] = (),
         pauses: Sequence[tuple[float, float]] = (),
     ) -> None:
-        super().__init__(records)
+        super().__init__(ChosenRecords(records, range(len(records))))
         self._records = records
         self._slots = slots
         self.slot_changes = changes
@@ -150,7 +141,8 @@ class Results(Selection):
             TasksFailed: a task did not complete.
         """
         if self.counts["completed"] < len(self):
-            first = next(record for record in self if record.status != "completed")
+            other = [state for state in STATES if state != "completed"]
+            first = self._records.find(other)[0]
             raise TasksFailed(self.counts, (first.task_id, str(first.error or first.status)), self.run_dir or "")
         return self._records.values()
 
@@ -168,17 +160,74 @@ def _first_line(text: str) -> str:
 
 
 def read_results(folder: Path, slots: int | None = None, temporary: bool = False) -> Results:
-    """The results of a run that has ended, from its folder; a temporary folder is removed if all tasks completed."""
+    """The results of a run that has ended, from its folder, which stays.
+
+    A temporary folder whose tasks all completed is removed when the Results are, or when the process ends.
+    """
     with JournalReader(folder) as journal:
         records, all_slots = journal.table(), slots or int(journal.meta["slots"])
         changes = [(change.changed_at, change.slots) for change in journal.pool_changes()]
         pauses = read_pauses(journal)
     keep = not temporary or records.counts["completed"] < len(records)
-    if not keep:
-        records.load()
     results = Results(records, all_slots, str(folder) if keep else None, changes, pauses)
     if not keep:
-        shutil.rmtree(folder, ignore_errors=True)
+        # Each selection of the records has the table, too.
+        weakref.finalize(records, _remove, folder, os.getpid())
     elif temporary:
         print(f"not all tasks completed; the run is kept in {folder}", file=sys.stderr)
     return results
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove a temporary folder, in the process that has made it: a fork of it ends without that."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_columns(rows: Iterable[Row]) -> dict[str, list[Any]]:
+    """The columns of a table with a row for each record, and a column `result.<key>` for each key of a result."""
+    columns: dict[str, list[Any]] = {}
+    fields = list(zip(*rows, strict=True)) or [()] * FIELDS
+    ids, domains, kinds, states, stored, errors, attempts, begun, ended, nodes = map(list, fields)
+    results = [None if one is None else decode(read_result(one) if isinstance(one, Path) else one) for one in stored]
+    of_keys: dict[tuple[Any, ...], list[int]] = {}
+    """By the keys of results that are mappings, the positions of those results."""
+    others: list[int] = []
+    for position, result in enumerate(results):
+        if isinstance(result, dict):
+            of_keys.setdefault(tuple(result), []).append(position)
+        else:
+            others.append(position)
+    size = len(results)
+    columns |= {"task_id": ids, "domain": domains, "kind": kinds, "status": states}
+    if others:
+        columns["result"] = [math.nan] * size
+        for position in others:
+            columns["result"][position] = json_value(results[position])
+    columns |= {
+        "error": [str(error) if error else None for error in errors],
+        "attempts": attempts,
+        "start_time": begun,
+        "end_time": ended,
+        "duration": [
+            None if end is None or begin is None else end - begin for begin, end in zip(begun, ended, strict=True)
+        ],
+        "node": nodes,
+    }
+    for keys, positions in of_keys.items():
+        whole = len(positions) == size
+        chosen = results if whole else [results[position] for position in positions]
+        columns_here = zip(*[one.values() for one in chosen if one is not None], strict=True)
+        for key, values in zip(keys, columns_here, strict=True):
+            name = f"result.{key}"
+            if whole:
+                columns[name] = list(values)
+                continue
+            column = columns.setdefault(name, [math.nan] * size)
+            for position, value in zip(positions, values, strict=True):
+                column[position] = value
+    return columns
+
+
+FIELDS = 10
+"""The number of fields of a record."""

@@ -46,7 +46,7 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     from dfz_ray.domains.registry import REGISTRY
     from dfz_ray.execution.execute import thread_budget
     from dfz_ray.journal.record import json_value
-    from dfz_ray.specs.encoding import decode, digest, encode
+    from dfz_ray.specs.encoding import decode, digest_of, encode
     from dfz_ray.specs.resources import Resources
 
     task, recorded, files = _read(folder, task_id)
@@ -66,7 +66,7 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     except (Exception, SystemExit) as error:
         return _print_exception(error, debug)
     try:
-        own = digest(value, domain.volatile)
+        own = digest_of(encode(value), domain.volatile)
         click.echo(to_json(json_value(decode(encode(value)))), file=out)
     except Unserializable as error:
         print(safe(f"the result: {error}"), file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,13 +67,7 @@ def results(
     from dfz_ray.journal.reader import JournalReader
 
     with JournalReader(folder) as journal:
-        chosen = (
-            record
-            for record in journal.records()
-            if (not state or record.status in state)
-            and (not domain or record.domain in domain)
-            and (not kind or record.kind in kind)
-        )
+        chosen = journal.records().find(state, domain, kind)
         if not as_json:
             _print_table(chosen, limit or SHOWN_ROWS)
             return 0
@@ -83,7 +77,7 @@ def results(
     return 0
 
 
-def _print_table(records: Iterator[Record], limit: int) -> None:
+def _print_table(records: Sequence[Record], limit: int) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -93,8 +87,8 @@ def _print_table(records: Iterator[Record], limit: int) -> None:
         duration = "" if record.duration is None else f"{record.duration:.4f}"
         table.add_row(marked(record.task_id), marked(record.kind), record.status, duration, marked(_short(record)))
     Console(emoji=False).print(table)
-    more = sum(1 for _ in records)
-    if more:
+    more = len(records) - limit
+    if more > 0:
         click.echo(f"... and {more:,} more: --limit {limit + more} shows all, --json prints them")
 
 

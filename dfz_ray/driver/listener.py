@@ -166,7 +166,7 @@ class ListeningThread(threading.Thread):
 
 def read_events(journal: JournalReader) -> TaskEvents:
     """The ends of all tasks in a journal, as events."""
-    rows = journal.rows()
+    rows = journal.ends()
     ran = {one.task: (one.began_at, one.ended_at, rows.nodes.get(one.chunk)) for one in rows.attempts}
     failures = [
         FailedTask(number, reason, message, traceback, None, *ran.get(number, (None, None, None)), State(state))

@@ -175,19 +175,20 @@ class ManagerClient:
             begun = self._find_begun(batch)
         if not new and begun is None:
             return
-        blocks = list(_split(new))
+        blocks = _split(new)
+        first_two = list(itertools.islice(blocks, 2))
         number, sent = (begun.number, begun.sent) if begun else (self._next_batch, 0)
         self._next_batch = max(self._next_batch, number + 1)
         meant = MeantBatch(batch.name, sent + len(new), self._config.command)
         # A block comes whole or not at all: a batch of one block needs no note, except where a run waits for it.
-        if meant != begun.meant if begun else is_added or len(blocks) > 1:
+        if meant != begun.meant if begun else is_added or len(first_two) > 1:
             _get(self._actor.submit.remote(self.id, Submission(number, len(self._kinds), meant=meant.to_json())))
         accepted = self.tasks
         self.tasks += len(new)
         batches: tuple[Any, ...] = () if sent else ((number, batch.name, batch.seed, time.time()),)
         files = batch.files
         on_its_way: tuple[Any, int] | None = None
-        for tasks in blocks:
+        for tasks in itertools.chain(first_two, blocks):
             if not is_wanted():
                 break
             with collector_paused():
@@ -308,16 +309,17 @@ class ManagerClient:
 
 
 def _split(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
-    """Tasks in blocks that may be sent at once."""
+    """Tasks in blocks that may be sent at once; each block is made when it is asked for."""
     limits = [0, *range(FIRST_BLOCK_TASKS, len(tasks), BLOCK_TASKS), len(tasks)]
-    blocks = [tasks[begin:end] for begin, end in itertools.pairwise(limits)][::-1]
-    while blocks:
-        block = blocks.pop()
-        if len(block) > 1 and sum([len(task.parameters) for task in block]) > BLOCK_BYTES:
-            half = len(block) // 2
-            blocks += [block[half:], block[:half]]
-        else:
-            yield block
+    for begin, end in itertools.pairwise(limits):
+        blocks = [tasks[begin:end]]
+        while blocks:
+            block = blocks.pop()
+            if len(block) > 1 and sum([len(task.parameters) for task in block]) > BLOCK_BYTES:
+                half = len(block) // 2
+                blocks += [block[half:], block[:half]]
+            else:
+                yield block
 
 
 class _Texts:

@@ -94,7 +94,7 @@ class RunOpening:
         """The domains of the run so far, those of a batch included, ready to travel."""
         from dfz_ray.driver.domain_shipping import ship
 
-        for name in {task.domain for task in batch.tasks}.difference(self._shipped):
+        for name in batch.domains().difference(self._shipped):
             self._shipped[name] = ship(REGISTRY.get(name))
         return self._shipped
 

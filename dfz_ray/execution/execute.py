@@ -21,7 +21,7 @@ from dfz_ray.execution.chunk_clock import ChunkClock
 from dfz_ray.execution.failure import Failure, describe_exception, describe_interruption, make_failure
 from dfz_ray.execution.interruption import find_cause, forget_interruption, note_exception, pass_on_interruption
 from dfz_ray.execution.parameters_reader import ParametersReader
-from dfz_ray.specs.encoding import SCALARS, decode, digest, encode
+from dfz_ray.specs.encoding import SCALARS, digest_of, encode
 from dfz_ray.specs.input_file import FileShelf
 
 ENDS = 100
@@ -165,7 +165,7 @@ def execute_task(domain: Domain, work: Work, threads: int, reader: ParametersRea
         result = encode(value)
         is_ordered = type(value) in SCALARS  # then its digest is that of the encoded result
         # Of the bytes, for something else in this process may change the value meanwhile.
-        fingerprint = sha256(result).digest() if is_ordered else digest(decode(result), domain.volatile)
+        fingerprint = sha256(result).digest() if is_ordered else digest_of(result, domain.volatile)
         return number, result, fingerprint, None
     except Unserializable as error:
         return number, None, None, make_failure("unserializable", f"the result: {error}")

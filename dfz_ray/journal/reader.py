@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.journal_file import UNREADABLE, open_journal, unreadable
-from dfz_ray.journal.record_table import CompletedChunk, RecordTable, TableRows, UnsuccessfulAttempt
+from dfz_ray.journal.record_table import CompletedChunk, EndedRows, Moment, RecordTable, UnsuccessfulAttempt
 from dfz_ray.journal.schema import STATEMENTS
 from dfz_ray.protocol.columns import split_digests, unpack
 from dfz_ray.specs.states import FINAL, State, count_final
@@ -81,23 +81,33 @@ class JournalReader:
         return sorted({resources for _, _, resources, _ in self.query("read_kinds")})
 
     def table(self) -> RecordTable:
-        """All records, with their results in memory (large ones excepted): usable after this reader is closed."""
-        return RecordTable(self.rows(), self._folder.results)
+        """All records as of now. They are read on demand, each time from the folder: this reader may be closed."""
+        folder = self._folder.path
+        return RecordTable(self._read_moment(), lambda: JournalReader(folder), self._folder.results)
 
     def records(self) -> RecordTable:
-        """All records. Their results are read on demand, which needs this reader to be open."""
-        return RecordTable(self.rows(in_memory=False), self._folder.results)
+        """All records as of now. They are read on demand, which needs this reader to be open."""
+        return RecordTable(self._read_moment(), lambda: contextlib.nullcontext(self), self._folder.results)
 
-    def rows(self, *, in_memory: bool = True) -> TableRows:
-        """The rows that the records are made of, as they are at one moment."""
+    def _read_moment(self) -> Moment:
         with self._one_moment():
-            return TableRows(
-                blocks=list(self.query("read_names")),
-                completions=list(map(CompletedChunk._make, self.query("read_completed_chunks"))),
-                results=dict(self.query("read_results")).__getitem__ if in_memory else self._read_chunk_results,
+            return Moment(
+                commit=self.commits() - 1,
+                blocks=list(self.query("read_block_sizes")),
+                completed=dict(self.query("count_states")).get(State.COMPLETED, 0),
                 others=list(self.query("read_other_outcomes")),
                 attempts=list(map(UnsuccessfulAttempt._make, self.query("read_attempts"))),
                 kinds=[(domain, name) for domain, name, *_ in self.query("read_kinds")],
+            )
+
+    def ends(self) -> EndedRows:
+        """All ends of tasks, as they are at one moment."""
+        with self._one_moment():
+            return EndedRows(
+                completions=list(map(CompletedChunk._make, self.query("read_completed_chunks"))),
+                results=dict(self.query("read_results")).__getitem__,
+                others=list(self.query("read_other_outcomes")),
+                attempts=list(map(UnsuccessfulAttempt._make, self.query("read_attempts"))),
                 nodes=dict(self.query("read_chunk_nodes")),
             )
 
@@ -110,10 +120,6 @@ class JournalReader:
                 yield
         except UNREADABLE as error:
             raise unreadable(self._folder, error) from error
-
-    def _read_chunk_results(self, chunk: int) -> bytes:
-        column: bytes = next(self.query("read_chunk_results", (chunk,)))[0]
-        return column
 
     def commits(self) -> int:
         """The number of commits."""

@@ -1,4 +1,4 @@
-"""All records of a run, each made when it is accessed."""
+"""All records of a run, each made when it is accessed, and read from the journal then."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import functools
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from dfz_ray.journal.record import Record, TaskError, read_result
+from dfz_ray.journal.record_pages import Open, Page, RecordPages
 from dfz_ray.journal.schema import ATTEMPT_FAILED
-from dfz_ray.protocol.columns import DIGEST_BYTES, TIMES, read_times, split_digests, unpack
+from dfz_ray.protocol.columns import TIMES, read_times, split_digests, unpack
 from dfz_ray.specs.encoding import decode, run_digest
-from dfz_ray.specs.states import STATES, State
+from dfz_ray.specs.states import STATES, UNSUCCESSFUL, State
 
 if TYPE_CHECKING:
     import numpy as np
-
-UNPACKED_CHUNKS = 64
-"""The most chunks whose results are kept unpacked, for consecutive records are often of the same chunks."""
 
 
 class CompletedChunk(NamedTuple):
@@ -42,58 +40,81 @@ class UnsuccessfulAttempt(NamedTuple):
     ended_at: float | None
 
 
-class TableRows(NamedTuple):
-    """The rows of a journal that records are made of, as the statements of schema.sql return them."""
+OtherOutcome = tuple[int, int, str, str, str | None]
+"""Number, state, reason, message and traceback of a task that ended without a result."""
 
-    blocks: Sequence[tuple[bytes, bytes]]
-    """Ids and kinds, in the order of submission."""
+
+class EndedRows(NamedTuple):
+    """All ends of tasks in a journal, as the statements of schema.sql return them."""
+
     completions: Sequence[CompletedChunk]
     results: Callable[[int], bytes]
     """Returns the column of results of a chunk, by its number."""
-    others: Sequence[tuple[int, int, str, str, str | None]]
-    """Number, state, reason, message and traceback of every task that ended without a result."""
+    others: Sequence[OtherOutcome]
     attempts: Sequence[UnsuccessfulAttempt]
     """In the order of tasks and chunks."""
-    kinds: Sequence[tuple[str, str]]
-    """Domain and name, by number."""
     nodes: Mapping[int, str]
     """By chunk: the host name of its worker's node."""
 
 
-class RecordTable(Sequence[Record]):
-    """The records of a run in the order of submission. `results` is the folder of large results."""
+class Moment(NamedTuple):
+    """The state of a run at one moment, without what is read on demand: its tasks, and those that completed."""
 
-    def __init__(self, rows: TableRows, results: Path) -> None:
-        self._rows = rows
+    commit: int
+    """The latest commit."""
+    blocks: Sequence[tuple[int, int]]
+    """First task and number of tasks, in the order of submission."""
+    completed: int
+    """The number of completed tasks."""
+    others: Sequence[OtherOutcome]
+    attempts: Sequence[UnsuccessfulAttempt]
+    """In the order of tasks and chunks."""
+    kinds: Sequence[tuple[str, str]]
+    """Domain and name, by number."""
+
+
+Row = tuple[str, str, str, str, bytes | Path | None, TaskError | None, int, float | None, float | None, str | None]
+"""The fields of a record."""
+
+
+class RecordTable(Sequence[Record]):
+    """The records of a run in the order of submission, as of one moment; `results` is the folder of large results."""
+
+    def __init__(self, moment: Moment, open_journal: Open, results: Path) -> None:
+        self._moment = moment
+        self._open = open_journal
         self._folder = results
-        self._ids: list[str] = [task_id for ids, _ in rows.blocks for task_id in unpack(ids)]
-        self._kinds = array("l", itertools.chain.from_iterable(unpack(kinds) for _, kinds in rows.blocks))
-        self._loaded: dict[int, bytes] = {}
-        """Large results in memory, by the number of their task."""
-        self._results_of = functools.lru_cache(UNPACKED_CHUNKS)(lambda chunk: unpack(rows.results(chunk)))
+        self._pages = RecordPages(open_journal, moment.blocks, moment.commit)
+        self._nodes: dict[int, str | None] = {}
+        """By chunk, of attempts."""
 
     @functools.cached_property
     def counts(self) -> dict[str, int]:
         """Tasks per state. Every open task counts as pending."""
-        found = Counter(state for _, state, *_ in self._rows.others)
-        found[State.COMPLETED] = sum(len(chunk.digests) for chunk in self._rows.completions) // DIGEST_BYTES
-        found[State.PENDING] = len(self._ids) - found.total()
+        found = Counter(state for _, state, *_ in self._moment.others)
+        found[State.COMPLETED] = self._moment.completed
+        found[State.PENDING] = len(self) - found.total()
         return {state.label: found[state] for state in State}
 
     @functools.cached_property
     def positions(self) -> dict[str, int]:
         """The position of every task, by its id."""
-        return dict(zip(self._ids, range(len(self._ids)), strict=True))
+        ids = itertools.chain.from_iterable(page.ids for page in self._pages)
+        return dict(zip(ids, range(len(self)), strict=True))
 
     @property
     def spans(self) -> np.ndarray[Any, Any]:
         """Start and end of every execution that ended, in Unix seconds: shape (executions, 2), ordered by start."""
         import numpy as np  # importing it takes longer than showing the state of a run
 
-        completed = [np.asarray(read_times(chunk.times)).reshape(-1, TIMES)[:, :2] for chunk in self._rows.completions]
+        with self._open() as journal:
+            completed = [
+                np.asarray(read_times(times)).reshape(-1, TIMES)[:, :2]
+                for (times,) in journal.query("read_times_until", (self._moment.commit,))
+            ]
         failed = [
             (one.began_at, one.ended_at)
-            for one in self._rows.attempts
+            for one in self._moment.attempts
             if one.outcome == ATTEMPT_FAILED and one.began_at
         ]
         spans = np.concatenate([*completed, np.asarray(failed, dtype=float).reshape(-1, 2)])
@@ -106,28 +127,31 @@ class RecordTable(Sequence[Record]):
 
     def digests(self) -> Iterator[tuple[str, bytes]]:
         """The id and the digest of every completed task."""
-        for chunk in self._rows.completions:
-            for number, own in zip(unpack(chunk.tasks), split_digests(chunk.digests), strict=True):
-                yield self._ids[number], own
+        ids = [task_id for page in self._pages for task_id in page.ids]
+        with self._open() as journal:
+            for tasks, digests in journal.query("read_digests_until", (self._moment.commit,)):
+                for number, own in zip(unpack(tasks), split_digests(digests), strict=True):
+                    yield ids[number], own
 
     def unsuccessful(self) -> Iterator[Record]:
         """The records of tasks that ended without a result: failed and cancelled ones."""
-        return map(self._make, self._others)
+        return (Record(*row) for row in self.rows(list(self._others)))
 
     def values(self) -> list[Any]:
         """The results of all tasks; None for each that did not complete."""
-        values: list[Any] = [None] * len(self._ids)
-        for chunk in self._rows.completions:
-            for number, stored in zip(unpack(chunk.tasks), self._results_of(chunk.chunk), strict=True):
-                content = self._find(number, stored)
-                values[number] = decode(read_result(content) if isinstance(content, Path) else content)
+        values: list[Any] = [None] * len(self)
+        with self._open() as journal:
+            for tasks, results in journal.query("read_results_until", (self._moment.commit,)):
+                for number, stored in zip(unpack(tasks), unpack(results), strict=True):
+                    content = stored if type(stored) is bytes else read_result(self._folder / stored)
+                    values[number] = decode(content)
         return values
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return self._pages.tasks
 
     def __iter__(self) -> Iterator[Record]:
-        return map(self._make, range(len(self)))
+        return (Record(*row) for row in self.rows(range(len(self))))
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
@@ -135,66 +159,138 @@ class RecordTable(Sequence[Record]):
     def __getitem__(self, index: slice) -> list[Record]: ...
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
         numbers = range(len(self))[index]
-        return self._make(numbers) if isinstance(numbers, int) else [self._make(number) for number in numbers]
+        if not isinstance(numbers, int):
+            return [Record(*row) for row in self.rows(numbers)]
+        page = self._pages.page_of(numbers)
+        return Record(*self._row(page, numbers - page.first, goes_on=False))
 
-    def load(self) -> None:
-        """Read large results into memory, because the folder is about to be deleted."""
-        for chunk in self._rows.completions:
-            for number, stored in zip(unpack(chunk.tasks), self._results_of(chunk.chunk), strict=True):
-                if isinstance(stored, str):
-                    self._loaded[number] = read_result(self._folder / stored)
+    def find(
+        self, states: Collection[str] = (), domains: Collection[str] = (), kinds: Collection[str] = ()
+    ) -> ChosenRecords:
+        """The records of tasks in one of these states, of one of these domains and kinds; none given: any."""
+        numbers: Sequence[int] = range(len(self))
+        if states and set(states) <= {state.label for state in UNSUCCESSFUL}:
+            numbers = [number for number, (state, _) in self._others.items() if STATES[state] in states]
+            states = ()  # nothing else is read
+        wanted = {
+            kind
+            for kind, (domain, name) in enumerate(self._moment.kinds)
+            if (not domains or domain in domains) and (not kinds or name in kinds)
+        }
+        if not states and len(wanted) == len(self._moment.kinds):
+            return ChosenRecords(self, numbers)
+        found = array("q")
+        for page, positions in self._by_page(numbers):
+            found.extend(
+                page.first + at
+                for at in positions
+                if page.kinds[at] in wanted and (not states or STATES[self._state(page, at)] in states)
+            )
+        return ChosenRecords(self, found)
 
-    def _find(self, number: int, stored: bytes | str) -> bytes | Path:
-        """A result as MessagePack, or the file that holds it."""
-        if isinstance(stored, bytes):
-            return stored
-        return self._loaded[number] if number in self._loaded else self._folder / stored
+    def rows(self, numbers: Sequence[int]) -> Iterator[Row]:
+        """The fields of the records of these tasks, in order."""
+        for page, positions in self._by_page(numbers):
+            for at in positions:
+                yield self._row(page, at, goes_on=True)
 
-    @functools.cached_property
-    def _places(self) -> tuple[array[int], array[int]]:
-        """For every task the index of its completion, or -1, and its index within that."""
-        chunks, places = array("l", [-1]) * len(self._ids), array("l", [0]) * len(self._ids)
-        for at, chunk in enumerate(self._rows.completions):
-            for place, number in enumerate(unpack(chunk.tasks)):
-                chunks[number], places[number] = at, place
-        return chunks, places
+    def state_of(self, number: int) -> str:
+        """The state of a task."""
+        page = self._pages.page_of(number)
+        return STATES[self._state(page, number - page.first)]
+
+    def _by_page(self, numbers: Sequence[int]) -> Iterator[tuple[Page, Sequence[int]]]:
+        """The pages of tasks, and the positions of the tasks in each."""
+        begin = 0
+        while begin < len(numbers):
+            page = self._pages.page_of(numbers[begin])
+            end, until = begin, page.first + len(page.ids)
+            while end < len(numbers) and page.first <= numbers[end] < until:
+                end += 1
+            yield page, [number - page.first for number in numbers[begin:end]]
+            begin = end
 
     @functools.cached_property
     def _others(self) -> dict[int, tuple[int, TaskError]]:
         return {
             number: (state, TaskError(reason, message, traceback))
-            for number, state, reason, message, traceback in self._rows.others
+            for number, state, reason, message, traceback in self._moment.others
         }
 
     @functools.cached_property
     def _attempts(self) -> dict[int, list[UnsuccessfulAttempt]]:
-        return {number: list(own) for number, own in itertools.groupby(self._rows.attempts, lambda one: one.task)}
+        return {number: list(own) for number, own in itertools.groupby(self._moment.attempts, lambda one: one.task)}
 
-    def _make(self, number: int) -> Record:
+    def _state(self, page: Page, at: int) -> int:
+        other = self._others.get(page.first + at)
+        if other is not None:
+            return other[0]
+        return State.COMPLETED if page.completed.chunk_of[at] >= 0 else State.PENDING
+
+    def _row(self, page: Page, at: int, *, goes_on: bool) -> Row:
+        number = page.first + at
+        other = self._others.get(number)
+        position = -1 if other is not None else page.completed.chunk_of[at]
         attempts = self._attempts.get(number, ())
-        at = self._places[0][number]
-        state, error = self._others.get(number, (State.PENDING, None))
-        stored: bytes | Path | None = None
-        chunk: int | None = None
-        began: float | None = None
-        ended: float | None = None
-        if at >= 0:
-            completed, place = self._rows.completions[at], self._places[1][number]
-            state, chunk = State.COMPLETED, completed.chunk
-            began, ended = read_times(completed.times[8 * TIMES * place : 8 * (TIMES * place + 2)])
-            stored = self._find(number, self._results_of(chunk)[place])
-        elif attempts:
-            _, chunk, _, began, ended = attempts[-1]
-        domain, name = self._rows.kinds[self._kinds[number]]
-        return Record(
-            task_id=self._ids[number],
-            domain=domain,
-            kind=name,
-            status=STATES[state],
-            stored_result=stored,
-            error=error,
-            attempts=len(attempts) + (at >= 0),
-            start_time=began,
-            end_time=ended,
-            node=None if chunk is None else self._rows.nodes.get(chunk),
-        )
+        task_id, (domain, kind) = page.ids[at], self._moment.kinds[page.kinds[at]]
+        if position >= 0:
+            completed = page.completed.chunks[position]
+            began_at, ended_at = completed.span(page.completed.place_of[at])
+            stored = self._pages.result_of(page, at, goes_on=goes_on)
+            content = stored if isinstance(stored, bytes) else self._folder / stored
+            tries = len(attempts) + 1
+            return task_id, domain, kind, _COMPLETED, content, None, tries, began_at, ended_at, completed.node
+        state, error = (State.PENDING, None) if other is None else other
+        if not attempts:
+            return task_id, domain, kind, STATES[state], None, error, 0, None, None, None
+        _, chunk, _, began, ended = attempts[-1]
+        return task_id, domain, kind, STATES[state], None, error, len(attempts), began, ended, self._find_node(chunk)
+
+    def _find_node(self, chunk: int) -> str | None:
+        if chunk not in self._nodes:
+            with self._open() as journal:
+                self._nodes[chunk] = next(journal.query("read_node_of_chunk", (chunk,)), (None,))[0]
+        return self._nodes[chunk]
+
+
+_COMPLETED = State.COMPLETED.label
+
+
+class ChosenRecords(Sequence[Record]):
+    """Some of the records of a table, by the numbers of their tasks; each is made when it is accessed."""
+
+    def __init__(self, table: RecordTable, numbers: Sequence[int]) -> None:
+        self.table, self.numbers = table, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Record]:
+        return (Record(*row) for row in self.rows())
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        if isinstance(index, int):
+            return self.table[self.numbers[index]]
+        return [Record(*row) for row in self.table.rows(self.numbers[index])]
+
+    def rows(self) -> Iterator[Row]:
+        """The fields of the records."""
+        return self.table.rows(self.numbers)
+
+    def find(
+        self, states: Collection[str] = (), domains: Collection[str] = (), kinds: Collection[str] = ()
+    ) -> ChosenRecords:
+        """Those of the records of tasks in one of these states, of one of these domains and kinds; none given: any."""
+        found = self.table.find(states, domains, kinds).numbers
+        if self.numbers == range(len(self.table)):
+            return ChosenRecords(self.table, found)
+        mine = set(self.numbers)
+        return ChosenRecords(self.table, [number for number in found if number in mine])
+
+    def count_states(self) -> Counter[str]:
+        """The number of tasks in each state."""
+        return Counter(map(self.table.state_of, self.numbers))

@@ -29,8 +29,8 @@ from dfz_ray.journal.schema import VERSION
 from dfz_ray.journal.seal import Seal, sha256_of
 from dfz_ray.journal.sending import UnsentBatch, read_meant, read_unsent
 from dfz_ray.journal.snapshot import RunSnapshot, take_snapshot
-from dfz_ray.protocol.columns import split_digests, unpack
-from dfz_ray.specs.encoding import decode, digest, run_digest
+from dfz_ray.protocol.columns import split_digests, unpack, unpack_works
+from dfz_ray.specs.encoding import digest_of, run_digest
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.states import FINAL, UNSUCCESSFUL, State
 
@@ -178,7 +178,10 @@ def _check_conservation(snapshot: RunSnapshot, findings: _Findings) -> None:
     for first, tasks, _, *columns, _ in snapshot.query("scan_blocks"):
         if first != submitted:
             findings.violate(f"a block begins with task {first}, not with task {submitted}")
-        for text in _find_misshapen_block(tasks, known, *map(unpack, columns)):
+        ids, kinds, works, descriptions = columns
+        for text in _find_misshapen_block(
+            tasks, known, unpack(ids), unpack(kinds), unpack_works(works), unpack(descriptions)
+        ):
             findings.violate(f"the block that begins with task {first}: {text}")
         submitted += tasks
     if (ids := len(set(snapshot.ids))) != submitted:
@@ -207,10 +210,18 @@ def _find_misshapen_block(
         yield f"it has {tasks} tasks, and {lengths}"
     if not (set(map(type, ids + descriptions)) <= {str} and set(map(type, kinds)) <= {int}):
         yield "an id, a kind or a description is of another type"
-    if not all(isinstance(work, list) and list(map(type, work)) == [int, bytes] for work in works):
+    if not _are_works(works):
         yield "a work is no seed with its parameters"
     for kind in sorted(set(kinds) - known):
         yield f"a task is of the unknown kind {kind}"
+
+
+def _are_works(works: list[Any]) -> bool:
+    """True if each is a seed and its parameters; without a step of Python's for each task."""
+    if not (set(map(type, works)) <= {tuple} and set(map(len, works)) <= {2}):
+        return False
+    seeds, parameters = map(itemgetter(0), works), map(itemgetter(1), works)
+    return set(map(type, seeds)) <= {int} and set(map(type, parameters)) <= {bytes}
 
 
 def _check_outcomes(snapshot: RunSnapshot, findings: _Findings) -> None:
@@ -312,22 +323,22 @@ def _check_digest(snapshot: RunSnapshot, findings: _Findings) -> None:
     ids, kinds = snapshot.ids, snapshot.kinds
     own: list[tuple[str, bytes]] = []
     for _, tasks, _, results, digests, _ in snapshot.query("scan_completions"):
-        for number, stored, noted in zip(unpack(tasks), unpack(results), split_digests(digests), strict=True):
-            own.append((ids[number], noted))
+        numbers, noted = unpack(tasks), split_digests(digests)
+        own.extend(zip(map(ids.__getitem__, numbers), noted, strict=True))
+        for number, stored, known in zip(numbers, unpack(results), noted, strict=True):
             try:
-                found = digest(decode(_read(snapshot.folder.results, stored)), volatile_of[kinds[number]])
+                packed = stored if type(stored) is bytes else _read(snapshot.folder.results, stored)
+                found = digest_of(packed, volatile_of[kinds[number]])
             except Exception as error:  # the bytes are no result any more
                 text = f"its result can't be read: {type(error).__name__}: {error}"
                 findings.violate(f"task {ids[number]!r}: {text}")
                 continue
-            if found != noted:
+            if found != known:
                 findings.violate(f"task {ids[number]!r}: its digest is not that of its result")
     findings.looked_at |= {"results": len(own), "digest": run_digest(own)}
 
 
-def _read(results: Path, stored: bytes | str) -> bytes:
-    if isinstance(stored, bytes):
-        return stored
+def _read(results: Path, stored: str) -> bytes:
     if not _FILE_NAME.fullmatch(stored):  # never open a file elsewhere
         raise ValueError(f"{stored!r} is no name of a result's file")
     return read_result(results / stored)

@@ -433,6 +433,31 @@ SELECT tasks FROM completions ORDER BY chunk;
 -- Attempts after which another one followed: the message of a task's last one is in its outcome.
 SELECT task, reason, message FROM attempts WHERE outcome != 3 AND message IS NOT NULL ORDER BY task, chunk;
 
+-- name: read_block_sizes
+SELECT first, tasks FROM blocks ORDER BY first;
+
+-- name: read_names_between
+SELECT ids, kinds FROM blocks WHERE first BETWEEN ? AND ? ORDER BY first;
+
+-- name: read_chunks_of
+-- The chunks in which tasks of a range completed, as of a commit.
+SELECT completions.chunk, completions.tasks, completions.times, leases.node
+FROM completions LEFT JOIN chunks USING (chunk) LEFT JOIN leases USING (epoch, lease)
+WHERE completions.chunk IN (SELECT DISTINCT chunk FROM outcomes WHERE task BETWEEN :first AND :last AND state = 2)
+    AND completions."commit" <= :commit ORDER BY completions.chunk;
+
+-- name: read_node_of_chunk
+SELECT leases.node FROM chunks JOIN leases USING (epoch, lease) WHERE chunks.chunk = ?;
+
+-- name: read_times_until
+SELECT times FROM completions WHERE "commit" <= ? ORDER BY chunk;
+
+-- name: read_digests_until
+SELECT tasks, digests FROM completions WHERE "commit" <= ? ORDER BY chunk;
+
+-- name: read_results_until
+SELECT tasks, results FROM completions WHERE "commit" <= ? ORDER BY chunk;
+
 -- name: read_results
 SELECT chunk, results FROM completions ORDER BY chunk;
 

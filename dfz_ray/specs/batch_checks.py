@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, get_args
@@ -17,6 +18,7 @@ from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.data_file import read_data
 from dfz_ray.specs.encoding import SCALARS, encode
 from dfz_ray.specs.field_checks import ID_LIMIT, FieldChecks, is_clean, path_of
+from dfz_ray.specs.generated_tasks import GeneratedTasks, JoinedTasks
 from dfz_ray.specs.input_file import FileShelf, InputFile
 from dfz_ray.specs.parameter_checks import KnownDomain, ParameterChecks
 from dfz_ray.specs.policy import Policy, merge
@@ -25,6 +27,8 @@ from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.task import SEED_LIMIT, SeedSource, Task, derive_seed
 
 COUNT_LIMIT = 10_000_000
+KEPT_TASKS = 200_000
+"""The tasks of a larger block of `generate` are not kept, but made again when they are needed."""
 IMPORT_HINT = "name the module that defines it with --import"
 BATCH_KEYS = ("name", "seed", "defaults", "tasks", "generate")
 DEFAULTS_KEYS = ("resources", "policy")
@@ -118,19 +122,23 @@ class _Checker(FieldChecks):
         valid = self._shape(shared, "defaults.resources") is not None  # else every task would repeat the problem
         policy_keys, policy = self._default_policy(self.mapping(defaults.get("policy"), "defaults.policy"))
         common = _Common(seed or 0, SeedSource(seed or 0), shared if valid else {}, policy_keys, policy)
-        tasks = [
+        listed = [
             self._check_simple_task(task, position, f"task-{position}", common)
             or self._check_any_task(task, position, f"task-{position}", common)
             for position, task in enumerate(self.list_of(data.get("tasks"), "tasks"))
         ]
+        parts: list[Sequence[Task]] = [list(filter(None, listed))]
         for number, block in enumerate(self.list_of(data.get("generate"), "generate")):
-            tasks.extend(self._generate(block, f"generate[{number}]", f"gen-{number}", common))
+            parts.append(self._generate(block, f"generate[{number}]", f"gen-{number}", common))
+        tasks: Sequence[Task] = JoinedTasks(parts)
+        if not any(isinstance(part, GeneratedTasks) for part in parts):
+            tasks = tuple(tasks)
         for shown, (place, count) in self._unknown.items():
             if count > 1:
                 self.problems[place] = replace(self.problems[place], found=f"{shown}, in {count:,} tasks")
         if not tasks and not self.problems:
             self.refuse("batch", "no tasks", "at least one under `tasks` or `generate`")
-        return Batch(name, common.seed, tuple(filter(None, tasks)), self._shelf.contents)
+        return Batch(name, common.seed, tasks, self._shelf.contents)
 
     def _check_simple_task(self, data: Any, place: str | int, missing_id: str, common: _Common) -> Task | None:
         """The quick way for plain tasks, as most are in a large batch; for others None, without noting a problem."""
@@ -220,7 +228,7 @@ class _Checker(FieldChecks):
             seed = common.seeds.derive(task_id)
         return Task(task_id, domain.name, kind, seed, shape, encoded, description or "", policy)
 
-    def _generate(self, data: Any, where: str, prefix: str, common: _Common) -> list[Task | None]:
+    def _generate(self, data: Any, where: str, prefix: str, common: _Common) -> Sequence[Task]:
         """Draw the parameters of tasks from the batch's seed and the tasks' ids: a larger count only adds tasks."""
         if not isinstance(data, Mapping):
             self.refuse(where, show(data), "a mapping with `domain` and `count`")
@@ -236,7 +244,9 @@ class _Checker(FieldChecks):
             return []
         readable = len(self.problems) == before
         given = self._read_files(domain, given)
-        tasks: list[Task | None] = []
+        if count and readable and (generated := self._generate_simple(domain, shared, given, prefix, count, common)):
+            return generated
+        tasks: list[Task] = []
         for position in range(count if count and readable else 1):  # a problem is reported once
             before = len(self.problems)
             task_id = f"{prefix}-{position}"
@@ -246,13 +256,44 @@ class _Checker(FieldChecks):
             except (ValueError, TypeError, KeyError):
                 drawn = given  # the given parameters are wrong: checking them finds the problem
             task = {**shared, "parameters": drawn}
-            tasks.append(
-                self._check_simple_task(task, where, task_id, common)
-                or self._check_any_task(task, where, task_id, common)
+            checked = self._check_simple_task(task, where, task_id, common) or self._check_any_task(
+                task, where, task_id, common
             )
+            tasks.extend([checked] if checked else ())
             if len(self.problems) > before:
                 break  # the block's other tasks would repeat it
         return tasks
+
+    def _generate_simple(
+        self,
+        domain: KnownDomain,
+        shared: Mapping[str, Any],
+        given: dict[str, Any],
+        prefix: str,
+        count: int,
+        common: _Common,
+    ) -> Sequence[Task]:
+        """The quick way for blocks of plain tasks; for others nothing, without noting a problem.
+
+        All tasks are checked. Those of a large block are then made again when they are needed.
+        """
+        description = shared.get("description", "")
+        if not (shared.keys() <= SIMPLE_KEYS and type(description) is str and is_clean(description or "-")):
+            return ()
+        checks = self._checks.get(domain.name) or self._make_checks(domain.name, common)
+        if checks is None or any(task_id.startswith(f"{prefix}-") for task_id in self.ids):
+            return ()
+        tasks = GeneratedTasks(
+            prefix, count, domain.name, description, common.policy, given, domain.draw, common.seeds, checks
+        )
+        try:
+            if count <= KEPT_TASKS:
+                return tasks.make(range(count))
+            if tasks.draw is not None:
+                deque(tasks, maxlen=0)
+            return tasks if tasks[0] == tasks[0] and tasks[-1] == tasks[-1] else ()
+        except Exception:  # the other way finds the problem
+            return ()
 
     def _read_files(self, domain: KnownDomain, given: dict[str, Any]) -> dict[str, Any]:
         """Replace paths by the files that they name, for `draw` does not know what paths are relative to."""

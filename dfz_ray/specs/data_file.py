@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def read_data(path: Path) -> Any:
     if not text.strip():
         raise _invalid(path, "an empty file", "a mapping or a list")
     data = _read_json(path, text) if path.suffix.lower() == ".json" else _read_yaml(path, text)
-    _check_values(path, data)
+    _check_depth(path, data)
     return data
 
 
@@ -43,16 +44,23 @@ def _invalid(path: Path, found: str, expected: str, hint: str = "") -> InvalidIn
 
 
 def _read_json(path: Path, text: str) -> Any:
+    has_infinite = False
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        mapping: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in mapping:
-                raise _invalid(path, f"the key {show(key)} twice in one object", "each key once")
-            mapping[key] = value
+        mapping = dict(pairs)
+        if len(mapping) < len(pairs):
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise _invalid(path, f"the key {show(twice)} twice in one object", "each key once")
         return mapping
 
+    def number(digits: str) -> float:
+        nonlocal has_infinite
+        value = float(digits)
+        has_infinite = has_infinite or not math.isfinite(value)
+        return value
+
     try:
-        return json.loads(text, object_pairs_hook=unique)
+        data = json.loads(text, object_pairs_hook=unique, parse_float=number, parse_constant=number)
     except json.JSONDecodeError as error:
         raise _invalid(path, f"no JSON at line {error.lineno}: {error.msg}", "a JSON text") from None
     except RecursionError:
@@ -60,18 +68,16 @@ def _read_json(path: Path, text: str) -> Any:
     except ValueError as error:
         found = f"a value that can't be read ({error})"
         raise _invalid(path, found, "plain numbers, texts, lists and objects") from None
+    if has_infinite:
+        _refuse_infinite(path, data)
+    return data
 
 
 def _read_yaml(path: Path, text: str) -> Any:
     try:
-        _check_events(path, text)
         loader = _Loader(text)
         try:
-            node = loader.get_single_node()
-            if node is None:
-                raise _invalid(path, "nothing but comments", "a mapping or a list")
-            _check_keys(path, node)
-            return loader.construct_document(node)
+            data, has_infinite = _YamlReader(path, loader).read()
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
@@ -84,66 +90,154 @@ def _read_yaml(path: Path, text: str) -> Any:
     except ValueError as error:
         found = f"a value that can't be read ({error})"
         raise _invalid(path, found, "plain numbers, texts, lists and mappings") from None
+    if has_infinite:
+        _refuse_infinite(path, data)
+    return data
 
 
-def _check_events(path: Path, text: str) -> None:
-    """Refuse anchors, tags and deep nesting before anything is built from them."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1 if event.start_mark else 0
-        if anchor := getattr(event, "anchor", None):
+class _YamlReader:
+    """Makes data of libyaml's events, in one pass.
+
+    PyYAML's own way makes a node of each event, in Python, and then a value of each node; anchors have to be refused
+    before that. PyYAML decides what a plain scalar means, once for each text.
+    """
+
+    def __init__(self, path: Path, loader: Any) -> None:
+        self._path, self._loader = path, loader
+        self._values: dict[str, Any] = {}
+        """Of plain scalars, by their texts."""
+        self._has_infinite = False
+
+    def read(self) -> tuple[Any, bool]:
+        """The data of the only document, and True if a number in it is not finite.
+
+        Raises:
+            InvalidInput: an anchor, a tag, a merge key, a key that is no text or comes twice, or deep nesting.
+            yaml.YAMLError: it is no YAML, or more than one document.
+            ValueError: a value can't be read, such as a date that does not exist.
+        """
+        get = self._loader.get_event
+        get()  # the stream's start
+        if type(get()) is not yaml.DocumentStartEvent:
+            raise _invalid(self._path, "nothing but comments", "a mapping or a list")
+        data = self._read_value(get())
+        get()  # the document's end
+        if type(another := get()) is not yaml.StreamEndEvent:
+            mark = another.start_mark
+            raise yaml.MarkedYAMLError(problem="but found another document", problem_mark=mark)
+        return data, self._has_infinite
+
+    def _read_value(self, event: Any) -> Any:
+        """The value that begins with this event. It keeps a list of the open collections, and calls itself never."""
+        get, read_scalar = self._loader.get_event, self._read_scalar
+        outer: list[tuple[Any, str | None]] = []
+        """The collections around the current one, each with the key whose value is next."""
+        holder: Any = None
+        key: Any = None
+        while True:
+            kind = type(event)
+            if kind is yaml.ScalarEvent:
+                value = read_scalar(event)
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                self._refuse_marked(event)
+                outer.append((holder, key))
+                if len(outer) > DEPTH_LIMIT:
+                    raise _too_deep(self._path, f" at line {_line_of(event)}")
+                holder, key = ({} if kind is yaml.MappingStartEvent else []), None
+                value = None
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                value = holder
+                holder, key = outer.pop()
+            else:
+                self._refuse_marked(event)
+                raise AssertionError(f"libyaml gave the event {event}")
+            if holder is None:
+                return value
+            if kind not in _STARTS:
+                if type(holder) is list:
+                    holder.append(value)
+                else:
+                    holder[key] = value
+            event = get()
+            if type(holder) is dict and type(event) is not yaml.MappingEndEvent:
+                key = self._read_key(event, holder)
+                event = get()
+
+    def _read_key(self, event: Any, holder: dict[Any, Any]) -> Any:
+        if type(event) is not yaml.ScalarEvent:
+            self._refuse_marked(event)
+            raise _invalid(self._path, f"a key at line {_line_of(event)} that is no text", "text keys")
+        if event.value == "<<" and event.implicit[0] and event.tag is None:
+            self._refuse_marked(event)
+            raise _invalid(self._path, f"a merge key << at line {_line_of(event)}", "no merge keys", "use `defaults`")
+        key = self._read_scalar(event)
+        if key in holder:
+            line = _line_of(event)
+            found = f"the key {show(event.value)} a second time at line {line}"
+            raise _invalid(self._path, found, "each key once")
+        return key
+
+    def _read_scalar(self, event: Any) -> Any:
+        if event.anchor or event.tag:
+            self._refuse_marked(event)
+        text: str = event.value
+        if not event.implicit[0]:
+            return text  # it is quoted
+        try:
+            return self._values[text]
+        except KeyError:
+            pass
+        loader = self._loader
+        tag = loader.resolve(yaml.ScalarNode, text, event.implicit)
+        value = loader.construct_object(yaml.ScalarNode(tag, text, event.start_mark, event.end_mark))
+        if isinstance(value, float) and not math.isfinite(value):
+            self._has_infinite = True
+        if len(self._values) < _KNOWN_SCALARS:
+            self._values[text] = value
+        return value
+
+    def _refuse_marked(self, event: Any) -> None:
+        """Refuse an anchor, an alias and a tag."""
+        if anchor := event.anchor:
             sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
-            found = f"the anchor {sign}{anchor} at line {line}"
-            raise _invalid(path, found, "no anchors and aliases", "write the value out, or use `defaults`")
+            found = f"the anchor {sign}{anchor} at line {_line_of(event)}"
+            raise _invalid(self._path, found, "no anchors and aliases", "write the value out, or use `defaults`")
         if tag := getattr(event, "tag", None):
-            raise _invalid(path, f"the tag {show(tag)} at line {line}", "no tags")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > DEPTH_LIMIT:
-            raise _too_deep(path, f" at line {line}")
+            raise _invalid(self._path, f"the tag {show(tag)} at line {_line_of(event)}", "no tags")
+
+
+_STARTS = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
+_KNOWN_SCALARS = 10_000
+"""Values of further texts are found anew each time."""
+
+
+def _line_of(event: Any) -> int:
+    line: int = event.start_mark.line
+    return line + 1
 
 
 def _too_deep(path: Path, where: str = "") -> InvalidInput:
     return _invalid(path, f"nesting deeper than {DEPTH_LIMIT} levels{where}", "a few levels")
 
 
-def _check_keys(path: Path, root: yaml.Node) -> None:
-    for node in _mappings(root):
-        seen: set[str] = set()
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
-                raise _invalid(path, f"a key at line {line} that is no text", "text keys")
-            if key.tag == "tag:yaml.org,2002:merge":
-                raise _invalid(path, f"a merge key << at line {line}", "no merge keys", "use `defaults`")
-            if key.value in seen:
-                raise _invalid(path, f"the key {show(key.value)} a second time at line {line}", "each key once")
-            seen.add(key.value)
+def _check_depth(path: Path, data: Any) -> None:
+    level = [data] if isinstance(data, (dict, list)) else []
+    for _ in range(DEPTH_LIMIT + 1):
+        if not level:
+            return
+        items = chain.from_iterable([each.values() if type(each) is dict else each for each in level])
+        level = [item for item in items if type(item) is dict or type(item) is list]
+    raise _too_deep(path)
 
 
-def _mappings(root: yaml.Node) -> Iterator[yaml.MappingNode]:
-    waiting = [root]
+def _refuse_infinite(path: Path, data: Any) -> None:
+    """Refuse a number that is not finite, such as .inf or 1e999, with its place."""
+    waiting = [(data, "")]
     while waiting:
-        node = waiting.pop()
-        if isinstance(node, yaml.MappingNode):
-            yield node
-            waiting.extend(value for _, value in node.value)
-        elif isinstance(node, yaml.SequenceNode):
-            waiting.extend(node.value)
-
-
-def _check_values(path: Path, data: Any) -> None:
-    """Refuse deep nesting, and numbers that are not finite, such as .inf or 1e999."""
-    waiting = [(data, "", 0)]
-    while waiting:
-        value, place, depth = waiting.pop()
-        if depth > DEPTH_LIMIT:
-            raise _too_deep(path)
+        value, place = waiting.pop()
         if isinstance(value, float) and not math.isfinite(value):
             raise _invalid(path, f"{value} at {place or 'the top'}", "a finite number")
         if isinstance(value, dict):
-            waiting.extend((item, f"{place}.{show_name(key)}".lstrip("."), depth + 1) for key, item in value.items())
+            waiting.extend((item, f"{place}.{show_name(key)}".lstrip(".")) for key, item in value.items())
         elif isinstance(value, list):
-            waiting.extend((item, f"{place}[{index}]", depth + 1) for index, item in enumerate(value))
+            waiting.extend((item, f"{place}[{index}]") for index, item in enumerate(value))

@@ -15,6 +15,8 @@ from dfz_ray.specs.resources import Resources
 
 KNOWN_LIMIT = 10_000
 """The most different parameters that are remembered for one domain."""
+DRAWN_LIMIT = 500
+"""If none of so many drawn parameters came again, no further ones are remembered."""
 KEY_LIMIT_BYTES = 1024
 """Longer parameters are not remembered."""
 LEVELS = 10
@@ -23,6 +25,8 @@ as one level more than a list.
 """
 CheckedParameters = tuple[bytes, str]
 """The parameters of a task with their defaults, as MessagePack; and their kind."""
+Draw = Callable[[random.Random, Mapping[str, Any]], dict[str, Any]]
+"""Returns parameters that are valid beside the given ones."""
 
 
 class KnownDomain(Protocol):
@@ -37,7 +41,7 @@ class KnownDomain(Protocol):
     @property
     def resources(self) -> Resources: ...  # noqa: D102
     @property
-    def draw(self) -> Callable[[random.Random, Mapping[str, Any]], dict[str, Any]] | None: ...  # noqa: D102
+    def draw(self) -> Draw | None: ...  # noqa: D102
     @property
     def check(self) -> Callable[[Any, Resources], None]: ...  # noqa: D102
     def require_libraries(self) -> None: ...  # noqa: D102
@@ -55,6 +59,10 @@ class ParameterChecks:
         self.shape = shape
         self._shelf = shelf
         self._model = domain.parameters
+        self._validate = domain.parameters.__pydantic_validator__.validate_python
+        # All that `model_dump` does, unless the model has one of its own.
+        self._dump = domain.parameters.__pydantic_serializer__.to_python
+        self._dumps_plainly = domain.parameters.model_dump is BaseModel.model_dump
         self._names = frozenset(domain.parameters.model_fields)
         self._check_shape, self._kind = domain.check, domain.kind
         self._remembers = True
@@ -72,14 +80,22 @@ class ParameterChecks:
             self._remember(key, known)
         return known
 
+    def check_drawn(self, drawn: dict[str, Any]) -> CheckedParameters:
+        """Check parameters that were drawn; as `check`, but it gives up remembering sooner."""
+        if self._remembers and not self._known and len(self._seen) >= DRAWN_LIMIT:
+            self._forget()
+        return self.check(drawn)
+
     def _check(self, given: dict[str, Any]) -> CheckedParameters:
         if not self._names.issuperset(given):
             _refuse_odd_keys(given)
         if not SCALARS.issuperset(map(type, given.values())):
             given = plain(given, LEVELS)
-        checked = self._model.model_validate(given, context=self._shelf)
+        checked = self._validate(given, context=self._shelf)
         self._check_shape(checked, self.shape)
-        return encode(checked.model_dump()), show_name(self._kind(checked))
+        kind = self._kind(checked)
+        is_plain = self._dumps_plainly and type(checked) is self._model  # a validator may return something else
+        return encode(self._dump(checked) if is_plain else checked.model_dump()), show_name(kind)
 
     def _remember(self, key: bytes, checked: CheckedParameters) -> None:
         before = self._seen.get(key)
@@ -89,9 +105,12 @@ class ParameterChecks:
             if len(key) <= KEY_LIMIT_BYTES:
                 self._seen[key] = checked
         elif before is not None or not self._known:  # results differ each time, or no two tasks are alike
-            self._remembers = False
-            self._seen.clear()
-            self._known.clear()
+            self._forget()
+
+    def _forget(self) -> None:
+        self._remembers = False
+        self._seen.clear()
+        self._known.clear()
 
 
 def _refuse_odd_keys(given: dict[Any, Any]) -> None:

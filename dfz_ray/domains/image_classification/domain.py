@@ -13,7 +13,6 @@ from dfz_ray.domains.image_classification.folders import ImageFolder
 from dfz_ray.domains.image_classification.parameters import DEFAULT_BATCH_SIZE, ImageClassificationParameters
 from dfz_ray.domains.image_classification.results import RESULTS
 from dfz_ray.domains.image_classification.sources import Digits, ImageSource, choose_classes, parse_source
-from dfz_ray.specs.input_file import FileShelf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,7 +96,7 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
 
 
 def _find_source(parameters: ImageClassificationParameters) -> ImageSource:
-    source = parse_source(parameters.data_source, FileShelf())
+    source = parse_source(parameters.data_source)
     if isinstance(source, ImageFolder):  # decoded at the size at which images are shown, unless their own is smaller
         return replace(source, largest_side=parameters.image_size, skips_bad=parameters.on_bad_image == "skip")
     return source
@@ -193,7 +192,7 @@ def _look_at_data(
 
 def kind(parameters: ImageClassificationParameters) -> str:
     """Tasks of one kind train one model on about as many images for as many epochs."""
-    words = [parameters.model, parse_source(parameters.data_source, FileShelf()).label]
+    words = [parameters.model, parse_source(parameters.data_source).label]
     if parameters.image_size is not None:
         words.append(f"at {parameters.image_size}")
     words.append(parameters.difficulty)

@@ -126,7 +126,7 @@ class ImageClassificationParameters(Parameters):
     @field_validator("data_source")
     @classmethod
     def _check_source(cls, value: str, info: ValidationInfo) -> str:
-        shelf = info.context if isinstance(info.context, FileShelf) else FileShelf()
+        shelf = info.context if isinstance(info.context, FileShelf) else None
         source = parse_source(value, shelf)
         source.find_classes()  # raises if something is missing; no image is read
         return source.text
@@ -135,7 +135,7 @@ class ImageClassificationParameters(Parameters):
     @classmethod
     def _know_classes(cls, value: list[str] | None, info: ValidationInfo) -> list[str] | None:
         if value is not None and "data_source" in info.data:  # else the source is refused already
-            known = parse_source(info.data["data_source"], FileShelf()).find_classes()
+            known = parse_source(info.data["data_source"]).find_classes()
             choose_classes(known or tuple(value), value)
         return value
 
@@ -147,7 +147,7 @@ class ImageClassificationParameters(Parameters):
         named = info.data["target_classes"]
         if named is not None and len(named) != value:
             raise ValueError(f"{len(named)}, as target_classes names so many; or one of the two alone")
-        known = parse_source(info.data["data_source"], FileShelf()).find_classes()
+        known = parse_source(info.data["data_source"]).find_classes()
         if known is not None and len(known) < value:
             raise ValueError(f"at most {len(known)}, the classes of the data source")
         return value

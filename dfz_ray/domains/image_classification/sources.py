@@ -85,8 +85,10 @@ ImageSource = Digits | Fake | ImageFolder | TorchvisionSet
 """A source of labelled images. Equal sources have the same images; the fingerprint changes when the data do."""
 
 
-def parse_source(text: str, shelf: FileShelf) -> ImageSource:
+def parse_source(text: str, shelf: FileShelf | None = None) -> ImageSource:
     """The source that a `data_source` means; the shelf resolves a relative path, but the disk is not read.
+
+    Without a shelf, paths start from the working directory.
 
     Raises:
         ValueError: it has none of the FORMS.
@@ -97,11 +99,11 @@ def parse_source(text: str, shelf: FileShelf) -> ImageSource:
     if text == "fake":
         return Fake()
     if form == "imagefolder" and rest:
-        return ImageFolder(shelf.resolve(rest))
+        return ImageFolder((shelf or FileShelf()).resolve(rest))
     if form == "torchvision" and ":" in rest:
         name, _, root = rest.partition(":")
         if name in LAYOUTS:
-            return TorchvisionSet(name, shelf.resolve(root))
+            return TorchvisionSet(name, (shelf or FileShelf()).resolve(root))
         raise ValueError(_expect(f"torchvision:NAME:ROOT with NAME {describe_names(LAYOUTS)}", name, LAYOUTS))
     raise ValueError(_expect(f"one of {', '.join(FORMS)}", form, [known.partition(":")[0] for known in FORMS]))
 

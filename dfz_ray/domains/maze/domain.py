@@ -245,6 +245,8 @@ def draw(rng: random.Random, given: Mapping[str, Any]) -> dict[str, Any]:
 def _draw_size(rng: random.Random, given: Mapping[str, Any], axis: int) -> int:
     """A size that holds the given cells."""
     smallest, largest = DRAWN_SIZES
+    if "start" not in given and "goal" not in given:
+        return rng.randint(smallest, largest)
     places = [place for name in ("start", "goal") if (place := _place(given.get(name)))]
     smallest = min(LARGEST, max([smallest, *(place[axis] + 1 for place in places)]))
     return rng.randint(smallest, max(smallest, largest))

@@ -94,17 +94,17 @@ def _size(size_bytes: int) -> str:
 
 
 def _warn_if_slow(parameters: QuantumParameters, choice: Choice, one_by_one: bool, by_shot: bool) -> None:
+    seconds, remark = choice.estimated_s * (AND_REFERENCE if one_by_one else 1), ""
+    if seconds <= SLOW_S:
+        return
     name = parameters.qasm_file.name if parameters.qasm_file else kind(parameters)
-    seconds, remark = choice.estimated_s, ""
     if one_by_one:
-        seconds *= AND_REFERENCE
         name += f" measures or resets in mid-circuit, so that each of its {parameters.shots} shots is simulated anew"
     if parameters.algorithm == "vqe":
         remark = "; max_evaluations bounds it"
     elif by_shot:
         remark = "; fewer shots take less"
-    if seconds > SLOW_S:
-        _warn(f"{name}: expect about {seconds:.0f} s a task on one core with the method {choice.method}{remark}")
+    _warn(f"{name}: expect about {seconds:.0f} s a task on one core with the method {choice.method}{remark}")
 
 
 @lru_cache(maxsize=256)

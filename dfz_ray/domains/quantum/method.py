@@ -6,6 +6,7 @@ fitted to Aer 0.18 on one core, with random circuits, GHZ states and Fourier tra
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 METHODS = ("statevector", "density_matrix", "stabilizer")
@@ -40,6 +41,7 @@ class Choice:
     """On one core."""
 
 
+@functools.lru_cache(maxsize=1024)
 def choose_method(work: Work, noisy: bool, shots: int) -> Choice:
     """The fastest method.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -271,10 +270,6 @@ def nested(levels: int) -> Any:
         (lambda: lambda: 1, "unserializable", "'function'"),
         (lambda: (number for number in ()), "unserializable", "'generator'"),
         (containing_itself, "unserializable", "recursion limit"),
-        pytest.param(
-            *(lambda: nested(505), "unserializable", "nests too deeply"),
-            marks=pytest.mark.skipif(sys.version_info >= (3, 12), reason="it can be stored there"),
-        ),
         (lambda: nested(100_000), "unserializable", "recursion limit"),
         (HostileMapping, "exception", "KeyboardInterrupt"),
     ],

@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as st_numpy
 from support.amount import amount
 
 from dfz_ray.errors import Unserializable
-from dfz_ray.specs.encoding import DEPTH_LIMIT, decode, digest, encode, plain, run_digest
+from dfz_ray.specs.encoding import DEPTH_LIMIT, decode, digest, digest_of, encode, plain, run_digest
 from dfz_ray.specs.task import SeedSource, derive_seed
 
 HUGE = st.integers(-(2**300), 2**300)
@@ -202,6 +202,21 @@ def test_results_have_a_digest_or_an_error(levels: int) -> None:
 def test_digest_knows_no_order_of_keys(value: Any) -> None:
     """Equal results have equal digests, in whatever order their keys were put in, and after being stored."""
     assert digest(value) == digest(reordered(value)) == digest(decode(encode(value)))
+
+
+@given(PLAIN, st.frozensets(st.text(max_size=2), max_size=3))
+@settings(max_examples=amount(300), deadline=None)
+def test_a_digest_follows_from_the_encoded_result(value: Any, volatile: frozenset[str]) -> None:
+    """A digest that is computed from the bytes of a result is the one that is computed value by value."""
+    assert digest_of(encode(value), volatile) == digest(value, volatile)
+
+
+def test_a_digest_of_bytes_knows_equal_keys_apart() -> None:
+    """Results whose keys are equal numbers of other types, or in another order, keep the digests that they had."""
+    for value in ({1: 1, "a": 2}, {True: 1, "a": 2}, {1.0: 1, "a": 2}, {"a": 2, 1: 1}, {(1, 2): 3, "b": {2: 1, 1: 2}}):
+        assert digest_of(encode(value)) == digest(value)
+    with pytest.raises(Unserializable, match=r"ExtType|extension"):
+        digest_of(msgpack.packb([msgpack.ExtType(7, b"x")]))
 
 
 def test_digest_knows_no_order_of_keys_in_other_containers() -> None:

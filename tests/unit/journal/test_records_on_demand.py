@@ -1,0 +1,157 @@
+"""Records and Results are read from the run folder when they are looked at."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+from support.journal_rows import block, completion
+
+from dfz_ray.errors import JournalDamaged
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.writer import Group, JournalWriter
+from dfz_ray.results import Results, read_results
+from dfz_ray.specs.encoding import encode
+from dfz_ray.specs.states import State
+
+KIND = (0, "coin", "fair", "{}", "{}")
+OTHER_KIND = (1, "coin", "bent", "{}", "{}")
+RESULTS: dict[int, Any] = {
+    0: {"heads": 1, "tails": 2},
+    1: {"tails": 5, "heads": None},
+    2: [1, float("inf")],
+    3: {"heads": 2.5, "tails": 1},
+    5: {"other": b"x"},
+}
+
+
+def make_run(folder: Path, results: dict[int, Any] | None = None, tasks: int = 7, blocks: int = 3) -> JournalWriter:
+    """Seven tasks in blocks of three: five completed in two chunks, one failed, one open."""
+    results = RESULTS if results is None else results
+    writer = JournalWriter.create(folder, {"run_id": "r", "created_at": "0.0", "slots": "2"}, 1_000)
+    ids = [f"t{number}" for number in range(tasks)]
+    group = Group(batches=[(0, "b", 0, 0.0)], domains=[("coin", "[]")], kinds=[KIND, OTHER_KIND])
+    group.blocks = [block(first, ids[first : first + blocks]) for first in range(0, tasks, blocks)]
+    writer.commit(group)
+    late = {number: result for number, result in results.items() if number in (3, 0)}
+    early = {number: result for number, result in results.items() if number not in late}
+    writer.commit(
+        Group(
+            leases=[(1, 0, "host-a", 1, 0.0), (1, 1, "host-b", 1, 0.0)],
+            chunks=[(0, 1, 0, 0.0, encode([*early, 4])), (1, 1, 1, 0.0, encode(list(late)))],
+            completions=[completion(0, early), completion(1, late)],
+            attempts=[(4, 0, 1, 1, 1.0, 2.0, 0.5, "exception", None)],
+            outcomes=[(4, State.FAILED, None, "exception", "no luck", "line 1")],
+        )
+    )
+    return writer
+
+
+def by_rows(results: Results) -> pandas.DataFrame:
+    """The table, made row by row from the records."""
+    rows = []
+    for record in results:
+        row, result = record.to_dict(), record.result
+        row["error"] = str(record.error) if record.error else None
+        if isinstance(result, dict):
+            del row["result"]
+            row |= {f"result.{key}": value for key, value in result.items()}
+        rows.append(row)
+    return pandas.DataFrame(rows)
+
+
+def test_a_table_by_columns_is_the_table_by_rows(tmp_path: Path) -> None:
+    """`to_pandas` has the rows, the values and the types that the records have, whatever their results are."""
+    make_run(tmp_path).close()
+    results = read_results(tmp_path)
+
+    found, wanted = results.to_pandas(), by_rows(results)
+
+    assert set(found.columns) == set(wanted.columns)
+    pandas.testing.assert_frame_equal(found[list(wanted.columns)], wanted)
+
+
+def test_records_are_those_of_the_journal_in_any_order(tmp_path: Path) -> None:
+    """A record has the same fields whether it is read by position, by id, in a slice, or with all others."""
+    make_run(tmp_path).close()
+    results = read_results(tmp_path)
+    records = list(results)
+
+    assert [record.status for record in records] == [*["completed"] * 4, "failed", "completed", "pending"]
+    assert [record.result for record in records[:6]] == [*(RESULTS[number] for number in range(4)), None, RESULTS[5]]
+    assert [record.node for record in records] == ["host-b", "host-a", "host-a", "host-b", "host-a", "host-a", None]
+    assert [results[number] for number in range(-7, 7)] == records + records
+    assert [results[f"t{number}"] for number in range(7)] == records
+    assert list(results[2:6]) == records[2:6]
+    assert list(results.select(state="completed"))[-1] == records[5]
+    assert [record.task_id for record in results.select(state="failed", domain="coin")] == ["t4"]
+    assert len(results.select(kind="bent")) == 0
+    assert results.select(state="pending").counts["pending"] == 1
+    assert results.select(state="completed").select(kind="fair").counts["completed"] == 5
+
+
+def test_failed_tasks_are_read_without_the_others(tmp_path: Path) -> None:
+    """To show the failed tasks of a run, no result and no time of a completed one is read."""
+    read: list[str] = []
+
+    class WatchedReader(JournalReader):
+        def query(self, statement: str, values: tuple[Any, ...] = ()) -> Iterator[Any]:
+            read.append(statement)
+            return super().query(statement, values)
+
+    make_run(tmp_path).close()
+    with WatchedReader(tmp_path) as journal:
+        (failed,) = journal.records().find(("failed",))
+
+    assert (failed.task_id, str(failed.error), failed.attempts) == ("t4", "exception: no luck", 1)
+    assert not {"read_chunks_of", "read_chunk_results", "read_results", "read_completed_chunks"} & set(read)
+
+
+def test_results_are_those_of_their_moment(tmp_path: Path) -> None:
+    """What is committed later does not show in Results that were there before."""
+    writer = make_run(tmp_path)
+    results = read_results(tmp_path)
+    writer.reopen_failed()
+    writer.commit(Group(chunks=[(2, 1, 0, 0.0, encode([4, 6]))], completions=[completion(2, {4: 1, 6: 2})]))
+    writer.close()
+
+    assert [record.status for record in results][4:] == ["failed", "completed", "pending"]
+    assert (results.counts["completed"], len(results.metrics)) == (5, len(read_results(tmp_path).metrics))
+    assert len(results.select(state="completed")) == 5
+    assert results.digest != read_results(tmp_path).digest
+
+
+def test_a_temporary_folder_lives_as_long_as_its_results(tmp_path: Path) -> None:
+    """The folder of a run whose tasks all completed is there while its Results, or a selection of them, can be read."""
+    folder = tmp_path / "temporary"
+    make_run(folder, {0: {"x": 1}, 1: "y" * 5_000}, tasks=2).close()
+    results = read_results(folder, temporary=True)
+    assert folder.exists()
+    assert results.run_dir is None
+    assert results.values() == [{"x": 1}, "y" * 5_000]  # the second is in a file of its own
+
+    selection = results.select(state="completed")
+    del results
+    gc.collect()
+    assert next(iter(selection)).result == {"x": 1}
+
+    del selection
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_results_whose_folder_is_gone_say_so(tmp_path: Path) -> None:
+    """Results can't be read any more once their run folder was removed: an error names it."""
+    folder = tmp_path / "run"
+    make_run(folder).close()
+    results = read_results(folder)
+    for path in (*folder.glob("*"),):
+        path.unlink()
+
+    with pytest.raises(JournalDamaged, match="is no run folder"):
+        list(results)
+    assert len(results) == 7
