@@ -41,10 +41,10 @@ GENERIC_CLASSES = {
     ("test_future", "FutureTests"),
 }
 """Classes whose tests hold for any executor, or future."""
-GENERIC_CASES: set[Case] = {
+GENERIC_CASES: tuple[Case, ...] = (
     ("test_process_pool", "ProcessPoolExecutorTest", "test_map_chunksize"),
     ("test_init", "InitializerMixin", "test_initializer"),
-}
+)
 """Tests that hold for any executor, in modules that are otherwise left out."""
 
 INSIDES = {
@@ -116,7 +116,7 @@ def load(folder: Path) -> dict[str, ModuleType]:
     sys.modules[PACKAGE] = package = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
     names = [path.stem for path in sorted(folder.glob("*.py")) if path.stem not in ("__init__", *INSIDES)]
-    needed = [*names, *{module for module, *_ in GENERIC_CASES}]
+    needed = dict.fromkeys([*names, *[module for module, *_ in GENERIC_CASES]])
     return {name: importlib.import_module(f"{PACKAGE}.{name}") for name in needed}
 
 
