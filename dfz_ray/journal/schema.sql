@@ -443,8 +443,8 @@ SELECT ids, kinds FROM blocks WHERE first BETWEEN ? AND ? ORDER BY first;
 -- The chunks in which tasks of a range completed, as of a commit.
 SELECT completions.chunk, completions.tasks, completions.times, leases.node
 FROM completions LEFT JOIN chunks USING (chunk) LEFT JOIN leases USING (epoch, lease)
-WHERE completions.chunk IN (SELECT DISTINCT chunk FROM outcomes WHERE task BETWEEN :first AND :last AND state = 2)
-    AND completions."commit" <= :commit ORDER BY completions.chunk;
+WHERE completions.chunk IN (SELECT DISTINCT chunk FROM outcomes WHERE task BETWEEN ? AND ? AND state = 2)
+    AND completions."commit" <= ? ORDER BY completions.chunk;
 
 -- name: read_node_of_chunk
 SELECT leases.node FROM chunks JOIN leases USING (epoch, lease) WHERE chunks.chunk = ?;

@@ -96,9 +96,9 @@ def test_a_study_of_weak_scaling_is_refused() -> None:
 
 
 def test_a_full_manager_is_marked() -> None:
-    """A manager whose exchanges take 1 ms is full at 1,000 workers with tasks of a second, and not at 100."""
+    """A manager whose exchanges take 1 ms is full at 2,000 workers with tasks of a second, and not at 100."""
     trials = study([[40, 1.0, 0.001]], {1: 40.2})
-    few, many = told(trials, 100, 1000, cores=math.inf, tasks=3_000).predictions
+    few, many = told(trials, 100, 2000, cores=math.inf, tasks=6_000).predictions
 
     assert not few.is_manager_full
     assert many.is_manager_full
