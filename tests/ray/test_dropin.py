@@ -266,6 +266,7 @@ def test_debug_logging_tells_of_each_task(adapter: ConcurrentDFZAdapter, caplog:
     assert any(line.startswith("task bad: failed: ") and "did you mean 'maze'?" in line for line in told)
 
 
+@pytest.mark.long
 def test_ten_adapters_do_not_disturb_each_other(cluster: None) -> None:
     """Ten adapters with a batch each, at once and with the same task ids: every result is its own."""
 

@@ -97,6 +97,7 @@ def test_map_with_calls_that_turn_out_long(executor: DFZExecutor) -> None:
     assert len(set(processes[2000:])) >= 2
 
 
+@pytest.mark.long
 def test_map_of_large_values(cluster: None, tmp_path: Path) -> None:
     """Quick calls with large arguments and results go together only as far as memory is not in danger."""
     items = [bytes([n % 256]) * 300_000 for n in range(150)]

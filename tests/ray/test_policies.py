@@ -313,6 +313,7 @@ def test_signals_from_outside_are_no_failure_of_the_task(tmp_path: Path) -> None
     assert lost == ("failed", "worker_crashed", True)
 
 
+@pytest.mark.long
 def test_without_a_mark_the_guilty_task_is_found_in_halves(tmp_path: Path) -> None:
     """If a node has no room for crash markers, the task that crashes alone is blamed, and no other."""
     folder = Path(f"/tmp/dfz_ray-{os.getuid()}")  # noqa: S108 - where the workers of this test would mark

@@ -29,6 +29,7 @@ def changes_of(folder: Path) -> list[PoolChangeRow]:
         return journal.pool_changes()
 
 
+@pytest.mark.long
 def test_each_change_is_a_line_in_the_journal(tmp_path: Path) -> None:
     """With max_workers auto the number of slots changes while the run goes on, each time with a reason on disk."""
     folder, began_at = tmp_path / "run", time.time()

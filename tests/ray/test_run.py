@@ -152,6 +152,7 @@ def test_a_task_that_fails_fails_alone(capfd: pytest.CaptureFixture[str]) -> Non
     assert results.run_dir in capfd.readouterr().err
 
 
+@pytest.mark.long
 def test_only_tasks_that_crash_alone_are_charged() -> None:
     """In a chunk of many tasks a crash fails the guilty one, however many innocent ones were in its chunk."""
     tasks = [{"id": str(n), **trouble.task(how="exit" if n in (40, 41, 77) else "none")} for n in range(100)]
