@@ -168,8 +168,11 @@ class Losses:
 
 
 def _find_executed(held: HeldChunk, executing: Sequence[int]) -> Sequence[int]:
-    """The tasks of a chunk that its worker had executed: those before the ones that it executed, if these are in it."""
+    """The tasks of a chunk that its worker had executed: those before the ones that it executed, if these are in it.
+
+    Threads begin tasks in that order, but end them in any: there it may be any other task.
+    """
     numbers = held.chunk.numbers
     places = [numbers.index(number) for number in set(executing).intersection(numbers)]  # tasks are begun in order
-    before = numbers[: max(places)] if places else numbers
+    before = numbers[: max(places)] if places and held.width == 1 else numbers
     return [number for number in before if number not in executing]

@@ -241,6 +241,17 @@ def test_who_may_only_have_been_kept_from_ending_is_suspect() -> None:
     assert [group.numbers for group in witness.engine.queue.lanes[0].suspects] == [list(numbers[:2]), [numbers[2]]]
 
 
+def test_a_task_that_ended_beside_the_one_of_a_crash_may_be_to_blame() -> None:
+    """Threads end tasks in any order: so nobody is charged, also where the first task of a chunk was executed."""
+    witness, numbers = with_chunk(Policy(max_attempts=1))
+
+    witness.tell(LeaseLost(0, "it died", "worker_crashed", numbers[:1]))
+
+    assert not witness.charged
+    suspects = [number for group in witness.engine.queue.lanes[0].suspects for number in group.numbers]
+    assert suspects == list(numbers)
+
+
 def test_a_worker_that_keeps_no_deadline_is_killed() -> None:
     """The manager kills a worker of several threads that overruns what its chunk may take, and knows who did it."""
     policy = Policy(max_attempts=1, timeout_s=1.0)
