@@ -92,7 +92,8 @@ class Losses:
                 if has_suspects and reason == "worker_crashed":
                     self._lease_table.suspect(sorted(executed), True)
                     mine = [*mine, *executed]
-                wanted = [number for number in wanted if number not in set(mine)]
+                gone = set(mine)
+                wanted = [number for number in wanted if number not in gone]
             back.append((wanted, begun))
         for numbers, begun in reversed(back):  # so that the first of them is due first again
             self._lease_table.hand_back(numbers, begun, now)
