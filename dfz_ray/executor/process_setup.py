@@ -1,5 +1,5 @@
-"""What a worker's process gets from the driver before it makes calls: the authkey, the folder, the variables, and the
-initializer.
+"""Gives a worker's process what it needs of the driver before it makes calls: the authkey, the folder, the variables,
+and the initializer.
 
 A setup travels within the domain of its calls, and is applied when a lease begins. Ray may give a process to one
 executor after the other: each finds the working directory and the environment as its own initializer has left them.
@@ -50,7 +50,7 @@ NOWHERE = Surroundings(None, {})
 
 
 class ProcessSetup:
-    """What is done in each process before it makes calls of an executor; made in the driver.
+    """Prepares each process before it makes calls of an executor; made in the driver.
 
     Args:
         initializer: is called once in each process, before its first call.
@@ -104,12 +104,12 @@ def _pack(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> byte
 
 
 class _Left(NamedTuple):
-    """What a setup has left in this process."""
+    """The state in which a setup has left this process."""
 
     folder: str
     environment: dict[str, str]
     failure: str | None
-    """What the initializer has raised, with its traceback."""
+    """The exception that the initializer has raised, with its traceback; None if it succeeded."""
     globals: Mapping[str, Mapping[str, Any]]
     """The variables that the initializer has set in modules that travel by value, such as the script, by module."""
 
