@@ -22,6 +22,12 @@ PROGRAMS = ("chromium", "google-chrome")
 START_S = 120.0
 ANSWER_S = 120.0
 """Seconds that the browser has to start, and to answer: on a busy machine it takes long."""
+PAGE_CHANGED = ("Inspected target navigated", "Execution context was destroyed", "Cannot find context")
+"""What the browser answers where the page that was asked has just given way to the next one."""
+
+
+class ProtocolError(AssertionError):
+    """The browser refused what it was asked for."""
 
 
 class Browser:
@@ -67,8 +73,15 @@ class Browser:
         self._call("Page.navigate", url=url)
 
     def evaluate(self, script: str) -> Any:
-        """The value of an expression of JavaScript in the page."""
-        found = self._call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        """The value of an expression of JavaScript in the page; where the page changes meanwhile, in the next one."""
+        deadline = time.monotonic() + ANSWER_S
+        while True:
+            try:
+                found = self._call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+                break
+            except ProtocolError as error:
+                if not any(words in str(error) for words in PAGE_CHANGED) or time.monotonic() > deadline:
+                    raise
         assert "exceptionDetails" not in found, f"{script}: {found['exceptionDetails']}"
         return found["result"].get("value")
 
@@ -122,5 +135,6 @@ class Browser:
         while True:
             message = await self._socket.receive_json()
             if message.get("id") == number:  # the others are events
-                assert "error" not in message, f"{method}: {message['error']}"
+                if "error" in message:
+                    raise ProtocolError(f"{method}: {message['error']}")
                 return message["result"]
