@@ -105,7 +105,7 @@ class Leases:
             answer = asyncio.ensure_future(exchange(self._run_id, pack_report(report)))
             if begun is not None:
                 held, works = begun
-                began_at, cpu_s = time.time(), 0.0
+                began_at = time.time()
                 if ended_at:
                     self._waits.extend((began_at, began_at - ended_at))
                 # The first tasks have any length, so that the slots' later ones begin at any time.
@@ -116,7 +116,9 @@ class Leases:
                 side.end_task(held, executions)
                 self._first_rounds += is_first
                 is_first = False
+            idle_since = time.monotonic()
             order = await answer
+            side.note_wait(time.monotonic() - idle_since)
             side.on_order(order._replace(works=[order.works]), time.monotonic())
             begun = side.begin_task(time.monotonic())
             if begun is not None:
@@ -137,9 +139,11 @@ class Leases:
     def measure(self, begin: float, end: float) -> tuple[float, bytes]:
         """The seconds of tasks within a window of time, over all slots, and the waits that ended there."""
         times = iter(self._chunks)
-        busy_s = sum(max(0.0, min(ended_at, end) - max(began_at, begin)) for began_at, ended_at in zip(times, times))
+        busy_s = sum(
+            max(0.0, min(ended_at, end) - max(began_at, begin)) for began_at, ended_at in zip(times, times, strict=True)
+        )
         times = iter(self._waits)
-        waits = array("d", [wait_s for at, wait_s in zip(times, times) if begin <= at <= end])
+        waits = array("d", [wait_s for at, wait_s in zip(times, times, strict=True) if begin <= at <= end])
         return busy_s, waits.tobytes()
 
 
@@ -157,7 +161,7 @@ class Host:
     async def start(self, leases: Sequence[int]) -> None:
         """Start leases."""
         manager = self._manager
-        self._leases.start(manager, lambda run_id, report: manager.exchange.remote(run_id, report), leases)
+        self._leases.start(manager, manager.exchange.remote, leases)
 
     async def count_first_rounds(self) -> int:
         """The number of leases that have ended their first chunk."""

@@ -48,6 +48,7 @@ from dfz_ray.manager.event_buffer import EventBuffer
 from dfz_ray.manager.group_commit import GroupCommit, Pending
 from dfz_ray.manager.lanes import Lanes
 from dfz_ray.manager.lease_calls import LeaseCalls
+from dfz_ray.manager.manager_cost import ManagerCost
 from dfz_ray.manager.node_watch import NodeWatch
 from dfz_ray.manager.pool_reporter import PoolReporter
 from dfz_ray.manager.run_journal import RunJournal
@@ -73,14 +74,21 @@ logger = logging.getLogger("dfz_ray")
 KILL_S = 5.0
 """Seconds that workers may take to be gone when they are killed."""
 MEASURED_CHUNKS = 20
-"""The number of chunks over which the manager's own time per chunk is averaged for the engine."""
+"""The engine learns the manager's cost whenever so many chunks have ended."""
 
 
 class ActiveRun:
     """A run that this manager works on; `manager` is the Ray handle of the actor, to which workers report."""
 
     def __init__(
-        self, run_id: str, folder: Path, journal: OpenedJournal, options: RunOptions, manager: Any, meta: dict[str, str]
+        self,
+        run_id: str,
+        folder: Path,
+        journal: OpenedJournal,
+        options: RunOptions,
+        manager: Any,
+        meta: dict[str, str],
+        cost: ManagerCost,
     ) -> None:
         self._id = run_id
         self._lock, self._writer, self._recovered = journal
@@ -111,7 +119,7 @@ class ActiveRun:
         """Set while no task is open, or the run can't go on."""
         self._done.set()
         self._failure: BaseException | None = None
-        self._spent_s, self._spent_chunks = 0.0, 0
+        self._cost, self._measured_chunks = cost, 0
         self._timer: asyncio.TimerHandle | None = None
         self._executors: dict[type, Callable[[Any], None]] = {
             StartLease: lambda start: self._leases.watch(start.lease, self._lanes.call(start)),
@@ -158,6 +166,7 @@ class ActiveRun:
         """Take in new tasks; returns when they are on disk."""
         self._raise_failure()
         first, kind_of = len(self._inputs), unpack(submission.tasks.kinds)
+        self._cost.on_submitted(len(kind_of))
         self._files.update(submission.files)
         self._lanes.load_domains(submission.domains)
         kinds = self._add_kinds(submission.kinds)
@@ -229,18 +238,23 @@ class ActiveRun:
             DfzError: the run can't go on; the lease ends with it.
         """
         self._raise_failure()
-        begun = time.thread_time()
+        self._watch.on_wait(report.waited_s)
         if report.place is not None and self._leases.place(report.lease, report.place):
             self._journal.add_lease(report.lease, report.place)
         order = self._protocol.exchange(report)
         if report.began is not None:
             self._buffer.on_began(report.began)
-        self._measure_manager(time.thread_time() - begun, report.ended is not None)
         return order
 
     def _read_end(self, lease: int, chunk: int, packed: PackedExecutions) -> ChunkEnded:
         ended = self._ended[chunk] = unpack_executions(packed)
-        return describe_end(lease, chunk, ended, self._pool.is_auto)
+        event = describe_end(lease, chunk, ended, self._pool.is_auto)
+        self._cost.on_chunk(len(event.numbers))
+        self._measured_chunks += 1
+        if self._measured_chunks >= MEASURED_CHUNKS:
+            self._measured_chunks = 0
+            self._handle(ManagerMeasured(self._cost.chunk_s))
+        return event
 
     def note_lease_error(self, lease: int, message: str, traceback: str | None) -> None:
         """Note the error that ends a lease's worker."""
@@ -309,15 +323,12 @@ class ActiveRun:
         engine, notices = self._engine, list(self._nodes.notices.values())
         commits, groups = self._writer.commits, self._journal.commits
         activity = self._watch.view(groups.commits, groups.commit_s)
+        if activity.load is not None:
+            self._cost.on_look(activity.load.is_full)
+            if activity.load.is_full:
+                notices.append(activity.load.describe_full())
         slots = engine.slots, self._pool.why, engine.slots_in_use
         return Reading(engine.tasks.counts, *slots, commits, notices, activity)
-
-    def _measure_manager(self, spent_s: float, ended: bool) -> None:
-        self._spent_s += spent_s
-        self._spent_chunks += ended
-        if self._spent_chunks >= MEASURED_CHUNKS:
-            self._handle(ManagerMeasured(self._spent_s / self._spent_chunks))
-            self._spent_s, self._spent_chunks = 0.0, 0
 
     def _fail(self, error: BaseException) -> None:
         """Stop the run, and keep the first error: every later call raises it."""

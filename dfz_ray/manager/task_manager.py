@@ -18,6 +18,7 @@ import ray
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.manager.active_run import ActiveRun
+from dfz_ray.manager.manager_cost import ManagerCost
 from dfz_ray.protocol.lease_protocol import Message
 from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Report
@@ -41,6 +42,7 @@ class TaskManager:
         self._runs: dict[str, ActiveRun] = {}
         self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
         self._exchanges = 0
+        self._cost = ManagerCost()
 
     async def identify(self, path: str) -> tuple[int, int] | None:
         """The device and the number of a file, by which the driver knows that both see the same; None without one."""
@@ -64,7 +66,8 @@ class TaskManager:
         path, durable = Path(folder), options.durable
         given = (path, meta, inline_bytes, retry_failed, durable, options.opening)
         journal = await asyncio.to_thread(open_for_work, *given)
-        self._runs[run_id] = run = ActiveRun(run_id, path, journal, options, myself, journal.recovered.meta)
+        meta = journal.recovered.meta
+        self._runs[run_id] = run = ActiveRun(run_id, path, journal, options, myself, meta, self._cost)
         return run.describe()
 
     async def go_on(self, run_id: str, domains: Sequence[ShippedDomain]) -> None:

@@ -140,8 +140,10 @@ def _run_chunks(
             side.end_task(held, _run_chunk(pickled_domain, works, held.budget_s, threads, shelf, guard, state))
             if state.change:
                 side.spoil(state.change, state.is_of_one)
+        idle_since = monotonic()
         with end_if_silent():
             order: Order = Answer(answer).read()
+        side.note_wait(monotonic() - idle_since)
         side.on_order(order._replace(works=[order.works]), monotonic())
         begun = side.begin_task(monotonic())
 
