@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import ray
-from emulation import EmulatingManager, Host
+from emulation import EmulatingManager, Host, RelayHost
 from rich.console import Console
 
 from dfz_ray.driver.connection import connect
@@ -41,10 +41,10 @@ AGAIN = 3
 """So many rounds of tasks are there beyond those that can be done, so that the run does not come to its end."""
 
 
-def start(hosts: int, run_id: str, task_s: float) -> tuple[Any, list[Any]]:
+def start(hosts: int, run_id: str, task_s: float, has_relays: bool) -> tuple[Any, list[Any]]:
     """Start the hosts and the manager."""
     options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 100_000}
-    actors = [ray.remote(**options)(Host).remote(run_id, task_s) for _ in range(hosts)]
+    actors = [ray.remote(**options)(RelayHost if has_relays else Host).remote(run_id, task_s) for _ in range(hosts)]
     manager = ray.remote(**options)(EmulatingManager).remote(actors)
     ray.get([actor.connect.remote(manager) for actor in actors])
     return manager, actors
@@ -71,10 +71,10 @@ def submit(manager: Any, run_id: str, folder: Path, slots: int, tasks: int) -> N
     ray.get(on_its_way)
 
 
-def measure(slots: int, task_s: float, seconds: float) -> dict[str, Any]:
+def measure(slots: int, task_s: float, seconds: float, has_relays: bool) -> dict[str, Any]:
     """Let the manager keep the slots busy for so long."""
     run_id = uuid.uuid4().hex
-    manager, hosts = start(HOSTS, run_id, task_s)
+    manager, hosts = start(HOSTS, run_id, task_s, has_relays)
     with tempfile.TemporaryDirectory(dir=".") as folder:
         rounds = seconds / task_s + AGAIN * max(1.0, 0.2 / task_s)
         submit(manager, run_id, Path(folder).absolute() / "run", slots, int(slots * rounds))
@@ -127,14 +127,15 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=10_000)
     parser.add_argument("--task-s", type=float, default=10.0, help="the length of each task in seconds")
     parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--direct", action="store_true", help="without relays")
     parser.add_argument("--json", action="store_true", help="print one line, for programs")
     options = parser.parse_args()
     connect("local")
-    found = measure(options.slots, options.task_s, options.seconds)
+    found = measure(options.slots, options.task_s, options.seconds, not options.direct)
     if options.json:
         print(json.dumps(found))
     else:
-        tell(found, "each lease by itself")
+        tell(found, "each lease by itself" if options.direct else "through relays")
 
 
 if __name__ == "__main__":

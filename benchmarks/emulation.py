@@ -24,6 +24,7 @@ from dfz_ray.protocol.orders import Order, unpack_works
 from dfz_ray.protocol.reports import Place, Report, pack_report
 from dfz_ray.protocol.submission import OpenedRun, RunOptions
 from dfz_ray.protocol.worker_side import WorkerSide
+from dfz_ray.worker.relay import Relay
 
 RESULT, DIGEST = b"\xc0", bytes(32)
 Exchange = Callable[[str, Report], Awaitable[Order]]
@@ -145,6 +146,30 @@ class Leases:
         times = iter(self._waits)
         waits = array("d", [wait_s for at, wait_s in zip(times, times, strict=True) if begin <= at <= end])
         return busy_s, waits.tobytes()
+
+
+class RelayHost(Relay):
+    """A node with a relay, the one that users get; its leases talk to the manager through it."""
+
+    def __init__(self, run_id: str, task_s: float) -> None:
+        super().__init__(None)
+        self._leases = Leases(run_id, task_s)
+
+    async def connect(self, manager: Any) -> None:
+        """Take the handle of the manager."""
+        self._manager = manager
+
+    async def start(self, leases: Sequence[int]) -> None:
+        """Start leases."""
+        self._leases.start(self._manager, self.exchange, leases)
+
+    async def count_first_rounds(self) -> int:
+        """The number of leases that have ended their first chunk."""
+        return self._leases.count_first_rounds()
+
+    async def measure(self, begin: float, end: float) -> tuple[float, bytes]:
+        """The seconds of tasks within a window of time, over all slots, and the waits that ended there."""
+        return self._leases.measure(begin, end)
 
 
 class Host:

@@ -340,7 +340,10 @@ def _options(plan: SlotPlan, config: RunConfig, has_listener: bool, opening: str
     )
     most = settings.pool.most
     inline_bytes = journal.inline_result_bytes
-    return RunOptions(engine, inline_bytes, journal.durable, faults.node_wait_s, has_listener, most, opening)
+    relay_leases = chunking.relay_leases
+    return RunOptions(
+        engine, inline_bytes, journal.durable, faults.node_wait_s, has_listener, most, opening, relay_leases
+    )
 
 
 def _check_ray() -> None:

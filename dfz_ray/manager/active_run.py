@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 import time
@@ -51,6 +52,7 @@ from dfz_ray.manager.lease_calls import LeaseCalls
 from dfz_ray.manager.manager_cost import ManagerCost
 from dfz_ray.manager.node_watch import NodeWatch
 from dfz_ray.manager.pool_reporter import PoolReporter
+from dfz_ray.manager.relays import Relays
 from dfz_ray.manager.run_journal import RunJournal
 from dfz_ray.manager.run_metrics import RunMetrics
 from dfz_ray.manager.run_watch import RunWatch
@@ -89,6 +91,7 @@ class ActiveRun:
         manager: Any,
         meta: dict[str, str],
         cost: ManagerCost,
+        relays: Relays,
     ) -> None:
         self._id = run_id
         self._lock, self._writer, self._recovered = journal
@@ -107,7 +110,8 @@ class ActiveRun:
         )
         self._pool = PoolReporter(options, self._journal, self._handle)
         self._protocol = ManagerSide(self._handle, self._read_end, lambda given: self._inputs.pack(given.chunk.numbers))
-        self._leases = LeaseCalls(options.engine.grace_s, self._on_lease_over, self._spare, self._fail)
+        find_relay = functools.partial(relays.find, least=options.relay_leases)
+        self._leases = LeaseCalls(options.engine.grace_s, self._on_lease_over, self._spare, self._fail, find_relay)
         self._nodes = NodeWatch(
             self._lanes.shapes, self._handle, self._pool.on_held, self._engine.find_needs, options.node_wait_s
         )
@@ -244,7 +248,8 @@ class ActiveRun:
         order = self._protocol.exchange(report)
         if report.began is not None:
             self._buffer.on_began(report.began)
-        return order
+        relay = self._leases.find_new_relay(report.lease)
+        return order if relay is None else order._replace(relay=relay)
 
     def _read_end(self, lease: int, chunk: int, packed: PackedExecutions) -> ChunkEnded:
         ended = self._ended[chunk] = unpack_executions(packed)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 
+from dfz_ray.protocol.relay_side import GATHER_S, adapt_gathering
+
 CHUNKS = 20
 EACH_S = 0.2
 """The cost is averaged over so many chunks at least, and so many seconds."""
@@ -28,6 +30,8 @@ class ManagerCost:
         self._chunks, self._own_s = 0, 0.0
         """Chunks that have ended, and the CPU time of tasks alone, since the last look."""
         self._looked_at, self._cpu_s = time.monotonic(), time.process_time()
+        self.gather_s = GATHER_S
+        """The seconds for which relays gather reports."""
         self._is_full = False
         self._full_s = 0.0
         """The time between two chunks while the manager was full: so long each of them took."""
@@ -52,6 +56,7 @@ class ManagerCost:
             self._full_s *= FADES
 
     def _measure(self, cpu_s: float, passed_s: float) -> None:
+        self.gather_s = adapt_gathering(self.gather_s, cpu_s / passed_s)
         if self._is_full:
             self._full_s = max(self._full_s, passed_s / self._chunks)
         spent_s = max((cpu_s - self._own_s) / self._chunks, self._full_s)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -19,6 +20,7 @@ from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.manager.active_run import ActiveRun
 from dfz_ray.manager.manager_cost import ManagerCost
+from dfz_ray.manager.relays import Relays
 from dfz_ray.protocol.lease_protocol import Message
 from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Report
@@ -43,6 +45,7 @@ class TaskManager:
         self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
         self._exchanges = 0
         self._cost = ManagerCost()
+        self._relays = Relays()
 
     async def identify(self, path: str) -> tuple[int, int] | None:
         """The device and the number of a file, by which the driver knows that both see the same; None without one."""
@@ -67,7 +70,8 @@ class TaskManager:
         given = (path, meta, inline_bytes, retry_failed, durable, options.opening)
         journal = await asyncio.to_thread(open_for_work, *given)
         meta = journal.recovered.meta
-        self._runs[run_id] = run = ActiveRun(run_id, path, journal, options, myself, meta, self._cost)
+        shared = self._cost, self._relays
+        self._runs[run_id] = run = ActiveRun(run_id, path, journal, options, myself, meta, *shared)
         return run.describe()
 
     async def go_on(self, run_id: str, domains: Sequence[ShippedDomain]) -> None:
@@ -96,6 +100,22 @@ class TaskManager:
 
     async def exchange(self, run_id: str, report: Report) -> Order:
         """Take in a report of a lease, and answer it."""
+        return self._exchange(run_id, report)
+
+    async def exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> tuple[float, list[Any]]:
+        """Take in what a relay has gathered: reports, each with its run.
+
+        Returns the seconds for which the relay gathers from now on, and an order or an error for each report.
+        """
+        answers: list[Any] = []
+        for run_id, fields in reports:
+            try:
+                answers.append(tuple(self._exchange(run_id, Report(*fields))))
+            except Exception as error:
+                answers.append(error)
+        return self._cost.gather_s, answers
+
+    def _exchange(self, run_id: str, report: Report) -> Order:
         self._exchanges += 1
         run = self._runs.get(run_id)
         return run.exchange(report) if run else Order(report.number, Message.END)

@@ -26,6 +26,8 @@ class Order(NamedTuple):
     """Of CHUNK: its tasks. The protocol passes them on unread; on Ray they are packed by pack_works."""
     budget_s: float = 0.0
     """Of CHUNK: after so many seconds no further task of it is begun."""
+    relay: Any = None
+    """The relay to which the lease sends its reports from now on; None: it goes on as it does."""
 
 
 def pack_works(

@@ -39,6 +39,11 @@ class ChunkingSettings(_Section):
     lease_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         2.0, description="After so many seconds a worker is given back to Ray, which may then serve others."
     )
+    relay_leases: Annotated[int, Field(ge=1)] | None = Field(
+        32,
+        description="On a node with at least so many workers a relay, a small process, gathers their reports: the "
+        "manager can serve ten times as many workers. null: nowhere.",
+    )
 
 
 class JournalSettings(_Section):
