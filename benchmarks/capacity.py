@@ -9,6 +9,9 @@ time, as they do in the middle of a long run. The measurement begins when each s
 after half of the time. A slot is busy while a task passes its time; that an emulated lease notices the end of it late
 counts as waiting.
 
+With --predict the manager's CPU time for a call and for an exchange in a group is measured first, and the simulation
+says what it expects of the same run.
+
 --json prints one line: exchanges_per_s, busy, wait_ms of a slot between two chunks, manager_cores, manager_rss_mb.
 """
 
@@ -23,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from capacity_prediction import ServiceTimes, find_most_exchanges, fit_service, predict_busy
 from emulation import EmulatingManager, Host, RelayHost
 from rich.console import Console
 
@@ -37,6 +41,10 @@ HOSTS = 4
 BLOCK_TASKS = 5_000
 LEASE_S = 3600.0
 LOOK_S = 0.25
+CALIBRATION = (150, 1.0, 12.0)
+"""Slots, length of a task and seconds of the measurements of service times: 300 exchanges a second."""
+FAR_SLOTS, EXCHANGES = 100_000, 2
+"""It is told how long tasks have to be for so many slots, if each takes so many exchanges."""
 AGAIN = 3
 """So many rounds of tasks are there beyond those that can be done, so that the run does not come to its end."""
 
@@ -82,26 +90,52 @@ def measure(slots: int, task_s: float, seconds: float, has_relays: bool) -> dict
         ray.get(manager.place.remote())
         while time.time() < begun + seconds / 2 and count_first_rounds(hosts) < slots:
             time.sleep(LOOK_S)
-        begin, (cpu_s, exchanges) = time.time(), ray.get(manager.get_usage.remote())
+        begin, before = time.time(), ray.get(manager.count.remote())
         first_round_s = begin - begun
         time.sleep(max(0.0, begun + seconds - time.time()))
-        end, (cpu_after_s, exchanges_after) = time.time(), ray.get(manager.get_usage.remote())
+        end, after = time.time(), ray.get(manager.count.remote())
         measured = ray.get([host.measure.remote(begin, end) for host in hosts])
         memory = ray.get(manager.measure_memory.remote())
         for actor in (manager, *hosts):
             ray.kill(actor)
     window_s = end - begin
+    cpu_s, calls, exchanges = (now - then for now, then in zip(after, before, strict=True))
     waits_s = np.concatenate([np.frombuffer(waits) for _, waits in measured])
     p50, p99 = np.percentile(waits_s, (50, 99)) if len(waits_s) else (float("nan"),) * 2
     return {
         "slots": slots,
         "task_s": task_s,
         "first_round_s": first_round_s,
-        "exchanges_per_s": (exchanges_after - exchanges) / window_s,
+        "exchanges_per_s": exchanges / window_s,
         "busy": sum(busy_s for busy_s, _ in measured) / (slots * window_s),
         "wait_ms": {"p50": 1e3 * p50, "p99": 1e3 * p99},
-        "manager_cores": (cpu_after_s - cpu_s) / window_s,
+        "manager_cores": cpu_s / window_s,
         "manager_rss_mb": memory / 1e6,
+        "calls_per_s": calls / window_s,
+    }
+
+
+def measure_service() -> ServiceTimes:
+    """Find what exchanges cost a manager that is far from full."""
+
+    def measure_some(has_relays: bool) -> tuple[float, int, int]:
+        found = measure(*CALIBRATION, has_relays)
+        rates = found["manager_cores"], found["calls_per_s"], found["exchanges_per_s"]
+        return tuple(CALIBRATION[-1] * rate for rate in rates)  # type: ignore[return-value]
+
+    return fit_service(measure_some(False), measure_some(True))
+
+
+def predict(options: argparse.Namespace, times: ServiceTimes) -> dict[str, Any]:
+    """What the simulation says."""
+    relays = 0 if options.direct else HOSTS
+    busy = predict_busy(options.slots, options.task_s, options.seconds, times, relays)
+    most = find_most_exchanges(times, relays) if relays else 1 / times.call_s
+    return {
+        "predicted_busy": busy,
+        "call_ms": 1e3 * times.call_s,
+        "grouped_ms": 1e3 * times.grouped_s,
+        "most_exchanges_per_s": most,
     }
 
 
@@ -119,6 +153,14 @@ def tell(found: dict[str, Any], title: str) -> None:
         f"{1e3 * found['manager_cores'] / exchanges:.2f} ms an exchange, {found['manager_rss_mb']:.0f} MB",
         highlight=False,
     )
+    if "predicted_busy" in found:
+        most = found["most_exchanges_per_s"]
+        Console().print(
+            f"the simulation predicts {found['predicted_busy']:.3f} busy, at {found['call_ms']:.2f} ms a call and "
+            f"{found['grouped_ms']:.2f} ms for each further exchange in it. The manager is full at {most:,.0f} "
+            f"exchanges/s: {FAR_SLOTS:,} slots need tasks of {FAR_SLOTS * EXCHANGES / most:,.1f} s",
+            highlight=False,
+        )
 
 
 def main() -> None:
@@ -128,10 +170,13 @@ def main() -> None:
     parser.add_argument("--task-s", type=float, default=10.0, help="the length of each task in seconds")
     parser.add_argument("--seconds", type=float, default=40.0)
     parser.add_argument("--direct", action="store_true", help="without relays")
+    parser.add_argument("--predict", action="store_true", help="measure service times first, and simulate the same")
     parser.add_argument("--json", action="store_true", help="print one line, for programs")
     options = parser.parse_args()
     connect("local")
     found = measure(options.slots, options.task_s, options.seconds, not options.direct)
+    if options.predict:
+        found |= predict(options, measure_service())
     if options.json:
         print(json.dumps(found))
     else:

@@ -39,6 +39,22 @@ class EmulatingManager(TaskManager):
         self._over: dict[int, asyncio.Future[None]] = {}
         self._unplaced: list[int] = []
         self._may_place = False
+        self._calls = 0
+
+    async def exchange(self, run_id: str, report: Report) -> Order:
+        """Take in a report of a lease, and answer it."""
+        self._calls += 1
+        return await super().exchange(run_id, report)
+
+    async def exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> tuple[float, list[Any]]:
+        """Take in what a relay has gathered."""
+        self._calls += 1
+        return await super().exchange_group(reports)
+
+    async def count(self) -> tuple[float, int, int]:
+        """CPU seconds of this process, calls of leases or relays, and exchanges, so far."""
+        cpu_s, exchanges = await self.get_usage()
+        return cpu_s, self._calls, exchanges
 
     async def open_run(
         self, run_id: str, folder: str, options: RunOptions, meta: dict[str, str], retry_failed: bool

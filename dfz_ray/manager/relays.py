@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from typing import Any
 
 import ray
@@ -37,6 +38,7 @@ class Relays:
         there = NodeAffinitySchedulingStrategy(node_id, soft=False)
         actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=100_000)(Relay)
         options: dict[str, Any] = {"scheduling_strategy": there, "enable_task_events": False}
+        options["name"] = f"dfz relay {uuid.uuid4().hex[:8]}"  # for the dashboard
         relay = actor.options(**options).remote(ray.get_runtime_context().current_actor)
         try:
             await relay.identify.remote()

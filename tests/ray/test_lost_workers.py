@@ -21,7 +21,7 @@ from dfz_ray.driver.domain_shipping import ship_by_value
 from dfz_ray.execution import chunk_clock
 from dfz_ray.protocol import worker_side
 from dfz_ray.results import Results
-from dfz_ray.worker import lease
+from dfz_ray.worker import manager_route
 
 pytestmark = pytest.mark.usefixtures("cluster")
 ship_by_value(sys.modules[__name__])  # the domain calls functions of this module
@@ -56,7 +56,7 @@ def _break_the_clock() -> None:
 
 
 def _break_the_reports() -> None:
-    lease.pack_report = _fail
+    manager_route.pack_report = _fail
 
 
 def _patch_modules() -> None:

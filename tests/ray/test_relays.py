@@ -1,0 +1,69 @@
+"""Relays on a real Ray: leases talk through them, and find another way when one dies."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+from support.attempt_rows import assert_sound
+
+from dfz_ray import domain, run
+from dfz_ray.results import Results
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+WORKERS, TASKS = 4, 400
+
+
+@domain("relayed")
+def relayed(number: int = 0, door: str = "") -> str:
+    """Take a while, and return what follows from the number; the last tasks wait until the door is open."""
+    time.sleep(0.02)
+    while number >= TASKS - WORKERS and door and Path(door).exists():
+        time.sleep(0.01)
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def find_relays() -> list[psutil.Process]:
+    """The relays of this process's Ray."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if any("ray::Relay" in word for word in process.cmdline()[:1]):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def run_tasks(folder: Path, door: Path, relay_leases: int | None) -> Results:
+    """Run the tasks; while the door is there, the first relay that is there is killed under load, and the door opens.
+
+    Whether there is a door is part of the task, and not of its result.
+    """
+
+    def look(counts: Mapping[str, int]) -> None:
+        relays = find_relays() if door.exists() and counts["completed"] > WORKERS else []
+        for relay in relays:
+            relay.kill()
+            door.unlink(missing_ok=True)
+
+    batch = [relayed.task(number=number, door=str(door)) for number in range(TASKS)]
+    config = {"chunking": {"relay_leases": relay_leases, "target_s": 0.04}}
+    return run(batch, max_workers=WORKERS, run_dir=folder, config=config, progress=look)
+
+
+def test_a_relay_that_is_killed_under_load_costs_nothing(tmp_path: Path, door: Path) -> None:
+    """Every task completes in its first attempt, and the digest is that of a run without relays."""
+    results = run_tasks(tmp_path / "run", door, relay_leases=2)
+    assert not door.exists(), "a relay was killed"
+    undisturbed = run_tasks(tmp_path / "undisturbed", door, relay_leases=None)
+
+    assert results.counts["completed"] == TASKS
+    assert [record.attempts for record in results] == [1] * TASKS
+    assert results.digest == undisturbed.digest
+    assert_sound(tmp_path / "run")
