@@ -36,7 +36,9 @@ class SimulatedRelay:
 
     def _send_due(self) -> None:
         cluster = self._cluster
-        group = self.side.take_group(cluster.now) if self.lives else []
+        if not self.lives:
+            return
+        group = self.side.take_group(cluster.now)
         if group:
             cluster.send_group(group)
         elif self.side.due_at != self._wakes_at:

@@ -13,7 +13,7 @@ from dfz_ray.worker.answer import Answer, AnswerLost
 
 RELAY_S = 0.5
 """Seconds that a relay may take to say that it is there, once a lease has waited for its answer for as long."""
-SILENT_S = 2.0
+SILENT_S = 10.0
 """Seconds after which a lease of several threads, which can't wait, gives a silent relay up."""
 
 

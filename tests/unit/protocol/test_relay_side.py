@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfz_ray.protocol.relay_side import GATHER_S, MOST_GATHER_S, RelaySide, adapt_gathering
@@ -32,6 +32,7 @@ def test_reports_that_follow_soon_go_together() -> None:
     assert side.due_at == math.inf
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 0.1), max_size=50))
 def test_a_relay_loses_and_doubles_nothing(pauses_s: list[float]) -> None:
     """Whenever reports come, each of them is in one group, in the order in which they came."""
