@@ -29,10 +29,10 @@ def test_slots_of_a_manager_with_time_are_busy() -> None:
 
 
 def test_slots_of_a_full_manager_get_their_share_of_it() -> None:
-    """At 18 ms an exchange, two for each task, a hundred slots begin 28 tasks of 2 s a second, and could begin 50."""
-    busy = predict_busy(100, 2.0, 24.0, ServiceTimes(0.018, 0.018), relays=0)
+    """At 12 ms an exchange, two for each task, a hundred slots begin 42 tasks of 2 s a second, and could begin 50."""
+    busy = predict_busy(100, 2.0, 24.0, ServiceTimes(0.012, 0.012), relays=0)
 
-    assert busy == pytest.approx(0.556, abs=0.05)
+    assert busy == pytest.approx(0.833, abs=0.06)
 
 
 def test_relays_make_the_manager_serve_more() -> None:
