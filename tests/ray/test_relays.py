@@ -33,7 +33,7 @@ def find_relays() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if any("ray::Relay" in word for word in process.cmdline()[:1]):
+            if any(word.startswith("ray::dfz relay") for word in process.cmdline()[:1]):
                 found.append(process)
         except psutil.Error:
             continue
