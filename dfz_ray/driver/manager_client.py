@@ -358,7 +358,15 @@ def _options(
     most = settings.pool.most
     inline_bytes = journal.inline_result_bytes
     return RunOptions(
-        engine, inline_bytes, journal.durable, faults.node_wait_s, has_listener, reports_early, most, opening
+        engine,
+        inline_bytes,
+        journal.durable,
+        faults.node_wait_s,
+        has_listener,
+        reports_early,
+        most,
+        opening,
+        chunking.relay_leases,
     )
 
 

@@ -20,6 +20,8 @@ from dfz_ray.specs.states import STATES, State
 MOST_KINDS = 50
 MOST_SLOTS = 64
 """The most leases that are listed; those that have worked longest on their chunk come first."""
+FULL_SHARE, FULL_S = 0.1, 0.02
+"""A manager is full if slots wait for a larger share of their time, and longer each time."""
 MOST_CAUSES = 50
 """The most causes of failures that are told apart."""
 
@@ -115,6 +117,22 @@ class ManagerLoad(_Row):
     """Mean number of tasks in a chunk."""
     queue_s: float
     """The seconds for which the oldest waiting task has waited; 0 if none waits."""
+    wait_share: float = 0.0
+    """The share of the time for which the slots in use had nothing to execute, as the manager's answer was due."""
+    wait_s: float = 0.0
+    """Mean seconds of such a wait."""
+
+    @property
+    def is_full(self) -> bool:
+        """True if slots wait because the manager can't keep up; a network alone does not take that long."""
+        return self.wait_share > FULL_SHARE and self.wait_s > FULL_S
+
+    def describe_full(self) -> str:
+        """A sentence for users on a manager that is full."""
+        return (
+            f"the manager is full: slots wait for it for {100 * self.wait_share:.0f} % of their time; "
+            "tasks that take longer, or fewer workers, leave it more time for each"
+        )
 
 
 @dataclass(frozen=True)

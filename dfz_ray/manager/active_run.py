@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 import time
@@ -49,10 +50,13 @@ from dfz_ray.journal.recovery import OpenedJournal
 from dfz_ray.manager.event_buffer import EventBuffer
 from dfz_ray.manager.group_commit import GroupCommit, Pending
 from dfz_ray.manager.lanes import Lanes
+from dfz_ray.manager.late_answers import LateAnswers
 from dfz_ray.manager.lease_calls import LeaseCalls
+from dfz_ray.manager.manager_cost import ManagerCost
 from dfz_ray.manager.node_watch import NodeWatch
 from dfz_ray.manager.place_watch import PlaceWatch
 from dfz_ray.manager.pool_reporter import PoolReporter
+from dfz_ray.manager.relays import Relays
 from dfz_ray.manager.run_journal import RunJournal
 from dfz_ray.manager.run_metrics import RunMetrics
 from dfz_ray.manager.run_watch import RunWatch
@@ -81,7 +85,7 @@ ROOM_S = 0.03
 KILL_S = 5.0
 """Seconds that workers may take to be gone when they are killed."""
 MEASURED_CHUNKS = 20
-"""The number of chunks over which the manager's own time per chunk is averaged for the engine."""
+"""The engine learns the manager's cost whenever so many chunks have ended."""
 
 
 class ActiveRun:
@@ -99,6 +103,8 @@ class ActiveRun:
         options: RunOptions,
         manager: Any,
         meta: dict[str, str],
+        cost: ManagerCost,
+        relays: Relays,
         is_nested: bool = False,
         make_room: Callable[[], None] = lambda: None,
     ) -> None:
@@ -119,15 +125,15 @@ class ActiveRun:
             self._writer, commits, recovered.next_cancel, recovered.next_pool_change, self._versions
         )
         self._pool = PoolReporter(options, self._journal, self._handle)
+        self._late_answers = LateAnswers()
         self._protocol = ManagerSide(
-            self._handle, self._read_end, lambda given: self._inputs.pack(given.chunk.numbers), self._send_order
+            self._handle, self._read_end, lambda given: self._inputs.pack(given.chunk.numbers), self._late_answers.send
         )
-        self._lingering: dict[int, list[asyncio.Future[Order]]] = {}
-        """By lease: the answers to its report, which waits for work."""
         self._reports_early = options.reports_early
         self._make_room = make_room
         self._room_timer: asyncio.TimerHandle | None = None
-        self._leases = LeaseCalls(options.engine.grace_s, self._on_lease_over, self._spare, self._fail)
+        find_relay = functools.partial(relays.find, least=options.relay_leases)
+        self._leases = LeaseCalls(options.engine.grace_s, self._on_lease_over, self._spare, self._fail, find_relay)
         self._nodes = NodeWatch(
             self._lanes.shapes, self._handle, self._pool.on_held, self._engine.find_needs, options.node_wait_s
         )
@@ -140,7 +146,7 @@ class ActiveRun:
         """Set while no task is open, or the run can't go on."""
         self._done.set()
         self._failure: BaseException | None = None
-        self._spent_s, self._spent_chunks = 0.0, 0
+        self._cost, self._measured_chunks = cost, 0
         self._timer: asyncio.TimerHandle | None = None
         self._executors: dict[type, Callable[[Any], None]] = {
             StartLease: self._start,
@@ -187,6 +193,7 @@ class ActiveRun:
         """Take in new tasks; returns when they are on disk."""
         self._raise_failure()
         first, kind_of = len(self._inputs), unpack(submission.tasks.kinds)
+        self._cost.on_submitted(len(kind_of))
         self._files.update(submission.files)
         self._lanes.load_domains(submission.domains)
         kinds = self._add_kinds(submission.kinds)
@@ -256,6 +263,15 @@ class ActiveRun:
     async def exchange(self, report: Report) -> Order:
         """Take in a report of a lease, and answer it: at once, or, if the lease lingers, when there is work for it.
 
+        Raises:
+            DfzError: the run can't go on; the lease ends with it.
+        """
+        order = self.take_report(report)
+        return await self._late_answers.wait(report.lease) if order is None else order
+
+    def take_report(self, report: Report) -> Order | None:
+        """Take in a report of a lease, and answer it; None if the lease lingers: then `exchange` waits for its answer.
+
         An error while the run handles it stops the run. An error while the report is read is the fault of its worker,
         which ends by it: a task may have spoiled that process.
 
@@ -263,24 +279,14 @@ class ActiveRun:
             DfzError: the run can't go on; the lease ends with it.
         """
         self._raise_failure()
-        begun = time.thread_time()
+        self._watch.on_wait(report.waited_s)
         if report.place is not None and self._leases.place(report.lease, report.place):
             self._journal.add_lease(report.lease, report.place)
         order = self._protocol.exchange(report)
         if report.began is not None:
             self._buffer.on_began(report.began)
-        self._measure_manager(time.thread_time() - begun, report.ended is not None)
-        if order is None:
-            answer: asyncio.Future[Order] = asyncio.get_running_loop().create_future()
-            self._lingering.setdefault(report.lease, []).append(answer)
-            order = await answer
-        return order
-
-    def _send_order(self, lease: int, order: Order) -> None:
-        """Answer the report of a lease that has lingered."""
-        for answer in self._lingering.pop(lease, ()):
-            if not answer.done():
-                answer.set_result(order)
+        relay = self._leases.find_new_relay(report.lease) if order is not None else None
+        return order._replace(relay=relay) if order is not None and relay is not None else order
 
     def make_room(self) -> None:
         """Let leases end that linger: another run waits for a place."""
@@ -289,7 +295,13 @@ class ActiveRun:
 
     def _read_end(self, lease: int, chunk: int, packed: PackedExecutions) -> ChunkEnded:
         ended = self._ended[chunk] = unpack_executions(packed)
-        return describe_end(lease, chunk, ended, self._pool.is_auto)
+        event = describe_end(lease, chunk, ended, self._pool.is_auto)
+        self._cost.on_chunk(len(event.numbers))
+        self._measured_chunks += 1
+        if self._measured_chunks >= MEASURED_CHUNKS:
+            self._measured_chunks = 0
+            self._handle(ManagerMeasured(self._cost.chunk_s))
+        return event
 
     def note_lease_error(self, lease: int, message: str, traceback: str | None) -> None:
         """Note the error that ends a lease's worker."""
@@ -358,7 +370,7 @@ class ActiveRun:
 
     def _on_lease_over(self, event: LeaseEnded | LeaseLost) -> None:
         self._protocol.close(event.lease)
-        self._send_order(event.lease, Order(0, Message.END))  # nobody reads it
+        self._late_answers.send(event.lease, Order(0, Message.END))  # nobody reads it
         if self._failure is None:
             self._handle(event)
 
@@ -384,15 +396,12 @@ class ActiveRun:
         engine, notices = self._engine, list(self._nodes.notices.values())
         commits, groups = self._writer.commits, self._journal.commits
         activity = self._watch.view(groups.commits, groups.commit_s)
+        if activity.load is not None:
+            self._cost.on_look(activity.load.is_full)
+            if activity.load.is_full:
+                notices.append(activity.load.describe_full())
         slots = engine.slots, self._pool.why, engine.slots_in_use
         return Reading(engine.tasks.counts, *slots, commits, notices, activity)
-
-    def _measure_manager(self, spent_s: float, ended: bool) -> None:
-        self._spent_s += spent_s
-        self._spent_chunks += ended
-        if self._spent_chunks >= MEASURED_CHUNKS:
-            self._handle(ManagerMeasured(self._spent_s / self._spent_chunks))
-            self._spent_s, self._spent_chunks = 0.0, 0
 
     def _fail(self, error: BaseException) -> None:
         """Stop the run, and keep the first error: every later call raises it."""
@@ -402,10 +411,7 @@ class ActiveRun:
             self._journal.commits.give_up(error)
             self._done.set()
             self._buffer.wake()
-            for answer in itertools.chain.from_iterable(self._lingering.values()):
-                if not answer.done():
-                    answer.set_exception(InfrastructureLost(f"the run can't go on: {error}"))
-            self._lingering.clear()
+            self._late_answers.fail(InfrastructureLost(f"the run can't go on: {error}"))
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

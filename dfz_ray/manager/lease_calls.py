@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,13 +58,16 @@ class _LeaseCall:
     """The error that ended its worker; else empty."""
     traceback: str | None = None
     """The traceback of that error."""
+    relay: Any = None
+    """The relay that it was told of last."""
 
 
 class LeaseCalls:
     """The calls of leases that have not returned.
 
     A worker has `grace_s` to end a cancelled task, from when the signal has reached it. The time for which it waits for
-    a processor does not count. `spare` takes back the kill of a lease, if it is no longer overdue.
+    a processor does not count. `spare` takes back the kill of a lease, if it is no longer overdue; `find_relay` finds
+    the relay of a node, given its number of leases.
     """
 
     def __init__(
@@ -72,13 +76,17 @@ class LeaseCalls:
         on_over: OnOver,
         spare: Callable[[int], bool],
         on_failure: Callable[[BaseException], None],
+        find_relay: Callable[[str, int], Any],
     ) -> None:
         self._grace_s = grace_s
         self._spare = spare
         self._on_over = on_over
         self._on_failure = on_failure
+        self._find_relay = find_relay
         self._calls: dict[int, _LeaseCall] = {}
         """By lease."""
+        self._on_node: Counter[str] = Counter()
+        """The number of placed leases by node."""
         self._commands: set[asyncio.Task[Any]] = set()
         """Commands to workers that are on their way."""
         self.tracebacks: dict[int, str] = {}
@@ -94,7 +102,19 @@ class LeaseCalls:
         if call is None or call.place is not None:
             return False
         call.place = place
+        self._on_node[place.node_id] += 1
         return True
+
+    def find_new_relay(self, lease: int) -> Any:
+        """The relay of a lease's node, if there is one that the lease has not been told of; else None."""
+        call = self._calls.get(lease)
+        if call is None or call.place is None:
+            return None
+        relay = self._find_relay(call.place.node_id, self._on_node[call.place.node_id])
+        if relay is None or relay is call.relay:
+            return None
+        call.relay = relay
+        return relay
 
     def find_place(self, lease: int) -> Place | None:
         """The place of a lease, if it is known."""
@@ -181,7 +201,9 @@ class LeaseCalls:
                 over = await self._find_loss(lease, error)
         except Exception as error:
             self._on_failure(error)
-        del self._calls[lease]
+        call = self._calls.pop(lease)
+        if call.place is not None:
+            self._on_node[call.place.node_id] -= 1
         self._on_over(over)
 
     async def _find_loss(self, lease: int, error: RayError) -> LeaseLost:

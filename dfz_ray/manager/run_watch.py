@@ -43,12 +43,20 @@ class RunWatch:
         self.chunks, self.chunk_tasks = 0, 0
         """The number of chunks that were handed out, and that of their tasks."""
         self._chunks_before = (0, 0)
+        self._waits, self._waited_s = 0, 0.0
+        """Waits of slots for an order since the last beat."""
         self._looked_at, self._busy_s = time.monotonic(), time.thread_time()
 
     def on_given(self, tasks: int) -> None:
         """A chunk of so many tasks is handed out."""
         self.chunks += 1
         self.chunk_tasks += tasks
+
+    def on_wait(self, seconds: float) -> None:
+        """A slot had nothing to execute for so long until an order was there."""
+        if seconds:
+            self._waits += 1
+            self._waited_s += seconds
 
     def on_committed(self, written: Mapping[str, Sequence[Row]]) -> None:
         """These rows are on disk, by their tables."""
@@ -100,11 +108,15 @@ class RunWatch:
         busy_s, passed_s = time.thread_time(), max(now - self._looked_at, 1e-3)
         share = min(1.0, (busy_s - self._busy_s) / passed_s)
         self._looked_at, self._busy_s = now, busy_s
+        waits, waited_s, self._waits, self._waited_s = self._waits, self._waited_s, 0, 0.0
+        slots = max(self._engine.slots_in_use, 1)
         return ManagerLoad(
             share,
             (commit_s - self.commit_s) / (commits - self.commits) if commits > self.commits else None,
             (self.chunk_tasks - tasks) / (self.chunks - chunks) if self.chunks > chunks else None,
             queue_s,
+            min(1.0, waited_s / (slots * passed_s)),
+            waited_s / waits if waits else 0.0,
         )
 
     def _count_failures(self) -> None:

@@ -13,12 +13,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ray
 
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.manager.active_run import ActiveRun
+from dfz_ray.manager.manager_cost import ManagerCost
+from dfz_ray.manager.relays import Relays
 from dfz_ray.protocol.lease_protocol import Message
 from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Report
@@ -55,6 +58,8 @@ class TaskManager:
         self._runs: dict[str, ActiveRun] = {}
         self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
         self._exchanges = 0
+        self._cost = ManagerCost()
+        self._relays = Relays()
 
     def __repr__(self) -> str:
         """Its name where the dashboard groups what it called."""
@@ -83,7 +88,8 @@ class TaskManager:
         given = (path, meta, inline_bytes, retry_failed, durable, options.opening)
         journal = await asyncio.to_thread(open_for_work, *given)
         meta, make_room = journal.recovered.meta, lambda: self._make_room(run_id)
-        run = ActiveRun(run_id, path, journal, options, myself, meta, self._is_nested, make_room)
+        shared = self._cost, self._relays
+        run = ActiveRun(run_id, path, journal, options, myself, meta, *shared, self._is_nested, make_room)
         self._runs[run_id] = run
         return run.describe()
 
@@ -122,6 +128,23 @@ class TaskManager:
         self._exchanges += 1
         run = self._runs.get(run_id)
         return await run.exchange(report) if run else Order(report.number, Message.END)
+
+    async def exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> tuple[float, list[Any]]:
+        """Take in what a relay has gathered: reports, each with its run.
+
+        Returns the seconds for which the relay gathers from now on, and an order or an error for each report; None for
+        the report of a lease that lingers: `exchange` waits for the answer to that one.
+        """
+        return self._cost.gather_s, [self._take_gathered(run_id, Report(*fields)) for run_id, fields in reports]
+
+    def _take_gathered(self, run_id: str, report: Report) -> tuple[Any, ...] | Exception | None:
+        self._exchanges += 1
+        run = self._runs.get(run_id)
+        try:
+            order = run.take_report(report) if run else Order(report.number, Message.END)
+        except Exception as error:
+            return error
+        return None if order is None else tuple(order)
 
     async def get_usage(self) -> tuple[float, int]:
         """The CPU seconds of this process so far, all its threads and Ray's own included, and its exchanges so far."""

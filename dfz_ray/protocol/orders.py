@@ -28,6 +28,8 @@ class Order(NamedTuple):
     """Of CHUNK: after so many seconds no further task of it is begun."""
     is_begun: bool = False
     """Of CHUNK: True if it counts as begun, and none comes ahead: its lease reports its end, and asks then."""
+    relay: Any = None
+    """The relay to which the lease sends its reports from now on; None: it goes on as it does."""
 
 
 def pack_works(

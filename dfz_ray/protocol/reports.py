@@ -52,6 +52,8 @@ class Report(NamedTuple):
     """The number of its threads that have a task, among those that may execute one."""
     spoiled: Spoiled | None = None
     """In the last report of a worker whose process is spoiled."""
+    waited_s: float = 0.0
+    """The seconds for which it had nothing to execute until the last order was there."""
 
 
 class PackedExecutions(NamedTuple):

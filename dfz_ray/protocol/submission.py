@@ -26,6 +26,8 @@ class RunOptions:
     """The limit of the slots if their number follows the throughput; None: as many as the cluster holds."""
     opening: str = ""
     """The driver's note on this opening of the run, for the journal."""
+    relay_leases: int | None = None
+    """A node with so many leases gets a relay; None: none does."""
 
 
 class SubmittedKind(NamedTuple):

@@ -78,6 +78,8 @@ class WorkerSide:
         """If fewer threads than that have a task, it asks for more."""
         self._asked_busy = 0
         """The number of threads that had a task when it asked the last time."""
+        self._waited_s = 0.0
+        """Waits that have to be reported."""
 
     # --- reports and orders -------------------------------------------------------------------------------------------
 
@@ -145,7 +147,12 @@ class WorkerSide:
             self._asked_busy = busy
         chunk, executed = (None, None) if ended is None else (ended.id, ended.executed)
         place = self._place if self._reports == 1 else None
-        return Report(self._lease, self._reports, chunk, executed, began, place, asks, busy)
+        waited_s, self._waited_s = self._waited_s, 0.0
+        return Report(self._lease, self._reports, chunk, executed, began, place, asks, busy, waited_s=waited_s)
+
+    def note_wait(self, seconds: float) -> None:
+        """Note that it had nothing to execute until an order was there; the next report says so."""
+        self._waited_s += seconds
 
     def on_order(self, order: Order, now: float) -> ChunkInHand | None:
         """Take in an order; a second answer to the same report is ignored.

@@ -34,6 +34,10 @@ SLOWER = {
 HANDLING = "workers decode and encode between tasks: put more work into each task, or let it take and return less data"
 """The advice where most of `dispatch` is the handling of tasks within a chunk."""
 
+MANAGER_FULL = "the manager is full, and slots wait for it: use fewer workers, or put more work into each task"
+FULL_CORES = 0.6
+"""The advice where slots wait while the manager takes more than so much of a core: its threads can't take much more."""
+
 
 def split_time(executed: Sequence[Executed], called_at: float, returned_at: float, workers: int) -> dict[str, float]:
     """Split the time of all slots, from the call until the results are in hand.
@@ -95,13 +99,20 @@ def find_largest(losses: Mapping[str, float]) -> str:
     return max((name for name in ADVICE if name != "useful"), key=losses.__getitem__)
 
 
-def advise(losses: Mapping[str, float], slower: Mapping[str, float] | None = None, handling_s: float = 0.0) -> str:
+def advise(
+    losses: Mapping[str, float],
+    slower: Mapping[str, float] | None = None,
+    handling_s: float = 0.0,
+    manager_cores: float = 0.0,
+) -> str:
     """A sentence on the largest loss: the reason, and the remedy."""
     worst = find_largest(losses)
     if worst == "slower_work" and slower is not None:
         return SLOWER[max(SLOWER, key=slower.__getitem__)]
     if worst == "dispatch" and handling_s > losses["dispatch"] / 2:
         return HANDLING
+    if worst == "dispatch" and manager_cores > FULL_CORES:
+        return MANAGER_FULL
     return ADVICE[worst]
 
 

@@ -56,6 +56,8 @@ class Point:
     """Its slower work by the names of `losses.SLOWER`; None where CPU times were not measured."""
     handling_s: float = 0.0
     """The part of its dispatch that is the handling of tasks."""
+    manager_cores: float = 0.0
+    """The cores that its manager took; 0 where that was not measured."""
     cpu_share: float | None = None
     """CPU time of the tasks over their run time: near 0 for tasks that wait."""
     workers_lost: int | None = None
@@ -212,7 +214,14 @@ def _losses(trials: Sequence[Measurement], sequential: Sequence[Measurement]) ->
     slower = None
     if cpu_s and middle.cpu_s is not None:
         slower = split_slower_work(losses["slower_work"], middle.cpu_s - growth * median(cpu_s))
-    return {"losses": losses, "slower": slower, "handling_s": middle.split["handling"]}
+    usage = (middle.profile or {}).get("manager")
+    manager_cores = usage[0] / middle.wall_s if usage and middle.wall_s else 0.0
+    return {
+        "losses": losses,
+        "slower": slower,
+        "handling_s": middle.split["handling"],
+        "manager_cores": manager_cores,
+    }
 
 
 def _speedup(study: _Study, parallel: Sequence[Measurement]) -> tuple[Estimate | None, float | None]:

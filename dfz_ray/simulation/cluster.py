@@ -37,6 +37,7 @@ from dfz_ray.engine.messages import (
 )
 from dfz_ray.protocol.manager_side import Answer, ManagerSide
 from dfz_ray.protocol.orders import Order
+from dfz_ray.simulation.relay import SimulatedRelay
 from dfz_ray.simulation.worker import (
     ExecutedTask,
     OneThreadWorker,
@@ -68,6 +69,10 @@ class Costs:
     """The manager's own time for an exchange with a worker; it does one at a time."""
     jitter: float = 0.0
     """All of these except for the manager's time vary evenly between (1 - jitter) and (1 + jitter) times."""
+    relays: int = 0
+    """The number of nodes; on each of them a relay brings the reports of its leases. 0: they go directly."""
+    grouped_s: float = 0.0
+    """The manager's own time for each further exchange in the group of a relay."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,7 @@ class Simulation:
         self._order = itertools.count()
         self._wakes_at = math.inf
         self._manager_free_s = 0.0
+        self.relays = [SimulatedRelay(self) for _ in range(costs.relays)]
         self._pending: list[Commit] = []
         self._committing: list[Commit] = []
 
@@ -206,9 +212,13 @@ class Simulation:
 
     def deliver(self, message: SentReport) -> None:
         """A report of a worker has arrived, and the manager has time for it."""
-        order = self.manager.exchange(message.report)
-        if order is not None:
+        order, relay = self.manager.exchange(message.report), message.relay
+        if order is None:
+            return
+        if relay is None:
             self.at(self.now + self.take_s("message"), lambda: message.worker.on_order(order))
+        else:
+            self.at(self.now + self.take_s("message"), lambda: relay.answer(message.worker, order))
 
     def read_end(self, lease: int, chunk: int, executed: Sequence[ExecutedTask]) -> ChunkEnded:
         """The end of a chunk as an event of the engine."""
@@ -296,13 +306,8 @@ class Simulation:
     def send(self, message: SentReport) -> None:
         """A worker sends a report; the manager takes one after the other."""
 
-        def arrive() -> None:
-            if not self.costs.manager_s:
-                self.deliver(message)
-                return
-            self._manager_free_s = max(self.now, self._manager_free_s) + self.costs.manager_s
-            self.at(self._manager_free_s, lambda: self.deliver(message))
-
+        relay = message.relay
+        arrive = (lambda: self._serve([message])) if relay is None else (lambda: relay.add(message))
         self.at(self.now + self.take_s("message"), arrive)
 
     def _send_order(self, lease: int, order: Order) -> None:
@@ -310,6 +315,35 @@ class Simulation:
         worker = self.workers.get(lease)
         if worker is not None:
             self.at(self.now + self.take_s("message"), lambda: worker.on_order(order))
+
+    def send_group(self, group: Sequence[SentReport]) -> None:
+        """A relay sends what it has gathered."""
+        self.at(self.now + self.take_s("message"), lambda: self._serve(group))
+
+    def _serve(self, group: Sequence[SentReport]) -> None:
+        service_s = self.serve_s(group)
+        if service_s:
+            self._manager_free_s = max(self.now, self._manager_free_s) + service_s
+            self.at(self._manager_free_s, lambda: self._deliver_all(group))
+        else:
+            self._deliver_all(group)
+
+    def serve_s(self, group: Sequence[SentReport]) -> float:
+        """The manager's own time for reports that arrive together."""
+        costs = self.costs
+        return costs.manager_s + costs.grouped_s * (len(group) - 1)
+
+    def _deliver_all(self, group: Sequence[SentReport]) -> None:
+        for message in group:
+            self.deliver(message)
+
+    def lose_relay(self, node: int) -> None:
+        """Let the relay of a node die; another one serves the leases that start there later."""
+        lost, self.relays[node] = self.relays[node], SimulatedRelay(self)
+        lost.lives = False
+        for worker in self.workers.values():
+            if worker.relay is lost:
+                self.at(self.now + self.take_s("loss"), worker.lose_relay)
 
     def lose(self, lease: int, reason: str, guilty: Sequence[int] = ()) -> None:
         """Let a worker die, if it lives; the manager learns which tasks it executed, or which of them hung."""
@@ -348,6 +382,8 @@ class Simulation:
         worker = self.workers[lease] = (
             OneThreadWorker(self, lease) if self.engine.options.width == 1 else SimulatedWorker(self, lease)
         )
+        if self.relays:
+            worker.relay = self.relays[lease % len(self.relays)]
         self.at(self.now, worker.start)
 
     def _interrupt(self, command: InterruptLease) -> None:

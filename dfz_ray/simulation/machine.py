@@ -32,8 +32,6 @@ PARTS = 4
 """A chunk is executed in so many parts; between two of them its worker looks whether its time is used up."""
 DRAWS = 4_096
 """The number of draws of each overhead; after these they begin again."""
-DECIDES = 0.2
-"""The part of the manager's time for an exchange that it measures itself, and by which chunks become larger."""
 SETTLE_S = 0.1
 """The share of the manager's time in all time is smoothed over so many seconds at the beginning."""
 
@@ -129,7 +127,7 @@ class _Machine(Simulation):
             for name in ("start", "message", "commit", "chunk")
         }
         self.draw_phase = draw.random
-        self.report(ManagerMeasured(times.exchange_s * DECIDES))
+        self.report(ManagerMeasured(times.exchange_s))
 
     def send_batch(self) -> None:
         """Send the tasks in blocks, as the driver does."""
@@ -154,18 +152,15 @@ class _Machine(Simulation):
         self._placed_s = begins_s + self.times.place_s
         return begins_s - self.now + seconds
 
-    def send(self, message: SentReport) -> None:
-        """A worker sends a report; the manager takes one after the other."""
-        executed: Sequence[_Part] = message.report.executed or ()
-        service_s = self.times.exchange_s + self.times.report_task_s * sum(len(part.numbers) for part in executed)
-
-        def arrive() -> None:
-            self._manager_free_s = max(self.now, self._manager_free_s) + service_s
-            self.manager_busy_s += service_s
-            self.shared.taken = self.manager_busy_s / (self.now + SETTLE_S)
-            self.at(self._manager_free_s, lambda: self.deliver(message))
-
-        self.at(self.now + self.take_s("message"), arrive)
+    def serve_s(self, group: Sequence[SentReport]) -> float:
+        """The manager's own time for reports that arrive together; no relay is part of it."""
+        parts = [part for message in group for part in message.report.executed or ()]
+        service_s = self.times.exchange_s * len(group) + self.times.report_task_s * sum(
+            len(one.numbers) for one in parts
+        )
+        self.manager_busy_s += service_s
+        self.shared.taken = self.manager_busy_s / (self.now + SETTLE_S)
+        return service_s
 
     def read_end(self, lease: int, chunk: int, executed: Sequence[_Part]) -> ChunkEnded:  # type: ignore[override]
         """The end of a chunk as an event of the engine."""

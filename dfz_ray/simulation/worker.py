@@ -14,6 +14,7 @@ from dfz_ray.specs.policy import Policy
 
 if TYPE_CHECKING:
     from dfz_ray.simulation.cluster import Simulation
+    from dfz_ray.simulation.relay import SimulatedRelay
 
 
 class SimulatedTask(NamedTuple):
@@ -62,6 +63,8 @@ class SentReport(NamedTuple):
 
     worker: SimulatedWorker
     report: Report
+    relay: SimulatedRelay | None = None
+    """The relay that brings it; None: it goes directly."""
 
 
 class _RunningTask(NamedTuple):
@@ -80,6 +83,9 @@ class SimulatedWorker:
         self.lives = True
         self.is_stopped = False
         """True if its process is stopped: it does nothing more, and only a kill ends it."""
+        self.relay: SimulatedRelay | None = None
+        """The relay of its node, as long as it knows one."""
+        self._unanswered: SentReport | None = None
         self._cluster = cluster
         self._side = WorkerSide(lease)
         self._running: dict[int, _RunningTask] = {}
@@ -116,8 +122,24 @@ class SimulatedWorker:
     def on_order(self, order: Order) -> None:
         """An order of the manager has arrived."""
         if self.lives:
+            self._note_answer(order)
             self._side.on_order(order, self._cluster.now)
             self._go_on()
+
+    def lose_relay(self) -> None:
+        """The relay is lost: the report that is not answered goes to the manager, too, and so do all later ones."""
+        if self.lives and not self.is_stopped:
+            self._send_again()
+
+    def _send_again(self) -> None:
+        self.relay = None
+        if self._unanswered is not None and self._unanswered.relay is not None:
+            self._unanswered = self._unanswered._replace(relay=None)
+            self._cluster.send(self._unanswered)
+
+    def _note_answer(self, order: Order) -> None:
+        if self._unanswered is not None and self._unanswered.report.number == order.report:
+            self._unanswered = None
 
     def revoke(self, numbers: Sequence[int]) -> None:
         """Leave out these tasks; an exception ends those that are executed, unless they never end."""
@@ -149,7 +171,8 @@ class SimulatedWorker:
         if side.is_over:
             cluster.end(self)
         elif (report := side.find_report(cluster.now)) is not None:
-            cluster.send(SentReport(self, report))
+            self._unanswered = SentReport(self, report, self.relay)
+            cluster.send(self._unanswered)
         elif side.asks_at != self._wakes_at:
             self._wakes_at = side.asks_at
             cluster.at(self._wakes_at, self._go_on)
@@ -191,6 +214,13 @@ class OneThreadWorker(SimulatedWorker):
         self._waiting: deque[int] = deque()
         """The tasks of that chunk that have not begun."""
         self._executed: list[ExecutedTask] = []
+        self._must_send_again = False
+
+    def lose_relay(self) -> None:
+        """The relay is lost; the worker sees that after the chunk that it executes."""
+        self._must_send_again = True
+        if self._held is None and self.lives and not self.is_stopped:
+            self._go_on()
 
     def find_overdue(self) -> Sequence[int]:
         """None: its marker names the one task that it executes."""
@@ -199,6 +229,7 @@ class OneThreadWorker(SimulatedWorker):
     def on_order(self, order: Order) -> None:
         """An order of the manager has arrived."""
         self._orders.append(order)
+        self._note_answer(order)
         if self._held is None:
             self._go_on()
 
@@ -212,6 +243,9 @@ class OneThreadWorker(SimulatedWorker):
                 return
             side.end_task(self._held, self._executed)
             cluster.note_busy(self.lease, 0)
+        if self._must_send_again:
+            self._must_send_again = False
+            self._send_again()
         orders, self._orders = self._orders, []
         for order in orders:
             side.on_order(order._replace(works=[order.works]), cluster.now)

@@ -75,6 +75,6 @@ class Answer:
         end = monotonic() + most_s
         while monotonic() < end:
             with contextlib.suppress(Empty):
-                return self._found.get(timeout=LOOK_S).result()
+                return self._found.get(timeout=max(0.0, min(LOOK_S, end - monotonic()))).result()
             self.look()
         raise AnswerLost(f"the manager did not answer within {most_s:g} s")

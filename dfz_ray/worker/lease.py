@@ -14,7 +14,7 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import _exit
 from time import monotonic
 from typing import Any, NoReturn
@@ -27,21 +27,20 @@ from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.gpus import NO_GPUS, AssignedGpus, assign_gpus
 from dfz_ray.execution.execute import Execution, execute_chunk, thread_budget
 from dfz_ray.execution.failure import describe_exception
-from dfz_ray.protocol.orders import Order, unpack_order, unpack_works
-from dfz_ray.protocol.reports import Place, Report, pack_report
+from dfz_ray.protocol.orders import unpack_order, unpack_works
+from dfz_ray.protocol.reports import Place
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.answer import LOOK_S, Answer, AnswerLost
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import ANSWER_S, DeadlineGuard, end_if_silent
+from dfz_ray.worker.manager_route import ManagerRoute, RelayLost
 from dfz_ray.worker.process_state import LEFT_STRAYS, ProcessState
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
 from dfz_ray.worker.thread_lease import ThreadLease, refuse_all
 
 LAST_WORD_S = 1.0
 """Seconds for which a worker that can read no answer stays, so that its last report is sent."""
-Exchange = Callable[[Report], Any]
-"""Sends a report to the manager; returns the reference of its answer."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -95,18 +94,16 @@ def _serve(
         with contextlib.suppress(Exception):  # a domain that can't be imported fails each task that needs it
             load_domain(pickled_domain).load()
         spare_the_collector()
-        shelf = FileShelf(contents=_FetchedFiles(manager, run_id))
+        route = ManagerRoute(manager, run_id)
+        shelf = FileShelf(contents=_FetchedFiles(route))
         side = WorkerSide(lease_id, _find_place(marker))
-
-        def exchange(report: Report) -> Any:
-            return manager.exchange.remote(run_id, pack_report(report))
 
         with thread_budget(threads):
             state = ProcessState(marker.note_strays)
             if isinstance(guard, DeadlineGuard):
-                _run_chunks(pickled_domain, exchange, side, threads, shelf, guard, state)
+                _run_chunks(pickled_domain, route, side, threads, shelf, guard, state)
             else:
-                _run_chunks_on_threads(pickled_domain, exchange, side, threads, shelf, guard, state)
+                _run_chunks_on_threads(pickled_domain, route, side, threads, shelf, guard, state)
             if side.is_spoiled:
                 _leave()
 
@@ -121,7 +118,7 @@ def _leave() -> NoReturn:
 
 def _run_chunks(
     pickled_domain: bytes,
-    exchange: Exchange,
+    route: ManagerRoute,
     side: WorkerSide,
     threads: int,
     shelf: FileShelf,
@@ -137,7 +134,7 @@ def _run_chunks(
         guard.marker.renew()
         if report is not None:
             with end_if_silent():
-                answer = exchange(report)
+                answer = route.send(report)
         if begun is not None:
             # The answer arrives while the chunk runs. The reference is kept, and looked at only afterwards: a future
             # that waits on it while native code holds the GIL would delay a forced cancellation by seconds.
@@ -148,15 +145,17 @@ def _run_chunks(
             elif state.has_strays and held.budget_s == math.inf:
                 side.spoil(LEFT_STRAYS, True)  # suspects are executed singly: nothing of them may meet the next one
         if answer is not None:
+            idle_since = monotonic()
             with end_if_silent():
-                order: Order = Answer(answer).read()
+                order = route.read(answer)
+            side.note_wait(monotonic() - idle_since)
             side.on_order(order._replace(works=[order.works]), monotonic())
         begun = side.begin_task(monotonic())
 
 
 def _run_chunks_on_threads(
     pickled_domain: bytes,
-    exchange: Exchange,
+    route: ManagerRoute,
     side: WorkerSide,
     threads: int,
     shelf: FileShelf,
@@ -172,14 +171,19 @@ def _run_chunks_on_threads(
             report = lease.find_report()
             if report is not None:
                 guard.marker.renew()
-                answer, silent_s, looked_at = Answer(exchange(report), guard.wake), 0.0, monotonic()
+                answer, silent_s, looked_at = Answer(route.send(report), guard.wake), 0.0, monotonic()
             guard.watch(min(side.asks_at, monotonic() + LOOK_S))
             if answer is None:
                 continue
             now = monotonic()
             silent_s, looked_at = silent_s + min(now - looked_at, LOOK_S), now
-            if answer.is_here:
-                order, answer, looked_at = answer.read(), None, math.inf
+            try:
+                order = route.read_if_here(answer, silent_s)
+            except RelayLost:
+                answer, silent_s = Answer(route.send_directly(), guard.wake), 0.0
+                continue
+            if order is not None:
+                answer, looked_at = None, math.inf
                 lease.on_order(unpack_order(order))
                 continue
             answer.look()
@@ -244,15 +248,14 @@ def load_domain(pickled: bytes) -> Domain:
 class _FetchedFiles(dict[str, bytes]):
     """The files of a run by hash. A file that this process has not seen is fetched from the manager."""
 
-    def __init__(self, manager: Any, run_id: str) -> None:
+    def __init__(self, route: ManagerRoute) -> None:
         super().__init__(_seen)
-        self._manager = manager
-        self._run_id = run_id
+        self._route = route
 
     def __contains__(self, sha256: object) -> bool:
         if not super().__contains__(sha256):
             try:
-                content = Answer(self._manager.get_file.remote(self._run_id, sha256)).read()
+                content = self._route.get_file(str(sha256))
             except AnswerLost:  # an earlier task has spoiled this process; it is no failure of this one
                 _exit(1)
             if content is None:

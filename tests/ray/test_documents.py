@@ -13,6 +13,8 @@ from dfz_ray.domains.registry import REGISTRY
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SLOW = {"batches.md", "domains.md"}
+"""Pages whose examples take ten seconds together."""
 SHORT_PAGES = [page for page in PAGES if any(not block.is_long for block in blocks_of(page))]
 LONG_PAGES = [page for page in PAGES if any(block.is_long for block in blocks_of(page))]
 
@@ -27,7 +29,11 @@ def _working_folder(cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     Path("configs").symlink_to(ROOT / "configs")
 
 
-@pytest.mark.parametrize("page", SHORT_PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.long] if page.name in SLOW else []) for page in SHORT_PAGES],
+    ids=[page.name for page in SHORT_PAGES],
+)
 def test_the_examples_of_a_page_run(page: Path) -> None:
     """Every example of the page, but for the long ones, runs, and ends as the page says."""
     assert run_examples(page) > 0

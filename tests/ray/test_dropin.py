@@ -284,6 +284,7 @@ def test_ten_adapters_do_not_disturb_each_other(cluster: None) -> None:
     assert asyncio.run(main()) == [[100 * number + n for n in range(20)] for number in range(10)]
 
 
+@pytest.mark.long
 def test_a_lost_manager_costs_nothing(adapter: ConcurrentDFZAdapter) -> None:
     """If the manager of a batch is killed, another one goes on with it: every task has its own result."""
 

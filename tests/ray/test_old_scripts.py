@@ -68,7 +68,7 @@ def run_script(
     )
 
 
-SHORT = ("sequential_and_batch",)
+SHORT = ("one_task",)
 """The scripts that `make test` runs."""
 
 

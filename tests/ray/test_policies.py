@@ -273,6 +273,7 @@ def test_a_late_task_is_tried_again_where_asked_for_and_each_attempt_counts(tmp_
     assert_mates_completed(results, tmp_path / "run", "sleep")
 
 
+@pytest.mark.long
 def test_a_crash_is_charged_to_the_task_that_crashed_alone(tmp_path: Path) -> None:
     """Tasks that kill their worker, in whatever way, are each charged for it, and none of their chunk-mates is."""
     guilty = ("segfault", "exit", "be killed", "be terminated", "close everything")

@@ -23,6 +23,13 @@ from dfz_ray.specs.resources import Resources
 FOLDER = find_folder()
 MODULES = stdlib_tests.load(FOLDER) if FOLDER else {}
 CASES = [case for case in find_cases(MODULES) if is_generic(case)]
+LONG = {
+    *("test_duplicate_futures", "test_free_reference", "test_free_reference_yielded_future", "test_map_timeout"),
+    *("test_first_exception", "test_first_exception_one_already_failed", "test_timeout"),
+    *("test_first_exception_some_already_complete", "test_submit_after_interpreter_shutdown"),
+    *("test_hang_gh83386", "test_hang_issue12364"),
+}
+"""Tests that wait for seconds, or start programs."""
 
 pytestmark = pytest.mark.skipif(FOLDER is None, reason=stdlib_tests.HINT)
 
@@ -62,7 +69,11 @@ def programs(cluster: None, tmp_path: Path) -> Iterator[None]:
     shutdown.assert_python_ok = run_python
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[1]}.{case[2]}")
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[pytest.mark.long] if case[2] in LONG else []) for case in CASES],
+    ids=[f"{case[1]}.{case[2]}" for case in CASES],
+)
 @pytest.mark.usefixtures("programs")
 def test_of_the_standard_library(case: Case) -> None:
     """A test that holds of any executor holds of DFZExecutor."""

@@ -136,6 +136,7 @@ def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
 # --- the cap ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_cap_counts_tasks(tmp_path: Path) -> None:
     """As many tasks execute at once as max_workers says, never more, in as many processes as the cluster holds."""
     results = run([where.task() for _ in range(5_000)], run_dir=tmp_path / "run", max_workers=SLOTS, use_threads=True)

@@ -97,9 +97,13 @@ class FaultyCluster(Simulation):
             free_losses=dice.choice([0, 1, 5]),
             seed=seed,
         )
-        self.others = random.Random(seed)  # noqa: S311  of its own, so that the other faults stay as they are
+        others = random.Random(seed)  # noqa: S311  of their own, so that the other faults stay as they are
+        self.others, self._relaying = others, random.Random(seed)  # noqa: S311
         self.options = dataclasses.replace(self.options, linger_s=self.others.choice([0.0, 0.05, 2.0]))
-        super().__init__(self.options, Costs())
+        super().__init__(self.options, Costs(relays=self._relaying.choice([0, 0, 1, 2])))
+        self.relay_deaths = 0
+        for at in [self._relaying.uniform(0.0, 3.0) for _ in range(self._relaying.randint(0, 4) * bool(self.relays))]:
+            self.at(at, self._lose_any_relay)
         self.witness = self._new_witness(0)
         self.most_slots = self.options.slots
         self.fates: list[Fate] = []
@@ -216,6 +220,10 @@ class FaultyCluster(Simulation):
         super().lose(lease, reason, guilty)
 
     # --- faults -----------------------------------------------------------------------------------------------------
+
+    def _lose_any_relay(self) -> None:
+        self.relay_deaths += 1
+        self.lose_relay(self._relaying.randrange(len(self.relays)))
 
     def strike(self, worker: SimulatedWorker, reason: str) -> None:
         """A worker dies through no fault of a task."""

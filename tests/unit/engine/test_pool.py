@@ -122,6 +122,7 @@ def test_it_never_leaves_its_limits(
     spread=st.sampled_from([0.0, 0.1, 0.3]),
     seed=st.integers(0, 1_000),
 )
+@pytest.mark.long
 def test_it_finds_a_good_number_soon_and_rests(name: str, start: int, spread: float, seed: int) -> None:
     """Within eight seconds of 10 ms tasks it is near the best throughput, and from then on probes ever more seldom."""
     slowdown = CURVES[name]

@@ -145,3 +145,18 @@ def test_a_beat_costs_by_leases_and_kinds() -> None:
     of_all = time.thread_time() - begun
 
     assert of_a_beat < of_all / 10
+
+
+def test_a_manager_for_which_slots_wait_is_full() -> None:
+    """Slots that wait for long, for much of their time, are told; short waits and rare ones are not."""
+    found = watch(make_engine())
+    found.on_wait(60.0)
+    full = found.view(0, 0.0).load
+    for _ in range(10_000):
+        found.on_wait(0.001)
+    quick = found.view(0, 0.0).load
+
+    assert full is not None
+    assert quick is not None
+    assert (full.is_full, quick.is_full) == (True, False)
+    assert "slots wait for it for 100 % of their time" in full.describe_full()

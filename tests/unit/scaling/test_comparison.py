@@ -54,6 +54,7 @@ def test_where_the_studies_cannot_tell_they_say_so(tmp_path: Path) -> None:
     assert overall(list(found.values())) == "can't tell"
 
 
+@pytest.mark.long
 def test_studies_of_different_batches_are_refused(tmp_path: Path) -> None:
     """The error names what differs."""
     before, after = write(tmp_path / "before", slower({})), write(tmp_path / "after", slower({}), count=41)
@@ -61,6 +62,7 @@ def test_studies_of_different_batches_are_refused(tmp_path: Path) -> None:
         compare_studies(before, after)
 
 
+@pytest.mark.long
 def test_the_command_has_an_exit_code_and_a_line(tmp_path: Path) -> None:
     """The last line is the verdict; the exit code is 1 where something is worse."""
     for name, by in (("before", {}), ("worse", {2: 1.3}), ("better", {2: 0.7})):

@@ -95,6 +95,7 @@ def test_a_study_of_weak_scaling_is_refused() -> None:
         fit_costs(trials, 2)
 
 
+@pytest.mark.long
 def test_a_full_manager_is_marked() -> None:
     """A manager whose exchanges take 1 ms is full at 2,000 workers with tasks of a second, and not at 100."""
     trials = study([[40, 1.0, 0.001]], {1: 40.2})

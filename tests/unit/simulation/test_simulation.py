@@ -18,7 +18,7 @@ from dfz_ray.specs.states import STATES
 
 FREE = Costs(start_s=0.0, message_s=0.0, commit_s=0.0, loss_s=0.0)
 
-SEEDS = amount(2_000)
+SEEDS = amount(1_000)
 REGRESSION_SEEDS: tuple[int, ...] = (502310,)
 """Others that failed once: what `run_seed` of a higher seed finds is added here."""
 

@@ -1,0 +1,115 @@
+"""The relay of a node: a small actor through which the leases of the node talk to the manager.
+
+Each call of an actor costs the manager far more than what is in it. So the relay sends the reports of its leases in
+groups, and fetches each file once for its node. It holds nothing that is needed: see `protocol/relay_side.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import Coroutine
+from typing import Any
+
+from dfz_ray.protocol.orders import Order
+from dfz_ray.protocol.relay_side import RelaySide
+from dfz_ray.protocol.reports import Report
+
+KEPT_BYTES = 2**28
+"""The bytes of files that a relay keeps."""
+_Waiting = tuple[str, Report, "asyncio.Future[Order]"]
+
+
+class Relay:
+    """Serves the leases of one node, of all runs of a manager. It is an asyncio actor."""
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+        self._side: RelaySide[_Waiting] = RelaySide()
+        self._timer: asyncio.TimerHandle | None = None
+        self._exchanging: set[asyncio.Task[None]] = set()
+        self._files: dict[str, bytes] = {}
+        self._fetching: dict[str, asyncio.Task[bytes | None]] = {}
+        gc.freeze()
+
+    async def identify(self) -> int:
+        """The process of the relay: it is there."""
+        return os.getpid()
+
+    async def outlive(self) -> None:
+        """Wait for ever: the caller learns when this relay dies."""
+        await asyncio.Event().wait()
+
+    async def exchange(self, run_id: str, report: Report) -> Order:
+        """Bring a report to the manager, and return its answer."""
+        answer: asyncio.Future[Order] = asyncio.get_running_loop().create_future()
+        self._side.add((run_id, report, answer))
+        self._send_due()
+        return await answer
+
+    def _send_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        group = self._side.take_group(loop.time())
+        if group:
+            self._keep(self._exchange(group))
+        elif self._timer is None:
+            self._timer = loop.call_at(self._side.due_at, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._send_due()
+
+    async def _exchange(self, group: list[_Waiting]) -> None:
+        try:
+            reports = [(run_id, tuple(report)) for run_id, report, _ in group]
+            self._side.gather_s, answers = await self._manager.exchange_group.remote(reports)
+        except Exception as error:
+            answers = [error] * len(group)
+        for (run_id, report, waiting), answer in zip(group, answers, strict=True):
+            if answer is None:
+                self._keep(self._linger(run_id, report, waiting))
+            elif waiting.done():
+                continue
+            elif isinstance(answer, Exception):
+                waiting.set_exception(answer)
+            else:
+                waiting.set_result(Order(*answer))
+
+    async def _linger(self, run_id: str, report: Report, waiting: asyncio.Future[Order]) -> None:
+        """Wait for the answer to a lease that lingers: it may come much later than those of its group."""
+        try:
+            order: Order = await self._manager.exchange.remote(run_id, report)
+        except Exception as error:
+            if not waiting.done():
+                waiting.set_exception(error)
+        else:
+            if not waiting.done():
+                waiting.set_result(order)
+
+    def _keep(self, exchanging: Coroutine[Any, Any, None]) -> None:
+        """Run something, and keep it until it has ended: asyncio itself would let it be collected."""
+        task = asyncio.create_task(exchanging)
+        self._exchanging.add(task)
+        task.add_done_callback(self._exchanging.discard)
+
+    async def get_file(self, run_id: str, sha256: str) -> bytes | None:
+        """The content of a file that parameters name; None if it is not known. It is fetched once for all leases."""
+        content = self._files.get(sha256)
+        if content is None:
+            fetching = self._fetching.get(sha256)
+            if fetching is None:
+                fetching = self._fetching[sha256] = asyncio.create_task(self._fetch(run_id, sha256))
+            content = await asyncio.shield(fetching)
+        return content
+
+    async def _fetch(self, run_id: str, sha256: str) -> bytes | None:
+        try:
+            content: bytes | None = await self._manager.get_file.remote(run_id, sha256)
+            if content is not None:
+                while self._files and sum(map(len, self._files.values())) + len(content) > KEPT_BYTES:
+                    del self._files[next(iter(self._files))]  # the oldest one: it can be asked for again
+                self._files[sha256] = content
+            return content
+        finally:
+            del self._fetching[sha256]

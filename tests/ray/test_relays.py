@@ -1,0 +1,90 @@
+"""Relays on a real Ray: leases talk through them, and find another way when one dies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+from support.attempt_rows import assert_sound
+from support.driver import wait_until
+
+from dfz_ray import DFZExecutor, domain, run
+from dfz_ray.results import Results
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+WORKERS, TASKS = 4, 200
+
+
+@domain("relayed")
+def relayed(number: int = 0, door: str = "") -> str:
+    """Take a while, and return what follows from the number; the last tasks wait until the door is open."""
+    time.sleep(0.02)
+    while number >= TASKS - WORKERS and door and Path(door).exists():
+        time.sleep(0.01)
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def find_relays() -> list[psutil.Process]:
+    """The relays of this process's Ray."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if any(word.startswith("ray::dfz relay") for word in process.cmdline()[:1]):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def run_tasks(folder: Path, door: Path, relay_leases: int | None) -> Results:
+    """Run the tasks; while the door is there, the first relay that is there is killed under load, and the door opens.
+
+    Whether there is a door is part of the task, and not of its result.
+    """
+
+    def look(counts: Mapping[str, int]) -> None:
+        relays = find_relays() if door.exists() and counts["completed"] > WORKERS else []
+        for relay in relays:
+            relay.kill()
+            door.unlink(missing_ok=True)
+
+    batch = [relayed.task(number=number, door=str(door)) for number in range(TASKS)]
+    config = {"chunking": {"relay_leases": relay_leases, "target_s": 0.04}}
+    return run(batch, max_workers=WORKERS, run_dir=folder, config=config, progress=look)
+
+
+def test_a_relay_that_is_killed_under_load_costs_nothing(tmp_path: Path, door: Path) -> None:
+    """Every task completes in its first attempt, and the digest is that of a run without relays."""
+    results = run_tasks(tmp_path / "run", door, relay_leases=2)
+    assert not door.exists(), "a relay was killed"
+    undisturbed = run_tasks(tmp_path / "undisturbed", door, relay_leases=None)
+
+    assert results.counts["completed"] == TASKS
+    assert [record.attempts for record in results] == [1] * TASKS
+    assert results.digest == undisturbed.digest
+    assert_sound(tmp_path / "run")
+
+
+def test_a_lease_that_lingers_has_its_next_call_through_a_relay() -> None:
+    """Calls come one after the other, with pauses in which the worker waits for the next one; also when its relay is
+    killed meanwhile."""
+    with DFZExecutor(1, config={"chunking": {"relay_leases": 1}}) as executor:
+
+        def call_and_look() -> bool:
+            assert executor.submit(pow, 3, 2).result(60) == 9
+            return bool(find_relays())
+
+        wait_until(call_and_look, "there is a relay", 60)
+        process = executor.submit(os.getpid).result(60)
+        for number in range(20):
+            assert executor.submit(pow, number, 2).result(60) == number**2
+        for relay in find_relays():
+            relay.kill()
+        assert executor.submit(pow, 5, 2).result(60) == 25
+        assert executor.submit(os.getpid).result(60) == process, "no worker was lost"
