@@ -60,6 +60,8 @@ class Answer:
         if passed_s < LOOK_S:
             return
         self._looked_at += passed_s
+        if not global_worker.connected:
+            raise AnswerLost("a task has disconnected its worker from Ray")
         # On this node, not anywhere in the cluster; and unlike ray.wait it does not report this worker as blocked.
         if global_worker.core_worker.object_exists(self._reference):
             self._waited_s += LOOK_S
