@@ -267,7 +267,9 @@ class ActiveRun:
             DfzError: the run can't go on; the lease ends with it.
         """
         order = self.take_report(report)
-        return await self._late_answers.wait(report.lease) if order is None else order
+        if order is None:
+            order = self._name_relay(report.lease, await self._late_answers.wait(report.lease))
+        return order
 
     def take_report(self, report: Report) -> Order | None:
         """Take in a report of a lease, and answer it; None if the lease lingers: then `exchange` waits for its answer.
@@ -285,8 +287,12 @@ class ActiveRun:
         order = self._protocol.exchange(report)
         if report.began is not None:
             self._buffer.on_began(report.began)
-        relay = self._leases.find_new_relay(report.lease) if order is not None else None
-        return order._replace(relay=relay) if order is not None and relay is not None else order
+        return None if order is None else self._name_relay(report.lease, order)
+
+    def _name_relay(self, lease: int, order: Order) -> Order:
+        """Let a lease know the relay of its node, if that is new to it."""
+        relay = self._leases.find_new_relay(lease)
+        return order if relay is None else order._replace(relay=relay)
 
     def make_room(self) -> None:
         """Let leases end that linger: another run waits for a place."""

@@ -1,4 +1,4 @@
-"""Answers that come late: to the reports of leases that linger, when there is work for them or their places are wanted."""
+"""Answers that come late: to reports of leases that linger, when there is work or their places are wanted."""
 
 from __future__ import annotations
 

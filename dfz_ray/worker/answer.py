@@ -21,6 +21,16 @@ class AnswerLost(RuntimeError):
     """The answer can't be read in this process."""
 
 
+def check_connection() -> None:
+    """Make sure that a call goes to the Ray of this worker: once a task has left it, Ray would start another one here.
+
+    Raises:
+        AnswerLost: this worker is not connected to Ray any more.
+    """
+    if not global_worker.connected:
+        raise AnswerLost("a task has disconnected its worker from Ray")
+
+
 class Answer:
     """An answer that is on its way.
 
@@ -60,8 +70,7 @@ class Answer:
         if passed_s < LOOK_S:
             return
         self._looked_at += passed_s
-        if not global_worker.connected:
-            raise AnswerLost("a task has disconnected its worker from Ray")
+        check_connection()
         # On this node, not anywhere in the cluster; and unlike ray.wait it does not report this worker as blocked.
         if global_worker.core_worker.object_exists(self._reference):
             self._waited_s += LOOK_S

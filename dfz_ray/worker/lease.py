@@ -31,7 +31,7 @@ from dfz_ray.protocol.orders import unpack_order, unpack_works
 from dfz_ray.protocol.reports import Place
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
-from dfz_ray.worker.answer import LOOK_S, Answer, AnswerLost
+from dfz_ray.worker.answer import LOOK_S, Answer, AnswerLost, check_connection
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import ANSWER_S, DeadlineGuard, end_if_silent
 from dfz_ray.worker.manager_route import ManagerRoute, RelayLost
@@ -69,6 +69,7 @@ def run_lease(
         _serve(pickled_domain, manager, run_id, lease_id, threads, grace_s, width)
     except BaseException as error:
         try:
+            check_connection()
             with end_if_silent():
                 failure = describe_exception(error)
                 answer = Answer(manager.note_lease_error.remote(run_id, lease_id, failure.message, failure.traceback))

@@ -9,7 +9,7 @@ from ray.exceptions import RayActorError
 
 from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Report, pack_report
-from dfz_ray.worker.answer import Answer, AnswerLost
+from dfz_ray.worker.answer import Answer, AnswerLost, check_connection
 
 RELAY_S = 0.5
 """Seconds that a relay may take to say that it is there, once a lease has waited for its answer for as long."""
@@ -36,6 +36,7 @@ class ManagerRoute:
 
     def send(self, report: Report) -> Any:
         """Send a report; returns the reference of the answer."""
+        check_connection()
         self._report = pack_report(report)
         to = self._manager if self._relay is None else self._relay
         return to.exchange.remote(self._run_id, self._report)
@@ -81,11 +82,13 @@ class ManagerRoute:
 
     def send_directly(self) -> Any:
         """Give the relay up, and send the last report to the manager; returns the reference of the answer."""
+        check_connection()
         self._relay = None
         return self._manager.exchange.remote(self._run_id, self._report)
 
     def get_file(self, sha256: str) -> bytes | None:
         """The content of a file that parameters name; None if it is not known."""
+        check_connection()
         if self._relay is not None:
             try:
                 content = self._read_from_relay(Answer(self._relay.get_file.remote(self._run_id, sha256)))

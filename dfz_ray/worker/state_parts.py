@@ -293,6 +293,15 @@ def _read_errors() -> Value:
     return _tuple([one for one in warnings.filters if one[0] == "error"])
 
 
+def _read_display() -> Value:
+    """The functions that show warnings; `catch_warnings` leaves these as they were at first."""
+    return (warnings.showwarning, warnings.formatwarning)
+
+
+def _put_display_back(values: Value) -> None:
+    warnings.showwarning, warnings.formatwarning = values
+
+
 def _put_filters_back(values: Value) -> None:
     warnings.filters = list(values)
     with warnings.catch_warnings():  # its end tells the C part that they have changed
@@ -372,6 +381,7 @@ PARTS = (
     Part("audit hooks", _read_audit_hooks, _keep),
     _FILTERS,
     Part("warnings filters", _read_errors, _keep),
+    Part("display of warnings", _read_display, _put_display_back),
     Part("decimal context", _read_decimal, _put_decimal_back),
     Part("NumPy settings", read_numpy, _put_numpy_back),
 )

@@ -99,6 +99,7 @@ ON_THREADS: dict[str, Callable[[], Any]] = {
     "limit of file sizes": lambda: _lower(resource.RLIMIT_FSIZE, 0),
     "hard limit": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
     "errors of warnings": lambda: warnings.simplefilter("error"),
+    "display of warnings": lambda: _patch(warnings, "showwarning"),
     "locale": lambda: locale.setlocale(locale.LC_ALL, "C.UTF-8" if locale.setlocale(locale.LC_ALL) == "C" else "C"),
     "recursion limit": lambda: sys.setrecursionlimit(200),
     "switch interval": lambda: sys.setswitchinterval(1.0),

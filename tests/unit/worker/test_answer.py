@@ -49,7 +49,7 @@ def test_the_error_of_an_answer_is_raised() -> None:
 def test_an_answer_that_ray_has_and_can_not_unpack_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one who waits is told, and the answer is waited for as long as Ray does not have it."""
     looks = [False, False, *[True] * 10]
-    ray_has = SimpleNamespace(core_worker=SimpleNamespace(object_exists=lambda _: looks.pop(0)))
+    ray_has = SimpleNamespace(connected=True, core_worker=SimpleNamespace(object_exists=lambda _: looks.pop(0)))
     monkeypatch.setattr(answer_module, "global_worker", ray_has)
     monkeypatch.setattr(answer_module, "LOOK_S", 0.01)
     monkeypatch.setattr(answer_module, "LOST_S", 0.03)
