@@ -13,8 +13,8 @@ from dfz_ray.domains.registry import REGISTRY
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SLOW = {"batches.md", "domains.md"}
-"""Pages whose examples take ten seconds together."""
+SLOW = {"batches.md", "domains.md", "journal.md"}
+"""Pages whose examples take five to ten seconds together."""
 SHORT_PAGES = [page for page in PAGES if any(not block.is_long for block in blocks_of(page))]
 LONG_PAGES = [page for page in PAGES if any(block.is_long for block in blocks_of(page))]
 

@@ -134,6 +134,7 @@ def test_a_batch_goes_on_in_the_background(adapter: ConcurrentDFZAdapter, door: 
     assert adapter.get_task_status("never")["status"] == "unknown"
 
 
+@pytest.mark.long
 def test_after_a_timeout_the_rest_goes_on(adapter: ConcurrentDFZAdapter, door: Path) -> None:
     """A batch whose time is up returns what has ended; the rest goes on, and its futures end later."""
 
@@ -218,6 +219,7 @@ def test_ctrl_c_ends_a_script_and_not_its_foreground_task_alone() -> None:
         create_concurrent_dfz_plugin().execute_task({"domain": interrupted.domain.name})
 
 
+@pytest.mark.long
 def test_the_number_of_workers_may_follow_what_pays(cluster: None) -> None:
     """With `auto` a manager's workers are as many as pay; tasks and metrics are as ever."""
     adapter = ConcurrentDFZAdapter(max_workers="auto", use_processes=False)

@@ -359,6 +359,7 @@ def test_a_folder_that_is_taken(cluster: None, tmp_path: Path) -> None:
     assert isinstance(caught.value.__cause__, RunFolderRefused)
 
 
+@pytest.mark.long
 def test_calls_on_threads(cluster: None) -> None:
     """With use_threads calls that wait share processes, and each other's modules; many wait at the same time."""
     with DFZExecutor(32, use_threads=True) as executor:

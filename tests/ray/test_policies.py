@@ -228,7 +228,7 @@ def test_a_task_that_raises_while_it_is_interrupted_is_late_all_the_same(tmp_pat
     assert workers_lost(tmp_path / "run") == 0
 
 
-@pytest.mark.parametrize("what", ["take the alarm", "turn the watchdog off"])
+@pytest.mark.parametrize("what", ["take the alarm", pytest.param("turn the watchdog off", marks=pytest.mark.long)])
 def test_tasks_that_use_the_means_of_a_deadline_meet_it_all_the_same(what: str, tmp_path: Path) -> None:
     """A task that takes SIGALRM for itself, or turns faulthandler's watchdog off, is ended with its worker alone."""
     results = run_among_mates(tmp_path / "run", {"timeout_s": TIMEOUT_S}, what, config=SWIFT)

@@ -234,6 +234,7 @@ def meet(task: dict[str, Any], context: str) -> dict[str, Any]:
     return {"met": len(list(folder.iterdir())), "pid": os.getpid()}
 
 
+@pytest.mark.long
 def test_tasks_that_wait_share_processes(cluster: None, tmp_path: Path) -> None:
     """With `use_processes=False` tasks run on threads of worker processes: more of them at once than there are CPUs."""
     with ConcurrentTaskManager(max_workers=12, use_processes=False) as manager:

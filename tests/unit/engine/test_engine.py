@@ -452,7 +452,7 @@ def test_long_tasks_at_the_end_do_not_unbalance_the_end(slots: int, kind_of_long
 
 
 @pytest.mark.parametrize("slots", [4, pytest.param(16, marks=pytest.mark.long)])
-@pytest.mark.parametrize("kinds", ["one kind", "each its own"])
+@pytest.mark.parametrize("kinds", ["one kind", pytest.param("each its own", marks=pytest.mark.long)])
 def test_heavy_tails_cost_little_more_than_one_by_one(slots: int, kinds: str) -> None:
     """For shuffled heavy-tailed run times chunks cost at most 15 % over handing out tasks one by one for nothing."""
     for seed in range(5):

@@ -44,7 +44,10 @@ def run(jobs: Sequence[Job], slots: int = 64, width: int = 32, **how: Any) -> Vi
 # --- the cap, and how well it is used ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("count", "seconds"), [(12_800, 0.01), (64_000, 0.001), (3_000, 0.1), (640, 1.0), (640, 5.0)])
+@pytest.mark.parametrize(
+    ("count", "seconds"),
+    [(12_800, 0.01), pytest.param(64_000, 0.001, marks=pytest.mark.long), (3_000, 0.1), (640, 1.0), (640, 5.0)],
+)
 def test_the_cap_counts_tasks_and_is_used_up(count: int, seconds: float) -> None:
     """As many tasks as there are slots execute at once, never more, in two processes; the end comes as it should."""
     cluster = run([Job("k", seconds)] * count)

@@ -235,14 +235,19 @@ class TestDeterminism:
         {"algorithm": "qft", "num_qubits": 15},
         {"algorithm": "ghz", "num_qubits": 16},
         {"algorithm": "ghz", "num_qubits": 40, "noise_level": 0.01},
-        {"algorithm": "qft", "num_qubits": 12, "noise_level": 0.01, "shots": 50},
         {"algorithm": "bernstein_vazirani", "num_qubits": 8, "noise_level": 0.1},
         {"algorithm": "vqe", "num_qubits": 4, "noise_level": 0.01},
         {"algorithm": "vqe", "num_qubits": 7, "noise_level": 0.01, "circuit_depth": 1},
         {"algorithm": "vqe", "num_qubits": 14, "circuit_depth": 1, "shots": 100},
     )
 
-    @pytest.mark.parametrize("values", CASES, ids=lambda values: "-".join(map(str, values.values())))
+    SLOW = ({"algorithm": "qft", "num_qubits": 12, "noise_level": 0.01, "shots": 50},)
+
+    @pytest.mark.parametrize(
+        "values",
+        [*CASES, *[pytest.param(values, marks=pytest.mark.long) for values in SLOW]],
+        ids=lambda values: "-".join(map(str, values.values())),
+    )
     def test_threads(self, values: dict[str, Any]) -> None:
         """A result depends on the seed alone, not on how many threads computed it or how often."""
         results = [json.dumps(compute(seed=2**63 - 1, threads=threads, **values)) for threads in (1, 2, 3, 1)]
