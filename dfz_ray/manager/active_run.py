@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import itertools
 import logging
 import time
@@ -63,7 +62,6 @@ from dfz_ray.manager.run_watch import RunWatch
 from dfz_ray.manager.status_publisher import Reading, StatusPublisher
 from dfz_ray.manager.task_inputs import TaskInputs
 from dfz_ray.protocol.columns import unpack, unpack_works
-from dfz_ray.protocol.lease_protocol import Message
 from dfz_ray.protocol.manager_side import Answer, ManagerSide
 from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Ended, PackedExecutions, Report, describe_end, unpack_executions
@@ -132,8 +130,8 @@ class ActiveRun:
         self._reports_early = options.reports_early
         self._make_room = make_room
         self._room_timer: asyncio.TimerHandle | None = None
-        find_relay = functools.partial(relays.find, least=options.relay_leases)
-        self._leases = LeaseCalls(options.engine.grace_s, self._on_lease_over, self._spare, self._fail, find_relay)
+        on_over, spare, relay_leases = self._on_lease_over, self._spare, options.relay_leases
+        self._leases = LeaseCalls(options.engine.grace_s, on_over, spare, self._fail, relays, relay_leases)
         self._nodes = NodeWatch(
             self._lanes.shapes, self._handle, self._pool.on_held, self._engine.find_needs, options.node_wait_s
         )
@@ -268,11 +266,13 @@ class ActiveRun:
         """
         order = self.take_report(report)
         if order is None:
-            order = self._name_relay(report.lease, await self._late_answers.wait(report.lease))
+            order = self._name_relay(report.lease, await self._late_answers.wait(report.lease), True)
         return order
 
-    def take_report(self, report: Report) -> Order | None:
+    def take_report(self, report: Report, is_direct: bool = True) -> Order | None:
         """Take in a report of a lease, and answer it; None if the lease lingers: then `exchange` waits for its answer.
+
+        It came directly from the lease, or a relay has gathered it.
 
         An error while the run handles it stops the run. An error while the report is read is the fault of its worker,
         which ends by it: a task may have spoiled that process.
@@ -281,17 +281,18 @@ class ActiveRun:
             DfzError: the run can't go on; the lease ends with it.
         """
         self._raise_failure()
-        self._watch.on_wait(report.waited_s)
+        if not self._late_answers.was_late(report.lease):
+            self._watch.on_wait(report.waited_s)
         if report.place is not None and self._leases.place(report.lease, report.place):
             self._journal.add_lease(report.lease, report.place)
         order = self._protocol.exchange(report)
         if report.began is not None:
             self._buffer.on_began(report.began)
-        return None if order is None else self._name_relay(report.lease, order)
+        return None if order is None else self._name_relay(report.lease, order, is_direct)
 
-    def _name_relay(self, lease: int, order: Order) -> Order:
+    def _name_relay(self, lease: int, order: Order, is_direct: bool) -> Order:
         """Let a lease know the relay of its node, if that is new to it."""
-        relay = self._leases.find_new_relay(lease)
+        relay = self._leases.find_new_relay(lease, is_direct)
         return order if relay is None else order._replace(relay=relay)
 
     def make_room(self) -> None:
@@ -376,7 +377,7 @@ class ActiveRun:
 
     def _on_lease_over(self, event: LeaseEnded | LeaseLost) -> None:
         self._protocol.close(event.lease)
-        self._late_answers.send(event.lease, Order(0, Message.END))  # nobody reads it
+        self._late_answers.forget(event.lease)
         if self._failure is None:
             self._handle(event)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 
+from dfz_ray.protocol.lease_protocol import Message
 from dfz_ray.protocol.orders import Order
 
 
@@ -14,6 +15,8 @@ class LateAnswers:
     def __init__(self) -> None:
         self._waiting: dict[int, list[asyncio.Future[Order]]] = {}
         """By lease."""
+        self._late: set[int] = set()
+        """Leases whose last answer came late."""
 
     async def wait(self, lease: int) -> Order:
         """Wait for the order for a lease."""
@@ -23,9 +26,21 @@ class LateAnswers:
 
     def send(self, lease: int, order: Order) -> None:
         """Answer all calls of a lease."""
+        self._late.add(lease)
         for answer in self._waiting.pop(lease, ()):
             if not answer.done():
                 answer.set_result(order)
+
+    def was_late(self, lease: int) -> bool:
+        """True, once, if the last answer to a lease came late: it had nothing to do, and the manager was not slow."""
+        was_late = lease in self._late
+        self._late.discard(lease)
+        return was_late
+
+    def forget(self, lease: int) -> None:
+        """A lease is over: nobody reads the answers to calls of it."""
+        self.send(lease, Order(0, Message.END))
+        self._late.discard(lease)
 
     def fail(self, error: BaseException) -> None:
         """Let all calls of all leases end with an error."""

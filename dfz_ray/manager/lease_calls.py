@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,12 @@ from dfz_ray.engine.messages import InterruptLease, KillLease, LeaseEnded, Lease
 from dfz_ray.manager import worker_control
 from dfz_ray.manager.nodes import is_alive
 from dfz_ray.manager.ray_errors import describe_loss, find_process
+from dfz_ray.manager.relays import Relays
 from dfz_ray.manager.worker_control import REMOTE_S
 from dfz_ray.protocol.reports import Place
 
+TOLD_AGAIN_S = 10.0
+"""Seconds after which a lease that has given its relay up is told of it again."""
 KILL_AGAIN_S = 1.0
 """Seconds after which a worker is killed by a signal if Ray could not end it, e.g. because it is stopped."""
 AGAIN_S = 0.02
@@ -60,14 +62,16 @@ class _LeaseCall:
     """The traceback of that error."""
     relay: Any = None
     """The relay that it was told of last."""
+    told_at: float = 0.0
+    """The time at which that was."""
 
 
 class LeaseCalls:
     """The calls of leases that have not returned.
 
     A worker has `grace_s` to end a cancelled task, from when the signal has reached it. The time for which it waits for
-    a processor does not count. `spare` takes back the kill of a lease, if it is no longer overdue; `find_relay` finds
-    the relay of a node, given its number of leases.
+    a processor does not count. `spare` takes back the kill of a lease, if it is no longer overdue. A node with
+    `relay_leases` leases gets a relay; None: no node does.
     """
 
     def __init__(
@@ -76,17 +80,17 @@ class LeaseCalls:
         on_over: OnOver,
         spare: Callable[[int], bool],
         on_failure: Callable[[BaseException], None],
-        find_relay: Callable[[str, int], Any],
+        relays: Relays,
+        relay_leases: int | None,
     ) -> None:
         self._grace_s = grace_s
         self._spare = spare
         self._on_over = on_over
         self._on_failure = on_failure
-        self._find_relay = find_relay
+        self._relays = relays
+        self._relay_leases = relay_leases
         self._calls: dict[int, _LeaseCall] = {}
         """By lease."""
-        self._on_node: Counter[str] = Counter()
-        """The number of placed leases by node."""
         self._commands: set[asyncio.Task[Any]] = set()
         """Commands to workers that are on their way."""
         self.tracebacks: dict[int, str] = {}
@@ -102,18 +106,23 @@ class LeaseCalls:
         if call is None or call.place is not None:
             return False
         call.place = place
-        self._on_node[place.node_id] += 1
+        self._relays.add_lease(place.node_id)
         return True
 
-    def find_new_relay(self, lease: int) -> Any:
-        """The relay of a lease's node, if there is one that the lease has not been told of; else None."""
+    def find_new_relay(self, lease: int, is_direct: bool) -> Any:
+        """The relay of a lease's node, if there is one that the lease does not use; else None.
+
+        A lease that was told of it, and whose reports come directly, has given it up; it is told again after a while.
+        """
         call = self._calls.get(lease)
         if call is None or call.place is None:
             return None
-        relay = self._find_relay(call.place.node_id, self._on_node[call.place.node_id])
-        if relay is None or relay is call.relay:
+        relay = self._relays.find(call.place.node_id, self._relay_leases)
+        if relay is None or (
+            relay is call.relay and not (is_direct and time.monotonic() > call.told_at + TOLD_AGAIN_S)
+        ):
             return None
-        call.relay = relay
+        call.relay, call.told_at = relay, time.monotonic()
         return relay
 
     def find_place(self, lease: int) -> Place | None:
@@ -203,7 +212,7 @@ class LeaseCalls:
             self._on_failure(error)
         call = self._calls.pop(lease)
         if call.place is not None:
-            self._on_node[call.place.node_id] -= 1
+            self._relays.remove_lease(call.place.node_id)
         self._on_over(over)
 
     async def _find_loss(self, lease: int, error: RayError) -> LeaseLost:

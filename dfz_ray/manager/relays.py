@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import uuid
+from collections import Counter
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dfz_ray.worker.relay import Relay
@@ -17,35 +17,54 @@ logger = logging.getLogger("dfz_ray")
 
 AGAIN_S = 5.0
 """Seconds after which a relay that was lost is replaced."""
+LOOK_S = 2.0
+"""Seconds between two looks whether a relay is there."""
+SILENT_S = 10.0
+"""A relay that does not answer for so long is ended, and replaced: it may be frozen."""
 
 
 class Relays:
-    """Starts relays, and replaces those that die. They die with the manager."""
+    """Starts relays, and replaces those that die or fall silent. They die with the manager."""
 
     def __init__(self) -> None:
         self._ready: dict[str, Any] = {}
         """The relays that answer, by node."""
         self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._leases: Counter[str] = Counter()
+        """The number of placed leases by node, of all runs."""
 
-    def find(self, node_id: str, leases: int, least: int | None) -> Any:
+    def add_lease(self, node_id: str) -> None:
+        """A lease was placed on a node."""
+        self._leases[node_id] += 1
+
+    def remove_lease(self, node_id: str) -> None:
+        """A lease of a node is over."""
+        self._leases[node_id] -= 1
+
+    def find(self, node_id: str, least: int | None) -> Any:
         """The relay of a node; None if there is none. A node with `least` leases gets one."""
-        if least is not None and leases >= least and node_id not in self._keepers:
+        if least is not None and self._leases[node_id] >= least and node_id not in self._keepers:
             self._keepers[node_id] = asyncio.create_task(self._keep(node_id))
         return self._ready.get(node_id)
 
     async def _keep(self, node_id: str) -> None:
-        """Start a relay, and wait until it is lost; then another one may be started after a while."""
-        there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-        actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=100_000)(Relay)
-        options: dict[str, Any] = {"scheduling_strategy": there, "enable_task_events": False}
-        options["name"] = f"dfz relay {uuid.uuid4().hex[:8]}"  # for the dashboard
-        relay = actor.options(**options).remote(ray.get_runtime_context().current_actor)
+        """Start a relay, and look after it until it is lost; then another one may be started after a while."""
+        relay: Any = None
         try:
+            there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+            actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=100_000)(Relay)
+            options: dict[str, Any] = {"scheduling_strategy": there, "enable_task_events": False}
+            relay = actor.options(**options).remote(ray.get_runtime_context().current_actor)
             await relay.identify.remote()
             self._ready[node_id] = relay
-            await relay.outlive.remote()
-        except RayError as error:
-            logger.warning("the relay of a node is lost: %s", str(error).splitlines()[0])
+            while True:
+                await asyncio.sleep(LOOK_S)
+                await asyncio.wait_for(relay.identify.remote(), SILENT_S)
+        except Exception as error:
+            why = "it does not answer" if isinstance(error, TimeoutError) else str(error).partition("\n")[0]
+            logger.warning("the relay of a node is lost: %s", why)
         self._ready.pop(node_id, None)
+        with contextlib.suppress(Exception):
+            ray.kill(relay)
         await asyncio.sleep(AGAIN_S)
         del self._keepers[node_id]

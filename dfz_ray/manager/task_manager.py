@@ -135,13 +135,14 @@ class TaskManager:
         Returns the seconds for which the relay gathers from now on, and an order or an error for each report; None for
         the report of a lease that lingers: `exchange` waits for the answer to that one.
         """
-        return self._cost.gather_s, [self._take_gathered(run_id, Report(*fields)) for run_id, fields in reports]
+        return self._cost.gather_s, [self._take_gathered(run_id, fields) for run_id, fields in reports]
 
-    def _take_gathered(self, run_id: str, report: Report) -> tuple[Any, ...] | Exception | None:
+    def _take_gathered(self, run_id: str, fields: Sequence[Any]) -> tuple[Any, ...] | Exception | None:
         self._exchanges += 1
         run = self._runs.get(run_id)
         try:
-            order = run.take_report(report) if run else Order(report.number, Message.END)
+            report = Report(*fields)
+            order = run.take_report(report, is_direct=False) if run else Order(report.number, Message.END)
         except Exception as error:
             return error
         return None if order is None else tuple(order)

@@ -21,6 +21,10 @@ class AnswerLost(RuntimeError):
     """The answer can't be read in this process."""
 
 
+class AnswerLate(AnswerLost):
+    """The answer did not come within the time that its caller has for it."""
+
+
 def check_connection() -> None:
     """Make sure that a call goes to the Ray of this worker: once a task has left it, Ray would start another one here.
 
@@ -81,6 +85,7 @@ class Answer:
         """Wait for the answer, and return it; for one call only.
 
         Raises:
+            AnswerLate: it does not come within so many seconds.
             AnswerLost: this process can't read it.
         """
         end = monotonic() + most_s
@@ -88,4 +93,4 @@ class Answer:
             with contextlib.suppress(Empty):
                 return self._found.get(timeout=max(0.0, min(LOOK_S, end - monotonic()))).result()
             self.look()
-        raise AnswerLost(f"the manager did not answer within {most_s:g} s")
+        raise AnswerLate(f"the manager did not answer within {most_s:g} s")

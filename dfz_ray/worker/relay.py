@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 from collections.abc import Coroutine
 from typing import Any
@@ -30,16 +31,16 @@ class Relay:
         self._timer: asyncio.TimerHandle | None = None
         self._exchanging: set[asyncio.Task[None]] = set()
         self._files: dict[str, bytes] = {}
-        self._fetching: dict[str, asyncio.Task[bytes | None]] = {}
+        self._fetching: dict[tuple[str, str], asyncio.Task[bytes | None]] = {}
         gc.freeze()
+
+    def __repr__(self) -> str:
+        """Its name in the dashboard."""
+        return "dfz relay"
 
     async def identify(self) -> int:
         """The process of the relay: it is there."""
         return os.getpid()
-
-    async def outlive(self) -> None:
-        """Wait for ever: the caller learns when this relay dies."""
-        await asyncio.Event().wait()
 
     async def exchange(self, run_id: str, report: Report) -> Order:
         """Bring a report to the manager, and return its answer."""
@@ -53,7 +54,7 @@ class Relay:
         group = self._side.take_group(loop.time())
         if group:
             self._keep(self._exchange(group))
-        elif self._timer is None:
+        elif self._timer is None and self._side.due_at < math.inf:
             self._timer = loop.call_at(self._side.due_at, self._on_time)
 
     def _on_time(self) -> None:
@@ -64,11 +65,11 @@ class Relay:
         try:
             reports = [(run_id, tuple(report)) for run_id, report, _ in group]
             self._side.gather_s, answers = await self._manager.exchange_group.remote(reports)
-        except Exception as error:
-            answers = [error] * len(group)
+        except Exception:  # one of them may be to blame, or all together be too large: each goes by itself
+            answers = [None] * len(group)
         for (run_id, report, waiting), answer in zip(group, answers, strict=True):
             if answer is None:
-                self._keep(self._linger(run_id, report, waiting))
+                self._keep(self._exchange_one(run_id, report, waiting))
             elif waiting.done():
                 continue
             elif isinstance(answer, Exception):
@@ -76,8 +77,8 @@ class Relay:
             else:
                 waiting.set_result(Order(*answer))
 
-    async def _linger(self, run_id: str, report: Report, waiting: asyncio.Future[Order]) -> None:
-        """Wait for the answer to a lease that lingers: it may come much later than those of its group."""
+    async def _exchange_one(self, run_id: str, report: Report, waiting: asyncio.Future[Order]) -> None:
+        """Send a report by itself: the answer to a lease that lingers may come much later than those of its group."""
         try:
             order: Order = await self._manager.exchange.remote(run_id, report)
         except Exception as error:
@@ -97,9 +98,9 @@ class Relay:
         """The content of a file that parameters name; None if it is not known. It is fetched once for all leases."""
         content = self._files.get(sha256)
         if content is None:
-            fetching = self._fetching.get(sha256)
+            fetching = self._fetching.get((run_id, sha256))
             if fetching is None:
-                fetching = self._fetching[sha256] = asyncio.create_task(self._fetch(run_id, sha256))
+                fetching = self._fetching[run_id, sha256] = asyncio.create_task(self._fetch(run_id, sha256))
             content = await asyncio.shield(fetching)
         return content
 
@@ -112,4 +113,4 @@ class Relay:
                 self._files[sha256] = content
             return content
         finally:
-            del self._fetching[sha256]
+            del self._fetching[run_id, sha256]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 import pytest
-from support.attempt_rows import assert_sound
+from support.attempt_rows import assert_sound, workers_lost
 from support.driver import wait_until
 
 from dfz_ray import DFZExecutor, domain, run
@@ -35,15 +36,17 @@ def find_relays() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if any(word.startswith("ray::dfz relay") for word in process.cmdline()[:1]):
+            if any(word.startswith("ray::Relay") for word in process.cmdline()[:1]):
                 found.append(process)
         except psutil.Error:
             continue
     return found
 
 
-def run_tasks(folder: Path, door: Path, relay_leases: int | None) -> Results:
-    """Run the tasks; while the door is there, the first relay that is there is killed under load, and the door opens.
+def run_tasks(
+    folder: Path, door: Path, relay_leases: int | None, number: int = signal.SIGKILL, use_threads: bool = False
+) -> Results:
+    """Run the tasks; while the door is there, the first relay to be found gets a signal under load, and the door opens.
 
     Whether there is a door is part of the task, and not of its result.
     """
@@ -51,12 +54,12 @@ def run_tasks(folder: Path, door: Path, relay_leases: int | None) -> Results:
     def look(counts: Mapping[str, int]) -> None:
         relays = find_relays() if door.exists() and counts["completed"] > WORKERS else []
         for relay in relays:
-            relay.kill()
+            relay.send_signal(number)
             door.unlink(missing_ok=True)
 
-    batch = [relayed.task(number=number, door=str(door)) for number in range(TASKS)]
+    batch = [relayed.task(number=task, door=str(door)) for task in range(TASKS)]
     config = {"chunking": {"relay_leases": relay_leases, "target_s": 0.04}}
-    return run(batch, max_workers=WORKERS, run_dir=folder, config=config, progress=look)
+    return run(batch, max_workers=WORKERS, run_dir=folder, config=config, progress=look, use_threads=use_threads)
 
 
 def test_a_relay_that_is_killed_under_load_costs_nothing(tmp_path: Path, door: Path) -> None:
@@ -68,6 +71,21 @@ def test_a_relay_that_is_killed_under_load_costs_nothing(tmp_path: Path, door: P
     assert results.counts["completed"] == TASKS
     assert [record.attempts for record in results] == [1] * TASKS
     assert results.digest == undisturbed.digest
+    assert_sound(tmp_path / "run")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("use_threads", [False, True], ids=["processes", "threads"])
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["frozen", "killed"])
+def test_leases_find_another_way(number: int, use_threads: bool, tmp_path: Path, door: Path) -> None:
+    """Also a relay that is frozen, which answers nothing and does not die, costs no attempt and no worker."""
+    relay_leases = 1 if use_threads else 2
+    results = run_tasks(tmp_path / "run", door, relay_leases, number, use_threads)
+
+    assert not door.exists(), "a relay got the signal"
+    assert [record.attempts for record in results] == [1] * TASKS
+    assert results.counts["completed"] == TASKS
+    assert workers_lost(tmp_path / "run") == 0
     assert_sound(tmp_path / "run")
 
 

@@ -1,0 +1,52 @@
+"""Answers to leases that linger."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dfz_ray.errors import InfrastructureLost
+from dfz_ray.manager.late_answers import LateAnswers
+from dfz_ray.protocol.lease_protocol import Message
+from dfz_ray.protocol.orders import Order
+
+ORDER = Order(4, Message.CHUNK, 1, 7)
+
+
+def test_a_report_that_arrived_twice_is_answered_twice() -> None:
+    """Both calls of the lease return the order, and no other lease's does."""
+
+    async def wait_for_all() -> tuple[list[Order], bool]:
+        answers = LateAnswers()
+        twice = [asyncio.create_task(answers.wait(1)) for _ in range(2)]
+        other = asyncio.create_task(answers.wait(2))
+        await asyncio.sleep(0)
+        answers.send(1, ORDER)
+        found = await asyncio.gather(*twice)
+        answers.forget(2)
+        return found, (await other).message is Message.END
+
+    assert asyncio.run(wait_for_all()) == ([ORDER, ORDER], True)
+
+
+def test_time_without_work_is_no_wait_for_the_manager() -> None:
+    """The next report of a lease whose answer came late is known by that, once."""
+    answers = LateAnswers()
+    answers.send(1, ORDER)
+
+    assert [answers.was_late(1), answers.was_late(1), answers.was_late(2)] == [True, False, False]
+
+
+def test_a_run_that_can_not_go_on_lets_no_lease_wait() -> None:
+    """Every call ends with the error."""
+
+    async def wait_in_vain() -> None:
+        answers = LateAnswers()
+        call = asyncio.create_task(answers.wait(1))
+        await asyncio.sleep(0)
+        answers.fail(InfrastructureLost("the disk is full"))
+        await call
+
+    with pytest.raises(InfrastructureLost, match="the disk is full"):
+        asyncio.run(wait_in_vain())
