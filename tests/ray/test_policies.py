@@ -81,7 +81,7 @@ def until_told(note: str) -> None:
 
 def _deeds() -> dict[str, Any]:
     return {
-        "sleep": lambda _: time.sleep(60),
+        "sleep": lambda _: time.sleep(3600),
         "hold the GIL": _hold_the_gil,
         "swallow": _swallow,
         "raise while it cleans up": _raise_while_cleaning,
@@ -91,8 +91,8 @@ def _deeds() -> dict[str, Any]:
         "segfault": lambda _: ctypes.string_at(0),
         "exit": lambda _: os._exit(3),
         "be killed": lambda _: os.kill(os.getpid(), signal.SIGKILL),
-        "be terminated": lambda _: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(60)),
-        "close everything": lambda _: (os.closerange(3, 4096), time.sleep(60)),
+        "be terminated": lambda _: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(3600)),
+        "close everything": lambda _: (os.closerange(3, 4096), time.sleep(3600)),
         "raise": _raise,
         "raise twice": _raise_twice,
         "leave": lambda _: sys.exit("enough"),
@@ -112,12 +112,12 @@ def _hold_the_gil(note: str) -> None:
 def _swallow(note: str) -> None:
     while True:
         with contextlib.suppress(BaseException):
-            time.sleep(60)
+            time.sleep(3600)
 
 
 def _raise_while_cleaning(note: str) -> None:
     try:
-        time.sleep(60)
+        time.sleep(3600)
     finally:
         raise RuntimeError("the connection is gone already")
 
@@ -125,7 +125,7 @@ def _raise_while_cleaning(note: str) -> None:
 def _take_the_alarm(note: str) -> None:
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.alarm(30)
-    time.sleep(60)
+    time.sleep(3600)
 
 
 def _set_an_alarm(note: str) -> None:
@@ -197,20 +197,18 @@ def test_a_task_that_sleeps_past_its_deadline_fails_on_time_and_costs_no_worker(
     assert "test_policies.py" in record.error.traceback
     assert lines_of('"sleep": lambda') & set(re.findall("line [0-9]+", record.error.traceback))
     assert "deadlines.py" not in record.error.traceback
-    assert TIMEOUT_S <= record.duration < FAR_S  # it would sleep for a minute
+    assert TIMEOUT_S <= record.duration < 3600  # it would sleep for an hour
     assert workers_lost(tmp_path / "run") == 0
     assert_mates_completed(results, tmp_path / "run", "sleep")
 
 
 @pytest.mark.parametrize(
     ("what", "line"),
-    [("hold the GIL", "    library.pthread_mutex_lock(mutex)"), ("swallow", "            time.sleep(60)")],
+    [("hold the GIL", "    library.pthread_mutex_lock(mutex)"), ("swallow", "            time.sleep(3600)")],
 )
 def test_a_task_that_does_not_let_go_is_ended_with_its_worker_alone(what: str, line: str, tmp_path: Path) -> None:
     """Native code that holds the GIL, and code that swallows the interruption, cost one worker, and tell where."""
-    begun = time.monotonic()
     results = run_among_mates(tmp_path / "run", {"timeout_s": TIMEOUT_S}, what, config=SWIFT)
-    assert time.monotonic() - begun < FAR_S  # it would go on for ever
     error = results[what].error
     assert error.reason == "timeout"
     assert error.message == "it ran longer than its deadline, and did not end when interrupted: its worker was killed"
@@ -224,7 +222,7 @@ def test_a_task_that_raises_while_it_is_interrupted_is_late_all_the_same(tmp_pat
     results = run_among_mates(tmp_path / "run", {"timeout_s": TIMEOUT_S}, "raise while it cleans up")
     error = results["raise while it cleans up"].error
     assert error.reason == "timeout"
-    assert "time.sleep(60)" in error.traceback
+    assert "time.sleep(3600)" in error.traceback
     assert workers_lost(tmp_path / "run") == 0
 
 
