@@ -9,6 +9,7 @@ import builtins
 import contextlib
 import decimal
 import functools
+import gc
 import hashlib
 import json
 import os
@@ -65,7 +66,7 @@ Readers = list[tuple[Any, Callable[[Any], Any]]]
 """Names' spaces, each with what reads several of its values at once."""
 _MODULES_IN_USE = (
     *(builtins, os, os.path, signal, time, json, pickle, threading, traceback, socket),
-    *(contextlib, functools, hashlib, struct, msgpack, psutil, threadpoolctl),
+    *(contextlib, functools, gc, hashlib, struct, msgpack, psutil, threadpoolctl),
 )
 """Modules whose functions dfz_ray and Ray need."""
 _OWN_MODULES = ("dfz_ray.worker.", "dfz_ray.execution.", "dfz_ray.protocol.", "dfz_ray.specs.")

@@ -203,6 +203,7 @@ class HostileCluster:
 def serve(connection: Connection, scratch: str) -> None:
     """Run batches as they are asked for, in a process of its own."""
     os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup` has all that it starts ignore it: a hostile task sends it
     os.environ.update(TMPDIR=scratch, PYTHONPATH=os.pathsep.join(str(Path(__file__).parents[up]) for up in (1, 2)))
     tempfile.tempdir = None
     out = os.open(Path(scratch, "output"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
