@@ -69,6 +69,11 @@ _MODULES_IN_USE = (
     *(contextlib, functools, gc, hashlib, struct, msgpack, psutil, threadpoolctl),
 )
 """Modules whose functions dfz_ray and Ray need."""
+_CLASSES_IN_USE = (
+    *(threading.Thread, threading.Condition, threading.Event, socket.socket, json.JSONEncoder, json.JSONDecoder),
+    *(contextlib.suppress, contextlib.ExitStack, contextlib._GeneratorContextManager, traceback.TracebackException),
+)
+"""Classes whose methods they need, and other tasks, too."""
 _OWN_MODULES = ("dfz_ray.worker.", "dfz_ray.execution.", "dfz_ray.protocol.", "dfz_ray.specs.")
 """Modules that execute tasks, and report what they return."""
 
@@ -106,7 +111,7 @@ def _list_own_spaces() -> list[Any]:
     return [*modules, *[one for one in dict.fromkeys(classes) if one.__module__.startswith(_OWN_MODULES)]]
 
 
-_FUNCTIONS = _Names(lambda: list(_MODULES_IN_USE))
+_FUNCTIONS = _Names(lambda: [*_MODULES_IN_USE, *_CLASSES_IN_USE])
 _FUNCTIONS()
 _OWN_CODE = _Names(_list_own_spaces)
 

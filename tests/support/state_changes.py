@@ -112,6 +112,7 @@ ON_THREADS: dict[str, Callable[[], Any]] = {
     "json patched": lambda: _patch(json, "dumps", "loads"),
     "time patched": lambda: _patch(time, "time", "monotonic", "perf_counter"),
     "signal patched": lambda: _patch(signal, "signal", "setitimer", "getsignal"),
+    "threads patched": lambda: _patch(threading.Thread, "start", "join"),
     "collector patched": lambda: _patch(gc, "disable", "enable", "isenabled"),
     "threading patched": lambda: _patch(threading, "get_ident", "current_thread"),
     "audit hook": lambda: sys.addaudithook(_hook),
