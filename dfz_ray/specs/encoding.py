@@ -30,6 +30,8 @@ BIG_INTEGER = 1
 """MessagePack extension type of an integer beyond 64 bits: its bytes in two's complement, little-endian."""
 _KEPT_BYTES = 2**18
 """A packer that has packed more keeps a larger buffer, and is not used again."""
+_Packer, _unpackb = msgpack.Packer, msgpack.unpackb
+"""Bound here, for a packer that a task's own class had made would serve the tasks after it, too."""
 _idle: list[msgpack.Packer] = []
 """Idle packers, for making one takes several times as long as packing a small value. A packer is taken out while it is
 used, so that neither two threads share it, nor two values of which one is encoded while the other is simplified.
@@ -41,7 +43,7 @@ def encode(value: Any) -> bytes:
     try:
         packer = _idle.pop()
     except IndexError:
-        packer = msgpack.Packer(default=_packable, unicode_errors="surrogatepass")
+        packer = _Packer(default=_packable, unicode_errors="surrogatepass")
     try:
         packed: bytes = packer.pack(value)
     except Unserializable:
@@ -157,7 +159,7 @@ def _big_integer(code: int, data: bytes) -> int:
 
 
 _unpack_in_order = functools.partial(
-    msgpack.unpackb,
+    _unpackb,
     object_hook=_in_order,
     ext_hook=_big_integer,
     strict_map_key=False,
@@ -186,7 +188,7 @@ def _key(key: Any) -> Any:
 
 
 def _unpack(data: bytes, **options: Any) -> Any:
-    return msgpack.unpackb(data, ext_hook=_extension, strict_map_key=False, unicode_errors="surrogatepass", **options)
+    return _unpackb(data, ext_hook=_extension, strict_map_key=False, unicode_errors="surrogatepass", **options)
 
 
 def _packable(value: Any) -> Any:

@@ -24,6 +24,7 @@ from hypothesis.extra import numpy as st_numpy
 from support.amount import amount
 
 from dfz_ray.errors import Unserializable
+from dfz_ray.specs import encoding
 from dfz_ray.specs.encoding import DEPTH_LIMIT, decode, digest, digest_of, encode, plain, run_digest
 from dfz_ray.specs.task import SeedSource, derive_seed
 
@@ -341,3 +342,12 @@ def test_extensions_of_others_are_refused(value: Any) -> None:
     for result in (value, [value], {"nested": [1, value]}):
         with pytest.raises(Unserializable, match=type(value).__name__):
             digest(result)
+
+
+def test_a_packer_of_someone_else_packs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a task puts in the place of MessagePack's classes makes no packer that would serve the tasks after it."""
+    monkeypatch.setattr(encoding, "_idle", [])
+    monkeypatch.setattr(msgpack, "Packer", None)
+    monkeypatch.setattr(msgpack, "unpackb", None)
+
+    assert decode(encode({"a": [1, 2**70]})) == {"a": [1, 2**70]}
