@@ -95,14 +95,17 @@ class Lease:
         """The times after which its worker is overdue, each with the reason.
 
         A worker may be stopped before its report that a chunk began has left it. So the deadlines of a chunk count
-        from when it could begin: when it was given, and the chunks before it have ended or must have.
+        from when it could begin: when it was given, and one of its slots is free. It is if the chunks before it use
+        fewer, or have ended or must have.
         """
-        ended_at = 0.0
+        ended_at, threads = 0.0, 0
         for held in self.held.values():
             if held.begun_at is not None:
                 yield max(held.kill_at, held.begun_at + grace_s), "cancelled"
             if held.begun_at is not None and held.is_reported:
-                ended_at = held.begun_at + held.taken.limit_s + 2 * grace_s
+                limit_at = held.begun_at + held.taken.limit_s + 2 * grace_s
             else:
-                ended_at = max(held.ready_at, ended_at) + held.taken.limit_s + 2 * grace_s + BEGIN_S
-            yield ended_at, "timeout"
+                begins_at = held.ready_at if threads < self.width else max(held.ready_at, ended_at)
+                limit_at = begins_at + held.taken.limit_s + 2 * grace_s + BEGIN_S
+            yield limit_at, "timeout"
+            ended_at, threads = max(ended_at, limit_at), threads + min(held.width, len(held.chunk.numbers))

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 from support.virtual_cluster import Job, VirtualCluster
-from support.witness import chunk_ended, with_chunk
+from support.witness import Witness, chunk_ended, with_chunk
 
 from dfz_ray.engine.lease import BEGIN_S
 from dfz_ray.engine.messages import (
@@ -14,7 +14,9 @@ from dfz_ray.engine.messages import (
     ChunkBegan,
     GiveChunk,
     KillLease,
+    KindEntry,
     LeaseLost,
+    TasksSubmitted,
     TimePassed,
 )
 from dfz_ray.protocol.lease_protocol import Message
@@ -81,6 +83,23 @@ def test_a_chunk_ahead_waits_for_the_deadlines_of_the_one_before() -> None:
     witness.tell(TimePassed(), late_s + BEGIN_S - 0.3)
     assert witness.tell(TimePassed(), late_s + BEGIN_S - 0.2) == []
     witness.tell(TimePassed(), late_s + BEGIN_S + 0.3)
+
+    assert [kill.why for kill in witness.kills] == ["timeout"]
+
+
+def test_a_deadline_on_threads_does_not_wait_for_a_task_without_one() -> None:
+    """A task that is given to a free thread of a worker must begin there, however long the one beside it takes."""
+    witness = Witness(2, width=2, grace_s=1.0)
+    kinds = [KindEntry("endless", 0, Policy()), KindEntry("short", 0, Policy(timeout_s=10.0))]
+    witness.tell(TasksSubmitted(kinds, [0, 1]))
+    endless = witness.ask(0)
+    assert isinstance(endless, GiveChunk)
+    witness.tell(ChunkBegan(0, endless.chunk.id), 0.1)
+    assert isinstance(witness.ask(0, 0.2, busy=1), GiveChunk)
+
+    for at in (5.0, 10.0, 15.0, 20.0, 25.0):
+        witness.tell(TimePassed(), at)
+        witness.tell(TimePassed(), at + 0.1)
 
     assert [kill.why for kill in witness.kills] == ["timeout"]
 
