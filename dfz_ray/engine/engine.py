@@ -135,9 +135,9 @@ class Engine:
         """The tasks of every kind, by state."""
         return self._kind_counts.view(self.queue, self.lease_table, now)
 
-    def view_leases(self, now: float) -> list[LeaseOverview]:
-        """Every lease, and the chunk that it executes."""
-        return view_leases(self.queue, self.lease_table, self._kind_of, now)
+    def view_leases(self, now: float, most: int | None = None) -> list[LeaseOverview]:
+        """The leases, and the chunk that each executes; at most so many: those that have taken longest."""
+        return view_leases(self.queue, self.lease_table, self._kind_of, now, most)
 
     def set_slots(self, slots: int) -> None:
         """Change the number of tasks that may execute at once: surplus slots end as their leases ask for work."""

@@ -5,11 +5,14 @@ It is taken once a second, so it costs time by the kinds, the leases and the tas
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
+from dfz_ray.engine.lease import Lease
 from dfz_ray.engine.lease_table import LeaseTable
 from dfz_ray.engine.queue import Queue
 from dfz_ray.specs.states import FINAL, State
@@ -106,10 +109,15 @@ class KindCounts:
         return pending
 
 
-def view_leases(queue: Queue, lease_table: LeaseTable, kind_of: Sequence[int], now: float) -> list[LeaseOverview]:
-    """Every lease now, and the chunk that it executes."""
+def view_leases(
+    queue: Queue, lease_table: LeaseTable, kind_of: Sequence[int], now: float, most: int | None = None
+) -> list[LeaseOverview]:
+    """The leases now, and the chunk that each executes; at most so many: those that have taken longest."""
+    leases: Iterable[tuple[int, Lease]] = lease_table.leases.items()
+    if most is not None and len(lease_table.leases) > most:
+        leases = heapq.nsmallest(most, leases, key=_begun_at)
     found = []
-    for number, lease in lease_table.leases.items():
+    for number, lease in leases:
         kind, tasks, busy_s = "", 0, 0.0
         for held in lease.begun():
             numbers = held.chunk.numbers
@@ -117,3 +125,12 @@ def view_leases(queue: Queue, lease_table: LeaseTable, kind_of: Sequence[int], n
             busy_s = now - (held.begun_at or now)
         found.append(LeaseOverview(number, lease.lane, lease.asked_at is not None, lease.width, kind, tasks, busy_s))
     return found
+
+
+def _begun_at(entry: tuple[int, Lease]) -> float:
+    """The time at which a lease began the chunk that it executes; infinite if it executes none."""
+    begun_at = math.inf
+    for held in entry[1].held.values():
+        if held.begun_at is not None:
+            begun_at = held.begun_at
+    return begun_at

@@ -79,20 +79,19 @@ class RunWatch:
         slots = self._view_slots(now)
         load = self._measure(now, commits, commit_s, queue_s)
         self.commits, self.commit_s = commits, commit_s
-        more_slots = max(0, len(slots) - MOST_SLOTS)
         kinds, more_kinds = table.kinds()
         return Activity(
             domains=table.domains(),
             kinds=kinds,
             more_kinds=more_kinds,
-            slots=tuple(slots[:MOST_SLOTS]),
-            more_slots=more_slots,
+            slots=tuple(slots),
+            more_slots=self._engine.leases - len(slots),
             failures=self._failures.rows(),
             load=load,
         )
 
     def _view_slots(self, now: float) -> list[SlotActivity]:
-        leases = sorted(self._engine.view_leases(now), key=lambda lease: -lease.busy_s)
+        leases = sorted(self._engine.view_leases(now, MOST_SLOTS), key=lambda lease: -lease.busy_s)
         found = []
         for lease in leases:
             place = self._find_place(lease.lease)
