@@ -52,17 +52,8 @@ def compute_metrics(
     durations = times[:, 1] - times[:, 0]
     times = _without_pauses(times, pauses)
     changes = [(float(_without_pauses(np.asarray(at), pauses)), count) for at, count in changes]
-    makespan = float(times[:, 1].max() - times[:, 0].min())
-    levels = concurrency(times)
-    metrics |= {
-        "avg_duration": float(durations.mean()),
-        "min_duration": float(durations.min()),
-        "max_duration": float(durations.max()),
-        "max_concurrency": int(levels.max()),
-        "total_duration": makespan,
-        "task_durations": durations.tolist(),
-        "concurrent_executions": levels.tolist(),
-    }
+    metrics |= _describe_executions(durations, times)
+    makespan = metrics["total_duration"]
     if makespan > 0:
         busy = float(durations.sum())
         metrics["avg_concurrency"] = busy / makespan
@@ -70,6 +61,20 @@ def compute_metrics(
         available = _mean_slots(slots, changes, float(times[:, 0].min()), makespan) if slots else 0.0
         metrics["utilization"] = busy / (makespan * available) if available else None
     return metrics
+
+
+def _describe_executions(durations: np.ndarray[Any, Any], times: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """The metrics of executions that follow from their durations, and from their times without pauses."""
+    levels = concurrency(times)
+    return {
+        "avg_duration": float(durations.mean()),
+        "min_duration": float(durations.min()),
+        "max_duration": float(durations.max()),
+        "max_concurrency": int(levels.max()),
+        "total_duration": float(times[:, 1].max() - times[:, 0].min()),
+        "task_durations": durations.tolist(),
+        "concurrent_executions": levels.tolist(),
+    }
 
 
 def _without_pauses(times: np.ndarray[Any, Any], pauses: Sequence[tuple[float, float]]) -> np.ndarray[Any, Any]:
