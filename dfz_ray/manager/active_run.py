@@ -146,7 +146,11 @@ class ActiveRun:
         self._failure: BaseException | None = None
         self._cost, self._measured_chunks = cost, 0
         self._timer: asyncio.TimerHandle | None = None
-        self._executors: dict[type, Callable[[Any], None]] = {
+        self._executors = self._make_executors()
+
+    def _make_executors(self) -> dict[type, Callable[[Any], None]]:
+        """What executes each command of the engine, but for the answers to leases."""
+        return {
             StartLease: self._start,
             CommitEnds: self._on_ends,
             CommitLosses: lambda losses: self._journal.add_losses(losses, self._leases.tracebacks),
