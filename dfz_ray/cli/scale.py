@@ -152,6 +152,11 @@ def scale(**options: Any) -> int:
             ended = _measure(study, stopping, folder / TRIALS, measurements, options["time_limit"])
             if measurements:
                 _write_and_print(measurements, study, folder, out, options)
+    return _conclude(ended, folder, measurements)
+
+
+def _conclude(ended: bool, folder: Path, measurements: list[Measurement]) -> int:
+    """The exit code of a study; where the user has interrupted it, say how it goes on."""
     if not ended:
         again = shlex.join(["dfz", "scale", "--resume", str(folder)])
         click.echo(f"interrupted after {len(measurements)} trials; they are in {folder}; go on: {again}", err=True)
