@@ -10,7 +10,8 @@ after half of the time. A slot is busy while a task passes its time; that an emu
 counts as waiting.
 
 With --predict the manager's CPU time for a call and for an exchange in a group is measured first, and the simulation
-says what it expects of the same run.
+says what it expects of the same run. That is not to be trusted yet: the measurement takes all that the manager does for
+the cost of exchanges, and so predicts far too little for many slots (RESULTS.md).
 
 --json prints one line: exchanges_per_s, busy, wait_ms of a slot between two chunks, manager_cores, manager_rss_mb.
 """
