@@ -89,7 +89,8 @@ def test_a_program_with_a_log_finds_them_there() -> None:
 def test_a_forked_process_does_not_tell_what_its_parent_lost() -> None:
     """A process that is forked tells only of its own calls."""
     told = stderr_of(
-        "import os\n"
+        "import os, warnings\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)  # from 3.12 on: of a fork beside other threads\n"
         "call().fail(ValueError('of the parent'))\n"
         "child = os.fork()\n"
         "if child: os.waitpid(child, 0)\n"

@@ -209,6 +209,12 @@ def test_signals_that_a_task_blocks_are_not_blocked_for_the_next_one_on_its_thre
     assert all(mask == stage.masks[0] for mask in stage.masks)
 
 
+# An interruption that comes while a callback of the garbage collector executes (hypothesis has one) is swallowed there,
+# and pytest makes a warning of that.
+swallowed_interruptions = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@swallowed_interruptions
 def test_tasks_that_end_at_their_deadline_do_not_pass_it_on() -> None:
     """An interruption that comes just as its task ends hits nothing that is executed afterwards."""
     stage = Stage()
@@ -222,6 +228,7 @@ def test_tasks_that_end_at_their_deadline_do_not_pass_it_on() -> None:
     assert {reason for number, reason in found.items() if number % 2} <= {"completed", "timeout"}
 
 
+@swallowed_interruptions
 def test_an_interruption_leaves_the_interpreter_as_it_was() -> None:
     """After interruptions a profiler works in that process: nothing is left on its way to a thread."""
     test_tasks_that_end_at_their_deadline_do_not_pass_it_on()
