@@ -96,6 +96,10 @@ class Domain:
     """True if `compute` looks up which GPUs it may use (`gpus.assigned_gpus`): its workers then see all of a node's. A
     domain that does not is shown only those that it was assigned.
     """
+    repeatable: bool = False
+    """True if two attempts at one task may execute at the same time: `compute` changes nothing outside of its process.
+    Then a policy may have `speculate`.
+    """
     exclusive: bool = False
     """True if a task needs a process for itself, even with `use_threads`: its library has state of the process."""
 

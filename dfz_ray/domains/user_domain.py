@@ -87,6 +87,7 @@ def domain(
     memory: int | str | None = None,
     kind: Callable[[dict[str, Any]], str] | None = None,
     volatile: Iterable[str] = (),
+    repeatable: bool = False,
 ) -> Callable[[Callable[P, R]], DomainFunction[P, R]]:
     """Make a function a domain.
 
@@ -102,6 +103,8 @@ def domain(
         memory: bytes a task needs, or a text such as `2GiB`.
         kind: turns a task's parameters into a name that tasks share if they take about as long; None: all share one.
         volatile: top-level keys of the result that differ from run to run; the digest leaves them out.
+        repeatable: True if two attempts at one task may execute at the same time, since the function changes nothing
+            outside of its process: then a policy may have `speculate`.
 
     Raises:
         InvalidInput: impossible resources, the name of a built-in domain, or a function that is not a plain one, or
@@ -125,6 +128,7 @@ def domain(
             kind=_Kind(name, kind),
             resources=resources,
             volatile=frozenset(volatile),
+            repeatable=repeatable,
             summary=(inspect.getdoc(function) or "").partition("\n")[0],
         )
         REGISTRY.add(made)

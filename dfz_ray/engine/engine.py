@@ -46,6 +46,7 @@ from dfz_ray.engine.preemption import find_victims
 from dfz_ray.engine.queue import Lane, Queue, Taken
 from dfz_ray.engine.slot_tuner import SlotTuner
 from dfz_ray.engine.slots import Slots
+from dfz_ray.engine.speculation import Speculation
 from dfz_ray.engine.urgency import Urgency
 
 __all__ = ["Engine", "EngineOptions"]
@@ -82,6 +83,7 @@ class Engine:
             lambda number: self.queue.kinds[self._kind_of[number]].policy, options.free_losses, options.seed
         )
         self._losses = Losses(self.queue, self.lease_table, self._attempts)
+        self._speculation = Speculation(self.queue, self.lease_table, self._kind_of)
         self._urgency = Urgency(self.queue)
         self._auto = None if options.pool is None else SlotTuner(options, self.queue, self.lease_table, self.set_slots)
         self._ruled_out: dict[int, str] = {}
@@ -182,7 +184,8 @@ class Engine:
         if self.lease_table.lingering:
             since = next(iter(self.lease_table.lingering.values()))
             due = min(since + self.options.linger_s, math.inf if due is None else due)
-        if self.lease_table.leases and (self._timed or self.lease_table.revoked or len(self.queue.priorities) > 1):
+        is_timed = self._timed or self._speculation.is_on
+        if self.lease_table.leases and (is_timed or self.lease_table.revoked or len(self.queue.priorities) > 1):
             return min(self._looked_at + LOOK_S, math.inf if due is None else due)
         return due
 
@@ -200,6 +203,8 @@ class Engine:
     def on_tasks_submitted(self, event: TasksSubmitted, now: float) -> list[Command]:
         """New tasks wait, by kind."""
         for kind in event.kinds:
+            if kind.policy.speculate:
+                self._speculation.add_kind(len(self.queue.kinds))
             self.queue.add_kind(*kind)
             self._timed = self._timed or kind.policy.timeout_s is not None
         first = len(self.tasks)
@@ -249,6 +254,10 @@ class Engine:
             self.lease_table.settle(lease)
             lease.longest_s = max(lease.longest_s, *event.durations_s, 0.0)
         ends = sort_ends(event, self.lease_table.release(held))
+        others: list[Command] = []
+        if self._speculation.is_on:
+            ends, others = self._speculation.settle(event, ends, now + self.options.grace_s)
+            self._speculation.learn(ends)
         times = ends.sort_times(self._kind_of, held.taken.kind)
         for of_kind in times:
             self.queue.learn(*of_kind)
@@ -263,7 +272,7 @@ class Engine:
             final, retried = self._charge_all(failed, now)
         commit = CommitEnds(event.lease, event.chunk, completed, final, ends.superseded, retried)
         changed = self._auto.on_chunk_ended(held, times, event.cpu_s, now) if self._auto is not None else []
-        return [commit, *changed, *self._fail_ruled_out({lease.lane})]
+        return [commit, *others, *changed, *self._fail_ruled_out({lease.lane})]
 
     def on_outcomes_committed(self, event: OutcomesCommitted, now: float) -> list[Command]:
         """Committed tasks are final."""
@@ -278,6 +287,7 @@ class Engine:
         lease = self.lease_table.drop(event.lease)
         if lease is None:
             return []
+        self._speculation.on_gone(lease)
         for held in reversed(lease.held.values()):  # so that the first of them is due first again
             self.lease_table.hand_back(self.lease_table.release(held), held.begun_at is not None, now)
         return self._fail_ruled_out({lease.lane})
@@ -289,7 +299,10 @@ class Engine:
             return []
         if lease.asked_at is None:
             return [] if self._stopped else self._losses.on_died_before_start(event, self.queue.lanes[lease.lane])
-        commands = self._losses.on_lost(lease, event, self._stopped, now)
+        left, notes = self._speculation.on_gone(lease, event)
+        # If the worker may have died of a task that is left to its other attempt, no other task is charged.
+        is_free = self._stopped or bool(left and not (event.executing and left.isdisjoint(event.executing)))
+        commands = [*notes, *self._losses.on_lost(lease, event, is_free, now)]
         return commands + self._fail_ruled_out({lease.lane})
 
     def on_worker_spoiled(self, event: WorkerSpoiled, now: float) -> list[Command]:
@@ -297,6 +310,7 @@ class Engine:
         lease = self.lease_table.drop(event.lease)
         if lease is None:
             return []
+        self._speculation.on_gone(lease)
         return self._losses.on_spoiled(lease, event, now) + self._fail_ruled_out({lease.lane})
 
     def on_lane_sized(self, event: LaneSized, now: float) -> list[Command]:
@@ -336,9 +350,10 @@ class Engine:
         A task that has ended, and whose outcome is on its way to the disk, keeps that outcome.
         """
         numbers = self.tasks.find_open() if event.numbers is None else set(event.numbers)
-        cancelled = self.queue.remove(numbers)
+        cancelled = set(self.queue.remove(numbers))
+        self.lease_table.doubled -= cancelled
         interrupts = self.lease_table.revoke(numbers, now + self.options.grace_s)
-        cancelled.extend(number for interrupt in interrupts for number in interrupt.numbers)
+        cancelled.update(number for interrupt in interrupts for number in interrupt.numbers)
         return [CommitCancellations(sorted(cancelled)), *interrupts] if cancelled else []
 
     def on_time_passed(self, event: TimePassed, now: float) -> list[Command]:
@@ -360,6 +375,8 @@ class Engine:
             width = self._slots.pace.width
             victims = find_victims(self.queue, self.lease_table.leases, lowest, after_s, now, width)
             commands.extend(self._kill(lease_id, "preempted") for lease_id in victims)
+        if self._speculation.is_on and self._urgency.find_kind() is None:
+            self._speculation.begin(self._slots.count - self.lease_table.used + len(self.lease_table.lingering), now)
         return commands
 
     def on_stop_asked(self, event: StopAsked, now: float) -> list[Command]:
@@ -502,7 +519,7 @@ class Engine:
         """The waiting tasks of lanes that no node can ever run fail."""
         commands: list[Command] = []
         for number in sorted(lanes.intersection(self._ruled_out)) if self._ruled_out else ():
-            numbers = self.queue.clear(self.queue.lanes[number])
+            numbers = self.lease_table.clear(self.queue.lanes[number])
             if numbers:
                 commands.append(CommitLosses("infeasible", dict.fromkeys(numbers, self._ruled_out[number])))
         return commands

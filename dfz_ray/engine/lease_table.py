@@ -19,6 +19,8 @@ class LeaseTable:
         self.leases: dict[int, Lease] = {}
         self.revoked: set[int] = set()
         """Cancelled tasks that a worker still holds: all that it reports of them is superseded."""
+        self.doubled: set[int] = set()
+        """Tasks with two attempts that leases hold, or that wait. They are running, and alone in their chunks."""
         self.leaving: set[int] = set()
         """Leases that end when the chunks that they hold have ended, or that are being killed."""
         self.priorities: Counter[int] = Counter()
@@ -118,7 +120,10 @@ class LeaseTable:
     def begin(self, held: HeldChunk, now: float) -> None:
         """A worker began a chunk."""
         if held.begun_at is None:
-            self._tasks.move(self.wanted(held.chunk.numbers), Transition.BEGAN)
+            numbers = self.wanted(held.chunk.numbers)
+            if self.doubled:
+                numbers = [number for number in numbers if number not in self.doubled]
+            self._tasks.move(numbers, Transition.BEGAN)
             held.begun_at = now
 
     def wanted(self, numbers: Sequence[int]) -> Sequence[int]:
@@ -150,8 +155,24 @@ class LeaseTable:
         if len(wanted) < len(numbers):
             for number in self.revoked.intersection(numbers):
                 self.probe_ended(number)
-            self.revoked.difference_update(numbers)
+            twice = self.doubled.intersection(numbers)  # the other attempt is revoked as well
+            self.doubled -= twice
+            self.revoked.difference_update(set(numbers) - twice)
         return wanted
+
+    def leave_to_other(self, number: int) -> bool:
+        """One of a task's two attempts is over, whose chunk is released: the other one goes on; returns True."""
+        self.doubled.discard(number)
+        if not any(number in held.chunk.numbers for lease in self.leases.values() for held in lease.begun()):
+            self._tasks.move([number], Transition.HANDED_BACK)
+        return True
+
+    def clear(self, lane: Lane) -> list[int]:
+        """Take out everything that waits in a lane; returns the tasks that have no attempt left."""
+        numbers = self._queue.clear(lane)
+        twice = self.doubled.intersection(numbers)
+        self.doubled -= twice
+        return [number for number in numbers if number not in twice]
 
     def hand_back(self, numbers: Sequence[int], begun: bool, now: float) -> None:
         """Let tasks of a released chunk wait again, uncharged."""

@@ -40,11 +40,11 @@ class Losses:
             return []  # one fault may kill many at once, and the loss of a node says nothing about the lane
         lane.deaths_before_start += 1
         lane.replaced_from = self._lease_table.next_lease
-        numbers = self._queue.clear(lane) if lane.deaths_before_start >= DEATHS_BEFORE_START else []
+        numbers = self._lease_table.clear(lane) if lane.deaths_before_start >= DEATHS_BEFORE_START else []
         message = f"{lane.deaths_before_start} workers in a row died before they could begin a task: {event.message}"
         return [CommitLosses("worker_crashed", dict.fromkeys(numbers, message))] if numbers else []
 
-    def on_lost(self, lease: Lease, event: LeaseLost, is_stopped: bool, now: float) -> list[Command]:
+    def on_lost(self, lease: Lease, event: LeaseLost, is_free: bool, now: float) -> list[Command]:
         """Charge the task that the worker executed, if it is to blame; all others go back.
 
         If nobody knows which task that was, every task that the worker may have begun is suspect, also of the next
@@ -52,8 +52,8 @@ class Losses:
         until the guilty task is alone. If the worker executed several tasks, these are the suspects, unless the guilty
         ones are known: those whose deadlines ended it. If it crashed, those that it had executed before are suspects,
         too, if their results were not reported: what a task has broken may kill its worker when the next one is
-        executed. A task that was charged before is taken for the guilty one. If the run is stopped, no task is charged:
-        the manager itself kills workers then.
+        executed. A task that was charged before is taken for the guilty one. If the loss is free, as when the run is
+        stopped and the manager itself kills workers, no task is charged.
         """
         reason = lease.killed or event.reason
         known = set(event.executing or ())
@@ -64,7 +64,7 @@ class Losses:
         is_unclear = len(known) > 1 or not has_begun
         if reason == "timeout" and (event.reason != "worker_crashed" or is_unclear):
             reason = event.reason  # it died of another cause before it was killed, or no task is known to be late
-        is_free = is_stopped or reason in ("preempted", "cancelled")
+        is_free = is_free or reason in ("preempted", "cancelled")
         executing = self._find_executing(lease, event, is_free)
         has_suspects = (
             not (is_free or event.are_guilty)

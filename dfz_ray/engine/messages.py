@@ -276,6 +276,8 @@ class NoteAttemptsLost:
     reason: str
     message: str
     charged: bool = False
+    superseded: bool = False
+    """True if each of these tasks has another attempt on its way, which decides alone from now on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,12 +96,15 @@ class KindCounts:
         """The tasks that wait in the queue, or in a chunk that its worker has not begun, by kind."""
         pending = Counter({kind.number: kind.waiting.count for kind in queue.kinds})
         pending.update(queue.delayed_of)
-        suspects = (group.numbers for lane in queue.lanes for group in lane.suspects)
-        pending.update(map(self._kind_of.__getitem__, chain.from_iterable(suspects)))
+        suspects = chain.from_iterable(group.numbers for lane in queue.lanes for group in lane.suspects)
+        doubled = lease_table.doubled  # they are running
+        pending.update(self._kind_of[number] for number in suspects if number not in doubled)
         for lease in lease_table.leases.values():
             for held in lease.held.values():
                 if held.begun_at is None:
                     numbers = lease_table.wanted(held.chunk.numbers)
+                    if not doubled.isdisjoint(numbers):
+                        continue
                     if held.taken.kind is not None:
                         pending[held.taken.kind] += len(numbers)
                     else:

@@ -32,6 +32,7 @@ class CallOptions(TypedDict, total=False):
     timeout_s: float | None
     priority: int
     preemptible: bool
+    speculate: bool
 
 
 def treat(treatment: Treatment, options: Mapping[str, Any]) -> Treatment:

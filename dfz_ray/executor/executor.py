@@ -142,7 +142,8 @@ class _Calls(Executor):
 
         Args:
             options: cpus, gpus, memory (bytes, or a text such as `2GiB`) and custom, for each call by itself;
-                timeout_s, priority, max_attempts, backoff, retry_on and preemptible, as in a batch file.
+                timeout_s, priority, max_attempts, backoff, retry_on, preemptible and speculate, as in a batch file;
+                the last one says of the function that two of its calls may execute at once in place of one.
 
         Raises:
             InvalidInput: an option is not known, or has an impossible value.

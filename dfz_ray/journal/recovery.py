@@ -19,6 +19,7 @@ from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.sending import read_meant
 from dfz_ray.journal.writer import JournalWriter
 from dfz_ray.protocol.columns import NO_WORK, unpack, unpack_works
+from dfz_ray.specs.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,11 @@ def read_recovered(folder: Path) -> Recovered:
 def read_contents(folder: Path) -> dict[str, tuple[Any, ...]]:
     """By task id the content of the task: domain, resources (JSON), seed, parameters and policy (JSON)."""
     with JournalReader(folder) as journal:
-        kinds = list(journal.query("read_kinds"))
+        kinds = [
+            # A key of the policy that has been added since has its default.
+            (domain, name, resources, Policy.model_validate_json(policy).model_dump_json())
+            for domain, name, resources, policy in journal.query("read_kinds")
+        ]
         contents: dict[str, tuple[Any, ...]] = {}
         for _, *columns in journal.query("read_tasks"):
             for task_id, kind, (seed, parameters) in zip(*map(unpack, columns), strict=True):

@@ -119,9 +119,12 @@ class RunJournal:
         self.commits.soon()
 
     def add_lost_attempts(self, command: NoteAttemptsLost) -> None:
-        """Attempts were lost, and others are due."""
+        """Attempts were lost, and others are due, or on their way."""
         outcome, charged = (ATTEMPT_FAILED, 1) if command.charged else (ATTEMPT_LOST, 0)
-        rest = (outcome, charged, None, None, None, command.reason, command.message)
+        message: str | None = command.message
+        if command.superseded:
+            outcome, message = ATTEMPT_SUPERSEDED, None
+        rest = (outcome, charged, None, None, None, command.reason, message)
         self.commits.pending.rows.attempts.extend((number, command.chunk, *rest) for number in command.numbers)
         self.commits.soon()
 

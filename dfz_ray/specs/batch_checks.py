@@ -183,7 +183,7 @@ class _Checker(FieldChecks):
             shape = self._shape({**self._floor, **_given(domain.resources), **common.resources}, "")
         del self.problems[before:]  # these are reported for each task
         self._missing.discard(name)
-        if domain is None or shape is None:
+        if domain is None or shape is None or (common.policy.speculate and not domain.repeatable):
             return None
         self._checks[name] = checks = ParameterChecks(domain, shape, self._shelf)
         return checks
@@ -212,6 +212,11 @@ class _Checker(FieldChecks):
             {**self._floor, **_given(domain.resources), **common.resources, **own}, f"{where}.resources"
         )
         policy = self._policy(data.get("policy"), f"{where}.policy", common)
+        if policy is not None and policy.speculate and not domain.repeatable:
+            expected = (
+                f"false, for the domain {domain.name!r} does not say that two attempts at a task may execute at once"
+            )
+            self.refuse(f"{where}.policy.speculate", "true", f"{expected} (`repeatable=True` of @domain or Domain)")
         checked = self._parameters(domain, parameters, f"{where}.parameters") if readable else None
         if checked is None or shape is None or policy is None or len(self.problems) > before:
             return None

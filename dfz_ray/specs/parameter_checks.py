@@ -43,6 +43,8 @@ class KnownDomain(Protocol):
     @property
     def draw(self) -> Draw | None: ...  # noqa: D102
     @property
+    def repeatable(self) -> bool: ...  # noqa: D102
+    @property
     def check(self) -> Callable[[Any, Resources], None]: ...  # noqa: D102
     def require_libraries(self) -> None: ...  # noqa: D102
 

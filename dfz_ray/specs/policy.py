@@ -104,3 +104,8 @@ class Policy(_Part):
     preemptible: bool = Field(
         True, description="Whether a task of a higher priority may take its slot; it then runs again, uncharged."
     )
+    speculate: bool = Field(
+        False,
+        description="Whether a task that runs for longer than 95 % of its kind gets a second attempt beside the first, "
+        "once slots are free; the one that completes first counts.",
+    )

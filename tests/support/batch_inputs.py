@@ -147,10 +147,10 @@ def forms_of(data: Any) -> Iterator[str]:
         yield "json"
 
 
-def refusal(source: Any, **options: Any) -> InvalidInput:
+def refusal(source: Any, domains: Registry | None = None, **options: Any) -> InvalidInput:
     """The error that a batch is refused with."""
     with pytest.raises(InvalidInput) as caught:
-        read_batch(source, Registry(), **options)
+        read_batch(source, domains or Registry(), **options)
     return caught.value
 
 

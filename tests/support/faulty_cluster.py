@@ -28,6 +28,7 @@ from dfz_ray.engine.messages import (
     TimePassed,
     WorkAsked,
 )
+from dfz_ray.engine.speculation import Speculation
 from dfz_ray.protocol.reports import Report
 from dfz_ray.simulation import Costs, SimulatedAttempt, Simulation
 from dfz_ray.simulation.cluster import Commit
@@ -70,7 +71,7 @@ class Journal:
                     self._settle(dict.fromkeys(command.numbers, "cancelled"))
                 case NoteAttemptsLost(charged=True):
                     self.charged.update(command.numbers)
-                case NoteAttemptsLost(reason="node_lost"):
+                case NoteAttemptsLost(reason="node_lost", superseded=False):
                     self.free_losses.update(command.numbers)
 
     def _settle(self, outcomes: dict[int, str]) -> None:
@@ -104,6 +105,11 @@ class FaultyCluster(Simulation):
         self.relay_deaths = 0
         for at in [self._relaying.uniform(0.0, 3.0) for _ in range(self._relaying.randint(0, 4) * bool(self.relays))]:
             self.at(at, self._lose_any_relay)
+        speculating = random.Random(seed)  # noqa: S311
+        self.speculates = speculating.random() < 0.3
+        """True if tasks may have second attempts."""
+        self.late_share = speculating.choice([0.1, 0.1, 0.5])
+        """The share of a kind's tasks that are not late."""
         self.witness = self._new_witness(0)
         self.most_slots = self.options.slots
         self.fates: list[Fate] = []
@@ -142,6 +148,10 @@ class FaultyCluster(Simulation):
         options = {field.name: getattr(self.options, field.name) for field in dataclasses.fields(self.options)}
         witness = Witness(**options)
         witness.engine.lease_table.next_lease = first_lease
+        engine = witness.engine
+        engine._speculation = Speculation(
+            engine.queue, engine.lease_table, engine.kind_of, self.late_share, least_tasks=1
+        )
         self.engine = witness.engine
         return witness
 

@@ -79,6 +79,13 @@ def draw_run(seed: int, is_wide: bool = False) -> FaultyCluster:
         SimulatedTask(f"kind {number}", dice.choice([0.0, 0.001, 0.02, 0.2, 1.5]), number % lanes, draw_policy(dice))
         for number in range(dice.randint(1, 5))
     ]
+    if cluster.speculates:
+        kinds = [
+            kind._replace(
+                duration_s=max(kind.duration_s, 0.3), policy=kind.policy.model_copy(update={"speculate": True})
+            )
+            for kind in kinds
+        ]
     faults = dice.choice([0.0, 0.05, 0.3])
     for lane in range(lanes):
         capacity = dice.choice([math.inf, 1, 2, 4])

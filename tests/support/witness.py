@@ -85,6 +85,10 @@ class Witness:
         self.held: dict[int, dict[int, Chunk]] = {}
         self.chunk_of: dict[int, int] = {}
         """Task: the one chunk in hand that it is in; not of cancelled ones."""
+        self.second_of: dict[int, int] = {}
+        """Task: the chunk in hand of its second attempt, which began while that of `chunk_of` was executed."""
+        self.repeated: set[int] = set()
+        """The tasks that had a second attempt."""
         self.running: set[int] = set()
         self.capacity: dict[int, float] = {}
         self.outcome: dict[int, str] = {}
@@ -112,16 +116,21 @@ class Witness:
         """The last time that was reported as such."""
         """Of chunks."""
         self._revoked_at: dict[int, float] = {}
+        self._revoked_in: dict[int, set[int]] = {}
+        """Task: the chunks in hand that it is still in, although it was cancelled or has ended."""
         self._chunk_ids: set[int] = set()
 
     def tell(self, event: Event, now: float = 0.0) -> list[Command]:
         """Tell the engine something, check what it answers, and hand that on."""
+        self._to_interrupt: set[int] = set()
+        """The tasks of which one attempt has won, and whose other one is to be interrupted at once."""
         ended = self._note_event(event, now)
         commands = self.engine.handle(event, now)
         self._check_answers(event, commands)
         for command in commands:
             self._note_command(command, event, ended, now)
         self._check_counts()
+        assert not self._to_interrupt
         if isinstance(event, TimePassed):
             if self._revoked_at and not self.stopped and now - self._looked_at <= LATE_S:
                 self._check_revoked(now)
@@ -172,9 +181,13 @@ class Witness:
                 chunk = self.held.get(event.lease, {}).pop(event.chunk, None)
                 mine = {number for number in chunk.numbers if number in self.chunk_of} if chunk else set()
                 self._begin(chunk, now)
-                named = set(event.numbers)
-                self._release(chunk, lambda number: number not in named)
-                return mine
+                # One attempt of two that does not complete is superseded by the other one.
+                left = {number for number in mine.intersection(event.failures) if self._has_rival(number)}
+                for number in mine.intersection(event.numbers) - left if chunk else ():
+                    self._win(number, chunk.id, now)
+                back = left | (mine - set(event.numbers))
+                self._release(chunk, lambda number: number in back)
+                return mine - left
             case LeaseEnded() | LeaseLost() | WorkerSpoiled():
                 self.out.discard(event.lease)
                 for chunk in self.held.pop(event.lease, {}).values():
@@ -226,9 +239,40 @@ class Witness:
 
     def _release(self, chunk: Chunk | None, goes_back: Callable[[int], bool]) -> None:
         for number in chunk.numbers if chunk else ():
-            self._revoked_at.pop(number, None)
-            if self.chunk_of.pop(number, None) is not None and goes_back(number) and number in self.running:
-                self._rest({number})
+            if chunk.id in self._revoked_in.get(number, ()):
+                self._revoked_in[number].discard(chunk.id)
+                if not self._revoked_in[number]:
+                    del self._revoked_in[number], self._revoked_at[number]
+            elif self.second_of.get(number) == chunk.id:
+                del self.second_of[number]
+            elif self.chunk_of.get(number) == chunk.id:
+                del self.chunk_of[number]
+                other = self.second_of.pop(number, None)
+                if other is not None:
+                    self.chunk_of[number] = other
+                if goes_back(number) and number in self.running and other not in self._begun_at:
+                    self._rest({number})
+
+    def _has_rival(self, number: int) -> bool:
+        """True if a task has two attempts, of which one may still wait."""
+        return number in self.second_of or (number in self.chunk_of and number in self._suspects)
+
+    def _win(self, number: int, chunk: int, now: float) -> None:
+        """One attempt of two has ended the task: the other one is to be interrupted."""
+        both = {self.chunk_of.get(number), self.second_of.pop(number, None)} - {None}
+        if len(both) == 2:
+            self.chunk_of[number] = chunk
+            self._revoke(number, both - {chunk}, now)
+            self._to_interrupt.add(number)
+
+    def _revoke(self, number: int, chunks: set[int | None], now: float) -> None:
+        self._revoked_at[number] = now
+        self._revoked_in[number] = {chunk for chunk in chunks if chunk is not None}
+
+    @property
+    def _suspects(self) -> set[int]:
+        """The tasks that wait to be executed by themselves."""
+        return {number for lane in self.engine.queue.lanes for group in lane.suspects for number in group.numbers}
 
     # --- books from commands ----------------------------------------------------------------------------------------
 
@@ -268,6 +312,7 @@ class Witness:
             case CommitEnds():
                 self._note_ends(command, event, ended, now)
             case InterruptLease():
+                self._to_interrupt.difference_update(command.numbers)
                 in_hand = {number for chunk in self.held[command.lease].values() for number in chunk.numbers}
                 assert set(command.numbers) <= in_hand & self._revoked_at.keys()
             case KillLease():
@@ -287,15 +332,19 @@ class Witness:
                 outcome = command.reason if command.state == State.FAILED else command.state.label
                 self._owe(dict.fromkeys(command.messages, outcome))
             case NoteAttemptsLost():
-                self.attempts_lost.update(command.numbers)
+                (self.superseded if command.superseded else self.attempts_lost).update(command.numbers)
+                if command.superseded:
+                    assert not command.charged
+                    return
                 for number in command.numbers if command.charged else ():
                     self._charge(number, command.reason, now, is_last=False)
                 if command.reason == "node_lost" and not command.charged and not self.stopped:
                     self._forgive(command, event)
             case CommitCancellations():
                 for number in command.numbers:
-                    if self.chunk_of.pop(number, None) is not None:
-                        self._revoked_at[number] = now
+                    chunks = {self.chunk_of.pop(number, None), self.second_of.pop(number, None)} - {None}
+                    if chunks:
+                        self._revoke(number, chunks, now)
                 self._owe(dict.fromkeys(command.numbers, "cancelled"))
 
     def _note_start(self, command: StartLease) -> None:
@@ -349,11 +398,19 @@ class Witness:
         assert chunk.numbers
         assert len(set(chunk.numbers)) == len(chunk.numbers)
         for number in chunk.numbers:
-            assert number not in self.chunk_of, "no task is in two chunks in hand"
             assert number not in self.outcome, "no task runs again that has an outcome"
             assert self.lane_of_kind[self.kind_of[number]] == lane, "shapes never mix in a chunk"
             assert now >= self._due.get(number, now) - 1e-9, "no attempt is made before its time"
-            self.chunk_of[number] = chunk.id
+            if number in self.chunk_of:
+                assert self.policy_of(number).speculate, "only if a policy says so a task is in two chunks in hand"
+                assert number in self.running
+                assert number not in self.repeated, "a task has one second attempt at most"
+                assert len(chunk.numbers) == 1
+                assert chunk.numbers not in [one.numbers for one in self.held.get(command.lease, {}).values()]
+                self.second_of[number] = chunk.id
+                self.repeated.add(number)
+            else:
+                self.chunk_of[number] = chunk.id
         priorities = {self.policy_of(number).priority for number in chunk.numbers}
         assert len(priorities) == 1, "priorities never mix in a chunk"
         self._chunk_ids.add(chunk.id)
@@ -414,7 +471,8 @@ class Witness:
         """How many tasks wait in the engine's queue, those that are to be tried again later included."""
         queue = self.engine.queue
         suspects = sum(len(group.numbers) for lane in queue.lanes for group in lane.suspects)
-        return sum(lane.waiting for lane in queue.lanes) + suspects + len(queue.delayed)
+        second = len(self._suspects & self.chunk_of.keys())
+        return sum(lane.waiting for lane in queue.lanes) + suspects - second + len(queue.delayed)
 
     def _check_counts(self) -> None:
         counts = self.engine.tasks.counts

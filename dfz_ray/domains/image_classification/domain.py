@@ -248,4 +248,5 @@ DOMAIN = Domain(
     libraries=("torch", "torchvision", "sklearn"),
     extra="image",
     summary="Train an image classifier and measure it on images that it has not seen.",
+    repeatable=True,
 )

@@ -294,4 +294,5 @@ DOMAIN = Domain(
     draw=draw,
     libraries=("scipy", "scipy.sparse.csgraph"),  # the second takes time to import
     summary="A maze, made at random or read from a map, and a path through it that is proved to be right.",
+    repeatable=True,
 )

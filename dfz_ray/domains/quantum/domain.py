@@ -266,4 +266,5 @@ DOMAIN = Domain(
     extra="quantum",
     results=RESULTS,
     summary="Quantum circuits, of known algorithms or your own OpenQASM, simulated with Qiskit Aer.",
+    repeatable=True,
 )

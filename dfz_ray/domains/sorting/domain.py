@@ -164,4 +164,5 @@ DOMAIN = Domain(
     results=RESULTS,
     draw=draw,
     summary="A list of numbers, sorted by quicksort, mergesort or heapsort, with every comparison counted.",
+    repeatable=True,
 )

@@ -26,6 +26,8 @@ from support.batch_inputs import (
     task,
 )
 
+from dfz_ray.domains.domain import Domain, Parameters
+from dfz_ray.domains.registry import Registry
 from dfz_ray.specs.encoding import DEPTH_LIMIT
 from dfz_ray.specs.policy import Backoff, Policy
 
@@ -259,3 +261,20 @@ def test_numpy_truths_are_no_numbers() -> None:
     problems = refusal(policy(priority=np.bool_(True), timeout_s=np.bool_(True))).problems
 
     assert [problem.where.rpartition(".")[2] for problem in problems] == ["timeout_s", "priority"]
+
+
+def test_only_what_may_be_repeated_is_speculated_on() -> None:
+    """`speculate` is refused for a domain that does not say that it may be executed twice at once."""
+    domains = Registry()
+    domains.add(Domain("once", Parameters, lambda p, seed, threads: {}, lambda p: ""))
+    domains.add(Domain("often", Parameters, lambda p, seed, threads: {}, lambda p: "", repeatable=True))
+    defaults = {"policy": {"speculate": True}}
+
+    batch = accept({"defaults": defaults, "tasks": [{"domain": "often"}]}, domains)
+    error = refusal({"defaults": defaults, "tasks": [{"domain": "often"}, {"domain": "once"}]}, domains=domains)
+    of_block = refusal({"defaults": defaults, "generate": [{"domain": "once", "count": 9}]}, domains=domains)
+
+    assert batch.tasks[0].policy.speculate
+    assert [(one.where, one.found) for one in error.problems] == [("tasks[1].policy.speculate", "true")]
+    assert [one.where for one in of_block.problems] == ["generate[0].policy.speculate"]
+    assert "repeatable=True" in str(error)

@@ -27,6 +27,7 @@ POLICIES = {
     "timeout_s": st.none() | st.floats(0, TIMEOUT_LIMIT_S, exclude_min=True) | st.integers(1, TIMEOUT_LIMIT_S),
     "priority": st.integers(-1_000_000, 1_000_000),
     "preemptible": st.booleans(),
+    "speculate": st.booleans(),
 }
 PARTS = st.fixed_dictionaries({}, optional=POLICIES)
 """Policies of which only a part is said."""
@@ -44,6 +45,7 @@ def test_the_default() -> None:
         "timeout_s": None,
         "priority": 0,
         "preemptible": True,
+        "speculate": False,
     }
     assert Policy().model_dump() | expected == Policy().model_dump()
 
