@@ -7,12 +7,13 @@ import traceback
 from collections.abc import Callable, Iterable
 from os import _exit
 from signal import SIG_SETMASK, pthread_sigmask
-from time import monotonic, perf_counter, thread_time, time  # bound here, for a task may put others in their place
+from time import monotonic, perf_counter, thread_time  # bound here, for a task may put others in their place
 from types import TracebackType
 
 from threadpoolctl import ThreadpoolController
 
 from dfz_ray.domains.domain import Domain
+from dfz_ray.execution.chunk_clock import find_offset
 from dfz_ray.execution.execute import Execution, Outcome, Work, count_forks, end_task, execute_task
 from dfz_ray.execution.failure import describe_exception
 from dfz_ray.execution.interruption import forget_interruption
@@ -54,7 +55,7 @@ class ThreadLease:
         self._state = state
         self._pools = ThreadpoolController()
         self._forks = count_forks()
-        self._offset_s = time() - perf_counter()
+        self._offset_s = find_offset()
         self._lock = threading.Lock()
         """Held to use the protocol."""
         self._wanted = threading.Condition(self._lock)

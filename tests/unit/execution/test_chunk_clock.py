@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dfz_ray.execution.chunk_clock import ChunkClock
+from dfz_ray.execution.chunk_clock import ChunkClock, find_offset
 
 
 def work(seconds: float) -> None:
@@ -30,6 +30,19 @@ def test_each_task_begins_when_the_one_before_has_ended() -> None:
     assert all(start <= end for start, end, _ in laps)
     assert before - 0.01 <= laps[0][0] <= laps[-1][1] <= after + 0.01
     assert clock.elapsed_s == pytest.approx(laps[-1][1] - laps[0][0], abs=1e-6)
+
+
+@pytest.mark.parametrize("interrupted", [{1}, {2}, {1, 2, 4, 5, 7}])
+def test_a_process_that_loses_its_core_reads_the_clocks_again(interrupted: set[int]) -> None:
+    """An interruption between the readings of two clocks shifts no task's time, if any reading goes through."""
+    readings, now = itertools.count(), 0.0
+
+    def read(offset_s: float) -> float:
+        nonlocal now
+        now += 0.3 if next(readings) in interrupted else 1e-6
+        return now + offset_s
+
+    assert find_offset(lambda: read(1000.0), lambda: read(0.0)) == pytest.approx(1000.0, abs=1e-5)
 
 
 def test_short_tasks_share_the_cpu_time_that_they_had_together() -> None:
