@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dfz_ray.engine.attempts import Attempts
@@ -42,6 +42,7 @@ from dfz_ray.engine.messages import (
     WorkerSpoiled,
 )
 from dfz_ray.engine.overview import KindCounts, KindOverview, LeaseOverview, view_leases
+from dfz_ray.engine.places import Places
 from dfz_ray.engine.preemption import find_victims
 from dfz_ray.engine.queue import Lane, Queue, Taken
 from dfz_ray.engine.slot_tuner import SlotTuner
@@ -55,8 +56,6 @@ HISTORY = 50
 """An error shows so many of the last events."""
 LONG_S = 1.0
 """No chunk is handed out ahead of one whose tasks take longer: a higher priority would have to wait for it."""
-LEASE_TASKS = 20
-"""A lease of several threads lasts for so many of its longest tasks: at its end its threads wait for the last one."""
 LOOK_S = 0.1
 """The time between two `TimePassed` while something may overrun its time."""
 LATE_S = 1.0
@@ -85,11 +84,10 @@ class Engine:
         self._losses = Losses(self.queue, self.lease_table, self._attempts)
         self._speculation = Speculation(self.queue, self.lease_table, self._kind_of)
         self._urgency = Urgency(self.queue)
+        self._places = Places(options, self.queue, self.lease_table, self._slots, self._urgency)
         self._auto = None if options.pool is None else SlotTuner(options, self.queue, self.lease_table, self.set_slots)
         self._ruled_out: dict[int, str] = {}
         """Lanes whose tasks can never run, each with the reason."""
-        self._wanted = 0
-        """The places for which others wait in the cluster, less those that leases have given up since."""
         self._stopped = False
         self._timed = False
         """True if any kind has a deadline."""
@@ -161,11 +159,7 @@ class Engine:
 
     def may_make_room(self, now: float) -> bool:
         """True if leases linger, or have had their time: these end if others want their places."""
-        table = self.lease_table
-        return bool(table.lingering) or any(
-            lease.asked_at is not None and now - lease.asked_at >= self.options.lease_s
-            for lease in table.leases.values()
-        )
+        return self._places.may_make_room(now)
 
     def count_unplaced(self) -> dict[int, int]:
         """The leases of each lane that Ray has not placed."""
@@ -182,8 +176,7 @@ class Engine:
             return None
         due = self.queue.next_due
         if self.lease_table.lingering:
-            since = next(iter(self.lease_table.lingering.values()))
-            due = min(since + self.options.linger_s, math.inf if due is None else due)
+            due = min(self._places.next_due, math.inf if due is None else due)
         is_timed = self._timed or self._speculation.is_on
         if self.lease_table.leases and (is_timed or self.lease_table.revoked or len(self.queue.priorities) > 1):
             return min(self._looked_at + LOOK_S, math.inf if due is None else due)
@@ -334,10 +327,7 @@ class Engine:
 
     def on_places_wanted(self, event: PlacesWanted, now: float) -> list[Command]:
         """Leases that linger end at once; so do as many of the others as are wanted, at the ends of their chunks."""
-        self._wanted = event.places
-        lingering = list(self.lease_table.lingering)[: event.places]
-        self._wanted -= len(lingering)
-        return self._end_lingering(lingering)
+        return self._places.want(event.places)
 
     def on_manager_measured(self, event: ManagerMeasured, now: float) -> list[Command]:
         """Chunks become large enough for the manager to keep up."""
@@ -361,8 +351,7 @@ class Engine:
         is_late = now - self._looked_at > LATE_S
         self._looked_at = now
         commands = self._fail_ruled_out(self.queue.put_due(now))
-        lingering = self.lease_table.lingering.items()
-        commands.extend(self._end_lingering([one for one, since in lingering if now >= since + self.options.linger_s]))
+        commands.extend(self._places.end_overdue(now))
         if self._stopped or is_late:
             return commands
         for lease_id, lease in self.lease_table.leases.items():
@@ -382,17 +371,17 @@ class Engine:
     def on_stop_asked(self, event: StopAsked, now: float) -> list[Command]:
         """No lease gets a chunk from now on."""
         self._stopped = True
-        return self._end_lingering(list(self.lease_table.lingering))
+        return self._places.end_lingering(list(self.lease_table.lingering))
 
     # --- decisions --------------------------------------------------------------------------------------------------
 
     def _answer(self, lease_id: int, lease: Lease, lane: Lane, busy: int, now: float) -> list[Command]:
         """Answer a lease that holds tasks for `busy` threads; a lease that lingers gets no answer yet."""
-        if lease.ending or self._stopped or lease.killed or self._is_over(lease, now):
-            return self._end(lease_id, lease)
+        if lease.ending or self._stopped or lease.killed or self._places.is_over(lease, now):
+            return self._places.end(lease_id, lease)
         threads, idle = self._slots.decide(lease, lane, busy)
         if not threads:
-            return self._end(lease_id, lease)
+            return self._places.end(lease_id, lease)
         suspects = self.queue.find_suspects(lane) if lane.suspects else None
         if lease.held and (
             suspects or lease.holds_suspects or (not idle and self._holds_back(lane, lease.ahead_s, lease.threads))
@@ -405,7 +394,7 @@ class Engine:
             held_s = 0.0 if idle else lease.ahead_s
             taken = self.queue.take(lane, self._slots.pace, held_s, threads, idle or threads)
         if taken is None:
-            return self._wait(lease_id, lease, idle) if lease.held else self._linger(lease_id, lease, lane, now)
+            return self._wait(lease_id, lease, idle) if lease.held else self._places.linger(lease_id, lease, lane, now)
         is_begun = not (self._is_wide or lease.held) and (
             bool(lane.suspects) or self._holds_back(lane, taken.likely_s, 1)
         )
@@ -413,17 +402,6 @@ class Engine:
         if self._timed:
             lease.watch(self.options.grace_s)
         return [given]
-
-    def _linger(self, lease_id: int, lease: Lease, lane: Lane, now: float) -> list[Command]:
-        """A lease has nothing to do: it waits for more work in its lane, or ends."""
-        is_awaited = self._wanted > 0 or self.lease_table.starting > lane.starting
-        if self.options.linger_s <= 0 or is_awaited:
-            return self._end(lease_id, lease)
-        self.lease_table.lingering.setdefault(lease_id, now)
-        return []
-
-    def _end_lingering(self, lease_ids: Iterable[int]) -> list[Command]:
-        return [command for lease_id in lease_ids for command in self._end(lease_id, self.lease_table.leases[lease_id])]
 
     def _serve_lingering(self, commands: list[Command], now: float) -> None:
         """Answer leases that linger if tasks wait in their lanes; the last one that had work is the first."""
@@ -433,11 +411,7 @@ class Engine:
             lane = self.queue.lanes[lease.lane]
             if lane.waiting or lane.suspects or self._slots.are_too_few:
                 commands.extend(self._answer(lease_id, lease, lane, 0, now))
-        if table.lingering and (kind := self._urgency.find_kind()) is not None:
-            # Another lane waits: Ray may have no place for it beside those that linger.
-            commands.extend(
-                self._end_lingering([one for one in table.lingering if table.leases[one].lane != kind.lane])
-            )
+        commands.extend(self._places.end_other_lanes())
 
     def _charge_all(self, failures: Mapping[int, str], now: float) -> tuple[list[int], list[int]]:
         """Charge failed attempts; returns the tasks that have failed for good, and those that are tried again."""
@@ -453,7 +427,7 @@ class Engine:
     def _fill_slots(self, commands: list[Command]) -> None:
         """Start a lease for each free slot, as long as tasks wait."""
         while not self._stopped:
-            is_full = self._is_full()
+            is_full = self._places.are_used
             if is_full and (len(self.queue.priorities) < 2 or not self.lease_table.starting):
                 return
             kind = self._urgency.find_kind()
@@ -466,24 +440,6 @@ class Engine:
                 self.lease_table.drop(displaced)
             width = self._slots.find_first_width(self.queue.lanes[kind.lane]) if self._is_wide else 1
             commands.append(StartLease(self.lease_table.start(kind.lane, width), kind.lane, kind.name, width))
-
-    def _is_over(self, lease: Lease, now: float) -> bool:
-        """True if a lease has to end: others wait for its place and its time is up, or they are more urgent."""
-        has_lanes = len(self.queue.lanes) > 1
-        if (self._wanted > 0 or has_lanes) and self._is_old(lease, now):
-            if self._wanted > 0:
-                self._wanted -= 1
-                return True
-            if self._urgency.is_awaited(self.queue.lanes[lease.lane], self.lease_table.starting):
-                return True
-        return has_lanes and self._urgency.must_make_room(lease, self._is_full(), len(self.lease_table.leaving))
-
-    def _is_old(self, lease: Lease, now: float) -> bool:
-        age_s = 0.0 if lease.asked_at is None else now - lease.asked_at
-        return age_s >= self.options.lease_s and not (self._is_wide and age_s < LEASE_TASKS * lease.find_longest_s(now))
-
-    def _is_full(self) -> bool:
-        return self.lease_table.used >= self._slots.pace.slots or (self._is_wide and self._slots.are_spread)
 
     def _holds_back(self, lane: Lane, held_s: float, threads: int) -> bool:
         """True if a lease that holds `held_s` of work gets no more yet: near a run's end, and if tasks are long."""
@@ -500,15 +456,6 @@ class Engine:
         if idle and lease.threads > idle:
             self.lease_table.shrink(lease, lease.threads - idle)
         return [AnswerWait(lease_id, lease.threads)]
-
-    def _end(self, lease_id: int, lease: Lease) -> list[Command]:
-        """A lease that holds nothing gives up its slot at once: its worker only has to return."""
-        lease.ending = True
-        if lease.held:
-            self.lease_table.leaving.add(lease_id)
-        else:
-            self.lease_table.drop(lease_id)
-        return [AnswerEnd(lease_id)]
 
     def _kill(self, lease_id: int, why: str) -> KillLease:
         self.lease_table.leases[lease_id].killed = why
