@@ -9,9 +9,8 @@ time, as they do in the middle of a long run. The measurement begins when each s
 after half of the time. A slot is busy while a task passes its time; that an emulated lease notices the end of it late
 counts as waiting.
 
-With --predict the manager's CPU time for a call and for an exchange in a group is measured first, and the simulation
-says what it expects of the same run. That is not to be trusted yet: the measurement takes all that the manager does for
-the cost of exchanges, and so predicts far too little for many slots (RESULTS.md).
+With --predict the manager's CPU time for a call, for an exchange in a group and for all else is found from four short
+measurements at other rates, and the simulation says what it expects of the same run.
 
 --json prints one line: exchanges_per_s, busy, wait_ms of a slot between two chunks, manager_cores, manager_rss_mb.
 """
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import ray
-from capacity_prediction import ServiceTimes, find_most_exchanges, fit_service, predict_busy
+from capacity_prediction import Sample, ServiceTimes, find_most_exchanges, fit_service, predict_busy
 from emulation import EmulatingManager, Host, RelayHost
 from rich.console import Console
 
@@ -42,8 +41,9 @@ HOSTS = 4
 BLOCK_TASKS = 5_000
 LEASE_S = 3600.0
 LOOK_S = 0.25
-CALIBRATION = (150, 1.0, 12.0)
-"""Slots, length of a task and seconds of the measurements of service times: 300 exchanges a second."""
+CALIBRATIONS = ((60, 1.0, False), (240, 1.0, False), (240, 1.0, True), (900, 1.0, True))
+"""Slots, length of a task, and whether there are relays, of the measurements that service times are found from."""
+CALIBRATION_S = 12.0
 FAR_SLOTS, EXCHANGES = 100_000, 1
 """It is told how long tasks have to be for so many slots, if each takes so many exchanges."""
 AGAIN = 3
@@ -117,25 +117,24 @@ def measure(slots: int, task_s: float, seconds: float, has_relays: bool) -> dict
 
 
 def measure_service() -> ServiceTimes:
-    """Find what exchanges cost a manager that is far from full."""
-
-    def measure_some(has_relays: bool) -> tuple[float, int, int]:
-        found = measure(*CALIBRATION, has_relays)
-        rates = found["manager_cores"], found["calls_per_s"], found["exchanges_per_s"]
-        return tuple(CALIBRATION[-1] * rate for rate in rates)  # type: ignore[return-value]
-
-    return fit_service(measure_some(False), measure_some(True))
+    """Find what exchanges cost a manager that is not full."""
+    samples = []
+    for slots, task_s, has_relays in CALIBRATIONS:
+        found = measure(slots, task_s, CALIBRATION_S, has_relays)
+        samples.append(Sample(found["manager_cores"], found["calls_per_s"], found["exchanges_per_s"]))
+    return fit_service(samples)
 
 
 def predict(options: argparse.Namespace, times: ServiceTimes) -> dict[str, Any]:
     """What the simulation says."""
     relays = 0 if options.direct else HOSTS
     busy = predict_busy(options.slots, options.task_s, options.seconds, times, relays)
-    most = find_most_exchanges(times, relays) if relays else 1 / times.call_s
+    most = find_most_exchanges(times, relays)
     return {
         "predicted_busy": busy,
         "call_ms": 1e3 * times.call_s,
         "grouped_ms": 1e3 * times.grouped_s,
+        "else_share": times.else_share,
         "most_exchanges_per_s": most,
     }
 
@@ -158,8 +157,9 @@ def tell(found: dict[str, Any], title: str) -> None:
         most = found["most_exchanges_per_s"]
         Console().print(
             f"the simulation predicts {found['predicted_busy']:.3f} busy, at {found['call_ms']:.2f} ms a call and "
-            f"{found['grouped_ms']:.2f} ms for each further exchange in it. The manager is full at {most:,.0f} "
-            f"exchanges/s: {FAR_SLOTS:,} slots need tasks of {FAR_SLOTS * EXCHANGES / most:,.1f} s",
+            f"{found['grouped_ms']:.2f} ms for each further exchange in it, beside {found['else_share']:.2f} cores "
+            f"for all else. The manager is full at {most:,.0f} exchanges/s: {FAR_SLOTS:,} slots need tasks of "
+            f"{FAR_SLOTS * EXCHANGES / most:,.1f} s",
             highlight=False,
         )
 

@@ -1,7 +1,11 @@
 """The simulation's word on how many slots a manager keeps busy, given what an exchange costs it."""
 
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import nnls
 
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.messages import ManagerMeasured
@@ -21,17 +25,24 @@ class ServiceTimes(NamedTuple):
     """For an exchange by itself, or the first one in the group of a relay."""
     grouped_s: float
     """For each further one in a group."""
+    else_share: float
+    """The share of a core that it takes for what does not grow with the exchanges, such as looking at the run."""
 
 
-def fit_service(direct: tuple[float, int, int], grouped: tuple[float, int, int]) -> ServiceTimes:
-    """Find the service times from two measurements, each with CPU seconds, calls and exchanges.
+class Sample(NamedTuple):
+    """A manager at work: its cores in use, calls and exchanges per second."""
 
-    In the first one each exchange was a call, in the second relays gathered them.
-    """
-    (cpu_s, _, exchanges), (grouped_cpu_s, calls, grouped_exchanges) = direct, grouped
-    call_s = cpu_s / exchanges
-    further = grouped_exchanges - calls
-    return ServiceTimes(call_s, max(0.0, grouped_cpu_s - calls * call_s) / further if further > 0 else call_s)
+    cores: float
+    calls_per_s: float
+    exchanges_per_s: float
+
+
+def fit_service(samples: Sequence[Sample]) -> ServiceTimes:
+    """Find the service times from measurements at different rates, by non-negative least squares of relative errors."""
+    rows = [(one.calls_per_s, one.exchanges_per_s - one.calls_per_s, 1.0) for one in samples]
+    weights = 1 / np.array([one.cores for one in samples])
+    (call_s, grouped_s, else_share), _ = nnls(np.array(rows) * weights[:, None], np.ones(len(samples)))
+    return ServiceTimes(float(call_s), float(grouped_s), float(else_share))
 
 
 def predict_busy(slots: int, task_s: float, seconds: float, times: ServiceTimes, relays: int, seed: int = 0) -> float:
@@ -43,9 +54,11 @@ def predict_busy(slots: int, task_s: float, seconds: float, times: ServiceTimes,
     tasks = [SimulatedTask("emulated", task_s * draw.random()) for _ in range(slots)]
     rounds = seconds / task_s + 3 + AGAIN_S / task_s
     tasks += [SimulatedTask("emulated", task_s)] * int(slots * rounds)
-    costs = Costs(manager_s=times.call_s, grouped_s=times.grouped_s, relays=relays)
+    free_share = 1 - times.else_share
+    call_s, grouped_s = times.call_s / free_share, times.grouped_s / free_share
+    costs = Costs(manager_s=call_s, grouped_s=grouped_s, relays=relays)
     simulation = Simulation(EngineOptions(slots, lease_s=LEASE_S, seed=seed), costs, seed)
-    simulation.report(ManagerMeasured(min(times.grouped_s if relays else times.call_s, MOST_S)))
+    simulation.report(ManagerMeasured(min(grouped_s if relays else call_s, MOST_S)))
     simulation.submit(tasks)
     begin = 0.0
     while begin < seconds / 2 and len({one.lease for one in simulation.executions}) < slots:
@@ -58,7 +71,8 @@ def predict_busy(slots: int, task_s: float, seconds: float, times: ServiceTimes,
 
 def find_most_exchanges(times: ServiceTimes, relays: int) -> float:
     """The exchanges that a full manager serves in a second, when its relays gather for as long as they may."""
+    free_share = 1 - times.else_share
     calls = relays / MOST_GATHER_S
-    if calls * times.call_s >= 1:
-        return 1 / times.call_s
-    return calls + (1 - calls * times.call_s) / times.grouped_s
+    if not relays or calls * times.call_s >= free_share:
+        return free_share / times.call_s
+    return calls + (free_share - calls * times.call_s) / times.grouped_s

@@ -15,6 +15,7 @@ from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.record import read_result
+from dfz_ray.journal.schema import ATTEMPT_SUPERSEDED
 from dfz_ray.protocol.columns import TIMES, Completions, read_times, unpack
 from dfz_ray.protocol.task_events import FailedTask, TaskEvents
 from dfz_ray.specs.states import State
@@ -167,7 +168,8 @@ class ListeningThread(threading.Thread):
 def read_events(journal: JournalReader) -> TaskEvents:
     """The ends of all tasks in a journal, as events."""
     rows = journal.ends()
-    ran = {one.task: (one.began_at, one.ended_at, rows.nodes.get(one.chunk)) for one in rows.attempts}
+    in_order = sorted(rows.attempts, key=lambda one: one.outcome != ATTEMPT_SUPERSEDED)  # the others count, if any
+    ran = {one.task: (one.began_at, one.ended_at, rows.nodes.get(one.chunk)) for one in in_order}
     failures = [
         FailedTask(number, reason, message, traceback, None, *ran.get(number, (None, None, None)), State(state))
         for number, state, reason, message, traceback in rows.others

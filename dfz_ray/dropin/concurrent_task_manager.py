@@ -21,6 +21,7 @@ from dfz_ray.dropin.submitted_task import Sending, SubmittedCall, SubmittedTask
 from dfz_ray.dropin.task_list import TaskList, name_of
 from dfz_ray.dropin.task_run import TaskRun
 from dfz_ray.errors import DfzError, InfrastructureLost
+from dfz_ray.specs.policy import without_speculation
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import AUTO, MaxWorkers, Settings
 from dfz_ray.specs.task import Task
@@ -136,7 +137,7 @@ class ConcurrentTaskManager:
             self._packer = self._packer or CallPacker()
             call = self._packer.pack(task_func, (task, context), {})
         files = {call.function.sha256: call.function.content} if call.function else {}
-        resources, policy = self.settings.resources, self.settings.policy
+        resources, policy = self.settings.resources, without_speculation(self.settings.policy)
         checked = Task(submitted.stored_id, CALLS, call.kind, 0, resources, call.parameters, "", policy)
         return Sending(checked, files)
 

@@ -196,7 +196,7 @@ class Engine:
     def on_tasks_submitted(self, event: TasksSubmitted, now: float) -> list[Command]:
         """New tasks wait, by kind."""
         for kind in event.kinds:
-            if kind.policy.speculate:
+            if kind.policy.speculate and not self._is_wide:  # a thread of a shared process may not be ended
                 self._speculation.add_kind(len(self.queue.kinds))
             self.queue.add_kind(*kind)
             self._timed = self._timed or kind.policy.timeout_s is not None
@@ -205,6 +205,8 @@ class Engine:
         self._kind_of.extend(event.kind_of)
         self._kind_counts.add(event.kind_of, event.settled)
         self._attempts.restore(event.charged, event.free_losses)
+        if self._speculation.is_on:
+            self._speculation.withdraw()
         by_kind = _sort_by_kind(event, first)
         for kind_number, numbers in by_kind.items():
             self.queue.put(kind_number, numbers, now)
@@ -250,7 +252,7 @@ class Engine:
         others: list[Command] = []
         if self._speculation.is_on:
             ends, others = self._speculation.settle(event, ends, now + self.options.grace_s)
-            self._speculation.learn(ends)
+            self._speculation.learn(event, ends)
         times = ends.sort_times(self._kind_of, held.taken.kind)
         for of_kind in times:
             self.queue.learn(*of_kind)
@@ -292,7 +294,7 @@ class Engine:
             return []
         if lease.asked_at is None:
             return [] if self._stopped else self._losses.on_died_before_start(event, self.queue.lanes[lease.lane])
-        left, notes = self._speculation.on_gone(lease, event)
+        left, notes = self._speculation.on_gone(lease, lease.killed or event.reason, event.message)
         # If the worker may have died of a task that is left to its other attempt, no other task is charged.
         is_free = self._stopped or bool(left and not (event.executing and left.isdisjoint(event.executing)))
         commands = [*notes, *self._losses.on_lost(lease, event, is_free, now)]
@@ -303,8 +305,8 @@ class Engine:
         lease = self.lease_table.drop(event.lease)
         if lease is None:
             return []
-        self._speculation.on_gone(lease)
-        return self._losses.on_spoiled(lease, event, now) + self._fail_ruled_out({lease.lane})
+        _, notes = self._speculation.on_gone(lease, "state_changed", event.message)
+        return [*notes, *self._losses.on_spoiled(lease, event, now), *self._fail_ruled_out({lease.lane})]
 
     def on_lane_sized(self, event: LaneSized, now: float) -> list[Command]:
         """A lane gets no more leases than the cluster can run; if it never could, its tasks fail at once."""
@@ -364,13 +366,14 @@ class Engine:
             width = self._slots.pace.width
             victims = find_victims(self.queue, self.lease_table.leases, lowest, after_s, now, width)
             commands.extend(self._kill(lease_id, "preempted") for lease_id in victims)
-        if self._speculation.is_on and self._urgency.find_kind() is None:
+        if self._speculation.is_on and not self.queue.delayed and self._places.are_free:
             self._speculation.begin(self._slots.count - self.lease_table.used + len(self.lease_table.lingering), now)
         return commands
 
     def on_stop_asked(self, event: StopAsked, now: float) -> list[Command]:
         """No lease gets a chunk from now on."""
         self._stopped = True
+        self._speculation.withdraw()
         return self._places.end_lingering(list(self.lease_table.lingering))
 
     # --- decisions --------------------------------------------------------------------------------------------------

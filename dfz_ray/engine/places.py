@@ -38,6 +38,11 @@ class Places:
         return self._table.used >= self._slots.pace.slots or (self._is_wide and self._slots.are_spread)
 
     @property
+    def are_free(self) -> bool:
+        """True if nothing of this run, and nobody else, waits for a place in the cluster."""
+        return not (self._wanted > 0 or self._table.starting) and self._urgency.find_kind() is None
+
+    @property
     def next_due(self) -> float:
         """The time at which the first lease has lingered for too long; infinite if none lingers."""
         first = next(iter(self._table.lingering.values()), math.inf)

@@ -19,6 +19,7 @@ from dfz_ray.executor.call_run import CallRun, Treatment
 from dfz_ray.executor.future import CallFuture
 from dfz_ray.executor.map import CallMap
 from dfz_ray.executor.process_setup import ProcessSetup
+from dfz_ray.specs.policy import without_speculation
 from dfz_ray.specs.run_config import ConfigSource, RunConfig
 from dfz_ray.specs.settings import MaxWorkers
 
@@ -275,7 +276,7 @@ class DFZExecutor(_Calls):
         )
         settings = run_config.settings
         run = CallRun(run_config, setup)
-        super().__init__(run, Treatment(settings.resources, settings.policy))
+        super().__init__(run, Treatment(settings.resources, without_speculation(settings.policy)))
         self._finalizer = weakref.finalize(self, run.shut)
         self._finalizer.atexit = False  # then the run waits for its calls by itself
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from dfz_ray.journal.record import Record, TaskError, read_result
 from dfz_ray.journal.record_pages import Open, Page, RecordPages
-from dfz_ray.journal.schema import ATTEMPT_FAILED
+from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_SUPERSEDED
 from dfz_ray.protocol.columns import TIMES, read_times, split_digests, unpack
 from dfz_ray.specs.encoding import decode, run_digest
 from dfz_ray.specs.states import STATES, UNSUCCESSFUL, State
@@ -243,7 +243,8 @@ class RecordTable(Sequence[Record]):
         state, error = (State.PENDING, None) if other is None else other
         if not attempts:
             return task_id, domain, kind, STATES[state], None, error, 0, None, None, None
-        _, chunk, _, began, ended = attempts[-1]
+        decisive = [attempt for attempt in attempts if attempt[2] != ATTEMPT_SUPERSEDED] or attempts
+        _, chunk, _, began, ended = decisive[-1]
         return task_id, domain, kind, STATES[state], None, error, len(attempts), began, ended, self._find_node(chunk)
 
     def _find_node(self, chunk: int) -> str | None:

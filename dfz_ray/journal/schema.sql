@@ -565,7 +565,8 @@ SELECT min(submitted_at), (SELECT max(committed_at) FROM commits), (SELECT count
 -- name: count_lost_workers
 -- A worker that dies in the middle of a chunk reports no beginning of its tasks.
 SELECT count(*) FROM (
-    SELECT DISTINCT epoch, lease FROM attempts JOIN chunks USING (chunk) WHERE outcome != 3 AND began_at IS NULL
+    SELECT DISTINCT epoch, lease FROM attempts JOIN chunks USING (chunk) WHERE began_at IS NULL
+    AND (outcome != 3 OR reason IN ('worker_crashed', 'out_of_memory', 'node_lost', 'timeout'))
 );
 
 -- name: unsuccessful_attempts

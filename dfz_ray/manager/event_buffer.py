@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from dfz_ray.engine.messages import CommitEnds
 from dfz_ray.journal.commit_sums import Row
+from dfz_ray.journal.schema import ATTEMPT_SUPERSEDED
 from dfz_ray.protocol.columns import Completions
 from dfz_ray.protocol.reports import Ended
 from dfz_ray.protocol.task_events import FailedTask, TaskEvents
@@ -15,7 +16,7 @@ from dfz_ray.specs.states import State
 
 GATHER_S = 0.02
 """Events that come within this time of the last report are reported together: each report costs the manager 1 ms."""
-BEGUN_S = 0.005
+BEGUN_S = 0.025
 """The beginning of a task waits so long for its end, with which it is reported."""
 FEW_TASKS, FEW_GATHER_S = 64, 0.002
 """If no more tasks than these are open, their caller may wait for each of them: events are gathered for less long."""
@@ -92,11 +93,9 @@ class EventBuffer:
             if chunk not in self._early:
                 self._completions.append(Completions(*columns))
                 self._nodes.append(self._node_of.get(chunk))
-        chunk_of = {row[0]: row[1] for row in written["attempts"]} if self._early else {}
-        ran = {
-            number: (began, ended, self._node_of.get(chunk))
-            for number, chunk, _, _, began, ended, *_ in written["attempts"]
-        }
+        decisive = [row for row in written["attempts"] if row[2] != ATTEMPT_SUPERSEDED]
+        chunk_of = {row[0]: row[1] for row in decisive} if self._early else {}
+        ran = {number: (began, ended, self._node_of.get(chunk)) for number, chunk, _, _, began, ended, *_ in decisive}
         self._unsuccessful.extend(number for number, *_ in written["attempts"])
         for number, state, _, reason, message, traceback in written["outcomes"]:
             if state == State.CANCELLED:

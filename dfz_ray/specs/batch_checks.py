@@ -21,7 +21,7 @@ from dfz_ray.specs.field_checks import ID_LIMIT, FieldChecks, is_clean, path_of
 from dfz_ray.specs.generated_tasks import GeneratedTasks, JoinedTasks
 from dfz_ray.specs.input_file import FileShelf, InputFile
 from dfz_ray.specs.parameter_checks import KnownDomain, ParameterChecks
-from dfz_ray.specs.policy import Policy, merge
+from dfz_ray.specs.policy import Policy, merge, without_speculation
 from dfz_ray.specs.problems import describe_names, find_problems, nearest, show, show_name
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.task import SEED_LIMIT, SeedSource, Task, derive_seed
@@ -88,6 +88,8 @@ class _Common:
     """The policy that the batch and the configuration give, as unchecked data."""
     policy: Policy
     """The policy of a task that gives none itself."""
+    speculates: bool
+    """True if the batch, and not only the configuration, asks for second attempts."""
 
 
 class _Checker(FieldChecks):
@@ -120,8 +122,10 @@ class _Checker(FieldChecks):
         self.check_keys(defaults, DEFAULTS_KEYS, "defaults")
         shared = self.mapping(defaults.get("resources"), "defaults.resources")
         valid = self._shape(shared, "defaults.resources") is not None  # else every task would repeat the problem
-        policy_keys, policy = self._default_policy(self.mapping(defaults.get("policy"), "defaults.policy"))
-        common = _Common(seed or 0, SeedSource(seed or 0), shared if valid else {}, policy_keys, policy)
+        given = self.mapping(defaults.get("policy"), "defaults.policy")
+        policy_keys, policy = self._default_policy(given)
+        speculates = bool(given.get("speculate"))
+        common = _Common(seed or 0, SeedSource(seed or 0), shared if valid else {}, policy_keys, policy, speculates)
         listed = [
             self._check_simple_task(task, position, f"task-{position}", common)
             or self._check_any_task(task, position, f"task-{position}", common)
@@ -212,7 +216,9 @@ class _Checker(FieldChecks):
             {**self._floor, **_given(domain.resources), **common.resources, **own}, f"{where}.resources"
         )
         policy = self._policy(data.get("policy"), f"{where}.policy", common)
-        if policy is not None and policy.speculate and not domain.repeatable:
+        if policy is not None and policy.speculate and not domain.repeatable and not self._is_said(data, common):
+            policy = self._equal(without_speculation(policy))  # the configuration asks for it, where it is possible
+        elif policy is not None and policy.speculate and not domain.repeatable:
             expected = (
                 f"false, for the domain {domain.name!r} does not say that two attempts at a task may execute at once"
             )
@@ -376,10 +382,20 @@ class _Checker(FieldChecks):
         except ValidationError as error:
             self.problems.extend(find_problems(error, Policy, where))
             return None
-        policy = self._equal_policies.setdefault(policy, policy)
+        policy = self._equal(policy)
         if key:
             self._policies[key] = policy
         return policy
+
+    def _equal(self, policy: Policy) -> Policy:
+        """Equal policies are one object."""
+        return self._equal_policies.setdefault(policy, policy)
+
+    def _is_said(self, data: Mapping[str, Any], common: _Common) -> bool:
+        """True if a task, or its batch, asks for second attempts itself."""
+        own = data.get("policy")
+        said = own.get("speculate") if isinstance(own, Mapping) else None
+        return common.speculates if said is None else bool(said)
 
     def _encode(self, parameters: BaseModel, where: str) -> bytes | None:
         values = parameters.model_dump()

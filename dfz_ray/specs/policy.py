@@ -27,6 +27,11 @@ def merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, A
     return merged
 
 
+def without_speculation(policy: Policy) -> Policy:
+    """The policy for what nobody has said of that it may be executed twice at once."""
+    return policy.model_copy(update={"speculate": False}) if policy.speculate else policy
+
+
 def _without_nulls(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out nulls that mean the default. Unknown keys stay, so that they are refused later."""
     fields = model.model_fields

@@ -108,7 +108,7 @@ class FaultyCluster(Simulation):
         speculating = random.Random(seed)  # noqa: S311
         self.speculates = speculating.random() < 0.3
         """True if tasks may have second attempts."""
-        self.late_share = speculating.choice([0.1, 0.1, 0.5])
+        self.late_share = speculating.choice([0.0, 0.0, 0.5])
         """The share of a kind's tasks that are not late."""
         self.witness = self._new_witness(0)
         self.most_slots = self.options.slots

@@ -404,7 +404,7 @@ class Witness:
             if number in self.chunk_of:
                 assert self.policy_of(number).speculate, "only if a policy says so a task is in two chunks in hand"
                 assert number in self.running
-                assert number not in self.repeated, "a task has one second attempt at most"
+                assert number not in self.second_of, "a task has one second attempt at most"
                 assert len(chunk.numbers) == 1
                 assert chunk.numbers not in [one.numbers for one in self.held.get(command.lease, {}).values()]
                 self.second_of[number] = chunk.id

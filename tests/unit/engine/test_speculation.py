@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.virtual_cluster import Job, VirtualCluster
 
-from dfz_ray.engine.messages import CancelAsked, InterruptLease, NoteAttemptsLost
+from dfz_ray.engine.messages import CancelAsked, InterruptLease, NoteAttemptsLost, StopAsked
 from dfz_ray.simulation import SimulatedAttempt
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.states import State
@@ -132,3 +132,64 @@ def test_the_loser_is_interrupted_at_once() -> None:
     interrupted = [one.numbers for one in commands if isinstance(one, InterruptLease)]
     assert interrupted == [[SLOW]]
     assert not [one for one in commands if isinstance(one, NoteAttemptsLost)]
+
+
+def test_the_last_ones_are_not_late_only_because_the_quick_ones_have_ended() -> None:
+    """Of tasks that begin together, and whose run times are even, hardly any gets a second attempt."""
+    cluster = VirtualCluster(100)
+    cluster.submit([Job("k", 10.0 + 0.1 * number, policy=SPECULATE) for number in range(100)])
+    cluster.play()
+
+    assert len(cluster.witness.handed) <= 106
+    assert len(cluster.witness.outcome) == 100
+
+
+def test_a_second_attempt_that_is_lost_with_its_node_is_made_again() -> None:
+    """What happens to a second attempt through no fault of its task does not end the hope for the task."""
+    cluster = UnevenCluster((500.0, COMPLETES), (500.0, COMPLETES), (1.0, COMPLETES))
+    cluster.at(20.0, lambda: cluster.lose(max(cluster.workers), "node_lost"))
+    cluster.play()
+
+    assert cluster.begun == 3
+    assert cluster.outcome == "completed"
+    assert cluster.makespan_s < 25.0
+    assert not cluster.witness.charged
+
+
+def test_tasks_that_come_go_before_a_second_attempt_that_waits() -> None:
+    """A second attempt for which Ray has no place holds up nobody."""
+    cluster = UnevenCluster((60.0, COMPLETES), (1.0, COMPLETES))
+    started = [0.01] * 4
+    cluster._delays = lambda what: {"start": (started or [5.0]).pop(), "message": 0.001, "commit": 0.001, "loss": 0.1}[
+        what
+    ]
+    cluster.submit([Job("k", 1.0, policy=SPECULATE)] * 2, at=13.0)
+    cluster.play()
+
+    late = [one for one in cluster.executions if one.number > SLOW]
+    second = next(one for one in cluster.executions if one.number == SLOW)
+    assert len(late) == 2
+    assert max(one.began_s for one in late) <= second.began_s
+    assert cluster.outcome == "completed"
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_tasks_on_threads_get_no_second_attempt(width: int) -> None:
+    """A worker with several threads may have to be killed for one attempt: so nothing is executed twice there."""
+    cluster = VirtualCluster(4, width=width)
+    cluster.submit([Job("k", 1.0 if number < SLOW else 60.0, policy=SPECULATE) for number in range(SLOW + 1)])
+    cluster.play()
+
+    assert len(cluster.witness.repeated) == (width == 1)
+
+
+def test_a_run_that_stops_takes_back_second_attempts_that_wait() -> None:
+    """A failure after the stop counts, although a second attempt was about to be handed out."""
+    cluster = UnevenCluster((20.0, FAILS), (1.0, COMPLETES))
+    delays = iter([0.01] * 4)
+    cluster._delays = lambda what: next(delays, 500.0) if what == "start" else 0.001
+    cluster.tell_at(StopAsked(), 15.0)
+    cluster.play(until_s=60.0)
+
+    assert cluster.begun == 1
+    assert cluster.outcome == "exception"

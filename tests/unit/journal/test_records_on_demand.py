@@ -11,6 +11,7 @@ import pandas
 import pytest
 from support.journal_rows import block, completion
 
+from dfz_ray.driver.listener import read_events
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.writer import Group, JournalWriter
@@ -155,3 +156,26 @@ def test_results_whose_folder_is_gone_say_so(tmp_path: Path) -> None:
     with pytest.raises(JournalDamaged, match="is no run folder"):
         list(results)
     assert len(results) == 7
+
+
+def test_a_failed_task_has_the_times_of_the_attempt_that_counts(tmp_path: Path) -> None:
+    """An attempt that was superseded by another one says nothing about when and where the task failed."""
+    writer = make_run(tmp_path)
+    writer.commit(
+        Group(
+            chunks=[(2, 1, 0, 0.0, encode([6])), (3, 1, 1, 0.0, encode([6]))],
+            attempts=[
+                (6, 2, 1, 1, 5.0, 6.0, 0.5, "exception", None),
+                (6, 3, 3, 0, None, None, None, "node_lost", None),
+            ],
+            outcomes=[(6, State.FAILED, None, "exception", "no luck", None)],
+        )
+    )
+    writer.close()
+
+    record = read_results(tmp_path)["t6"]
+
+    assert (record.start_time, record.end_time, record.node) == (5.0, 6.0, "host-a")
+    with JournalReader(tmp_path) as journal:
+        failed = next(one for one in read_events(journal).failures if one.number == 6)
+    assert failed[5:8] == (5.0, 6.0, "host-a")

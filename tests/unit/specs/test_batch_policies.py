@@ -278,3 +278,20 @@ def test_only_what_may_be_repeated_is_speculated_on() -> None:
     assert [(one.where, one.found) for one in error.problems] == [("tasks[1].policy.speculate", "true")]
     assert [one.where for one in of_block.problems] == ["generate[0].policy.speculate"]
     assert "repeatable=True" in str(error)
+
+
+def test_a_configuration_speculates_only_on_what_may_be_repeated() -> None:
+    """Nobody has written the key in this batch: it holds where the domain allows it, and is refused nowhere."""
+    domains = Registry()
+    domains.add(Domain("once", Parameters, lambda p, seed, threads: {}, lambda p: ""))
+    domains.add(Domain("often", Parameters, lambda p, seed, threads: {}, lambda p: "", repeatable=True))
+    asked = Policy(speculate=True, max_attempts=7)
+
+    batch = accept({"tasks": [{"domain": "often"}, {"domain": "once"}]}, domains, default_policy=asked)
+    generated = accept({"generate": [{"domain": "once", "count": 3}]}, domains, default_policy=asked)
+    declined = accept({"tasks": [{"domain": "once", "policy": {"speculate": False}}]}, domains, default_policy=asked)
+
+    assert [task.policy.speculate for task in batch.tasks] == [True, False]
+    assert [task.policy.speculate for task in generated.tasks] == [False] * 3
+    assert not declined.tasks[0].policy.speculate
+    assert {task.policy.max_attempts for task in (*batch.tasks, *generated.tasks)} == {7}
