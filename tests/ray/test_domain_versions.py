@@ -16,7 +16,7 @@ from dfz_ray.journal.run_audit import audit_run
 
 def resume(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [str(BIN / "dfz"), "resume", str(folder), "--address", "local", "--max-workers", "1", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.long

@@ -141,7 +141,7 @@ def test_after_a_timeout_the_rest_goes_on(adapter: ConcurrentDFZAdapter, door: P
     async def main() -> None:
         free = {"id": "free", "domain": "maze", "parameters": {"size_x": 5, "size_y": 5}}
         await adapter.execute_tasks_batch([free])
-        answer = await adapter.execute_tasks_batch([held_task(door), free], timeout=3)
+        answer = await adapter.execute_tasks_batch([held_task(door), free], timeout=15)
         assert list(answer["results"]) == ["free"]
         assert answer["metrics"]["total_tasks"] == 2
         assert not answer["futures"]["held"].done()

@@ -22,11 +22,11 @@ def test_the_plugin_runs_batches_without_an_event_loop(cluster: None) -> None:
     plugin = create_concurrent_dfz_plugin(max_workers=2)
     task = {"id": "m", "domain": "maze", "parameters": {"size_x": 8, "size_y": 8}}
     alone = plugin.execute_task(task, {"user": "x"})
-    elsewhere = plugin.execute_task_concurrent(task).result(60)
+    elsewhere = plugin.execute_task_concurrent(task).result(300)
     batch = plugin.execute_tasks_batch([task])["results"]["m"]
     assert alone["result"]["path"] == elsewhere["result"]["path"] == batch["result"]["result"]["path"]
     background = plugin.execute_tasks_batch([task], wait=False)
-    assert background["futures"]["m"].result(60)["status"] == "success"
+    assert background["futures"]["m"].result(300)["status"] == "success"
     found = plugin.get_task("m")
     assert found is not None
     assert (found["domain"], found["parameters"], found["status"]) == ("maze", task["parameters"], "completed")

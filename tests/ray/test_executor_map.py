@@ -146,10 +146,15 @@ def test_map_with_a_buffer_and_options(executor: DFZExecutor) -> None:
 
 def test_map_in_time(executor: DFZExecutor) -> None:
     """A result that is not there in time is a TimeoutError, after the results that are."""
-    results = executor.map(time.sleep, [0, 0, 5], timeout=2)
-    assert [next(results), next(results)] == [None, None]
-    with pytest.raises(TimeoutError):
-        next(results)
+
+    def take(timeout_s: float) -> list[Any]:
+        taken: list[Any] = []
+        with pytest.raises(TimeoutError):
+            taken.extend(executor.map(time.sleep, [0, 0, 4 * timeout_s], timeout=timeout_s))
+        return taken
+
+    # On a slow machine even the first results may not be there in two seconds.
+    assert any(take(timeout_s) == [None, None] for timeout_s in (2, 8, 32, 128))
 
 
 def test_a_map_that_is_left(executor: DFZExecutor, tmp_path: Path) -> None:

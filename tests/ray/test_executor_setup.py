@@ -18,7 +18,7 @@ from dfz_ray import DFZExecutor, run
 from dfz_ray.driver.domain_shipping import ship_by_value
 
 ship_by_value(sys.modules[__name__])  # the workers need not have this module
-LONG_S = 120.0
+LONG_S = 300.0
 TABLE: list[int] = []
 
 SCRIPT = """
@@ -84,7 +84,7 @@ def test_the_folder_and_the_variables_of_the_driver(tmp_path: Path) -> None:
     """On an embedded Ray, calls have the folder and the environment that the driver had when it made their executor."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, env=environment, timeout=200
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, env=environment, timeout=500
     )
     assert done.stdout.strip() == f"{(str(tmp_path), 'later', None)} {(os.getcwd(), None, 'before')}", done.stderr
 

@@ -14,7 +14,7 @@ from dfz_ray.journal.run_status import find_status
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-DEADLINE_S = 100.0
+DEADLINE_S = 300.0
 
 
 @domain("pool_nap", cpus=0.5)

@@ -36,7 +36,7 @@ def moody(file: str) -> str:
 
 def resume(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [str(BIN / "dfz"), "resume", "run", "--import", "slow.py", "--address", "local", "--max-workers", "2"]
-    return subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The digest of the batch of `start_run`, run in one go."""
     folder = tmp_path_factory.mktemp("undisturbed")
     process = start_run(folder)
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     with JournalReader(folder / "run") as journal:
         return journal.digest()
 
@@ -65,7 +65,7 @@ def test_a_run_goes_on_after_the_death_of_its_driver(number: int, tmp_path: Path
     """After Ctrl-C and after kill -9, `dfz resume` runs the remaining tasks, with the results of an undisturbed run."""
     process = start_run(tmp_path)
     os.killpg(process.pid, number)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=300)
     assert (number == signal.SIGKILL) or "goes on with: dfz resume run" in stderr
     done = resume(tmp_path)  # at once: it waits for the old manager to die
     assert done.returncode == 0, done.stderr
@@ -78,7 +78,7 @@ def test_a_run_goes_on_by_itself_when_its_manager_dies(tmp_path: Path, undisturb
     process = start_run(tmp_path)
     (manager,) = processes_of(process, "ray::TaskManager")
     manager.kill()
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     assert "another one goes on with the run" in stderr
     assert_whole(tmp_path, undisturbed)
@@ -90,7 +90,7 @@ def test_a_run_goes_on_after_the_death_of_everything(tmp_path: Path, undisturbed
     process = start_run(tmp_path)
     for victim in [*psutil.Process(process.pid).children(recursive=True), process]:
         victim.kill()
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     done = resume(tmp_path)
     assert done.returncode == 0, done.stderr
     assert_whole(tmp_path, undisturbed)

@@ -123,7 +123,7 @@ def test_a_study_that_was_interrupted_goes_on(number: int, tmp_path: Path) -> No
         if line.startswith("3/"):
             break
     os.killpg(process.pid, number)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     kept = (tmp_path / "study/measurements.jsonl").read_text().splitlines()
     assert 3 <= len(kept) < 12
     if number == signal.SIGINT:
@@ -154,7 +154,7 @@ def head() -> Iterator[None]:
             break
     yield
     process.terminate()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
 
 
 @pytest.mark.usefixtures("head")
@@ -189,7 +189,7 @@ def test_an_address_without_a_ray_is_told(address: str, words: str, tmp_path: Pa
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 2
     assert words in done.stderr

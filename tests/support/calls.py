@@ -13,7 +13,7 @@ import ray
 from dfz_ray.driver.domain_shipping import ship_by_value
 
 ship_by_value(sys.modules[__name__])
-DEADLINE_S = 30.0
+DEADLINE_S = 180.0
 
 
 def crash() -> None:

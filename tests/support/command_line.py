@@ -69,7 +69,7 @@ def run_program(*arguments: str, **options: Any) -> tuple[int, str, str, list[ps
         start_new_session=True,
         **options,
     )
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     return process.returncode, out, err, children_of_session(process.pid)
 
 

@@ -72,7 +72,7 @@ def completed(folder: Path) -> int:
         return 0
 
 
-def wait_until(condition: Callable[[], object], what: str, deadline_s: float = 60, each_s: float = 0.02) -> None:
+def wait_until(condition: Callable[[], object], what: str, deadline_s: float = 300, each_s: float = 0.02) -> None:
     """Wait for a condition, with a deadline."""
     end = time.monotonic() + deadline_s
     while not condition():

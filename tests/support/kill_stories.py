@@ -117,7 +117,7 @@ def kill_driver_while_a_cancel_waits(folder: Path, digest: str) -> None:
             wait_until(lambda: [*(program.run / "requests").glob("*.json")], "the cancellation waits")
             program.process.kill()
             program.wait()
-        out, err = cancel.communicate(timeout=60)
+        out, err = cancel.communicate(timeout=300)
         assert (cancel.returncode, out) == (0, "1 task cancelled\n"), err
     with contextlib.closing(Program(folder, "resume")) as again:
         assert again.wait() == 1, again.stderr
@@ -134,7 +134,7 @@ def kill_a_cancel_that_waits(folder: Path, digest: str) -> None:
             cancel = start_cancel(folder, f"t{TASKS - 1}")
             wait_until(lambda: [*(program.run / "requests").glob("*.json")], "the cancellation waits")
             cancel.kill()
-            cancel.communicate(timeout=60)
+            cancel.communicate(timeout=300)
         assert program.wait() == 1, program.stderr
         assert not [*(program.run / "requests").glob("*.json")]
     counts = assert_no_violation(folder)["checks"][2]["looked_at"]
