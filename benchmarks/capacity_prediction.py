@@ -8,12 +8,15 @@ import numpy as np
 from scipy.optimize import nnls
 
 from dfz_ray.engine.engine import EngineOptions
-from dfz_ray.engine.messages import ManagerMeasured
-from dfz_ray.manager.manager_cost import MOST_S
+from dfz_ray.engine.messages import ChunkEnded, ManagerMeasured
+from dfz_ray.manager.manager_cost import ManagerCost
 from dfz_ray.protocol.relay_side import MOST_GATHER_S
 from dfz_ray.simulation import Costs, SimulatedTask, Simulation
+from dfz_ray.simulation.worker import ExecutedTask, SentReport
 
 LEASE_S = 3600.0
+MEASURED_CHUNKS = 20
+"""The engine learns the manager's cost whenever so many chunks have ended, as in `manager/active_run.py`."""
 AGAIN_S = 1.0
 """More seconds of work than a slot can do are submitted, so that the run does not come to its end."""
 
@@ -45,6 +48,34 @@ def fit_service(samples: Sequence[Sample]) -> ServiceTimes:
     return ServiceTimes(float(call_s), float(grouped_s), float(else_share))
 
 
+class MeasuringManager(Simulation):
+    """A manager in virtual time; as the real one it measures its cost, and gives larger chunks and groups then."""
+
+    def __init__(self, slots: int, times: ServiceTimes, relays: int, seed: int) -> None:
+        self._times = times
+        free_share = 1 - times.else_share
+        costs = Costs(manager_s=times.call_s / free_share, grouped_s=times.grouped_s / free_share, relays=relays)
+        super().__init__(EngineOptions(slots, lease_s=LEASE_S, seed=seed), costs, seed)
+        self._served_s = 0.0
+        self._cost = ManagerCost(lambda: self.now, lambda: self._served_s + times.else_share * self.now)
+        self._chunks_ended = 0
+
+    def serve_s(self, group: Sequence[SentReport]) -> float:
+        """The manager's own time for reports that arrive together."""
+        self._served_s += self._times.call_s + self._times.grouped_s * (len(group) - 1)
+        return super().serve_s(group)
+
+    def read_end(self, lease: int, chunk: int, executed: Sequence[ExecutedTask]) -> ChunkEnded:
+        """The end of a chunk as an event of the engine."""
+        self._cost.on_chunk(len(executed))
+        self._chunks_ended += 1
+        if self._chunks_ended % MEASURED_CHUNKS == 0:
+            self.report(ManagerMeasured(self._cost.chunk_s))
+            for relay in self.relays:
+                relay.side.gather_s = self._cost.gather_s
+        return super().read_end(lease, chunk, executed)
+
+
 def predict_busy(slots: int, task_s: float, seconds: float, times: ServiceTimes, relays: int, seed: int = 0) -> float:
     """The share of the time for which slots are busy, from when each has ended its first task.
 
@@ -54,11 +85,7 @@ def predict_busy(slots: int, task_s: float, seconds: float, times: ServiceTimes,
     tasks = [SimulatedTask("emulated", task_s * draw.random()) for _ in range(slots)]
     rounds = seconds / task_s + 3 + AGAIN_S / task_s
     tasks += [SimulatedTask("emulated", task_s)] * int(slots * rounds)
-    free_share = 1 - times.else_share
-    call_s, grouped_s = times.call_s / free_share, times.grouped_s / free_share
-    costs = Costs(manager_s=call_s, grouped_s=grouped_s, relays=relays)
-    simulation = Simulation(EngineOptions(slots, lease_s=LEASE_S, seed=seed), costs, seed)
-    simulation.report(ManagerMeasured(min(grouped_s if relays else call_s, MOST_S)))
+    simulation = MeasuringManager(slots, times, relays, seed)
     simulation.submit(tasks)
     begin = 0.0
     while begin < seconds / 2 and len({one.lease for one in simulation.executions}) < slots:
