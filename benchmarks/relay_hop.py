@@ -92,12 +92,11 @@ def main() -> None:
                 "reports_per_s": len(through_s) / options.seconds,
             }
         )
-    print(describe_host())
     for name in measured[0]:
         values = sorted(one[name] for one in measured)
         print(f"{name}: {median(values):.2f} ({values[0]:.2f} to {values[-1]:.2f})")
     if options.json:
-        write_json(options.json, {"workers": options.workers, "measured": measured})
+        write_json(options.json, {"host": describe_host(["ray"]), "workers": options.workers, "measured": measured})
 
 
 if __name__ == "__main__":

@@ -91,7 +91,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
-    print(describe_host())
     simulated = {
         speculate: sorted(simulate(options, speculate, seed) for seed in range(SIMULATED))
         for speculate in (False, True)
@@ -113,9 +112,9 @@ def main() -> None:
                 flush=True,
             )
     if options.json:
-        write_json(
-            options.json, {"simulated_s": {str(key): value for key, value in simulated.items()}, "measured": measured}
-        )
+        simulated_s = {str(speculate): makespans_s for speculate, makespans_s in simulated.items()}
+        content = {"host": describe_host(["ray"]), "simulated_s": simulated_s, "measured": measured}
+        write_json(options.json, content)
 
 
 if __name__ == "__main__":
