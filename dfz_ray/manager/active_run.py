@@ -149,7 +149,7 @@ class ActiveRun:
         self._executors = self._make_executors()
 
     def _make_executors(self) -> dict[type, Callable[[Any], None]]:
-        """What executes each command of the engine, but for the answers to leases."""
+        """The function that executes each command of the engine, but for the answers to leases."""
         return {
             StartLease: self._start,
             CommitEnds: self._on_ends,
