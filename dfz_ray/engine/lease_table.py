@@ -160,12 +160,11 @@ class LeaseTable:
             self.revoked.difference_update(set(numbers) - twice)
         return wanted
 
-    def leave_to_other(self, number: int) -> bool:
-        """One of a task's two attempts is over, whose chunk is released: the other one goes on; returns True."""
+    def leave_to_other(self, number: int) -> None:
+        """One of a task's two attempts is over, whose chunk no lease holds any more: the other one goes on."""
         self.doubled.discard(number)
         if not any(number in held.chunk.numbers for lease in self.leases.values() for held in lease.begun()):
             self._tasks.move([number], Transition.HANDED_BACK)
-        return True
 
     def clear(self, lane: Lane) -> list[int]:
         """Take out everything that waits in a lane; returns the tasks that have no attempt left."""

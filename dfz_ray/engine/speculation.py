@@ -123,7 +123,10 @@ class Speculation:
                 self._queue.remove({number})
                 commands.extend(self._table.revoke({number}, kill_at))
             accepted[number] = duration_s
-        rest = [number for number in ends.rest if number not in doubled or not self._table.leave_to_other(number)]
+        left = doubled.intersection(ends.rest)
+        for number in left:
+            self._table.leave_to_other(number)
+        rest = [number for number in ends.rest if number not in left]
         return Ends(list(accepted), list(accepted.values()), rest, superseded), commands
 
     def on_gone(self, lease: Lease, reason: str = "", message: str = "") -> tuple[set[int], list[NoteAttemptsLost]]:
