@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dfz_ray.errors import InvalidInput as InvalidInput
     from dfz_ray.errors import RemoteTraceback as RemoteTraceback
     from dfz_ray.errors import TasksFailed as TasksFailed
+    from dfz_ray.execution.shared import get_shared as get_shared
     from dfz_ray.executor.executor import DFZExecutor as DFZExecutor
     from dfz_ray.handle import BatchHandle as BatchHandle
     from dfz_ray.journal.record import Record as Record
@@ -52,6 +53,7 @@ _HOMES = {
     "TasksFailed": "dfz_ray.errors",
     "create_concurrent_dfz_plugin": "dfz_ray.dropin",
     "domain": "dfz_ray.domains.user_domain",
+    "get_shared": "dfz_ray.execution.shared",
     "run": "dfz_ray.client",
     "submit": "dfz_ray.client",
 }

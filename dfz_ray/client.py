@@ -24,6 +24,8 @@ from dfz_ray.specs.run_config import ConfigSource, RunConfig
 from dfz_ray.specs.settings import MaxWorkers
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dfz_ray.protocol.submission import ShippedDomain
 
 logger = logging.getLogger("dfz_ray")
@@ -45,6 +47,7 @@ def run(
     progress: bool | CountsListener | None = None,
     retry_failed: bool = False,
     config: ConfigSource = None,
+    shared: Mapping[str, np.ndarray[Any, Any]] | None = None,
 ) -> Results:
     """Run a batch to its end.
 
@@ -60,14 +63,16 @@ def run(
         progress: True shows a bar, False none, None one where stderr is a terminal; a callable receives the counts.
         retry_failed: the failed tasks of a run that goes on become due again.
         config: a configuration file, the same as a dict, or Settings.
+        shared: arrays of NumPy by name, which tasks read with `get_shared(name)`. Each is written to the run folder,
+            so that a run that goes on has it, and is once in the memory of each node. Do not change one before the end.
 
     Returns:
         Results. A task that fails is a record with an error, never an exception.
 
     Raises:
         InvalidInput: with everything that is wrong; nothing was started.
-        RunFolderRefused: the folder holds something else, other tasks of the same ids, or a run that a live process
-            works on.
+        RunFolderRefused: the folder holds something else, other tasks of the same ids, other shared arrays of the same
+            names, or a run that a live process works on.
         ClusterUnusable: there is no Ray at the address.
         InfrastructureLost: the run could not go on.
         KeyboardInterrupt: the user interrupted it; tasks that had ended are in the run folder.
@@ -79,6 +84,7 @@ def run(
         address=address,
         use_threads=use_threads,
         retry_failed=retry_failed,
+        shared=shared,
     )
     return run_checked(_check(batch, run_config), run_config, progress=progress)
 
@@ -93,6 +99,7 @@ def submit(
     progress: bool | CountsListener | None = False,
     retry_failed: bool = False,
     config: ConfigSource = None,
+    shared: Mapping[str, np.ndarray[Any, Any]] | None = None,
 ) -> BatchHandle:
     """Run a batch in the background: as `run`, but this returns at once.
 
@@ -100,7 +107,7 @@ def submit(
 
     Args:
         batch: the tasks, as for `run`.
-        max_workers, run_dir, address, use_threads, retry_failed, config: as for `run`.
+        max_workers, run_dir, address, use_threads, retry_failed, config, shared: as for `run`.
         progress: True shows a bar; a callable receives the counts, in a thread of its own.
 
     Returns:
@@ -116,6 +123,7 @@ def submit(
         address=address,
         use_threads=use_threads,
         retry_failed=retry_failed,
+        shared=shared,
     )
     checked = _check(batch, run_config)
     shown = contextlib.ExitStack()

@@ -18,6 +18,7 @@ from dfz_ray.errors import InvalidInput, Unserializable
 
 if TYPE_CHECKING:
     from dfz_ray.domains.domain import Domain
+    from dfz_ray.journal.inputs import RunInputs
     from dfz_ray.journal.reader import StoredTask
 
 _OURS = (__name__, "dfz_ray.domains.user_domain")
@@ -45,8 +46,10 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     from dfz_ray.cli.domain_modules import import_domain_modules
     from dfz_ray.domains.registry import REGISTRY
     from dfz_ray.execution.execute import thread_budget
+    from dfz_ray.execution.shared import sharing
     from dfz_ray.journal.record import json_value
     from dfz_ray.specs.encoding import decode, digest_of, encode
+    from dfz_ray.specs.input_file import FileShelf
     from dfz_ray.specs.resources import Resources
 
     task, recorded, files = _read(folder, task_id)
@@ -58,7 +61,7 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     threads = Resources.model_validate_json(task.resources).threads
     out = sys.stdout if sys.stdout.isatty() else take_stdout()  # the output of the task is not its result
     try:
-        with thread_budget(threads):
+        with thread_budget(threads), sharing(FileShelf(contents=files)):
             value = domain.compute(parameters, task.seed, threads)
     except bdb.BdbQuit:
         print("left in the debugger", file=sys.stderr)
@@ -74,9 +77,10 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     return _compare(own, recorded)
 
 
-def _read(folder: Path, task_id: str) -> tuple[StoredTask, bytes | None, dict[str, bytes]]:
+def _read(folder: Path, task_id: str) -> tuple[StoredTask, bytes | None, RunInputs]:
     """The task, the digest of its result in the run, and the run's files."""
     from dfz_ray.journal.cancel_requests import unknown_task
+    from dfz_ray.journal.inputs import RunInputs
     from dfz_ray.journal.reader import JournalReader
 
     with JournalReader(folder) as journal:
@@ -84,10 +88,10 @@ def _read(folder: Path, task_id: str) -> tuple[StoredTask, bytes | None, dict[st
             task = journal.task(task_id)
         except KeyError:
             raise InvalidInput([unknown_task(journal, task_id)], str(folder)) from None
-        return task, journal.digest_of(task.number), journal.files()
+        return task, journal.digest_of(task.number), RunInputs(folder, journal.meta, journal.files())
 
 
-def _parameters(domain: Domain, task: StoredTask, files: dict[str, bytes]) -> Any:
+def _parameters(domain: Domain, task: StoredTask, files: RunInputs) -> Any:
     from pydantic import ValidationError
 
     from dfz_ray.specs.encoding import decode

@@ -20,12 +20,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.driver.connection import boot_workers
 from dfz_ray.driver.domain_shipping import ship
+from dfz_ray.driver.input_store import SharedArrays, store_large
 from dfz_ray.driver.shared_files import refuse_unseen
 from dfz_ray.driver.slot_plan import SlotPlan, is_call
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.pool import PoolLimits
 from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
 from dfz_ray.garbage import collector_paused
+from dfz_ray.journal.inputs import Notes
 from dfz_ray.journal.last_run import remember_run
 from dfz_ray.journal.openings import Opening
 from dfz_ray.journal.reader import JournalReader
@@ -88,10 +90,11 @@ class ManagerClient:
     `domains` are those that only this process has, ready to travel. `has_listener` allows calls of `take_events`. A new
     run notes how many tasks of `batch`, which is submitted next, are meant. `driver` is an id of the caller, the same
     for each manager that works on the run for it. If the run `lingers`, workers wait a while for further batches. If it
-    `reports_early`, the listener receives ends of tasks that are not on disk yet.
+    `reports_early`, the listener receives ends of tasks that are not on disk yet. Its tasks find the `shared` arrays.
 
     Raises:
-        RunFolderRefused: the folder holds something else, or a live process works on the run.
+        RunFolderRefused: the folder holds something else, or a live process works on the run, or the run shares other
+            arrays under the same names.
         JournalDamaged: its journal can't be read or written, or is of another schema.
         DfzError: the run has tasks of a domain that is not known here.
     """
@@ -108,6 +111,7 @@ class ManagerClient:
         driver: str = "",
         lingers: bool = False,
         reports_early: bool = False,
+        shared: SharedArrays | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self._config = config
@@ -137,14 +141,16 @@ class ManagerClient:
         self._next_batch = opened.next_batch
         self._kinds: dict[SubmittedKind, int] = {kind: number for number, kind in enumerate(opened.kinds)}
         self._domains = {kind.domain for kind in opened.kinds}
-        if self._domains:
-            try:
+        try:
+            if shared is not None:
+                self._note_inputs(shared.store(self.folder, config.settings.journal.durable))
+            if self._domains:
                 own = domains or {}
                 known = [own.get(domain) or ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
                 _get(self._actor.go_on.remote(self.id, known))
-            except BaseException:
-                self.close()
-                raise
+        except BaseException:
+            self.close()
+            raise
         if batch is None or not self.tasks:  # else the batch may still be refused
             self._note_begun()
 
@@ -186,7 +192,8 @@ class ManagerClient:
         accepted = self.tasks
         self.tasks += len(new)
         batches: tuple[Any, ...] = () if sent else ((number, batch.name, batch.seed, time.time()),)
-        files = batch.files
+        files, notes = store_large(self.folder, batch.files, self._config.settings.journal.durable)
+        self._note_inputs(notes)
         on_its_way: tuple[Any, int] | None = None
         for tasks in itertools.chain(first_two, blocks):
             if not is_wanted():
@@ -248,6 +255,10 @@ class ManagerClient:
         """The manager. Without the check a call would start another Ray, which does not know this manager."""
         _check_ray()
         return self._manager
+
+    def _note_inputs(self, notes: Notes) -> None:
+        if notes:
+            _get(self._actor.add_inputs.remote(self.id, dict(notes)))
 
     def _note_begun(self) -> None:
         if self._config.becomes_last:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.driver.input_store import SharedArrays
 from dfz_ray.journal.domain_versions import refuse_other_versions
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.reader import JournalReader
@@ -46,6 +47,7 @@ class RunOpening:
             refuse_other_versions(folder, lambda name: _find_version(own.get(name) or REGISTRY.find(name)))
         self._config, self._folder, self._domains = config, folder, domains
         self._has_listener, self._reports_early = has_listener, reports_early
+        self._shared = SharedArrays(config.shared)
         self._shipped: dict[str, ShippedDomain] = {}
         self._plan: SlotPlan | None = None
         self._driver = uuid.uuid4().hex
@@ -86,6 +88,7 @@ class RunOpening:
             driver=self._driver,
             lingers=is_endless,
             reports_early=self._reports_early,
+            shared=self._shared,
         )
         self._config = dataclasses.replace(self._config, retry_failed=False)  # once, not at each manager
         return client

@@ -85,7 +85,7 @@ def hold(
     shipped: Sequence[tuple[bytes, int, list[Work]]], files: dict[str, bytes], manager: Any, gate: str, count: int
 ) -> tuple[int, int]:
     """Import, try a task of each kind, and wait for the others; returns the number of workers, and the niceness."""
-    shelf = FileShelf(contents=files)
+    shelf = FileShelf(contents=dict(files))
     for pickled, threads, works in shipped:
         domain = load_domain(pickled)
         with contextlib.suppress(Exception):  # each task that needs the domain reports the error

@@ -13,7 +13,6 @@ from dfz_ray.errors import CallFailed, CallTimedOut, DfzError, RemoteTraceback
 from dfz_ray.executor.captures import Captures
 from dfz_ray.executor.function_domain import Form, PackedFunction, is_plain, pack_whole_call
 from dfz_ray.specs.encoding import SCALARS
-from dfz_ray.specs.input_file import LIMIT_BYTES
 
 KNOWN_FUNCTIONS = 1_000
 """The most functions that are remembered. Beyond it all are forgotten."""
@@ -21,8 +20,8 @@ KNOWN_BYTES = 2**27
 """The most bytes of remembered functions, pickled. Beyond it all but the newest are forgotten."""
 INLINE_BYTES = 2**16
 """A function that is new, or that can change, travels within its call, unless it is larger when it is pickled."""
-ARGUMENTS_LIMIT_BYTES = 2**29
-"""SQLite's limit for one value is about twice as much."""
+LIMIT_BYTES = 2**31
+"""The most bytes of a pickled function, or of the pickled arguments of a task."""
 KIND_CHARACTERS = 200
 
 
@@ -100,7 +99,7 @@ class CallPacker:
         """The parameters of a task that is several calls; when `budget_s` is used up, no further call is begun."""
         each = [args if SCALARS.issuperset(map(type, args)) else self._pack_alone(args) for args in arguments]
         pickled = pickle.dumps((budget_s, each), pickle.HIGHEST_PROTOCOL)
-        _check_size("the arguments of calls that go together", pickled, ARGUMENTS_LIMIT_BYTES)
+        _check_size("the arguments of calls that go together", pickled)
         return packed.pack_parameters(Form.GROUP, pickled)
 
     def _find(self, function: Any) -> _Known | None:
@@ -110,7 +109,7 @@ class CallPacker:
 
     def _pack_function(self, function: Any, captures: Captures, content: bytes) -> PackedFunction:
         name = name_of(function)
-        _check_size(f"{name} with what it refers to", content, LIMIT_BYTES)
+        _check_size(f"{name} with what it refers to", content)
         packed = PackedFunction.of(content, not captures.can_change, name)
         if packed.is_fixed:
             self._remember(_Known(function, captures, packed), len(content))
@@ -126,7 +125,7 @@ class CallPacker:
 
     def _pack_whole(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> PackedCall:
         whole = self._dumps((function, tuple(args), kwargs))
-        _check_size("the arguments of a call", whole, ARGUMENTS_LIMIT_BYTES)
+        _check_size("the arguments of a call", whole)
         return PackedCall(name_of(function), pack_whole_call(whole), None)
 
     def _pack_alone(self, args: tuple[Any, ...]) -> bytes:
@@ -138,15 +137,15 @@ class CallPacker:
             packed = pickle.dumps(both, pickle.HIGHEST_PROTOCOL)
         else:
             packed = self._dumps(both)
-        _check_size("the arguments of a call", packed, ARGUMENTS_LIMIT_BYTES)
+        _check_size("the arguments of a call", packed)
         return packed
 
 
-def _check_size(what: str, packed: bytes, limit: int) -> None:
-    if len(packed) > limit:
+def _check_size(what: str, packed: bytes) -> None:
+    if len(packed) > LIMIT_BYTES:
         raise DfzError(
-            f"{what} can't be sent to the workers: {len(packed)} bytes, and at most {limit} may travel; "
-            "let large data be read from a file"
+            f"{what} can't be sent to the workers: {len(packed)} bytes, and at most {LIMIT_BYTES} may travel; "
+            "share large arrays (`shared`), or let large data be read from a file"
         )
 
 

@@ -8,7 +8,7 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
@@ -25,6 +25,8 @@ from dfz_ray.specs.settings import MaxWorkers
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
+
+    import numpy as np
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -232,8 +234,9 @@ class DFZExecutor(_Calls):
     - The output of a call goes to Ray's log of its worker, not to the terminal.
     - A program that ends waits for its calls. How many of them have failed with an exception that nobody has read, or
       were lost, it then writes to stderr, or to its log if it has set up logging.
-    - Arguments and results are written to a run folder on this machine; more than a few megabytes are better kept in a
-      file. `dfz status` and other commands work on that folder; but its content is not executed as code later on:
+    - Arguments and results are written to a run folder on this machine. Arguments of more than a megabyte go to their
+      worker through Ray's object store; an array that many calls need is better `shared`.
+      `dfz status` and other commands work on that folder; but its content is not executed as code later on:
       `dfz resume` and `dfz replay` refuse it.
 
     Args:
@@ -247,10 +250,12 @@ class DFZExecutor(_Calls):
         use_threads: calls share the processes that the cluster holds, on threads: for work that waits.
         config: a configuration file, the same as a dict, or Settings.
         run_dir: the folder of its run; None: a temporary one, which is removed in the end.
+        shared: arrays of NumPy by name, which calls read with `dfz_ray.get_shared(name)`: each is once in the memory of
+            each node, and can't be written to. Do not change one before the executor is shut down.
 
     Raises:
         ValueError: `max_workers` is below 1.
-        InvalidInput: the configuration, or `max_workers`, is wrong.
+        InvalidInput: the configuration, `max_workers` or `shared` is wrong.
         Exception: whatever pickling the initializer or an argument of it raises.
     """
 
@@ -266,13 +271,19 @@ class DFZExecutor(_Calls):
         use_threads: bool = False,
         config: ConfigSource = None,
         run_dir: str | Path | None = None,
+        shared: Mapping[str, np.ndarray[Any, Any]] | None = None,
     ) -> None:
         if isinstance(max_workers, int) and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         _warn_of_ignored(mp_context, max_tasks_per_child)
         setup = ProcessSetup(initializer, initargs)
         run_config = RunConfig.of(
-            config, max_workers=max_workers, run_dir=run_dir, address=address, use_threads=use_threads
+            config,
+            max_workers=max_workers,
+            run_dir=run_dir,
+            address=address,
+            use_threads=use_threads,
+            shared=shared,
         )
         settings = run_config.settings
         run = CallRun(run_config, setup)

@@ -27,7 +27,7 @@ from dfz_ray.execution.failure import Failure, describe_exception
 from dfz_ray.execution.interruption import pass_on_interruption
 from dfz_ray.execution.traceback_text import text_of
 from dfz_ray.specs.encoding import SCALARS
-from dfz_ray.specs.input_file import FileShelf
+from dfz_ray.specs.input_file import Content, FileShelf
 
 Function = Callable[..., Any]
 
@@ -54,6 +54,10 @@ class Form(IntEnum):
     """
 
 
+_APART = 0x80
+"""Added to the form if the arguments are an input of the run, whose name is in their place."""
+
+
 _HEAD = struct.Struct(">BIB?64s")
 """MessagePack's type for bytes, their number, the form, True if the function is fixed, and its SHA-256 in hex. The
 pickled arguments follow. Packing this piece by piece with MessagePack takes ten times as long.
@@ -72,9 +76,9 @@ class FunctionCall(NamedTuple):
     """SHA-256 of the pickled function, in hex; zeros where the function is among the arguments."""
     loaded: Function | None
     """The function, if this process has loaded it already and it is fixed."""
-    content: bytes
+    content: Content
     """The pickled function, if it has to be loaded."""
-    arguments: bytes
+    arguments: Content
     """Pickled as the form says."""
 
 
@@ -102,6 +106,17 @@ def pack_whole_call(arguments: bytes) -> bytes:
     return _pack_parameters(Form.WHOLE_CALL, False, b"", arguments)
 
 
+def arguments_of(parameters: bytes) -> memoryview:
+    """The pickled arguments in the parameters of a task."""
+    return memoryview(parameters)[_HEAD.size :]
+
+
+def put_apart(parameters: bytes, name: str) -> bytes:
+    """The same parameters, where the arguments are an input of the run."""
+    _, _, form, is_fixed, key = _HEAD.unpack_from(parameters)
+    return _pack_parameters(form | _APART, is_fixed, key, name.encode())
+
+
 def _pack_parameters(form: int, is_fixed: bool, function: bytes, arguments: bytes) -> bytes:
     size_bytes = _HEAD.size - _BIN32_HEAD_BYTES + len(arguments)
     return _HEAD.pack(_BIN32, size_bytes, form, is_fixed, function) + arguments
@@ -111,17 +126,24 @@ def read_call(packed: bytes, shelf: FileShelf) -> FunctionCall:
     """The parameters of a task.
 
     Raises:
-        ValueError: the run has no such function.
+        ValueError: the run has no such function or arguments.
     """
     _, _, form, is_fixed, key = _HEAD.unpack_from(packed)
+    arguments: Content = packed[_HEAD.size :]
+    if form & _APART:
+        form -= _APART
+        name = bytes(arguments).decode()
+        if name not in shelf.contents:
+            raise ValueError(f"the run was not sent the arguments {name}")
+        arguments = shelf.contents.pop(name)  # so that the node's memory has them no longer than the task needs
     loaded = _loaded.get(key) if is_fixed else None
-    content = b""
+    content: Content = b""
     if loaded is None and form != Form.WHOLE_CALL:
         sha256 = key.decode()
         if sha256 not in shelf.contents:
             raise ValueError(f"the run was not sent the function {sha256}")
         content = shelf.contents[sha256]
-    return FunctionCall(form, is_fixed, key, loaded, content, packed[_HEAD.size :])
+    return FunctionCall(form, is_fixed, key, loaded, content, arguments)
 
 
 # --- in a worker ------------------------------------------------------------------------------------------------------

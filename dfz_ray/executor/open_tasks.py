@@ -10,11 +10,14 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from dfz_ray.domains.registry import CALLS
 from dfz_ray.driver.listener import Completed, RunListener
 from dfz_ray.driver.run_session import RunSession
 from dfz_ray.errors import InfrastructureLost
+from dfz_ray.executor.function_domain import arguments_of, put_apart
 from dfz_ray.executor.process_setup import ProcessSetup, make_call_domain
 from dfz_ray.garbage import collector_paused
+from dfz_ray.journal.inputs import LARGE_BYTES, store_call
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.task import Task
@@ -162,12 +165,21 @@ class OpenTasks(RunListener, ABC, Generic[T]):
                 task.number = number
                 self._open[number] = task
             tasks, files = self._make_tasks(waiting)
+        if any(len(task.parameters) > LARGE_BYTES for task in tasks):
+            tasks = [self._with_small_parameters(number, task) for number, task in enumerate(tasks, first)]
         late = [task for task in waiting if not task.is_wanted]  # cancelled before it had a number
         if late:
             self.cancel(late)
         new = {name: content for name, content in files.items() if name not in self._sent_files}
         self._sent_files.update(new)
         return Batch(self._name, 0, tuple(tasks), new) if tasks else None
+
+    def _with_small_parameters(self, number: int, task: Task) -> Task:
+        """A task of a call with large arguments has these as an input of the run: the manager need not hold them."""
+        if len(task.parameters) <= LARGE_BYTES or task.domain != CALLS:
+            return task
+        name = store_call(self._session.folder, number, arguments_of(task.parameters))
+        return task._replace(parameters=put_apart(task.parameters, name))
 
     def _take_waiting(self) -> list[T]:
         with self._lock:  # one thread at a time; others may add meanwhile

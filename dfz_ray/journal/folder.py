@@ -52,6 +52,11 @@ class RunFolder:
         return self.path / "results"
 
     @property
+    def inputs(self) -> Path:
+        """The folder of inputs that are too large for the journal; see `journal/inputs.py`."""
+        return self.path / "inputs"
+
+    @property
     def seal(self) -> Path:
         """SHA-256 of the journal, while the run is at rest; see schema.sql."""
         return self.path / "seal"
@@ -80,7 +85,7 @@ class RunFolder:
         except OSError as error:
             raise RunFolderRefused(f"{self.path} can't be read: {error.strerror or error}") from None
         for name in names:
-            is_folder = name in (REQUESTS, self.results.name)
+            is_folder = name in (REQUESTS, self.results.name, self.inputs.name)
             if is_folder or name.startswith((self.database.name, LOCK, STATUS, self.seal.name)):
                 with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
                     path = self.path / name

@@ -20,6 +20,7 @@ from dfz_ray.journal.attempt_history import AuditedAttempt, find_broken_rules
 from dfz_ray.journal.commit_sums import check_sums
 from dfz_ray.journal.domain_versions import find_volatile
 from dfz_ray.journal.folder import STATUS, RunFolder
+from dfz_ray.journal.inputs import find_inputs, find_shared, is_input_name, task_of_call
 from dfz_ray.journal.integrity import find_disagreements, find_missing_commits, find_other_schema, find_torn_structure
 from dfz_ray.journal.journal_file import UNREADABLE, find_wrong_size
 from dfz_ray.journal.lock import is_held
@@ -317,6 +318,25 @@ def _check_results(snapshot: RunSnapshot, findings: _Findings) -> None:
         findings.notices.append(f"{len(others)} files in {results} belong to no result, such as {min(others)!r}")
 
 
+def _check_inputs(snapshot: RunSnapshot, findings: _Findings) -> None:
+    meta, folder = dict(snapshot.query("get_meta")), snapshot.folder.inputs
+    noted = find_inputs(meta)
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    findings.looked_at |= {"large inputs": len(noted)}
+    for name in sorted(noted):
+        if not is_input_name(name):
+            findings.violate(f"{name!r} is no name of an input's file")
+        elif name not in there:
+            findings.violate(f"the file of an input is missing: {folder / name}")
+        elif sha256_of(folder / name) != name:
+            findings.violate(f"the file of an input has changed: {folder / name}")
+    for name, sha256 in find_shared(meta).items():
+        if sha256 not in noted:
+            findings.violate(f"the shared array {name!r} has no input")
+    if others := {name for name in there - noted.keys() if task_of_call(name) is None}:
+        findings.notices.append(f"{len(others)} files in {folder} belong to no input, such as {min(others)!r}")
+
+
 def _check_digest(snapshot: RunSnapshot, findings: _Findings) -> None:
     volatile = find_volatile(dict(snapshot.query("get_meta")), snapshot.query("read_domains"))
     volatile_of = {kind: volatile[domain] for kind, domain, *_ in snapshot.query("scan_kinds")}
@@ -350,6 +370,7 @@ _CHECKS: dict[str, Callable[[RunSnapshot, _Findings], None]] = {
     "outcomes": _check_outcomes,
     "attempts": _check_attempts,
     "results": _check_results,
+    "inputs": _check_inputs,
     "digest": _check_digest,
 }
 """The checks after that of the file."""

@@ -50,6 +50,11 @@
 -- under that `version` of the domain, whose digests leave out the keys `volatile`. Without such a row it is version 1, with
 -- the keys in `domains`. Where a domain has several versions in a run, its digests leave out the keys of all of them.
 --
+-- INPUTS. A file of a batch that is larger than a mebibyte, and each array that tasks share, is a file in the folder
+-- `inputs`, named by its SHA-256 in hex. A row of `meta` with the key input/<SHA-256> has its size in bytes. A row with the
+-- key shared/<name> has the SHA-256 of the array of that name, a .npy file without objects. Files named call-<task> have the
+-- arguments of calls that have not ended; no row names them.
+--
 -- THE RULES of a sound run, besides:
 --   No batch has more tasks than were meant. An opening's note is of an epoch that exists.
 --   Blocks follow each other without a gap, from task 0 on, and the ids of tasks are unique. A task without an outcome is
@@ -66,7 +71,8 @@
 --   may follow: it was superseded; or lost and not charged; or failed or lost, charged, for a reason that the policy of
 --   its kind has in retry_on. Only the last attempt of a failed task (by the number of its chunk, superseded ones aside)
 --   needs no such reason.
---   The file of a large result is named by the SHA-256 of its content, in hex.
+--   The file of a large result is named by the SHA-256 of its content, in hex; that of an input, too. Each input that a
+--   row names is there, and each shared array is one of them.
 
 -- name: schema
 CREATE TABLE meta (

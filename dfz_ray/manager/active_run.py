@@ -49,6 +49,7 @@ from dfz_ray.journal.recovery import OpenedJournal
 from dfz_ray.manager.event_buffer import EventBuffer
 from dfz_ray.manager.group_commit import GroupCommit, Pending
 from dfz_ray.manager.lanes import Lanes
+from dfz_ray.manager.large_inputs import LargeInputs
 from dfz_ray.manager.late_answers import LateAnswers
 from dfz_ray.manager.lease_calls import LeaseCalls
 from dfz_ray.manager.manager_cost import ManagerCost
@@ -112,6 +113,7 @@ class ActiveRun:
         self._lanes = Lanes(run_id, manager, options.engine.grace_s, options.engine.width, is_nested)
         self._inputs = TaskInputs()
         self._files: dict[str, bytes] = dict(self._recovered.files)
+        self._large_inputs = LargeInputs(folder, meta)
         self._ended: dict[int, Ended] = {}
         """The chunks that have just ended."""
         self._scope = ""
@@ -190,6 +192,18 @@ class ActiveRun:
         charged, lost = recovered.charged, recovered.free_losses
         self._handle(TasksSubmitted(kinds, recovered.kind_of, recovered.settled, charged, lost))
         self._note_done()
+
+    async def add_inputs(self, notes: Mapping[str, str]) -> None:
+        """Take in notes on inputs that are in the run folder; returns when they are on disk.
+
+        Raises:
+            RunFolderRefused: the run shares another array under one of the names.
+        """
+        self._raise_failure()
+        new = self._large_inputs.add(notes)
+        if new:
+            self._journal.add_notes(new)
+            await self._journal.commits.wait()
 
     async def submit(self, submission: Submission) -> None:
         """Take in new tasks; returns when they are on disk."""
@@ -318,9 +332,14 @@ class ActiveRun:
         """Note the error that ends a lease's worker."""
         self._leases.note_error(lease, message, traceback)
 
-    def get_file(self, sha256: str) -> bytes | None:
-        """The content of a file that parameters name; None if it is not known."""
-        return self._files.get(sha256)
+    async def get_file(self, name: str) -> bytes | list[Any] | None:
+        """The content of a file of the run, by SHA-256 or name, or its object in a list; None if it is not known.
+
+        Raises:
+            DfzError: it can't be read.
+        """
+        content = self._files.get(name)
+        return await self._large_inputs.get(name) if content is None else content
 
     # --- commands of the engine -----------------------------------------------------------------------------------
 
@@ -394,6 +413,7 @@ class ActiveRun:
         if pending.ended:
             self._handle(OutcomesCommitted(pending.ended))
             self._inputs.forget(itertools.chain.from_iterable(pending.ended.values()))
+            self._large_inputs.forget(itertools.chain.from_iterable(pending.ended.values()))
             self._note_done()
 
     def _note_done(self) -> None:

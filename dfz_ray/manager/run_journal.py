@@ -64,6 +64,10 @@ class RunJournal:
         if tasks:
             rows.blocks.append((first, tasks, submission.batch, *columns))
 
+    def add_notes(self, notes: Iterable[tuple[str, str]]) -> None:
+        """Keys and values of the table `meta`, new ones."""
+        self.commits.pending.rows.meta.extend(notes)
+
     def note_versions(self, domains: Iterable[ShippedDomain]) -> None:
         """Tasks of these domains are executed under these versions from now on."""
         for domain in domains:

@@ -103,6 +103,10 @@ class TaskManager:
         """Queue the tasks of an opened run that have no outcome, given their domains."""
         self._get_run(run_id).go_on(domains)
 
+    async def add_inputs(self, run_id: str, notes: dict[str, str]) -> None:
+        """Take in notes on inputs that are in the run folder; returns when they are on disk."""
+        await self._get_run(run_id).add_inputs(notes)
+
     async def submit(self, run_id: str, submission: Submission) -> None:
         """Take in new tasks; returns when they are on disk."""
         await self._get_run(run_id).submit(submission)
@@ -157,10 +161,10 @@ class TaskManager:
         if run is not None:
             run.note_lease_error(lease, message, traceback)
 
-    async def get_file(self, run_id: str, sha256: str) -> bytes | None:
-        """The content of a file that parameters name; None if it is not known."""
+    async def get_file(self, run_id: str, name: str) -> bytes | list[Any] | None:
+        """The content of a file of the run, or its object in a list; None if it is not known. Raises DfzError."""
         run = self._runs.get(run_id)
-        return run.get_file(sha256) if run else None
+        return await run.get_file(name) if run else None
 
     async def close_run(self, run_id: str, grace_s: float) -> None:
         """Stop handing out work, wait a while for running tasks to end, and close the journal."""

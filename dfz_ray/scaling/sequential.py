@@ -189,7 +189,7 @@ def serve() -> None:
     job: Job = pickle.load(stdin)  # noqa: S301 - our parent wrote it
     os.nice(job.niceness - os.nice(0))
     domains = [pickle.loads(part.pickled_domain) for part in job.parts]  # noqa: S301 - our parent wrote it
-    shelf = FileShelf(contents=job.files)
+    shelf = FileShelf(contents=dict(job.files))
     for part, domain in zip(job.parts, domains, strict=True):
         domain.load()
         with thread_budget(part.threads):

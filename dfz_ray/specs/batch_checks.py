@@ -142,7 +142,9 @@ class _Checker(FieldChecks):
                 self.problems[place] = replace(self.problems[place], found=f"{shown}, in {count:,} tasks")
         if not tasks and not self.problems:
             self.refuse("batch", "no tasks", "at least one under `tasks` or `generate`")
-        return Batch(name, common.seed, tasks, self._shelf.contents)
+        # The driver has read them as bytes; so none is copied.
+        files = {sha256: bytes(content) for sha256, content in self._shelf.contents.items()}
+        return Batch(name, common.seed, tasks, files)
 
     def _check_simple_task(self, data: Any, place: str | int, missing_id: str, common: _Common) -> Task | None:
         """The quick way for plain tasks, as most are in a large batch; for others None, without noting a problem."""

@@ -13,7 +13,7 @@ import yaml
 
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.encoding import DEPTH_LIMIT
-from dfz_ray.specs.input_file import read_regular
+from dfz_ray.specs.input_file import TEXT_LIMIT_BYTES, read_regular
 from dfz_ray.specs.problems import show, show_name
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -27,7 +27,7 @@ def read_data(path: Path) -> Any:
     Raises InvalidInput, with the line if it is known.
     """
     try:
-        text = read_regular(path).decode("utf-8-sig")
+        text = read_regular(path, TEXT_LIMIT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _invalid(path, f"byte {error.object[error.start]:#04x} at {error.start}", "a UTF-8 text") from None
     except ValueError as error:

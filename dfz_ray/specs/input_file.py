@@ -14,7 +14,19 @@ from pydantic_core import CoreSchema, core_schema
 
 from dfz_ray.specs.problems import show_name
 
-LIMIT_BYTES = 64 * 2**20
+LIMIT_BYTES = 2**31
+TEXT_LIMIT_BYTES = 2**26
+"""A larger file is no text that a person wrote, or wants to be told the errors of."""
+SHARED = "shared"
+"""The name of the input that has the names of the shared arrays: JSON, each with the SHA-256 of its array."""
+
+Content = bytes | memoryview
+"""The content of a file; a large one is a view of memory that all tasks of a node share."""
+
+
+def call_input(task: int) -> str:
+    """The name of the input that has the arguments of a call, if these are large."""
+    return f"call-{task}"
 
 
 @dataclass(frozen=True)
@@ -27,11 +39,21 @@ class InputFile:
 
     name: str
     sha256: str
-    content: bytes = field(repr=False)
+    buffer: Content = field(repr=False)
+    """The content: as bytes, or as a view of memory that all tasks of a node share, as for a file of many megabytes.
+    What takes any buffer, such as `numpy.frombuffer`, reads it without a copy.
+    """
+
+    @property
+    def content(self) -> bytes:
+        """The content as bytes; of a large file this is a copy."""
+        return bytes(self.buffer)
 
     @property
     def text(self) -> str:
-        """The content as UTF-8. Raises ValueError if the content is not UTF-8."""
+        """The content as UTF-8. Raises ValueError if the content is not UTF-8, or has more than 64 MiB."""
+        if len(self.buffer) > TEXT_LIMIT_BYTES:
+            raise ValueError(f"{self.name} has {len(self.buffer)} bytes; a text has at most {TEXT_LIMIT_BYTES}")
         try:
             return self.content.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -73,8 +95,8 @@ class FileShelf:
 
     folder: Path = field(default_factory=Path.cwd)
     """The folder that relative paths start from."""
-    contents: dict[str, bytes] = field(default_factory=dict)
-    """By SHA-256 in hex."""
+    contents: dict[str, Content] = field(default_factory=dict)
+    """By SHA-256 in hex; and what else the run has under a name."""
     _read: dict[Path, InputFile] = field(default_factory=dict)
 
     def resolve(self, path: str) -> Path:
@@ -98,12 +120,12 @@ class FileShelf:
         return self._read[full]
 
 
-def read_regular(path: Path) -> bytes:
+def read_regular(path: Path, limit_bytes: int = LIMIT_BYTES) -> bytes:
     """The content of a regular file (no FIFO, no device, not too large); else raises ValueError with the reason."""
     name = show_name(str(path))
     try:
         status = path.stat()
-        if stat.S_ISREG(status.st_mode) and status.st_size <= LIMIT_BYTES:
+        if stat.S_ISREG(status.st_mode) and status.st_size <= limit_bytes:
             return path.read_bytes()
     except OSError as error:
         raise ValueError(f"a file that can be read; {name}: {error.strerror or error}") from None
@@ -111,4 +133,4 @@ def read_regular(path: Path) -> bytes:
         raise ValueError(f"the path of a file; {name} can't be one") from None
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"a regular file; {name} is none")
-    raise ValueError(f"a file of at most {LIMIT_BYTES} bytes; {name} has {status.st_size}")
+    raise ValueError(f"a file of at most {limit_bytes} bytes; {name} has {status.st_size}")

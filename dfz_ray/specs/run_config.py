@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dfz_ray.specs.settings import MaxWorkers, Settings, check_max_workers, read_settings
+from dfz_ray.specs.shared_arrays import check_shared
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ConfigSource = str | Path | Mapping[str, Any] | Settings | None
 """A configuration file, the same as a dict, or Settings; None: the defaults."""
@@ -34,6 +38,8 @@ class RunConfig:
     """True to reopen the failed tasks of a run that is resumed."""
     accept_domain_versions: bool = False
     """True to go on with a run that was begun under other versions of its domains."""
+    shared: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict, repr=False, compare=False)
+    """By name the arrays that tasks share."""
     name: str = ""
     """The name of a new run, for its journal."""
     seed: int = 0
@@ -56,11 +62,12 @@ class RunConfig:
         use_threads: bool = False,
         retry_failed: bool = False,
         accept_domain_versions: bool = False,
+        shared: Any = None,
     ) -> Self:
         """Check the arguments of a user. An argument wins over the configuration.
 
         Raises:
-            InvalidInput: with every problem of the configuration, or with that of `max_workers`.
+            InvalidInput: with every problem of the configuration, of `max_workers`, or of `shared`.
         """
         settings = config if isinstance(config, Settings) else read_settings(config)
         return cls(
@@ -71,4 +78,5 @@ class RunConfig:
             use_threads=bool(use_threads),
             retry_failed=bool(retry_failed),
             accept_domain_versions=bool(accept_domain_versions),
+            shared=check_shared(shared),
         )

@@ -25,12 +25,14 @@ from ray import cloudpickle
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.gpus import NO_GPUS, AssignedGpus, assign_gpus
+from dfz_ray.errors import DfzError
 from dfz_ray.execution.execute import Execution, execute_chunk, thread_budget
 from dfz_ray.execution.failure import describe_exception
+from dfz_ray.execution.shared import sharing
 from dfz_ray.protocol.orders import unpack_order, unpack_works
 from dfz_ray.protocol.reports import Place
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
-from dfz_ray.specs.input_file import FileShelf
+from dfz_ray.specs.input_file import SHARED, Content, FileShelf
 from dfz_ray.worker.answer import LOOK_S, Answer, AnswerLost, check_connection
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import ANSWER_S, DeadlineGuard, end_if_silent
@@ -99,7 +101,7 @@ def _serve(
         shelf = FileShelf(contents=_FetchedFiles(route))
         side = WorkerSide(lease_id, _find_place(marker))
 
-        with thread_budget(threads):
+        with thread_budget(threads), sharing(shelf):
             state = ProcessState(marker.note_strays)
             if isinstance(guard, DeadlineGuard):
                 _run_chunks(pickled_domain, route, side, threads, shelf, guard, state)
@@ -246,8 +248,11 @@ def load_domain(pickled: bytes) -> Domain:
     return _loaded[pickled]
 
 
-class _FetchedFiles(dict[str, bytes]):
-    """The files of a run by hash. A file that this process has not seen is fetched from the manager."""
+class _FetchedFiles(dict[str, Content]):
+    """The files of a run by hash. A file that this process has not seen is fetched from the manager.
+
+    It has a large one as long as the lease lasts: until then the node keeps it in its memory.
+    """
 
     def __init__(self, route: ManagerRoute) -> None:
         super().__init__(_seen)
@@ -259,8 +264,13 @@ class _FetchedFiles(dict[str, bytes]):
                 content = self._route.get_file(str(sha256))
             except AnswerLost:  # an earlier task has spoiled this process; it is no failure of this one
                 _exit(1)
+            except DfzError as error:  # it can't be read
+                raise ValueError(str(error)) from None
             if content is None:
                 return False
+            if isinstance(content, memoryview) or sha256 == SHARED:
+                self[str(sha256)] = content
+                return True
             while _seen and sum(map(len, list(_seen.values()))) + len(content) > SEEN_BYTES:
                 _seen.pop(next(iter(list(_seen)), ""), None)  # the oldest one: it can be asked for again
             _seen[str(sha256)] = self[str(sha256)] = content

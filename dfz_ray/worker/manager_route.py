@@ -99,18 +99,29 @@ class ManagerRoute:
         self._relay = self._through = self._probe = None
         return self._manager.exchange.remote(self._run_id, self._report)
 
-    def get_file(self, sha256: str) -> bytes | None:
-        """The content of a file that parameters name; None if it is not known. Any thread may call this."""
+    def get_file(self, name: str) -> bytes | memoryview | None:
+        """The content of a file of the run; None if it is not known. Any thread may call this.
+
+        A large one is a view of memory that the processes of the node share, which lasts as long as the view.
+
+        Raises:
+            DfzError: it can't be read.
+        """
+        content = self._ask_for_file(name)
+        # Not with ray.get, which would report this worker as blocked, so that Ray starts another one in its place.
+        return memoryview(Answer(content[0]).read()) if isinstance(content, list) else content
+
+    def _ask_for_file(self, name: str) -> bytes | list[Any] | None:
         check_connection()
         relay = self._relay
         if relay is not None:
             try:
-                content = _read_from_relay(relay, Answer(relay.get_file.remote(self._run_id, sha256)))
-                return cast("bytes | None", content)
+                content = _read_from_relay(relay, Answer(relay.get_file.remote(self._run_id, name)))
+                return cast("bytes | list[Any] | None", content)
             except (RayActorError, AnswerLost):
                 self._relay = None  # the last report, which may be on its way through it, is looked after by `read`
         check_connection()
-        return cast("bytes | None", Answer(self._manager.get_file.remote(self._run_id, sha256)).read())
+        return cast("bytes | list[Any] | None", Answer(self._manager.get_file.remote(self._run_id, name)).read())
 
 
 def _read_from_relay(relay: Any, answer: Answer) -> Any:

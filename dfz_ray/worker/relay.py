@@ -16,6 +16,7 @@ from typing import Any
 from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.relay_side import RelaySide
 from dfz_ray.protocol.reports import Report
+from dfz_ray.specs.input_file import SHARED
 
 KEPT_BYTES = 2**28
 """The bytes of files that a relay keeps."""
@@ -31,7 +32,7 @@ class Relay:
         self._timer: asyncio.TimerHandle | None = None
         self._exchanging: set[asyncio.Task[None]] = set()
         self._files: dict[str, bytes] = {}
-        self._fetching: dict[tuple[str, str], asyncio.Task[bytes | None]] = {}
+        self._fetching: dict[tuple[str, str], asyncio.Task[bytes | list[Any] | None]] = {}
         gc.freeze()
 
     def __repr__(self) -> str:
@@ -94,20 +95,23 @@ class Relay:
         self._exchanging.add(task)
         task.add_done_callback(self._exchanging.discard)
 
-    async def get_file(self, run_id: str, sha256: str) -> bytes | None:
-        """The content of a file that parameters name; None if it is not known. It is fetched once for all leases."""
+    async def get_file(self, run_id: str, sha256: str) -> bytes | list[Any] | None:
+        """The content of a file of the run, or its object in a list; None if it is not known.
+
+        A content is fetched once for all leases; an object is not kept, for it belongs to its run.
+        """
         content = self._files.get(sha256)
         if content is None:
             fetching = self._fetching.get((run_id, sha256))
             if fetching is None:
                 fetching = self._fetching[run_id, sha256] = asyncio.create_task(self._fetch(run_id, sha256))
-            content = await asyncio.shield(fetching)
+            return await asyncio.shield(fetching)
         return content
 
-    async def _fetch(self, run_id: str, sha256: str) -> bytes | None:
+    async def _fetch(self, run_id: str, sha256: str) -> bytes | list[Any] | None:
         try:
-            content: bytes | None = await self._manager.get_file.remote(run_id, sha256)
-            if content is not None:
+            content: bytes | list[Any] | None = await self._manager.get_file.remote(run_id, sha256)
+            if isinstance(content, bytes) and sha256 != SHARED:  # each run shares its own
                 while self._files and sum(map(len, self._files.values())) + len(content) > KEPT_BYTES:
                     del self._files[next(iter(self._files))]  # the oldest one: it can be asked for again
                 self._files[sha256] = content

@@ -102,6 +102,7 @@ def check_journal(folder: Path, scratch: Path) -> list[str]:
         *check_outcomes(tables, states),
         *check_attempts(tables),
         *check_results(tables, folder / "results"),
+        *check_inputs(tables, folder / "inputs"),
         *check_status(tables, status, is_sealed=(folder / "seal").exists()),
         *check_notes(tables),
     ]
@@ -386,6 +387,23 @@ def check_results(tables: dict[str, Rows], results: Path) -> list[str]:
         left_out = volatile[domains[tasks[row["task"]]["kinds"]]]
         if hashlib.sha256(repack(content, left_out)).digest() != row["digest"]:
             found.append(f"the digest of task {row['task']} is another one")
+    return found
+
+
+def check_inputs(tables: dict[str, Rows], inputs: Path) -> list[str]:
+    """Each input is there, as it was written, and shared arrays are inputs."""
+    notes = {row["key"]: row["value"] for row in tables["meta"]}
+    found = []
+    for key, size in notes.items():
+        kind, _, name = key.partition("/")
+        if kind == "input":
+            path = inputs / name
+            if not path.is_file() or path.is_symlink():
+                found.append(f"the input {name} is missing")
+            elif hashlib.sha256(path.read_bytes()).hexdigest() != name or path.stat().st_size != int(size):
+                found.append(f"the input {name} has changed")
+        if kind == "shared" and f"input/{size}" not in notes:
+            found.append(f"the shared array {name} is no input")
     return found
 
 

@@ -21,12 +21,13 @@ from dfz_ray.domains.registry import CALLS, REGISTRY
 from dfz_ray.domains.user_domain import domain
 from dfz_ray.errors import CallFailed, DfzError, InvalidInput, RemoteTraceback
 from dfz_ray.execution.execute import Execution, Work, execute_chunk
+from dfz_ray.executor import call_packing
 from dfz_ray.executor.call_packing import KNOWN_BYTES, CallPacker, PackedCall, name_of, read_error
 from dfz_ray.executor.function_domain import FUNCTION_DOMAIN, Form, PackedFunction, read_group, read_result
 from dfz_ray.protocol.columns import unpack
 from dfz_ray.protocol.reports import pack_executions
 from dfz_ray.specs.batch_checks import read_batch
-from dfz_ray.specs.input_file import LIMIT_BYTES, FileShelf
+from dfz_ray.specs.input_file import FileShelf
 
 ROOT = Path(__file__).parents[3]
 
@@ -335,9 +336,10 @@ def test_what_can_not_be_pickled() -> None:
         call(sys._getframe)
 
 
-def test_what_is_too_large() -> None:
+def test_what_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that refers to more than may travel is refused at the call, with what to do instead."""
-    large = bytes(LIMIT_BYTES)
+    monkeypatch.setattr(call_packing, "LIMIT_BYTES", 2**20)
+    large = bytes(2**20)
     with pytest.raises(DfzError, match="let large data be read from a file"):
         CallPacker().pack(lambda: len(large), (), {})
 

@@ -75,6 +75,7 @@ def test_the_audit_tells_what_it_looked_at(tmp_path: Path) -> None:
         "outcomes": {"outcomes": 29, "reopened": 2},
         "attempts": {"attempts": 35, "tasks with several": 5, "chunks": 34},
         "results": {"large results": 1},
+        "inputs": {"large inputs": 0},
     }
 
 

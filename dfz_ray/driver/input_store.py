@@ -1,0 +1,48 @@
+"""Writes the large inputs of a run to its folder, from which its manager brings them to the workers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from dfz_ray.journal.inputs import LARGE_BYTES, Notes, input_note, shared_note, store_input
+from dfz_ray.specs.shared_arrays import write_array
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class SharedArrays:
+    """The arrays that a program shares with the tasks of a run: written once, whatever becomes of managers."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        self._arrays = arrays
+        self._notes: Notes | None = None
+
+    def store(self, folder: Path, durable: bool) -> Notes:
+        """Write them, the first time; returns the notes on them for the journal. Raises RunFolderRefused."""
+        if self._notes is None:
+            notes: dict[str, str] = {}
+            for name, array in self._arrays.items():
+                sha256, size = store_input(folder, functools.partial(write_array, array), durable)
+                notes.update([input_note(sha256, size), shared_note(name, sha256)])
+            self._notes, self._arrays = notes, {}
+        return self._notes
+
+
+def store_large(folder: Path, files: Mapping[str, bytes], durable: bool) -> tuple[dict[str, bytes], Notes]:
+    """Write the large ones of a batch's files; returns the others, and notes on these. Raises RunFolderRefused."""
+    small: dict[str, bytes] = {}
+    notes: dict[str, str] = {}
+    for sha256, content in files.items():
+        if len(content) <= LARGE_BYTES:
+            small[sha256] = content
+        else:
+            notes.update([input_note(*store_input(folder, functools.partial(_write, content), durable))])
+    return small, notes
+
+
+def _write(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
