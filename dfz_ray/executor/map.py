@@ -38,6 +38,8 @@ FIRST_CALLS, FIRST_BUDGET_S = 128, 0.05
 """The most calls of a group, and its seconds, before it is known how long calls take."""
 AHEAD = 16
 """Groups for each slot that are sent after that, and again when half of them have ended."""
+AHEAD_LEAST, AHEAD_BYTES = 2, 2**28
+"""Fewer groups if the arguments of all of them are larger than that, estimated; but never fewer for each slot."""
 
 _LAST = (CancelledError, ExecutorBroken)
 """Errors after which no more calls are made."""
@@ -205,9 +207,13 @@ class CallMap:
 
     def _go_on(self) -> None:
         """Send more groups when half of those that were sent ahead have ended."""
-        missing = AHEAD * self._run.slots - len(self._groups)
-        if 2 * missing >= AHEAD * self._run.slots and self._sent < len(self._values):
-            size = self._size or self._choose_size(len(self._values) - self._sent)
+        if self._sent == len(self._values):
+            return
+        size, slots = self._size or self._choose_size(len(self._values) - self._sent), self._run.slots
+        fitting = int(AHEAD_BYTES / (size * self._each_bytes * slots))
+        ahead = slots * max(AHEAD_LEAST, min(AHEAD, fitting))
+        missing = ahead - len(self._groups)
+        if 2 * missing >= ahead:
             self._send_next(size, missing * size)
 
     def _send_again(self, items: Items, first: int, size: int) -> None:

@@ -137,7 +137,7 @@ class RunFolder:
         return file_system in NETWORK_FILE_SYSTEMS or file_system.startswith("fuse.")
 
 
-def write_whole(path: Path, content: bytes, durable: bool = False, mode: int = 0o666) -> None:
+def write_whole(path: Path, content: bytes | memoryview, durable: bool = False, mode: int = 0o666) -> None:
     """Write or replace a file, whole or not at all.
 
     If durable, the content survives a crash of the operating system; the name does so once the folder is synced, too.

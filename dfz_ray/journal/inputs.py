@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from dfz_ray.errors import RunFolderRefused
-from dfz_ray.journal.folder import RunFolder, sync_folder
+from dfz_ray.journal.folder import RunFolder, sync_folder, write_whole
 from dfz_ray.journal.regular_file import open_regular
 from dfz_ray.specs.input_file import SHARED, call_input
 
@@ -83,7 +83,7 @@ def store_call(folder: Path, task: int, content: memoryview) -> str:
     name = call_input(task)
     inputs = _make_folder(folder)
     try:
-        _replace(inputs / name, lambda file: file.write(content), durable=False)
+        write_whole(inputs / name, content, mode=0o600)
     except OSError as error:
         raise RunFolderRefused(f"{inputs} can't hold the arguments of a call: {error.strerror or error}") from None
     return name

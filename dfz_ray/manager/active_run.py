@@ -49,7 +49,6 @@ from dfz_ray.journal.recovery import OpenedJournal
 from dfz_ray.manager.event_buffer import EventBuffer
 from dfz_ray.manager.group_commit import GroupCommit, Pending
 from dfz_ray.manager.lanes import Lanes
-from dfz_ray.manager.large_inputs import LargeInputs
 from dfz_ray.manager.late_answers import LateAnswers
 from dfz_ray.manager.lease_calls import LeaseCalls
 from dfz_ray.manager.manager_cost import ManagerCost
@@ -57,6 +56,7 @@ from dfz_ray.manager.node_watch import NodeWatch
 from dfz_ray.manager.place_watch import PlaceWatch
 from dfz_ray.manager.pool_reporter import PoolReporter
 from dfz_ray.manager.relays import Relays
+from dfz_ray.manager.run_files import RunFiles
 from dfz_ray.manager.run_journal import RunJournal
 from dfz_ray.manager.run_metrics import RunMetrics
 from dfz_ray.manager.run_watch import RunWatch
@@ -112,8 +112,7 @@ class ActiveRun:
         self._engine = Engine(replace(options.engine, first_chunk=self._recovered.next_chunk))
         self._lanes = Lanes(run_id, manager, options.engine.grace_s, options.engine.width, is_nested)
         self._inputs = TaskInputs()
-        self._files: dict[str, bytes] = dict(self._recovered.files)
-        self._large_inputs = LargeInputs(folder, meta)
+        self._files = RunFiles(folder, meta, self._recovered.files)
         self._ended: dict[int, Ended] = {}
         """The chunks that have just ended."""
         self._scope = ""
@@ -200,7 +199,7 @@ class ActiveRun:
             RunFolderRefused: the run shares another array under one of the names.
         """
         self._raise_failure()
-        new = self._large_inputs.add(notes)
+        new = self._files.add_large(notes)
         if new:
             self._journal.add_notes(new)
             await self._journal.commits.wait()
@@ -210,7 +209,7 @@ class ActiveRun:
         self._raise_failure()
         first, kind_of = len(self._inputs), unpack(submission.tasks.kinds)
         self._cost.on_submitted(len(kind_of))
-        self._files.update(submission.files)
+        self._files.add(submission.files)
         self._lanes.load_domains(submission.domains)
         kinds = self._add_kinds(submission.kinds)
         self._inputs.add(kinds, unpack_works(submission.tasks.works), kind_of)
@@ -333,13 +332,8 @@ class ActiveRun:
         self._leases.note_error(lease, message, traceback)
 
     async def get_file(self, name: str) -> bytes | list[Any] | None:
-        """The content of a file of the run, by SHA-256 or name, or its object in a list; None if it is not known.
-
-        Raises:
-            DfzError: it can't be read.
-        """
-        content = self._files.get(name)
-        return await self._large_inputs.get(name) if content is None else content
+        """A file of the run, as RunFiles gives it."""
+        return await self._files.get(name)
 
     # --- commands of the engine -----------------------------------------------------------------------------------
 
@@ -413,7 +407,7 @@ class ActiveRun:
         if pending.ended:
             self._handle(OutcomesCommitted(pending.ended))
             self._inputs.forget(itertools.chain.from_iterable(pending.ended.values()))
-            self._large_inputs.forget(itertools.chain.from_iterable(pending.ended.values()))
+            self._files.forget(itertools.chain.from_iterable(pending.ended.values()))
             self._note_done()
 
     def _note_done(self) -> None:

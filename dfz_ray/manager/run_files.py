@@ -1,6 +1,7 @@
-"""The large inputs of a run: the manager reads them from the run folder, and workers get them from Ray's object store.
+"""The files of a run that workers ask for: small ones as bytes, large ones through Ray's object store.
 
-So each node holds one copy, which its workers map into their memory, and the manager holds none.
+The manager reads a large one from the run folder, once, and keeps none of its bytes: each node holds one copy, which
+its workers map into their memory.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +24,43 @@ from dfz_ray.journal.regular_file import open_regular
 from dfz_ray.specs.input_file import SHARED, call_input
 
 
-class LargeInputs:
-    """Brings the inputs in a run folder to the workers, each once.
+class RunFiles:
+    """Brings files to the workers: `files`, the small ones by SHA-256, and large ones, on which there are `notes`."""
 
-    `notes` are those that the journal has on them.
-    """
-
-    def __init__(self, folder: Path, notes: Notes) -> None:
+    def __init__(self, folder: Path, notes: Notes, files: Mapping[str, bytes]) -> None:
+        self._small = dict(files)
         self._folder = RunFolder(folder).inputs
         self._notes = dict(notes)
         self._put: dict[str, asyncio.Task[Any]] = {}
-        """By name the object in the store; this process holds it."""
+        """By name the object in the store, which lasts as long as it is here."""
         self._calls: set[int] = set()
         """The tasks whose arguments were asked for."""
 
-    def add(self, notes: Notes) -> list[tuple[str, str]]:
-        """Take in notes; returns those that are new. Raises RunFolderRefused if the run shares another array so."""
+    def add(self, files: Mapping[str, bytes]) -> None:
+        """Take in small files."""
+        self._small.update(files)
+
+    def add_large(self, notes: Notes) -> list[tuple[str, str]]:
+        """Take in notes on large ones; returns those that are new.
+
+        Raises:
+            RunFolderRefused: the run shares another array under one of the names.
+        """
         refuse_other_shared(self._notes, notes)
         new = [(key, value) for key, value in notes.items() if key not in self._notes]
         self._notes.update(new)
         return new
 
     async def get(self, name: str) -> list[Any] | bytes | None:
-        """The object of an input, in a list, for Ray would send the content itself; None if the run has no such input.
+        """A file by SHA-256 or name: its bytes, or its object; None if the run has no such file.
+
+        The object is in a list, for Ray would send the content itself.
 
         Raises:
             DfzError: it can't be read, or has changed since it was written.
         """
+        if name in self._small:
+            return self._small[name]
         if name == SHARED:
             return json.dumps(find_shared(self._notes)).encode()
         task = task_of_call(name)
