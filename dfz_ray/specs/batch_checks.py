@@ -21,7 +21,8 @@ from dfz_ray.specs.field_checks import ID_LIMIT, FieldChecks, is_clean, path_of
 from dfz_ray.specs.generated_tasks import GeneratedTasks, JoinedTasks
 from dfz_ray.specs.input_file import FileShelf, InputFile
 from dfz_ray.specs.parameter_checks import KnownDomain, ParameterChecks
-from dfz_ray.specs.policy import Policy, merge, without_speculation
+from dfz_ray.specs.policy import Policy
+from dfz_ray.specs.policy_checks import PolicyChecks
 from dfz_ray.specs.problems import describe_names, find_problems, nearest, show, show_name
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.task import SEED_LIMIT, SeedSource, Task, derive_seed
@@ -84,12 +85,9 @@ class _Common:
     seed: int
     seeds: SeedSource
     resources: Mapping[str, Any]
-    policy_keys: Mapping[str, Any]
-    """The policy that the batch and the configuration give, as unchecked data."""
+    policies: PolicyChecks
     policy: Policy
     """The policy of a task that gives none itself."""
-    speculates: bool
-    """True if the batch, and not only the configuration, asks for second attempts."""
 
 
 class _Checker(FieldChecks):
@@ -104,8 +102,6 @@ class _Checker(FieldChecks):
         self._floor = _given(resources) if resources else {}
         self._policy_floor = policy or Policy()
         self._shapes: dict[str | None, Resources] = {}
-        self._policies: dict[bytes | None, Policy] = {}
-        self._equal_policies: dict[Policy, Policy] = {}
         self._missing: set[str] = set()
         self._unknown: dict[str, tuple[int, int]] = {}
         """By unknown domain, as shown: the place of its problem, and the number of tasks that name it."""
@@ -123,9 +119,8 @@ class _Checker(FieldChecks):
         shared = self.mapping(defaults.get("resources"), "defaults.resources")
         valid = self._shape(shared, "defaults.resources") is not None  # else every task would repeat the problem
         given = self.mapping(defaults.get("policy"), "defaults.policy")
-        policy_keys, policy = self._default_policy(given)
-        speculates = bool(given.get("speculate"))
-        common = _Common(seed or 0, SeedSource(seed or 0), shared if valid else {}, policy_keys, policy, speculates)
+        policies = PolicyChecks(self._policy_floor, given, self.problems)
+        common = _Common(seed or 0, SeedSource(seed or 0), shared if valid else {}, policies, policies.default)
         listed = [
             self._check_simple_task(task, position, f"task-{position}", common)
             or self._check_any_task(task, position, f"task-{position}", common)
@@ -210,21 +205,15 @@ class _Checker(FieldChecks):
         seed = data.get("seed")
         if seed is not None:
             seed = self.integer(seed, f"{where}.seed", 0, SEED_LIMIT - 1)
+        policy_keys = None if data.get("policy") is None else self.mapping(data["policy"], f"{where}.policy")
         if domain is None:
             self._shape(own, f"{where}.resources")
-            self._policy(data.get("policy"), f"{where}.policy", common)
+            common.policies.check(policy_keys, f"{where}.policy")
             return None
         shape = self._shape(
             {**self._floor, **_given(domain.resources), **common.resources, **own}, f"{where}.resources"
         )
-        policy = self._policy(data.get("policy"), f"{where}.policy", common)
-        if policy is not None and policy.speculate and not domain.repeatable and not self._is_said(data, common):
-            policy = self._equal(without_speculation(policy))  # the configuration asks for it, where it is possible
-        elif policy is not None and policy.speculate and not domain.repeatable:
-            expected = (
-                f"false, for the domain {domain.name!r} does not say that two attempts at a task may execute at once"
-            )
-            self.refuse(f"{where}.policy.speculate", "true", f"{expected} (`repeatable=True` of @domain or Domain)")
+        policy = common.policies.find(policy_keys, domain, f"{where}.policy")
         checked = self._parameters(domain, parameters, f"{where}.parameters") if readable else None
         if checked is None or shape is None or policy is None or len(self.problems) > before:
             return None
@@ -356,48 +345,6 @@ class _Checker(FieldChecks):
         if key:
             self._shapes[key] = shape
         return shape
-
-    def _default_policy(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], Policy]:
-        """Merge what the batch and the configuration give: as data, and as a policy."""
-        floor = self._policy_floor.model_dump()
-        merged = merge(floor, given)
-        policy = self._merged_policy(merged, "defaults.policy")
-        if policy is None:  # the problem has been reported; else every task would repeat it
-            return floor, self._policy_floor
-        return merged, policy
-
-    def _policy(self, given: Any, where: str, common: _Common) -> Policy | None:
-        if given is None:
-            return common.policy
-        return self._merged_policy(merge(common.policy_keys, self.mapping(given, where)), where)
-
-    def _merged_policy(self, merged: Mapping[str, Any], where: str) -> Policy | None:
-        """The policy that all sources give together, checked once for all tasks with equal sources."""
-        try:
-            key = encode(merged)
-        except Unserializable:
-            key = None  # the policy is refused below
-        if key in self._policies:
-            return self._policies[key]
-        try:
-            policy = Policy.model_validate(merged)
-        except ValidationError as error:
-            self.problems.extend(find_problems(error, Policy, where))
-            return None
-        policy = self._equal(policy)
-        if key:
-            self._policies[key] = policy
-        return policy
-
-    def _equal(self, policy: Policy) -> Policy:
-        """Equal policies are one object."""
-        return self._equal_policies.setdefault(policy, policy)
-
-    def _is_said(self, data: Mapping[str, Any], common: _Common) -> bool:
-        """True if a task, or its batch, asks for second attempts itself."""
-        own = data.get("policy")
-        said = own.get("speculate") if isinstance(own, Mapping) else None
-        return common.speculates if said is None else bool(said)
 
     def _encode(self, parameters: BaseModel, where: str) -> bytes | None:
         values = parameters.model_dump()
