@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.attempt_rows import assert_sound, workers_lost
+from support.attempt_rows import assert_sound, read_attempts, workers_lost
 from support.driver import wait_until
 
 from dfz_ray import DFZExecutor, domain, run
@@ -20,15 +20,17 @@ from dfz_ray.results import Results
 pytestmark = pytest.mark.usefixtures("cluster")
 
 WORKERS, TASKS = 4, 200
+WORKER_BYTES = 150 * 2**20
+"""What a worker process may take of the memory."""
 FOUND_S = 300.0
 """Seconds within which a busy machine has started a relay."""
 
 
 @domain("relayed")
-def relayed(number: int = 0, door: str = "") -> str:
-    """Take a while, and return what follows from the number; the last tasks wait until the door is open."""
+def relayed(number: int = 0, door: str = "", waits: bool = False) -> str:
+    """Take a while, and return what follows from the number; some tasks wait until the door is open."""
     time.sleep(0.02)
-    while number >= TASKS - WORKERS and door and Path(door).exists():
+    while waits and Path(door).exists():
         time.sleep(0.01)
     return hashlib.sha256(str(number).encode()).hexdigest()
 
@@ -46,25 +48,35 @@ def find_relays() -> list[psutil.Process]:
 
 
 def run_tasks(
-    folder: Path, door: Path, relay_leases: int | None, number: int = signal.SIGKILL, use_threads: bool = False
+    folder: Path,
+    door: Path,
+    relay_leases: int | None,
+    number: int = signal.SIGKILL,
+    use_threads: bool = False,
+    workers: int = WORKERS,
+    waiting: int = WORKERS,
 ) -> Results:
-    """Run the tasks; while the door is there, the first relay to be found gets a signal under load, and the door opens.
+    """Run the tasks; the last ones wait at the door. Under load the relays get a signal, and the door opens.
 
     Whether there is a door is part of the task, and not of its result.
     """
 
-    end = time.monotonic() + FOUND_S
+    end = time.monotonic() + FOUND_S + 5 * workers
 
     def look(counts: Mapping[str, int]) -> None:
         assert not door.exists() or relay_leases is None or time.monotonic() < end, "no relay was found"
-        relays = find_relays() if door.exists() and counts["completed"] > WORKERS else []
+        is_loaded = counts["completed"] > WORKERS or counts["running"] >= workers
+        relays = find_relays() if door.exists() and is_loaded else []
         for relay in relays:
             relay.send_signal(number)
             door.unlink(missing_ok=True)
 
-    batch = [relayed.task(number=task, door=str(door)) for task in range(TASKS)]
-    config = {"chunking": {"relay_leases": relay_leases, "target_s": 0.04}}
-    return run(batch, max_workers=WORKERS, run_dir=folder, config=config, progress=look, use_threads=use_threads)
+    batch = [relayed.task(number=task, door=str(door), waits=task >= TASKS - waiting) for task in range(TASKS)]
+    config = {
+        "chunking": {"relay_leases": relay_leases, "target_s": 0.04},
+        "resources": {"cpus": min(1.0, WORKERS / workers)},
+    }
+    return run(batch, max_workers=workers, run_dir=folder, config=config, progress=look, use_threads=use_threads)
 
 
 def test_a_relay_that_is_killed_under_load_costs_nothing(tmp_path: Path, door: Path) -> None:
@@ -76,6 +88,21 @@ def test_a_relay_that_is_killed_under_load_costs_nothing(tmp_path: Path, door: P
     assert results.counts["completed"] == TASKS
     assert [record.attempts for record in results] == [1] * TASKS
     assert results.digest == undisturbed.digest
+    assert_sound(tmp_path / "run")
+
+
+@pytest.mark.long
+def test_a_hundred_workers_lose_their_relay(tmp_path: Path, door: Path) -> None:
+    """As many worker processes as the machine's memory holds: each finds another way, and the digest is undisturbed."""
+    workers = min(100, psutil.virtual_memory().available // WORKER_BYTES)
+    results = run_tasks(tmp_path / "run", door, relay_leases=2, workers=workers, waiting=TASKS)
+    assert not door.exists(), "a relay was killed"
+    undisturbed = run_tasks(tmp_path / "undisturbed", door, relay_leases=None)
+
+    assert [record.attempts for record in results] == [1] * TASKS
+    assert results.digest == undisturbed.digest
+    assert len({row.worker for row in read_attempts(tmp_path / "run")}) >= workers
+    assert workers_lost(tmp_path / "run") == 0
     assert_sound(tmp_path / "run")
 
 
