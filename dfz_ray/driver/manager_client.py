@@ -194,13 +194,14 @@ class ManagerClient:
         batches: tuple[Any, ...] = () if sent else ((number, batch.name, batch.seed, time.time()),)
         files, notes = store_large(self.folder, batch.files, self._config.settings.journal.durable)
         self._note_inputs(notes)
+        calls = batch.calls
         on_its_way: tuple[Any, int] | None = None
         for tasks in itertools.chain(first_two, blocks):
             if not is_wanted():
                 break
             with collector_paused():
-                submission = self._submission(tasks, number, batches, files, domains, is_awaited)
-            batches, files = (), {}
+                submission = self._submission(tasks, number, batches, files, calls, domains, is_awaited)
+            batches, files, calls = (), {}, ()
             # One block at a time: messages overtake each other, and numbers follow the order of submission.
             if on_its_way is not None:
                 _get(on_its_way[0])
@@ -297,6 +298,7 @@ class ManagerClient:
         batch: int,
         batches: tuple[Any, ...],
         files: Mapping[str, bytes],
+        calls: Sequence[int],
         domains: Mapping[str, ShippedDomain],
         is_awaited: bool,
     ) -> Submission:
@@ -315,7 +317,7 @@ class ManagerClient:
         kind_of = [numbers[key] for key in keys]
         columns = TaskColumns.of(ids, kind_of, list(zip(seeds, parameters, strict=True)), descriptions)
         return Submission(
-            batch, first_kind, batches, [domains[name] for name in new], kinds, files, columns, is_awaited
+            batch, first_kind, batches, [domains[name] for name in new], kinds, files, calls, columns, is_awaited
         )
 
 

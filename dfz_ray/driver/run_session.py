@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import tempfile
 import threading
@@ -74,9 +75,9 @@ class RunSession:
         self.finishes_at_exit = finishes_at_exit
         self.failure: BaseException | None = None
         """The reason why the run can't go on."""
-        self._config = config
         self._listener, self._has_listener = listener, has_listener
         self._opening = RunOpening(config, self.folder, domains, has_listener, reports_early)
+        self._config = dataclasses.replace(config, shared={})  # a program may drop what is large once it was sent
         self._reports_early = reports_early
         self._unsynced = UnsyncedBatches()
         """Of a run that reports early; only the thread that sends uses it."""

@@ -59,7 +59,7 @@ def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Ma
     begun = time.perf_counter()
     manager, nodes = get_manager(), live_nodes()
     shipped = [(sample.pickled_domain, sample.resources.threads, list(sample.works)) for sample in samples]
-    served, niceness = slots, 0
+    served, niceness, held_files = slots, 0, ray.put(dict(files))
     for shape in {sample.resources.key(): sample.resources for sample in samples}.values():
         count = int(min(max(slots, at_least), capacity(request_of(shape), nodes)))
         if count == 0:
@@ -67,7 +67,7 @@ def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Ma
             continue
         function = ray.remote(max_retries=0, max_calls=0)(hold).options(name="dfz warm-up", **remote_options(shape))
         gate = uuid.uuid4().hex
-        calls = [function.remote(shipped, dict(files), manager, gate, count) for _ in range(count)]
+        calls = [function.remote(shipped, held_files, manager, gate, count) for _ in range(count)]
         try:
             answers = ray.get(calls)
         except RayError as error:

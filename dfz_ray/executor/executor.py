@@ -249,13 +249,14 @@ class DFZExecutor(_Calls):
         address: which Ray: host:port, `auto`, or `local` for an embedded one; None looks for one.
         use_threads: calls share the processes that the cluster holds, on threads: for work that waits.
         config: a configuration file, the same as a dict, or Settings.
-        run_dir: the folder of its run; None: a temporary one, which is removed in the end.
+        run_dir: the folder of its run, a new one; None: a temporary one, which is removed in the end.
         shared: arrays of NumPy by name, which calls read with `dfz_ray.get_shared(name)`: each is once in the memory of
             each node, and can't be written to. Do not change one before the executor is shut down.
 
     Raises:
         ValueError: `max_workers` is below 1.
         InvalidInput: the configuration, `max_workers` or `shared` is wrong.
+        RunFolderRefused: the folder holds a run already.
         Exception: whatever pickling the initializer or an argument of it raises.
     """
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from dfz_ray.domains.registry import CALLS
 from dfz_ray.driver.listener import Completed, RunListener
 from dfz_ray.driver.run_session import RunSession
-from dfz_ray.errors import InfrastructureLost
+from dfz_ray.errors import InfrastructureLost, RunFolderRefused
 from dfz_ray.executor.function_domain import arguments_of, put_apart
 from dfz_ray.executor.process_setup import ProcessSetup, make_call_domain
 from dfz_ray.garbage import collector_paused
+from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.inputs import LARGE_BYTES, store_call
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.run_config import RunConfig
@@ -58,11 +59,16 @@ class OpenTasks(RunListener, ABC, Generic[T]):
 
     It outlives its owner until all of its tasks have ended. A subclass starts the session when it is ready to listen.
     `setup` is what a process does before its first call; None: it takes over authkey, working directory and variables.
+
+    Raises:
+        RunFolderRefused: the folder holds a run. Calls are numbered, so those of another program would get its results.
     """
 
     def __init__(
         self, name: str, config: RunConfig, setup: ProcessSetup | None = None, reports_early: bool = False
     ) -> None:
+        if config.run_dir is not None and RunFolder(config.run_dir).holds_run():
+            raise RunFolderRefused(f"{config.run_dir} holds a run, and calls begin a new one: name a new folder")
         self.has_ended = False
         """True once every open task has been notified of the end. A task sent later is failed by its sender."""
         self._name = name
@@ -165,19 +171,22 @@ class OpenTasks(RunListener, ABC, Generic[T]):
                 task.number = number
                 self._open[number] = task
             tasks, files = self._make_tasks(waiting)
+        calls: list[int] = []
         if any(len(task.parameters) > LARGE_BYTES for task in tasks):
-            tasks = [self._with_small_parameters(number, task) for number, task in enumerate(tasks, first)]
+            calls = [number for number, task in enumerate(tasks, first) if _is_large_call(task)]
+            tasks = [
+                self._put_apart(number, task) if _is_large_call(task) else task
+                for number, task in enumerate(tasks, first)
+            ]
         late = [task for task in waiting if not task.is_wanted]  # cancelled before it had a number
         if late:
             self.cancel(late)
         new = {name: content for name, content in files.items() if name not in self._sent_files}
         self._sent_files.update(new)
-        return Batch(self._name, 0, tuple(tasks), new) if tasks else None
+        return Batch(self._name, 0, tuple(tasks), new, calls) if tasks else None
 
-    def _with_small_parameters(self, number: int, task: Task) -> Task:
-        """A task of a call with large arguments has these as an input of the run: the manager need not hold them."""
-        if len(task.parameters) <= LARGE_BYTES or task.domain != CALLS:
-            return task
+    def _put_apart(self, number: int, task: Task) -> Task:
+        """Make the arguments of a call an input of the run: the manager need not hold them."""
         name = store_call(self._session.folder, number, arguments_of(task.parameters))
         return task._replace(parameters=put_apart(task.parameters, name))
 
@@ -228,3 +237,7 @@ class OpenTasks(RunListener, ABC, Generic[T]):
         error = self.lost()
         for task in tasks:
             task.fail(error)
+
+
+def _is_large_call(task: Task) -> bool:
+    return len(task.parameters) > LARGE_BYTES and task.domain == CALLS

@@ -29,6 +29,8 @@ NETWORK_FILE_SYSTEMS = {
     "afs",
 }
 
+PART = ".part"
+"""The end of the name of a file that is being written."""
 STATUS = "status.json"
 """The progress of the run, which the manager writes each second."""
 REQUESTS = "requests"
@@ -142,14 +144,18 @@ def write_whole(path: Path, content: bytes | memoryview, durable: bool = False, 
 
     If durable, the content survives a crash of the operating system; the name does so once the folder is synced, too.
     """
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}{PART}")
     part.unlink(missing_ok=True)  # a link there would lead to another file
-    with os.fdopen(open_regular(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with os.fdopen(open_regular(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ that goes on has it. The arguments of a call, which no other process goes on wit
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,9 +16,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from dfz_ray.errors import RunFolderRefused
-from dfz_ray.journal.folder import RunFolder, sync_folder, write_whole
+from dfz_ray.errors import JournalDamaged, RunFolderRefused
+from dfz_ray.journal.folder import PART, RunFolder, sync_folder, write_whole
 from dfz_ray.journal.regular_file import open_regular
+from dfz_ray.journal.seal import sha256_of
 from dfz_ray.specs.input_file import SHARED, call_input
 
 LARGE_BYTES = 2**20
@@ -66,16 +68,24 @@ def store_input(folder: Path, write: Writer, durable: bool) -> tuple[str, int]:
     inputs = _make_folder(folder)
     path = inputs / seen.sha256
     try:
-        if path.is_symlink() or not path.exists() or path.stat().st_size != seen.size:
+        if not _holds(path, seen):
             written = _replace(path, write, durable)
             if written.sha256 != seen.sha256:
                 path.unlink()
                 raise RunFolderRefused("an input of the run changed while it was read; let it be, and begin again")
             if durable:
                 sync_folder(inputs)
+                sync_folder(folder)
     except OSError as error:
         raise RunFolderRefused(f"{inputs} can't hold an input: {error.strerror or error}") from None
     return seen.sha256, seen.size
+
+
+def _holds(path: Path, seen: _HashingFile) -> bool:
+    """True if a file is what was seen."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != seen.size:
+        return False
+    return sha256_of(path) == seen.sha256
 
 
 def store_call(folder: Path, task: int, content: memoryview) -> str:
@@ -100,7 +110,7 @@ def _make_folder(folder: Path) -> Path:
 
 
 def _replace(path: Path, write: Writer, durable: bool) -> _HashingFile:
-    part = path.with_name(f"{uuid.uuid4().hex}.part")
+    part = path.with_name(f"{uuid.uuid4().hex}{PART}")
     try:
         with os.fdopen(open_regular(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
             written = _HashingFile(file)
@@ -126,8 +136,11 @@ def shared_note(name: str, sha256: str) -> tuple[str, str]:
 
 
 def find_inputs(meta: Notes) -> dict[str, int]:
-    """By the SHA-256 of each input its size in bytes."""
-    return {key.removeprefix(_NOTE): int(size) for key, size in meta.items() if key.startswith(_NOTE)}
+    """By the SHA-256 of each input its size in bytes. Raises JournalDamaged if one is no number."""
+    try:
+        return {key.removeprefix(_NOTE): int(size) for key, size in meta.items() if key.startswith(_NOTE)}
+    except ValueError as error:
+        raise JournalDamaged(f"the journal notes no size of an input: {error}") from None
 
 
 def find_shared(meta: Notes) -> dict[str, str]:
@@ -148,6 +161,18 @@ def refuse_other_shared(meta: Notes, notes: Notes) -> None:
 def is_input_name(name: str) -> bool:
     """True if an input that is noted may have the name: else it leads elsewhere."""
     return _NAME.fullmatch(name) is not None
+
+
+def find_calls(inputs: Path) -> set[int]:
+    """The tasks whose arguments are in the folder. What a writer that was killed has left there is removed."""
+    tasks: set[int] = set()
+    with contextlib.suppress(OSError):  # there is no such folder
+        for name in os.listdir(inputs):
+            task = task_of_call(name)
+            tasks.update(() if task is None else (task,))
+            if name.endswith(PART):
+                (inputs / name).unlink()
+    return tasks
 
 
 def task_of_call(name: str) -> int | None:

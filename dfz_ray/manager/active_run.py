@@ -187,6 +187,7 @@ class ActiveRun:
         self._lanes.load_domains(domains)
         kinds = self._add_kinds(self.describe().kinds)
         self._inputs.add(kinds, recovered.works, recovered.kind_of)
+        self._files.forget(recovered.settled)
         recovered.works.clear()  # so that the inputs of tasks that are final are not kept
         charged, lost = recovered.charged, recovered.free_losses
         self._handle(TasksSubmitted(kinds, recovered.kind_of, recovered.settled, charged, lost))
@@ -209,7 +210,7 @@ class ActiveRun:
         self._raise_failure()
         first, kind_of = len(self._inputs), unpack(submission.tasks.kinds)
         self._cost.on_submitted(len(kind_of))
-        self._files.add(submission.files)
+        self._files.add(submission.files, submission.calls)
         self._lanes.load_domains(submission.domains)
         kinds = self._add_kinds(submission.kinds)
         self._inputs.add(kinds, unpack_works(submission.tasks.works), kind_of)
@@ -271,6 +272,7 @@ class ActiveRun:
         self._places.close()
         self._publisher.close()
         await self._journal.commits.close()
+        await self._files.close()
         self._lock.close()
 
     # --- reports of workers ----------------------------------------------------------------------------------------

@@ -82,6 +82,8 @@ class Submission:
     domains: Sequence[ShippedDomain] = ()
     kinds: Sequence[SubmittedKind] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+    calls: Sequence[int] = ()
+    """The numbers of tasks whose arguments are inputs in the run folder."""
     tasks: TaskColumns = NO_TASKS
     is_awaited: bool = True
     """True if the driver waits until the tasks are on disk."""

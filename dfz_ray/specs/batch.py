@@ -20,6 +20,8 @@ class Batch:
     """A tuple; of a large batch with `generate`, a sequence that makes its tasks when they are accessed."""
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """The contents of the files that parameters name, by SHA-256 in hex."""
+    calls: Sequence[int] = ()
+    """The numbers in their run of calls whose arguments are in its folder, for they are large."""
 
     def shapes(self) -> list[Resources]:
         """The shapes of its tasks, each once."""

@@ -39,15 +39,19 @@ class InputFile:
 
     name: str
     sha256: str
-    buffer: Content = field(repr=False)
-    """The content: as bytes, or as a view of memory that all tasks of a node share, as for a file of many megabytes.
-    What takes any buffer, such as `numpy.frombuffer`, reads it without a copy.
+    buffer: Content = field(repr=False, compare=False)
+    """The content: as bytes, or, of a file of more than 64 MiB, as a view of memory that all tasks of a node share.
+    What takes any buffer, such as `numpy.frombuffer`, reads it without a copy. It is left out of comparisons.
     """
 
     @property
     def content(self) -> bytes:
         """The content as bytes; of a large file this is a copy."""
         return bytes(self.buffer)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the file as bytes: a view can't travel."""
+        return InputFile, (self.name, self.sha256, self.content)
 
     @property
     def text(self) -> str:
@@ -82,7 +86,7 @@ class InputFile:
         if isinstance(value, str):
             return shelf.read(value)
         if isinstance(value, dict) and value.keys() == {"name", "sha256"} and value["sha256"] in shelf.contents:
-            return cls(value["name"], value["sha256"], shelf.contents[value["sha256"]])
+            return cls(value["name"], value["sha256"], shelf.take(value["sha256"]))
         raise ValueError("the path of a file")
 
 
@@ -98,6 +102,13 @@ class FileShelf:
     contents: dict[str, Content] = field(default_factory=dict)
     """By SHA-256 in hex; and what else the run has under a name."""
     _read: dict[Path, InputFile] = field(default_factory=dict)
+
+    def take(self, sha256: str) -> Content:
+        """The content of a file that is here; as bytes unless it is large, for these outlive the run."""
+        content = self.contents[sha256]
+        if isinstance(content, memoryview) and len(content) <= TEXT_LIMIT_BYTES:
+            content = self.contents[sha256] = bytes(content)
+        return content
 
     def resolve(self, path: str) -> Path:
         """Make a user's path absolute. Raises ValueError if the text can't be a path."""

@@ -40,7 +40,7 @@ def check_shared(shared: Any) -> dict[str, np.ndarray[Any, Any]]:
         where = f"shared[{show(name)}]"
         if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= NAME_CHARACTERS:
             problems.append(Problem(where, show(name), f"as its name a text of 1 to {NAME_CHARACTERS} characters"))
-        elif not isinstance(array, np.ndarray):
+        elif type(array) not in (np.ndarray, np.memmap):  # a mask, or a unit, would be lost from view
             problems.append(Problem(where, f"a value of the type {type(array).__name__}", _EXPECTED))
         elif array.dtype.kind not in KINDS:
             problems.append(Problem(where, f"an array of the type {array.dtype}", _EXPECTED))
@@ -74,7 +74,10 @@ def read_array(content: bytes | memoryview) -> np.ndarray[Any, Any]:
     shape, is_fortran, dtype = read_header(head)
     if dtype.kind not in KINDS:
         raise ValueError(f"an array of the type {dtype}, which is never shared")
-    values = np.frombuffer(content, np.uint8, offset=head.tell()).view(dtype) if 0 not in shape else np.empty(0, dtype)
-    array = values.reshape(shape, order="F" if is_fortran else "C")
+    order: Any = "F" if is_fortran else "C"
+    if 0 in shape or not dtype.itemsize:  # NumPy makes no array of no bytes
+        array = np.empty(shape, dtype, order)
+    else:
+        array = np.frombuffer(content, np.uint8, offset=head.tell()).view(dtype).reshape(shape, order=order)
     array.flags.writeable = False
     return array

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import psutil
 import ray
 from ray import cloudpickle
+from ray.exceptions import RayError
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.gpus import NO_GPUS, AssignedGpus, assign_gpus
@@ -94,11 +95,11 @@ def _serve(
                 is_open = Answer(manager.is_open.remote(run_id)).read()
             if not is_open:
                 return  # Ray has placed this lease too late
-        with contextlib.suppress(Exception):  # a domain that can't be imported fails each task that needs it
-            load_domain(pickled_domain).load()
-        spare_the_collector()
         route = ManagerRoute(manager, run_id)
         shelf = FileShelf(contents=_FetchedFiles(route))
+        with sharing(shelf), contextlib.suppress(Exception):  # else a domain that can't be imported fails each task
+            load_domain(pickled_domain).load()
+        spare_the_collector()
         side = WorkerSide(lease_id, _find_place(marker))
 
         with thread_budget(threads), sharing(shelf):
@@ -264,8 +265,11 @@ class _FetchedFiles(dict[str, Content]):
                 content = self._route.get_file(str(sha256))
             except AnswerLost:  # an earlier task has spoiled this process; it is no failure of this one
                 _exit(1)
-            except DfzError as error:  # it can't be read
-                raise ValueError(str(error)) from None
+            except DfzError as error:  # it can't be read; Ray adds its own stack to the text
+                raise ValueError(str(getattr(error, "cause", error))) from None
+            except RayError as error:  # the store has no room, or has lost it: that is no task's fault
+                print(f"a file of the run does not get here: {error}", file=sys.stderr, flush=True)
+                _exit(1)
             if content is None:
                 return False
             if isinstance(content, memoryview) or sha256 == SHARED:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -12,7 +14,9 @@ import numpy as np
 import psutil
 import pytest
 import ray
+from ray._private.internal_api import memory_summary
 from support.attempt_rows import assert_sound
+from support.driver import wait_until
 
 from dfz_ray import DfzError, DFZExecutor, domain, get_shared, run
 from dfz_ray.cli import call, group
@@ -97,7 +101,57 @@ def test_a_damaged_array_fails_its_tasks(tmp_path: Path, door: Path) -> None:
     results = run(batch, max_workers=1, run_dir=folder, retry_failed=True)
 
     assert results.counts["failed"] == 1
-    assert "an input of the run has changed since it was written" in results[0].error.message
+    assert results[0].error.message.startswith("ValueError: an input of the run has changed since it was written: ")
+    assert "\n" not in results[0].error.message
+
+
+def test_the_store_is_free_again(tmp_path: Path) -> None:
+    """Runs that have ended leave nothing in Ray's object store."""
+
+    def used() -> float:
+        held = memory_summary(ray.get_runtime_context().gcs_address, stats_only=True)
+        return float(re.findall(r"Plasma memory usage (\d+) MiB", held)[0])
+
+    for number in range(3):
+        run([look_up.task(index=0)], max_workers=1, run_dir=tmp_path / str(number), shared={"x": ARRAY + number})
+
+    wait_until(lambda: used() == 0, "the store is empty", 60)
+
+
+def test_a_forked_child_does_not_wait_for_an_array() -> None:
+    """A child has no way to ask for one: it is told to let its parent read it first, and then has it."""
+
+    def read_in_a_child(is_read_before: bool) -> str:
+        if is_read_before:
+            get_shared("x")
+        pipe = multiprocessing.get_context("fork").SimpleQueue()
+
+        def read() -> None:
+            try:
+                pipe.put(str(get_shared("x")[7]))
+            except DfzError as error:
+                pipe.put(str(error))
+
+        child = multiprocessing.get_context("fork").Process(target=read)
+        child.start()
+        text: str = pipe.get()
+        child.join()
+        return text
+
+    with DFZExecutor(1, shared={"x": ARRAY}) as executor:
+        assert "let that task read the array first" in executor.submit(read_in_a_child, False).result(120)
+        assert executor.submit(read_in_a_child, True).result(120) == "7.0"
+
+
+def test_an_initializer_reads_an_array() -> None:
+    """What an executor shares is there before its first call."""
+
+    def look(expected: float) -> None:
+        if get_shared("x")[7] != expected:
+            raise RuntimeError("another array")
+
+    with DFZExecutor(1, initializer=look, initargs=(7.0,), shared={"x": ARRAY}) as executor:
+        assert executor.submit(abs, -2).result() == 2
 
 
 def test_a_name_that_is_not_shared(tmp_path: Path) -> None:
@@ -136,6 +190,46 @@ def test_large_files_of_a_batch(tmp_path: Path) -> None:
     assert (folder / "run.sqlite").stat().st_size < LARGE_BYTES
     assert_sound(folder)
     assert call(group, ["replay", str(folder), results[0].task_id]) == 0
+
+
+def test_a_map_of_more_than_a_mebibyte(tmp_path: Path) -> None:
+    """The files of a built-in domain may be large, too."""
+    side = 1100
+    rows = "\n".join(["." * side] * side)
+    (tmp_path / "large.map").write_text(f"type octile\nheight {side}\nwidth {side}\nmap\n{rows}\n")
+    task = {"domain": "maze", "parameters": {"map_file": str(tmp_path / "large.map"), "start": [0, 0], "goal": [5, 5]}}
+
+    results = run([task, {**task, "id": "again"}], max_workers=1, run_dir=tmp_path / "run")
+
+    assert results.counts["completed"] == 2, results[0].error
+    assert (tmp_path / "run" / "run.sqlite").stat().st_size < LARGE_BYTES
+
+
+def test_arguments_of_cancelled_calls(tmp_path: Path, door: Path) -> None:
+    """Calls that are cancelled before a worker asks for their arguments leave nothing in the folder."""
+
+    def wait() -> None:
+        while door.exists():
+            time.sleep(0.01)
+
+    with DFZExecutor(1, run_dir=tmp_path / "run") as executor:
+        first = executor.submit(wait)
+        wait_until(first.running, "the first call has begun", 120)
+        futures = [executor.submit(np.sum, ARRAY) for _ in range(3)]
+        wait_until((tmp_path / "run" / "inputs").exists, "one was sent", 120)
+        assert [future.cancel() for future in futures] == [True] * 3
+        door.unlink()
+    assert inputs_of(tmp_path / "run") == []
+    assert_sound(tmp_path / "run")
+
+
+def test_calls_begin_a_new_run(tmp_path: Path) -> None:
+    """An executor refuses the folder of another one: its calls would be taken for those of the same number."""
+    with DFZExecutor(1, run_dir=tmp_path / "run") as executor:
+        assert executor.submit(abs, -1).result() == 1
+
+    with pytest.raises(RunFolderRefused, match="holds a run, and calls begin a new one: name a new folder"):
+        DFZExecutor(1, run_dir=tmp_path / "run")
 
 
 def test_large_arguments_of_calls(tmp_path: Path) -> None:

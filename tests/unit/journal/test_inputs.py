@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,9 +15,9 @@ import pytest
 from support.sample_run import both_say_ok, build, create, told
 
 from dfz_ray.driver.input_store import SharedArrays, store_large
-from dfz_ray.errors import RunFolderRefused
+from dfz_ray.errors import JournalDamaged, RunFolderRefused
 from dfz_ray.execution.shared import get_shared, sharing
-from dfz_ray.journal.inputs import LARGE_BYTES, RunInputs, refuse_other_shared, store_call, store_input
+from dfz_ray.journal.inputs import LARGE_BYTES, RunInputs, find_calls, refuse_other_shared, store_call, store_input
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.run_audit import audit_run
 from dfz_ray.journal.writer import Group
@@ -63,6 +65,51 @@ def test_an_input_that_was_cut_is_written_again(tmp_path: Path) -> None:
     store_input(tmp_path, put(b"content"), durable=False)
 
     assert (tmp_path / "inputs" / sha256).read_bytes() == b"content"
+
+
+def test_an_input_that_was_damaged_is_written_again(tmp_path: Path) -> None:
+    """A program that brings the right content again mends a file of the same length that has changed."""
+    sha256, _ = store_input(tmp_path, put(b"content"), durable=False)
+    (tmp_path / "inputs" / sha256).write_bytes(b"contend")
+
+    store_input(tmp_path, put(b"content"), durable=False)
+
+    assert (tmp_path / "inputs" / sha256).read_bytes() == b"content"
+
+
+def test_a_writer_that_is_killed_leaves_nothing_for_good(tmp_path: Path) -> None:
+    """What it had not finished is removed when the run is opened; the arguments of calls are found."""
+    store_call(tmp_path, 3, memoryview(b"arguments"))
+    (tmp_path / "inputs" / f"{'0' * 32}.part").write_bytes(b"half")
+    (tmp_path / "inputs" / "call-4.part").write_bytes(b"half")
+
+    assert find_calls(tmp_path / "inputs") == {3}
+    assert os.listdir(tmp_path / "inputs") == ["call-3"]
+    assert find_calls(tmp_path / "nowhere") == set()
+
+
+def test_arguments_that_can_not_be_written(tmp_path: Path) -> None:
+    """A disk that is full leaves no half of a file, and the error names the folder."""
+    store_call(tmp_path, 3, memoryview(b"arguments"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(RunFolderRefused, match="inputs can't hold the arguments of a call: File too large"):
+            store_call(tmp_path, 4, memoryview(bytes(2000)))
+        with pytest.raises(RunFolderRefused, match="inputs can't hold an input: File too large"):
+            store_input(tmp_path, put(bytes(2000)), durable=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+    assert os.listdir(tmp_path / "inputs") == ["call-3"]
+
+
+def test_a_size_that_is_no_number(tmp_path: Path) -> None:
+    """A journal that was tampered with is told as damaged."""
+    with pytest.raises(JournalDamaged, match="notes no size of an input"):
+        RunInputs(tmp_path, {f"input/{'a' * 64}": "abc"}, {})
 
 
 def test_an_input_that_changes_while_it_is_read(tmp_path: Path) -> None:

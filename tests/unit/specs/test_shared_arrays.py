@@ -14,7 +14,7 @@ from dfz_ray import InvalidInput
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.shared_arrays import check_shared, read_array, write_array
 
-TYPES = ["?", "i1", "<i8", ">i4", "u2", "f2", "<f8", ">f8", "c16", "S5", "U3", "m8[ns]", "M8[D]"]
+TYPES = ["?", "i1", "<i8", ">i4", "u2", "f2", "<f8", ">f8", "c16", "S0", "S5", "U3", "m8[ns]", "M8[D]"]
 
 
 def there_and_back(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -64,6 +64,10 @@ def test_it_is_the_memory_that_was_sent() -> None:
         ({"x": [1, 2]}, "shared['x']: found a value of the type list; expected an array of NumPy: of numbers,"),
         ({"x": np.array([None])}, "shared['x']: found an array of the type object; expected an array of NumPy"),
         ({"x": np.zeros(2, [("a", "i4"), ("b", object)])}, "shared['x']: found an array of the type [('a', '<i4'"),
+        (
+            {"x": np.ma.array([1.0], mask=[True])},
+            "shared['x']: found a value of the type MaskedArray; expected an",
+        ),
         ({7: np.zeros(2)}, "shared[7]: found 7; expected as its name a text of 1 to 200 characters"),
         ({"": np.zeros(2)}, "shared['']: found ''; expected as its name a text of 1 to 200 characters"),
         ({"\ud800": np.zeros(2)}, "expected as its name a text of 1 to 200 characters"),
