@@ -250,7 +250,9 @@ def test_large_arguments_of_calls(tmp_path: Path) -> None:
     assert_sound(tmp_path / "run")
 
 
-@pytest.mark.parametrize("is_kept", [True, False], ids=["with a run folder", "temporary"])
+@pytest.mark.parametrize(
+    "is_kept", [pytest.param(True, marks=pytest.mark.long), False], ids=["with a run folder", "temporary"]
+)
 def test_the_manager_dies_with_large_arguments(tmp_path: Path, door: Path, is_kept: bool) -> None:
     """Another manager finds the arguments in the run folder: the calls return what they would have."""
 
