@@ -71,11 +71,11 @@ def run_tasks(
             relay.send_signal(number)
             door.unlink(missing_ok=True)
 
-    batch = [relayed.task(number=task, door=str(door), waits=task >= TASKS - waiting) for task in range(TASKS)]
-    config = {
-        "chunking": {"relay_leases": relay_leases, "target_s": 0.04},
-        "resources": {"cpus": min(1.0, WORKERS / workers)},
+    batch = {
+        "defaults": {"resources": {"cpus": min(1.0, WORKERS / workers)}},
+        "tasks": [relayed.task(number=task, door=str(door), waits=task >= TASKS - waiting) for task in range(TASKS)],
     }
+    config = {"chunking": {"relay_leases": relay_leases, "target_s": 0.04}}
     return run(batch, max_workers=workers, run_dir=folder, config=config, progress=look, use_threads=use_threads)
 
 
