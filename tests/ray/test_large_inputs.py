@@ -27,8 +27,8 @@ from dfz_ray.specs.input_file import InputFile
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-ARRAY = np.arange(4 * LARGE_BYTES, dtype=np.float64)
-"""32 MiB."""
+ARRAY = np.arange(2 * LARGE_BYTES, dtype=np.float64)
+"""16 MiB."""
 
 
 @domain("with a shared array", volatile=["is_own"])
@@ -192,6 +192,7 @@ def test_large_files_of_a_batch(tmp_path: Path) -> None:
     assert call(group, ["replay", str(folder), results[0].task_id]) == 0
 
 
+@pytest.mark.long
 def test_a_map_of_more_than_a_mebibyte(tmp_path: Path) -> None:
     """The files of a built-in domain may be large, too."""
     side = 1100

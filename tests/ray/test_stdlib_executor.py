@@ -27,7 +27,7 @@ LONG = {
     *("test_duplicate_futures", "test_free_reference", "test_free_reference_yielded_future", "test_map_timeout"),
     *("test_first_exception", "test_first_exception_one_already_failed", "test_timeout"),
     *("test_first_exception_some_already_complete", "test_submit_after_interpreter_shutdown"),
-    *("test_hang_gh83386", "test_hang_issue12364"),
+    *("test_hang_gh83386", "test_hang_issue12364", "test_interpreter_shutdown"),
 }
 """Tests that wait for seconds, or start programs."""
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.batch_inputs import MAP, MAZE, accept, block, refusal, task, write_json, write_yaml
 
+from dfz_ray.specs import input_file
 from dfz_ray.specs.encoding import decode
+from dfz_ray.specs.input_file import FileShelf, InputFile
 
 
 def test_files_by_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,3 +84,27 @@ def test_a_file_with_a_name_that_is_no_text(tmp_path: Path) -> None:
 
     assert batch.name == r"\udcff"
     assert batch.tasks[0].kind.startswith(r"map \udcff.map")
+
+
+def test_a_file_that_is_a_view_of_shared_memory() -> None:
+    """Domains keep what they make of a file by the file, and may send it to another process: also a large one."""
+    view = memoryview(np.frombuffer(b"content", np.uint8))
+    of_view, of_bytes = InputFile("a", "0" * 64, view), InputFile("a", "0" * 64, b"content")
+
+    assert (hash(of_view), of_view) == (hash(of_bytes), of_bytes)
+    assert copy.deepcopy(of_view).buffer == b"content"
+    assert (of_view.content, of_view.text) == (b"content", "content")
+    assert of_view.buffer is view
+
+
+def test_only_a_large_file_stays_a_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are taken as bytes, once, since what domains keep of them outlives the memory that a run shares."""
+    monkeypatch.setattr(input_file, "TEXT_LIMIT_BYTES", 10)
+    small, large = (memoryview(np.zeros(size, np.uint8)) for size in (10, 11))
+    shelf = FileShelf(contents={"small": small, "large": large})
+
+    assert type(shelf.take("small")) is bytes
+    assert shelf.take("small") is shelf.take("small")
+    assert shelf.take("large") is large
+    with pytest.raises(ValueError, match="a has 11 bytes; a text has at most 10"):
+        _ = InputFile("a", "0" * 64, large).text
