@@ -121,6 +121,7 @@ def test_leases_find_another_way(number: int, use_threads: bool, tmp_path: Path,
     assert_sound(tmp_path / "run")
 
 
+@pytest.mark.long
 def test_a_lease_that_lingers_has_its_next_call_through_a_relay() -> None:
     """Calls come one after the other, with pauses in which the worker waits for the next one; also when its relay is
     killed meanwhile."""
