@@ -119,7 +119,9 @@ threading.Thread(target=interrupt_the_end, daemon=True).start()
 
 
 @pytest.mark.parametrize(
-    "is_at_work", [False, pytest.param(True, marks=pytest.mark.long)], ids=["before it is connected", "as calls are made"]
+    "is_at_work",
+    [False, pytest.param(True, marks=pytest.mark.long)],
+    ids=["before it is connected", "as calls are made"],
 )
 def test_ctrl_c_at_the_end(cluster: None, tmp_path: Path, is_at_work: bool) -> None:
     """A program that is interrupted while it waits for its calls at its end ends soon, and tells how many are lost."""
