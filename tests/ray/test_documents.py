@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,18 @@ LONG_PAGES = [page for page in PAGES if any(block.is_long for block in blocks_of
 
 
 @pytest.fixture(autouse=True)
-def _working_folder(cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _working_folder(cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each page has a folder with the example batches, and domains and modules of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(REGISTRY, "defined", {})
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("COLUMNS", "120")
     Path("configs").symlink_to(ROOT / "configs")
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize(
