@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
@@ -144,11 +146,18 @@ def write_whole(path: Path, content: bytes | memoryview, durable: bool = False, 
 
     If durable, the content survives a crash of the operating system; the name does so once the folder is synced, too.
     """
+    with open_whole(path, durable, mode) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def open_whole(path: Path, durable: bool = False, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """A file to write to, which takes its name, as `write_whole` explains it, unless an exception ends the block."""
     part = path.with_name(f"{path.name}{PART}")
     part.unlink(missing_ok=True)  # a link there would lead to another file
     try:
         with os.fdopen(open_regular(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())

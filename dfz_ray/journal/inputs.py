@@ -11,13 +11,12 @@ import hashlib
 import json
 import os
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from dfz_ray.errors import JournalDamaged, RunFolderRefused
-from dfz_ray.journal.folder import PART, RunFolder, sync_folder, write_whole
+from dfz_ray.journal.folder import PART, RunFolder, open_whole, sync_folder, write_whole
 from dfz_ray.journal.regular_file import open_regular
 from dfz_ray.journal.seal import sha256_of
 from dfz_ray.specs.input_file import SHARED, call_input
@@ -69,7 +68,9 @@ def store_input(folder: Path, write: Writer, durable: bool) -> tuple[str, int]:
     path = inputs / seen.sha256
     try:
         if not _holds(path, seen):
-            written = _replace(path, write, durable)
+            with open_whole(path, durable, mode=0o600) as file:
+                written = _HashingFile(file)
+                write(cast(BinaryIO, written))
             if written.sha256 != seen.sha256:
                 path.unlink()
                 raise RunFolderRefused("an input of the run changed while it was read; let it be, and begin again")
@@ -107,22 +108,6 @@ def _make_folder(folder: Path) -> Path:
         raise RunFolderRefused(f"{run.inputs} can't be made: {error.strerror or error}") from None
     run.refuse_irregular(writes=True)
     return run.inputs
-
-
-def _replace(path: Path, write: Writer, durable: bool) -> _HashingFile:
-    part = path.with_name(f"{uuid.uuid4().hex}{PART}")
-    try:
-        with os.fdopen(open_regular(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-            written = _HashingFile(file)
-            write(cast(BinaryIO, written))
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    return written
 
 
 def input_note(sha256: str, size: int) -> tuple[str, str]:

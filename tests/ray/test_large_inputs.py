@@ -89,7 +89,8 @@ def test_a_run_that_goes_on_has_its_arrays(tmp_path: Path, door: Path) -> None:
     assert call(group, ["resume", str(folder)]) == 0
 
 
-def test_a_damaged_array_fails_its_tasks(tmp_path: Path, door: Path) -> None:
+@pytest.mark.parametrize("config", [{}, {"chunking": {"relay_leases": 1}}], ids=["directly", "through relays"])
+def test_a_damaged_array_fails_its_tasks(tmp_path: Path, door: Path, config: dict[str, Any]) -> None:
     """An array that has changed on the disk reaches no task: each says which file it is."""
     batch, folder = [look_up.task(index=3, door=str(door))], tmp_path / "run"
     run(batch, max_workers=1, run_dir=folder, shared={"x": ARRAY})
@@ -98,7 +99,7 @@ def test_a_damaged_array_fails_its_tasks(tmp_path: Path, door: Path) -> None:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x77")
 
-    results = run(batch, max_workers=1, run_dir=folder, retry_failed=True)
+    results = run(batch, max_workers=1, run_dir=folder, retry_failed=True, config=config)
 
     assert results.counts["failed"] == 1
     assert results[0].error.message.startswith("ValueError: an input of the run has changed since it was written: ")
@@ -112,10 +113,14 @@ def test_the_store_is_free_again(tmp_path: Path) -> None:
         held = memory_summary(ray.get_runtime_context().gcs_address, stats_only=True)
         return float(re.findall(r"Plasma memory usage (\d+) MiB", held)[0])
 
+    with DFZExecutor(1, shared={"x": ARRAY}) as executor:
+        assert executor.submit(lambda: float(get_shared("x")[7])).result() == 7.0
+        assert used() >= ARRAY.nbytes // 2**20
     for number in range(3):
         run([look_up.task(index=0)], max_workers=1, run_dir=tmp_path / str(number), shared={"x": ARRAY + number})
 
     wait_until(lambda: used() == 0, "the store is empty", 60)
+    assert used() == 0
 
 
 def test_a_forked_child_does_not_wait_for_an_array() -> None:
