@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,20 +10,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import ray
 from pydantic import BaseModel
-from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.driver.connection import boot_workers
 from dfz_ray.driver.domain_shipping import ship
 from dfz_ray.driver.input_store import SharedArrays, store_large
+from dfz_ray.driver.manager_actor import answer_of, check_ray, get_manager
 from dfz_ray.driver.shared_files import refuse_unseen
-from dfz_ray.driver.slot_plan import SlotPlan, is_call
+from dfz_ray.driver.slot_plan import SlotPlan
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.pool import PoolLimits
-from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
+from dfz_ray.errors import RunFolderRefused
 from dfz_ray.garbage import collector_paused
 from dfz_ray.journal.inputs import Notes
 from dfz_ray.journal.last_run import remember_run
@@ -33,8 +29,7 @@ from dfz_ray.journal.openings import Opening
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import read_contents
 from dfz_ray.journal.sending import MeantBatch, UnsentBatch, read_unsent
-from dfz_ray.manager.nodes import is_alive, live_nodes
-from dfz_ray.manager.task_manager import TaskManager
+from dfz_ray.manager.nodes import live_nodes
 from dfz_ray.protocol.columns import TaskColumns
 from dfz_ray.protocol.submission import OpenedRun, RunOptions, ShippedDomain, Submission, SubmittedKind
 from dfz_ray.protocol.task_events import TaskEvents
@@ -52,36 +47,6 @@ LINGER_S = 3.0
 """Seconds for which workers wait for further calls, unless others want their places."""
 BOOTED_AT_MOST = 64
 """With more workers than this, waiting for the first of them is not what takes the time."""
-LOOK_S = 5.0
-"""Seconds after which a driver that waits checks that its node lives; if it is dead, Ray would let it wait for ever."""
-
-_starting = threading.Lock()
-_manager: Any = None
-_manager_session: str | None = None
-
-
-def get_manager() -> Any:
-    """The Ray handle of this process's manager actor, which is started at the first call.
-
-    The actor runs on the node of this process, which holds the run folders, and dies with the process.
-
-    Raises:
-        InfrastructureLost: that node is dead.
-    """
-    global _manager, _manager_session  # noqa: PLW0603 - one manager per process, as there is one Ray per process
-    context = ray.get_runtime_context()
-    session = context.get_node_id() + context.get_job_id()  # another one after ray.shutdown() and a new start
-    with _starting:
-        if _manager is None or _manager_session != session:
-            _check_node()
-            here = NodeAffinitySchedulingStrategy(context.get_node_id(), soft=False)
-            actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=10_000)(TaskManager)
-            _manager = actor.options(
-                name=f"dfz manager {uuid.uuid4().hex[:8]}",
-                scheduling_strategy=here,
-            ).remote(is_nested=is_call())
-            _manager_session = session
-        return _manager
 
 
 class ManagerClient:
@@ -130,8 +95,8 @@ class ManagerClient:
         }
         if batch is not None:
             meta["meant/0/0"] = MeantBatch(batch.name, len(batch.tasks), config.command).to_json()
-        refuse_unseen(self.folder, lambda path: _get(self._actor.identify.remote(path)))
-        opened: OpenedRun = _get(
+        refuse_unseen(self.folder, lambda path: answer_of(self._actor.identify.remote(path)))
+        opened: OpenedRun = answer_of(
             self._actor.open_run.remote(self.id, str(self.folder), options, meta, config.retry_failed)
         )
         self.tasks = opened.tasks
@@ -147,7 +112,7 @@ class ManagerClient:
             if self._domains:
                 own = domains or {}
                 known = [own.get(domain) or ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
-                _get(self._actor.go_on.remote(self.id, known))
+                answer_of(self._actor.go_on.remote(self.id, known))
         except BaseException:
             self.close()
             raise
@@ -188,7 +153,7 @@ class ManagerClient:
         meant = MeantBatch(batch.name, sent + len(new), self._config.command)
         # A block comes whole or not at all: a batch of one block needs no note, except where a run waits for it.
         if meant != begun.meant if begun else is_added or len(first_two) > 1:
-            _get(self._actor.submit.remote(self.id, Submission(number, len(self._kinds), meant=meant.to_json())))
+            answer_of(self._actor.submit.remote(self.id, Submission(number, len(self._kinds), meant=meant.to_json())))
         accepted = self.tasks
         self.tasks += len(new)
         batches: tuple[Any, ...] = () if sent else ((number, batch.name, batch.seed, time.time()),)
@@ -204,14 +169,14 @@ class ManagerClient:
             batches, files, calls = (), {}, ()
             # One block at a time: messages overtake each other, and numbers follow the order of submission.
             if on_its_way is not None:
-                _get(on_its_way[0])
+                answer_of(on_its_way[0])
                 on_accepted(on_its_way[1])
             accepted += len(tasks)
             on_its_way = self._actor.submit.remote(self.id, submission), accepted
             if not is_awaited:
                 on_accepted(accepted)  # so that the driver listens as soon as it has sent them
         if on_its_way is not None:
-            _get(on_its_way[0])
+            answer_of(on_its_way[0])
             on_accepted(on_its_way[1])
 
     def cancel(self, numbers: set[int] | None, scope: str) -> None:
@@ -219,7 +184,7 @@ class ManagerClient:
 
         `scope` describes the cancelled tasks in a few words, for the journal.
         """
-        _get(self._actor.cancel.remote(self.id, numbers, scope))
+        answer_of(self._actor.cancel.remote(self.id, numbers, scope))
 
     def progress(self, timeout_s: float) -> list[int]:
         """Tasks per state, in the order of the states: after the timeout, or as soon as all are final.
@@ -227,7 +192,7 @@ class ManagerClient:
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        counts: list[int] = _get(self._actor.progress.remote(self.id, timeout_s))
+        counts: list[int] = answer_of(self._actor.progress.remote(self.id, timeout_s))
         return counts
 
     def take_events(self, timeout_s: float) -> TaskEvents:
@@ -236,12 +201,12 @@ class ManagerClient:
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        events: TaskEvents = _get(self._actor.take_events.remote(self.id, timeout_s))
+        events: TaskEvents = answer_of(self._actor.take_events.remote(self.id, timeout_s))
         return events
 
     def close(self, grace_s: float = 1.0) -> None:
         """End the run's work. Tasks that run have a grace, in seconds, before their workers are killed."""
-        _get(self._actor.close_run.remote(self.id, grace_s))
+        answer_of(self._actor.close_run.remote(self.id, grace_s))
 
     def replace_workers(self) -> None:
         """Make Ray start worker processes while a lost manager is replaced: the run's old ones died with it.
@@ -254,12 +219,12 @@ class ManagerClient:
     @property
     def _actor(self) -> Any:
         """The manager. Without the check a call would start another Ray, which does not know this manager."""
-        _check_ray()
+        check_ray()
         return self._manager
 
     def _note_inputs(self, notes: Notes) -> None:
         if notes:
-            _get(self._actor.add_inputs.remote(self.id, dict(notes)))
+            answer_of(self._actor.add_inputs.remote(self.id, dict(notes)))
 
     def _note_begun(self) -> None:
         if self._config.becomes_last:
@@ -381,34 +346,3 @@ def _options(
         opening,
         chunking.relay_leases,
     )
-
-
-def _check_ray() -> None:
-    if not ray.is_initialized():
-        raise InfrastructureLost("the run can't go on: Ray was shut down in this process")
-
-
-def _check_node() -> None:
-    if not is_alive(ray.get_runtime_context().get_node_id()):
-        raise InfrastructureLost("the run can't go on: the Ray node of this process is dead")
-
-
-def _get(reference: Any) -> Any:
-    """`ray.get`, with errors in terms of the run."""
-    global _manager  # noqa: PLW0603 - as above
-    try:
-        while True:
-            _check_ray()
-            with contextlib.suppress(GetTimeoutError):
-                return ray.get(reference, timeout=LOOK_S)
-            _check_node()
-    except RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, DfzError):
-            raise cause from None
-        raise InfrastructureLost(f"the manager failed, which is a defect of dfz_ray: {error}") from None
-    except (RayActorError, OutOfMemoryError) as error:  # Ray may kill the manager, too, where memory runs out
-        _manager = None
-        raise ManagerLost(f"the manager of the run is gone: {str(error).splitlines()[0]}") from None
-    except RayError as error:
-        raise InfrastructureLost(f"Ray gave an unexpected answer: {type(error).__name__}: {error}") from None

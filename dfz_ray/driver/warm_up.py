@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from dfz_ray.driver.manager_client import get_manager
+from dfz_ray.driver.manager_actor import get_manager
 from dfz_ray.errors import DfzError
 from dfz_ray.execution.execute import Work, execute_chunk, thread_budget
 from dfz_ray.manager.nodes import capacity, live_nodes, remote_options, request_of

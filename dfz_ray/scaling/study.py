@@ -21,7 +21,7 @@ from typing import Any
 from dfz_ray.client import run_checked
 from dfz_ray.driver.connection import connect
 from dfz_ray.driver.cores import usable_cores
-from dfz_ray.driver.manager_usage import read_usage
+from dfz_ray.driver.manager_actor import read_usage
 from dfz_ray.driver.slot_plan import plan_slots
 from dfz_ray.driver.warm_up import WarmUp, warm_workers
 from dfz_ray.errors import DfzError

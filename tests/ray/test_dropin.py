@@ -18,7 +18,7 @@ import threadpoolctl
 from support.adapters import held_task, mixed_tasks, status_becomes
 
 from dfz_ray import ConcurrentDFZAdapter, create_concurrent_dfz_plugin, domain
-from dfz_ray.driver.manager_client import get_manager
+from dfz_ray.driver.manager_actor import get_manager
 
 RECORD_KEYS = {"task_id", "status", "start_time", "end_time", "duration", "result"}
 ANSWER_KEYS = {"task_id", "status", "start_time", "end_time", "duration", "result"}

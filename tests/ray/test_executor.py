@@ -27,7 +27,7 @@ from support.driver import wait_until
 from dfz_ray import DFZExecutor, InvalidInput
 from dfz_ray.client import run_checked
 from dfz_ray.driver.domain_shipping import ship_by_value
-from dfz_ray.driver.manager_client import get_manager
+from dfz_ray.driver.manager_actor import get_manager
 from dfz_ray.errors import CallFailed, DfzError, InfrastructureLost, RemoteTraceback, RunFolderRefused
 from dfz_ray.executor.call_run import CallRun, ExecutorBroken, Treatment
 from dfz_ray.executor.future import CallFuture

@@ -15,7 +15,7 @@ import ray
 
 from dfz_ray import InvalidInput, Results, domain, run, submit
 from dfz_ray.driver.domain_shipping import ship_by_value
-from dfz_ray.driver.manager_client import get_manager
+from dfz_ray.driver.manager_actor import get_manager
 from dfz_ray.journal.reader import JournalReader
 
 ship_by_value(sys.modules[__name__])

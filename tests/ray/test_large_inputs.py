@@ -20,7 +20,7 @@ from support.driver import wait_until
 
 from dfz_ray import DfzError, DFZExecutor, domain, get_shared, run
 from dfz_ray.cli import call, group
-from dfz_ray.driver.manager_client import get_manager
+from dfz_ray.driver.manager_actor import get_manager
 from dfz_ray.errors import RunFolderRefused
 from dfz_ray.journal.inputs import LARGE_BYTES
 from dfz_ray.specs.input_file import InputFile

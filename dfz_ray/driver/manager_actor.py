@@ -1,0 +1,92 @@
+"""The manager of this process: a Ray actor, which is started when it is needed, and the answers to calls of it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from dfz_ray.driver.slot_plan import is_call
+from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost
+from dfz_ray.manager.nodes import is_alive
+from dfz_ray.manager.task_manager import TaskManager
+
+LOOK_S = 5.0
+"""Seconds after which a driver that waits checks that its node lives; if it is dead, Ray would let it wait for ever."""
+
+_starting = threading.Lock()
+_manager: Any = None
+_manager_session: str | None = None
+
+
+def get_manager() -> Any:
+    """The Ray handle of this process's manager actor, which is started at the first call.
+
+    The actor runs on the node of this process, which holds the run folders, and dies with the process.
+
+    Raises:
+        InfrastructureLost: that node is dead.
+    """
+    global _manager, _manager_session  # noqa: PLW0603 - one manager per process, as there is one Ray per process
+    context = ray.get_runtime_context()
+    session = context.get_node_id() + context.get_job_id()  # another one after ray.shutdown() and a new start
+    with _starting:
+        if _manager is None or _manager_session != session:
+            _check_node()
+            here = NodeAffinitySchedulingStrategy(context.get_node_id(), soft=False)
+            actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=10_000)(TaskManager)
+            _manager = actor.options(
+                name=f"dfz manager {uuid.uuid4().hex[:8]}",
+                scheduling_strategy=here,
+            ).remote(is_nested=is_call())
+            _manager_session = session
+        return _manager
+
+
+def check_ray() -> None:
+    """Raise InfrastructureLost if this process has left its Ray."""
+    if not ray.is_initialized():
+        raise InfrastructureLost("the run can't go on: Ray was shut down in this process")
+
+
+def _check_node() -> None:
+    if not is_alive(ray.get_runtime_context().get_node_id()):
+        raise InfrastructureLost("the run can't go on: the Ray node of this process is dead")
+
+
+def answer_of(reference: Any) -> Any:
+    """The answer to a call of the manager: `ray.get`, with errors in terms of the run.
+
+    Raises:
+        ManagerLost: the manager is dead.
+        InfrastructureLost: Ray, or this process's node, is gone, or the manager failed.
+        DfzError: whatever the manager raises for its caller.
+    """
+    global _manager  # noqa: PLW0603 - as above
+    try:
+        while True:
+            check_ray()
+            with contextlib.suppress(GetTimeoutError):
+                return ray.get(reference, timeout=LOOK_S)
+            _check_node()
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, DfzError):
+            raise cause from None
+        raise InfrastructureLost(f"the manager failed, which is a defect of dfz_ray: {error}") from None
+    except (RayActorError, OutOfMemoryError) as error:  # Ray may kill the manager, too, where memory runs out
+        _manager = None
+        raise ManagerLost(f"the manager of the run is gone: {str(error).splitlines()[0]}") from None
+    except RayError as error:
+        raise InfrastructureLost(f"Ray gave an unexpected answer: {type(error).__name__}: {error}") from None
+
+
+def read_usage() -> tuple[float, int]:
+    """The CPU seconds of the manager's process so far, and its exchanges with workers so far."""
+    cpu_s, exchanges = ray.get(get_manager().get_usage.remote())
+    return float(cpu_s), int(exchanges)
