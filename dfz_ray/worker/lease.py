@@ -97,7 +97,8 @@ def _serve(
                 return  # Ray has placed this lease too late
         route = ManagerRoute(manager, run_id)
         shelf = FileShelf(contents=_FetchedFiles(route))
-        with sharing(shelf), contextlib.suppress(Exception):  # else a domain that can't be imported fails each task
+        # A domain that can't be imported fails each task that needs it. An initializer may read shared arrays.
+        with sharing(shelf), contextlib.suppress(Exception):
             load_domain(pickled_domain).load()
         spare_the_collector()
         side = WorkerSide(lease_id, _find_place(marker))
