@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections import Counter
 
 import pytest
 from support import hostile_tasks
-from support.hostile_tasks import all_deeds
+from support.hostile_tasks import all_deeds, patches
 from support.hostile_tasks.deed import COMPLETED, ENDS, LATE, deed
 from support.hostile_trial import AT_ONCE, GOOD, Trial, draw_trials, make_batch
 
@@ -76,3 +77,17 @@ def test_a_batch_has_80_good_tasks() -> None:
     assert set(hostile) == set(trial.names)
     assert "timeout_s" in hostile["sleep_for_ever"]["policy"]
     assert make_batch(trial) == batch
+
+
+def test_what_they_patch_of_ours_is_there() -> None:
+    """A hostile task that patches a name which nothing uses any more would pass for a harmless one."""
+    calls = [node for node in ast.walk(ast.parse(inspect.getsource(patches))) if isinstance(node, ast.Call)]
+    patched = [
+        [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id == "_patch_ours"
+    ]
+
+    assert len(patched) > 5
+    for module, name in patched:
+        patches.find_ours(module, name)

@@ -268,12 +268,19 @@ def patch_ray() -> None:
 # --- dfz_ray itself ---------------------------------------------------------------------------------------------------
 
 
-def _patch_ours(module: str, *names: str, by: Callable[..., Any] = _raise) -> None:
-    owner: Any = importlib.import_module(f"dfz_ray.{module}")
-    *path, last = names[0].split(".")
-    for name in path:
-        owner = getattr(owner, name)
+def _patch_ours(module: str, name: str, by: Callable[..., Any] = _raise) -> None:
+    owner, last = find_ours(module, name)
     setattr(owner, last, by)
+
+
+def find_ours(module: str, name: str) -> tuple[Any, str]:
+    """What holds a function of ours, and its name there; AttributeError without one: to patch nothing harms nobody."""
+    owner: Any = importlib.import_module(f"dfz_ray.{module}")
+    *path, last = name.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    getattr(owner, last)
+    return owner, last
 
 
 @deed(*ANY)
@@ -301,12 +308,12 @@ def patch_the_mark() -> None:
 
 @deed(*ANY)
 def patch_reports() -> None:
-    _patch_ours("worker.lease", "pack_report")
+    _patch_ours("worker.manager_route", "pack_report")
 
 
 @deed(*ANY)
 def reports_that_are_none() -> None:
-    _patch_ours("worker.lease", "pack_report", by=lambda _: b"no report")
+    _patch_ours("worker.manager_route", "pack_report", by=lambda _: b"no report")
 
 
 @deed(RAISED, DIED)
