@@ -72,11 +72,11 @@ def submit(manager: Any, run_id: str, folder: Path, slots: int, tasks: int) -> N
         count = min(BLOCK_TASKS, tasks - first)
         ids = [f"t{number}" for number in range(first, first + count)]
         columns = TaskColumns.of(ids, [0] * count, [(0, b"\x80")] * count, [""] * count)
-        block = Submission(0, 0 if first == 0 else 1, batches, domains, kinds, {}, columns)
+        block = Submission(0, 0 if first == 0 else 1, batches, domains, kinds, tasks=columns)
         batches, kinds, domains = (), [], []
         if on_its_way is not None:
             ray.get(on_its_way)
-        on_its_way = manager.submit.remote(run_id, block)
+        on_its_way = manager.submit.remote(run_id, block.pack())
     ray.get(on_its_way)
 
 

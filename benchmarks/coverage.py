@@ -109,7 +109,7 @@ def measure(noise_name: str, studies: int) -> dict[str, Any]:
     times[0] *= SPEEDUP
     coverage = {}
     for count in FIXED:
-        speedups = estimate_ratios(times[0, :, :count], times[1, :, :count])
+        speedups = estimate_ratios(times[0, :, :count].tolist(), times[1, :, :count].tolist())
         coverage[f"speedup {count}"] = np.mean([holds(one, SPEEDUP) for one in speedups])
     if noise_name in INDEPENDENT:
         truth = float(np.median(noise(random, (400_000, 1))))

@@ -16,6 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,18 +57,18 @@ def ways_in(tasks: int, folder: Path) -> Iterator[tuple[str, Path_]]:
         for number in range(tasks)
     ]
     for name, given in (("equal dicts", equal), ("own dicts", own)):
-        yield name, lambda given=given: read_batch(given, REGISTRY)
+        yield name, partial(read_batch, given, REGISTRY)
     yield "generate plain", lambda: read_batch({"generate": [{"domain": "plain", "count": tasks}]}, REGISTRY)
     for drawn in DRAWING:
         batch = {"generate": [{"domain": drawn, "count": tasks}]}
-        yield f"generate {drawn}", lambda batch=batch: read_batch(batch, REGISTRY)
+        yield f"generate {drawn}", partial(read_batch, batch, REGISTRY)
     (folder / "batch.json").write_text(json.dumps(listed))
     yield "JSON", lambda: read_batch(folder / "batch.json", REGISTRY)
     for style, flow in (("block", False), ("flow", None)):
         dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
         text = yaml.dump({"tasks": listed[: tasks // 5]}, Dumper=dumper, default_flow_style=flow)
         (folder / f"{style}.yaml").write_text(text)
-        yield f"YAML {style}", lambda style=style: read_batch(folder / f"{style}.yaml", REGISTRY)
+        yield f"YAML {style}", partial(read_batch, folder / f"{style}.yaml", REGISTRY)
 
 
 def make_journal(folder: Path, tasks: int, failed_of: int) -> None:
@@ -128,6 +129,7 @@ def ways_out(folder: Path) -> Iterator[tuple[str, Path_]]:
 
     def print_failed() -> None:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            assert results_command.callback is not None  # noqa: S101 - it is a command
             results_command.callback(folder, ("failed",), (), (), None, True)
 
     yield "open results", lambda: read_results(folder)

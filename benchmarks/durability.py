@@ -69,8 +69,9 @@ def measure_recovery(count: int) -> None:
             if process.poll() is not None:
                 raise SystemExit("the run ended before it could be killed; name a larger --recover")
             time.sleep(0.02)
-        for victim in [*psutil.Process(process.pid).children(recursive=True), process]:
+        for victim in psutil.Process(process.pid).children(recursive=True):
             victim.kill()
+        process.kill()
         process.wait()
         left = find_status(run_dir).counts["pending"]
         begun = time.time()

@@ -20,14 +20,14 @@ import ray
 from dfz_ray.engine.messages import StartLease
 from dfz_ray.execution.execute import Execution, Work
 from dfz_ray.manager.task_manager import TaskManager
-from dfz_ray.protocol.orders import Order, unpack_works
-from dfz_ray.protocol.reports import Place, Report, pack_report
+from dfz_ray.protocol.orders import unpack_order, unpack_works
+from dfz_ray.protocol.reports import Place, pack_report
 from dfz_ray.protocol.submission import OpenedRun, RunOptions
 from dfz_ray.protocol.worker_side import WorkerSide
 from dfz_ray.worker.relay import Relay
 
 RESULT, DIGEST = b"\xc0", bytes(32)
-Exchange = Callable[[str, Report], Awaitable[Order]]
+Exchange = Callable[[str, list[Any]], Awaitable[Sequence[Any]]]
 
 
 class EmulatingManager(TaskManager):
@@ -41,12 +41,12 @@ class EmulatingManager(TaskManager):
         self._may_place = False
         self._calls = 0
 
-    async def exchange(self, run_id: str, report: Report) -> Order:
+    async def exchange(self, run_id: str, packed: Sequence[Any]) -> list[Any]:
         """Take in a report of a lease, and answer it."""
         self._calls += 1
-        return await super().exchange(run_id, report)
+        return await super().exchange(run_id, packed)
 
-    async def exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> tuple[float, list[Any]]:
+    async def exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
         """Take in what a relay has gathered."""
         self._calls += 1
         return await super().exchange_group(reports)
@@ -138,7 +138,7 @@ class Leases:
                 is_first = False
             if answer is not None:
                 idle_since = time.monotonic()
-                order = await answer
+                order = unpack_order(await answer)
                 side.note_wait(time.monotonic() - idle_since)
                 side.on_order(order._replace(works=[order.works]), time.monotonic())
             begun = side.begin_task(time.monotonic())

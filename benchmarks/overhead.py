@@ -38,6 +38,7 @@ def main() -> None:
             rates.append(len(values) / (time.perf_counter() - begun))
         begun_at = time.time()
         (record,) = run([noop.task()], max_workers=options.workers)
+        assert record.start_time is not None  # noqa: S101 - it has completed
         first_starts.append(record.start_time - begun_at)
     for name, values in (
         ("no-op tasks/s, end to end", rates),

@@ -61,7 +61,7 @@ def draw_peers(peers: Mapping[str, Any], host: Mapping[str, Any], workers: int, 
             [max(0.0, value - low) for value, (low, _) in zip(values, ends, strict=True)],
             [max(0.0, high - value) for value, (_, high) in zip(values, ends, strict=True)],
         ]
-        own = {"color": colour, "ls": dashes, "marker": mark, "ms": 6, "capsize": 2.5, "elinewidth": 1}
+        own: dict[str, Any] = {"color": colour, "ls": dashes, "marker": mark, "ms": 6, "capsize": 2.5, "elinewidth": 1}
         is_ours = name == "dfz_ray"
         label = f"{peer['label']}: {peer['metg']}"
         axes.errorbar(

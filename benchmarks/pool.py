@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from measurement import describe_host, estimated, write_json
 from session import become_nice
@@ -23,6 +23,7 @@ from workloads import burn
 
 from dfz_ray import domain, run
 from dfz_ray.driver.connection import connect
+from dfz_ray.specs.settings import MaxWorkers
 
 PILOT_S = 1.5
 """How long a number of workers is tried before."""
@@ -30,7 +31,7 @@ CLEARLY_SLOWER = 0.6
 """A number of workers that has this share of the best rate, or less, is not measured."""
 COMPUTE_S, SHORT_S = 0.010, 0.003
 WAIT_S, LONG_S = 0.010, 0.050
-AUTO = "auto"
+AUTO: Literal["auto"] = "auto"
 
 
 @domain("compute", cpus=0.5)
@@ -95,7 +96,7 @@ def make_cases(cores: int, iteration_s: float) -> list[Case]:
     ]
 
 
-def time_run(case: Case, tasks: list[Any], workers: int | str) -> tuple[float, list[tuple[float, int]]]:
+def time_run(case: Case, tasks: list[Any], workers: MaxWorkers) -> tuple[float, list[tuple[float, int]]]:
     """The makespan, and the changes of the number of slots: after how many seconds, and to which."""
     begun = time.perf_counter()
     results = run(tasks, max_workers=workers, use_threads=case.use_threads)
@@ -120,9 +121,9 @@ def measure(case: Case, seconds: float, repeats: int) -> dict[str, Any]:
     rates = find_rates(case)
     best_rate = max(rates.values())
     tasks = case.make(round(seconds * best_rate))
-    settings: list[int | str] = [count for count, rate in rates.items() if rate > CLEARLY_SLOWER * best_rate]
+    settings: list[MaxWorkers] = [count for count, rate in rates.items() if rate > CLEARLY_SLOWER * best_rate]
     settings.append(AUTO)
-    walls: dict[int | str, list[float]] = {setting: [] for setting in settings}
+    walls: dict[MaxWorkers, list[float]] = {setting: [] for setting in settings}
     changes: list[list[tuple[float, int]]] = []
     order = random.Random(0)  # noqa: S311 - no secret is drawn
     for _ in range(repeats):

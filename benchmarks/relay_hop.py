@@ -24,32 +24,34 @@ from measurement import describe_host, write_json
 
 from dfz_ray.driver.connection import connect
 from dfz_ray.protocol.lease_protocol import Message
-from dfz_ray.protocol.orders import Order
+from dfz_ray.protocol.orders import Order, pack_order
 from dfz_ray.protocol.relay_side import GATHER_S
 from dfz_ray.protocol.reports import Place, pack_report
 from dfz_ray.protocol.worker_side import WorkerSide
 from dfz_ray.worker.answer import Answer
 from dfz_ray.worker.relay import Relay
 
-ANSWER = Order(0, Message.WAIT)
+ANSWER = pack_order(Order(0, Message.WAIT))
 
 
 class Echo:
     """Answers reports as a manager that has nothing to do."""
 
-    async def exchange(self, run_id: str, report: Any) -> Order:
+    async def exchange(self, run_id: str, report: Any) -> list[Any]:
         """Answer one report."""
         return ANSWER
 
-    async def exchange_group(self, reports: Sequence[Any]) -> tuple[float, list[Any]]:
+    async def exchange_group(self, reports: Sequence[Any]) -> list[Any]:
         """Answer what a relay has gathered."""
-        return GATHER_S, [tuple(ANSWER)] * len(reports)
+        return [GATHER_S, [ANSWER] * len(reports)]
 
 
 @ray.remote(num_cpus=0)
 def call(actor: Any, seconds: float) -> list[float]:
     """Send reports for so long, one after the other; returns the seconds that each took."""
-    report = pack_report(WorkerSide(0, Place(socket.gethostname(), "node", 1, 0.0, "marker")).find_report(0.0))
+    first = WorkerSide(0, Place(socket.gethostname(), "node", 1, 0.0, "marker")).find_report(0.0)
+    assert first is not None  # noqa: S101 - a lease begins with one
+    report = pack_report(first)
     Answer(actor.exchange.remote("run", report)).read()
     took_s, end = [], time.perf_counter() + seconds
     while (begun := time.perf_counter()) < end:
