@@ -153,7 +153,8 @@ class ManagerClient:
         meant = MeantBatch(batch.name, sent + len(new), self._config.command)
         # A block comes whole or not at all: a batch of one block needs no note, except where a run waits for it.
         if meant != begun.meant if begun else is_added or len(first_two) > 1:
-            answer_of(self._actor.submit.remote(self.id, Submission(number, len(self._kinds), meant=meant.to_json())))
+            note = Submission(number, len(self._kinds), meant=meant.to_json())
+            answer_of(self._actor.submit.remote(self.id, note.pack()))
         accepted = self.tasks
         self.tasks += len(new)
         batches: tuple[Any, ...] = () if sent else ((number, batch.name, batch.seed, time.time()),)
@@ -172,7 +173,7 @@ class ManagerClient:
                 answer_of(on_its_way[0])
                 on_accepted(on_its_way[1])
             accepted += len(tasks)
-            on_its_way = self._actor.submit.remote(self.id, submission), accepted
+            on_its_way = self._actor.submit.remote(self.id, submission.pack()), accepted
             if not is_awaited:
                 on_accepted(accepted)  # so that the driver listens as soon as it has sent them
         if on_its_way is not None:
@@ -201,8 +202,7 @@ class ManagerClient:
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        events: TaskEvents = answer_of(self._actor.take_events.remote(self.id, timeout_s))
-        return events
+        return TaskEvents.unpack(answer_of(self._actor.take_events.remote(self.id, timeout_s)))
 
     def close(self, grace_s: float = 1.0) -> None:
         """End the run's work. Tasks that run have a grace, in seconds, before their workers are killed."""

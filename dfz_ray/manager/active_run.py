@@ -65,7 +65,7 @@ from dfz_ray.manager.task_inputs import TaskInputs
 from dfz_ray.protocol.columns import unpack, unpack_works
 from dfz_ray.protocol.manager_side import Answer, ManagerSide
 from dfz_ray.protocol.orders import Order
-from dfz_ray.protocol.reports import Ended, PackedExecutions, Report, describe_end, unpack_executions
+from dfz_ray.protocol.reports import Ended, Report, describe_end, unpack_executions
 from dfz_ray.protocol.submission import (
     OpenedRun,
     RunOptions,
@@ -319,7 +319,7 @@ class ActiveRun:
         if self._failure is None and (lingering := len(self._engine.lease_table.lingering)):
             self._handle(PlacesWanted(lingering))
 
-    def _read_end(self, lease: int, chunk: int, packed: PackedExecutions) -> ChunkEnded:
+    def _read_end(self, lease: int, chunk: int, packed: Sequence[Any]) -> ChunkEnded:
         ended = self._ended[chunk] = unpack_executions(packed)
         event = describe_end(lease, chunk, ended, self._pool.is_auto)
         self._cost.on_chunk(len(event.numbers))

@@ -23,10 +23,9 @@ from dfz_ray.manager.active_run import ActiveRun
 from dfz_ray.manager.manager_cost import ManagerCost
 from dfz_ray.manager.relays import Relays
 from dfz_ray.protocol.lease_protocol import Message
-from dfz_ray.protocol.orders import Order
+from dfz_ray.protocol.orders import Order, pack_order
 from dfz_ray.protocol.reports import Report
 from dfz_ray.protocol.submission import OpenedRun, RunOptions, ShippedDomain, Submission
-from dfz_ray.protocol.task_events import TaskEvents
 
 SWITCH_S = 0.0005
 """Seconds for which one of its threads may keep the others from running; with Python's 0.005 commits would wait."""
@@ -107,9 +106,9 @@ class TaskManager:
         """Take in notes on inputs that are in the run folder; returns when they are on disk."""
         await self._get_run(run_id).add_inputs(notes)
 
-    async def submit(self, run_id: str, submission: Submission) -> None:
+    async def submit(self, run_id: str, submission: Sequence[Any]) -> None:
         """Take in new tasks; returns when they are on disk."""
-        await self._get_run(run_id).submit(submission)
+        await self._get_run(run_id).submit(Submission.unpack(submission))
 
     async def cancel(self, run_id: str, numbers: set[int] | None, scope: str) -> None:
         """Cancel those of these tasks, or of all, that are open; returns when that is on disk."""
@@ -119,37 +118,37 @@ class TaskManager:
         """Tasks per state: after the timeout, or as soon as all are in a final state."""
         return await self._get_run(run_id).progress(timeout_s)
 
-    async def take_events(self, run_id: str, timeout_s: float) -> TaskEvents:
+    async def take_events(self, run_id: str, timeout_s: float) -> list[Any]:
         """The events of the run's tasks since the last call."""
-        return await self._get_run(run_id).take_events(timeout_s)
+        return (await self._get_run(run_id).take_events(timeout_s)).pack()
 
     async def is_open(self, run_id: str) -> bool:
         """True if the run is still worked on."""
         return run_id in self._runs
 
-    async def exchange(self, run_id: str, report: Report) -> Order:
-        """Take in a report of a lease, and answer it."""
+    async def exchange(self, run_id: str, packed: Sequence[Any]) -> list[Any]:
+        """Take in a report of a lease, and answer it; both are packed."""
         self._exchanges += 1
-        run = self._runs.get(run_id)
-        return await run.exchange(report) if run else Order(report.number, Message.END)
+        run, report = self._runs.get(run_id), Report(*packed)
+        return pack_order(await run.exchange(report) if run else Order(report.number, Message.END))
 
-    async def exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> tuple[float, list[Any]]:
+    async def exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
         """Take in what a relay has gathered: reports, each with its run.
 
         Returns the seconds for which the relay gathers from now on, and an order or an error for each report; None for
         the report of a lease that lingers: `exchange` waits for the answer to that one.
         """
-        return self._cost.gather_s, [self._take_gathered(run_id, fields) for run_id, fields in reports]
+        return [self._cost.gather_s, [self._take_gathered(run_id, packed) for run_id, packed in reports]]
 
-    def _take_gathered(self, run_id: str, fields: Sequence[Any]) -> tuple[Any, ...] | Exception | None:
+    def _take_gathered(self, run_id: str, packed: Sequence[Any]) -> list[Any] | Exception | None:
         self._exchanges += 1
         run = self._runs.get(run_id)
         try:
-            report = Report(*fields)
+            report = Report(*packed)
             order = run.take_report(report, is_direct=False) if run else Order(report.number, Message.END)
         except Exception as error:
             return error
-        return None if order is None else tuple(order)
+        return None if order is None else pack_order(order)
 
     async def get_usage(self) -> tuple[float, int]:
         """The CPU seconds of this process so far, all its threads and Ray's own included, and its exchanges so far."""

@@ -1,4 +1,7 @@
-"""Orders: the manager answers a report with a chunk, or orders the lease to wait, to go on, or to end."""
+"""Orders: the manager answers a report with a chunk, or orders the lease to wait, to go on, or to end.
+
+An order travels as a list of its fields, as a report does.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,18 @@ class Order(NamedTuple):
     """The relay to which the lease sends its reports from now on; None: it goes on as it does."""
 
 
+def pack_order(order: Order) -> list[Any]:
+    """Pack an order for its way to a lease."""
+    report, message, *rest = order
+    return [report, int(message), *rest]  # Ray would pickle the message
+
+
+def unpack_order(packed: Sequence[Any]) -> Order:
+    """An order, as it reaches a lease; its tasks are still packed."""
+    report, message, *rest = packed
+    return Order(report, Message(message), *rest)
+
+
 def pack_works(
     numbers: Sequence[int], works: Sequence[tuple[int, bytes]], timeouts_s: Sequence[float | None] | None
 ) -> bytes:
@@ -49,6 +64,6 @@ def unpack_works(packed: bytes) -> list[Work]:
     ]
 
 
-def unpack_order(order: Order) -> Order:
-    """Unpack the tasks of an order for their execution."""
+def with_works(order: Order) -> Order:
+    """An order with its tasks unpacked for their execution."""
     return order._replace(works=unpack_works(order.works)) if order.message is Message.CHUNK else order

@@ -1,4 +1,7 @@
-"""Reports: a lease reports to the manager its place, the end of a chunk, and the beginning of the next one."""
+"""Reports: a lease reports to the manager its place, the end of a chunk, and the beginning of the next one.
+
+A report travels as a list, with lists in it: Ray packs lists of plain values far sooner than it pickles named tuples.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ class Report(NamedTuple):
     ended: int | None = None
     """The chunk that has ended."""
     executed: Any = None
-    """The executed part of that chunk. The protocol passes it on unread; on Ray PackedExecutions travel."""
+    """The executed part of that chunk. The protocol passes it on unread; on Ray it is packed."""
     began: int | None = None
     """The chunk that has begun, or is about to begin."""
     place: Any = None
@@ -56,14 +59,6 @@ class Report(NamedTuple):
     """The seconds for which it had nothing to execute until the last order was there."""
 
 
-class PackedExecutions(NamedTuple):
-    """The executed part of a chunk, packed, because Ray's pickling would take far longer for so many small objects."""
-
-    completions: Completions
-    failures: bytes
-    """The executions that failed: see Ended."""
-
-
 class Ended(NamedTuple):
     """The executed part of a chunk as the manager reads it, without a look inside the completions."""
 
@@ -72,21 +67,24 @@ class Ended(NamedTuple):
     """Number, start, end, CPU time, reason, message, traceback, payload."""
 
 
-def pack_executions(executions: Sequence[Execution]) -> PackedExecutions:
-    """Pack executions for their way to the manager."""
+def pack_executions(executions: Sequence[Execution]) -> list[Any]:
+    """Pack executions for their way to the manager: the columns of those that completed, and the failures."""
     completed = [one for one in executions if one.failure is None]
     failed = [(*one[:4], *one.failure) for one in executions if one.failure is not None]
-    return PackedExecutions(Completions.of(completed), pack(failed))
+    return [list(Completions.of(completed)), pack(failed)]
 
 
-def pack_report(report: Report) -> Report:
-    """Pack a report for its way to the manager."""
-    return report if report.ended is None else report._replace(executed=pack_executions(report.executed))
-
-
-def unpack_executions(packed: PackedExecutions) -> Ended:
+def unpack_executions(packed: Sequence[Any]) -> Ended:
     """Unpack executions for the manager."""
-    return Ended(packed.completions, unpack(packed.failures))
+    completions, failures = packed
+    return Ended(Completions(*completions), unpack(failures))
+
+
+def pack_report(report: Report) -> list[Any]:
+    """Pack a report for its way to the manager."""
+    if report.ended is not None:
+        report = report._replace(executed=pack_executions(report.executed))
+    return list(report)
 
 
 def describe_end(lease: int, chunk: int, ended: Ended, has_cpu: bool) -> ChunkEnded:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
 
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.protocol.columns import NO_TASKS, TaskColumns
@@ -69,8 +70,7 @@ class OpenedRun:
     tasks: int
 
 
-@dataclass(frozen=True)
-class Submission:
+class Submission(NamedTuple):
     """A block of tasks, with its new batches, domains, kinds and files; they continue the run's numbering."""
 
     batch: int
@@ -81,7 +81,7 @@ class Submission:
     """New batches: number, name, seed, time of submission."""
     domains: Sequence[ShippedDomain] = ()
     kinds: Sequence[SubmittedKind] = ()
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes] = MappingProxyType({})
     calls: Sequence[int] = ()
     """The numbers of tasks whose arguments are inputs in the run folder."""
     tasks: TaskColumns = NO_TASKS
@@ -89,3 +89,16 @@ class Submission:
     """True if the driver waits until the tasks are on disk."""
     meant: str = ""
     """The journal's note on how many tasks the batch is meant to have; empty: there is one, or none is needed."""
+
+    def pack(self) -> list[Any]:
+        """Pack it for its way to the manager, as a list: Ray packs that far sooner than it pickles a named tuple."""
+        batch, first_kind, batches, domains, kinds, files, calls, tasks, *rest = self
+        columns = list(domains), list(kinds), dict(files), list(calls), list(tasks)
+        return [batch, first_kind, list(map(list, batches)), *columns, *rest]
+
+    @classmethod
+    def unpack(cls, packed: Sequence[Any]) -> Self:
+        """The block, as it reaches the manager."""
+        batch, first_kind, batches, domains, kinds, files, calls, tasks, *rest = packed
+        begun = [tuple(one) for one in batches]
+        return cls(batch, first_kind, begun, domains, kinds, files, calls, TaskColumns(*tasks), *rest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from dfz_ray.protocol.columns import Completions
 from dfz_ray.specs.states import State
@@ -42,3 +42,13 @@ class TaskEvents(NamedTuple):
     """The tasks of attempts that did not complete, once for each such attempt."""
     is_whole: bool = False
     """True if these are all events of the run, not only the latest ones: another manager has taken it over."""
+
+    def pack(self) -> list[Any]:
+        """Pack them for their way to the driver, as a list: Ray packs that far sooner than it pickles a named tuple."""
+        return [*self[:2], list(map(list, self.completions)), *self[3:]]
+
+    @classmethod
+    def unpack(cls, packed: Sequence[Any]) -> Self:
+        """The events, as they reach the driver."""
+        counts, begun, completions, *rest = packed
+        return cls(counts, begun, [Completions(*columns) for columns in completions], *rest)

@@ -30,7 +30,7 @@ from dfz_ray.errors import DfzError
 from dfz_ray.execution.execute import Execution, execute_chunk, thread_budget
 from dfz_ray.execution.failure import describe_exception
 from dfz_ray.execution.shared import sharing
-from dfz_ray.protocol.orders import unpack_order, unpack_works
+from dfz_ray.protocol.orders import unpack_works, with_works
 from dfz_ray.protocol.reports import Place
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import SHARED, Content, FileShelf
@@ -189,7 +189,7 @@ def _run_chunks_on_threads(
                 continue
             if order is not None:
                 answer, looked_at = None, math.inf
-                lease.on_order(unpack_order(order))
+                lease.on_order(with_works(order))
                 continue
             answer.look()
             if silent_s > ANSWER_S:

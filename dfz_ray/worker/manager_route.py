@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any, cast
 
 from ray.exceptions import RayActorError
 
-from dfz_ray.protocol.orders import Order
+from dfz_ray.protocol.orders import Order, unpack_order
 from dfz_ray.protocol.reports import Report, pack_report
 from dfz_ray.worker.answer import Answer, AnswerLate, AnswerLost, check_connection
 
@@ -33,7 +34,8 @@ class ManagerRoute:
         """The relay that brings the next report; None: it goes directly."""
         self._through: Any = None
         """The relay that brings the last report."""
-        self._report: Report | None = None
+        self._report: list[Any] = []
+        """The last report, packed."""
         self._probe: Answer | None = None
         """The answer to the question whether that relay is there."""
         self._probed_at = RELAY_S
@@ -88,7 +90,8 @@ class ManagerRoute:
         elif silent_s > self._probed_at + RELAY_S:
             raise RelayLost
 
-    def _take(self, order: Order) -> Order:
+    def _take(self, packed: Sequence[Any]) -> Order:
+        order = unpack_order(packed)
         if order.relay is not None:
             self._relay = order.relay
         return order

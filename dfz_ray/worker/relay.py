@@ -10,17 +10,16 @@ import asyncio
 import gc
 import math
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.relay_side import RelaySide
-from dfz_ray.protocol.reports import Report
 from dfz_ray.specs.input_file import SHARED
 
 KEPT_BYTES = 2**28
 """The bytes of files that a relay keeps."""
-_Waiting = tuple[str, Report, "asyncio.Future[Order]"]
+_Waiting = tuple[str, Sequence[Any], "asyncio.Future[Sequence[Any]]"]
+"""A run, a report of it, and the answer; both are packed, and stay so."""
 
 
 class Relay:
@@ -43,9 +42,9 @@ class Relay:
         """The process of the relay: it is there."""
         return os.getpid()
 
-    async def exchange(self, run_id: str, report: Report) -> Order:
+    async def exchange(self, run_id: str, report: Sequence[Any]) -> Sequence[Any]:
         """Bring a report to the manager, and return its answer."""
-        answer: asyncio.Future[Order] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Sequence[Any]] = asyncio.get_running_loop().create_future()
         self._side.add((run_id, report, answer))
         self._send_due()
         return await answer
@@ -64,7 +63,7 @@ class Relay:
 
     async def _exchange(self, group: list[_Waiting]) -> None:
         try:
-            reports = [(run_id, tuple(report)) for run_id, report, _ in group]
+            reports = [[run_id, report] for run_id, report, _ in group]
             self._side.gather_s, answers = await self._manager.exchange_group.remote(reports)
         except Exception:  # one of them may be to blame, or all together be too large: each goes by itself
             answers = [None] * len(group)
@@ -76,12 +75,12 @@ class Relay:
             elif isinstance(answer, Exception):
                 waiting.set_exception(answer)
             else:
-                waiting.set_result(Order(*answer))
+                waiting.set_result(answer)
 
-    async def _exchange_one(self, run_id: str, report: Report, waiting: asyncio.Future[Order]) -> None:
+    async def _exchange_one(self, run_id: str, report: Sequence[Any], waiting: asyncio.Future[Sequence[Any]]) -> None:
         """Send a report by itself: the answer to a lease that lingers may come much later than those of its group."""
         try:
-            order: Order = await self._manager.exchange.remote(run_id, report)
+            order = await self._manager.exchange.remote(run_id, report)
         except Exception as error:
             if not waiting.done():
                 waiting.set_exception(error)

@@ -24,8 +24,7 @@ from dfz_ray.execution.execute import Execution, Work, execute_chunk
 from dfz_ray.executor import call_packing
 from dfz_ray.executor.call_packing import KNOWN_BYTES, CallPacker, PackedCall, name_of, read_error
 from dfz_ray.executor.function_domain import FUNCTION_DOMAIN, Form, PackedFunction, read_group, read_result
-from dfz_ray.protocol.columns import unpack
-from dfz_ray.protocol.reports import pack_executions
+from dfz_ray.protocol.reports import pack_executions, unpack_executions
 from dfz_ray.specs.batch_checks import read_batch
 from dfz_ray.specs.input_file import FileShelf
 
@@ -435,7 +434,7 @@ def test_an_exception_travels_beside_its_text() -> None:
     """The exception itself is told to the manager beside the text; the text is all that is written down."""
     done = execute_call(CallPacker().pack(boom, (Boom, 1), {}))
 
-    ((number, *_, reason, message, traceback, payload),) = unpack(pack_executions([done]).failures)
+    ((number, *_, reason, message, traceback, payload),) = unpack_executions(pack_executions([done])).failures
 
     assert (number, reason, message) == (0, "exception", "Boom: 1")
     assert "raise error(*args)" in traceback

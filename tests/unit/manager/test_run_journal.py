@@ -19,9 +19,8 @@ from dfz_ray.journal.run_audit import audit_run
 from dfz_ray.journal.writer import JournalWriter
 from dfz_ray.manager.group_commit import GroupCommit
 from dfz_ray.manager.run_journal import RunJournal
-from dfz_ray.protocol.columns import unpack
 from dfz_ray.protocol.orders import pack_works, unpack_works
-from dfz_ray.protocol.reports import Ended, pack_executions
+from dfz_ray.protocol.reports import Ended, pack_executions, unpack_executions
 from dfz_ray.specs.encoding import digest, encode
 
 
@@ -35,8 +34,7 @@ def execution(number: int, failure: Failure | None = None) -> Execution:
 
 def ended(executions: Sequence[Execution]) -> Ended:
     """The same as the manager gets it."""
-    packed = pack_executions(executions)
-    return Ended(packed.completions, unpack(packed.failures))
+    return unpack_executions(pack_executions(executions))
 
 
 def commit(writer: JournalWriter, chunk: int, *ends: tuple[CommitEnds, Ended]) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dfz_ray.protocol.lease_protocol import Message
-from dfz_ray.protocol.orders import Order
+from dfz_ray.protocol.orders import Order, pack_order, unpack_order
 from dfz_ray.protocol.relay_side import GATHER_S
-from dfz_ray.protocol.reports import Report
+from dfz_ray.protocol.reports import Report, pack_report
 from dfz_ray.worker.relay import Relay
 
 ANSWER_S = 10.0
@@ -35,18 +35,19 @@ class PlayedManager:
         self.exchange = Call(self._exchange)
         self.get_file = Call(self._get_file)
 
-    async def _exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> tuple[float, list[Any]]:
+    async def _exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
         numbers = [Report(*fields).lease for _, fields in reports]
         self.groups.append(numbers)
         if any(map(self._refuse, numbers)):
             raise ValueError("one of them is wrong")
-        return GATHER_S, [tuple(Order(1, Message.NOTED, number)) for number in numbers]
+        return [GATHER_S, [pack_order(Order(1, Message.NOTED, number)) for number in numbers]]
 
-    async def _exchange(self, run_id: str, report: Report) -> Order:
-        self.single.append(report.lease)
-        if self._refuse(report.lease):
+    async def _exchange(self, run_id: str, packed: Sequence[Any]) -> list[Any]:
+        lease = Report(*packed).lease
+        self.single.append(lease)
+        if self._refuse(lease):
             raise ValueError("it is wrong")
-        return Order(1, Message.NOTED, report.lease)
+        return pack_order(Order(1, Message.NOTED, lease))
 
     async def _get_file(self, run_id: str, sha256: str) -> bytes | None:
         self.fetched.append(run_id)
@@ -54,15 +55,15 @@ class PlayedManager:
         return None if run_id == "closed" else b"content"
 
 
-def report_of(lease: int) -> Report:
-    """A report that carries nothing."""
-    return Report(lease, 1, None, None, None, None, True, 0)
+def report_of(lease: int) -> list[Any]:
+    """A report that carries nothing, packed."""
+    return pack_report(Report(lease, 1, None, None, None, None, True, 0))
 
 
 def test_every_report_is_answered_however_late_the_relay_is() -> None:
     """Reports come at any moment around the time at which a group is due, while the process stands still at times."""
 
-    async def report_all() -> list[Order]:
+    async def report_all() -> list[Sequence[Any]]:
         relay = Relay(PlayedManager())
         answers = []
         for lease in range(300):
@@ -72,7 +73,7 @@ def test_every_report_is_answered_however_late_the_relay_is() -> None:
                 time.sleep(2 * GATHER_S)
         return await asyncio.wait_for(asyncio.gather(*answers), ANSWER_S)
 
-    assert [order.threads for order in asyncio.run(report_all())] == list(range(300))
+    assert [unpack_order(answer).threads for answer in asyncio.run(report_all())] == list(range(300))
 
 
 def test_reports_that_come_together_go_together() -> None:
@@ -94,14 +95,14 @@ def test_a_report_that_is_wrong_fails_alone() -> None:
     """Where a group can't be taken in, each of its reports goes by itself."""
     manager = PlayedManager(refuse=lambda lease: lease == 3)
 
-    async def report_all() -> list[Order | BaseException]:
+    async def report_all() -> list[Sequence[Any] | BaseException]:
         relay = Relay(manager)
         calls = [relay.exchange("run", report_of(lease)) for lease in range(6)]
         return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), ANSWER_S)
 
     ends = asyncio.run(report_all())
     assert isinstance(ends[3], ValueError)
-    assert [end.threads for end in ends if isinstance(end, Order)] == [0, 1, 2, 4, 5]
+    assert [unpack_order(end).threads for end in ends if not isinstance(end, BaseException)] == [0, 1, 2, 4, 5]
 
 
 def test_a_file_is_fetched_once_and_not_through_another_run() -> None:

@@ -20,7 +20,7 @@ from dfz_ray.domains.domain import Domain, Parameters
 from dfz_ray.execution.execute import Work
 from dfz_ray.protocol.lease_protocol import LeaseState, Message
 from dfz_ray.protocol.orders import Order
-from dfz_ray.protocol.reports import Ended, Report, pack_report, unpack_executions
+from dfz_ray.protocol.reports import Ended, Report, pack_executions, unpack_executions
 from dfz_ray.protocol.worker_side import WorkerSide
 from dfz_ray.specs.encoding import encode
 from dfz_ray.specs.input_file import FileShelf
@@ -112,8 +112,8 @@ class Lead:
 
     @property
     def ended(self) -> dict[int, Ended]:
-        packed = [pack_report(report) for report in self.reports]
-        return {one.ended: unpack_executions(one.executed) for one in packed if one.ended is not None}
+        ends = [report for report in self.reports if report.ended is not None]
+        return {report.ended: unpack_executions(pack_executions(report.executed)) for report in ends}
 
 
 @contextmanager

@@ -1,0 +1,71 @@
+"""Messages that travel often are lists of plain values: Ray packs these itself, and need not pickle them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+
+from dfz_ray.execution.execute import Execution
+from dfz_ray.execution.failure import make_failure
+from dfz_ray.protocol.columns import Completions, TaskColumns
+from dfz_ray.protocol.lease_protocol import Message
+from dfz_ray.protocol.orders import Order, pack_order, pack_works, unpack_order
+from dfz_ray.protocol.reports import Report, pack_report, unpack_executions
+from dfz_ray.protocol.submission import Submission
+from dfz_ray.protocol.task_events import FailedTask, TaskEvents
+
+COMPLETED = Execution(3, 10.0, 11.5, 0.5, b"\x01", bytes(32), None)
+FAILED = Execution(4, 11.5, 12.0, 0.25, None, None, make_failure("exception", "ValueError: no"))
+
+
+def travel(packed: Any) -> Any:
+    """Ray's own packing, without its way out for what is not plain."""
+    return msgpack.unpackb(msgpack.packb(packed, strict_types=True))
+
+
+def test_a_report_arrives_as_it_was_sent() -> None:
+    """With the end of a chunk in it."""
+    arrived = Report(*travel(pack_report(Report(7, 2, 5, [COMPLETED, FAILED], 6, None, True, 1, waited_s=0.5))))
+
+    assert arrived._replace(executed=None) == Report(7, 2, 5, None, 6, None, True, 1, waited_s=0.5)
+    ended = unpack_executions(arrived.executed)
+    assert ended.completions.rows() == [COMPLETED[:6]]
+    assert [failure[:6] for failure in ended.failures] == [[4, 11.5, 12.0, 0.25, "exception", "ValueError: no"]]
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param(Order(2, Message.CHUNK, 1, 9, pack_works([3], [(0, b"x")], None), 0.2, True), id="chunk"),
+        pytest.param(Order(3, Message.WAIT, 4), id="wait"),
+        pytest.param(Order(4, Message.END), id="end"),
+    ],
+)
+def test_an_order_arrives_as_it_was_sent(order: Order) -> None:
+    """Its message is one of the protocol's again."""
+    arrived = unpack_order(travel(pack_order(order)))
+
+    assert arrived == order
+    assert arrived.message is order.message
+
+
+def test_events_arrive_as_they_were_sent() -> None:
+    """What fails is rarer, and is pickled."""
+    completions = [Completions.of([COMPLETED])]
+    events = TaskEvents([0, 1, 1, 1, 0], [5], completions, ["here"], [], [6], [4, 4])
+    failed = FailedTask(4, "exception", "ValueError: no", None, b"pickled", 1.0, 2.0, "here")
+
+    assert TaskEvents.unpack(travel(events.pack())) == events
+    assert TaskEvents.unpack(events._replace(failures=[failed]).pack()).failures == [failed]
+
+
+def test_a_block_of_tasks_arrives_as_it_was_sent() -> None:
+    """One without new kinds and domains, as nearly all are."""
+    tasks = TaskColumns.of(["a", "b"], [0, 0], [(1, b"x"), (2, b"y")], ["", "the second"])
+    block = Submission(3, 1, ((3, "calls", 0, 12.5),), files={"hash": b"content"}, calls=[1], tasks=tasks)
+
+    arrived = Submission.unpack(travel(block.pack()))
+
+    assert arrived == block._replace(batches=[(3, "calls", 0, 12.5)], domains=[], kinds=[])
