@@ -416,8 +416,9 @@ class ActiveRun:
         """Note if no task is open, which `progress` and `take_events` wait for; a new task may come afterwards."""
         if self._engine.tasks.open and self._failure is None:
             self._done.clear()
-        else:
+        elif not self._done.is_set():
             self._done.set()
+            self._buffer.wake()
 
     def _read(self) -> Reading:
         engine, notices = self._engine, list(self._nodes.notices.values())

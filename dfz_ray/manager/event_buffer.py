@@ -115,17 +115,13 @@ class EventBuffer:
     async def take(self, counts: Sequence[int], done: asyncio.Event, timeout_s: float) -> TaskEvents:
         """Take all events since the last time: as soon as there is one, or `done` is set, or after the timeout.
 
-        `counts` are the tasks per state, in a list that is kept up to date meanwhile.
+        `counts` are the tasks per state, in a list that is kept up to date meanwhile. Whoever sets `done` calls `wake`.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
-        if counts == self._taken_counts:  # then the driver knows whether it is done
-            await _wait_for_one(timeout_s, self._has_events, *([] if done.is_set() else [done]))
-        else:
-            await _wait_for_one(timeout_s, self._has_events, done)
-        soonest = min(until, self._taken_at + self._gather_s(counts))
-        if (gap_s := soonest - loop.time()) > 0:
-            await _wait_for_one(gap_s, done)
+        if not done.is_set() or counts == self._taken_counts:  # else the driver does not know yet that it is done
+            await _wait(self._has_events, until)
+        await _wait(done, min(until, self._taken_at + self._gather_s(counts)))
         self._taken_at = loop.time()
         self._taken_counts = list(counts)
         events = TaskEvents(
@@ -150,15 +146,9 @@ class EventBuffer:
         return FEW_GATHER_S if open_tasks <= FEW_TASKS else GATHER_S
 
 
-async def _wait_for_one(timeout_s: float, *events: asyncio.Event) -> None:
-    """Wait until one of these events is set, or the time is up."""
-    if any(event.is_set() for event in events):
-        return
-    waiting = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in waiting:
-            one.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await one
+async def _wait(event: asyncio.Event, until: float) -> None:
+    """Wait until an event is set, or it is so late by the loop's clock. A caller waits for this: it makes no task."""
+    if not event.is_set() and until > asyncio.get_running_loop().time():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await event.wait()

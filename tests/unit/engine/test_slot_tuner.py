@@ -27,7 +27,7 @@ def auto(start: int, most: int, cores: float = 2, width: int = 1) -> EngineOptio
 COMPUTES = [SimulatedTask("computes", 0.01)] * 3_200
 LONG_ONES = [SimulatedTask("computes", 0.7)] * 45
 WAITS = [SimulatedTask("waits", 0.01)] * 80_000
-WAITS_LONG = [SimulatedTask("waits", 1.0)] * 1_000
+WAITS_LONG = [SimulatedTask("waits", 1.0)] * 1_300  # from 8 slots to 64 takes three of them, and costs two
 MIXED = shuffled([SimulatedTask("waits", 0.05)] * 6_000, [SimulatedTask("computes", 0.005)] * 3_000)
 KINDS = [
     *[SimulatedTask("waits 1", 0.5)] * 800,
