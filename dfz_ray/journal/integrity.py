@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 import sqlite3
@@ -58,10 +59,15 @@ def find_torn_structure(connection: sqlite3.Connection, *, thoroughly: bool) -> 
 
 def find_other_schema(connection: sqlite3.Connection) -> list[str]:
     """Find tables that differ from those of schema.sql."""
+    differing = _own_definitions() ^ _definitions_of(connection)
+    return [f"the table {name!r} is not that of the schema" for name in sorted({str(row[1]) for row in differing})]
+
+
+@functools.cache
+def _own_definitions() -> frozenset[tuple[Any, ...]]:
     with contextlib.closing(sqlite3.connect(":memory:")) as memory:
         memory.executescript(STATEMENTS["schema"])
-        differing = _definitions_of(memory) ^ _definitions_of(connection)
-    return [f"the table {name!r} is not that of the schema" for name in sorted({str(row[1]) for row in differing})]
+        return frozenset(_definitions_of(memory))
 
 
 def _definitions_of(connection: sqlite3.Connection) -> set[tuple[Any, ...]]:
