@@ -52,6 +52,8 @@ MUTATIONS = (
         "acknowledgement before commit",
         "dfz_ray/manager/group_commit.py",
         """                written = await loop.run_in_executor(self._thread, self._writer.commit, pending.rows)
+                if pending.rows:
+                    self.commits, self.commit_s = self.commits + 1, self.commit_s + loop.time() - begun
                 self._on_committed(pending, written)
 """,
         """                self._on_committed(pending, {})
@@ -62,8 +64,8 @@ MUTATIONS = (
     Mutation(
         "chunk-mates are charged",
         "dfz_ray/engine/losses.py",
-        "commands: list[Command] = [NoteAttemptsLost(chunk.id, executed, lost.reason, lost.message)]",
-        "commands: list[Command] = [NoteAttemptsLost(chunk.id, executed, lost.reason, lost.message, charged=True)]",
+        "commands.append(NoteAttemptsLost(held.chunk.id, executed, reason, event.message))",
+        "commands.append(NoteAttemptsLost(held.chunk.id, executed, reason, event.message, charged=True))",
         "tests/unit/engine/test_engine_faults.py tests/unit/simulation/test_simulation.py",
     ),
     Mutation(
