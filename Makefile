@@ -7,7 +7,7 @@ READY := .venv/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup scale test services chaos check clean
+.PHONY: help setup scale test services chaos $(addprefix chaos-,unit ray mutations kills hostile) check clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -32,11 +32,22 @@ services: $(READY)  ## Run the tests with Slurm, Prometheus and a browser, which
 	$(BIN)/python -m pytest tests/services -m services
 	if [ -e tests/other_pythons.sh ]; then tests/other_pythons.sh; fi
 
-chaos: $(READY)  ## Kill whatever can be killed, in thousands of ways, and see that nothing is lost: hours
+chaos: $(READY)  ## Kill whatever can be killed, in thousands of ways, and see that nothing is lost: two hours
+	$(MAKE) --no-print-directory --keep-going $(addprefix chaos-,unit ray mutations kills hostile)
+
+chaos-unit: $(READY)
 	DFZ_TESTS=whole $(BIN)/python -m pytest tests/unit -m "long or not long" -n auto
-	$(BIN)/python -m pytest tests/ray tests/cluster -m long
+
+chaos-ray: $(READY)
+	$(BIN)/python -m pytest tests/ray tests/cluster -m long -n 2 --dist loadfile
+
+chaos-mutations: $(READY)
 	$(BIN)/python tests/mutations.py
+
+chaos-kills: $(READY)
 	$(BIN)/python tests/chaos.py
+
+chaos-hostile: $(READY)
 	$(BIN)/python tests/hostile.py
 
 check: $(READY)  ## Check format, lint, types and floors

@@ -15,6 +15,8 @@ from dfz_ray.worker.relay import Relay
 
 logger = logging.getLogger("dfz_ray")
 
+START_S = 60.0
+"""A relay that does not answer for so long after its start is ended, and replaced."""
 AGAIN_S = 5.0
 """Seconds after which a relay that was lost is replaced."""
 LOOK_S = 2.0
@@ -55,7 +57,7 @@ class Relays:
             actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=100_000)(Relay)
             options: dict[str, Any] = {"scheduling_strategy": there, "enable_task_events": False}
             relay = actor.options(**options).remote(ray.get_runtime_context().current_actor)
-            await relay.identify.remote()
+            await asyncio.wait_for(relay.identify.remote(), START_S)
             self._ready[node_id] = relay
             while True:
                 await asyncio.sleep(LOOK_S)
