@@ -27,6 +27,8 @@ from dfz_ray.worker.lease import load_domain, spare_the_collector
 
 GATE_S = 120.0
 """Seconds that workers wait for each other; a busy cluster may never serve them all."""
+ATTEMPTS = 3
+"""So many times workers are warmed up if one of them is lost."""
 SAMPLES_S = 10.0
 """Seconds that a worker tries tasks, one of each kind, so that no measured task is the first of its kind."""
 
@@ -66,15 +68,26 @@ def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Ma
             served = 0
             continue
         function = ray.remote(max_retries=0, max_calls=0)(hold).options(name="dfz warm-up", **remote_options(shape))
-        gate = uuid.uuid4().hex
-        calls = [function.remote(shipped, held_files, manager, gate, count) for _ in range(count)]
-        try:
-            answers = ray.get(calls)
-        except RayError as error:
-            raise DfzError(f"the workers can't be warmed up: {describe_loss(error)[1]}") from None
+        answers = _hold_all(function, (shipped, held_files, manager), count)
         served = min(served, max(arrived for arrived, _ in answers))
         niceness = answers[0][1]
     return WarmUp(served, time.perf_counter() - begun, niceness)
+
+
+def _hold_all(function: Any, arguments: tuple[Any, ...], count: int) -> list[tuple[int, int]]:
+    """Hold so many workers at once; their answers. A worker may end as the run before it ends: then all try again."""
+    manager, loss = arguments[-1], ""
+    for _ in range(ATTEMPTS):
+        gate = uuid.uuid4().hex
+        calls = [function.remote(*arguments, gate, count) for _ in range(count)]
+        try:
+            answers: list[tuple[int, int]] = ray.get(calls)
+        except RayError as error:
+            loss = describe_loss(error)[1]
+            manager.arrive.remote(gate, 0, GATE_S)  # so that the others do not wait for the one that is lost
+        else:
+            return answers
+    raise DfzError(f"the workers can't be warmed up: {loss}")
 
 
 _tried: set[tuple[bytes, Work]] = set()
