@@ -127,12 +127,12 @@ def test_settings_that_programs_set_in_each_task_cost_nobody_his_chunk() -> None
 
 @pytest.mark.parametrize("what", ["working directory", "environment", "umask"])
 def test_tasks_that_all_change_the_same_cost_nobody_his_chunk(what: str) -> None:
-    """If each task of a chunk changes the state, that is seen at the first one, and put back after each."""
+    """If each task of a lease changes the state, that is seen at the first one, and put back after each."""
 
     def play() -> list[dict[str, Any]]:
-        state = ProcessState()
+        before, state = run_chunk(ProcessState(), {}), ProcessState()
         return [
-            run_chunk(state, {}),
+            before,
             run_chunk(state, *[{"what": what}] * 20),
             run_chunk(state, {}, {"what": what}, {}),
         ]
