@@ -5,7 +5,8 @@
 Both are opened in processes of their own, with niceness 15 as Ray's workers, and warmed up; then each has its turn in
 each repeat, in random order, while the other one is idle. The pool's processes are those of a forkserver.
   calls    `map` of 64 calls of 1 ms and of 16, 64 and 256 calls that do nothing, as many `submit`s, and a chain: each
-           call is submitted when the one before has its result. Milliseconds, a chain's for each call
+           call is submitted when the one before has its result. Milliseconds, a chain's for each call; beside it a
+           chain of the messages alone that a call takes on Ray (message_floor.py)
   share    the share of time in tasks: their own times over slots x wall, from the call until all results are in the
            caller's hands, at 100, 10, 1 ms. The pool maps in 40 chunks; `run` has everything on disk. The rest is split
            as in a study's losses. `one of four` is a slot on an embedded Ray of four CPUs, with tasks of 5 ms
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from measurement import describe_host, estimated, write_json
+from message_floor import CHAIN, open_messages
 from pool import time_step
 from session import NICENESS, become_nice
 from workloads import burn, do_nothing
@@ -79,7 +81,7 @@ def measure_calls(executor: Executor, step_s: float) -> dict[str, Measure]:
     for count in MAP_CALLS:
         measures[f"calls: map of {count} no-ops"] = lambda count=count: map_all(count, do_nothing, 0)  # type: ignore[misc]
         measures[f"calls: {count} submits"] = lambda count=count: submit_all(count)  # type: ignore[misc]
-    return measures | {"calls: a chain, each call": chain}
+    return measures | {CHAIN: chain}
 
 
 @contextlib.contextmanager
@@ -158,7 +160,7 @@ def open_dfz(options: argparse.Namespace, step_s: float) -> Iterator[dict[str, M
         yield measures
 
 
-OPENERS = {"ProcessPoolExecutor": open_pool, "dfz_ray": open_dfz}
+OPENERS = {"ProcessPoolExecutor": open_pool, "dfz_ray": open_dfz, "the messages alone": open_messages}
 
 
 def serve(connection: Connection, name: str, options: argparse.Namespace, step_s: float) -> None:
