@@ -77,6 +77,7 @@ def test_a_program_that_ends_at_once(cluster: None, tmp_path: Path, form: str) -
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.long
 def test_a_program_that_ends_before_there_is_a_ray(tmp_path: Path) -> None:
     """Calls of all forms are made if the program has ended before its own Ray is there; its exit code is its own."""
     done = run_program("".join(FORMS.values()) + "sys.exit(3)", tmp_path, "local")

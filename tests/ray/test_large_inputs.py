@@ -106,6 +106,7 @@ def test_a_damaged_array_fails_its_tasks(tmp_path: Path, door: Path, config: dic
     assert "\n" not in results[0].error.message
 
 
+@pytest.mark.long
 def test_the_store_is_free_again(tmp_path: Path) -> None:
     """Runs that have ended leave nothing in Ray's object store."""
 
@@ -256,9 +257,8 @@ def test_large_arguments_of_calls(tmp_path: Path) -> None:
     assert_sound(tmp_path / "run")
 
 
-@pytest.mark.parametrize(
-    "is_kept", [pytest.param(True, marks=pytest.mark.long), False], ids=["with a run folder", "temporary"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("is_kept", [True, False], ids=["with a run folder", "temporary"])
 def test_the_manager_dies_with_large_arguments(tmp_path: Path, door: Path, is_kept: bool) -> None:
     """Another manager finds the arguments in the run folder: the calls return what they would have."""
 
