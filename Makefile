@@ -33,7 +33,7 @@ services: $(READY)  ## Run the tests with Slurm, Prometheus and a browser, which
 	if [ -e tests/other_pythons.sh ]; then tests/other_pythons.sh; fi
 
 chaos: $(READY)  ## Kill whatever can be killed, in thousands of ways, and see that nothing is lost: two hours
-	$(MAKE) --no-print-directory --keep-going $(addprefix chaos-,unit ray mutations kills hostile)
+	$(MAKE) --no-print-directory --keep-going --jobs=1 $(addprefix chaos-,unit ray mutations kills hostile)
 
 chaos-unit: $(READY)
 	DFZ_TESTS=whole $(BIN)/python -m pytest tests/unit -m "long or not long" -n auto

@@ -24,7 +24,7 @@ from dfz_ray.manager.manager_cost import ManagerCost
 from dfz_ray.manager.relays import Relays
 from dfz_ray.protocol.lease_protocol import Message
 from dfz_ray.protocol.orders import Order, pack_order
-from dfz_ray.protocol.reports import Report
+from dfz_ray.protocol.reports import unpack_report
 from dfz_ray.protocol.submission import OpenedRun, RunOptions, ShippedDomain, Submission
 
 SWITCH_S = 0.0005
@@ -129,7 +129,7 @@ class TaskManager:
     async def exchange(self, run_id: str, packed: Sequence[Any]) -> list[Any]:
         """Take in a report of a lease, and answer it; both are packed."""
         self._exchanges += 1
-        run, report = self._runs.get(run_id), Report(*packed)
+        run, report = self._runs.get(run_id), unpack_report(packed)
         return pack_order(await run.exchange(report) if run else Order(report.number, Message.END))
 
     async def exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
@@ -144,7 +144,7 @@ class TaskManager:
         self._exchanges += 1
         run = self._runs.get(run_id)
         try:
-            report = Report(*packed)
+            report = unpack_report(packed)
             order = run.take_report(report, is_direct=False) if run else Order(report.number, Message.END)
         except Exception as error:
             return error
@@ -173,7 +173,10 @@ class TaskManager:
             self._runs.pop(run_id, None)
 
     async def arrive(self, gate: str, count: int, timeout_s: float) -> int:
-        """Wait at a gate until `count` callers are there, or the time is up; returns the number of callers."""
+        """Wait at a gate until `count` callers are there, or the time is up; returns the number of callers.
+
+        A gate stays open once it is: by a caller with a `count` of 0 too, who lets the others go.
+        """
         arrived, opened = self._gates.setdefault(gate, ([], asyncio.Event()))
         arrived.append(None)
         if len(arrived) >= count:
@@ -181,8 +184,9 @@ class TaskManager:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await opened.wait()
-        opened.set()  # no caller waits longer, even if some are missing
-        self._gates.pop(gate, None)
+        opened.set()  # no caller waits longer, even if some are missing; nor do those that come later
+        if len(arrived) == count:
+            self._gates.pop(gate, None)
         return len(arrived)
 
     def _get_run(self, run_id: str) -> ActiveRun:

@@ -87,6 +87,17 @@ def pack_report(report: Report) -> list[Any]:
     return list(report)
 
 
+def unpack_report(packed: Any) -> Report:
+    """A report as it reaches the manager.
+
+    Raises:
+        TypeError: it is none. A task may have spoiled its worker, and what such a one sends must reach no other lease.
+    """
+    if type(packed) is not list or len(packed) != len(Report._fields):
+        raise TypeError(f"a worker sent no report, but {type(packed).__name__}")
+    return Report(*packed)
+
+
 def describe_end(lease: int, chunk: int, ended: Ended, has_cpu: bool) -> ChunkEnded:
     """The end of a chunk as an event of the engine.
 

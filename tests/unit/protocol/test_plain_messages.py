@@ -12,7 +12,7 @@ from dfz_ray.execution.failure import make_failure
 from dfz_ray.protocol.columns import Completions, TaskColumns
 from dfz_ray.protocol.lease_protocol import Message
 from dfz_ray.protocol.orders import Order, pack_order, pack_works, unpack_order
-from dfz_ray.protocol.reports import Report, pack_report, unpack_executions
+from dfz_ray.protocol.reports import Report, pack_report, unpack_executions, unpack_report
 from dfz_ray.protocol.submission import Submission
 from dfz_ray.protocol.task_events import FailedTask, TaskEvents
 
@@ -27,12 +27,19 @@ def travel(packed: Any) -> Any:
 
 def test_a_report_arrives_as_it_was_sent() -> None:
     """With the end of a chunk in it."""
-    arrived = Report(*travel(pack_report(Report(7, 2, 5, [COMPLETED, FAILED], 6, None, True, 1, waited_s=0.5))))
+    arrived = unpack_report(travel(pack_report(Report(7, 2, 5, [COMPLETED, FAILED], 6, None, True, 1, waited_s=0.5))))
 
     assert arrived._replace(executed=None) == Report(7, 2, 5, None, 6, None, True, 1, waited_s=0.5)
     ended = unpack_executions(arrived.executed)
     assert ended.completions.rows() == [COMPLETED[:6]]
     assert [failure[:6] for failure in ended.failures] == [[4, 11.5, 12.0, 0.25, "exception", "ValueError: no"]]
+
+
+@pytest.mark.parametrize("sent", [b"no report", "text", None, 5, [], [1, 2], list(range(40))], ids=repr)
+def test_what_is_no_report_is_refused(sent: Any) -> None:
+    """Nine bytes would else pass for the first nine fields of a report of another lease."""
+    with pytest.raises(TypeError, match="a worker sent no report"):
+        unpack_report(sent)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 from dfz_ray.protocol.lease_protocol import Message
 from dfz_ray.protocol.orders import Order, pack_order, unpack_order
 from dfz_ray.protocol.relay_side import GATHER_S
-from dfz_ray.protocol.reports import Report, pack_report
+from dfz_ray.protocol.reports import Report, pack_report, unpack_report
 from dfz_ray.worker.relay import Relay
 
 ANSWER_S = 10.0
@@ -36,14 +36,14 @@ class PlayedManager:
         self.get_file = Call(self._get_file)
 
     async def _exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
-        numbers = [Report(*fields).lease for _, fields in reports]
+        numbers = [unpack_report(packed).lease for _, packed in reports]
         self.groups.append(numbers)
         if any(map(self._refuse, numbers)):
             raise ValueError("one of them is wrong")
         return [GATHER_S, [pack_order(Order(1, Message.NOTED, number)) for number in numbers]]
 
     async def _exchange(self, run_id: str, packed: Sequence[Any]) -> list[Any]:
-        lease = Report(*packed).lease
+        lease = unpack_report(packed).lease
         self.single.append(lease)
         if self._refuse(lease):
             raise ValueError("it is wrong")
