@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.image_classification.folders import ImageFolder
@@ -46,22 +46,52 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
     Raises:
         ValueError: the images can't be read, or are too few.
     """
-    from dfz_ray.domains.gpus import assigned_gpus
-    from dfz_ray.domains.image_classification import training
-    from dfz_ray.domains.image_classification.bounds import bound_images
-    from dfz_ray.domains.image_classification.devices import describe_device
     from dfz_ray.domains.image_classification.labelled_images import load_images
-    from dfz_ray.domains.image_classification.models import LEARNING_RATES, build_model
-    from dfz_ray.domains.image_classification.split import DIFFICULTIES, draw_weights_seed, random_stream, split_images
-    from dfz_ray.domains.image_classification.standardised import bound_bytes, standardise
+    from dfz_ray.domains.image_classification.split import DIFFICULTIES, split_images
 
     images = load_images(_find_source(parameters))
     chosen = choose_classes(images.classes, parameters.target_classes)[: parameters.num_categories]
     at_hand = split_images(images, chosen, DIFFICULTIES[parameters.difficulty], seed)
+    trained = _train_and_test(parameters, at_hand, len(chosen), seed, threads)
+    return {
+        **_score(parameters, images, chosen, trained.data, trained.predicted),
+        "training_curve": trained.curve,
+        "model_details": trained.model_details,
+        "device": trained.device,
+        **_look_at_data(parameters, images, chosen, trained.split),
+    }
+
+
+class _Trained(NamedTuple):
+    """A model that was trained, and has seen the test images."""
+
+    split: ImageSplit
+    """The images that were used."""
+    data: Standardised
+    """The same, as the model saw them."""
+    predicted: npt.NDArray[np.int64]
+    """The class of each test image, as the model has it."""
+    curve: list[dict[str, Any]]
+    model_details: dict[str, Any]
+    device: dict[str, Any]
+
+
+def _train_and_test(
+    parameters: ImageClassificationParameters, at_hand: ImageSplit, classes: int, seed: int, threads: int
+) -> _Trained:
+    """Train a model on so many classes, and show it the test images."""
+    from dfz_ray.domains.gpus import assigned_gpus
+    from dfz_ray.domains.image_classification import training
+    from dfz_ray.domains.image_classification.bounds import bound_images
+    from dfz_ray.domains.image_classification.devices import describe_device
+    from dfz_ray.domains.image_classification.models import LEARNING_RATES, build_model
+    from dfz_ray.domains.image_classification.split import draw_weights_seed, random_stream
+    from dfz_ray.domains.image_classification.standardised import bound_bytes, standardise
+
     channels, own_side, _ = at_hand.train.image_size
     side = parameters.image_size or own_side
     with training.reproducible_torch(draw_weights_seed(seed), threads, assigned_gpus()) as device:
-        model = build_model(parameters.model, (channels, side, side), len(chosen)).to(device)
+        model = build_model(parameters.model, (channels, side, side), classes).to(device)
         view = training.plain if side == own_side else training.resized(side)
         split = at_hand.take(*bound_images(parameters, model, view, at_hand.train.image_size))
         test_batch_size = training.find_test_batch_size((channels, max(side, own_side), max(side, own_side)))
@@ -81,18 +111,12 @@ def compute(parameters: ImageClassificationParameters, seed: int, threads: int) 
         model_details = {
             **_describe_model(parameters, model, device.type),
             **_describe_images(at_hand, split, [channels, side, side]),
-            "num_categories": len(chosen),
+            "num_categories": classes,
             "pixel_memory_limit_bytes": memory_bytes,
         }
         device_used = describe_device(device)
         del model  # so that its memory on the GPU is free at the end of this block
-    return {
-        **_score(parameters, images, chosen, data, predicted),
-        "training_curve": curve,
-        "model_details": model_details,
-        "device": device_used,
-        **_look_at_data(parameters, images, chosen, split),
-    }
+    return _Trained(split, data, predicted, curve, model_details, device_used)
 
 
 def _find_source(parameters: ImageClassificationParameters) -> ImageSource:
