@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dfz_ray.engine.attempts import Attempts
+from dfz_ray.engine.dispatch import Dispatch
 from dfz_ray.engine.ends import sort_ends
 from dfz_ray.engine.engine_options import EngineOptions
-from dfz_ray.engine.lease import Lease
 from dfz_ray.engine.lease_table import LeaseTable
 from dfz_ray.engine.lifecycle import COMMITS, Lifecycle, find_range
 from dfz_ray.engine.losses import Losses
 from dfz_ray.engine.messages import (
     AnswerEnd,
-    AnswerWait,
     CancelAsked,
     ChunkBegan,
     ChunkEnded,
@@ -34,7 +33,6 @@ from dfz_ray.engine.messages import (
     OutcomesCommitted,
     PlacesWanted,
     PoolLimited,
-    StartLease,
     StopAsked,
     TasksSubmitted,
     TimePassed,
@@ -44,7 +42,7 @@ from dfz_ray.engine.messages import (
 from dfz_ray.engine.overview import KindCounts, KindOverview, LeaseOverview, view_leases
 from dfz_ray.engine.places import Places
 from dfz_ray.engine.preemption import find_victims
-from dfz_ray.engine.queue import Lane, Queue, Taken
+from dfz_ray.engine.queue import Queue
 from dfz_ray.engine.slot_tuner import SlotTuner
 from dfz_ray.engine.slots import Slots
 from dfz_ray.engine.speculation import Speculation
@@ -54,8 +52,6 @@ __all__ = ["Engine", "EngineOptions"]
 
 HISTORY = 50
 """An error shows so many of the last events."""
-LONG_S = 1.0
-"""No chunk is handed out ahead of one whose tasks take longer: a higher priority would have to wait for it."""
 LOOK_S = 0.1
 """The time between two `TimePassed` while something may overrun its time."""
 LATE_S = 1.0
@@ -85,12 +81,10 @@ class Engine:
         self._speculation = Speculation(self.queue, self.lease_table, self._kind_of)
         self._urgency = Urgency(self.queue)
         self._places = Places(options, self.queue, self.lease_table, self._slots, self._urgency)
+        self._dispatch = Dispatch(options, self.queue, self.lease_table, self._slots, self._urgency, self._places)
         self._auto = None if options.pool is None else SlotTuner(options, self.queue, self.lease_table, self.set_slots)
         self._ruled_out: dict[int, str] = {}
         """Lanes whose tasks can never run, each with the reason."""
-        self._stopped = False
-        self._timed = False
-        """True if any kind has a deadline."""
         self._looked_at = 0.0
         self._recent: deque[tuple[float, Event]] = deque(maxlen=HISTORY)
         self._handlers: dict[type, Callable[[Any, float], list[Command]]] = {
@@ -172,12 +166,12 @@ class Engine:
     @property
     def wake_at(self) -> float | None:
         """The time at which `TimePassed` is due; None if nothing depends on time alone."""
-        if self._stopped:
+        if self._dispatch.is_stopped:
             return None
         due = self.queue.next_due
         if self.lease_table.lingering:
             due = min(self._places.next_due, math.inf if due is None else due)
-        is_timed = self._timed or self._speculation.is_on
+        is_timed = self.queue.is_timed or self._speculation.is_on
         if self.lease_table.leases and (is_timed or self.lease_table.revoked or len(self.queue.priorities) > 1):
             return min(self._looked_at + LOOK_S, math.inf if due is None else due)
         return due
@@ -187,8 +181,8 @@ class Engine:
         self._recent.append((now, event))
         commands = self._handlers[type(event)](event, now)
         if self.lease_table.lingering:
-            self._serve_lingering(commands, now)
-        self._fill_slots(commands)
+            self._dispatch.serve_lingering(commands, now)
+        self._dispatch.fill_slots(commands)
         return commands
 
     # --- events -----------------------------------------------------------------------------------------------------
@@ -199,7 +193,6 @@ class Engine:
             if kind.policy.speculate and not self._is_wide:  # a thread of a shared process may not be ended
                 self._speculation.add_kind(len(self.queue.kinds))
             self.queue.add_kind(*kind)
-            self._timed = self._timed or kind.policy.timeout_s is not None
         first = len(self.tasks)
         self.tasks.add(len(event.kind_of), event.settled)
         self._kind_of.extend(event.kind_of)
@@ -223,7 +216,7 @@ class Engine:
             lane.deaths_before_start = 0
             if self._auto is not None:
                 self._auto.on_placed(now)
-        return self._answer(event.lease, lease, lane, event.busy, now)
+        return self._dispatch.answer(event.lease, lease, lane, event.busy, now)
 
     def on_chunk_began(self, event: ChunkBegan, now: float) -> list[Command]:
         """The tasks of the chunk are running."""
@@ -231,7 +224,7 @@ class Engine:
         if held is not None:
             self.lease_table.begin(held, now)
             held.is_reported = True
-            if self._timed or self.lease_table.revoked:
+            if self.queue.is_timed or self.lease_table.revoked:
                 self.lease_table.leases[event.lease].watch(self.options.grace_s)
         return []
 
@@ -293,10 +286,11 @@ class Engine:
         if lease is None:
             return []
         if lease.asked_at is None:
-            return [] if self._stopped else self._losses.on_died_before_start(event, self.queue.lanes[lease.lane])
+            lane = self.queue.lanes[lease.lane]
+            return [] if self._dispatch.is_stopped else self._losses.on_died_before_start(event, lane)
         left, notes = self._speculation.on_gone(lease, lease.killed or event.reason, event.message)
         # If the worker may have died of a task that is left to its other attempt, no other task is charged.
-        is_free = self._stopped or bool(left and not (event.executing and left.isdisjoint(event.executing)))
+        is_free = self._dispatch.is_stopped or bool(left and not (event.executing and left.isdisjoint(event.executing)))
         commands = [*notes, *self._losses.on_lost(lease, event, is_free, now)]
         return commands + self._fail_ruled_out({lease.lane})
 
@@ -354,7 +348,7 @@ class Engine:
         self._looked_at = now
         commands = self._fail_ruled_out(self.queue.put_due(now))
         commands.extend(self._places.end_overdue(now))
-        if self._stopped or is_late:
+        if self._dispatch.is_stopped or is_late:
             return commands
         for lease_id, lease in self.lease_table.leases.items():
             if lease.look_at <= now and not lease.killed:
@@ -372,49 +366,11 @@ class Engine:
 
     def on_stop_asked(self, event: StopAsked, now: float) -> list[Command]:
         """No lease gets a chunk from now on."""
-        self._stopped = True
+        self._dispatch.is_stopped = True
         self._speculation.withdraw()
         return self._places.end_lingering(list(self.lease_table.lingering))
 
     # --- decisions --------------------------------------------------------------------------------------------------
-
-    def _answer(self, lease_id: int, lease: Lease, lane: Lane, busy: int, now: float) -> list[Command]:
-        """Answer a lease that holds tasks for `busy` threads; a lease that lingers gets no answer yet."""
-        if lease.ending or self._stopped or lease.killed or self._places.is_over(lease, now):
-            return self._places.end(lease_id, lease)
-        threads, idle = self._slots.decide(lease, lane, busy)
-        if not threads:
-            return self._places.end(lease_id, lease)
-        suspects = self.queue.find_suspects(lane) if lane.suspects else None
-        if lease.held and (
-            suspects or lease.holds_suspects or (not idle and self._holds_back(lane, lease.ahead_s, lease.threads))
-        ):
-            return self._wait(lease_id, lease, idle)
-        taken: Taken | None
-        if suspects:
-            taken = self.lease_table.take_suspects(lease.lane)
-        else:
-            held_s = 0.0 if idle else lease.ahead_s
-            taken = self.queue.take(lane, self._slots.pace, held_s, threads, idle or threads)
-        if taken is None:
-            return self._wait(lease_id, lease, idle) if lease.held else self._places.linger(lease_id, lease, lane, now)
-        is_begun = not (self._is_wide or lease.held) and (
-            bool(lane.suspects) or self._holds_back(lane, taken.likely_s, 1)
-        )
-        given = self.lease_table.give(lease_id, taken, now, bool(suspects), is_begun)
-        if self._timed:
-            lease.watch(self.options.grace_s)
-        return [given]
-
-    def _serve_lingering(self, commands: list[Command], now: float) -> None:
-        """Answer leases that linger if tasks wait in their lanes; the last one that had work is the first."""
-        table = self.lease_table
-        for lease_id in reversed(list(table.lingering)):
-            lease = table.leases[lease_id]
-            lane = self.queue.lanes[lease.lane]
-            if lane.waiting or lane.suspects or self._slots.are_too_few:
-                commands.extend(self._answer(lease_id, lease, lane, 0, now))
-        commands.extend(self._places.end_other_lanes())
 
     def _charge_all(self, failures: Mapping[int, str], now: float) -> tuple[list[int], list[int]]:
         """Charge failed attempts; returns the tasks that have failed for good, and those that are tried again."""
@@ -426,39 +382,6 @@ class Engine:
             if delay_s is not None:
                 self.lease_table.delay(number, now + delay_s)
         return final, retried
-
-    def _fill_slots(self, commands: list[Command]) -> None:
-        """Start a lease for each free slot, as long as tasks wait."""
-        while not self._stopped:
-            is_full = self._places.are_used
-            if is_full and (len(self.queue.priorities) < 2 or not self.lease_table.starting):
-                return
-            kind = self._urgency.find_kind()
-            if kind is None:
-                return
-            if is_full:
-                displaced = self._urgency.find_displaced(kind.policy.priority)
-                if displaced is None:
-                    return
-                self.lease_table.drop(displaced)
-            width = self._slots.find_first_width(self.queue.lanes[kind.lane]) if self._is_wide else 1
-            commands.append(StartLease(self.lease_table.start(kind.lane, width), kind.lane, kind.name, width))
-
-    def _holds_back(self, lane: Lane, held_s: float, threads: int) -> bool:
-        """True if a lease that holds `held_s` of work gets no more yet: near a run's end, and if tasks are long."""
-        kind = self.queue.find_first(lane)
-        if kind is None:
-            return True
-        if not kind.times.known:  # its tasks may take for ever, and another slot may be free soon
-            return kind.probing > 0 or lane.waiting < 2 * self._slots.count
-        task_s, pace = kind.times.mean_s, self._slots.pace
-        return task_s > LONG_S or pace.keeps_back(lane.left_s, held_s, task_s, threads)
-
-    def _wait(self, lease_id: int, lease: Lease, idle: int) -> list[Command]:
-        """A lease holds a chunk and gets no other one for now: its idle threads leave their slots."""
-        if idle and lease.threads > idle:
-            self.lease_table.shrink(lease, lease.threads - idle)
-        return [AnswerWait(lease_id, lease.threads)]
 
     def _kill(self, lease_id: int, why: str) -> KillLease:
         self.lease_table.leases[lease_id].killed = why

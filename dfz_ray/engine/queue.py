@@ -112,6 +112,8 @@ class Queue:
     def __init__(self) -> None:
         self.kinds: list[Kind] = []
         self.lanes: list[Lane] = []
+        self.is_timed = False
+        """True if any kind has a deadline."""
         self.priorities: set[int] = set()
         self.changed: set[int] = set()
         """Lanes that have changed; `Urgency` ranks them again, and clears this."""
@@ -126,6 +128,7 @@ class Queue:
         self.get_lane(lane).exclusive = exclusive
         self.kinds.append(Kind(len(self.kinds), name, lane, policy))
         self.priorities.add(policy.priority)
+        self.is_timed = self.is_timed or policy.timeout_s is not None
 
     def get_lane(self, number: int) -> Lane:
         """The lane of that number, which is made if need be."""
