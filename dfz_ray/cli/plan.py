@@ -57,8 +57,8 @@ def plan(batch: str, **options: Any) -> int:
     settings = read_settings(options["config"])
     checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
     out = take_stdout()
-    connect(options["address"] or settings.address)
     with SequentialProgram(make_job(checked, expected_niceness())) as program:
+        connect(options["address"] or settings.address)  # the program warms up meanwhile
         pilot = run_pilot(checked, program, options["seconds"])
     found = plan_batch(checked, pilot, options["max_workers"], options["price"])
     if options["as_json"]:

@@ -8,13 +8,14 @@ It stays warm, is as nice as Ray's workers, has the same thread budgets, and run
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -125,7 +126,7 @@ def make_job(batch: Batch, niceness: int) -> Job:
 
 
 class SequentialProgram:
-    """The process, once it is warm; a context manager.
+    """The process, which warms up by itself from here on; a context manager.
 
     Raises DfzError with the last line of the process's output if the process dies.
     """
@@ -137,9 +138,19 @@ class SequentialProgram:
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words
         )
-        begun = time.perf_counter()
-        self._ask(job)
-        self.warm_up_s = time.perf_counter() - begun
+        if self._process.stdin is None or self._process.stdout is None:
+            raise DfzError("the sequential program has no pipes")
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        self._begun = time.perf_counter()
+        self._warm_up_s: float | None = None
+        self._say(job)
+
+    def warm_up(self) -> float:
+        """Wait until the process is warm; returns how many seconds it took."""
+        if self._warm_up_s is None:
+            self._hear()
+            self._warm_up_s = time.perf_counter() - self._begun
+        return self._warm_up_s
 
     def run(self) -> Pass:
         """Run the batch once, from the first task to the last."""
@@ -162,13 +173,24 @@ class SequentialProgram:
         self._words.close()
 
     def _ask(self, question: Any) -> Any:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:
-            raise DfzError("the sequential program has no pipes")
+        self.warm_up()
+        self._say(question)
+        return self._hear()
+
+    def _say(self, words: Any) -> None:
+        with self._last_words():
+            pickle.dump(words, self._stdin)
+            self._stdin.flush()
+
+    def _hear(self) -> Any:
+        with self._last_words():
+            return pickle.load(self._stdout)  # noqa: S301 - our own process wrote it
+
+    @contextlib.contextmanager
+    def _last_words(self) -> Iterator[None]:
+        """Raise what the process said last, if it has died."""
         try:
-            pickle.dump(question, stdin)
-            stdin.flush()
-            return pickle.load(stdout)  # noqa: S301 - our own process wrote it
+            yield
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             self._process.communicate()
             self._words.seek(max(0, self._words.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))

@@ -165,7 +165,7 @@ class Study:
                 self._program.__exit__()
                 self._program = None
             self._program = self._program or SequentialProgram(make_job(self.plan.batch, niceness))
-            warm_up_s, self._is_settled = self._program.warm_up_s, True
+            warm_up_s, self._is_settled = self._program.warm_up(), True
         try:
             made = self._program.run()
         except DfzError:
