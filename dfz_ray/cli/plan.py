@@ -58,7 +58,8 @@ def plan(batch: str, **options: Any) -> int:
     checked = read_batch(batch, REGISTRY, settings.resources, settings.policy)
     out = take_stdout()
     with SequentialProgram(make_job(checked, expected_niceness())) as program:
-        connect(options["address"] or settings.address)  # the program warms up meanwhile
+        # The program warms up meanwhile. No worker may start while tasks are tried: they would share the cores.
+        connect(options["address"] or settings.address, boots_workers=False)
         pilot = run_pilot(checked, program, options["seconds"])
     found = plan_batch(checked, pilot, options["max_workers"], options["price"])
     if options["as_json"]:

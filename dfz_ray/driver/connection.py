@@ -45,12 +45,13 @@ _connecting = threading.Lock()
 """Held to connect: several adapters may try at the same time, and Ray allows one connection."""
 
 
-def connect(address: str | None = None, *, logical_cpus: int | None = None) -> None:
+def connect(address: str | None = None, *, logical_cpus: int | None = None, boots_workers: bool = True) -> None:
     """Connect this process to a Ray, or start one in it. A process that is connected stays connected.
 
     In this order: the address (`local` for an embedded Ray, `auto` for the one on this machine, or host:port); a Ray
     that this process has initialised; RAY_ADDRESS; a cluster that `ray start` left on this machine and that answers; an
     embedded one, which lives as long as the process, and offers as many CPUs as the process may use, or `logical_cpus`.
+    Its first workers start at once, unless `boots_workers` is False.
 
     Raises:
         ClusterUnusable: no Ray can be started, none answers at the address, or it refuses the token; or it is a Ray
@@ -61,7 +62,7 @@ def connect(address: str | None = None, *, logical_cpus: int | None = None) -> N
         if ray.is_initialized():
             _check_connected_to(address)
         else:
-            _connect(address, logical_cpus)
+            _connect(address, logical_cpus, boots_workers)
 
 
 def environment_of_embedded() -> dict[str, str] | None:
@@ -74,7 +75,7 @@ def is_connected() -> bool:
     return bool(ray.is_initialized())
 
 
-def _connect(address: str | None, logical_cpus: int | None) -> None:
+def _connect(address: str | None, logical_cpus: int | None, boots_workers: bool) -> None:
     wanted = address or os.environ.get("RAY_ADDRESS") or None
     if wanted == "auto":
         named = os.environ.get("RAY_ADDRESS")
@@ -82,7 +83,10 @@ def _connect(address: str | None, logical_cpus: int | None) -> None:
     elif wanted is None:
         wanted = _find_ray(left_only=True)
     if wanted is None or wanted == "local":
-        _start_embedded(logical_cpus or usable_cores())
+        cpus = logical_cpus or usable_cores()
+        _start_embedded(cpus)
+        if boots_workers:
+            boot_workers(min(cpus, usable_cores()))
         return
     if wanted.startswith("ray://"):
         raise ClusterUnusable(
@@ -119,7 +123,6 @@ def _start_embedded(cpus: int) -> None:
                 mend = "RAY_TMPDIR names the folder of its files" if is_final else f"it was tried {STARTS} times"
                 raise ClusterUnusable(f"no Ray can be started here: {_in_a_line(error)}; {mend}") from None
             logger.warning("Ray did not start, and is started again: %s", _in_a_line(error))
-    boot_workers(min(cpus, usable_cores()))
 
 
 @contextlib.contextmanager

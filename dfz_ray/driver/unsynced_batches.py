@@ -33,5 +33,5 @@ class UnsyncedBatches:
         self._tasks = self._bytes = 0
 
     def beyond(self, tasks: int) -> Iterator[Batch]:
-        """The batches that are not among the first `tasks` tasks of the run."""
-        return (batch for first, batch in self._batches if first >= tasks)
+        """The batches that are not, or not all of them, among the first `tasks` tasks of the run."""
+        return (batch for first, batch in self._batches if first + len(batch.tasks) > tasks)

@@ -300,7 +300,7 @@ class ActiveRun:
             DfzError: the run can't go on; the lease ends with it.
         """
         self._raise_failure()
-        if not self._late_answers.was_late(report.lease):
+        if self._protocol.is_new(report) and not self._late_answers.was_late(report.lease):
             self._watch.on_wait(report.waited_s)
         if report.place is not None and self._leases.place(report.lease, report.place):
             self._journal.add_lease(report.lease, report.place)

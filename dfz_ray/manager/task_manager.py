@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import gc
 import inspect
@@ -20,6 +19,7 @@ import ray
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.manager.active_run import ActiveRun
+from dfz_ray.manager.gates import Gates
 from dfz_ray.manager.manager_cost import ManagerCost
 from dfz_ray.manager.relays import Relays
 from dfz_ray.protocol.lease_protocol import Message
@@ -55,7 +55,7 @@ class TaskManager:
         sys.setswitchinterval(SWITCH_S)
         gc.freeze()  # the garbage collector need not look at imported modules again and again
         self._runs: dict[str, ActiveRun] = {}
-        self._gates: dict[str, tuple[list[None], asyncio.Event]] = {}
+        self._gates = Gates()
         self._exchanges = 0
         self._cost = ManagerCost()
         self._relays = Relays()
@@ -173,21 +173,8 @@ class TaskManager:
             self._runs.pop(run_id, None)
 
     async def arrive(self, gate: str, count: int, timeout_s: float) -> int:
-        """Wait at a gate until `count` callers are there, or the time is up; returns the number of callers.
-
-        A gate stays open once it is: by a caller with a `count` of 0 too, who lets the others go.
-        """
-        arrived, opened = self._gates.setdefault(gate, ([], asyncio.Event()))
-        arrived.append(None)
-        if len(arrived) >= count:
-            opened.set()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await opened.wait()
-        opened.set()  # no caller waits longer, even if some are missing; nor do those that come later
-        if len(arrived) == count:
-            self._gates.pop(gate, None)
-        return len(arrived)
+        """Wait for others at a gate, as `Gates` says."""
+        return await self._gates.arrive(gate, count, timeout_s)
 
     def _get_run(self, run_id: str) -> ActiveRun:
         try:

@@ -91,6 +91,11 @@ class ManagerSide:
         lease.state = find_next_state(report.lease, state, order.message)
         return order
 
+    def is_new(self, report: Report) -> bool:
+        """True if the report did not arrive before."""
+        lease = self._leases.get(report.lease)
+        return lease is None or report.number > lease.number
+
     def answer(self, answer: Answer) -> None:
         """Answer the report of a lease that lingers."""
         lease = self._leases[answer.lease]

@@ -91,7 +91,7 @@ def unpack_report(packed: Any) -> Report:
     """A report as it reaches the manager.
 
     Raises:
-        TypeError: it is none. A task may have spoiled its worker, and what such a one sends must reach no other lease.
+        TypeError: it is none: a task may have spoiled its worker. What others sent in the same group still counts.
     """
     if type(packed) is not list or len(packed) != len(Report._fields):
         raise TypeError(f"a worker sent no report, but {type(packed).__name__}")

@@ -158,16 +158,18 @@ class Study:
         )
 
     def _run_sequential(self) -> dict[str, Any]:
-        warm_up_s = None
-        if self._program is None or not self._is_settled:
+        program = self._program
+        is_new = program is None or not self._is_settled
+        if program is None or is_new:
             niceness = self._warm(1).niceness
-            if self._program is not None and self._program.niceness != niceness:
-                self._program.__exit__()
-                self._program = None
-            self._program = self._program or SequentialProgram(make_job(self.plan.batch, niceness))
-            warm_up_s, self._is_settled = self._program.warm_up(), True
+            if program is not None and program.niceness != niceness:
+                program.__exit__()
+                program = None
+            program = self._program = program or SequentialProgram(make_job(self.plan.batch, niceness))
         try:
-            made = self._program.run()
+            warm_up_s = program.warm_up() if is_new else None
+            self._is_settled = True
+            made = program.run()
         except DfzError:
             self._program = None  # its process died: the next trial starts another one
             raise

@@ -271,6 +271,31 @@ def test_the_manager_of_a_temporary_run_dies(cluster: None) -> None:
             assert list(executor.map(abs, range(-50 * number, 0))) == list(range(50 * number, 0, -1))
 
 
+@pytest.mark.long
+def test_the_manager_of_a_temporary_run_dies_in_the_middle_of_a_batch(cluster: None) -> None:
+    """Of calls that are sent together the first may be on disk when the manager is lost: the others are sent again."""
+    with DFZExecutor(2) as executor:
+        assert executor.submit(abs, -1).result(DEADLINE_S) == 1
+        folder = executor._run.folder
+
+        def kill_in_the_middle() -> int:
+            wait_until(lambda: count_tasks(folder) > 1, "the first block is on disk", each_s=0.001)
+            ray.kill(get_manager())
+            return count_tasks(folder)
+
+        with concurrent.futures.ThreadPoolExecutor(1) as killer:
+            kept = killer.submit(kill_in_the_middle)
+            calls = [executor.submit(abs, -n) for n in range(50_000)]
+            assert kept.result() < len(calls)
+        assert [future.result(DEADLINE_S) for future in calls] == [*range(50_000)]
+        assert [executor.submit(abs, -n).result(DEADLINE_S) for n in range(10)] == [*range(10)]
+
+
+def count_tasks(folder: Path) -> int:
+    with JournalReader(folder) as journal:
+        return sum(journal.counts().values())
+
+
 def test_the_run_is_written_down(cluster: None, tmp_path: Path) -> None:
     """Each call is a task of the run, under its function's name; the run is not gone on with, for it holds code."""
     with DFZExecutor(2, run_dir=tmp_path / "run") as executor:

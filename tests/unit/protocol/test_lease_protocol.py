@@ -84,6 +84,16 @@ def give(chunk: int, *numbers: int, threads: int = 1) -> GiveChunk:
     return GiveChunk(LEASE, Chunk(chunk, numbers, FOREVER_S), threads)
 
 
+def test_a_report_is_new_until_it_arrives() -> None:
+    """What a report says besides, such as how long its lease waited, counts once, however often it arrives."""
+    manager = manager_of(Engine(AnswerEnd(LEASE), AnswerEnd(LEASE)))
+    for number in (1, 2):
+        report = Report(LEASE, number)
+        assert manager.is_new(report)
+        manager.exchange(report)
+        assert not manager.is_new(report)
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
