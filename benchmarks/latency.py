@@ -1,6 +1,7 @@
 """What a program waits for: DFZExecutor and `run` beside ProcessPoolExecutor, interleaved.
 
-    python benchmarks/latency.py [--what calls,share,waiting] [--repeats 7] [--workers 2] [--seconds 3] [--json FILE]
+    python benchmarks/latency.py [--what calls,share,waiting,clients] [--repeats 7] [--workers 2] [--seconds 3]
+                                 [--json FILE]
 
 Both are opened in processes of their own, with niceness 15 as Ray's workers, and warmed up; then each has its turn in
 each repeat, in random order, while the other one is idle. The pool's processes are those of a forkserver.
@@ -11,6 +12,7 @@ each repeat, in random order, while the other one is idle. The pool's processes 
            caller's hands, at 100, 10, 1 ms. The pool maps in 40 chunks; `run` has everything on disk. The rest is split
            as in a study's losses. `one of four` is a slot on an embedded Ray of four CPUs, with tasks of 5 ms
   waiting  320 tasks that sleep for 50 ms on 16 slots, which are threads or processes: their share of slots x wall
+  clients  programs of others whose calls take 1 ms (client_programs.py; they need the extra `clients`)
 """
 
 from __future__ import annotations
@@ -84,6 +86,18 @@ def measure_calls(executor: Executor, step_s: float) -> dict[str, Measure]:
     return measures | {CHAIN: chain}
 
 
+def measure_clients(executor: Executor, step_s: float) -> dict[str, Measure]:
+    """Seconds of other people's programs."""
+    from client_programs import CALL_S, PROGRAMS
+
+    def time_program(program: Callable[[Executor, int], Any]) -> Figures:
+        begun = time.perf_counter()
+        program(executor, round(CALL_S / step_s))
+        return {"s": time.perf_counter() - begun}
+
+    return {f"clients: {name}": lambda program=program: time_program(program) for name, program in PROGRAMS.items()}  # type: ignore[misc]
+
+
 @contextlib.contextmanager
 def open_pool(options: argparse.Namespace, step_s: float) -> Iterator[dict[str, Measure]]:
     """ProcessPoolExecutor."""
@@ -100,6 +114,8 @@ def open_pool(options: argparse.Namespace, step_s: float) -> Iterator[dict[str, 
         measures: dict[str, Measure] = {}
         if "calls" in options.what:
             measures |= measure_calls(executor, step_s)
+        if "clients" in options.what:
+            measures |= measure_clients(executor, step_s)
         if "share" in options.what:
             for task_s in SHARE_TASKS_S:
                 measures[f"share: {1e3 * task_s:g} ms"] = lambda task_s=task_s: share(task_s)  # type: ignore[misc]
@@ -148,6 +164,8 @@ def open_dfz(options: argparse.Namespace, step_s: float) -> Iterator[dict[str, M
     with DFZExecutor(workers) as executor:
         if "calls" in options.what:
             measures |= measure_calls(executor, step_s)
+        if "clients" in options.what:
+            measures |= measure_clients(executor, step_s)
         if "share" in options.what and options.cpus == workers:
             for task_s in SHARE_TASKS_S:
                 measures[f"share: {1e3 * task_s:g} ms"] = lambda task_s=task_s: share(even(task_s, workers), workers)  # type: ignore[misc]
@@ -205,7 +223,9 @@ def measure_all(options: argparse.Namespace) -> dict[tuple[str, str], list[Figur
 def main() -> None:
     """Measure, and print medians with 95 % intervals, and dfz_ray's figures over the pool's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--what", default="calls,share,waiting", help="calls, share, waiting, one (of four CPUs)")
+    parser.add_argument(
+        "--what", default="calls,share,waiting", help="calls, share, waiting, clients, one (of four CPUs)"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--cpus", type=int, help="the logical CPUs of the embedded Ray; as many as workers")
