@@ -285,8 +285,23 @@ class ActiveRun:
         """
         order = self.take_report(report)
         if order is None:
-            order = self._name_relay(report.lease, await self._late_answers.wait(report.lease), True)
+            return self._name_relay(report.lease, await self._late_answers.wait(report.lease), True)
+        if self.is_behind:
+            await self.keep_up()
         return order
+
+    @property
+    def is_behind(self) -> bool:
+        """True if no worker should be answered before `keep_up` returns: many results wait for the disk."""
+        return self._journal.commits.is_behind
+
+    async def keep_up(self) -> None:
+        """Wait for the disk, but not for long.
+
+        Raises:
+            DfzError: the run can't go on; the lease ends with it.
+        """
+        await self._journal.commits.keep_up()
 
     def take_report(self, report: Report, is_direct: bool = True) -> Order | None:
         """Take in a report of a lease, and answer it; None if the lease lingers: then `exchange` waits for its answer.

@@ -7,6 +7,7 @@ releases the GIL: row by row a commit took fifty times as long while the event l
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,11 @@ from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.commit_sums import Row
 from dfz_ray.journal.writer import Group, JournalWriter
 from dfz_ray.specs.states import State
+
+MOST_BYTES = 2**26
+"""Bytes of results that may wait for the next commit before workers wait, too."""
+LONGEST_S = 5.0
+"""Seconds that they wait at most: one that gets no answer for long would end."""
 
 
 @dataclass(slots=True)
@@ -27,6 +33,8 @@ class Pending:
     """The tasks that get an outcome, by their final state."""
     payloads: dict[int, bytes] = field(default_factory=dict)
     """By failed task, the exception that it has sent; it is not written down."""
+    results_bytes: int = 0
+    """Of all results in the rows."""
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
 
@@ -89,6 +97,21 @@ class GroupCommit:
         self.pending.waiters.append(waiter)
         self._dirty.set()
         await waiter
+
+    @property
+    def is_behind(self) -> bool:
+        """True if many bytes of results wait for the disk: workers could fill the memory with more."""
+        return self.pending.results_bytes > MOST_BYTES
+
+    async def keep_up(self) -> None:
+        """Wait until what was added up to now is on disk, but not for long.
+
+        Raises:
+            InfrastructureLost: it can't be written.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_S):
+                await self.wait()
 
     def give_up(self, error: BaseException) -> None:
         """Notify the waiters that no further commit will come."""

@@ -98,6 +98,7 @@ class RunJournal:
             completions = completions.only(set(command.completed))
         if command.completed:
             rows.completions.append((chunk, *completions))
+            self.commits.pending.results_bytes += len(completions.results)
         retried, failed = set(command.retried), set(command.failed)
         for number, began, until, cpu, reason, message, traceback, payload in ended.failures:
             attempt = (number, chunk, ATTEMPT_FAILED, 1, began or None, until or None, cpu, reason)

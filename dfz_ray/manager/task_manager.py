@@ -138,7 +138,11 @@ class TaskManager:
         Returns the seconds for which the relay gathers from now on, and an order or an error for each report; None for
         the report of a lease that lingers: `exchange` waits for the answer to that one.
         """
-        return [self._cost.gather_s, [self._take_gathered(run_id, packed) for run_id, packed in reports]]
+        answers = [self._take_gathered(run_id, packed) for run_id, packed in reports]
+        runs = filter(None, map(self._runs.get, {run_id for run_id, _ in reports}))
+        if behind := [run for run in runs if run.is_behind]:
+            await asyncio.gather(*(run.keep_up() for run in behind), return_exceptions=True)  # the next report meets it
+        return [self._cost.gather_s, answers]
 
     def _take_gathered(self, run_id: str, packed: Sequence[Any]) -> list[Any] | Exception | None:
         self._exchanges += 1

@@ -14,7 +14,7 @@ from support.small_run import cancelled, failed
 
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.journal.writer import JournalWriter
-from dfz_ray.manager.group_commit import GroupCommit
+from dfz_ray.manager.group_commit import MOST_BYTES, GroupCommit
 from dfz_ray.specs.states import State
 
 
@@ -123,3 +123,21 @@ def test_who_waits_is_told_when_the_journal_can_not_be_written(tmp_path: Path) -
     assert "epoch 2 has taken over" in failure
     assert not told
     assert not on_disk(folder)
+
+
+def test_workers_wait_while_many_results_wait_for_the_disk(tmp_path: Path) -> None:
+    """Beyond some bytes of results the journal is behind, until they are on disk: memory holds no more of them."""
+    folder = tmp_path / "run"
+
+    async def use(commits: GroupCommit) -> None:
+        commits.pending.rows.completions.append(completion(0, {0: "heads"}))
+        commits.pending.ended[State.COMPLETED].append(0)
+        commits.pending.results_bytes += MOST_BYTES
+        assert not commits.is_behind
+        commits.pending.results_bytes += 1
+        assert commits.is_behind
+        await commits.keep_up()
+        assert on_disk(folder) == {0}
+        assert not commits.is_behind
+
+    assert run_commits(folder, use, lambda numbers: None) == []
