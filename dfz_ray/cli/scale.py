@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shlex
 import sys
@@ -33,6 +34,8 @@ ALSO_LATER = ("address", "time_limit", "efficiency", "price", "deadline")
 """Options that may be given, or given anew, as a study goes on: they change none of its trials."""
 NOT_KEPT = ("address", "output", "resume", "time_limit")
 """Options that are of one start of a study, not of its plan."""
+NOT_OF_HOST = ("seed", "plan", "settings")
+"""Facts that the trials of a study must share, and that say nothing about the host."""
 
 
 @click.command("scale", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -137,8 +140,7 @@ def scale(**options: Any) -> int:
         program, pilot = _try_batch(batch)
     with program or contextlib.nullcontext():
         plan, stopping = _make_plan(options, settings, batch, seed, pilot)
-        facts = {**host, "seed": plan.seed, "plan": plan.digest}
-        measurements = read_trials(resumed, facts) if resumed else []
+        facts = {**host, "seed": plan.seed, "plan": plan.digest, "settings": _digest(settings)}
         kept = {name: value for name, value in options.items() if name not in NOT_KEPT}
         folder = resumed or make_study_folder(options["output"], kept, plan.digest, plan.worker_counts)
         tell_place(folder)
@@ -149,10 +151,16 @@ def scale(**options: Any) -> int:
 
         out = take_stdout()
         with Study(plan, settings, facts, options["address"], program) as study:
+            measurements = read_trials(resumed, study.facts) if resumed else []
             ended = _measure(study, stopping, folder / TRIALS, measurements, options["time_limit"])
             if measurements:
                 _write_and_print(measurements, study, folder, out, options)
     return _conclude(ended, folder, measurements)
+
+
+def _digest(settings: Settings) -> str:
+    """SHA-256 of the settings that the trials of a study share."""
+    return hashlib.sha256(settings.model_dump_json(exclude={"study", "address"}).encode()).hexdigest()
 
 
 def _conclude(ended: bool, folder: Path, measurements: list[Measurement]) -> int:
@@ -319,7 +327,7 @@ def _write_and_print(
     plan = study.plan
     efficiency = options["efficiency"] / 100 if options["efficiency"] else Goals.efficiency
     summary = build_summary(
-        host={name: fact for name, fact in study.facts.items() if name not in ("seed", "plan")},
+        host={name: fact for name, fact in study.facts.items() if name not in NOT_OF_HOST},
         batch={"domains": sorted({task.domain for task in plan.batch.tasks}), "count": len(plan.batch.tasks)},
         mode=" and ".join(plan.modes),
         measurements=measurements,

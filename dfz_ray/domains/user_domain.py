@@ -144,6 +144,10 @@ class _Call:
         self._function = function
         self._passed = passed
 
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        return self._function  # as functools.wraps has it
+
     def __call__(self, parameters: BaseModel, seed: int, threads: int) -> Any:
         given = {**parameters.__dict__, **(parameters.model_extra or {})}  # as dict(parameters), but quicker
         if self._passed:

@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.driver.connection import boot_workers
 from dfz_ray.driver.domain_shipping import ship
@@ -34,6 +32,7 @@ from dfz_ray.protocol.columns import TaskColumns
 from dfz_ray.protocol.submission import OpenedRun, RunOptions, ShippedDomain, Submission, SubmittedKind
 from dfz_ray.protocol.task_events import TaskEvents
 from dfz_ray.specs.batch import Batch
+from dfz_ray.specs.model_texts import ModelTexts
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.task import Task
 
@@ -241,7 +240,7 @@ class ManagerClient:
 
     def _without_known(self, tasks: Sequence[Task]) -> Sequence[Task]:
         known = read_contents(self.folder)
-        texts = _Texts()
+        texts = ModelTexts()
         new: list[Task] = []
         differing: list[str] = []
         for task in tasks:
@@ -269,7 +268,7 @@ class ManagerClient:
     ) -> Submission:
         first_kind = len(self._kinds)
         ids, domain_of, names, seeds, shapes, parameters, descriptions, policies = zip(*tasks, strict=True)
-        texts = _Texts()
+        texts = ModelTexts()
         # Tasks that are alike share these objects; to compare their addresses takes a fraction of comparing them.
         keys = list(zip(domain_of, names, map(id, shapes), map(id, policies), strict=True))
         numbers = dict.fromkeys(keys, 0)
@@ -298,19 +297,6 @@ def _split(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
                 blocks += [block[half:], block[:half]]
             else:
                 yield block
-
-
-class _Texts:
-    """The JSON of frozen models; each object is written once."""
-
-    def __init__(self) -> None:
-        self._texts: dict[int, tuple[BaseModel, str]] = {}
-
-    def __getitem__(self, model: BaseModel) -> str:
-        found = self._texts.get(id(model))  # tasks that are alike share the object
-        if found is None:
-            found = self._texts[id(model)] = (model, model.model_dump_json())
-        return found[1]
 
 
 def _options(

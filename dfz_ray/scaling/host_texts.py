@@ -18,6 +18,7 @@ NAMES = {
     "python": "Python",
     "commit": "Commit of dfz_ray",
     "niceness": "Niceness",
+    "cluster": "Nodes of Ray",
     "OMP_NUM_THREADS": "Threads of OpenMP",
     "MKL_NUM_THREADS": "Threads of Intel MKL",
     "OPENBLAS_NUM_THREADS": "Threads of OpenBLAS",

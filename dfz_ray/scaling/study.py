@@ -62,7 +62,7 @@ class Study:
         program: SequentialProgram | None = None,
     ) -> None:
         self.facts = dict(facts)
-        """The facts about host, versions and plan, as each measurement has them."""
+        """The facts about host, cluster, versions and plan, as each measurement has them."""
         self.plan = plan
         self._settings = settings
         self._address = address or settings.address
@@ -70,6 +70,7 @@ class Study:
         self._idle_workers = max(usable_cores(), math.ceil(most * plan.cpus_per_task))
         self._program = program
         connect(self._address, logical_cpus=self._idle_workers)
+        self.facts["cluster"] = ", ".join(sorted(f"{host} with {cpus:g} CPUs" for host, cpus in cpus_by_host()))
         self._samples = take_samples(plan.batch)
         self._kinds = [f"{task.domain}: {task.kind}" for task in plan.batch.tasks]
         self._base_ids = [task.id for task in plan.batch.tasks]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import inspect
 import itertools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dfz_ray.domains.domain import Domain
@@ -17,6 +19,7 @@ from dfz_ray.errors import InvalidInput, MissingExtra, Problem
 from dfz_ray.scaling.measurement import Measurement, Mode, Scaling
 from dfz_ray.scaling.recommendation import WAITS
 from dfz_ray.specs.batch import Batch
+from dfz_ray.specs.model_texts import ModelTexts
 from dfz_ray.specs.problems import show
 from dfz_ray.specs.settings import WORKERS_LIMIT
 from dfz_ray.specs.task import derive_seed
@@ -125,10 +128,24 @@ class StudyPlan:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over the plan: a study goes on only with an equal one."""
-        tasks = [(task.id, task.domain, task.seed, task.parameters, task.resources.key()) for task in self.batch.tasks]
-        plan = (tasks, self.worker_counts, self.seed, self.modes, self.scaling)
+        """SHA-256 over the plan, and the code of its domains: a study goes on only with an equal one."""
+        texts = ModelTexts()
+        tasks = [
+            (task.id, task.domain, task.seed, task.parameters, task.resources.key(), texts[task.policy])
+            for task in self.batch.tasks
+        ]
+        code = [(name, _source_digest(REGISTRY.get(name))) for name in sorted(self.batch.domains())]
+        plan = (tasks, code, self.worker_counts, self.seed, self.modes, self.scaling)
         return hashlib.sha256(repr(plan).encode()).hexdigest()
+
+
+def _source_digest(domain: Domain) -> str:
+    """SHA-256 of the file that defines what a domain computes; empty if there is none."""
+    try:
+        path = inspect.getsourcefile(inspect.unwrap(domain.compute))
+        return hashlib.sha256(Path(path or "").read_bytes()).hexdigest()
+    except (TypeError, OSError):
+        return ""
 
 
 def find_bend(counts: Sequence[int], rates: Mapping[int, float]) -> tuple[int, ...]:

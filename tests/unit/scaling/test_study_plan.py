@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import pytest
 from support.extras import NEEDS_TORCH
 
@@ -62,9 +65,22 @@ def test_the_digest_of_a_plan_says_whether_a_study_can_go_on() -> None:
         plan([1, 2], seed=1).digest,
         plan([1, 2], modes=("threads",)).digest,
         StudyPlan(read_batch([{"domain": "maze"}], REGISTRY), (1, 2), 0).digest,
+        StudyPlan(read_batch([{"domain": "maze", "policy": {"max_attempts": 9}}], REGISTRY), (1, 2), 0).digest,
     ]
     assert plan([1, 2]).digest == digests[0]
     assert len(set(digests)) == len(digests)
+
+
+def test_a_study_does_not_go_on_with_other_code(tmp_path: Path) -> None:
+    """The digest changes with the file of a user's function: its tasks may take longer now."""
+    digests = []
+    for seconds in (0, 0, 1):
+        file = tmp_path / "rests.py"
+        code = f"import time\nfrom dfz_ray import domain\n@domain('rests')\ndef rest() -> None: time.sleep({seconds})\n"
+        file.write_text(code)
+        runpy.run_path(str(file))
+        digests.append(StudyPlan(read_batch([{"domain": "rests"}], REGISTRY), (1, 2), 0).digest)
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_a_task_of_two_cpus_makes_a_worker_cost_two() -> None:
