@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import logging
+import math
+import os
 import signal
 import sys
 from typing import Any, TextIO
@@ -40,6 +43,18 @@ EXIT_SOME_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_CAN_NEVER_RUN = 3
 EXIT_INTERRUPTED = 130
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range that is neither infinite nor NaN."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: D102 - as click has it
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
 
 
 class _LazyGroup(click.Group):
@@ -105,7 +120,11 @@ def take_stdout() -> TextIO:
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: run a command, and end with its exit code."""
     code = call(group, arguments)
-    sys.stdout.flush()
+    try:
+        if sys.stdout is not None:  # it is None where a shell has closed it
+            sys.stdout.flush()
+    except OSError as error:
+        code = _tell_lost_output(error)
     sys.stdout = sys.stderr  # Ray may print notices as it exits
     sys.exit(code)
 
@@ -130,12 +149,30 @@ def call(command: click.Command, arguments: list[str] | None = None, name: str |
     except DfzError as error:
         click.echo(f"error: {safe(str(error))}", err=True)
         return EXIT_SOME_FAILED if isinstance(error, InfrastructureLost) else EXIT_BAD_INPUT
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone
-        return EXIT_SOME_FAILED
+    except OSError as error:
+        return _tell_lost_output(error)
     finally:
         sys.stdout = before
     return code if isinstance(code, int) else 0
+
+
+def _tell_lost_output(error: OSError) -> int:
+    """Say which file can't be used, or that the output can't be written; nothing if its reader has gone.
+
+    Raises the error if it is another one.
+    """
+    from dfz_ray.cli.printing import safe_line
+
+    if error.filename is not None:
+        click.echo(f"error: {safe_line(str(error.filename))}: {error.strerror}", err=True)
+        return EXIT_BAD_INPUT
+    if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        raise error
+    if error.errno != errno.EPIPE:
+        click.echo(f"error: the output can't be written: {error.strerror}", err=True)
+    if sys.__stdout__ is not None:  # Python tries once more when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+    return EXIT_SOME_FAILED
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from dfz_ray.cli import EXIT_CAN_NEVER_RUN, take_stdout
+from dfz_ray.cli import EXIT_CAN_NEVER_RUN, FiniteRange, take_stdout
 from dfz_ray.cli.printing import safe_line
 from dfz_ray.specs.settings import WORKERS_LIMIT, read_settings
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @click.option(
     "--max-workers", type=click.IntRange(1, WORKERS_LIMIT), metavar="N", help="Plan for so many tasks at once."
 )
-@click.option("--price", type=click.FloatRange(0), metavar="P", help="The price of a core-hour, in any currency.")
+@click.option("--price", type=FiniteRange(0), metavar="P", help="The price of a core-hour, in any currency.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=3.0,
     metavar="S",
     help="Try tasks for so long [3]; of each kind one is tried in any case.",

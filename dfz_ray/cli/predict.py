@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfz_ray.cli import FiniteRange
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.settings import WORKERS_LIMIT
 
@@ -37,10 +38,10 @@ EACH = "each"
     metavar=f"N|{EACH}",
     help=f"The physical cores that the workers share; `{EACH}`: every worker has its own [as measured].",
 )
-@click.option("--price", type=click.FloatRange(0, min_open=True), metavar="P", help="The price of a core for an hour.")
+@click.option("--price", type=FiniteRange(0, min_open=True), metavar="P", help="The price of a core for an hour.")
 @click.option(
     "--deadline",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     metavar="SECONDS",
     help="Name the cheapest number of workers that ends within so many seconds.",
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from dfz_ray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, PATH, take_stdout
+from dfz_ray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, PATH, FiniteRange, take_stdout
 from dfz_ray.cli.printing import tell_place
 from dfz_ray.errors import DfzError, InvalidInput, Problem
 from dfz_ray.specs.settings import AUTO, WORKERS_LIMIT, Settings, read_settings
@@ -63,13 +63,13 @@ NOT_OF_HOST = ("seed", "plan", "settings")
 )
 @click.option(
     "--target",
-    type=click.FloatRange(0, 100, min_open=True),
+    type=FiniteRange(0, 100, min_open=True),
     metavar="PERCENT",
     help="Half the width of the 95 % interval at which repeats end [5].",
 )
 @click.option(
     "--time-limit",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     metavar="SECONDS",
     help="Begin no trial that would end later than so many seconds after the first one began.",
 )
@@ -81,14 +81,14 @@ NOT_OF_HOST = ("seed", "plan", "settings")
 )
 @click.option(
     "--efficiency",
-    type=click.FloatRange(0, 100, min_open=True),
+    type=FiniteRange(0, 100, min_open=True),
     metavar="PERCENT",
     help="Name the most workers that reach this efficiency [80].",
 )
-@click.option("--price", type=click.FloatRange(0), metavar="P", help="The price of a core-hour, in any currency.")
+@click.option("--price", type=FiniteRange(0), metavar="P", help="The price of a core-hour, in any currency.")
 @click.option(
     "--deadline",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     metavar="SECONDS",
     help="Name the cheapest number of workers that ends the batch within it.",
 )

@@ -147,6 +147,11 @@ REFUSALS = [
     (["cancel", "no", "a", "--all"], "--all: found tasks or a batch beside it; expected one of the two"),
     (["cancel", "no", "--batch", "a", "--all"], "--all: found tasks or a batch beside it; expected one of the two"),
     (["replay", "no"], "Missing argument 'TASK_ID'"),
+    (["scale", "--price", "nan"], "Invalid value for '--price': nan is no finite number."),
+    (["scale", "--target", "nan"], "Invalid value for '--target': nan is no finite number."),
+    (["predict", "study", "--deadline", "inf"], "Invalid value for '--deadline': inf is no finite number."),
+    (["predict", 300 * "x"], f"{300 * 'x'}/measurements.jsonl: File name too long"),
+    (["scale", "--output", 300 * "x"], f"{300 * 'x'}: File name too long"),
     (["rnu"], "No such command 'rnu'. Did you mean 'run'?"),
     (["result"], "No such command 'result'. Did you mean 'results'?"),
     (["zzzz"], "No such command 'zzzz'."),
@@ -265,6 +270,27 @@ def test_a_reader_that_goes_away() -> None:
 
     assert told == ""
     assert process.returncode == 1
+
+
+def test_output_that_can_not_be_written() -> None:
+    """A full disk behind the output is told in a line; a command whose output is closed does its work in silence."""
+    for arguments in (["--version"], ["domains"], ["domains", "maze", "--json"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "dfz_ray", *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert (done.returncode, done.stderr) == (1, "error: the output can't be written: No space left on device\n")
+    closed = subprocess.run(
+        ["sh", "-c", f"{shlex.quote(sys.executable)} -m dfz_ray domains >&-"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (closed.returncode, closed.stderr) == (0, "")
 
 
 def completions(words: str) -> set[str]:
