@@ -69,11 +69,11 @@ class BatchHandle:
         self._ended = _EndedTasks(batch, self._is_temporary, on_counts, self._end)
         self._session = RunSession(config, self._ended, has_listener=has_listener, is_endless=False)
         self._folder = self._session.folder
-        self._session.start()
         if batch is None:
             self._session.go_on()
         else:
             self._session.submit(batch, domains)
+        self._session.start()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -165,7 +165,10 @@ class BatchHandle:
             self._failure, self._unread = failure, UnreadError("run", failure)
         if self._is_temporary and not RunFolder(self._folder).holds_run():
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._on_end()
+        try:
+            self._on_end()
+        except BaseException as error:  # such as a progress bar whose terminal is gone
+            logger.error("what was to be done at the end of a run raised", exc_info=error)
 
     def _describe_rest(self) -> str:
         counts = list(self._session.counts.values())
@@ -259,11 +262,13 @@ class _EndedTasks(RunListener):
         self._report_counts(counts)
 
     def on_end(self, failure: BaseException | None) -> None:
-        self._end(failure)
-        with self._changed:
-            self.is_over = True
-            self._changed.notify_all()
-        self._wake()
+        try:
+            self._end(failure)
+        finally:
+            with self._changed:
+                self.is_over = True
+                self._changed.notify_all()
+            self._wake()
 
     def _make_record(
         self,

@@ -90,7 +90,8 @@ class Selection(Sequence[Record]):
 class Results(Selection):
     """The results of a run: the records of its tasks, and their metrics.
 
-    They are read from the run folder when they are looked at. A temporary folder is removed with its Results.
+    They are read from the run folder when they are looked at. A temporary folder is removed with its Results, and the
+    records of large results that were taken from them.
 
     Args:
         records: all records of the run.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import inspect
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -97,12 +98,13 @@ class ConcurrentTaskManager:
         """
         self._check_open()
         submitted = self._tasks.make(SubmittedCall, name_of(task), task)
-        try:
-            submitted.sending = self._pack(submitted, task_func, task, context)
-        except Exception as error:  # pickling may do anything
-            submitted.refuse(error)
-        else:
-            self._send([submitted])
+        with _failing_if_interrupted([submitted]):
+            try:
+                submitted.sending = self._pack(submitted, task_func, task, context)
+            except Exception as error:  # pickling may do anything
+                submitted.refuse(error)
+            else:
+                self._send([submitted])
         return submitted.future
 
     def submit_read(self, read: OldTasks) -> SubmittedBatch:
@@ -113,15 +115,16 @@ class ConcurrentTaskManager:
         """
         self._check_open()
         submitted: list[SubmittedTask] = []
-        for one in read.tasks:
-            task = self._tasks.make(SubmittedTask, one.label, one.content)
-            submitted.append(task)
-            if one.checked is None:
-                task.fail(DfzError(one.problem))
-            else:
-                task.sending = Sending(one.checked._replace(id=task.stored_id), one.files)
-        batch = SubmittedBatch(submitted, self._slots)
-        self._send([task for task in submitted if task.sending is not None])
+        with _failing_if_interrupted(submitted):
+            for one in read.tasks:
+                task = self._tasks.make(SubmittedTask, one.label, one.content)
+                submitted.append(task)
+                if one.checked is None:
+                    task.fail(DfzError(one.problem))
+                else:
+                    task.sending = Sending(one.checked._replace(id=task.stored_id), one.files)
+            batch = SubmittedBatch(submitted, self._slots)
+            self._send([task for task in submitted if task.sending is not None])
         return batch
 
     def _check_open(self) -> None:
@@ -162,7 +165,7 @@ class ConcurrentTaskManager:
             run.send(tasks)
         except InfrastructureLost as error:
             if not is_new:
-                self._send(tasks)
+                self._send([task for task in tasks if not task.is_wanted])
                 return
             for task in tasks:
                 task.fail(error)
@@ -238,6 +241,18 @@ class ConcurrentTaskManager:
         """On a worker this becomes another manager, which starts nothing before its first task."""
         again = functools.partial(ConcurrentTaskManager, settings=self.settings)
         return again, (self.max_workers, self.use_processes)
+
+
+@contextlib.contextmanager
+def _failing_if_interrupted(tasks: list[SubmittedTask]) -> Iterator[None]:
+    """If the caller is interrupted, e.g. by Ctrl-C, its tasks end: else `wait_all` would wait for what was not sent."""
+    try:
+        yield
+    except BaseException as error:
+        for task in tasks:
+            task.is_wanted = False
+            task.fail(error)
+        raise
 
 
 def _run_coroutine(function: Callable[[Any, Any], Coroutine[Any, Any, Any]], task: Any, context: Any) -> Any:

@@ -31,12 +31,15 @@ class TaskRun(OpenTasks[SubmittedTask]):
         """Send tasks: at once, or, while others are on their way, together with those that come meanwhile.
 
         Raises:
-            InfrastructureLost: the run is over, or its Ray was shut down in this process.
+            InfrastructureLost: the run is over, or its Ray was shut down in this process. Those that are not wanted any
+                more were not sent; the run ends the others.
         """
         if self._has_sent and not _is_connected():
             self.is_over = True
             self._session.close()
         if self.is_over:
+            for task in tasks:
+                task.is_wanted = False
             raise InfrastructureLost("the run is over")
         try:
             super().send(tasks)

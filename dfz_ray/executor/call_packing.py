@@ -172,6 +172,6 @@ def read_error(reason: str, message: str, traceback: str | None, payload: bytes 
             error = None
     if not isinstance(error, BaseException):
         error = (CallTimedOut if reason == "timeout" else CallFailed)(reason, message, traceback)
-    if traceback:
-        error.__cause__ = RemoteTraceback(traceback)
+    if traceback:  # its class may refuse attributes, as a frozen dataclass does
+        BaseException.__dict__["__cause__"].__set__(error, RemoteTraceback(traceback))
     return error

@@ -327,16 +327,18 @@ def _map_some(
     each = functools.partial(_call_each, fn)
     futures = deque([calls.submit(each, chunk) for chunk in itertools.islice(chunks, buffersize)])
     find_owner = weakref.ref(_owner_of(calls))  # the iterator must keep neither the executor nor the view alive
-    run, treatment = calls._run, calls._treatment
+    run, treatment, is_view = calls._run, calls._treatment, isinstance(calls, View)
     del calls
 
     def results() -> Iterator[R]:
         try:
             while futures:
-                owner = find_owner()
-                if owner is not None and (chunk := next(chunks, None)) is not None:
-                    futures.append(View(owner, owner._run, treatment).submit(each, chunk))
-                del owner
+                if (chunk := next(chunks, None)) is not None:
+                    owner = find_owner()
+                    if owner is None:  # to end here would lose the items that are left
+                        raise RuntimeError("cannot schedule new futures after the executor was deleted")
+                    futures.append((View(owner, run, treatment) if is_view else owner).submit(each, chunk))
+                    del owner
                 if ends_at is not None and not wait([futures[0]], ends_at - time.monotonic()).done:
                     run.cancel(
                         future for future in futures if isinstance(future, CallFuture)

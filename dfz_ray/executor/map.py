@@ -83,11 +83,15 @@ class CallMap:
         self._each_bytes = 1.0
         """The largest size of a call's arguments or result, averaged over a group."""
         run.hold(self)
-        if size is None:
-            first = self._choose_first_size(items)
-            self._send_next(first, first * run.slots)
-        else:
-            self._send_next(size, len(items))
+        try:
+            if size is None:
+                first = self._choose_first_size(items)
+                self._send_next(first, first * run.slots)
+            else:
+                self._send_next(size, len(items))
+        except BaseException:  # an interruption, such as Ctrl-C: nobody gets the results
+            self.cancel()
+            raise
 
     # --- called by the user of `map` --------------------------------------------------------------------------------
 

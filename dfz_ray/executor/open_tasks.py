@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import shutil
 import threading
 from abc import ABC, abstractmethod
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from dfz_ray.domains.registry import CALLS
 from dfz_ray.driver.listener import Completed, RunListener
 from dfz_ray.driver.run_session import RunSession
-from dfz_ray.errors import InfrastructureLost, RunFolderRefused
+from dfz_ray.errors import RunFolderRefused
 from dfz_ray.executor.function_domain import arguments_of, put_apart
 from dfz_ray.executor.process_setup import ProcessSetup, make_call_domain
 from dfz_ray.garbage import collector_paused
@@ -25,6 +27,9 @@ from dfz_ray.specs.task import Task
 
 if TYPE_CHECKING:
     from dfz_ray.protocol.task_events import FailedTask
+
+
+logger = logging.getLogger("dfz_ray")
 
 
 class PendingTask(Protocol):
@@ -113,19 +118,25 @@ class OpenTasks(RunListener, ABC, Generic[T]):
         self._waiting.extend(tasks)
         if self._is_asked:
             return
-        self._is_asked = True
         try:
+            self._is_asked = True
             self._session.submit_later(self._take)
-        except InfrastructureLost:
-            for task in tasks:
-                task.is_wanted = False
+        except BaseException:  # also an interruption: the next task must not rely on what did not happen
             self._is_asked = False
+            self._take_back(tasks)
             raise
         finally:
             if self.has_ended:  # other threads may have relied on this one to send their tasks
                 self._is_asked = False
                 left = [task for task in self._take_waiting() if task.is_wanted]
                 self._fail(left)
+
+    def _take_back(self, tasks: Iterable[T]) -> None:
+        """Tasks that still wait are not wanted any more; another thread may have taken some, and ends them."""
+        for task in tasks:
+            with self._lock, contextlib.suppress(ValueError):
+                self._waiting.remove(task)
+                task.is_wanted = False
 
     def cancel(self, tasks: Iterable[T]) -> None:
         """Cancel tasks; those that wait are not sent."""
@@ -206,21 +217,30 @@ class OpenTasks(RunListener, ABC, Generic[T]):
         for number, result, began_at, ended_at in completed:
             task = self._open.pop(number, None)
             if task is not None:
-                task.complete(result, began_at, ended_at)
+                try:
+                    task.complete(result, began_at, ended_at)
+                except BaseException as error:
+                    _survive(task, error)
 
     def on_failed(self, failures: Sequence[FailedTask]) -> None:
         """Tasks have failed for good."""
         for failed in failures:
             task = self._open.pop(failed.number, None)
             if task is not None:
-                task.on_failed(failed)
+                try:
+                    task.on_failed(failed)
+                except BaseException as error:
+                    _survive(task, error)
 
     def on_cancelled(self, numbers: Sequence[int]) -> None:
         """Tasks were cancelled."""
         for number in numbers:
             task = self._open.pop(number, None)
             if task is not None:
-                task.on_cancelled()
+                try:
+                    task.on_cancelled()
+                except BaseException as error:
+                    _survive(task, error)
 
     def on_end(self, failure: BaseException | None) -> None:
         """The run is closed: its open tasks have failed."""
@@ -234,9 +254,19 @@ class OpenTasks(RunListener, ABC, Generic[T]):
             shutil.rmtree(self._session.folder, ignore_errors=True)
 
     def _fail(self, tasks: Iterable[T]) -> None:
-        error = self.lost()
+        lost = self.lost()
         for task in tasks:
-            task.fail(error)
+            try:
+                task.fail(lost)
+            except BaseException as error:
+                _survive(task, error)
+
+
+def _survive(task: PendingTask, error: BaseException) -> None:
+    """What the end of a task has led to, such as a callback that exits, must neither lose it nor end this thread."""
+    logger.error("a callback at the end of a task raised", exc_info=error)
+    with contextlib.suppress(BaseException):
+        task.fail(error)  # unless it has ended
 
 
 def _is_large_call(task: Task) -> bool:

@@ -7,7 +7,7 @@ import itertools
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from dfz_ray.journal.record import Record, TaskError, read_result
@@ -75,6 +75,13 @@ class Moment(NamedTuple):
 
 Row = tuple[str, str, str, str, bytes | Path | None, TaskError | None, int, float | None, float | None, str | None]
 """The fields of a record."""
+
+
+class ResultFile(PosixPath):
+    """The file of a large result. It holds its table: the folder of a temporary run is removed with that."""
+
+    __slots__ = ("table",)
+    table: RecordTable
 
 
 class RecordTable(Sequence[Record]):
@@ -237,7 +244,9 @@ class RecordTable(Sequence[Record]):
             completed = page.completed.chunks[position]
             began_at, ended_at = completed.span(page.completed.place_of[at])
             stored = self._pages.result_of(page, at, goes_on=goes_on)
-            content = stored if isinstance(stored, bytes) else self._folder / stored
+            content = stored if isinstance(stored, bytes) else ResultFile(self._folder, stored)
+            if isinstance(content, ResultFile):
+                content.table = self
             tries = len(attempts) + 1
             return task_id, domain, kind, _COMPLETED, content, None, tries, began_at, ended_at, completed.node
         state, error = (State.PENDING, None) if other is None else other
