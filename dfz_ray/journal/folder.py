@@ -33,6 +33,8 @@ NETWORK_FILE_SYSTEMS = {
 
 PART = ".part"
 """The end of the name of a file that is being written."""
+BUSY_S = 10.0
+"""Seconds that a connection to the journal waits for others."""
 STATUS = "status.json"
 """The progress of the run, which the manager writes each second."""
 REQUESTS = "requests"
@@ -119,7 +121,7 @@ class RunFolder:
         """
         self.refuse_irregular(writes=mode != "ro")
         uri = f"{(database or self.database).absolute().as_uri()}?mode={mode}"
-        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
+        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False)
 
     def has_log(self) -> bool:
         """True if SQLite keeps a part of the journal in a file beside it: while it is written, or after a crash."""

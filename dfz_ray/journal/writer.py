@@ -51,12 +51,19 @@ class Group:
         return any(getattr(self, table.name) for table in fields(self))
 
 
+READERS_S = 600
+"""Seconds that a commit waits for readers where there is no write-ahead log: an audit may take long."""
+
+
 class JournalWriter:
     """Commits groups of rows. When `commit` returns, they are on disk. Opening a writer takes a new epoch.
 
     Results of more than `inline_bytes` become files. If durable, a commit survives a crash of the operating system (by
-    an fsync), and not only of this process. `opening` is the driver's note on the epoch, as JSON. Raises JournalDamaged
-    if the journal is missing, can't be read or written, is damaged, or is of another schema.
+    an fsync), and not only of this process. `opening` is the driver's note on the epoch, as JSON.
+
+    Raises:
+        JournalDamaged: the journal is missing, can't be read or written, is damaged, or is of another schema.
+        RunFolderRefused: somebody reads it, and goes on for a while.
     """
 
     def __init__(self, folder: Path, inline_bytes: int = 262_144, durable: bool = True, opening: str = "") -> None:
@@ -67,6 +74,7 @@ class JournalWriter:
         refuse_damaged(self._folder)
         self._connection = open_journal(self._folder, "rw")
         try:
+            self._wait_for_readers()
             remove_seal(self._folder)
             self._set_up()
             self._last, self.epoch = self._take_epoch(opening)
@@ -74,6 +82,10 @@ class JournalWriter:
             self._known_files = {row[0] for row in self._connection.execute(STATEMENTS["list_files"])}
         except (sqlite3.Error, OSError) as error:
             self._connection.close()
+            if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+                raise RunFolderRefused(
+                    f"{folder} is being read, for example by `dfz audit`; try again when that has ended"
+                ) from None
             raise JournalDamaged(f"{self._folder.database} can't be written: {error}") from error
         self._known_leases: set[Row] = set()
         """The leases of this epoch."""
@@ -160,9 +172,15 @@ class JournalWriter:
             ):  # a run without a seal is sound, too; it is checked more closely
                 write_seal(self._folder, self._durable)
 
+    def _wait_for_readers(self) -> None:
+        """Be alone for a moment, as setting up has to be; nothing is written. Raises sqlite3.OperationalError."""
+        self._connection.execute("BEGIN EXCLUSIVE")
+        self._connection.execute("ROLLBACK")
+
     def _set_up(self) -> None:
         self._connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")
         self._connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if self._folder.is_on_network() else 'WAL'}")
+        self._connection.execute(f"PRAGMA busy_timeout = {1000 * READERS_S}")
 
     def _take_epoch(self, opening: str) -> tuple[Commit, int]:
         self._connection.execute("BEGIN IMMEDIATE")

@@ -260,20 +260,26 @@ class ActiveRun:
         await self._journal.commits.wait()
 
     async def close(self, grace_s: float) -> None:
-        """Stop handing out work, wait a while for running tasks to end, commit all ends, and close the journal."""
-        self._handle(StopAsked())
-        self._buffer.wake()
-        # Leases that Ray has not placed yet are left alone: once placed they find the run closed, and return. To cancel
-        # one could hit a worker in the middle of an import, which spoils the process for every later lease.
-        await self._leases.end_placed(grace_s, KILL_S)
-        with contextlib.suppress(DfzError):
-            await self._journal.commits.wait()
-        self._nodes.close()
-        self._places.close()
-        self._publisher.close()
-        await self._journal.commits.close()
-        await self._files.close()
-        self._lock.close()
+        """Stop handing out work, wait a while for running tasks to end, commit all ends, and close the journal.
+
+        Whatever fails here, the journal is closed, and the run's lock is released.
+        """
+        async with contextlib.AsyncExitStack() as at_end:  # the last one is called first
+            at_end.callback(self._lock.close)
+            at_end.push_async_callback(self._files.close)
+            at_end.push_async_callback(self._journal.commits.close)
+            for part in (self._publisher, self._places, self._nodes):
+                at_end.callback(part.close)
+            try:
+                with contextlib.suppress(*[Exception] if self._failure is not None else []):
+                    self._handle(StopAsked())
+            finally:
+                self._buffer.wake()
+                # Leases that Ray has not placed yet are left alone: once placed they find the run closed, and return.
+                # To cancel one could hit a worker in the middle of an import, which spoils it for every later lease.
+                await self._leases.end_placed(grace_s, KILL_S)
+                with contextlib.suppress(DfzError):
+                    await self._journal.commits.wait()
 
     # --- reports of workers ----------------------------------------------------------------------------------------
 

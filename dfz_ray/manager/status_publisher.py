@@ -71,11 +71,15 @@ class StatusPublisher:
         while True:
             self._write(working=True)
             try:
-                for path, request in read_requests(self._folder):
+                for path, request in read_requests(self._folder) if self._knows_tasks() else ():
                     await self._meet(path, request)
             except Exception as error:
                 self._complain(f"a request can't be met: {error}")
             await asyncio.sleep(EACH_S)
+
+    def _knows_tasks(self) -> bool:
+        """False while the run is being opened: its tasks are not known yet, and a request would find none."""
+        return any(self._read().counts)
 
     async def _meet(self, path: Path, request: CancelRequest) -> None:
         try:
@@ -88,7 +92,7 @@ class StatusPublisher:
     def _write(self, working: bool) -> None:
         reading = self._read()
         if working and not any(reading.counts):
-            return  # the run is being opened: its tasks are not known yet
+            return  # see _knows_tasks
         ended = count_final(reading.counts)
         self._throughput.note(time.monotonic(), ended)
         status = RunStatus(

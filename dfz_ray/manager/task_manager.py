@@ -173,8 +173,10 @@ class TaskManager:
         """Stop handing out work, wait a while for running tasks to end, and close the journal."""
         run = self._runs.get(run_id)
         if run is not None:
-            await run.close(grace_s)
-            self._runs.pop(run_id, None)
+            try:
+                await run.close(grace_s)
+            finally:
+                self._runs.pop(run_id, None)
 
     async def arrive(self, gate: str, count: int, timeout_s: float) -> int:
         """Wait for others at a gate, as `Gates` says."""

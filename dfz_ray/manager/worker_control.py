@@ -18,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from dfz_ray.protocol.reports import Place
 from dfz_ray.worker.crash_marker import CrashMarker, CrashReport
 from dfz_ray.worker.deadlines import LOOK
+from dfz_ray.worker.process_start import read_start
 
 REMOTE_S = 60.0
 """Seconds that a node may take to answer."""
@@ -94,6 +95,6 @@ def _kill_ray_worker(place: Place) -> None:
 def _is_alive(place: Place) -> bool:
     """True if the worker's process lives: another process may have got its number."""
     try:
-        return bool(abs(psutil.Process(place.process).create_time() - place.started_at) < 1)
+        return read_start(place.process) == place.start
     except psutil.NoSuchProcess:
         return False

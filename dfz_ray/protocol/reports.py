@@ -20,8 +20,8 @@ class Place(NamedTuple):
     node_id: str
     """Ray's."""
     process: int
-    started_at: float
-    """The start time of the process: another one may have its number later."""
+    start: float
+    """The start of the process, as `read_start` tells it: another one may have its number later."""
     marker: str
     """Name of the lease's crash marker on the node."""
 

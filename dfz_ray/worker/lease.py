@@ -19,7 +19,6 @@ from os import _exit
 from time import monotonic
 from typing import Any, NoReturn
 
-import psutil
 import ray
 from ray import cloudpickle
 from ray.exceptions import RayError
@@ -38,6 +37,7 @@ from dfz_ray.worker.answer import LOOK_S, Answer, AnswerLost, check_connection
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import ANSWER_S, DeadlineGuard, end_if_silent
 from dfz_ray.worker.manager_route import ManagerRoute, RelayLost
+from dfz_ray.worker.process_start import read_start
 from dfz_ray.worker.process_state import LEFT_STRAYS, ProcessState
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
 from dfz_ray.worker.thread_lease import ThreadLease, refuse_all
@@ -207,7 +207,7 @@ def spare_the_collector() -> None:
 
 def _find_place(marker: CrashMarker) -> Place:
     node_id = ray.get_runtime_context().get_node_id()
-    return Place(socket.gethostname(), node_id, os.getpid(), psutil.Process().create_time(), marker.name)
+    return Place(socket.gethostname(), node_id, os.getpid(), read_start(os.getpid()), marker.name)
 
 
 def _run_chunk(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.sample_run import build
 
 from dfz_ray.errors import RunFolderRefused
+from dfz_ray.journal import folder as journal_folder
 from dfz_ray.journal.lock import LOCK, RunLock
+from dfz_ray.journal.recovery import open_for_work
+from dfz_ray.journal.run_audit import audit_run
 
 HOLD = """
 import sys
@@ -48,3 +54,21 @@ def test_a_process_that_is_killed_holds_nothing(tmp_path: Path) -> None:
     RunLock(tmp_path, wait_s=10).close()
     process.communicate()
     assert str(process.pid) not in (tmp_path / LOCK).read_text()
+
+
+def test_a_run_that_somebody_reads_for_long_is_no_damaged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens a run for work meanwhile is told so, and leaves it as it was; afterwards the run can be opened."""
+    monkeypatch.setattr(journal_folder, "BUSY_S", 0.1)
+    run = tmp_path / "run"
+    build(run)
+    with contextlib.closing(sqlite3.connect(f"file:{run / 'run.sqlite'}?mode=ro", uri=True)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM outcomes").fetchone()
+        with pytest.raises(RunFolderRefused, match="is being read, for example by `dfz audit`; try again"):
+            open_for_work(run, {})
+    checks = audit_run(run).checks
+    assert all(check.looked_at["seal"] == "whole" for check in checks if check.name == "file")
+
+    opened = open_for_work(run, {})
+    opened.writer.close()
+    opened.lock.close()

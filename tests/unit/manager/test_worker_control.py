@@ -8,12 +8,30 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from dfz_ray.manager.worker_control import _read_waited
+from dfz_ray.manager.worker_control import _is_alive, _read_waited
 from dfz_ray.protocol.reports import Place
+from dfz_ray.worker.process_start import read_start
 
 LOOP = "while True: pass"
+
+
+def test_a_process_is_known_by_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of the clock makes no other process of a worker; one that has got its number is another one."""
+    with subprocess.Popen([sys.executable, "-c", LOOP]) as loop:
+        try:
+            place = Place("here", "node", loop.pid, read_start(loop.pid), "run/lease")
+            assert _is_alive(place)
+            booted_s = psutil.boot_time()
+            monkeypatch.setattr(psutil, "boot_time", lambda: booted_s + 5)
+            monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted_s + 5)
+            assert _is_alive(place)
+            assert not _is_alive(place._replace(start=place.start + 1))
+        finally:
+            loop.kill()
+    assert not _is_alive(place)
 
 
 @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux counts the wait for a processor")
