@@ -131,20 +131,20 @@ def _losses_entry(point: Point) -> dict[str, Any] | None:
 def _fits(points: Sequence[Point], baseline: Point | None, physical_cores: int, scaling: Scaling) -> dict[str, Any]:
     """The laws, fitted to the points that have a core for each worker; null, and the reason, where there is no fit.
 
-    Workers whose tasks wait need no core each.
+    Workers whose tasks wait need no core each. Points that take no part in the recommendation are not fitted.
     """
     needs_cores = baseline is None or baseline.cpu_share is None or baseline.cpu_share >= WAITS
-    modes = {point.mode for point in points}
+    if len({point.mode for point in points}) > 1:
+        nothing = dict.fromkeys(("amdahl", "usl", "gustafson", "chosen"))
+        return {**nothing, "reason": "a law is of one mode, and two were measured"}
+    left_out = find_left_out(points, baseline)
     fitted = [
         point
         for point in points
-        if point.rates and not point.underserved and not (point.oversubscribed and needs_cores)
+        if point.workers not in left_out and not point.underserved and not (point.oversubscribed and needs_cores)
     ]
-    if len(modes) > 1:
-        nothing = dict.fromkeys(("amdahl", "usl", "gustafson", "chosen"))
-        return {**nothing, "reason": "a law is of one mode, and two were measured"}
     chosen, fits = fit_laws([point.workers for point in fitted], [median(point.rates) for point in fitted], scaling)
-    reasons = [fits["usl"]]
+    cores = f"with a core for each worker ({physical_cores} cores){', without those left out' if left_out else ''}"
     return {
         **{
             name: _fit_entry(fit) if isinstance(fit := fits[name], Fit) else None
@@ -152,7 +152,7 @@ def _fits(points: Sequence[Point], baseline: Point | None, physical_cores: int, 
         },
         "workers": [point.workers for point in fitted],
         "chosen": chosen.law if chosen else None,
-        "reason": None if chosen else f"{reasons[0]} with a core for each worker ({physical_cores} cores)",
+        "reason": None if chosen else f"{fits['usl']} {cores}",
     }
 
 

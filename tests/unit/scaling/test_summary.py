@@ -140,3 +140,15 @@ def test_a_law_is_fitted_where_there_are_enough_points() -> None:
     assert summary["fits"]["chosen"] == "amdahl"
     assert summary["fits"]["amdahl"]["serial"] == pytest.approx(0, abs=1e-6)
     assert summary["fits"]["usl"]["peak"] is None
+
+
+@pytest.mark.parametrize("completed", [0, 39])
+def test_points_that_lose_tasks_are_in_no_law(completed: int) -> None:
+    """A point that the recommendation leaves out, or at which no task completed, is not fitted; the others are."""
+    changes = {"wall_s": 0.1, "completed": completed, "failed": 40 - completed, "digest": None}
+    trials = [*study(workers=(0, 2, 3, 4, 6, 8)), *study(workers=(1,), **changes)]
+    fits = summarise(trials, physical_cores=8)["fits"]
+    assert fits["workers"] == [2, 3, 4, 6, 8]
+    assert fits["amdahl"]["serial"] == pytest.approx(0, abs=1e-6)
+    few = summarise([one for one in trials if one.workers != 8], physical_cores=8)["fits"]
+    assert few["reason"].endswith("4 were measured with a core for each worker (8 cores), without those left out")
