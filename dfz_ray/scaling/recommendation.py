@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dfz_ray.scaling.estimate import Estimate, estimate_ratio, repeats_to_compare
-from dfz_ray.scaling.point import Point
+from dfz_ray.scaling.point import Point, find_comparable
 from dfz_ray.scaling.stopping import repeats_to_exclude
 
 NEAR_PEAK = 0.95
@@ -51,16 +51,17 @@ def recommend(
     Reliably faster: the speedup surely exceeds 1, also after a look at all points. Not worth it: the whole interval is
     below WORTH. If neither holds for any point, or there are too few repeats for an interval, the study can't tell, and
     the reason says how many repeats would. Close to the peak: see `NEAR_PEAK`. Points at which fewer tasks complete
-    than in the baseline take no part. The remarks are about the whole study, and end the sentence.
+    than in the baseline take no part, and a baseline in which fewer complete than at a point is not compared with. The
+    remarks are about the whole study, and end the sentence.
     """
     left_out = find_left_out(points, baseline)
     usable = [point for point in points if point.workers not in left_out]
     if not usable:
         workers, clauses = _decide_without_points(points, baseline)
-    elif baseline is None or baseline.wall_s is None or not _rate(baseline):
-        workers, clauses = _decide_without_baseline(usable, baseline)
+    elif compared := find_comparable(baseline, usable):
+        workers, clauses = _decide(usable, compared, physical_cores)
     else:
-        workers, clauses = _decide(usable, baseline, physical_cores)
+        workers, clauses = _decide_without_baseline(usable, baseline)
     judged = next((point for point in usable if point.workers == workers), max(usable, key=_rate, default=None))
     if judged:
         clauses += _cautions(judged, baseline, physical_cores)
@@ -95,6 +96,8 @@ def _decide(usable: Sequence[Point], baseline: Point, physical_cores: int) -> tu
 
 def _decide_without_baseline(usable: Sequence[Point], baseline: Point | None) -> tuple[int | None, list[str]]:
     unknown = "was not measured" if baseline is None else "failed"
+    if baseline and baseline.success_rate is not None:
+        unknown = f"did not complete {100 * (1 - baseline.success_rate):.3g} % of the tasks"
     caveat = f"the sequential program {unknown}, so whether workers pay at all is unknown"
     peak = max(usable, key=_rate)
     if len(usable) == 1:
@@ -263,8 +266,8 @@ def _why_left_out(point: Point, points: Sequence[Point], baseline: Point | None)
     rates = [other.success_rate for other in points if other.success_rate is not None]
     against = "at the best point"
     expected = max(rates)
-    if baseline and baseline.success_rate is not None:
-        against, expected = "in the sequential program", baseline.success_rate
+    if baseline and (baseline.success_rate or 0.0) >= expected:
+        against, expected = "in the sequential program", baseline.success_rate or 0.0
     if point.success_rate < expected:
         lost, normal = 100 * (1 - point.success_rate), 100 * (1 - expected)
         return f"{lost:.2g} % of the tasks did not complete, {normal:.2g} % {against}"

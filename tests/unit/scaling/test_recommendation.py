@@ -208,6 +208,18 @@ def test_without_a_baseline_points_are_compared_with_each_other() -> None:
     assert "whether workers pay at all is unknown" in advice.reason
 
 
+@pytest.mark.parametrize("completed", [0.0, 0.5])
+def test_a_sequential_program_that_loses_tasks_is_no_measure(completed: float) -> None:
+    """If workers complete tasks that fail in the sequential program, points are compared with each other alone."""
+    baseline = point(0, 4.0, success_rate=completed, tasks_per_s=Estimate(40 * completed, None))
+    points = [point(1, 1.0), point(2, 1.9), point(4, 9.0, success_rate=0.5)]
+    advice = advise(*points, baseline=baseline)
+    assert advice.workers == 2
+    lost = f"the sequential program did not complete {100 - 100 * completed:.0f} % of the tasks"
+    assert f"{lost}, so whether workers pay at all is unknown" in advice.reason
+    assert "left out: 4 workers (50 % of the tasks did not complete, 0 % at the best point)" in advice.reason
+
+
 def test_a_single_repeat_tells_nothing() -> None:
     """Where nothing was repeated chance is not ruled out: nothing is recommended, whatever the speedup."""
     advice = advise(point(1, 0.9, None), point(2, 1.8, None), baseline=point(0, spread=None))

@@ -94,6 +94,17 @@ def test_no_completed_task_is_no_speedup() -> None:
     assert summary["recommendation"]["workers"] == 0
 
 
+def test_less_work_is_no_baseline() -> None:
+    """A sequential program that completes half of the tasks in a quarter of the time gives no speedup."""
+    part = study(workers=(0,), wall_s=2.0, completed=20, failed=20, digest=None)
+    summary = summarise([*part, *study(workers=(1, 2))])
+    assert [point["speedup"] for point in summary["points"]] == [None, None]
+    assert summary["recommendation"]["workers"] == 2
+    assert "the sequential program did not complete 50 % of the tasks" in summary["recommendation"]["reason"]
+    alike = summarise([*part, *study(workers=(1, 2), completed=20, failed=20, wall_s=1.0)])
+    assert [point["speedup"] for point in alike["points"]] == pytest.approx([2.0, 2.0])
+
+
 def test_digests_that_differ_are_told_apart() -> None:
     """Other answers at one point leave the batch's digest; other answers between repeats leave none."""
     changed = summarise([*study(workers=(0, 1)), *study(workers=(2,), digest="cd" * 32)])
