@@ -68,7 +68,7 @@ def recommend(
     clauses += _incidents(points, baseline, physical_cores)
     if left_out:
         clauses.append("left out: " + ", ".join(f"{_workers(n)} ({why})" for n, why in left_out.items()))
-    return Recommendation(workers, _digest_warning(points, baseline) + "; ".join([*clauses, *remarks]))
+    return Recommendation(workers, "; ".join([*clauses, *remarks]))
 
 
 def find_left_out(points: Sequence[Point], baseline: Point | None) -> dict[int, str]:
@@ -274,16 +274,28 @@ def _why_left_out(point: Point, points: Sequence[Point], baseline: Point | None)
     return ""
 
 
-def _digest_warning(points: Sequence[Point], baseline: Point | None) -> str:
+def warn_of_answers(points: Sequence[Point], baseline: Point | None) -> str:
+    """A sentence that precedes the recommendation if not all answers are equal; else nothing."""
     everyone = [*([baseline] if baseline else []), *points]
-    unstable = [point.workers for point in everyone if len(point.digests) > 1]
+    unstable = [point for point in everyone if len(point.digests) > 1]
     stable = [point for point in everyone if point.digest is not None]
-    changed = [point.workers for point in stable[1:] if point.digest != stable[0].digest]
+    changed = [point for point in stable[1:] if point.digest != stable[0].digest]
+    modes = sorted({point.mode for point in points})
+
+    def name(found: Sequence[Point]) -> str:
+        if len(modes) < 2:
+            return _list([point.workers for point in found])
+        parts = [_list([0])] if baseline in found else []
+        for mode in modes:
+            if counts := [point.workers for point in found if point.workers and point.mode == mode]:
+                parts.append(f"{_list(counts)} on {mode}")
+        return " and ".join(parts)
+
     found = []
     if changed:
-        found.append(f"the digest at {_list(changed)} is not that of {_list([stable[0].workers])}")
+        found.append(f"the digest at {name(changed)} is not that of {name(stable[:1])}")
     if unstable:
-        found.append(f"the digest changed between repeats of {_list(unstable)}")
+        found.append(f"the digest changed between repeats of {name(unstable)}")
     return f"WARNING, the answers changed: {' and '.join(found)}. Apart from that: " if found else ""
 
 

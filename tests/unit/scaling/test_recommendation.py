@@ -9,7 +9,7 @@ import pytest
 
 from dfz_ray.scaling.estimate import Estimate
 from dfz_ray.scaling.point import Point
-from dfz_ray.scaling.recommendation import Recommendation, recommend
+from dfz_ray.scaling.recommendation import Recommendation, recommend, warn_of_answers
 
 SEQUENTIAL_S = 100.0
 TASKS = 1000
@@ -237,12 +237,13 @@ def test_oversubscribed_and_unserved_points_are_recommended_only_with_a_remark()
 
 def test_changed_answers_come_first() -> None:
     """A study whose digests differ opens with a warning that names the points."""
-    advice = advise(point(1, 0.9), point(2, 1.9, digests=("other",)), point(4, 2.0, digests=("same", "third")))
-    assert advice.workers == 2
-    assert advice.reason.startswith(
+    points = [point(1, 0.9), point(2, 1.9, digests=("other",)), point(4, 2.0, digests=("same", "third"))]
+    assert advise(*points).workers == 2
+    assert warn_of_answers(points, point(0)) == (
         "WARNING, the answers changed: the digest at 2 workers is not that of the baseline "
-        "and the digest changed between repeats of 4 workers. Apart from that: use 2 workers: "
+        "and the digest changed between repeats of 4 workers. Apart from that: "
     )
+    assert warn_of_answers([point(2)], point(0)) == ""
 
 
 def test_a_point_that_loses_tasks_takes_no_part() -> None:

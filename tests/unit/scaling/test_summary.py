@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from statistics import median
+from typing import Any
 
 import pytest
 from support.sample_study import DIGEST, both_modes, study, summarise, trial
@@ -130,6 +132,38 @@ def test_both_modes_are_told_apart() -> None:
     assert (recommended["workers"], recommended["mode"]) == (4, "threads")
     assert recommended["reason"].startswith("with threads: use 4 workers")
     assert "with processes: 50 % of that throughput" in recommended["reason"]
+
+
+def modes(processes: float, threads: float, noise: float = 0.0) -> dict[str, Any]:
+    """The recommendation where two workers take so many times as long as the sequential program, with so much noise."""
+    trials = study(workers=(0,), repeats=6)
+    for mode, factor in (("processes", processes), ("threads", threads)):
+        mine = study(workers=(2,), repeats=6, mode=mode)
+        trials += [replace(one, wall_s=8.0 * factor * (1 + noise * (one.repeat - 2.5))) for one in mine]
+    found: dict[str, Any] = summarise(trials, mode="processes and threads")["recommendation"]
+    return found
+
+
+def test_of_two_modes_one_that_cannot_be_told_leaves_the_study_open() -> None:
+    """Where processes don't pay and threads may, nothing is recommended; where threads surely pay, they are."""
+    unsure = modes(processes=2.0, threads=1.0, noise=0.1)
+    assert (unsure["workers"], unsure["mode"]) == (None, None)
+    assert unsure["reason"].startswith("with threads: can't tell: ")
+    assert "; with processes: don't parallelise this: " in unsure["reason"]
+    surely = modes(processes=1.0, threads=0.4, noise=0.1)
+    assert (surely["workers"], surely["mode"]) == (2, "threads")
+    neither = modes(processes=2.0, threads=2.0)
+    assert (neither["workers"], neither["mode"]) == (0, None)
+
+
+def test_answers_that_changed_in_either_mode_are_told() -> None:
+    """The warning is about the points of both modes, also where the reason is about the better one."""
+    trials = [replace(one, digest="cd" * 32) if one.mode == "processes" and one.workers == 2 else one
+              for one in both_modes()]  # fmt: skip
+    reason = summarise(trials, mode="processes and threads")["recommendation"]["reason"]
+    assert reason.startswith("WARNING, the answers changed: the digest at 2 workers on processes is not that of the "
+                             "baseline. Apart from that: with threads: use 4 workers")  # fmt: skip
+    assert reason.count("WARNING") == 1
 
 
 def test_the_losses_of_a_point_are_those_of_its_median_trial() -> None:
