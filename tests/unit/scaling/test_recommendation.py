@@ -208,6 +208,28 @@ def test_without_a_baseline_points_are_compared_with_each_other() -> None:
     assert "whether workers pay at all is unknown" in advice.reason
 
 
+def test_without_a_baseline_chance_is_ruled_out_as_well() -> None:
+    """Without the sequential program a number of workers must surely be faster than the smallest one."""
+
+    def told(spread: float | None, *ratios: float) -> Recommendation:
+        pairs = zip((1, 2, 4), ratios, strict=True)
+        return advise(*(point(n, s, spread, speedup=None, efficiency=None) for n, s in pairs), baseline=None)
+
+    once = told(None, 1.0, 1.01, 1.14)
+    assert once.workers is None
+    assert once.reason.startswith(
+        "can't tell: the best point, 4 workers, reaches 11.4 tasks/s, and 1 repeat can't rule out chance, 4 can"
+    )
+    assert "whether workers pay at all is unknown" in once.reason
+    noisy = told(0.3, 1.0, 1.01, 1.14)
+    assert noisy.workers is None
+    assert re.search(
+        r"1\.14x that of 1 worker \(95 % interval 0.\d+ to \d.\d+\); about \d+ repeats would tell", noisy.reason
+    )
+    assert told(0.02, 1.0, 0.9, 0.8).workers == 1
+    assert told(0.02, 1.0, 1.01, 1.14).workers == 4
+
+
 @pytest.mark.parametrize("completed", [0.0, 0.5])
 def test_a_sequential_program_that_loses_tasks_is_no_measure(completed: float) -> None:
     """If workers complete tasks that fail in the sequential program, points are compared with each other alone."""
