@@ -17,7 +17,8 @@ from dfz_ray.cli.printing import safe_line
 def compare(before: str, after: str, strict: bool) -> int:
     """Say whether the scaling of a batch has changed from the first STUDY, a folder, to the second.
 
-    The ratio is time after / time before, with its 95 % interval. The last line is the verdict: same, better, worse, or
+    The ratio is time after / time before; the 95 % intervals hold together, so that a verdict by chance is rare. A
+    number of workers that loses tasks is worse, however fast. The last line is the verdict: same, better, worse, or
     can't tell. The exit code is 1 if any number of workers is worse. Examples:
 
     \b

@@ -16,7 +16,7 @@ from dfz_ray.specs.settings import WORKERS_LIMIT
 
 if TYPE_CHECKING:
     from dfz_ray.scaling.measured_batch import MeasuredBatch
-    from dfz_ray.scaling.prediction import Forecast
+    from dfz_ray.scaling.prediction import Forecast, Prediction
 
 WORKERS_MOST = 10_000
 TASKS_MOST = 1_000_000
@@ -43,7 +43,7 @@ EACH = "each"
     "--deadline",
     type=FiniteRange(0, min_open=True),
     metavar="SECONDS",
-    help="Name the cheapest number of workers that ends within so many seconds.",
+    help="Name the cheapest number of workers whose whole interval lies within so many seconds.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Seed of the draws [0].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -148,7 +148,7 @@ def _print(found: Forecast, deadline_s: float | None) -> None:
             "measured" if one.workers in found.measured and found.is_as_measured else "",
             "the manager is full" if one.is_manager_full else "",
             "more workers than cores" if one.workers > found.cores else "",
-            "too late" if one.meets_deadline is False else "",
+            _describe_delay(one, deadline_s),
             "cheapest" if one.workers == found.cheapest and (deadline_s or has_price) else "",
         ]
         table.add_row(
@@ -165,6 +165,12 @@ def _print(found: Forecast, deadline_s: float | None) -> None:
     console.print(table)
     for text in _describe(found, deadline_s):
         console.print(text)
+
+
+def _describe_delay(one: Prediction, deadline_s: float | None) -> str:
+    if one.meets_deadline is not False or deadline_s is None:
+        return ""
+    return "too late" if one.makespan_s > deadline_s else "may be too late"
 
 
 def _describe(found: Forecast, deadline_s: float | None) -> list[str]:
@@ -188,6 +194,6 @@ def _describe(found: Forecast, deadline_s: float | None) -> list[str]:
         said.append(
             f"cheapest within {deadline_s:g} s: {found.cheapest} workers, of the numbers above"
             if found.cheapest is not None
-            else f"none of these numbers ends within {deadline_s:g} s"
+            else f"none of these numbers is sure to end within {deadline_s:g} s"
         )
     return said + [f"rests on: {text}" for text in found.assumptions]

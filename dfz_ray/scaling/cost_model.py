@@ -59,7 +59,7 @@ class CostModel:
     measured: Sequence[int]
     """The numbers of workers of the trials."""
     sequential_s: float
-    """The batch, one task after the other."""
+    """The batch, one task after the other: as measured where all of them completed, else the sum of their times."""
     assumptions: Sequence[str]
     """The facts that the trials do not show, and the assumptions in their place; a sentence each."""
 
@@ -92,7 +92,7 @@ def fit_costs(trials: Sequence[Measurement], cores: int) -> CostModel:
 
     Raises InvalidInput if they do not tell what a prediction needs.
     """
-    used = [one for one in trials if _is_usable(one)]
+    used = [one for one in trials if is_usable(one)]
     if not used:
         raise _refuse("no trial with the times of its tasks", "a trial on processes that lost no task and no worker")
     by_workers = {
@@ -119,7 +119,7 @@ def fit_costs(trials: Sequence[Measurement], cores: int) -> CostModel:
         assumptions.append(
             f"only one number of workers ({fewest}) was measured: tasks are taken to be no slower beside more"
         )
-    sequential = [one.wall_s for one in trials if not one.workers and one.timed]
+    sequential = [one.wall_s for one in trials if not one.workers and one.timed and one.completed == one.tasks]
     return CostModel(
         tasks=base[0].tasks,
         kinds=kinds,
@@ -138,7 +138,8 @@ def _refuse(found: str, expected: str) -> InvalidInput:
     return InvalidInput([Problem("trials", found, expected, "measure it: dfz scale --workers N")], "prediction")
 
 
-def _is_usable(trial: Measurement) -> bool:
+def is_usable(trial: Measurement) -> bool:
+    """True if a trial tells how the batch does on its workers: on processes, without a lost task or worker."""
     return (
         trial.workers > 0
         and trial.timed

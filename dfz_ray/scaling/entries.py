@@ -16,6 +16,15 @@ def list_entries(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [*([baseline] if measured else []), *summary["points"]]
 
 
+def why_no_speedup(summary: Mapping[str, Any]) -> str:
+    """The reason why no point has a speedup."""
+    if summary["baseline"]["wall_s"] is None:
+        return "the sequential program was not measured"
+    if any(point["tasks_per_s"] for point in summary["points"]):
+        return "the sequential program completed fewer tasks than workers did"
+    return "no number of workers completed a task"
+
+
 def make_point_row(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Cell]:
     """The cells of the sequential program or of a point, by the title of their column."""
     highest = entry.get("max_concurrency")

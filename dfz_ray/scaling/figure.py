@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dfz_ray.scaling.entries import why_no_speedup
 from dfz_ray.scaling.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -99,11 +100,16 @@ def _draw_speedup(axes: Axes, summary: Mapping[str, Any]) -> None:
     few = 0 < len(points) <= MANY_POINTS and len(_by_mode(summary["points"])) == 1
     axes.set_title(f"Speedup{' (and efficiency)' if few else ''}", fontsize=11, loc="left", weight="bold")
     if not points:
-        why = "no number of workers completed a task"
-        if summary["baseline"]["wall_s"] is None:
-            why = "the sequential program was not measured"
         box = {"facecolor": "white", "edgecolor": "none"}
-        axes.text(0.5, 0.5, f"no speedup: {why}", transform=axes.transAxes, ha="center", color=GREY, bbox=box)
+        axes.text(
+            0.5,
+            0.5,
+            f"no speedup: {why_no_speedup(summary)}",
+            transform=axes.transAxes,
+            ha="center",
+            color=GREY,
+            bbox=box,
+        )
         axes.set_yticks([])
         return
     ends = [summary["points"][0]["workers"], summary["points"][-1]["workers"]]

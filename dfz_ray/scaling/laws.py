@@ -92,7 +92,11 @@ class Fit:
         coherency, interval = self.parameters["coherency"], self.ci95["coherency"]
         if self.peak is not None or self.parameters["contention"] > 0.999 or (interval is None and coherency > 0.5):
             return NO_RISE
-        return f"no peak within {FAR:g} times the {self.most} workers that were measured"
+        within = f"within {FAR:g} times the {self.most} workers that were measured"
+        largest = coherency if interval is None else interval[1]
+        if largest * (FAR * self.most) ** 2 < 1 - self.parameters["contention"]:
+            return f"no peak {within}"
+        return f"the data do not tell whether there is a peak {within}"
 
     def _serial_limit(self) -> str:
         serial, interval = self.parameters["serial"], self.ci95["serial"]

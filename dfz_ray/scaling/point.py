@@ -28,8 +28,8 @@ class Point:
     """The reasons why the other trials failed, one text each."""
     wall_s: Estimate | None
     speedup: Estimate | None
-    """None also where no task completed: less work is not faster work. With weak scaling it is the scaled one: how many
-    times longer the sequential program would take for the grown batch."""
+    """None also where no task completed, or the sequential program completed fewer: less work is not faster work. With
+    weak scaling it is the scaled one: how many times longer the sequential program would take for the grown batch."""
     least_speedup: float | None = None
     """The speedup surely exceeds it, also after a look at all points (`bound_ratios`); None: too few repeats."""
     comparisons: int = 1
@@ -123,9 +123,7 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
     timed = [trial for trial in trials if trial.timed]
     workers = trials[0].workers
     walls_s = tuple(trial.wall_s for trial in timed)
-    completed = [trial.completed for trial in timed]
     rates = tuple(trial.completed / trial.wall_s for trial in timed)
-    tasks = sum(trial.tasks for trial in timed)
     lost = [trial.workers_lost for trial in trials if trial.workers_lost is not None]
     speedup, least = _speedup(study, timed) if workers else (None, None)
     average = [trial.avg_concurrency for trial in timed if trial.avg_concurrency is not None]
@@ -141,7 +139,7 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
         comparisons=study.comparisons,
         efficiency=estimate_efficiency(speedup, workers) if speedup else None,
         tasks_per_s=estimate_median(rates) if timed else None,
-        success_rate=sum(completed) / tasks if tasks else None,
+        success_rate=_success_rate(timed),
         warm_up_s=median(warm_up) if warm_up else None,
         avg_concurrency=median(average) if average else None,
         max_concurrency=max((t.max_concurrency for t in timed if t.max_concurrency is not None), default=None),
@@ -158,6 +156,22 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
         walls_s=walls_s,
         **_losses(timed, study.sequential),
     )
+
+
+def find_comparable(baseline: Point | None, points: Sequence[Point]) -> Point | None:
+    """The sequential program, if it completed tasks, and as large a share of them as any point did; else None.
+
+    Each of its tasks has one attempt, so it may lose tasks that workers complete at another one.
+    """
+    if baseline is None or not baseline.success_rate or not (baseline.tasks_per_s and baseline.tasks_per_s.value):
+        return None
+    most = max((point.success_rate or 0.0 for point in points), default=0.0)
+    return baseline if baseline.success_rate >= most else None
+
+
+def _success_rate(timed: Sequence[Measurement]) -> float | None:
+    tasks = sum(trial.tasks for trial in timed)
+    return sum(trial.completed for trial in timed) / tasks if tasks else None
 
 
 def _cpu_share(trials: Sequence[Measurement]) -> float | None:
@@ -226,7 +240,10 @@ def _losses(trials: Sequence[Measurement], sequential: Sequence[Measurement]) ->
 
 def _speedup(study: _Study, parallel: Sequence[Measurement]) -> tuple[Estimate | None, float | None]:
     """The speedup, and the number that it surely exceeds."""
-    sequential_s = [trial.wall_s for trial in study.sequential if trial.timed and trial.completed]
+    sequential = [trial for trial in study.sequential if trial.timed]
+    if (_success_rate(sequential) or 0.0) < (_success_rate(parallel) or 0.0):
+        return None, None
+    sequential_s = [trial.wall_s for trial in sequential if trial.completed]
     parallel_s = [trial.wall_s for trial in parallel if trial.completed]
     if not sequential_s or not parallel_s:
         return None, None

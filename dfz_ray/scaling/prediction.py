@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from dfz_ray.garbage import collector_paused
-from dfz_ray.scaling.cost_model import CostModel, fit_costs
+from dfz_ray.scaling.cost_model import CostModel, fit_costs, is_usable
 from dfz_ray.scaling.estimate import Estimate, Interval, estimate_median
 from dfz_ray.scaling.measurement import Measurement
 from dfz_ray.simulation.machine import PredictedRun, predict_run
@@ -57,6 +57,7 @@ class Prediction:
     core_hours: float
     price: float | None
     meets_deadline: bool | None
+    """True if the whole interval lies within the deadline, or the makespan where there is no interval."""
 
     @property
     def is_manager_full(self) -> bool:
@@ -150,16 +151,18 @@ def _describe(
 ) -> Prediction:
     """A predicted run in figures; `off` is the logarithm by which a prediction may be off."""
     makespan_s = run.makespan_s
+    interval = None if off is None else (makespan_s * math.exp(-off), makespan_s * math.exp(off))
+    latest_s = interval[1] if interval else makespan_s
     return Prediction(
         workers=workers,
         makespan_s=makespan_s,
-        interval=None if off is None else (makespan_s * math.exp(-off), makespan_s * math.exp(off)),
+        interval=interval,
         speedup=sequential_s / makespan_s,
         efficiency=sequential_s / makespan_s / workers,
         manager_share=run.manager_share,
         core_hours=core_hours,
         price=None if price is None else price * core_hours,
-        meets_deadline=None if deadline_s is None else makespan_s <= deadline_s,
+        meets_deadline=None if deadline_s is None else latest_s <= deadline_s,
     )
 
 
@@ -182,7 +185,7 @@ def hold_out(trials: Sequence[Measurement], cores: int, seed: int = 0) -> list[H
     found = []
     for workers in measured[1:]:
         model = fit_costs([one for one in trials if one.workers < workers], cores)
-        times = [one.wall_s for one in trials if one.workers == workers and one.timed and one.mode != "threads"]
+        times = [one.wall_s for one in trials if one.workers == workers and is_usable(one)]
         found.append(HeldOut(workers, predict(model, workers, cores, model.tasks, seed).makespan_s, median(times)))
     return found
 

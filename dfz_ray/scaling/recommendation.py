@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dfz_ray.scaling.estimate import Estimate, estimate_ratio, repeats_to_compare
-from dfz_ray.scaling.point import Point
-from dfz_ray.scaling.stopping import repeats_to_exclude
+from dfz_ray.scaling.estimate import Estimate, bound_ratios, estimate_ratio, repeats_to_compare
+from dfz_ray.scaling.point import Point, find_comparable
+from dfz_ray.scaling.stopping import repeats_to_exclude, repeats_to_tell
 
 NEAR_PEAK = 0.95
 """A throughput that reaches this share of the peak is as good as the peak."""
@@ -51,23 +51,25 @@ def recommend(
     Reliably faster: the speedup surely exceeds 1, also after a look at all points. Not worth it: the whole interval is
     below WORTH. If neither holds for any point, or there are too few repeats for an interval, the study can't tell, and
     the reason says how many repeats would. Close to the peak: see `NEAR_PEAK`. Points at which fewer tasks complete
-    than in the baseline take no part. The remarks are about the whole study, and end the sentence.
+    than in the baseline take no part. The smallest number of workers takes the place of a baseline that was not
+    measured, or in which fewer tasks complete than at a point. The remarks are about the whole study, and end the
+    sentence.
     """
     left_out = find_left_out(points, baseline)
     usable = [point for point in points if point.workers not in left_out]
     if not usable:
         workers, clauses = _decide_without_points(points, baseline)
-    elif baseline is None or baseline.wall_s is None or not _rate(baseline):
-        workers, clauses = _decide_without_baseline(usable, baseline)
+    elif compared := find_comparable(baseline, usable):
+        workers, clauses = _decide(usable, compared, physical_cores)
     else:
-        workers, clauses = _decide(usable, baseline, physical_cores)
+        workers, clauses = _decide_without_baseline(usable, baseline)
     judged = next((point for point in usable if point.workers == workers), max(usable, key=_rate, default=None))
     if judged:
         clauses += _cautions(judged, baseline, physical_cores)
     clauses += _incidents(points, baseline, physical_cores)
     if left_out:
         clauses.append("left out: " + ", ".join(f"{_workers(n)} ({why})" for n, why in left_out.items()))
-    return Recommendation(workers, _digest_warning(points, baseline) + "; ".join([*clauses, *remarks]))
+    return Recommendation(workers, "; ".join([*clauses, *remarks]))
 
 
 def find_left_out(points: Sequence[Point], baseline: Point | None) -> dict[int, str]:
@@ -95,6 +97,8 @@ def _decide(usable: Sequence[Point], baseline: Point, physical_cores: int) -> tu
 
 def _decide_without_baseline(usable: Sequence[Point], baseline: Point | None) -> tuple[int | None, list[str]]:
     unknown = "was not measured" if baseline is None else "failed"
+    if baseline and baseline.success_rate is not None:
+        unknown = f"did not complete {100 * (1 - baseline.success_rate):.3g} % of the tasks"
     caveat = f"the sequential program {unknown}, so whether workers pay at all is unknown"
     peak = max(usable, key=_rate)
     if len(usable) == 1:
@@ -102,7 +106,23 @@ def _decide_without_baseline(usable: Sequence[Point], baseline: Point | None) ->
             f"nothing to compare {_workers(peak.workers)} ({_rate(peak):.3g} tasks/s) with: "
             f"only one point was measured and {caveat}"
         ]
-    chosen = next(point for point in usable if _near_peak(point, peak))
+    smallest, *larger = usable
+    reached = f"can't tell: the best point, {_workers(peak.workers)}, reaches {_rate(peak):.3g} tasks/s"
+    repeats, least = min(smallest.repeats, peak.repeats), repeats_to_compare(len(larger))
+    if repeats < least:
+        return None, [f"{reached}, and {_too_few(repeats, least)}", caveat]
+    bounds = [bound_ratios([point.rates], [smallest.rates], len(larger))[0] for point in larger]
+    faster = [point for point, bound in zip(larger, bounds, strict=True) if bound is not None and bound > 1]
+    chosen = next(
+        (point for point in (smallest, *faster) if _near_peak(point, peak)), max(faster, key=_rate, default=None)
+    )
+    if chosen is None:
+        ratio = estimate_ratio(peak.rates, smallest.rates)
+        low, high = ratio.ci95 or (0.0, float("inf"))
+        interval = f"{ratio.value:.2f}x that of {_workers(smallest.workers)} (95 % interval {low:.2f} to {high:.2f})"
+        needed = repeats_to_tell(repeats, ratio)
+        more = [f"about {max(needed, repeats + 1)} repeats would tell"] if needed else []
+        return None, [f"{reached}, {interval}", *more, caveat]
     return chosen.workers, [
         f"use {_workers(chosen.workers)}: {_share(chosen, peak, usable)} ({_rate(chosen):.3g} tasks/s)",
         *_outlook(chosen, peak, usable),
@@ -126,14 +146,17 @@ def _decide_without_gain(usable: Sequence[Point], baseline: Point, physical_core
     repeats = min(best.repeats, baseline.repeats)
     needed = repeats_to_compare(best.comparisons)
     if best.speedup is None or best.speedup.ci95 is None or repeats < needed:
-        few = f"{repeats} repeat{'s' if repeats != 1 else ''} can't rule out chance, {needed} can"
-        return None, [f"can't tell: {reached}, and {few}"]
+        return None, [f"can't tell: {reached}, and {_too_few(repeats, needed)}"]
     low, high = best.speedup.ci95
     interval = f"{reached} (95 % interval {low:.2f} to {high:.2f})"
     if max(_ends(point)[1] for point in usable) <= WORTH:
         why = [*_largest_loss(best), *_longer_tasks(usable, baseline, physical_cores)]
         return 0, [f"don't parallelise this: {interval}", *why]
     return None, [f"can't tell: {interval}", _describe_needed(best, repeats)]
+
+
+def _too_few(repeats: int, needed: int) -> str:
+    return f"{repeats} repeat{'s' if repeats != 1 else ''} can't rule out chance, {needed} can"
 
 
 def _describe_needed(best: Point, repeats: int) -> str:
@@ -263,24 +286,36 @@ def _why_left_out(point: Point, points: Sequence[Point], baseline: Point | None)
     rates = [other.success_rate for other in points if other.success_rate is not None]
     against = "at the best point"
     expected = max(rates)
-    if baseline and baseline.success_rate is not None:
-        against, expected = "in the sequential program", baseline.success_rate
+    if baseline and (baseline.success_rate or 0.0) >= expected:
+        against, expected = "in the sequential program", baseline.success_rate or 0.0
     if point.success_rate < expected:
         lost, normal = 100 * (1 - point.success_rate), 100 * (1 - expected)
         return f"{lost:.2g} % of the tasks did not complete, {normal:.2g} % {against}"
     return ""
 
 
-def _digest_warning(points: Sequence[Point], baseline: Point | None) -> str:
+def warn_of_answers(points: Sequence[Point], baseline: Point | None) -> str:
+    """A sentence that precedes the recommendation if not all answers are equal; else nothing."""
     everyone = [*([baseline] if baseline else []), *points]
-    unstable = [point.workers for point in everyone if len(point.digests) > 1]
+    unstable = [point for point in everyone if len(point.digests) > 1]
     stable = [point for point in everyone if point.digest is not None]
-    changed = [point.workers for point in stable[1:] if point.digest != stable[0].digest]
+    changed = [point for point in stable[1:] if point.digest != stable[0].digest]
+    modes = sorted({point.mode for point in points})
+
+    def name(found: Sequence[Point]) -> str:
+        if len(modes) < 2:
+            return _list([point.workers for point in found])
+        parts = [_list([0])] if baseline in found else []
+        for mode in modes:
+            if counts := [point.workers for point in found if point.workers and point.mode == mode]:
+                parts.append(f"{_list(counts)} on {mode}")
+        return " and ".join(parts)
+
     found = []
     if changed:
-        found.append(f"the digest at {_list(changed)} is not that of {_list([stable[0].workers])}")
+        found.append(f"the digest at {name(changed)} is not that of {name(stable[:1])}")
     if unstable:
-        found.append(f"the digest changed between repeats of {_list(unstable)}")
+        found.append(f"the digest changed between repeats of {name(unstable)}")
     return f"WARNING, the answers changed: {' and '.join(found)}. Apart from that: " if found else ""
 
 

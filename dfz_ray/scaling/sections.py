@@ -15,7 +15,14 @@ from dfz_ray.scaling.charts.losses import NAMES, draw_losses
 from dfz_ray.scaling.charts.plot import Legend
 from dfz_ray.scaling.charts.points import draw_cost, draw_efficiency, draw_speedup
 from dfz_ray.scaling.charts.timelines import draw_task_times, draw_timeline, list_kinds, show_tasks, style_kinds
-from dfz_ray.scaling.entries import is_recommended, list_entries, make_point_row, name_count, name_workers
+from dfz_ray.scaling.entries import (
+    is_recommended,
+    list_entries,
+    make_point_row,
+    name_count,
+    name_workers,
+    why_no_speedup,
+)
 from dfz_ray.scaling.estimate import MEDIAN_REPEATS, RATIO_REPEATS
 from dfz_ray.scaling.evidence_sections import make_answers, make_host, make_method, make_trials
 from dfz_ray.scaling.losses import ADVICE
@@ -56,12 +63,7 @@ def _choices(summary: Mapping[str, Any], measurements: Sequence[Measurement]) ->
 def _points(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
     entries = list_entries(summary)
     charts = [draw_speedup(summary), draw_efficiency(summary)]
-    no_speedup = ""
-    if not any(charts):
-        why = "no number of workers completed a task"
-        if summary["baseline"]["wall_s"] is None:
-            why = "the sequential program was not measured"
-        no_speedup = f"There is no speedup: {why}."
+    no_speedup = "" if any(charts) else f"There is no speedup: {why_no_speedup(summary)}."
     return Section(
         "How it scales",
         Cell(no_speedup) if entries and no_speedup else None if entries else Cell("No trial was measured."),
@@ -231,7 +233,8 @@ def _cost(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Se
     core_s = [(entry, 3600 * entry["core_hours"]) for entry in list_entries(summary) if entry["core_hours"] is not None]
     per_core_s, unit = _choose_cost(max((cost for _, cost in core_s), default=0.0), price)
     chart = draw_cost(summary, [(entry, cost * per_core_s) for entry, cost in core_s], unit)
-    least = min((cost for _, cost in core_s), default=0.0)
+    most = max((entry["success_rate"] or 0.0 for entry, _ in core_s), default=0.0)
+    least = min((cost for entry, cost in core_s if entry["success_rate"] == most), default=0.0)
     rows = [
         {
             "Workers": Cell(name_workers(entry, summary)),
@@ -247,10 +250,11 @@ def _cost(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Se
         None if rows else Cell("No point has a cost: none was measured."),
         charts=[chart] if chart else [],
         rows=rows,
-        marked=[position for position, (_, cost) in enumerate(core_s) if cost == least],
+        marked=[n for n, (entry, cost) in enumerate(core_s) if (cost, entry["success_rate"]) == (least, most)],
         is_folded=not rows,
         note="The cores that the workers hold, whether they use them or not, no more than there are, for as long as "
-        "the batch takes (with weak scaling: for one batch); the least is marked. The warm-up is not in it."
+        "the batch takes (with weak scaling: for one batch); the least is marked, of those that completed most tasks. "
+        "The warm-up is not in it."
         if rows
         else "",
     )

@@ -16,7 +16,7 @@ from dfz_ray.scaling.laws import Fit, fit_laws
 from dfz_ray.scaling.losses import advise, find_largest, pop_ratios
 from dfz_ray.scaling.measurement import Measurement, Scaling
 from dfz_ray.scaling.point import Point, estimate_points
-from dfz_ray.scaling.recommendation import WAITS, find_left_out, recommend
+from dfz_ray.scaling.recommendation import WAITS, find_left_out, recommend, warn_of_answers
 
 SCHEMA_VERSION = 1
 DEFAULT_GOALS = Goals()
@@ -131,20 +131,20 @@ def _losses_entry(point: Point) -> dict[str, Any] | None:
 def _fits(points: Sequence[Point], baseline: Point | None, physical_cores: int, scaling: Scaling) -> dict[str, Any]:
     """The laws, fitted to the points that have a core for each worker; null, and the reason, where there is no fit.
 
-    Workers whose tasks wait need no core each.
+    Workers whose tasks wait need no core each. Points that take no part in the recommendation are not fitted.
     """
     needs_cores = baseline is None or baseline.cpu_share is None or baseline.cpu_share >= WAITS
-    modes = {point.mode for point in points}
+    if len({point.mode for point in points}) > 1:
+        nothing = dict.fromkeys(("amdahl", "usl", "gustafson", "chosen"))
+        return {**nothing, "reason": "a law is of one mode, and two were measured"}
+    left_out = find_left_out(points, baseline)
     fitted = [
         point
         for point in points
-        if point.rates and not point.underserved and not (point.oversubscribed and needs_cores)
+        if point.workers not in left_out and not point.underserved and not (point.oversubscribed and needs_cores)
     ]
-    if len(modes) > 1:
-        nothing = dict.fromkeys(("amdahl", "usl", "gustafson", "chosen"))
-        return {**nothing, "reason": "a law is of one mode, and two were measured"}
     chosen, fits = fit_laws([point.workers for point in fitted], [median(point.rates) for point in fitted], scaling)
-    reasons = [fits["usl"]]
+    cores = f"with a core for each worker ({physical_cores} cores){', without those left out' if left_out else ''}"
     return {
         **{
             name: _fit_entry(fit) if isinstance(fit := fits[name], Fit) else None
@@ -152,7 +152,7 @@ def _fits(points: Sequence[Point], baseline: Point | None, physical_cores: int, 
         },
         "workers": [point.workers for point in fitted],
         "chosen": chosen.law if chosen else None,
-        "reason": None if chosen else f"{reasons[0]} with a core for each worker ({physical_cores} cores)",
+        "reason": None if chosen else f"{fits['usl']} {cores}",
     }
 
 
@@ -171,8 +171,12 @@ def _fit_entry(fit: Fit) -> dict[str, Any]:
 def _recommend(
     points: Sequence[Point], baseline: Point | None, physical_cores: int, remarks: Sequence[str], scaling: Scaling
 ) -> dict[str, Any]:
-    """The recommendation. Where two modes were measured, it is that of the better one, and has its mode."""
+    """The recommendation. Where two modes were measured, it is that of the better one, and has its mode.
+
+    If neither surely gains, and one can't be told, the study can't tell.
+    """
     prefix = "the batch grows with the workers (weak scaling): " if scaling == "weak" else ""
+    prefix += warn_of_answers(points, baseline)
     modes = sorted({point.mode for point in points})
     if len(modes) < 2:
         only = recommend(points, baseline, physical_cores=physical_cores, remarks=remarks)
@@ -183,7 +187,7 @@ def _recommend(
         found[mode] = recommend(mine, baseline, physical_cores=physical_cores)
         chosen = next((point for point in mine if point.workers == found[mode].workers), None)
         rates[mode] = chosen.tasks_per_s.value if chosen is not None and chosen.tasks_per_s else 0.0
-    best, other = sorted(modes, key=lambda mode: -rates[mode])
+    best, other = sorted(modes, key=lambda mode: (-rates[mode], found[mode].workers is not None))
     reason = f"{prefix}with {best}: {found[best].reason}; with {other}: "
     if rates[best] and rates[other]:
         share = 100 * rates[other] / rates[best]

@@ -39,6 +39,17 @@ def test_the_table_tells_time_error_and_what_it_rests_on(folder: str, capsys: py
     assert "rests on: " in told
 
 
+def test_a_deadline_within_the_interval_is_not_sure(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A deadline that a prediction meets, but not its whole interval, may be missed, and the table says so."""
+    assert dfz("predict", folder, "--workers", "2,4", "--deadline", "1.1") == 0
+
+    late, unsure, *rest = capsys.readouterr().out.splitlines()[1:]
+    assert late.rstrip().endswith("too late")
+    assert "may be" not in late
+    assert unsure.rstrip().endswith("may be too late")
+    assert "none of these numbers is sure to end within 1.1 s" in rest
+
+
 def test_json_holds_the_same(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Scripts get every number as JSON."""
     assert dfz("predict", folder, "--workers", "4", "--json", "--cores", "each") == 0

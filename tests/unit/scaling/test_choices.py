@@ -57,6 +57,18 @@ def test_a_price_is_that_of_the_cores_that_are_held() -> None:
     assert fastest.describe().startswith("least time for the work: 32 workers, 5.12 s (5 to 5.25), 0.0114 core-hours")
 
 
+def test_a_sequential_program_that_loses_tasks_is_no_choice() -> None:
+    """The sequential program that completes fewer tasks than workers do costs least only because it does less."""
+    for completed in (0, 20):
+        fast = [
+            one.__class__(**{**vars(one), "wall_s": 1.0, "completed": completed}) if not one.workers else one
+            for one in measured()
+        ]
+        found = chosen(Goals(deadline_s=200.0), fast)
+        workers = {goal: choice.workers for goal, choice in found.items()}
+        assert workers == {"efficient": None, "fastest": 8, "cheapest": 1, "deadline": 1}
+
+
 def test_the_summary_has_the_choices() -> None:
     """summary.json has a choice for each goal, in plain values."""
     summary = summarise(measured(), physical_cores=8, goals=Goals(price=0.05, deadline_s=60.0))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from support.sample_study import study, summarise
@@ -49,9 +52,53 @@ def test_where_the_studies_cannot_tell_they_say_so(tmp_path: Path) -> None:
     after = write(tmp_path / "after", [one for one in slower({1: 1.02}, repeats=3) if one.workers != 4])
     found = {one.workers: one for one in compare_studies(before, after)}
     assert found[1].verdict == "can't tell"
-    assert found[1].reason == "it takes 4 repeats in each study"
+    assert found[1].reason == "it takes 5 repeats in each study"
     assert found[4].reason.endswith("before measured it")
     assert overall(list(found.values())) == "can't tell"
+
+
+def test_lost_work_is_never_better(tmp_path: Path) -> None:
+    """A point that fails its tasks fast is worse; where chance may have lost them, the studies can't tell."""
+    before = write(tmp_path / "before", slower({}))
+
+    def change(name: str, repeats: int, **changes: Any) -> Study:
+        trials = slower({})
+        hit = [one for one in trials if one.workers == 2 and one.repeat < repeats]
+        return write(tmp_path / name, [dataclasses.replace(one, **changes) if one in hit else one for one in trials])
+
+    def judged(before: Study, after: Study) -> tuple[str, str]:
+        (found,) = [one for one in compare_studies(before, after) if one.workers == 2]
+        return found.verdict, found.reason
+
+    fast = change("fast", 6, completed=10, failed=30, wall_s=0.5)
+    assert judged(before, fast) == ("worse", "loses 180 of 240 tasks, 0 of 240 before")
+    once = change("once", 1, completed=39, failed=1, wall_s=0.5)
+    assert judged(before, once) == ("can't tell", "loses 1 of 240 tasks, 0 of 240 before, which may be chance")
+    slow = change("slow", 1, completed=39, failed=1)
+    slow = dataclasses.replace(slow, trials=[dataclasses.replace(one, wall_s=2 * one.wall_s) for one in slow.trials])
+    assert judged(before, slow) == ("worse", "takes 101 % longer, and loses 1 of 240 tasks, 0 of 240 before")
+    unlike = "loses 0 of 240 tasks, 180 of 240 before: no times are of the same work"
+    assert judged(fast, before) == ("can't tell", unlike)
+    assert judged(once, before)[0] == "same"
+    dead = change("dead", 6, completed=0, failed=40, wall_s=0.5)
+    assert judged(before, dead)[0] == "worse"
+    assert judged(dead, dead)[0] == "can't tell"
+    assert judged(fast, fast) == ("same", "surely within 5 %")
+
+
+@pytest.mark.parametrize("points", [4, 8])
+def test_of_equal_studies_few_are_found_different(points: int) -> None:
+    """However many points two equal studies have, any of them is better or worse in at most 5 % of all comparisons."""
+    random = np.random.default_rng(points)
+    comparisons = 300
+    trials = study(workers=tuple(range(points + 1)), repeats=6)
+
+    def draw() -> Study:
+        noisy = [dataclasses.replace(one, wall_s=one.wall_s * random.lognormal(0, 0.1)) for one in trials]
+        return Study(Path("drawn"), {"batch": {"domains": ["maze"], "count": 40}}, noisy)
+
+    wrong = sum(overall(compare_studies(draw(), draw())) in ("worse", "better") for _ in range(comparisons))
+    assert wrong / comparisons <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / comparisons)
 
 
 @pytest.mark.long

@@ -62,6 +62,23 @@ def test_a_peak_far_beyond_the_data_is_not_told() -> None:
     assert fit.peak is None
 
 
+def test_a_peak_that_the_data_leave_open_is_not_denied() -> None:
+    """Where the best coherency has a peak among the points, but may be 0, the data do not tell whether there is one."""
+    fit = fit_law("usl", [1, 2, 4, 8, 12, 16], [10.3, 19.9, 32.3, 37.5, 44.8, 39.9])
+    assert fit.peak is None
+    assert fit.limit == "the data do not tell whether there is a peak within 2 times the 16 workers that were measured"
+
+
+def test_a_peak_that_is_surely_far_is_denied() -> None:
+    """Where even the largest coherency that the data allow has its peak far beyond them, there is none within them."""
+    counts = [1, 2, 4, 8, 12, 16]
+    noise = [1.0, 1.002, 0.998, 1.001, 1.0, 1.0]
+    fit = fit_law("usl", counts, [float(usl(n, 10.0, 0.02, 1e-5)) * by for n, by in zip(counts, noise, strict=True)])
+    low, high = fit.ci95["coherency"] or (1.0, 0.0)
+    assert low < 0 < high
+    assert fit.limit == "no peak within 2 times the 16 workers that were measured"
+
+
 def test_the_simpler_law_is_chosen_where_it_explains_as_much() -> None:
     """Throughputs by Amdahl's law, a little noisy, are explained by Amdahl's law."""
     counts = [1, 2, 4, 8, 16, 32]

@@ -118,6 +118,32 @@ def test_the_cheapest_that_meets_the_deadline_is_named() -> None:
     assert late.cheapest is None
 
 
+def test_a_deadline_is_met_by_the_whole_interval() -> None:
+    """A prediction of 1.2 s that may be off by a factor of two is not sure to end within 1.5 s."""
+    trials = study(WAIT, {1: 4.25, 2: 2.2, 4: 2.4})
+
+    (late,), (early,) = (told(trials, 4, deadline_s=deadline_s).predictions for deadline_s in (1.5, 3.0))
+
+    assert late.makespan_s < 1.5 < (late.interval or (0.0, 0.0))[1] < 3.0
+    assert (late.meets_deadline, early.meets_deadline) == (False, True)
+    assert told(trials, 4, deadline_s=1.5).cheapest is None
+
+
+def test_trials_that_lose_tasks_count_nowhere() -> None:
+    """A trial that ends early because its tasks fail is no measured time, and no time of the sequential program."""
+    trials = study(WAIT, {1: 4.25, 2: 2.2})
+    failed = [
+        *(make_trial(2, 0.1, groups=WAIT, repeat=repeat, completed=0, failed=40) for repeat in (1, 2, 3)),
+        *(dataclasses.replace(make_baseline(0.1, 40, repeat), completed=0, failed=40) for repeat in (1, 2, 3)),
+    ]
+
+    found = told([*trials, *failed], 4)
+
+    assert found == told(trials, 4)
+    assert found.held_out[0].measured_s == 2.2
+    assert fit_costs([*trials[1:], *failed], 2).sequential_s == pytest.approx(4.0)
+
+
 def test_equal_seeds_give_equal_forecasts() -> None:
     """A forecast is a function of its arguments."""
     trials = study([[20, 0.1, 0.05], [20, 0.3, 0.1]], {1: 8.2, 2: 4.2})

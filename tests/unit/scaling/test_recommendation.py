@@ -9,7 +9,7 @@ import pytest
 
 from dfz_ray.scaling.estimate import Estimate
 from dfz_ray.scaling.point import Point
-from dfz_ray.scaling.recommendation import Recommendation, recommend
+from dfz_ray.scaling.recommendation import Recommendation, recommend, warn_of_answers
 
 SEQUENTIAL_S = 100.0
 TASKS = 1000
@@ -208,6 +208,40 @@ def test_without_a_baseline_points_are_compared_with_each_other() -> None:
     assert "whether workers pay at all is unknown" in advice.reason
 
 
+def test_without_a_baseline_chance_is_ruled_out_as_well() -> None:
+    """Without the sequential program a number of workers must surely be faster than the smallest one."""
+
+    def told(spread: float | None, *ratios: float) -> Recommendation:
+        pairs = zip((1, 2, 4), ratios, strict=True)
+        return advise(*(point(n, s, spread, speedup=None, efficiency=None) for n, s in pairs), baseline=None)
+
+    once = told(None, 1.0, 1.01, 1.14)
+    assert once.workers is None
+    assert once.reason.startswith(
+        "can't tell: the best point, 4 workers, reaches 11.4 tasks/s, and 1 repeat can't rule out chance, 4 can"
+    )
+    assert "whether workers pay at all is unknown" in once.reason
+    noisy = told(0.3, 1.0, 1.01, 1.14)
+    assert noisy.workers is None
+    assert re.search(
+        r"1\.14x that of 1 worker \(95 % interval 0.\d+ to \d.\d+\); about \d+ repeats would tell", noisy.reason
+    )
+    assert told(0.02, 1.0, 0.9, 0.8).workers == 1
+    assert told(0.02, 1.0, 1.01, 1.14).workers == 4
+
+
+@pytest.mark.parametrize("completed", [0.0, 0.5])
+def test_a_sequential_program_that_loses_tasks_is_no_measure(completed: float) -> None:
+    """If workers complete tasks that fail in the sequential program, points are compared with each other alone."""
+    baseline = point(0, 4.0, success_rate=completed, tasks_per_s=Estimate(40 * completed, None))
+    points = [point(1, 1.0), point(2, 1.9), point(4, 9.0, success_rate=0.5)]
+    advice = advise(*points, baseline=baseline)
+    assert advice.workers == 2
+    lost = f"the sequential program did not complete {100 - 100 * completed:.0f} % of the tasks"
+    assert f"{lost}, so whether workers pay at all is unknown" in advice.reason
+    assert "left out: 4 workers (50 % of the tasks did not complete, 0 % at the best point)" in advice.reason
+
+
 def test_a_single_repeat_tells_nothing() -> None:
     """Where nothing was repeated chance is not ruled out: nothing is recommended, whatever the speedup."""
     advice = advise(point(1, 0.9, None), point(2, 1.8, None), baseline=point(0, spread=None))
@@ -225,12 +259,13 @@ def test_oversubscribed_and_unserved_points_are_recommended_only_with_a_remark()
 
 def test_changed_answers_come_first() -> None:
     """A study whose digests differ opens with a warning that names the points."""
-    advice = advise(point(1, 0.9), point(2, 1.9, digests=("other",)), point(4, 2.0, digests=("same", "third")))
-    assert advice.workers == 2
-    assert advice.reason.startswith(
+    points = [point(1, 0.9), point(2, 1.9, digests=("other",)), point(4, 2.0, digests=("same", "third"))]
+    assert advise(*points).workers == 2
+    assert warn_of_answers(points, point(0)) == (
         "WARNING, the answers changed: the digest at 2 workers is not that of the baseline "
-        "and the digest changed between repeats of 4 workers. Apart from that: use 2 workers: "
+        "and the digest changed between repeats of 4 workers. Apart from that: "
     )
+    assert warn_of_answers([point(2)], point(0)) == ""
 
 
 def test_a_point_that_loses_tasks_takes_no_part() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from statistics import median
+from typing import Any
 
 import pytest
 from support.sample_study import DIGEST, both_modes, study, summarise, trial
@@ -94,6 +96,17 @@ def test_no_completed_task_is_no_speedup() -> None:
     assert summary["recommendation"]["workers"] == 0
 
 
+def test_less_work_is_no_baseline() -> None:
+    """A sequential program that completes half of the tasks in a quarter of the time gives no speedup."""
+    part = study(workers=(0,), wall_s=2.0, completed=20, failed=20, digest=None)
+    summary = summarise([*part, *study(workers=(1, 2))])
+    assert [point["speedup"] for point in summary["points"]] == [None, None]
+    assert summary["recommendation"]["workers"] == 2
+    assert "the sequential program did not complete 50 % of the tasks" in summary["recommendation"]["reason"]
+    alike = summarise([*part, *study(workers=(1, 2), completed=20, failed=20, wall_s=1.0)])
+    assert [point["speedup"] for point in alike["points"]] == pytest.approx([2.0, 2.0])
+
+
 def test_digests_that_differ_are_told_apart() -> None:
     """Other answers at one point leave the batch's digest; other answers between repeats leave none."""
     changed = summarise([*study(workers=(0, 1)), *study(workers=(2,), digest="cd" * 32)])
@@ -121,6 +134,38 @@ def test_both_modes_are_told_apart() -> None:
     assert "with processes: 50 % of that throughput" in recommended["reason"]
 
 
+def modes(processes: float, threads: float, noise: float = 0.0) -> dict[str, Any]:
+    """The recommendation where two workers take so many times as long as the sequential program, with so much noise."""
+    trials = study(workers=(0,), repeats=6)
+    for mode, factor in (("processes", processes), ("threads", threads)):
+        mine = study(workers=(2,), repeats=6, mode=mode)
+        trials += [replace(one, wall_s=8.0 * factor * (1 + noise * (one.repeat - 2.5))) for one in mine]
+    found: dict[str, Any] = summarise(trials, mode="processes and threads")["recommendation"]
+    return found
+
+
+def test_of_two_modes_one_that_cannot_be_told_leaves_the_study_open() -> None:
+    """Where processes don't pay and threads may, nothing is recommended; where threads surely pay, they are."""
+    unsure = modes(processes=2.0, threads=1.0, noise=0.1)
+    assert (unsure["workers"], unsure["mode"]) == (None, None)
+    assert unsure["reason"].startswith("with threads: can't tell: ")
+    assert "; with processes: don't parallelise this: " in unsure["reason"]
+    surely = modes(processes=1.0, threads=0.4, noise=0.1)
+    assert (surely["workers"], surely["mode"]) == (2, "threads")
+    neither = modes(processes=2.0, threads=2.0)
+    assert (neither["workers"], neither["mode"]) == (0, None)
+
+
+def test_answers_that_changed_in_either_mode_are_told() -> None:
+    """The warning is about the points of both modes, also where the reason is about the better one."""
+    trials = [replace(one, digest="cd" * 32) if one.mode == "processes" and one.workers == 2 else one
+              for one in both_modes()]  # fmt: skip
+    reason = summarise(trials, mode="processes and threads")["recommendation"]["reason"]
+    assert reason.startswith("WARNING, the answers changed: the digest at 2 workers on processes is not that of the "
+                             "baseline. Apart from that: with threads: use 4 workers")  # fmt: skip
+    assert reason.count("WARNING") == 1
+
+
 def test_the_losses_of_a_point_are_those_of_its_median_trial() -> None:
     """Losses add up to workers x wall time of one trial, and come with advice and POP's ratios."""
     split = {"in_tasks": 7.6, "imbalance": 0.2, "handling": 0.04, "dispatch": 0.06, "ramp_up": 0.12, "drain": 0.1}
@@ -140,3 +185,15 @@ def test_a_law_is_fitted_where_there_are_enough_points() -> None:
     assert summary["fits"]["chosen"] == "amdahl"
     assert summary["fits"]["amdahl"]["serial"] == pytest.approx(0, abs=1e-6)
     assert summary["fits"]["usl"]["peak"] is None
+
+
+@pytest.mark.parametrize("completed", [0, 39])
+def test_points_that_lose_tasks_are_in_no_law(completed: int) -> None:
+    """A point that the recommendation leaves out, or at which no task completed, is not fitted; the others are."""
+    changes = {"wall_s": 0.1, "completed": completed, "failed": 40 - completed, "digest": None}
+    trials = [*study(workers=(0, 2, 3, 4, 6, 8)), *study(workers=(1,), **changes)]
+    fits = summarise(trials, physical_cores=8)["fits"]
+    assert fits["workers"] == [2, 3, 4, 6, 8]
+    assert fits["amdahl"]["serial"] == pytest.approx(0, abs=1e-6)
+    few = summarise([one for one in trials if one.workers != 8], physical_cores=8)["fits"]
+    assert few["reason"].endswith("4 were measured with a core for each worker (8 cores), without those left out")
