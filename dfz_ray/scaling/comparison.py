@@ -32,6 +32,8 @@ class Study:
         """Read a study. Raises InvalidInput if the folder holds none."""
         try:
             summary = json.loads((folder / "summary.json").read_text())
+            if not isinstance(summary, dict) or not isinstance(summary.get("batch"), dict):
+                raise ValueError("its summary.json has no batch")
             trials = [Measurement(**json.loads(line)) for line in (folder / TRIALS).read_text().splitlines()]
         except (OSError, ValueError, TypeError) as error:
             problem = Problem("STUDY", repr(str(folder)), "the folder of a study that has ended", str(error))

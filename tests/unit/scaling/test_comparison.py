@@ -120,3 +120,12 @@ def test_the_command_has_an_exit_code_and_a_line(tmp_path: Path) -> None:
         )
         assert done.output.splitlines()[-1] == ("same" if after == "before" else after)
         assert done.return_value == code
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"batch": 3}', "{", ""])
+def test_what_is_no_study_is_refused(content: str, tmp_path: Path) -> None:
+    """A folder whose summary is that of no study is refused with one message."""
+    write(tmp_path / "study", slower({}))
+    (tmp_path / "study" / "summary.json").write_text(content)
+    with pytest.raises(InvalidInput, match="expected the folder of a study that has ended"):
+        Study.read(tmp_path / "study")
