@@ -29,6 +29,7 @@ TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))
 
 from support.driver import Program, glance, write_batch  # noqa: E402 - they are found by the line above
+from support.interrupts import heed_interrupts  # noqa: E402
 from support.kill_stories import STORIES, Story, find_one  # noqa: E402
 from support.kill_trial import Trial, all_trials, check_whole, describe, measure_undisturbed, run_trial  # noqa: E402
 from support.simulated_faults import run_seed  # noqa: E402
@@ -85,6 +86,7 @@ class Tally:
 @click.option("--keep", metavar="DIR", help="Where the folders of failed trials go; else a new one.")
 def main(seeds: int, first_seed: int, only: tuple[str, ...], keep: str | None) -> None:
     """Kill and stop processes of runs, and look whether anything was lost; exit code 1 if anything was."""
+    heed_interrupts()
     wanted = dict.fromkeys(PARTS, "") if not only else dict(word.partition(":")[::2] for word in only)
     if unknown := set(wanted) - set(PARTS):
         raise click.BadParameter(

@@ -23,7 +23,6 @@ import click
 
 TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))
-
 from support.hostile_tasks import all_deeds  # noqa: E402 - they are found by the line above
 from support.hostile_trial import (  # noqa: E402
     AT_ONCE,
@@ -34,6 +33,7 @@ from support.hostile_trial import (  # noqa: E402
     Trial,
     draw_trials,
 )
+from support.interrupts import heed_interrupts  # noqa: E402
 
 SHOWN_VIOLATIONS = 12
 JOBS = 2
@@ -67,6 +67,7 @@ def main(
     keep: str | None,
 ) -> None:
     """Run hostile tasks beside good ones, and look whether anybody else has noticed; exit code 1 if so."""
+    heed_interrupts()
     if unknown := set(only) - set(all_deeds()):
         raise click.BadParameter(f"there is no hostile task {', '.join(sorted(unknown))}", param_hint="--only")
     names = list(only) or None
