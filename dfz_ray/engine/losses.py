@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from dfz_ray.engine.attempts import Attempts
@@ -56,14 +58,8 @@ class Losses:
         stopped and the manager itself kills workers, no task is charged.
         """
         reason = lease.killed or event.reason
-        known = set(event.executing or ())
-        has_begun = any(
-            held.is_reported or event.executing is None or known.intersection(held.chunk.numbers)
-            for held in lease.begun()
-        )
-        is_unclear = len(known) > 1 or not has_begun
-        if reason == "timeout" and (event.reason != "worker_crashed" or is_unclear):
-            reason = event.reason  # it died of another cause before it was killed, or no task is known to be late
+        if reason == "timeout":
+            reason, event = _judge_late(lease, event)
         is_free = is_free or reason in ("preempted", "cancelled")
         executing = self._find_executing(lease, event, is_free)
         has_suspects = (
@@ -166,6 +162,22 @@ class Losses:
             return CommitLosses(lost.reason, {number: lost.message}, chunk)
         self._lease_table.delay(number, now + delay_s)
         return NoteAttemptsLost(chunk, [number], lost.reason, lost.message, charged=True)
+
+
+def _judge_late(lease: Lease, event: LeaseLost) -> tuple[str, LeaseLost]:
+    """Why a worker was lost that was killed for being late, and its loss without a task that can't be late.
+
+    A worker may be late by no fault of its tasks: its reports may have been lost with a relay.
+    """
+    known = set(event.executing or ())
+    if event.reason != "worker_crashed" or len(known) > 1:
+        return event.reason, event  # it died of another cause before it was killed, or nobody knows who is late
+    for held in lease.held.values():
+        if known.intersection(held.chunk.numbers):
+            has_deadline = held.taken.limit_s < math.inf
+            return ("timeout", event) if has_deadline else (event.reason, replace(event, executing=()))
+    has_begun = any(held.is_reported or event.executing is None for held in lease.begun())
+    return "timeout" if has_begun else event.reason, event
 
 
 def _find_executed(held: HeldChunk, executing: Sequence[int]) -> Sequence[int]:

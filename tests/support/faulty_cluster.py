@@ -244,7 +244,9 @@ class FaultyCluster(Simulation):
         """What is told of who is to blame: who it was, that nobody knows, or an older task of the same worker."""
         held = self.witness.held.get(lost.lease, {})
         in_hand = [number for chunk in held.values() for number in chunk.numbers]
-        if lost.lease in self._outside:
+        lease = self.engine.lease_table.leases.get(lost.lease)
+        is_cut_off = self.relay_deaths and lease is not None and lease.killed == "timeout"
+        if lost.lease in self._outside or is_cut_off:
             self.struck.update(in_hand)
         blame = self.dice.choice(["known", "unknown", "stale"]) if self._blame == "any" else self._blame
         executing = lost.executing
@@ -254,7 +256,6 @@ class FaultyCluster(Simulation):
             older = [one.number for one in self.executions if one.lease == lost.lease and one.number not in in_hand]
             stale = self.dice.choice([*older, None])
             executing = () if stale is None else (stale,)
-            lease = self.engine.lease_table.leases.get(lost.lease)
             if lease is not None and not any(one.is_reported for one in lease.held.values()):
                 self.struck.update(in_hand)  # nobody can know that it had begun any of them
         lost = dataclasses.replace(lost, executing=executing)

@@ -145,3 +145,23 @@ def test_losses_between_tasks_are_counted_for_each_task() -> None:
         witness.ask(lease)
 
     assert witness.engine.queue.lanes[0].suspects or witness.engine.lease_table.leases[lease].holds_suspects
+
+
+@pytest.mark.parametrize(("timeout_s", "outcome"), [(None, "completed"), (1.0, "timeout")])
+def test_a_task_without_a_deadline_is_never_too_late(timeout_s: float | None, outcome: str) -> None:
+    """If the reports of a worker were lost, and it is killed for that, only a task that has a deadline may be late."""
+    witness = Witness(1, grace_s=0.5)
+    policies = Policy(timeout_s=1.0), Policy(max_attempts=1, timeout_s=timeout_s)
+    witness.tell(TasksSubmitted([KindEntry(f"k{n}", 0, policy) for n, policy in enumerate(policies)], [0, *[1] * 20]))
+    first = witness.ask(0)
+    assert isinstance(first, GiveChunk)
+    witness.tell(ChunkBegan(0, first.chunk.id), 0.1)
+    ahead = witness.ask(0, 0.2)
+    assert isinstance(ahead, GiveChunk)
+    for at in (50.0, 50.1):
+        witness.tell(TimePassed(), at)
+    assert [kill.why for kill in witness.kills] == ["timeout"]
+
+    witness.tell(LeaseLost(0, "it was killed", executing=ahead.chunk.numbers), 50.2)
+
+    assert witness.outcome.get(ahead.chunk.numbers[0], "completed") == outcome
