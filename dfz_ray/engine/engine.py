@@ -171,6 +171,8 @@ class Engine:
         due = self.queue.next_due
         if self.lease_table.lingering:
             due = min(self._places.next_due, math.inf if due is None else due)
+        if self.queue.paused:
+            due = min(*self.queue.paused.values(), math.inf if due is None else due)
         is_timed = self.queue.is_timed or self._speculation.is_on
         if self.lease_table.leases and (is_timed or self.lease_table.revoked or len(self.queue.priorities) > 1):
             return min(self._looked_at + LOOK_S, math.inf if due is None else due)
@@ -287,7 +289,7 @@ class Engine:
             return []
         if lease.asked_at is None:
             lane = self.queue.lanes[lease.lane]
-            return [] if self._dispatch.is_stopped else self._losses.on_died_before_start(event, lane)
+            return [] if self._dispatch.is_stopped else self._losses.on_died_before_start(event, lane, now)
         left, notes = self._speculation.on_gone(lease, lease.killed or event.reason, event.message)
         # If the worker may have died of a task that is left to its other attempt, no other task is charged.
         is_free = self._dispatch.is_stopped or bool(left and not (event.executing and left.isdisjoint(event.executing)))
@@ -346,6 +348,7 @@ class Engine:
         """Retries come due; workers that overrun a deadline, or hold a slot that others need more, are killed."""
         is_late = now - self._looked_at > LATE_S
         self._looked_at = now
+        self.queue.resume_due(now)
         commands = self._fail_ruled_out(self.queue.put_due(now))
         commands.extend(self._places.end_overdue(now))
         if self._dispatch.is_stopped or is_late:

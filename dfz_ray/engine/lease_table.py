@@ -74,6 +74,9 @@ class LeaseTable:
             self._queue.changed.add(lane.number)
             if lease.asked_at is None:
                 self._note_placed(lease_id, lease.width, lane)
+            elif lane.leases == lane.starting:  # from now on deaths before the start say more about the lane
+                lane.deaths_before_start = 0
+                self._queue.resume(lane)
         return lease
 
     def allow(self, lease: Lease, threads: int) -> None:

@@ -15,6 +15,10 @@ from dfz_ray.engine.queue import Lane, Queue
 
 DEATHS_BEFORE_START = 5
 """A lane's tasks fail when so many of its workers in a row, each started after the last one's death, never asked."""
+PAUSE_S, PAUSE_DOUBLINGS = 1.0, 6
+"""While other workers of the lane are there its tasks do not fail, but it starts no more for so long. The pause doubles
+with each further death, so many times.
+"""
 
 
 class _Loss(NamedTuple):
@@ -36,13 +40,25 @@ class Losses:
         self._lease_table = lease_table
         self._attempts = attempts
 
-    def on_died_before_start(self, event: LeaseLost, lane: Lane) -> list[Command]:
-        """Count a worker that died before it asked for work, e.g. while it imported; too many fail the lane's tasks."""
-        if event.lease < lane.replaced_from or event.reason == "node_lost":
-            return []  # one fault may kill many at once, and the loss of a node says nothing about the lane
-        lane.deaths_before_start += 1
-        lane.replaced_from = self._lease_table.next_lease
-        numbers = self._lease_table.clear(lane) if lane.deaths_before_start >= DEATHS_BEFORE_START else []
+    def on_died_before_start(self, event: LeaseLost, lane: Lane, now: float) -> list[Command]:
+        """Count a worker that died before it asked for work, e.g. while it imported; too many fail the lane's tasks.
+
+        They fail only if no other worker of the lane is left: one that works shows that the tasks can be executed, and
+        one that starts may.
+        """
+        if event.reason == "node_lost":  # it says nothing about the lane
+            return []
+        if event.lease >= lane.replaced_from:  # one fault may kill many at once
+            lane.deaths_before_start += 1
+            lane.replaced_from = self._lease_table.next_lease
+        beyond = lane.deaths_before_start - DEATHS_BEFORE_START
+        if beyond < 0:
+            return []
+        if lane.leases:
+            self._queue.pause(lane, now + PAUSE_S * 2 ** min(beyond, PAUSE_DOUBLINGS))
+            return []
+        self._queue.resume(lane)
+        numbers = self._lease_table.clear(lane)
         message = f"{lane.deaths_before_start} workers in a row died before they could begin a task: {event.message}"
         return [CommitLosses("worker_crashed", dict.fromkeys(numbers, message))] if numbers else []
 

@@ -117,6 +117,8 @@ class Queue:
         self.priorities: set[int] = set()
         self.changed: set[int] = set()
         """Lanes that have changed; `Urgency` ranks them again, and clears this."""
+        self.paused: dict[int, float] = {}
+        """Lanes for which no lease starts for now, each with the time until which."""
         self.delayed: dict[int, tuple[float, int]] = {}
         """Tasks that are tried again later, each with the time and its kind."""
         self.delayed_of: Counter[int] = Counter()
@@ -135,6 +137,21 @@ class Queue:
         while number >= len(self.lanes):
             self.lanes.append(Lane(len(self.lanes)))
         return self.lanes[number]
+
+    def pause(self, lane: Lane, until: float) -> None:
+        """Start no further lease for a lane before some time."""
+        self.paused[lane.number] = until
+        self.changed.add(lane.number)
+
+    def resume(self, lane: Lane) -> None:
+        """Start leases for a lane again."""
+        if self.paused.pop(lane.number, None) is not None:
+            self.changed.add(lane.number)
+
+    def resume_due(self, now: float) -> None:
+        """Start leases again for the lanes whose pause is over."""
+        for number in [number for number, until in self.paused.items() if until <= now]:
+            self.resume(self.lanes[number])
 
     def put(self, kind_number: int, numbers: Sequence[int], now: float) -> None:
         """Add tasks of one kind behind the others of that kind."""

@@ -27,7 +27,7 @@ class Urgency:
         """The kind for which a lease is started next, if any."""
         lanes = self._queue.lanes
         if len(lanes) == 1:
-            return self._queue.find_due(lanes[0]) if _wants_lease(lanes[0]) else None
+            return self._queue.find_due(lanes[0]) if self._wants_lease(lanes[0]) else None
         self._update()
         first = self._wanting.find_first()
         return None if first is None else self._queue.find_due(lanes[first])
@@ -53,7 +53,7 @@ class Urgency:
         for other in self._lanes_above(priority):
             # For a lane whose leases are on their way already, only a lease that has served makes room: else leases
             # would come and go for one that Ray can't place.
-            wanted += (is_full and _wants_lease(other)) or (lease.served > 0 and other.starting > 0)
+            wanted += (is_full and self._wants_lease(other)) or (lease.served > 0 and other.starting > 0)
             if wanted > leaving:
                 return True
         return False
@@ -77,6 +77,10 @@ class Urgency:
         )
         return min(found, default=None)
 
+    def _wants_lease(self, lane: Lane) -> bool:
+        is_open = lane.leases < lane.capacity and lane.number not in self._queue.paused
+        return is_open and lane.waiting + len(lane.suspects) > lane.starting_slots
+
     def _lanes_above(self, priority: int) -> Iterable[Lane]:
         lanes = self._queue.lanes
         return (lanes[number] for above, due in self._due.items() if above > priority for number in due)
@@ -87,7 +91,7 @@ class Urgency:
         for number in queue.changed:
             lane = queue.lanes[number]
             kind = queue.find_due(lane)
-            if kind is not None and _wants_lease(lane):
+            if kind is not None and self._wants_lease(lane):
                 self._wanting.put(number, _rank(queue, lane, kind))
             else:
                 self._wanting.remove(number)
@@ -105,10 +109,6 @@ class Urgency:
             untried = self._untried.setdefault(priority, set())
             if not lane.leases and lane.capacity > 0 and kind.rank[1] == 0:
                 untried.add(number)
-
-
-def _wants_lease(lane: Lane) -> bool:
-    return lane.leases < lane.capacity and lane.waiting + len(lane.suspects) > lane.starting_slots
 
 
 def _rank(queue: Queue, lane: Lane, kind: Kind) -> Rank:

@@ -191,6 +191,58 @@ def test_a_fault_that_kills_many_starting_workers_at_once_costs_nothing() -> Non
     assert Counter(cluster.witness.outcome.values()) == {"completed": 200}
 
 
+class FullNode(VirtualCluster):
+    """A cluster whose memory holds so many workers: any further one is killed as it starts."""
+
+    holds = 7
+    started = 0
+
+    def _start(self, lease: int) -> None:
+        self.started += 1
+        super()._start(lease)
+        if len(self.workers) > self.holds:
+            self.at(self.now + 0.005, lambda: self.lose(lease, "out_of_memory"))
+
+
+def test_workers_that_die_as_they_start_fail_no_task_while_others_work() -> None:
+    """Where memory holds seven workers of eight, these execute all tasks, and the eighth is tried ever less often."""
+    cluster = FullNode(8)
+    cluster.submit([Job("k", 1.0)] * 700)
+
+    cluster.play()
+
+    assert Counter(cluster.witness.outcome.values()) == {"completed": 700}
+    assert cluster.makespan_s < 103
+    assert cluster.started < 7 + 15
+
+
+def test_a_worker_that_could_not_start_comes_later() -> None:
+    """Once there is memory for it, the eighth worker starts, while the seven others work."""
+    cluster = FullNode(8)
+    cluster.submit([Job("k", 1.0)] * 900)
+    cluster.at(20.0, lambda: setattr(cluster, "holds", 8))
+
+    cluster.play()
+
+    assert cluster.most_busy == 8
+    assert cluster.makespan_s < 120
+
+
+def test_deaths_count_anew_once_no_worker_is_left() -> None:
+    """When the last worker that worked is gone, five more have to die in a row before the tasks fail."""
+    cluster = FullNode(2)
+    cluster.holds = 1
+    cluster.submit([Job("k", 1.0)] * 100)
+    cluster.at(20.5, lambda: setattr(cluster, "holds", 0))
+    cluster.kill_a_worker(20.5, "node_lost")
+
+    cluster.play()
+
+    outcomes = Counter(cluster.witness.outcome.values())
+    assert outcomes == {"completed": 20, "worker_crashed": 80}
+    assert cluster.witness.messages[99].startswith("5 workers in a row died before they could begin a task")
+
+
 @pytest.mark.parametrize(("event", "retried"), [(LeaseEnded(0), 400), (LeaseLost(0, "it died"), 401)])
 def test_a_kind_whose_first_try_is_lost_is_tried_again_at_once(event: LeaseEnded | LeaseLost, retried: int) -> None:
     """When the first try of an unknown kind was lost the next one comes before the known kinds go on."""
