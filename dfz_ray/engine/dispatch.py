@@ -81,7 +81,7 @@ class Dispatch:
             if is_full and (len(self._queue.priorities) < 2 or not self._table.starting):
                 return
             kind = self._urgency.find_kind()
-            if kind is None:
+            if kind is None or (self._table.starting and kind.policy.priority < self._queue.kept_for):
                 return
             if is_full:
                 displaced = self._urgency.find_displaced(kind.policy.priority)

@@ -43,6 +43,7 @@ from dfz_ray.engine.overview import KindCounts, KindOverview, LeaseOverview, vie
 from dfz_ray.engine.places import Places
 from dfz_ray.engine.preemption import find_victims
 from dfz_ray.engine.queue import Queue
+from dfz_ray.engine.room import keep_room
 from dfz_ray.engine.slot_tuner import SlotTuner
 from dfz_ray.engine.slots import Slots
 from dfz_ray.engine.speculation import Speculation
@@ -214,7 +215,7 @@ class Engine:
             return [AnswerEnd(event.lease)]
         lane = self.queue.lanes[lease.lane]
         if lease.asked_at is None:
-            self.lease_table.place(event.lease, now)
+            self.lease_table.place(event.lease, event.node, now)
             lane.deaths_before_start = 0
             if self._auto is not None:
                 self._auto.on_placed(now)
@@ -307,7 +308,9 @@ class Engine:
     def on_lane_sized(self, event: LaneSized, now: float) -> list[Command]:
         """A lane gets no more leases than the cluster can run; if it never could, its tasks fail at once."""
         lane = self.queue.get_lane(event.lane)
-        lane.capacity = event.capacity
+        if (lane.capacity, lane.shares_known) != (event.capacity, event.shares):
+            lane.forget_room()
+        lane.capacity, lane.shares_known = event.capacity, event.shares
         lane.seen = lane.seen or event.capacity > 0
         # A lane that a node could hold once may fit again: the node may only be restarting.
         self._ruled_out.pop(lane.number, None)
@@ -363,6 +366,8 @@ class Engine:
             width = self._slots.pace.width
             victims = find_victims(self.queue, self.lease_table.leases, lowest, after_s, now, width)
             commands.extend(self._kill(lease_id, "preempted") for lease_id in victims)
+        if len(self.queue.priorities) > 1:
+            self.queue.kept_for = keep_room(self.queue, now)
         if self._speculation.is_on and not self.queue.delayed and self._places.are_free:
             self._speculation.begin(self._slots.count - self.lease_table.used + len(self.lease_table.lingering), now)
         return commands

@@ -45,6 +45,8 @@ class Lease:
     """The most tasks that it may execute at once, of those that it begins from now on."""
     asked_at: float | None = None
     """The time of its first request for work; None while Ray has not placed it."""
+    node: str = ""
+    """The node that it runs on, if that is known."""
     held: dict[int, HeldChunk] = field(default_factory=dict)
     served: int = 0
     """The number of chunks that it has received."""

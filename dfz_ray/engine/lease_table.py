@@ -50,11 +50,13 @@ class LeaseTable:
         self.leases[lease_id] = Lease(lane_number, width, width)
         return lease_id
 
-    def place(self, lease_id: int, now: float) -> None:
+    def place(self, lease_id: int, node: str, now: float) -> None:
         """A lease has asked for work for the first time: Ray has placed it."""
         lease = self.leases[lease_id]
-        lease.asked_at = now
-        self._note_placed(lease_id, lease.width, self._queue.lanes[lease.lane])
+        lane = self._queue.lanes[lease.lane]
+        lease.asked_at, lease.node = now, node
+        lane.forget_room()
+        self._note_placed(lease_id, lease.width, lane)
 
     def _note_placed(self, lease_id: int, width: int, lane: Lane) -> None:
         del lane.unplaced[lease_id]

@@ -84,6 +84,8 @@ class WorkAsked:
     lease: int
     busy: int = 0
     """The number of its threads that have tasks, if it has several."""
+    node: str = ""
+    """In its first request: the node that it runs on, if that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ class LaneSized:
     capacity: float
     why_none: str = ""
     """The request and the nearest node's resources, if the capacity is 0 and no node is expected."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """The share of each of the cluster's resources that one lease takes; empty if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -70,6 +70,8 @@ class Lane:
     """Higher priorities first, and then in the order in which they came."""
     capacity: float = math.inf
     """The number of leases of its shape that the cluster can run at once."""
+    shares_known: Mapping[str, float] = field(default_factory=dict)
+    """The share of each of the cluster's resources that one lease takes; empty if that is not known."""
     seen: bool = False
     """True if the cluster could ever run one."""
     exclusive: bool = False
@@ -83,11 +85,31 @@ class Lane:
     """Deaths in a row of leases that had not asked for work yet."""
     replaced_from: int = 0
     """The first lease that was started after the last death before the start."""
+    room_since: float | None = None
+    """The time from which there is room for a lease that Ray has not placed, and for which there was none; infinite
+    while there is none.
+    """
+    is_given_up: bool = False
+    """True if Ray has not placed a lease although there seemed to be room for long: no room is made for it any more."""
 
     @property
     def starting(self) -> int:
         """The number of leases that have not asked for work yet."""
         return len(self.unplaced)
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """The share of each of the cluster's resources that one lease takes, as far as that is known."""
+        return self.shares_known or ({"places": 1 / self.capacity} if self.capacity else {})
+
+    @property
+    def has_room(self) -> bool:
+        """True if room is kept for a lease that Ray has not placed, and there is enough of it."""
+        return self.room_since is not None and self.room_since < math.inf and not self.is_given_up
+
+    def forget_room(self) -> None:
+        """Look anew whether there is room for its leases: one was placed, or the cluster has changed."""
+        self.room_since, self.is_given_up = None, False
 
 
 class Taken(NamedTuple):
@@ -117,6 +139,8 @@ class Queue:
         self.priorities: set[int] = set()
         self.changed: set[int] = set()
         """Lanes that have changed; `Urgency` ranks them again, and clears this."""
+        self.kept_for: float = -math.inf
+        """The priority for which room is kept in the cluster: leases of lower ones do not start."""
         self.paused: dict[int, float] = {}
         """Lanes for which no lease starts for now, each with the time until which."""
         self.delayed: dict[int, tuple[float, int]] = {}

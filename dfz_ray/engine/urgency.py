@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from dfz_ray.engine.lease import Lease
@@ -52,8 +53,12 @@ class Urgency:
             return True
         for other in self._lanes_above(priority):
             # For a lane whose leases are on their way already, only a lease that has served makes room: else leases
-            # would come and go for one that Ray can't place.
-            wanted += (is_full and self._wants_lease(other)) or (lease.served > 0 and other.starting > 0)
+            # would come and go for one that Ray can't place. Where room is kept, none comes; if there is enough of it,
+            # none has to go.
+            makes_room = lease.served > 0 or priority < queue.kept_for
+            wanted += (is_full and self._wants_lease(other)) or (
+                makes_room and other.starting > 0 and not other.has_room
+            )
             if wanted > leaving:
                 return True
         return False
@@ -61,12 +66,19 @@ class Urgency:
     def is_awaited(self, lane: Lane, starting: int) -> bool:
         """True if another lane waits for a place: with leases that Ray has not placed, or as the next one in turn.
 
-        `starting` is the number of leases that Ray has not placed.
+        `starting` is the number of leases that Ray has not placed. Lanes of lower priorities wait until this one is
+        through.
         """
-        if starting > lane.starting:
+        kind, mine = self.find_kind(), self._queue.find_due(lane)
+        least = -math.inf if mine is None else mine.policy.priority
+        if kind is not None and kind.lane != lane.number and kind.policy.priority >= least:
             return True
-        kind = self.find_kind()
-        return kind is not None and kind.lane != lane.number
+        return starting > lane.starting and any(
+            number != lane.number and self._queue.lanes[number].starting
+            for priority, due in self._due.items()
+            if priority >= least
+            for number in due
+        )
 
     def find_displaced(self, wanted: int) -> int | None:
         """The first lease that Ray has not placed yet and whose lane has only tasks of a lower priority than wanted."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dfz_ray.engine.messages import LaneSized
 from dfz_ray.manager.autoscaler_request import Demand
-from dfz_ray.manager.nodes import capacity, count_held, has_autoscaler, live_nodes, request_of, why_none
+from dfz_ray.manager.nodes import capacity, count_held, find_shares, has_autoscaler, live_nodes, request_of, why_none
 from dfz_ray.specs.resources import Resources
 
 logger = logging.getLogger("dfz_ray")
@@ -59,12 +59,13 @@ class NodeWatch:
         nodes, now = live_nodes(), time.monotonic()
         for number in numbers:
             shape = self._lanes[number]
-            holds = capacity(request_of(shape), nodes)
+            request = request_of(shape)
+            holds = capacity(request, nodes)
             if holds:
                 self._seen.add(number)
                 self._missing_since.pop(number, None)
                 self.notices.pop(number, None)
-                self._handle(LaneSized(number, holds))
+                self._handle(LaneSized(number, holds, shares=find_shares(request, nodes)))
                 continue
             since = self._missing_since.setdefault(number, now)
             why, wait_s = why_none(shape, nodes), self._wait()

@@ -55,6 +55,11 @@ def capacity(request: Mapping[str, float], nodes: Iterable[Mapping[str, float]])
     )
 
 
+def find_shares(request: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The share of all nodes' resources that a request takes, which one of them holds."""
+    return {name: amount / sum(node.get(name, 0.0) for node in nodes) for name, amount in request.items()}
+
+
 def count_held(shapes: Iterable[Resources], nodes: Sequence[Mapping[str, float]]) -> float:
     """The number of tasks of the smallest of these shapes that the nodes hold at once, with a process for each."""
     cores = sum(node.get("CPU", 0.0) for node in nodes)

@@ -83,7 +83,8 @@ class ManagerSide:
         if report.spoiled is not None:
             self._handle(WorkerSpoiled(report.lease, *report.spoiled))
         if report.asks:
-            lease.answer = self._handle(WorkAsked(report.lease, report.busy))
+            node = "" if report.place is None else report.place.node_id
+            lease.answer = self._handle(WorkAsked(report.lease, report.busy, node))
             if lease.answer is None:
                 lease.state, lease.waits = state, True
                 return None

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dfz_ray.manager.nodes import capacity, request_of, why_none
+from dfz_ray.manager.nodes import capacity, find_shares, request_of, why_none
 from dfz_ray.specs.resources import Resources
 
 SMALL = {"CPU": 4.0, "memory": 8.0 * 2**30}
@@ -31,6 +31,12 @@ LARGE = {"CPU": 16.0, "GPU": 2.0, "memory": 64.0 * 2**30, "fpga": 1.0}
 def test_capacity_counts_what_single_nodes_hold(shape: Resources, expected: float) -> None:
     """A shape fits as often as the single nodes hold it; what two nodes have together does not count."""
     assert capacity(request_of(shape), [SMALL, LARGE]) == expected
+
+
+def test_shares_are_those_of_all_nodes() -> None:
+    """A shape takes of each resource that it needs a share of what all nodes have together."""
+    shares = find_shares(request_of(Resources(cpus=5, gpus=0.5, memory=18 * 2**30)), [SMALL, LARGE])
+    assert shares == {"CPU": 0.25, "GPU": 0.25, "memory": 0.25}
 
 
 def test_an_infeasible_shape_is_compared_with_the_nearest_node() -> None:

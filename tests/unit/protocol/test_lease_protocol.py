@@ -25,7 +25,7 @@ from dfz_ray.errors import IllegalMessage
 from dfz_ray.protocol.lease_protocol import TRANSITIONS, LeaseState, Message, find_next_state
 from dfz_ray.protocol.manager_side import Answer, ManagerSide
 from dfz_ray.protocol.orders import Order
-from dfz_ray.protocol.reports import Report
+from dfz_ray.protocol.reports import Place, Report
 from dfz_ray.protocol.worker_side import AGAIN_S, ChunkInHand, WorkerSide
 
 LEASE = 3
@@ -355,6 +355,15 @@ def test_a_report_becomes_events_in_their_order() -> None:
 
     assert engine.events == [ChunkEnded(LEASE, 9, [1], [0.0]), ChunkBegan(LEASE, 10), WorkAsked(LEASE, 2)]
     assert order == chunk_order(1, 11, (3,))
+
+
+def test_the_first_report_says_where_a_lease_runs() -> None:
+    """The engine learns the node of a lease with its first request."""
+    engine = Engine(give(10, 1))
+
+    manager_of(engine).exchange(Report(LEASE, 1, place=Place("host", "node 7", 1, 0.0, "marker")))
+
+    assert engine.events == [WorkAsked(LEASE, node="node 7")]
 
 
 def test_a_report_that_does_not_ask_is_noted() -> None:
