@@ -88,8 +88,10 @@ class Dispatch:
                 if displaced is None:
                     return
                 self._table.drop(displaced)
-            width = self._slots.find_first_width(self._queue.lanes[kind.lane]) if self._is_wide else 1
-            commands.append(StartLease(self._table.start(kind.lane, width), kind.lane, kind.name, width))
+            lane = self._queue.lanes[kind.lane]
+            width = self._slots.find_first_width(lane) if self._is_wide else 1
+            spreads = lane.deaths_before_start > 0
+            commands.append(StartLease(self._table.start(kind.lane, width), kind.lane, kind.name, width, spreads))
 
     def _holds_back(self, lane: Lane, held_s: float, threads: int) -> bool:
         """True if a lease that holds `held_s` of work gets no more yet: near a run's end, and if tasks are long."""

@@ -216,7 +216,7 @@ class Engine:
         lane = self.queue.lanes[lease.lane]
         if lease.asked_at is None:
             self.lease_table.place(event.lease, event.node, now)
-            lane.deaths_before_start = 0
+            lane.deaths_before_start, lane.has_begun = 0, True
             if self._auto is not None:
                 self._auto.on_placed(now)
         return self._dispatch.answer(event.lease, lease, lane, event.busy, now)

@@ -20,6 +20,8 @@ PAUSE_S, PAUSE_DOUBLINGS = 1.0, 6
 with each further death, so many times.
 """
 
+UNLOADABLE = "the domain can't be loaded on any worker"
+
 
 class _Loss(NamedTuple):
     """The loss of a worker."""
@@ -41,26 +43,32 @@ class Losses:
         self._attempts = attempts
 
     def on_died_before_start(self, event: LeaseLost, lane: Lane, now: float) -> list[Command]:
-        """Count a worker that died before it asked for work, e.g. while it imported; too many fail the lane's tasks.
+        """Count a worker that was lost before it asked for work, e.g. as it imported; too many fail the lane's tasks.
 
         They fail only if no other worker of the lane is left: one that works shows that the tasks can be executed, and
-        one that starts may.
+        one that starts may. If workers of the lane have worked before, those of other lanes may have their places.
         """
         if event.reason == "node_lost":  # it says nothing about the lane
             return []
         if event.lease >= lane.replaced_from:  # one fault may kill many at once
             lane.deaths_before_start += 1
             lane.replaced_from = self._lease_table.next_lease
-        beyond = lane.deaths_before_start - DEATHS_BEFORE_START
-        if beyond < 0:
-            return []
-        if lane.leases:
-            self._queue.pause(lane, now + PAUSE_S * 2 ** min(beyond, PAUSE_DOUBLINGS))
+        beyond, cannot_load = lane.deaths_before_start - DEATHS_BEFORE_START, event.reason == "exception"
+        if lane.leases and (beyond >= 0 or cannot_load):
+            self._queue.pause(lane, now + PAUSE_S * 2 ** max(0, min(beyond, PAUSE_DOUBLINGS)))
             return []
         self._queue.resume(lane)
-        numbers = self._lease_table.clear(lane)
-        message = f"{lane.deaths_before_start} workers in a row died before they could begin a task: {event.message}"
-        return [CommitLosses("worker_crashed", dict.fromkeys(numbers, message))] if numbers else []
+        if beyond < 0:
+            return []
+        if lane.has_begun and len(self._lease_table.leases) > self._lease_table.starting:
+            lane.deaths_before_start = 0
+            self._queue.pause(lane, now + PAUSE_S)
+            return []
+        deaths = f"{lane.deaths_before_start} workers in a row died before they could begin a task"
+        message = f"{UNLOADABLE if cannot_load else deaths}: {event.message}"
+        losses = dict.fromkeys(self._lease_table.clear(lane), message)
+        reason = event.reason if cannot_load else "worker_crashed"
+        return [CommitLosses(reason, losses, traceback=event.traceback)] if losses else []
 
     def on_lost(self, lease: Lease, event: LeaseLost, is_free: bool, now: float) -> list[Command]:
         """Charge the task that the worker executed, if it is to blame; all others go back.

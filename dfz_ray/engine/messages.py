@@ -102,11 +102,13 @@ class LeaseLost:
     lease: int
     message: str
     reason: str = "worker_crashed"
-    """worker_crashed, node_lost, out_of_memory or timeout."""
+    """worker_crashed, node_lost, out_of_memory or timeout; exception if it lives, and can't load what tasks need."""
     executing: Sequence[int] | None = None
     """The tasks that it was executing; after a timeout only the overdue ones; None if nobody knows."""
     are_guilty: bool = False
     """True if all of these are guilty, even if they are several."""
+    traceback: str | None = None
+    """If it could not load what its tasks need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,8 @@ class StartLease:
     """The kind that it will probably begin with; it names the call in the Ray dashboard."""
     width: int = 1
     """The slots that it uses for now: it executes no more tasks at once."""
+    spreads: bool = False
+    """True if Ray should take the nodes in turn, as a worker of the lane could not begin on one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +273,8 @@ class CommitLosses:
     """Number and message."""
     chunk: int | None = None
     state: State = State.FAILED
+    traceback: str | None = None
+    """Of all of them that have none of their own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,8 @@ class Lane:
     """Leases that have not asked for work yet, in the order of their start."""
     starting_slots: int = 0
     """The slots of these leases."""
+    has_begun: bool = False
+    """True once a lease has asked for work: there is a node that can execute its tasks."""
     deaths_before_start: int = 0
     """Deaths in a row of leases that had not asked for work yet."""
     replaced_from: int = 0

@@ -255,8 +255,9 @@ class CallDomain(Domain):
     """A ProcessSetup in the driver, an AppliedSetup in a worker."""
 
     def load(self) -> None:
-        """Set this process up."""
-        self.setup.apply()
+        """Set this process up; if that fails each call says so itself."""
+        with contextlib.suppress(DfzError):
+            self.setup.apply()
 
 
 @dataclass(frozen=True)

@@ -351,7 +351,7 @@ class ActiveRun:
         return event
 
     def note_lease_error(self, lease: int, message: str, traceback: str | None) -> None:
-        """Note the error that ends a lease's worker."""
+        """Note the error that ends a lease."""
         self._leases.note_error(lease, message, traceback)
 
     async def get_file(self, name: str) -> bytes | list[Any] | None:

@@ -72,6 +72,8 @@ class Lanes:
             options["num_cpus"] = 0
         if shape.gpus and domain in self._picks_gpu:
             options["runtime_env"] = SEES_ALL_GPUS
+        if command.spreads:
+            options["scheduling_strategy"] = "SPREAD"
         width = 1 if domain in self._exclusive else self._width
         name = name_lease(domain, command.kind, width)
         function = self._functions[domain].options(name=name, **options)

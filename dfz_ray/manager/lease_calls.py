@@ -57,7 +57,7 @@ class _LeaseCall:
     interrupt: asyncio.Task[tuple[float, float]] | None = None
     """The last command to its worker that asks it to end tasks; its result is a time and the worker's wait by then."""
     error: str = ""
-    """The error that ended its worker; else empty."""
+    """The error that ended its worker, or for which that can't load the domain; else empty."""
     traceback: str | None = None
     """The traceback of that error."""
     relay: Any = None
@@ -136,7 +136,7 @@ class LeaseCalls:
         return place.host if place is not None else None
 
     def note_error(self, lease: int, message: str, traceback: str | None) -> None:
-        """Note the error that ends a lease's worker."""
+        """Note the error that ends a lease."""
         call = self._calls.get(lease)
         if call is not None:
             call.error, call.traceback = message, traceback
@@ -206,6 +206,9 @@ class LeaseCalls:
         try:
             try:
                 await reference
+                call = self._calls[lease]
+                if call.error and call.place is None:  # it could not load the domain
+                    over = LeaseLost(lease, call.error, "exception", traceback=call.traceback)
             except RayError as error:
                 over = await self._find_loss(lease, error)
         except Exception as error:

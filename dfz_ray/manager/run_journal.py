@@ -119,7 +119,9 @@ class RunJournal:
         for number, message in command.messages.items():
             if command.chunk is not None:
                 rows.attempts.append((number, command.chunk, ATTEMPT_FAILED, 1, None, None, None, reason, None))
-            rows.outcomes.append((number, command.state, None, reason, message, tracebacks.pop(number, None)))
+            rows.outcomes.append(
+                (number, command.state, None, reason, message, tracebacks.pop(number, command.traceback))
+            )
         self._add_ended(command.state, command.messages)
         self.commits.soon()
 

@@ -159,7 +159,7 @@ class TaskManager:
         return time.process_time(), self._exchanges
 
     async def note_lease_error(self, run_id: str, lease: int, message: str, traceback: str | None) -> None:
-        """Take in the error that ends a lease's worker."""
+        """Take in the error that ends a lease."""
         run = self._runs.get(run_id)
         if run is not None:
             run.note_lease_error(lease, message, traceback)

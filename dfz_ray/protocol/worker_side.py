@@ -209,12 +209,6 @@ class WorkerSide:
         held.executed.extend(executed)
         self._settle(held)
 
-    def refuse(self, held: ChunkInHand, executed: Iterable[Any]) -> None:
-        """End a chunk, because none of its tasks can begin."""
-        held.waiting.clear()
-        held.executed.extend(executed)
-        self._settle(held)
-
     def spoil(self, message: str, is_of_one: bool) -> None:
         """Begin nothing any more, as the process's state has changed; the last report says that.
 

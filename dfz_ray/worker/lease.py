@@ -2,7 +2,7 @@
 
 A lease asks for its first chunk, instead of being called with it: a lease that Ray has not placed holds no work that
 others could do. It imports the domain's libraries before it asks. Importing is nobody's task, so durations are
-execution only.
+execution only. Where the node lacks a module the lease ends without asking, and takes no task from leases elsewhere.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from dfz_ray.worker.manager_route import ManagerRoute, RelayLost
 from dfz_ray.worker.process_start import read_start
 from dfz_ray.worker.process_state import LEFT_STRAYS, ProcessState
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard
-from dfz_ray.worker.thread_lease import ThreadLease, refuse_all
+from dfz_ray.worker.thread_lease import ThreadLease
 
 LAST_WORD_S = 1.0
 """Seconds for which a worker that can read no answer stays, so that its last report is sent."""
@@ -73,13 +73,17 @@ def run_lease(
     except BaseException as error:
         try:
             check_connection()
-            with end_if_silent():
-                failure = describe_exception(error)
-                answer = Answer(manager.note_lease_error.remote(run_id, lease_id, failure.message, failure.traceback))
-                answer.read(LAST_WORD_S if isinstance(error, AnswerLost) else math.inf)
+            _report_error(error, manager, run_id, lease_id, LAST_WORD_S if isinstance(error, AnswerLost) else math.inf)
         finally:
             _exit(1)
     _release_gpu()
+
+
+def _report_error(error: BaseException, manager: Any, run_id: str, lease_id: int, most_s: float = math.inf) -> None:
+    """Let the manager know the error that ends a lease."""
+    with end_if_silent():
+        failure = describe_exception(error)
+        Answer(manager.note_lease_error.remote(run_id, lease_id, failure.message, failure.traceback)).read(most_s)
 
 
 def _serve(
@@ -97,9 +101,15 @@ def _serve(
                 return  # Ray has placed this lease too late
         route = ManagerRoute(manager, run_id)
         shelf = FileShelf(contents=_FetchedFiles(route))
-        # A domain that can't be imported fails each task that needs it. An initializer may read shared arrays.
-        with sharing(shelf), contextlib.suppress(Exception):
-            load_domain(pickled_domain).load()
+        try:
+            with sharing(shelf):  # an initializer may read shared arrays
+                load_domain(pickled_domain).load()
+        except Exception as error:
+            if pickled_domain in _ready:
+                raise  # a task has broken this process
+            _report_error(error, manager, run_id, lease_id)
+            return
+        _ready.add(pickled_domain)
         spare_the_collector()
         side = WorkerSide(lease_id, _find_place(marker))
 
@@ -221,11 +231,7 @@ def _run_chunk(
 ) -> Sequence[Execution]:
     works = unpack_works(packed)
     try:
-        domain = load_domain(pickled_domain)
-    except Exception as error:
-        return refuse_all(works, error)
-    try:
-        executions = execute_chunk(domain, works, threads, shelf, budget_s, guard, state.settle)
+        executions = execute_chunk(load_domain(pickled_domain), works, threads, shelf, budget_s, guard, state.settle)
         guard.rest()
         state.rest()
     except BaseException:
@@ -239,6 +245,8 @@ def _run_chunk(
 
 
 _loaded: dict[bytes, Domain] = {}
+_ready: set[bytes] = set()
+"""The domains whose libraries this process has imported."""
 
 
 def load_domain(pickled: bytes) -> Domain:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from os import _exit
 from signal import SIG_SETMASK, pthread_sigmask
 from time import monotonic, perf_counter, thread_time  # bound here, for a task may put others in their place
@@ -15,7 +15,6 @@ from threadpoolctl import ThreadpoolController
 from dfz_ray.domains.domain import Domain
 from dfz_ray.execution.chunk_clock import find_offset
 from dfz_ray.execution.execute import Execution, Outcome, Work, count_forks, end_task, execute_task
-from dfz_ray.execution.failure import describe_exception
 from dfz_ray.execution.interruption import forget_interruption
 from dfz_ray.execution.parameters_reader import ParametersReader
 from dfz_ray.protocol.orders import Order
@@ -82,9 +81,7 @@ class ThreadLease:
     def on_order(self, order: Order) -> None:
         """Take in an order, whose tasks are unpacked."""
         with self._lock:
-            held = self._side.on_order(order, monotonic())
-            if held is not None:
-                self._refuse(held)
+            self._side.on_order(order, monotonic())
             self._start_threads(min(self._side.busy, self._guard.width))
             self._wanted.notify(self._side.busy)
 
@@ -109,13 +106,6 @@ class ThreadLease:
                 return
             self._threads.append(thread)
             self._state.allow_threads(1)
-
-    def _refuse(self, held: ChunkInHand) -> None:
-        """Fail all tasks of a chunk if the domain can't be loaded."""
-        try:
-            self._load()
-        except Exception as error:
-            self._side.refuse(held, refuse_all(held.waiting, error))
 
     # --- in the threads -----------------------------------------------------------------------------------------------
 
@@ -199,10 +189,3 @@ class ThreadLease:
         ended, cpu_s = perf_counter(), thread_time() - cpu_s
         number, result, fingerprint, failure = outcome
         return Execution(number, self._offset_s + began, self._offset_s + ended, cpu_s, result, fingerprint, failure)
-
-
-def refuse_all(works: Iterable[Work], error: Exception) -> list[Execution]:
-    """Fail all tasks, as their domain can't be loaded here: this node may lack one of the user's modules."""
-    described = describe_exception(error)
-    failure = described._replace(message=f"the domain can't be loaded on this worker: {described.message}")
-    return [Execution(work.number, 0.0, 0.0, 0.0, None, None, failure) for work in works]

@@ -113,10 +113,12 @@ class LocalCluster:
         head.wait_until_started()
         return head
 
-    def start_node(self, cpus: int = 2, **custom: int) -> Node:
-        """Start another node; its temporary files are its own, as another machine's are."""
+    def start_node(self, cpus: int = 2, modules: str = "", **custom: int) -> Node:
+        """Start another node; its temporary files, and a folder of modules, are its own, as another machine's are."""
         own = tempfile.mkdtemp(dir=self.folder)
         environment = {**self.environment, "TMPDIR": own}
+        if modules:
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [modules, environment.get("PYTHONPATH")]))
         custom = {"side": 8, **custom}
         arguments = [f"--address={self.address}", f"--num-cpus={cpus}", f"--resources={json.dumps(custom)}"]
         node = Node(arguments, environment)

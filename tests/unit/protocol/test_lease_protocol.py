@@ -317,19 +317,6 @@ def test_what_has_more_to_report_does_not_ask() -> None:
     assert said(side.find_report(0.0)) == (11, None, True)
 
 
-def test_a_chunk_that_is_refused_ends_at_once() -> None:
-    """A chunk of which no task can begin is reported as ended, with what is said of its tasks; it never began."""
-    side = WorkerSide(LEASE)
-    side.find_report(0.0)
-    held = side.on_order(chunk_order(1, 10, [1, 2], threads=2), 0.0)
-    assert held is not None
-
-    side.refuse(held, ["one", "two"])
-
-    assert side.begin_task(0.0) is None
-    assert side.find_report(0.0) == Report(LEASE, 2, 10, ["one", "two"])
-
-
 def test_a_chunk_that_counts_as_begun_is_reported_once() -> None:
     """The beginning of such a chunk is not reported: its end is, and that report asks for the next one."""
     side = WorkerSide(LEASE)

@@ -283,22 +283,6 @@ def test_what_a_task_alone_changes_is_put_back() -> None:
     assert os.getcwd() == before
 
 
-def test_a_domain_that_cannot_be_loaded_fails_each_task() -> None:
-    """Where the domain can't be loaded each task of a chunk fails with the reason."""
-
-    def load() -> Domain:
-        raise ImportError("no such module")
-
-    guard = ThreadDeadlineGuard(CrashMarker("test/one", WIDTH), 1.0, WIDTH)
-    side = WorkerSide(0)
-    with guard.on_duty(), ThreadLease(side, load, 1, FileShelf(), guard, ProcessState()) as lease:
-        lead = Lead(lease, side, guard)
-        lead.order(0, [work(0), work(1)])
-        lead.until(lambda: 0 in lead.ended)
-
-    assert reasons(lead.ended[0]) == {0: "exception", 1: "exception"}
-
-
 WATCHED = """
 import sys, tempfile, time
 tempfile.tempdir = sys.argv[1]
