@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from dfz_ray.domains.registry import CALLS
 from dfz_ray.driver.listener import Completed, RunListener
 from dfz_ray.driver.run_session import RunSession
-from dfz_ray.errors import RunFolderRefused
+from dfz_ray.errors import InfrastructureLost, RunFolderRefused
 from dfz_ray.executor.function_domain import arguments_of, put_apart
 from dfz_ray.executor.process_setup import ProcessSetup, make_call_domain
 from dfz_ray.garbage import collector_paused
@@ -121,9 +121,13 @@ class OpenTasks(RunListener, ABC, Generic[T]):
         try:
             self._is_asked = True
             self._session.submit_later(self._take)
-        except BaseException:  # also an interruption: the next task must not rely on what did not happen
-            self._is_asked = False
+        except BaseException as error:
             self._take_back(tasks)
+            self._is_asked = False
+            # After an interruption the tasks of other threads that relied on this request need another one.
+            if self._waiting and not isinstance(error, InfrastructureLost):
+                with contextlib.suppress(InfrastructureLost):
+                    self.send(())
             raise
         finally:
             if self.has_ended:  # other threads may have relied on this one to send their tasks
