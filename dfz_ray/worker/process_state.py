@@ -1,12 +1,13 @@
 """The state of a worker's process that its tasks share, such as signal handlers, limits and the working directory.
 
-A task that changes it would be felt by the next one. What can be looked at in less than a microsecond is put back after
-each task. The whole is looked at after the first task of a lease, after each one that takes long or imports something,
-after all of them once one has changed something, and before results are reported.
+A task that changes it would be felt by the next one; a call of a group counts as a task. What can be looked at in less
+than a microsecond is put back after each task. The whole is looked at after the first task of a lease, after each one
+that takes long or imports something, after all of them once one has changed something, and before results are reported.
 If one task alone can have changed it, it is put back then, and nobody has felt it. Otherwise nobody knows what the
-tasks since the last look have felt: their results do not count. A thread that an earlier task left behind may change
-something, too. So while there is one, a part that no task has changed without it was changed by nobody knows whom; and
-an exception that such a thread may have raised in a task is not taken for the task's own.
+tasks since the last look have felt: their results do not count, and each is executed again by itself. A thread that an
+earlier task left behind may change something, too. So while there is one, a part that no task has changed without it
+was changed by nobody knows whom; and an exception that such a thread may have raised in a task is not taken for the
+task's own.
 
 A task may also patch the functions of a module, or the methods of a class. So this module binds those that it needs
 when it is imported, and an object keeps the methods that it was made with.
@@ -119,6 +120,14 @@ class ProcessState:
         if self._looks_soon or perf_counter() >= self._look_at or _len(_modules) != self._modules:
             self._looks_soon = self._looks_always
             self.look()
+        return self.change != ""
+
+    def settle_alone(self) -> bool:
+        """As `settle`, in a chunk of one suspect: look at the whole, and let nothing meet a thread that is left."""
+        self._looks_soon = True
+        self.settle()
+        if self.has_strays and not self.change:  # what they change would be nobody's
+            self.change, self.is_of_one = LEFT_STRAYS, True
         return self.change != ""
 
     def rest(self) -> None:

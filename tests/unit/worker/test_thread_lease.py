@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -18,6 +19,8 @@ import pytest
 
 from dfz_ray.domains.domain import Domain, Parameters
 from dfz_ray.execution.execute import Work
+from dfz_ray.executor.call_packing import CallPacker
+from dfz_ray.executor.function_domain import FUNCTION_DOMAIN, read_group
 from dfz_ray.protocol.lease_protocol import LeaseState, Message
 from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Ended, Report, pack_executions, unpack_executions
@@ -117,11 +120,13 @@ class Lead:
 
 
 @contextmanager
-def leading(stage: Stage, grace_s: float = 5.0) -> Iterator[Lead]:
-    domain = Domain("deed", DeedParameters, stage.compute, lambda parameters: parameters.what)
+def leading(
+    stage: Stage, grace_s: float = 5.0, domain: Domain | None = None, shelf: FileShelf | None = None
+) -> Iterator[Lead]:
+    domain = domain or Domain("deed", DeedParameters, stage.compute, lambda parameters: parameters.what)
     guard = ThreadDeadlineGuard(CrashMarker(f"test/{os.getpid()}-{time.time_ns()}", WIDTH), grace_s, WIDTH)
     side = WorkerSide(0)
-    with guard.on_duty(), ThreadLease(side, lambda: domain, 1, FileShelf(), guard, ProcessState()) as lease:
+    with guard.on_duty(), ThreadLease(side, lambda: domain, 1, shelf or FileShelf(), guard, ProcessState()) as lease:
         yield Lead(lease, side, guard)
         stage.gate.set()
 
@@ -280,6 +285,35 @@ def test_what_a_task_alone_changes_is_put_back() -> None:
         lead.until(lambda: 1 in lead.ended)
 
     assert reasons(lead.ended[0]) == {0: "completed"}
+    assert os.getcwd() == before
+
+
+def move_at_one(number: int) -> str:
+    """The working directory, which the call of 1 changes."""
+    found = os.getcwd()
+    if number == 1:
+        os.chdir("/")
+    return found
+
+
+def test_calls_of_a_group_are_as_far_apart_as_tasks() -> None:
+    """A group in which a call has changed the process does not count; alone it is looked at after each call."""
+    packer, before = CallPacker(), os.getcwd()
+    packed = packer.pack_function(move_at_one)
+    group = Work(0, 0, packer.pack_group(packed, [(number,) for number in range(4)]))
+    shelf = FileShelf(contents={packed.sha256: packed.content})
+
+    with leading(Stage(), domain=FUNCTION_DOMAIN, shelf=shelf) as lead:
+        lead.order(7, [group])
+        lead.until(lambda: lead.side.is_over)
+    with leading(Stage(), domain=FUNCTION_DOMAIN, shelf=shelf) as alone:
+        alone.orders.append(Order(0, Message.CHUNK, WIDTH, 7, [group], math.inf))
+        alone.until(lambda: any(report.ended == 7 for report in alone.reports))
+
+    assert lead.reports[-1].spoiled == ([7], "working directory")
+    (executed,) = next(report.executed for report in alone.reports if report.ended == 7)
+    assert read_group(executed.result).values == [before] * 4
+    assert not alone.side.is_spoiled
     assert os.getcwd() == before
 
 
