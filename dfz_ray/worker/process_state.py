@@ -39,7 +39,6 @@ from dfz_ray.worker.state_parts import (
     Value,
     count_threads,
     ignore_signal,
-    read_numpy,
 )
 
 LOOK_S = 0.25
@@ -176,7 +175,7 @@ class ProcessState:
         changed = []
         for position, part in _enumerate(PARTS):
             found = _read(part)
-            if self._saved[position] == () and part.read is read_numpy:  # it was imported since
+            if part.is_of_library and self._saved[position] == ():  # it was imported since
                 self._saved[position] = found
             if not _is_same(found, self._saved[position]) and not (executing and part.is_momentary):
                 changed.append(position)

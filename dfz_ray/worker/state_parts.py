@@ -58,6 +58,8 @@ class Part(NamedTuple):
     """Sets a value that was read before, as far as possible."""
     is_momentary: bool = False
     """True if libraries change it for a moment as a matter of course: that counts only while no task is executed."""
+    is_of_library: bool = False
+    """True if it is read from the time on at which a library is imported; before, it is empty."""
 
 
 # --- functions --------------------------------------------------------------------------------------------------------
@@ -337,7 +339,7 @@ def _put_decimal_back(values: Value) -> None:
             context.traps[condition] = next(following)
 
 
-def read_numpy() -> Value:
+def _read_numpy() -> Value:
     """NumPy's settings for errors and, after None, for printing; none if it is not imported."""
     numpy = _modules.get("numpy")
     try:
@@ -355,6 +357,50 @@ def _put_numpy_back(values: Value) -> None:
     printing = dict(_zip(values[middle + 1 :: 2], values[middle + 2 :: 2]))
     printing.pop("override_repr", None)
     numpy.set_printoptions(**printing)
+
+
+def _read_torch() -> Value:
+    """The settings of torch on which models and gradients rest; none if it is not imported."""
+    torch: Any = _modules.get("torch")
+    try:
+        modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        algorithms = (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            _find_precision(torch),
+        )
+        return (*modes, torch.get_default_dtype(), str(torch.empty(0).device), *algorithms)
+    except AttributeError:  # another thread is importing it
+        return ()
+
+
+def _find_precision(torch: Any) -> str:
+    try:
+        return str(torch.get_float32_matmul_precision())
+    except RuntimeError:  # it was set for one backend
+        return ""
+
+
+def _put_torch_back(values: Value) -> None:
+    torch: Any = _modules["torch"]
+    is_grad_enabled, _, dtype, device, *deterministic, precision = values
+    torch.set_grad_enabled(is_grad_enabled)
+    torch.set_default_device(None if device == "cpu" else device)
+    torch.set_default_dtype(dtype)
+    if _read_torch()[4:6] != _tuple(deterministic):  # to set them imports a part of torch that changes the environment
+        torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+    if precision:
+        torch.set_float32_matmul_precision(precision)
+
+
+def enable_gradients() -> None:
+    """Let torch, if it is imported, compute gradients in this thread, as it does in each new one."""
+    torch: Any = _modules.get("torch")
+    try:
+        if torch is not None and not torch.is_grad_enabled():
+            torch.set_grad_enabled(True)
+    except AttributeError:  # another thread is importing it
+        pass
 
 
 def _keep(_: Value) -> None:
@@ -389,5 +435,6 @@ PARTS = (
     Part("warnings filters", _read_errors, _keep),
     Part("display of warnings", _read_display, _put_display_back),
     Part("decimal context", _read_decimal, _put_decimal_back),
-    Part("NumPy settings", read_numpy, _put_numpy_back),
+    Part("NumPy settings", _read_numpy, _put_numpy_back, is_of_library=True),
+    Part("torch settings", _read_torch, _put_torch_back, is_momentary=True, is_of_library=True),
 )

@@ -25,7 +25,7 @@ from dfz_ray.protocol.reports import Report
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.process_state import ProcessState
-from dfz_ray.worker.state_parts import put_tracing_back, read_mask, read_tracing
+from dfz_ray.worker.state_parts import enable_gradients, put_tracing_back, read_mask, read_tracing
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard, ThreadSlot
 
 EARLY_THREADS = 16
@@ -152,6 +152,7 @@ class ThreadLease:
                 put_tracing_back(tracing)
             if read_mask() != mask:
                 pthread_sigmask(SIG_SETMASK, mask)
+            enable_gradients()
 
     def _take(self, before: ChunkInHand | None, execution: Execution | None) -> tuple[ChunkInHand, Work] | None:
         """Note the end of a task, and wait for the next one; None: no more will come."""

@@ -25,7 +25,7 @@ from dfz_ray.protocol.lease_protocol import LeaseState, Message
 from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Ended, Report, pack_executions, unpack_executions
 from dfz_ray.protocol.worker_side import WorkerSide
-from dfz_ray.specs.encoding import encode
+from dfz_ray.specs.encoding import decode, encode
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import LOOK
@@ -315,6 +315,23 @@ def test_calls_of_a_group_are_as_far_apart_as_tasks() -> None:
     assert read_group(executed.result).values == [before] * 4
     assert not alone.side.is_spoiled
     assert os.getcwd() == before
+
+
+def test_gradients_that_a_task_switches_off_are_on_for_the_next_one_on_its_thread() -> None:
+    """Torch has that setting for each thread: nobody else feels it meanwhile."""
+    torch = pytest.importorskip("torch")
+
+    def act(parameters: Any, seed: int, threads: int) -> bool:
+        found: bool = torch.is_grad_enabled()
+        torch.set_grad_enabled(False)
+        return found
+
+    with leading(Stage(), domain=Domain("acts", DeedParameters, act, lambda _: "acts")) as lead:
+        lead.order(0, [work(number) for number in range(20)], threads=1)
+        lead.until(lambda: 0 in lead.ended)
+
+    (report,) = [report for report in lead.reports if report.ended == 0]
+    assert {decode(execution.result) for execution in report.executed} == {True}
 
 
 WATCHED = """
