@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from dfz_ray.protocol.reports import Ended, Report, pack_executions, unpack_exec
 from dfz_ray.protocol.worker_side import WorkerSide
 from dfz_ray.specs.encoding import decode, encode
 from dfz_ray.specs.input_file import FileShelf
+from dfz_ray.worker import crash_marker
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import LOOK
 from dfz_ray.worker.process_state import ProcessState
@@ -133,7 +133,7 @@ def leading(
 
 @pytest.fixture(autouse=True)
 def _markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(crash_marker, "ROOT", tmp_path / f"dfz_ray-{os.getuid()}")
 
 
 def work(number: int, what: str = "nap", timeout_s: float | None = None) -> Work:
@@ -361,7 +361,6 @@ def test_the_watchdog_ends_a_process_only_for_a_task_that_hangs(how: str, left: 
     )
 
     assert done.stdout == left
-    tempfile.tempdir = str(tmp_path)
     crash_report = CrashMarker("test/watched").read_crash_report(grace_s=0.1)
     if how == "hangs":
         assert crash_report.executing == (5, 6)
