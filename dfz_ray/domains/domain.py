@@ -107,6 +107,10 @@ class Domain:
 
     read: Callable[[bytes, FileShelf], Any] | None = None
     """Reads parameters from their bytes, where the type would be too slow; only for a domain that no batch can name."""
+    compute_calls: Callable[[Any, int, int, Callable[[], bool]], Any] | None = None
+    """As `compute`, for tasks that may be several calls: it calls the last argument between two of them, and makes no
+    further one if that returns True.
+    """
     pack_error: Callable[[BaseException], bytes | None] | None = None
     """Packs an exception of a task for its caller, who gets it beside the text; returns None where it can't."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from hashlib import sha256
-from typing import NamedTuple, NoReturn, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
@@ -60,12 +60,15 @@ class Guard(Protocol):
     def begin(self, work: Work) -> bool:
         """A task is about to begin. Returns False if it was cancelled."""
 
+    def go_on(self) -> None:
+        """A call of the task has ended, and may have taken the alarm for itself: keep the deadline for the next one."""
+
     def end(self) -> None:
         """The task has ended, and is not interrupted any more."""
 
 
 Settle = Callable[[], bool]
-"""Puts away what a task has left behind; returns True if none may follow it in this process."""
+"""Puts away what a task, or a call of it, has left behind; returns True if none may follow it in this process."""
 R = TypeVar("R")
 
 
@@ -97,7 +100,14 @@ def execute_chunk(
     def end() -> bool:
         if guard is not None:
             guard.end()
-        return settle()
+        return is_last or settle()
+
+    def end_call() -> bool:
+        nonlocal is_last
+        is_last = settle()
+        if guard is not None:
+            guard.go_on()
+        return is_last
 
     for work in works:
         if is_last or (outcomes and clock.elapsed_s > budget_s):
@@ -108,7 +118,7 @@ def execute_chunk(
                 if not guard.begin(work):
                     continue
                 has_begun = True
-            outcome = execute_task(domain, work, threads, reader, forks)
+            outcome = execute_task(domain, work, threads, reader, forks, end_call)
             is_last = end()
         except BaseException as error:  # an interruption, or what the task has left behind
             if not has_begun and find_cause(error) is None:
@@ -137,10 +147,13 @@ def end_task(number: int, error: BaseException, end: Callable[[], R]) -> tuple[O
     raise error
 
 
-def execute_task(domain: Domain, work: Work, threads: int, reader: ParametersReader, forks: int) -> Outcome:
+def execute_task(
+    domain: Domain, work: Work, threads: int, reader: ParametersReader, forks: int, end_call: Settle
+) -> Outcome:
     """Execute one task, in a copy of the context variables. Only an interruption leaves this function by intent.
 
-    If `forks` is no longer `count_forks()` afterwards, this is a child process that the task forked: it is ended.
+    If `forks` is no longer `count_forks()` afterwards, this is a child process that the task forked: it is ended. A
+    task that is several calls calls `end_call` between them.
     """
     number = work.number
     try:
@@ -151,16 +164,18 @@ def execute_task(domain: Domain, work: Work, threads: int, reader: ParametersRea
         pass_on_interruption(error)
         return number, None, None, describe_exception(error, skip_frames=1)
     try:
-        value = copy_context().run(domain.compute, parameters, work.seed, threads)
+        if domain.compute_calls is None:
+            value = copy_context().run(domain.compute, parameters, work.seed, threads)
+        else:
+            value = copy_context().run(domain.compute_calls, parameters, work.seed, threads, end_call)
     except BaseException as error:  # also SystemExit: a task ends itself, not its worker
-        if _forks != forks:
-            _end_child(error)
+        end_child(forks, error)
         pass_on_interruption(error)
         note_exception(error)
         failure = describe_exception(error, skip_frames=1)
         return number, None, None, failure._replace(payload=_pack_error(domain, error))
     if _forks != forks:
-        _end_child(None)
+        end_child(forks)
     try:
         result = encode(value)
         is_ordered = type(value) in SCALARS  # then its digest is that of the encoded result
@@ -193,8 +208,12 @@ def _note_fork() -> None:
 os.register_at_fork(after_in_child=_note_fork)
 
 
-def _end_child(error: BaseException | None) -> NoReturn:
-    """End this process as Python would end one whose program returned, or raised."""
+def end_child(forks: int, error: BaseException | None = None) -> None:
+    """End this process, as Python would after its program returned or raised, if it was forked since `count_forks()`
+    was `forks`.
+    """
+    if _forks == forks:
+        return
     with contextlib.suppress(BaseException):
         if error is not None and not isinstance(error, SystemExit):
             traceback.print_exception(error)

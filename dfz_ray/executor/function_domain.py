@@ -14,17 +14,19 @@ import hashlib
 import pickle
 import struct
 import sys
-import time
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from enum import IntEnum
+from time import perf_counter  # bound here, for a call may put another one in its place
 from typing import Any, NamedTuple
 
 import msgpack
 
 from dfz_ray.domains.domain import Domain, Parameters
 from dfz_ray.domains.registry import CALLS
+from dfz_ray.execution.execute import ENDS, Settle, count_forks, end_child
 from dfz_ray.execution.failure import Failure, describe_exception
-from dfz_ray.execution.interruption import pass_on_interruption
+from dfz_ray.execution.interruption import find_cause, note_exception, pass_on_interruption
 from dfz_ray.execution.traceback_text import text_of
 from dfz_ray.specs.encoding import SCALARS
 from dfz_ray.specs.input_file import Content, FileShelf
@@ -161,8 +163,6 @@ def forget_functions() -> None:
 def _load(call: FunctionCall) -> Function:
     if call.loaded is not None:
         return call.loaded
-    if call.is_fixed and (known := _loaded.get(call.key)) is not None:  # loaded by another call of the same group
-        return known
     function: Function = pickle.loads(call.content)  # noqa: S301 - the driver of this run has made it
     if call.is_fixed:
         if len(_loaded) >= KEPT_FUNCTIONS:
@@ -171,11 +171,16 @@ def _load(call: FunctionCall) -> Function:
     return function
 
 
-def compute(call: FunctionCall, seed: int, threads: int) -> bytes:
-    """Make a call, or the calls of a group; the result is pickled."""
+def go_on() -> bool:
+    """The end of a call that any other one may follow."""
+    return False
+
+
+def compute(call: FunctionCall, seed: int, threads: int, end_call: Settle = go_on) -> bytes:
+    """Make a call, or the calls of a group, with `end_call` between them; the result is pickled."""
     arguments = pickle.loads(call.arguments)  # noqa: S301 - the driver of this run has made it
     if call.form == Form.GROUP:
-        return _dump_group(_call_each(call, *arguments))
+        return _dump_group(_call_each(call, end_call, *arguments))
     function, args, kwargs = arguments if call.form == Form.WHOLE_CALL else (_load(call), *arguments)
     return dump(function(*args, **kwargs))
 
@@ -184,27 +189,54 @@ class GroupResult(NamedTuple):
     """The results of a group of calls."""
 
     values: list[Any]
-    """In the order of the calls; None for a call that raised. Fewer than there were calls where the budget ended."""
+    """In the order of the calls; None for a call that raised. Fewer than there were calls where the budget ended, or a
+    call has changed its process for good.
+    """
     failures: Mapping[int, Failure]
     """By position, of the calls that raised."""
 
 
-def _call_each(call: FunctionCall, budget_s: float, arguments: list[Any]) -> GroupResult:
+def _call_each(call: FunctionCall, end_call: Settle, budget_s: float, arguments: list[Any]) -> GroupResult:
+    """Make calls as if each were a task: none feels what another one has changed, none is made in a forked child."""
     values: list[Any] = []
     failures: dict[int, Failure] = {}
-    ends_at = time.perf_counter() + budget_s
+    known, forks, count, ends_at = call.loaded, count_forks(), len(arguments), perf_counter() + budget_s
+
+    def end() -> bool:
+        end_child(forks)
+        return len(values) == count or perf_counter() > ends_at or end_call()  # the last one ends with the task
+
     for args in arguments:
+        values.append(None)
         try:
-            function = _load(call)
+            context = copy_context()  # so that no other call, nor a look at the state, finds this one's variables
+            function = context.run(_load, call) if known is None else known
+            if call.is_fixed:
+                known = function
             if type(args) is bytes:
-                args = pickle.loads(args)  # noqa: PLW2901, S301 - the driver of this run has made it
-            values.append(function(*args))
+                args = context.run(pickle.loads, args)  # noqa: PLW2901 - the driver of this run has made it
+            values[-1] = context.run(function, *args)
+            is_last = end()
         except BaseException as error:  # also SystemExit: a call ends itself, not the others
-            failures[len(values)] = _describe(error)
-            values.append(None)
-        if time.perf_counter() > ends_at:
+            values[-1] = None
+            failures[len(values) - 1], is_last = _end_failed(error, forks, end)
+        if is_last:
             break
     return GroupResult(values, failures)
+
+
+def _end_failed(error: BaseException, forks: int, end: Settle) -> tuple[Failure, bool]:
+    """End a call that an error has left, or that has left something behind which raises as it is put away."""
+    for _ in range(ENDS):
+        try:
+            end_child(forks, error)
+            note_exception(error)
+            return _describe(error), end()
+        except BaseException as another:
+            if find_cause(another) is not None:  # the whole group has to end
+                raise
+            error = another
+    raise error
 
 
 def _describe(error: BaseException) -> Failure:
@@ -318,6 +350,7 @@ FUNCTION_DOMAIN = Domain(
     name=CALLS,
     parameters=Parameters,
     compute=compute,
+    compute_calls=compute,
     kind=_kind,
     read=read_call,
     pack_error=pack_error,

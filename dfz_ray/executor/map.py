@@ -1,9 +1,9 @@
 """`map`: calls are sent in groups, sized by how long the calls take; results come in order.
 
 A group aims at 20 ms of work and at most 4 MiB. At first there is a group for each slot, as large as its share, for a
-round trip costs more than short calls. A group that turns out long ends after 0.1 s, a first one after 0.05 s, and its
-rest is sent anew; of a group that kills its worker each call is made alone. So groups change neither the order nor the
-exceptions.
+round trip costs more than short calls. A group that turns out long ends after 0.1 s, a first one after 0.05 s, and one
+in which a call changes its process for good ends there: its rest is sent anew. Of a group that kills its worker each
+call is made alone. So groups change neither the order nor the exceptions.
 """
 
 from __future__ import annotations
@@ -168,7 +168,8 @@ class CallMap:
                 self._put_error(error, group.first + place)
             self._changed.notify_all()
         self._each_s = min(took_s / ended, self._each_s or took_s)
-        self._send_again(group.items[ended:], group.first + ended, self._choose_size(len(group.items) - ended))
+        size = self._size or self._choose_size(len(group.items) - ended)
+        self._send_again(group.items[ended:], group.first + ended, size)
         self._go_on()
 
     def on_fail(self, group: _Group, error: BaseException) -> None:

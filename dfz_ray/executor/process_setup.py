@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.errors import DfzError
+from dfz_ray.execution.execute import Settle
 from dfz_ray.execution.failure import describe_exception
 from dfz_ray.execution.interruption import pass_on_interruption
-from dfz_ray.executor.function_domain import FUNCTION_DOMAIN, compute, forget_functions
+from dfz_ray.executor.function_domain import FUNCTION_DOMAIN, compute, forget_functions, go_on
 
 RAYS_OWN = ("RAY_", "CUDA_VISIBLE_DEVICES")
 """Beginnings of the names of variables that Ray sets for a worker itself."""
@@ -266,18 +267,19 @@ class _ComputeAfterSetup:
 
     setup: Any
 
-    def __call__(self, call: Any, seed: int, threads: int) -> bytes:
+    def __call__(self, call: Any, seed: int, threads: int, end_call: Settle = go_on) -> bytes:
         self.setup.require()
-        return compute(call, seed, threads)
+        return compute(call, seed, threads, end_call)
 
 
 def make_call_domain(setup: ProcessSetup) -> CallDomain:
     """The domain of calls that need a setup."""
-    base = FUNCTION_DOMAIN
+    base, compute_calls = FUNCTION_DOMAIN, _ComputeAfterSetup(setup)
     return CallDomain(
         name=base.name,
         parameters=base.parameters,
-        compute=_ComputeAfterSetup(setup),
+        compute=compute_calls,
+        compute_calls=compute_calls,
         kind=base.kind,
         read=base.read,
         pack_error=base.pack_error,

@@ -65,7 +65,7 @@ class CrashMarker:
     def __init__(self, name: str, width: int = 1) -> None:
         # Not in Ray's session folder: its place is not public, and /tmp is as good.
         self.name = name
-        self._path = _find_root() / name
+        self._path = ROOT / name
         self._dump_path = self._path.with_suffix(".dump")
         self._revoked_path = self._path.with_suffix(".revoked")
         self._content = _HEAD + _ENTRY.pack(NO_TASK, math.inf, 0, False) * width + _NO_STRAYS
@@ -191,7 +191,14 @@ class CrashMarker:
 
 
 def _find_root() -> Path:
-    return Path(tempfile.gettempdir()) / f"dfz_ray-{os.getuid()}"
+    folder = "/tmp"  # noqa: S108 - if no folder has room for a trial file
+    with contextlib.suppress(OSError):
+        folder = tempfile.gettempdir()
+    return Path(folder) / f"dfz_ray-{os.getuid()}"
+
+
+ROOT = _find_root()
+"""The folder of all markers of this user on this node, found before a task can say where temporary files go."""
 
 
 def _is_own(folder: Path) -> bool:

@@ -14,7 +14,7 @@ import math
 import signal
 from _thread import get_ident
 from collections.abc import Iterator, Mapping
-from signal import getsignal, pthread_sigmask, setitimer
+from signal import getitimer, getsignal, pthread_sigmask, setitimer
 from time import monotonic
 from typing import Any
 
@@ -145,6 +145,11 @@ class DeadlineGuard:
         self._current = work
         setitimer(signal.ITIMER_REAL, work.timeout_s, AGAIN_S)
         return True
+
+    def go_on(self) -> None:
+        """A call of the task has ended, and may have changed the alarm: set it again for those that follow."""
+        if self._due < math.inf and not getitimer(signal.ITIMER_REAL)[1]:  # ours repeats
+            setitimer(signal.ITIMER_REAL, max(self._due - monotonic(), SOON_S), AGAIN_S)
 
     def end(self) -> None:
         """The task has ended: an alarm interrupts nothing any more."""

@@ -230,8 +230,9 @@ def _run_chunk(
     state: ProcessState,
 ) -> Sequence[Execution]:
     works = unpack_works(packed)
+    settle = state.settle_alone if len(works) == 1 and budget_s == math.inf else state.settle
     try:
-        executions = execute_chunk(load_domain(pickled_domain), works, threads, shelf, budget_s, guard, state.settle)
+        executions = execute_chunk(load_domain(pickled_domain), works, threads, shelf, budget_s, guard, settle)
         guard.rest()
         state.rest()
     except BaseException:

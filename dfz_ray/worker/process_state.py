@@ -1,12 +1,13 @@
 """The state of a worker's process that its tasks share, such as signal handlers, limits and the working directory.
 
-A task that changes it would be felt by the next one. What can be looked at in less than a microsecond is put back after
-each task. The whole is looked at after the first task of a lease, after each one that takes long or imports something,
-after all of them once one has changed something, and before results are reported.
+A task that changes it would be felt by the next one; a call of a group counts as a task. What can be looked at in less
+than a microsecond is put back after each task. The whole is looked at after the first task of a lease, after each one
+that takes long or imports something, after all of them once one has changed something, and before results are reported.
 If one task alone can have changed it, it is put back then, and nobody has felt it. Otherwise nobody knows what the
-tasks since the last look have felt: their results do not count. A thread that an earlier task left behind may change
-something, too. So while there is one, a part that no task has changed without it was changed by nobody knows whom; and
-an exception that such a thread may have raised in a task is not taken for the task's own.
+tasks since the last look have felt: their results do not count, and each is executed again by itself. A thread that an
+earlier task left behind may change something, too. So while there is one, a part that no task has changed without it
+was changed by nobody knows whom; and an exception that such a thread may have raised in a task is not taken for the
+task's own.
 
 A task may also patch the functions of a module, or the methods of a class. So this module binds those that it needs
 when it is imported, and an object keeps the methods that it was made with.
@@ -38,7 +39,6 @@ from dfz_ray.worker.state_parts import (
     Value,
     count_threads,
     ignore_signal,
-    read_numpy,
 )
 
 LOOK_S = 0.25
@@ -69,6 +69,7 @@ class ProcessState:
         self._trace, self._profile, self._depth = gettrace(), getprofile(), getrecursionlimit()
         self._filters = list(warnings.filters)
         self._modules = _len(sys.modules)
+        self._path, self._finders = list(sys.path), list(sys.meta_path)
         self._own_threads = _count_first_threads()
         self.has_strays = False
         """True if at the last look there were threads that tasks have left behind."""
@@ -80,11 +81,12 @@ class ProcessState:
         """Positions of the parts that tasks change by themselves."""
         self._tasks = 0
         """The number of tasks that have ended since the last look."""
-        self._looks_soon = True
-        """True until a task of the lease has ended: if that task changes something, the others will, too."""
         self._looks_always = False
         """True once a task was seen to change something: then each is looked at, and no two can be confused."""
-        self._look_at = perf_counter() + LOOK_S
+        self._look_at = 0.0
+        """The time from which on the next task is looked at: the first one of a lease, for if that task changes
+        something, the others will, too.
+        """
         methods = [name for name, value in vars(ProcessState).items() if callable(value) and name != "__init__"]
         vars(self).update({name: getattr(self, name) for name in methods})
 
@@ -103,9 +105,11 @@ class ProcessState:
     def settle(self) -> bool:
         """A task has ended, and none is executed: put back what it changed; returns True if none may follow it."""
         self._tasks += 1
-        if not self._met_strays and count_threads() > self._own_threads:
+        if count_threads() > self._own_threads and not self._met_strays:
             self._met_strays = True
             self._on_strays()
+        if sys.path != self._path or sys.meta_path != self._finders:
+            self._put_imports_back()
         if (
             getsignal(VIRTUAL) is not self._on_virtual
             or getsignal(PROFILE) is not self._on_profile
@@ -116,9 +120,16 @@ class ProcessState:
             or warnings.filters != self._filters
         ):
             self._put_back([position for position, part in _enumerate(PARTS) if part in QUICK_PARTS])
-        if self._looks_soon or perf_counter() >= self._look_at or _len(_modules) != self._modules:
-            self._looks_soon = self._looks_always
+        if _len(_modules) != self._modules or perf_counter() >= self._look_at:
             self.look()
+        return self.change != ""
+
+    def settle_alone(self) -> bool:
+        """As `settle`, in a chunk of one suspect: look at the whole, and let nothing meet a thread that is left."""
+        self._look_at = 0.0
+        self.settle()
+        if self.has_strays and not self.change:  # what they change would be nobody's
+            self.change, self.is_of_one = LEFT_STRAYS, True
         return self.change != ""
 
     def rest(self) -> None:
@@ -136,13 +147,15 @@ class ProcessState:
         """Look at the whole, while so many tasks are executed; what has changed is put back, and noted."""
         if self.change or not self._tasks:
             return
+        if not executing:
+            self._join_imports()
         changed = self._find_changed(executing)
         if changed:
             is_of_one = self._tasks == 1 and not executing
             if is_of_one and not self.has_strays:
                 self._known.update(changed)
             self.is_of_one = is_of_one and self._known.issuperset(changed)
-            self._looks_soon = self._looks_always = True
+            self._looks_always = True
             self._put_back(changed)
             if not self.is_of_one or self._find_changed(0):
                 self.change = ", ".join([PARTS[position].name for position in changed])
@@ -151,7 +164,7 @@ class ProcessState:
         self._tasks, self._modules, self._raised_elsewhere = 0, _len(_modules), count_raised_elsewhere()
         self._met_strays = False
         self._look_for_strays()
-        self._look_at = perf_counter() + LOOK_S
+        self._look_at = 0.0 if self._looks_always else perf_counter() + LOOK_S
 
     def _look_for_strays(self) -> None:
         self.has_strays = count_threads() > self._own_threads
@@ -167,11 +180,27 @@ class ProcessState:
         changed = []
         for position, part in _enumerate(PARTS):
             found = _read(part)
-            if self._saved[position] == () and part.read is read_numpy:  # it was imported since
+            if part.is_of_library and self._saved[position] == ():  # it was imported since
                 self._saved[position] = found
             if not _is_same(found, self._saved[position]) and not (executing and part.is_momentary):
                 changed.append(position)
         return changed
+
+    def _put_imports_back(self) -> None:
+        """Put back what modules are found by; what came with an import stays."""
+        if _len(_modules) != self._modules:
+            self._join_imports()
+        self._put_back([position for position, part in _enumerate(PARTS) if part.join is not None])
+        self._path, self._finders = list(sys.path), list(sys.meta_path)
+
+    def _join_imports(self) -> None:
+        """Take in what was added to what modules are found by, unless something else of it is missing."""
+        for position, part in _enumerate(PARTS):
+            if part.join is not None:
+                found, saved = _read(part), self._saved[position]
+                if _len(found) > _len(saved) and _all([one in found for one in saved]):
+                    self._saved[position] = part.join(found, saved)
+                    part.put_back(self._saved[position])
 
     def _put_back(self, positions: list[int]) -> None:
         for position in positions:

@@ -1,6 +1,10 @@
 """The parts of a process's state that its tasks share: how each is read, and put back.
 
 A task may patch the functions of a module. So this module binds those that it needs when it is imported.
+
+Folders and import hooks that come with an import stay, since a module is imported once and rests on them. Three things
+are not looked at: the stack size of new threads, for to read it is to reset it; the start method of multiprocessing and
+the states of random generators, for modules set them once, as they are imported.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -31,7 +36,7 @@ from ctypes import POINTER, PyDLL, c_char_p
 from itertools import chain, takewhile
 from locale import LC_ALL, setlocale
 from operator import itemgetter
-from os import chdir, fstat, getcwd, getresgid, getresuid, putenv, umask, unsetenv
+from os import chdir, fstat, getcwd, getresgid, getresuid, putenv, sched_getaffinity, sched_setaffinity, umask, unsetenv
 from resource import getrlimit, setrlimit
 from signal import SIG_BLOCK, SIG_SETMASK, getitimer, pthread_sigmask, setitimer
 from sys import getprofile, getrecursionlimit, gettrace
@@ -58,6 +63,10 @@ class Part(NamedTuple):
     """Sets a value that was read before, as far as possible."""
     is_momentary: bool = False
     """True if libraries change it for a moment as a matter of course: that counts only while no task is executed."""
+    is_of_library: bool = False
+    """True if it is read from the time on at which a library is imported; before, it is empty."""
+    join: Callable[[Value, Value], Value] | None = None
+    """Joins what was found, after something was added to it, with what was saved; None: nothing may be added."""
 
 
 # --- functions --------------------------------------------------------------------------------------------------------
@@ -136,6 +145,31 @@ def _read_modules() -> Value:
 def _put_modules_back(values: Value) -> None:
     sys.modules = _modules
     _modules.update(_zip(_MODULES, values[1:]))
+
+
+class _ImportList:
+    """Reads a list of the module sys through which modules are found."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._list: list[Any] = getattr(sys, name)
+
+    def __call__(self) -> Value:
+        return _tuple(getattr(sys, self._name))
+
+    def put_back(self, values: Value) -> None:
+        self._list[:] = values
+        setattr(sys, self._name, self._list)
+
+
+def _join_paths(found: Value, saved: Value) -> Value:
+    """Let folders that came with an import stay, for it may look for more modules there, but hide no others."""
+    return (*saved, *[folder for folder in found if folder not in saved])
+
+
+def _join_hooks(found: Value, saved: Value) -> Value:
+    """Let import hooks stay where a library has put them: it installs them once, and rests on them."""
+    return found
 
 
 count_threads: Callable[[], int] = _count
@@ -221,6 +255,20 @@ def _read_descriptors() -> Value:
     return _tuple(chain.from_iterable([(found.st_dev, found.st_ino) for found in _map(fstat, range(3))]))
 
 
+_BINDING = {b"OMP_PROC_BIND", b"OMP_PLACES", b"GOMP_CPU_AFFINITY", b"KMP_AFFINITY"}
+"""Variables by which OpenMP binds a thread to CPUs when it first works in parallel."""
+
+
+def _read_affinity() -> Value:
+    """The CPUs on which this thread may be executed; none if OpenMP chooses them."""
+    known: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
+    return _tuple(sorted(sched_getaffinity(0))) if _BINDING.isdisjoint(known) else ()
+
+
+def _put_folder_back(values: Value) -> None:
+    (tempfile.tempdir,) = values
+
+
 # --- environment ------------------------------------------------------------------------------------------------------
 
 _entries = POINTER(c_char_p).in_dll(PyDLL(None), "environ")
@@ -276,6 +324,7 @@ def put_tracing_back(values: Value) -> None:
 
 _audit_hooks = 0
 _add_audit_hook = sys.addaudithook
+_is_collecting, _collect, _do_not_collect = gc.isenabled, gc.enable, gc.disable
 
 
 def _note_audit_hook(hook: Callable[[str, tuple[Any, ...]], None]) -> None:
@@ -337,7 +386,7 @@ def _put_decimal_back(values: Value) -> None:
             context.traps[condition] = next(following)
 
 
-def read_numpy() -> Value:
+def _read_numpy() -> Value:
     """NumPy's settings for errors and, after None, for printing; none if it is not imported."""
     numpy = _modules.get("numpy")
     try:
@@ -357,6 +406,50 @@ def _put_numpy_back(values: Value) -> None:
     numpy.set_printoptions(**printing)
 
 
+def _read_torch() -> Value:
+    """The settings of torch on which models and gradients rest; none if it is not imported."""
+    torch: Any = _modules.get("torch")
+    try:
+        modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        algorithms = (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            _find_precision(torch),
+        )
+        return (*modes, torch.get_default_dtype(), str(torch.empty(0).device), *algorithms)
+    except AttributeError:  # another thread is importing it
+        return ()
+
+
+def _find_precision(torch: Any) -> str:
+    try:
+        return str(torch.get_float32_matmul_precision())
+    except RuntimeError:  # it was set for one backend
+        return ""
+
+
+def _put_torch_back(values: Value) -> None:
+    torch: Any = _modules["torch"]
+    is_grad_enabled, _, dtype, device, *deterministic, precision = values
+    torch.set_grad_enabled(is_grad_enabled)
+    torch.set_default_device(None if device == "cpu" else device)
+    torch.set_default_dtype(dtype)
+    if _read_torch()[4:6] != _tuple(deterministic):  # to set them imports a part of torch that changes the environment
+        torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+    if precision:
+        torch.set_float32_matmul_precision(precision)
+
+
+def enable_gradients() -> None:
+    """Let torch, if it is imported, compute gradients in this thread, as it does in each new one."""
+    torch: Any = _modules.get("torch")
+    try:
+        if torch is not None and not torch.is_grad_enabled():
+            torch.set_grad_enabled(True)
+    except AttributeError:  # another thread is importing it
+        pass
+
+
 def _keep(_: Value) -> None:
     """For a part that can't be put back, or that is put back with another one."""
 
@@ -364,18 +457,24 @@ def _keep(_: Value) -> None:
 _HANDLERS = Part("signal handlers", _read_handlers, _put_handlers_back)
 _INTERPRETER = Part("settings of the interpreter", _read_interpreter, _put_interpreter_back)
 _TRACING = Part("tracing", read_tracing, put_tracing_back)
+_PATH, _FINDERS, _PATH_HOOKS = _map(_ImportList, ("path", "meta_path", "path_hooks"))
 _FILTERS = Part("warnings filters", _read_filters, _put_filters_back, is_momentary=True)
 QUICK_PARTS = (_HANDLERS, _INTERPRETER, _TRACING, _FILTERS)
 PARTS = (
     Part("functions of modules", _FUNCTIONS, _FUNCTIONS.put_back),
     Part("code of dfz_ray", _OWN_CODE, _OWN_CODE.put_back),
     Part("modules", _read_modules, _put_modules_back),
+    Part("search path of modules", _PATH, _PATH.put_back, is_momentary=True, join=_join_paths),
+    Part("finders of modules", _FINDERS, _FINDERS.put_back, is_momentary=True, join=_join_hooks),
+    Part("path hooks", _PATH_HOOKS, _PATH_HOOKS.put_back, is_momentary=True, join=_join_hooks),
     _HANDLERS,
     Part("timers", _read_timers, _stop_timers),
     Part("signal mask", read_mask, lambda values: pthread_sigmask(SIG_SETMASK, values)),
     Part("resource limits", _read_limits, _put_limits_back),
     Part("user and group", lambda: (*getresuid(), *getresgid()), _keep),
+    Part("CPU affinity", _read_affinity, lambda values: sched_setaffinity(0, values)),
     Part("working directory", lambda: (getcwd(),), lambda values: chdir(values[0])),
+    Part("folder of temporary files", lambda: (tempfile.tempdir,), _put_folder_back),
     Part("file mode creation mask", _FileMode(), lambda values: umask(values[0])),
     Part("standard streams", _read_streams, _put_streams_back, is_momentary=True),
     Part("descriptors of the standard streams", _read_descriptors, _keep),
@@ -384,10 +483,17 @@ PARTS = (
     Part("locale", lambda: (setlocale(LC_ALL),), lambda values: setlocale(LC_ALL, values[0])),
     _INTERPRETER,
     _TRACING,
+    Part(
+        "garbage collector",
+        lambda: (_is_collecting(),),
+        lambda values: _collect() if values[0] else _do_not_collect(),
+        is_momentary=True,
+    ),
     Part("audit hooks", _read_audit_hooks, _keep),
     _FILTERS,
     Part("warnings filters", _read_errors, _keep),
     Part("display of warnings", _read_display, _put_display_back),
     Part("decimal context", _read_decimal, _put_decimal_back),
-    Part("NumPy settings", read_numpy, _put_numpy_back),
+    Part("NumPy settings", _read_numpy, _put_numpy_back, is_of_library=True),
+    Part("torch settings", _read_torch, _put_torch_back, is_momentary=True, is_of_library=True),
 )

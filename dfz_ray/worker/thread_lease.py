@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import threading
 import traceback
 from collections.abc import Callable
+from contextvars import copy_context
 from os import _exit
 from signal import SIG_SETMASK, pthread_sigmask
 from time import monotonic, perf_counter, thread_time  # bound here, for a task may put others in their place
@@ -22,7 +25,7 @@ from dfz_ray.protocol.reports import Report
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
 from dfz_ray.worker.process_state import ProcessState
-from dfz_ray.worker.state_parts import put_tracing_back, read_mask, read_tracing
+from dfz_ray.worker.state_parts import enable_gradients, put_tracing_back, read_mask, read_tracing
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard, ThreadSlot
 
 EARLY_THREADS = 16
@@ -54,6 +57,8 @@ class ThreadLease:
         self._state = state
         self._pools = ThreadpoolController()
         self._forks = count_forks()
+        self._context = copy_context()
+        """The variables of the main thread, in which the state was read."""
         self._offset_s = find_offset()
         self._lock = threading.Lock()
         """Held to use the protocol."""
@@ -142,11 +147,12 @@ class ThreadLease:
         while (taken := self._take(held, execution)) is not None:
             held, work = taken
             reader = reader or ParametersReader(self._load(), self._shelf)
-            execution = self._execute(slot, work, reader)
+            execution = self._execute(slot, held, work, reader)
             if read_tracing() != tracing:
                 put_tracing_back(tracing)
             if read_mask() != mask:
                 pthread_sigmask(SIG_SETMASK, mask)
+            enable_gradients()
 
     def _take(self, before: ChunkInHand | None, execution: Execution | None) -> tuple[ChunkInHand, Work] | None:
         """Note the end of a task, and wait for the next one; None: no more will come."""
@@ -171,14 +177,23 @@ class ThreadLease:
             self._guard.wake()
             self._is_called = True
 
-    def _execute(self, slot: ThreadSlot, work: Work, reader: ParametersReader) -> Execution | None:
+    def _end_call(self, held: ChunkInHand) -> bool:
+        """A call of a task that is several has ended: it counts as a task; returns True if none may follow it."""
+        with self._lock:
+            if held.budget_s == math.inf and self._side.executing == 1:  # a suspect: nothing else is executed
+                return self._context.run(self._state.settle_alone)
+            self._state.note_task()
+            return False
+
+    def _execute(self, slot: ThreadSlot, held: ChunkInHand, work: Work, reader: ParametersReader) -> Execution | None:
         """Execute a task; None if it was revoked."""
         outcome: Outcome | None = None
         cpu_s, began = thread_time(), perf_counter()
         try:
             if not self._guard.begin(slot, work):
                 return None
-            outcome = execute_task(self._load(), work, self._budget, reader, self._forks)
+            end_call = functools.partial(self._end_call, held)
+            outcome = execute_task(self._load(), work, self._budget, reader, self._forks, end_call)
             self._guard.end(slot)
         except (
             BaseException

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import sys
 import threading
 import time
@@ -52,6 +53,29 @@ def test_map_with_a_crash(executor: DFZExecutor) -> None:
     with pytest.raises(CallFailed, match="worker_crashed"):
         seen.extend(executor.options(max_attempts=1).map(lambda n: crash() if n == 700 else n, range(1000)))
     assert seen == list(range(700))
+
+
+def change_at_times(number: int) -> tuple[str, str | None]:
+    """The state as it is felt; some calls change it, one of them for good."""
+    found = os.getcwd(), os.environ.get("DFZ_MODE")
+    if number % 150 == 70:
+        os.chdir("/")
+        os.environ["DFZ_MODE"] = "coarse"
+    if number == 250:
+        sys.addaudithook(lambda *_: None)
+    return found
+
+
+@pytest.mark.parametrize("chunksize", [None, 50])
+@pytest.mark.parametrize("use_threads", [False, True])
+def test_no_call_of_a_map_feels_what_another_one_has_changed(
+    cluster: None, use_threads: bool, chunksize: int | None
+) -> None:
+    """Calls that go together are as far apart as others, on threads, too: a call's changes end with it."""
+    with DFZExecutor(2, use_threads=use_threads) as executor:
+        results = list(executor.map(change_at_times, range(400), chunksize=chunksize))
+
+    assert results == [(os.getcwd(), None)] * 400
 
 
 def test_map_with_an_item_that_can_not_travel(executor: DFZExecutor) -> None:

@@ -55,6 +55,7 @@ IN_PROCESSES = [
     ["repeating alarm", "alarm that hides itself", "working directory", "timer without a handler"],
     ["umask", "environment", "limit of file sizes", "tracing"],
     ["os patched", "builtins patched", "closed stdout", "signal mask"],
+    ["search path", "folder of temporary files", "collector", "no finders"],
 ]
 ON_THREADS = [
     ["working directory", "umask", "limit of files", "errors of warnings"],

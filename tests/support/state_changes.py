@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -69,6 +70,10 @@ def _patch(module: Any, *names: str) -> None:
         setattr(module, name, _refuse)
 
 
+class _Finder:
+    find_spec = staticmethod(_refuse)
+
+
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "os.listdir":
         raise PermissionError("a hook of another task")
@@ -117,6 +122,10 @@ ON_THREADS: dict[str, Callable[[], Any]] = {
     "threading patched": lambda: _patch(threading, "get_ident", "current_thread"),
     "audit hook": lambda: sys.addaudithook(_hook),
     "code of dfz_ray patched": _patch_own_code,
+    "folder of temporary files": lambda: setattr(tempfile, "tempdir", "/nowhere"),
+    "collector": gc.disable,
+    "no search path": lambda: sys.path.clear(),  # noqa: PLW0108 - it is pickled
+    "no finders": lambda: sys.meta_path.clear(),  # noqa: PLW0108 - it is pickled
     "tracing": lambda: sys.settrace(_trace_badly),
     "profiling": lambda: sys.setprofile(_trace_badly),
     "time zone": lambda: (os.environ.update(TZ="Asia/Tokyo"), time.tzset()),
@@ -133,6 +142,11 @@ DEEDS: dict[str, Callable[[], Any]] = {
     "ignored signal": lambda: signal.signal(signal.SIGALRM, signal.SIG_IGN),
     "signal mask": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGUSR1]),
     "warnings": lambda: warnings.simplefilter("ignore"),
+    "search path": lambda: sys.path.insert(0, "/nowhere"),
+    "another search path": lambda: setattr(sys, "path", ["/nowhere", *sys.path]),
+    "finder": lambda: sys.meta_path.insert(0, _Finder()),
+    "path hook": lambda: sys.path_hooks.insert(0, _refuse),
+    "affinity": lambda: os.sched_setaffinity(0, {max(os.sched_getaffinity(0))}),
     "closed stdout": _close_stdout,
     "replaced stdout": lambda: setattr(sys, "stdout", None),
     "builtins patched": lambda: _patch(builtins, "print", "sorted", "repr", "open"),
@@ -168,6 +182,11 @@ def feel() -> dict[str, Any]:
         "timers": [signal.getitimer(timer)[1] for timer in (1, 2)],
         "mode": _feel_mode(),
         "stdout": [sys.stdout is None, os.fstat(1).st_ino],
+        "path": [sys.path[:1] == ["/nowhere"], sys.path == []],
+        "finders": [type(one).__name__ for one in sys.meta_path[:1]],
+        "temporary": tempfile.gettempdir(),
+        "collector": gc.isenabled(),
+        "CPUs": sorted(os.sched_getaffinity(0)),
         "listed": os.listdir("/") != [],
         "sorted": sorted([2, 1]),
     }

@@ -6,7 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -70,21 +70,26 @@ def augmented(view: View, rng: np.random.Generator) -> View:
 def reproducible_torch(seed: int, threads: int, gpus: AssignedGpus = NO_GPUS) -> Iterator[torch.device]:
     """Torch with the task's seed and threads, and deterministic algorithms; yields the device to train on.
 
-    All this is state of the whole process. So one task at a time holds it, and the state before is restored at the end.
+    By default tensors have 32 bits and lie on the CPU, and gradients are computed, whatever other code has set. All
+    this is state of the whole process. So one task at a time holds it, and the state before is restored at the end.
     Only the CPU's generator is seeded: models are made on the CPU, and no layer draws while it is trained. Only equal
     numbers of threads give equal results. The device is the GPU that was assigned, if any.
     """
     with _one_at_a_time:
         deterministic = torch.are_deterministic_algorithms_enabled()
         warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-        threads_before = torch.get_num_threads()
+        threads_before, dtype_before = torch.get_num_threads(), torch.get_default_dtype()
         if gpus.ids:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
         try:
             with (
                 torch.random.fork_rng(devices=()),
                 torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                nullcontext() if torch.empty(0).device.type == "cpu" else torch.device("cpu"),  # it slows calls down
             ):
+                torch.set_default_dtype(torch.float32)
                 torch.set_num_threads(threads)
                 torch.use_deterministic_algorithms(True)
                 torch.default_generator.manual_seed(seed)
@@ -92,6 +97,7 @@ def reproducible_torch(seed: int, threads: int, gpus: AssignedGpus = NO_GPUS) ->
         finally:
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
             torch.set_num_threads(threads_before)
+            torch.set_default_dtype(dtype_before)
             if gpus.ids and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.empty_cache()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,9 +30,10 @@ os.kill(os.getpid(), 9)
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of marks, in a temporary folder of its own."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    root = tmp_path / f"dfz_ray-{os.getuid()}"
+    monkeypatch.setattr(crash_marker, "ROOT", root)
     crash_marker._remove_left.cache_clear()
-    return tmp_path / f"dfz_ray-{os.getuid()}"
+    return root
 
 
 def test_the_task_of_a_killed_worker_is_known(folder: Path) -> None:
@@ -54,6 +54,23 @@ def test_a_worker_between_tasks_blames_none(folder: Path) -> None:
     assert CrashMarker("run/lease").read_crash_report().executing == ()
     own.close()
     assert not list(folder.iterdir())
+
+
+MISLED = """
+import sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from dfz_ray.worker.crash_marker import CrashMarker
+tempfile.tempdir = "/nowhere"
+marker = CrashMarker("run/lease")
+marker.open()
+marker.note(17)
+"""
+
+
+def test_a_task_that_moves_temporary_files_does_not_move_the_marker(folder: Path) -> None:
+    """The marker of a later lease in its process lies where the manager looks."""
+    subprocess.run([sys.executable, "-c", MISLED, str(folder.parent)])
+    assert CrashMarker("run/lease").read_crash_report().executing == (17,)
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: os.truncate(path, 0)])

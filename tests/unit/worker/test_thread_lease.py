@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +18,15 @@ import pytest
 
 from dfz_ray.domains.domain import Domain, Parameters
 from dfz_ray.execution.execute import Work
+from dfz_ray.executor.call_packing import CallPacker
+from dfz_ray.executor.function_domain import FUNCTION_DOMAIN, read_group
 from dfz_ray.protocol.lease_protocol import LeaseState, Message
 from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Ended, Report, pack_executions, unpack_executions
 from dfz_ray.protocol.worker_side import WorkerSide
-from dfz_ray.specs.encoding import encode
+from dfz_ray.specs.encoding import decode, encode
 from dfz_ray.specs.input_file import FileShelf
+from dfz_ray.worker import crash_marker
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import LOOK
 from dfz_ray.worker.process_state import ProcessState
@@ -117,18 +120,20 @@ class Lead:
 
 
 @contextmanager
-def leading(stage: Stage, grace_s: float = 5.0) -> Iterator[Lead]:
-    domain = Domain("deed", DeedParameters, stage.compute, lambda parameters: parameters.what)
+def leading(
+    stage: Stage, grace_s: float = 5.0, domain: Domain | None = None, shelf: FileShelf | None = None
+) -> Iterator[Lead]:
+    domain = domain or Domain("deed", DeedParameters, stage.compute, lambda parameters: parameters.what)
     guard = ThreadDeadlineGuard(CrashMarker(f"test/{os.getpid()}-{time.time_ns()}", WIDTH), grace_s, WIDTH)
     side = WorkerSide(0)
-    with guard.on_duty(), ThreadLease(side, lambda: domain, 1, FileShelf(), guard, ProcessState()) as lease:
+    with guard.on_duty(), ThreadLease(side, lambda: domain, 1, shelf or FileShelf(), guard, ProcessState()) as lease:
         yield Lead(lease, side, guard)
         stage.gate.set()
 
 
 @pytest.fixture(autouse=True)
 def _markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(crash_marker, "ROOT", tmp_path / f"dfz_ray-{os.getuid()}")
 
 
 def work(number: int, what: str = "nap", timeout_s: float | None = None) -> Work:
@@ -283,6 +288,52 @@ def test_what_a_task_alone_changes_is_put_back() -> None:
     assert os.getcwd() == before
 
 
+def move_at_one(number: int) -> str:
+    """The working directory, which the call of 1 changes."""
+    found = os.getcwd()
+    if number == 1:
+        os.chdir("/")
+    return found
+
+
+def test_calls_of_a_group_are_as_far_apart_as_tasks() -> None:
+    """A group in which a call has changed the process does not count; alone it is looked at after each call."""
+    packer, before = CallPacker(), os.getcwd()
+    packed = packer.pack_function(move_at_one)
+    group = Work(0, 0, packer.pack_group(packed, [(number,) for number in range(4)]))
+    shelf = FileShelf(contents={packed.sha256: packed.content})
+
+    with leading(Stage(), domain=FUNCTION_DOMAIN, shelf=shelf) as lead:
+        lead.order(7, [group])
+        lead.until(lambda: lead.side.is_over)
+    with leading(Stage(), domain=FUNCTION_DOMAIN, shelf=shelf) as alone:
+        alone.orders.append(Order(0, Message.CHUNK, WIDTH, 7, [group], math.inf))
+        alone.until(lambda: any(report.ended == 7 for report in alone.reports))
+
+    assert lead.reports[-1].spoiled == ([7], "working directory")
+    (executed,) = next(report.executed for report in alone.reports if report.ended == 7)
+    assert read_group(executed.result).values == [before] * 4
+    assert not alone.side.is_spoiled
+    assert os.getcwd() == before
+
+
+def test_gradients_that_a_task_switches_off_are_on_for_the_next_one_on_its_thread() -> None:
+    """Torch has that setting for each thread: nobody else feels it meanwhile."""
+    torch = pytest.importorskip("torch")
+
+    def act(parameters: Any, seed: int, threads: int) -> bool:
+        found: bool = torch.is_grad_enabled()
+        torch.set_grad_enabled(False)
+        return found
+
+    with leading(Stage(), domain=Domain("acts", DeedParameters, act, lambda _: "acts")) as lead:
+        lead.order(0, [work(number) for number in range(20)], threads=1)
+        lead.until(lambda: 0 in lead.ended)
+
+    (report,) = [report for report in lead.reports if report.ended == 0]
+    assert {decode(execution.result) for execution in report.executed} == {True}
+
+
 WATCHED = """
 import sys, tempfile, time
 tempfile.tempdir = sys.argv[1]
@@ -310,7 +361,6 @@ def test_the_watchdog_ends_a_process_only_for_a_task_that_hangs(how: str, left: 
     )
 
     assert done.stdout == left
-    tempfile.tempdir = str(tmp_path)
     crash_report = CrashMarker("test/watched").read_crash_report(grace_s=0.1)
     if how == "hangs":
         assert crash_report.executing == (5, 6)

@@ -95,6 +95,33 @@ def test_digits_are_learned() -> None:
     assert curve[-1]["accuracy"] > curve[0]["accuracy"]
 
 
+def is_as_before(before: dict[str, Any]) -> bool:
+    """True if a result is that of a process whose torch nobody has changed."""
+    now = compute(epochs=1)
+    return all(now[key] == before[key] for key in ("training_curve", "confusion_matrix"))
+
+
+def test_what_others_have_set_in_torch_changes_no_result() -> None:
+    """A task trains in 32 bits, on the CPU and with gradients, whatever ran before it, and leaves torch as it was."""
+    before = compute(epochs=1)
+
+    with torch.no_grad():
+        assert is_as_before(before)
+        assert not torch.is_grad_enabled()
+    with torch.inference_mode():
+        assert is_as_before(before)
+        assert torch.is_inference_mode_enabled()
+    with torch.device("meta"):
+        assert is_as_before(before)
+        assert torch.empty(0).device.type == "meta"
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert is_as_before(before)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long), pytest.param(2, marks=pytest.mark.long)])
 def test_harder_tasks_score_less(seed: int) -> None:
     """With the same seed, medium scores less than easy, and hard less than medium."""
