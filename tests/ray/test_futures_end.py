@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -68,26 +66,20 @@ def test_a_callback_that_exits_ends_no_other_future(caplog: pytest.LogCaptureFix
     assert "a callback at the end of a task raised" in caplog.text
 
 
-def interrupt_in(work: Callable[[], object], delay_s: float) -> bool:
-    """Interrupt this thread by a signal after so many seconds; returns True if the work was interrupted."""
-    timer = threading.Timer(delay_s, signal.raise_signal, (signal.SIGINT,))
-    timer.start()
-    try:
-        work()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        timer.cancel()
-        timer.join()
-    return False
+class Interrupting:
+    """An argument at which Ctrl-C comes while it is pickled."""
+
+    def __reduce__(self) -> Any:
+        raise KeyboardInterrupt
 
 
 def test_an_interrupted_map_keeps_no_executor_open() -> None:
     """Ctrl-C while the calls of a map are packed: the executor can be left, and works until then."""
     with DFZExecutor(2) as executor:
-        assert executor.submit(double, 1).result(DEADLINE_S) == 2
-        assert interrupt_in(lambda: executor.map(double, range(10**6), chunksize=1), 0.3)
-        assert executor.submit(double, 2).result(DEADLINE_S) == 4
+        for size in (1, None):
+            with pytest.raises(KeyboardInterrupt):
+                executor.map(double, [1, 2, Interrupting()], chunksize=size)  # type: ignore[list-item]
+            assert executor.submit(double, 2).result(DEADLINE_S) == 4
 
 
 def test_an_interrupted_submit_leaves_the_next_ones_alone(
