@@ -93,6 +93,8 @@ def _serve(
     marker = CrashMarker(f"{run_id}/{lease_id}", width)
     guard = DeadlineGuard(marker, grace_s) if width == 1 else ThreadDeadlineGuard(marker, grace_s, width)
     with guard.on_duty(), assign_gpus(find_gpus()):
+        with contextlib.suppress(OSError, TypeError):
+            os.chdir(*_folder)
         # The import belongs to no task. It comes before the first request, so that warm workers take more tasks.
         if pickled_domain not in _loaded:
             with end_if_silent():
@@ -121,6 +123,11 @@ def _serve(
                 _run_chunks_on_threads(pickled_domain, route, side, threads, shelf, guard, state)
             if side.is_spoiled:
                 _leave()
+            _folder[:] = state.folder
+
+
+_folder: list[Any] = []
+"""The working directory of the last lease in this process: a thread that a task has left behind may change it later."""
 
 
 def _leave() -> NoReturn:

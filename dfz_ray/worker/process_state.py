@@ -90,6 +90,11 @@ class ProcessState:
         methods = [name for name, value in vars(ProcessState).items() if callable(value) and name != "__init__"]
         vars(self).update({name: getattr(self, name) for name in methods})
 
+    @property
+    def folder(self) -> Value:
+        """The working directory, as the lease has found it."""
+        return self._saved[_names.index("working directory")]
+
     def allow_threads(self, count: int) -> None:
         """Take so many threads more for ones that no task has left behind."""
         self._own_threads += count
@@ -206,6 +211,9 @@ class ProcessState:
         for position in positions:
             with contextlib.suppress(Exception):
                 PARTS[position].put_back(self._saved[position])
+
+
+_names = [part.name for part in PARTS]
 
 
 @functools.cache

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from support import state_changes
 from support.attempt_rows import assert_sound, read_attempts
+from support.driver import wait_until
 
 from dfz_ray import domain, run
 from dfz_ray.driver.domain_shipping import ship_by_value
@@ -86,3 +90,22 @@ def test_no_result_has_felt_a_change_in_its_process(whats: list[str], tmp_path: 
 def test_no_result_has_felt_a_change_on_threads(whats: list[str], tmp_path: Path) -> None:
     """What was executed beside a task that changes the state is executed again, in another process, uncharged."""
     assert_good_tasks_feel_nothing(tmp_path / "run", whats, use_threads=True)
+
+
+@domain("wanders")
+def wander(delay_s: float = 0.0) -> tuple[int, str]:
+    """The process, and its working directory, which a thread changes after a while."""
+    if delay_s:
+        timer = threading.Timer(delay_s, os.chdir, ("/",))
+        timer.daemon = True
+        timer.start()
+    return os.getpid(), os.getcwd()
+
+
+def test_a_folder_that_changes_between_leases_is_put_back() -> None:
+    """A thread that outlives its task may change the folder of an idle process: the next run does not work there."""
+    ((process, before),) = run([wander.task(delay_s=0.5)], max_workers=1, progress=False).values()
+    wait_until(lambda: psutil.Process(process).cwd() == "/", "the folder is another one")
+    found = dict(tuple(one) for one in run([wander.task()] * 4, max_workers=1, progress=False).values())
+    assert found.get(process, before) == before
+    assert set(found.values()) == {before}
