@@ -267,7 +267,7 @@ class OpenTasks(RunListener, ABC, Generic[T]):
 
 
 def _survive(task: PendingTask, error: BaseException) -> None:
-    """What the end of a task has led to, such as a callback that exits, must neither lose it nor end this thread."""
+    """Go on after an error at the end of a task, e.g. of a callback that exits: it must lose no task."""
     logger.error("a callback at the end of a task raised", exc_info=error)
     with contextlib.suppress(BaseException):
         task.fail(error)  # unless it has ended

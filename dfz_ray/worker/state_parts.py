@@ -9,42 +9,46 @@ the states of random generators, for modules set them once, as they are imported
 
 from __future__ import annotations
 
-import builtins
 import contextlib
-import decimal
-import functools
 import gc
-import hashlib
-import json
 import os
-import pickle
 import resource
 import signal
 import socket
-import struct
 import sys
 import tempfile
 import threading
 import time
-import traceback
 import warnings
 from _signal import getsignal, valid_signals  # type: ignore[import-not-found]  # those of the module signal take ten times as long
 from _thread import _count
 from collections.abc import Callable, Iterator
-from contextvars import copy_context
 from ctypes import POINTER, PyDLL, c_char_p
 from itertools import chain, takewhile
 from locale import LC_ALL, setlocale
-from operator import itemgetter
 from os import chdir, fstat, getcwd, getresgid, getresuid, putenv, sched_getaffinity, sched_setaffinity, umask, unsetenv
 from resource import getrlimit, setrlimit
 from signal import SIG_BLOCK, SIG_SETMASK, getitimer, pthread_sigmask, setitimer
 from sys import getprofile, getrecursionlimit, gettrace
 from typing import Any, NamedTuple
 
-import msgpack
-import psutil
-import threadpoolctl
+from dfz_ray.worker.code_state import (
+    FUNCTIONS,
+    OWN_CODE,
+    ImportList,
+    join_hooks,
+    join_paths,
+    put_modules_back,
+    read_modules,
+)
+from dfz_ray.worker.library_state import (
+    put_decimal_back,
+    put_numpy_back,
+    put_torch_back,
+    read_decimal,
+    read_numpy,
+    read_torch,
+)
 
 _enumerate, _len, _map, _tuple, _zip, _all = enumerate, len, map, tuple, zip, all
 _set_handler = signal.signal
@@ -67,109 +71,6 @@ class Part(NamedTuple):
     """True if it is read from the time on at which a library is imported; before, it is empty."""
     join: Callable[[Value, Value], Value] | None = None
     """Joins what was found, after something was added to it, with what was saved; None: nothing may be added."""
-
-
-# --- functions --------------------------------------------------------------------------------------------------------
-
-Readers = list[tuple[Any, Callable[[Any], Any]]]
-"""Names' spaces, each with what reads several of its values at once."""
-_MODULES_IN_USE = (
-    *(builtins, os, os.path, signal, time, json, pickle, threading, traceback, socket),
-    *(contextlib, functools, gc, hashlib, struct, msgpack, psutil, threadpoolctl),
-)
-"""Modules whose functions dfz_ray and Ray need."""
-_CLASSES_IN_USE = (
-    *(threading.Thread, threading.Condition, threading.Event, socket.socket, json.JSONEncoder, json.JSONDecoder),
-    *(contextlib.suppress, contextlib.ExitStack, contextlib._GeneratorContextManager, traceback.TracebackException),
-)
-"""Classes whose methods they need, and other tasks, too."""
-_OWN_MODULES = ("dfz_ray.worker.", "dfz_ray.execution.", "dfz_ray.protocol.", "dfz_ray.specs.")
-"""Modules that execute tasks, and report what they return."""
-
-
-class _Names:
-    """Reads the callables of some modules or classes, as they were found at the first reading."""
-
-    def __init__(self, list_spaces: Callable[[], list[Any]]) -> None:
-        self._list_spaces = list_spaces
-        self._names: list[tuple[Any, str]] = []
-        self._readers: Readers = []
-
-    def __call__(self) -> Value:
-        if not self._readers:
-            for space in self._list_spaces():
-                names = [name for name, value in vars(space).items() if callable(value) or type(value) in _DESCRIPTORS]
-                if names:
-                    self._readers.append((vars(space), itemgetter(names[0], *names)))  # of one name it returns no tuple
-                    self._names += [(space, name) for name in (names[0], *names)]
-        return _tuple(chain.from_iterable([read(space) for space, read in self._readers]))
-
-    def put_back(self, values: Value) -> None:
-        for (space, name), value in _zip(self._names, values):
-            if vars(space).get(name) is not value:
-                setattr(space, name, value)
-
-
-_DESCRIPTORS = (property, staticmethod, classmethod)
-
-
-def _list_own_spaces() -> list[Any]:
-    """The modules of dfz_ray that are imported when a worker's first lease begins, and their classes."""
-    modules = [module for name, module in list(_modules.items()) if name.startswith(_OWN_MODULES)]
-    classes = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
-    return [*modules, *[one for one in dict.fromkeys(classes) if one.__module__.startswith(_OWN_MODULES)]]
-
-
-_FUNCTIONS = _Names(lambda: [*_MODULES_IN_USE, *_CLASSES_IN_USE])
-_FUNCTIONS()
-_OWN_CODE = _Names(_list_own_spaces)
-
-# --- modules and threads ----------------------------------------------------------------------------------------------
-
-_modules = sys.modules
-_MODULES = [
-    name
-    for name in _modules
-    if name.partition(".")[0] in {*sys.stdlib_module_names, "dfz_ray", "ray", "msgpack"} - {"__main__"}
-]
-"""Modules that are imported now, and whose functions import them anew as they are called."""
-
-
-_find_modules = itemgetter(*_MODULES)
-
-
-def _read_modules() -> Value:
-    return (sys.modules, *_find_modules(_modules))
-
-
-def _put_modules_back(values: Value) -> None:
-    sys.modules = _modules
-    _modules.update(_zip(_MODULES, values[1:]))
-
-
-class _ImportList:
-    """Reads a list of the module sys through which modules are found."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._list: list[Any] = getattr(sys, name)
-
-    def __call__(self) -> Value:
-        return _tuple(getattr(sys, self._name))
-
-    def put_back(self, values: Value) -> None:
-        self._list[:] = values
-        setattr(sys, self._name, self._list)
-
-
-def _join_paths(found: Value, saved: Value) -> Value:
-    """Let folders that came with an import stay, for it may look for more modules there, but hide no others."""
-    return (*saved, *[folder for folder in found if folder not in saved])
-
-
-def _join_hooks(found: Value, saved: Value) -> Value:
-    """Let import hooks stay where a library has put them: it installs them once, and rests on them."""
-    return found
 
 
 count_threads: Callable[[], int] = _count
@@ -363,93 +264,6 @@ def _put_filters_back(values: Value) -> None:
         pass
 
 
-def _find_decimal() -> list[decimal.Context]:
-    """The default context, and that of this thread if it has one: to ask for it would make it."""
-    own = [value for variable, value in copy_context().items() if variable.name == "decimal_context"]
-    return [decimal.DefaultContext, *own]
-
-
-def _read_decimal() -> Value:
-    values: list[Any] = []
-    for context in _find_decimal():
-        values += (context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp)
-        values += context.traps.values()
-    return _tuple(values)
-
-
-def _put_decimal_back(values: Value) -> None:
-    following = iter(values)
-    for context in _find_decimal():
-        for name in ("prec", "rounding", "Emin", "Emax", "capitals", "clamp"):
-            setattr(context, name, next(following))
-        for condition in list(context.traps):
-            context.traps[condition] = next(following)
-
-
-def _read_numpy() -> Value:
-    """NumPy's settings for errors and, after None, for printing; none if it is not imported."""
-    numpy = _modules.get("numpy")
-    try:
-        errors, printing, called = numpy.geterr(), numpy.get_printoptions(), numpy.geterrcall()  # type: ignore[union-attr]
-    except AttributeError:  # another thread is importing it
-        return ()
-    return (called, *chain.from_iterable(errors.items()), None, *chain.from_iterable(printing.items()))
-
-
-def _put_numpy_back(values: Value) -> None:
-    numpy: Any = _modules["numpy"]
-    middle = values.index(None, 1)
-    numpy.seterrcall(values[0])
-    numpy.seterr(**dict(_zip(values[1:middle:2], values[2:middle:2])))
-    printing = dict(_zip(values[middle + 1 :: 2], values[middle + 2 :: 2]))
-    printing.pop("override_repr", None)
-    numpy.set_printoptions(**printing)
-
-
-def _read_torch() -> Value:
-    """The settings of torch on which models and gradients rest; none if it is not imported."""
-    torch: Any = _modules.get("torch")
-    try:
-        modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-        algorithms = (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-            _find_precision(torch),
-        )
-        return (*modes, torch.get_default_dtype(), str(torch.empty(0).device), *algorithms)
-    except AttributeError:  # another thread is importing it
-        return ()
-
-
-def _find_precision(torch: Any) -> str:
-    try:
-        return str(torch.get_float32_matmul_precision())
-    except RuntimeError:  # it was set for one backend
-        return ""
-
-
-def _put_torch_back(values: Value) -> None:
-    torch: Any = _modules["torch"]
-    is_grad_enabled, _, dtype, device, *deterministic, precision = values
-    torch.set_grad_enabled(is_grad_enabled)
-    torch.set_default_device(None if device == "cpu" else device)
-    torch.set_default_dtype(dtype)
-    if _read_torch()[4:6] != _tuple(deterministic):  # to set them imports a part of torch that changes the environment
-        torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
-    if precision:
-        torch.set_float32_matmul_precision(precision)
-
-
-def enable_gradients() -> None:
-    """Let torch, if it is imported, compute gradients in this thread, as it does in each new one."""
-    torch: Any = _modules.get("torch")
-    try:
-        if torch is not None and not torch.is_grad_enabled():
-            torch.set_grad_enabled(True)
-    except AttributeError:  # another thread is importing it
-        pass
-
-
 def _keep(_: Value) -> None:
     """For a part that can't be put back, or that is put back with another one."""
 
@@ -457,16 +271,16 @@ def _keep(_: Value) -> None:
 _HANDLERS = Part("signal handlers", _read_handlers, _put_handlers_back)
 _INTERPRETER = Part("settings of the interpreter", _read_interpreter, _put_interpreter_back)
 _TRACING = Part("tracing", read_tracing, put_tracing_back)
-_PATH, _FINDERS, _PATH_HOOKS = _map(_ImportList, ("path", "meta_path", "path_hooks"))
+_PATH, _FINDERS, _PATH_HOOKS = _map(ImportList, ("path", "meta_path", "path_hooks"))
 _FILTERS = Part("warnings filters", _read_filters, _put_filters_back, is_momentary=True)
 QUICK_PARTS = (_HANDLERS, _INTERPRETER, _TRACING, _FILTERS)
 PARTS = (
-    Part("functions of modules", _FUNCTIONS, _FUNCTIONS.put_back),
-    Part("code of dfz_ray", _OWN_CODE, _OWN_CODE.put_back),
-    Part("modules", _read_modules, _put_modules_back),
-    Part("search path of modules", _PATH, _PATH.put_back, is_momentary=True, join=_join_paths),
-    Part("finders of modules", _FINDERS, _FINDERS.put_back, is_momentary=True, join=_join_hooks),
-    Part("path hooks", _PATH_HOOKS, _PATH_HOOKS.put_back, is_momentary=True, join=_join_hooks),
+    Part("functions of modules", FUNCTIONS, FUNCTIONS.put_back),
+    Part("code of dfz_ray", OWN_CODE, OWN_CODE.put_back),
+    Part("modules", read_modules, put_modules_back),
+    Part("search path of modules", _PATH, _PATH.put_back, is_momentary=True, join=join_paths),
+    Part("finders of modules", _FINDERS, _FINDERS.put_back, is_momentary=True, join=join_hooks),
+    Part("path hooks", _PATH_HOOKS, _PATH_HOOKS.put_back, is_momentary=True, join=join_hooks),
     _HANDLERS,
     Part("timers", _read_timers, _stop_timers),
     Part("signal mask", read_mask, lambda values: pthread_sigmask(SIG_SETMASK, values)),
@@ -493,7 +307,7 @@ PARTS = (
     _FILTERS,
     Part("warnings filters", _read_errors, _keep),
     Part("display of warnings", _read_display, _put_display_back),
-    Part("decimal context", _read_decimal, _put_decimal_back),
-    Part("NumPy settings", _read_numpy, _put_numpy_back, is_of_library=True),
-    Part("torch settings", _read_torch, _put_torch_back, is_momentary=True, is_of_library=True),
+    Part("decimal context", read_decimal, put_decimal_back),
+    Part("NumPy settings", read_numpy, put_numpy_back, is_of_library=True),
+    Part("torch settings", read_torch, put_torch_back, is_momentary=True, is_of_library=True),
 )

@@ -24,8 +24,9 @@ from dfz_ray.protocol.orders import Order
 from dfz_ray.protocol.reports import Report
 from dfz_ray.protocol.worker_side import ChunkInHand, WorkerSide
 from dfz_ray.specs.input_file import FileShelf
+from dfz_ray.worker.library_state import enable_gradients
 from dfz_ray.worker.process_state import ProcessState
-from dfz_ray.worker.state_parts import enable_gradients, put_tracing_back, read_mask, read_tracing
+from dfz_ray.worker.state_parts import put_tracing_back, read_mask, read_tracing
 from dfz_ray.worker.thread_deadlines import ThreadDeadlineGuard, ThreadSlot
 
 EARLY_THREADS = 16
