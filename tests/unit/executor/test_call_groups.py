@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from support.child import in_child
@@ -58,41 +58,55 @@ def make_calls(
     return values, {position: failure.message for position, failure in failures.items()}
 
 
+class Played(NamedTuple):
+    """A group of calls, of which the second one changes the state, and the process after it."""
+
+    before: list[Any]
+    """What a call feels before that."""
+    values: list[Any]
+    failures: dict[int, str]
+    change: str
+    is_of_one: bool
+
+    def assert_felt(self, what: str) -> None:
+        """Assert that the other calls have felt what was there before."""
+        felt = [value for value in self.values if value != what and value is not None]
+        assert felt == self.before * (len(self.values) - 1)
+        assert self.failures.keys() <= {1}
+
+
+def play_group(what: str, is_alone: bool) -> Played:
+    """Make calls beside one that changes the state, in a process of their own."""
+
+    def play() -> Played:
+        state = ProcessState()
+        settle = state.settle_alone if is_alone else state.settle
+        before, _ = make_calls(act, "", settle=settle)
+        values, failures = make_calls(act, "", what, *[""] * 5, settle=settle)
+        state.rest()
+        return Played(before, values, failures, state.change, state.is_of_one)
+
+    played: Played = in_child(play)
+    return played
+
+
 @pytest.mark.parametrize("what", DEEDS)
 def test_no_call_of_a_group_feels_what_another_one_has_changed(what: str) -> None:
     """Calls beside one that changes the state feel nothing of it, or the group's results do not count."""
+    played = play_group(what, is_alone=False)
 
-    def play() -> tuple[Any, ...]:
-        state = ProcessState()
-        before, _ = make_calls(act, "", settle=state.settle)
-        values, failures = make_calls(act, "", what, *[""] * 5, settle=state.settle)
-        state.rest()
-        return before, values, failures, state.change and not state.is_of_one
-
-    before, values, failures, is_void = in_child(play)
-
-    if not is_void:
-        assert len(values) > 1
-        assert [value for value in values if value != what and value is not None] == before * (len(values) - 1)
-        assert failures.keys() <= {1}
+    if not played.change or played.is_of_one:
+        assert len(played.values) > 1
+        played.assert_felt(what)
 
 
 @pytest.mark.parametrize("what", DEEDS)
 def test_calls_of_a_group_that_is_alone_always_count(what: str) -> None:
     """A group that is executed again by itself ends at the call that spoils the process; what it has made counts."""
+    played = play_group(what, is_alone=True)
 
-    def play() -> tuple[Any, ...]:
-        state = ProcessState()
-        before, _ = make_calls(act, "", settle=state.settle_alone)
-        values, failures = make_calls(act, "", what, *[""] * 5, settle=state.settle_alone)
-        state.rest()
-        return before, values, failures, state.change, state.is_of_one
-
-    before, values, failures, change, is_of_one = in_child(play)
-
-    assert [value for value in values if value != what and value is not None] == before * (len(values) - 1)
-    assert failures.keys() <= {1}
-    assert (len(values), is_of_one) == ((2, True) if change else (7, is_of_one))
+    played.assert_felt(what)
+    assert (len(played.values), played.is_of_one) == ((2, True) if played.change else (7, played.is_of_one))
 
 
 def test_what_the_first_call_of_a_lease_changes_is_put_back_before_the_next_one() -> None:
