@@ -94,6 +94,8 @@ class Watched:
         self._stack.callback(prometheus.wait)
         self._stack.callback(prometheus.terminate)
         wait_for(lambda: self.get("status/buildinfo"), "Prometheus is up")
+        # The gauges of a short run may be gone before the first look at its node; its counters stay.
+        wait_for(lambda: self.query("ray_node_cpu_count"), "Prometheus looks at the node")
 
     def close(self) -> None:
         """Leave nothing behind."""
