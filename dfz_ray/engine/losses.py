@@ -78,8 +78,9 @@ class Losses:
         until the guilty task is alone. If the worker executed several tasks, these are the suspects, unless the guilty
         ones are known: those whose deadlines ended it. If it crashed, those that it had executed before are suspects,
         too, if their results were not reported: what a task has broken may kill its worker when the next one is
-        executed. A task that was charged before is taken for the guilty one. If the loss is free, as when the run is
-        stopped and the manager itself kills workers, no task is charged.
+        executed. A task that was charged before is taken for the guilty one. A task that was alone where threads of
+        others were left is charged only once that has happened to it several times. If the loss is free, as when the
+        run is stopped and the manager itself kills workers, no task is charged.
         """
         reason = lease.killed or event.reason
         if reason == "timeout":
@@ -151,7 +152,11 @@ class Losses:
         forgiven = [self._attempts.forgive(number) for number in in_hand if executing is not None]
         if executing is not None and all(forgiven):
             return ()
-        return in_hand if len(in_hand) == 1 else None  # it dies again and again, perhaps of what a task leaves behind
+        if len(in_hand) != 1:
+            return None
+        if event.had_strays and self._attempts.forgive(in_hand[0]):
+            return ()
+        return in_hand  # it dies again and again, perhaps of what a task leaves behind
 
     def _is_doubtful(self, lease: Lease, executing: Sequence[int]) -> bool:
         """True if a task that the worker had executed before may be to blame, as well as the one that it executed."""

@@ -109,6 +109,8 @@ class LeaseLost:
     """True if all of these are guilty, even if they are several."""
     traceback: str | None = None
     """If it could not load what its tasks need."""
+    had_strays: bool = False
+    """True if tasks before, maybe of an earlier lease, had left threads behind: one of these may have done it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,11 +243,12 @@ class LeaseCalls:
             message = WHY_KILLED[call.killed or reason]
         elif executing is not None and not executing and reason == "worker_crashed" and not call.error:
             message = BETWEEN_TASKS
-        if crash_report.had_strays and executing and reason == "worker_crashed":
+        had_strays = crash_report.had_strays and reason == "worker_crashed"
+        if had_strays and executing:
             executing = None  # the guilty one may have ended: it is searched among all
         if traceback:
             self.tracebacks.update(dict.fromkeys(executing or (), traceback))
-        return LeaseLost(lease, message, reason, executing, are_guilty)
+        return LeaseLost(lease, message, reason, executing, are_guilty, had_strays=had_strays)
 
     def _command(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         command = asyncio.create_task(coroutine)

@@ -75,6 +75,8 @@ class ProcessState:
         """True if at the last look there were threads that tasks have left behind."""
         self._met_strays = False
         """True if there were some when a task ended since."""
+        if _earlier_strays:
+            on_strays()
         self._look_for_strays()
         self._raised_elsewhere = count_raised_elsewhere()
         self._known: set[int] = set()
@@ -105,14 +107,14 @@ class ProcessState:
         self._tasks += 1
         if not self._met_strays and count_threads() > self._own_threads:
             self._met_strays = True
-            self._on_strays()
+            self._note_strays()
 
     def settle(self) -> bool:
         """A task has ended, and none is executed: put back what it changed; returns True if none may follow it."""
         self._tasks += 1
         if count_threads() > self._own_threads and not self._met_strays:
             self._met_strays = True
-            self._on_strays()
+            self._note_strays()
         if sys.path != self._path or sys.meta_path != self._finders:
             self._put_imports_back()
         if (
@@ -174,7 +176,11 @@ class ProcessState:
     def _look_for_strays(self) -> None:
         self.has_strays = count_threads() > self._own_threads
         if self.has_strays:
-            self._on_strays()
+            self._note_strays()
+
+    def _note_strays(self) -> None:
+        _earlier_strays[:] = [True]
+        self._on_strays()
 
     def _has_felt_strays(self) -> bool:
         """True if a thread may have met another task than the one that has left it behind."""
@@ -214,6 +220,8 @@ class ProcessState:
 
 
 _names = [part.name for part in PARTS]
+_earlier_strays: list[bool] = []
+"""Not empty once there were strays in this process: what they have done may end it after they have ended."""
 
 
 @functools.cache

@@ -97,6 +97,23 @@ def test_one_guilty_task_costs_few_workers() -> None:
     assert len(cluster.witness.attempts_lost) <= 2 * largest
 
 
+def test_a_task_whose_worker_had_threads_of_others_is_charged_once_it_has_lost_several() -> None:
+    """A thread that a task of an earlier lease has left behind may have ended it: so it is free at first."""
+    witness = Witness(1, free_losses=3)
+    witness.tell(TasksSubmitted([KindEntry("k", 0, Policy(max_attempts=1))], [0]))
+    deaths = 0
+    while not witness.outcome:
+        (lease,) = witness.out
+        given = witness.ask(lease)
+        assert isinstance(given, GiveChunk)
+        witness.tell(ChunkBegan(lease, given.chunk.id))
+        witness.tell(LeaseLost(lease, "it died", had_strays=True))
+        deaths += 1
+
+    assert witness.outcome == {0: "worker_crashed"}
+    assert (deaths, witness.charged) == (4, {0: 1})
+
+
 def test_a_suspect_group_runs_by_itself() -> None:
     """While the tasks of a crashed chunk are run in halves, the worker that has them has nothing else in hand."""
     witness = submitted(1000)

@@ -53,6 +53,26 @@ def run_chunk(state: ProcessState, *tasks: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def test_a_process_remembers_that_it_had_threads_which_tasks_left_behind() -> None:
+    """What such a thread has done may end the process later, in another lease, when the thread itself has ended."""
+
+    def play() -> tuple[bool, bool, bool]:
+        _, first = tell_strays()
+        state, second = tell_strays()
+        thread = threading.Thread(target=time.sleep, args=(0.3,))
+        thread.start()
+        state.settle()
+        thread.join()
+        _, third = tell_strays()
+        return bool(first), bool(second), bool(third)
+
+    def tell_strays() -> tuple[ProcessState, list[str]]:
+        told: list[str] = []
+        return ProcessState(lambda: told.append("strays")), told
+
+    assert in_child(play) == (False, True, True)
+
+
 @pytest.mark.parametrize("what", DEEDS)
 def test_no_task_feels_what_another_one_has_changed(what: str) -> None:
     """Tasks beside one that changes the state feel nothing of it, or the chunk's results do not count."""
