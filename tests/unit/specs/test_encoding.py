@@ -25,7 +25,7 @@ from support.amount import amount
 
 from dfz_ray.errors import Unserializable
 from dfz_ray.specs import encoding
-from dfz_ray.specs.encoding import DEPTH_LIMIT, decode, digest, digest_of, encode, plain, run_digest
+from dfz_ray.specs.encoding import DEPTH_LIMIT, decode, digest, digest_of, digests_of, encode, plain, run_digest
 from dfz_ray.specs.task import SeedSource, derive_seed
 
 HUGE = st.integers(-(2**300), 2**300)
@@ -212,10 +212,28 @@ def test_a_digest_follows_from_the_encoded_result(value: Any, volatile: frozense
     assert digest_of(encode(value), volatile) == digest(value, volatile)
 
 
+@given(st.lists(PLAIN, max_size=5), st.frozensets(st.text(max_size=2), max_size=1))
+@settings(max_examples=amount(300), deadline=None)
+def test_several_results_have_the_digests_that_each_has(values: list[Any], volatile: frozenset[str]) -> None:
+    """Digests of many at once are those of each result alone."""
+    packed = list(map(encode, values))
+    assert digests_of(packed, volatile) == [digest_of(one, volatile) for one in packed]
+
+
+@pytest.mark.parametrize(
+    "cut", [[b"\x01\x02", b""], [b"", b"\x01\x02"], [b"\x92\x01", b"\x02\x03"], [b"\x01", b"\x92"]]
+)
+def test_bytes_that_are_no_results_have_no_digests(cut: list[bytes]) -> None:
+    """Two results that are cut at another place than between them are none, though together they can be read."""
+    with pytest.raises((ValueError, msgpack.UnpackException, Unserializable)):
+        digests_of(cut)
+
+
 def test_a_digest_of_bytes_knows_equal_keys_apart() -> None:
     """Results whose keys are equal numbers of other types, or in another order, keep the digests that they had."""
     for value in ({1: 1, "a": 2}, {True: 1, "a": 2}, {1.0: 1, "a": 2}, {"a": 2, 1: 1}, {(1, 2): 3, "b": {2: 1, 1: 2}}):
         assert digest_of(encode(value)) == digest(value)
+        assert digests_of([encode(value)] * 2) == [digest(value)] * 2
     with pytest.raises(Unserializable, match=r"ExtType|extension"):
         digest_of(msgpack.packb([msgpack.ExtType(7, b"x")]))
 
