@@ -50,10 +50,10 @@ def make_method(summary: Mapping[str, Any], measurements: Sequence[Measurement])
         "apart.",
         "Numbers of workers and repeats were interleaved in random order, so that a slow spell of the machine does not "
         "fall on one point alone. The last table has the order.",
-        "The interval of a median goes from one of its repeats to another (order statistics); that of a speedup "
-        "inverts the Mann-Whitney test on logarithms, whose median difference (Hodges and Lehmann) is the speedup. "
-        "Both are exact whatever the distribution, and hold the truth in at least 95 % of all studies with independent "
-        "repeats.",
+        "A speedup is the median of the ratios of every time of the baseline to every time with N workers (Hodges and "
+        "Lehmann). Its interval has the ratios that the Mann-Whitney test or Welch's t-test of the logarithms does not "
+        "refuse, so it holds also where one of the two varies more. The interval of a median goes from one of its "
+        "repeats to another (order statistics). Both hold the truth in 95 % of all studies with independent repeats.",
     ]
     if "threads" in summary["mode"]:
         bullets.append(
