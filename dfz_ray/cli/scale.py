@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import platform
 import shlex
 import sys
 import time
@@ -39,7 +40,7 @@ NOT_OF_HOST = ("seed", "plan", "settings")
 
 
 @click.command("scale", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--domain", metavar="NAME", help="Generated tasks of this domain; without it, and --batch, all three.")
+@click.option("--domain", metavar="NAME", help="Generated tasks of this domain [circuits, mazes and classifiers].")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help=f"The number of these tasks [{DEFAULT_COUNT}].")
 @click.option("--batch", metavar="FILE", type=PATH, help="The tasks of a batch file instead.")
 @click.option("--workers", type=click.IntRange(1, WORKERS_LIMIT), metavar="N", help="Measure this number of workers.")
@@ -47,7 +48,7 @@ NOT_OF_HOST = ("seed", "plan", "settings")
 @click.option(
     "--max-workers",
     metavar="N,N,...|auto",
-    help="The numbers, with --scaling-test: 1,2,4,8,16; or auto, which chooses them.",
+    help="The numbers, with --scaling-test, such as 1,2,4,8; or auto [1,2,4 and so on to twice the cores].",
 )
 @click.option("--weak", is_flag=True, help="Weak scaling: each worker brings the whole batch once more.")
 @click.option("--use-processes", is_flag=True, help="Each task that runs has a process (the default).")
@@ -59,7 +60,7 @@ NOT_OF_HOST = ("seed", "plan", "settings")
     "--repeats",
     type=click.IntRange(1, 1000),
     metavar="N",
-    help="Measure each point so often [4 to 15 times: until the speedup is known to --target percent].",
+    help="Measure each point so often [4 to 15 times, at least 5 with four points: until --target is reached].",
 )
 @click.option(
     "--target",
@@ -135,21 +136,21 @@ def scale(**options: Any) -> int:
     settings = read_settings(options["config"])
     batch, seed = _read_batch(options, settings)
     host = host_facts()
-    program = pilot = None
+    program, pilot, cores, out = None, None, 1, take_stdout()
     if not resumed:
+        cores = _find_cores(options["address"] or settings.address)
         program, pilot = _try_batch(batch)
     with program or contextlib.nullcontext():
-        plan, stopping = _make_plan(options, settings, batch, seed, pilot)
+        plan, stopping = _make_plan(options, settings, batch, seed, pilot, cores)
         facts = {**host, "seed": plan.seed, "plan": plan.digest, "settings": _digest(settings)}
         kept = {name: value for name, value in options.items() if name not in NOT_KEPT}
         folder = resumed or make_study_folder(options["output"], kept, plan.digest, plan.worker_counts)
         tell_place(folder)
         if pilot:
-            _tell_forecast(plan, stopping, pilot, options["time_limit"])
+            _tell_forecast(plan, stopping, pilot, cores, options["time_limit"])
 
         from dfz_ray.scaling.study import Study
 
-        out = take_stdout()
         with Study(plan, settings, facts, options["address"], program) as study:
             measurements = read_trials(resumed, study.facts) if resumed else []
             ended = _measure(study, stopping, folder / TRIALS, measurements, options["time_limit"])
@@ -239,6 +240,17 @@ def _read_batch(options: dict[str, Any], settings: Settings) -> tuple[Batch, int
     return read_batch(source, REGISTRY, settings.resources, settings.policy), seed
 
 
+def _find_cores(address: str | None) -> int:
+    """The cores that the workers will have: those of the cluster, if one runs, else those that this process may use."""
+    from dfz_ray.driver.connection import connect_to_running
+    from dfz_ray.driver.cores import usable_cores
+    from dfz_ray.manager.nodes import cpus_by_host
+    from dfz_ray.scaling.hosts import count_cores
+
+    own = usable_cores()
+    return count_cores(cpus_by_host(), platform.node(), own) if connect_to_running(address) else own
+
+
 def _try_batch(batch: Batch) -> tuple[SequentialProgram | None, Pilot | None]:
     """The program that will measure the baseline, and what it has found; nothing if the tasks end its process."""
     from dfz_ray.scaling.pilot import expected_niceness, run_pilot
@@ -258,9 +270,8 @@ def _try_batch(batch: Batch) -> tuple[SequentialProgram | None, Pilot | None]:
 
 
 def _make_plan(
-    options: dict[str, Any], settings: Settings, batch: Batch, seed: int, pilot: Pilot | None
+    options: dict[str, Any], settings: Settings, batch: Batch, seed: int, pilot: Pilot | None, cores: int
 ) -> tuple[StudyPlan, Stopping]:
-    from dfz_ray.driver.cores import usable_cores
     from dfz_ray.scaling.estimate import repeats_to_compare
     from dfz_ray.scaling.stopping import Stopping
     from dfz_ray.scaling.study_plan import (
@@ -277,11 +288,11 @@ def _make_plan(
     elif options["workers"]:
         counts = [options["workers"]]
     elif is_auto:
-        counts = auto_worker_counts(usable_cores(), len(batch.tasks), pilot.cpu_share if pilot else 1.0)
+        counts = auto_worker_counts(cores, len(batch.tasks), pilot.cpu_share if pilot else 1.0)
     elif options["max_workers"] is not None:
         counts = parse_worker_counts(options["max_workers"])
     else:
-        counts = default_worker_counts(usable_cores())
+        counts = default_worker_counts(cores)
     modes: list[Mode] = ["processes"] if options["use_processes"] or not options["use_threads"] else []
     modes += ["threads"] if options["use_threads"] else []
     scaling: Scaling = "weak" if options["weak"] else "strong"
@@ -297,12 +308,11 @@ def _make_plan(
     return plan, Stopping(repeats, repeats) if repeats else Stopping(least, target=target)
 
 
-def _tell_forecast(plan: StudyPlan, stopping: Stopping, pilot: Pilot, time_limit_s: float | None) -> None:
+def _tell_forecast(plan: StudyPlan, stopping: Stopping, pilot: Pilot, cores: int, time_limit_s: float | None) -> None:
     """Say how long the study will take, before it starts."""
-    from dfz_ray.driver.cores import usable_cores
     from dfz_ray.scaling.pilot import predict_repeat_s
 
-    repeat_s = predict_repeat_s(plan, pilot, usable_cores())
+    repeat_s = predict_repeat_s(plan, pilot, cores)
     tried = f"{pilot.tried} of {len(plan.batch.tasks)} tasks were tried"
     span = " to ".join(f"{repeat_s * count:.0f}" for count in sorted({stopping.least, stopping.most}))
     limit = f", or until the time limit of {time_limit_s:g} s" if time_limit_s else ""

@@ -65,6 +65,22 @@ def connect(address: str | None = None, *, logical_cpus: int | None = None, boot
             _connect(address, logical_cpus, boots_workers)
 
 
+def connect_to_running(address: str | None = None) -> bool:
+    """Connect this process to the Ray that `connect` would use; returns False if `connect` would start one.
+
+    Raises ClusterUnusable as `connect` does.
+    """
+    with _connecting:
+        _route_notices()
+        if ray.is_initialized():
+            _check_connected_to(address)
+            return True
+        wanted = _find_address(address)
+        if wanted is not None:
+            _join(wanted)
+        return wanted is not None
+
+
 def environment_of_embedded() -> dict[str, str] | None:
     """The environment with which the embedded Ray was started that this process uses; None if it uses another Ray."""
     return _environment_at_start.get(ray.get_runtime_context().gcs_address) if ray.is_initialized() else None
@@ -76,18 +92,28 @@ def is_connected() -> bool:
 
 
 def _connect(address: str | None, logical_cpus: int | None, boots_workers: bool) -> None:
+    wanted = _find_address(address)
+    if wanted is not None:
+        _join(wanted)
+        return
+    cpus = logical_cpus or usable_cores()
+    _start_embedded(cpus)
+    if boots_workers:
+        boot_workers(min(cpus, usable_cores()))
+
+
+def _find_address(address: str | None) -> str | None:
+    """The address of the Ray that is to be used; None: an embedded one."""
     wanted = address or os.environ.get("RAY_ADDRESS") or None
     if wanted == "auto":
         named = os.environ.get("RAY_ADDRESS")
         wanted = named if named not in (None, "", "auto") else _find_ray(left_only=False)
     elif wanted is None:
         wanted = _find_ray(left_only=True)
-    if wanted is None or wanted == "local":
-        cpus = logical_cpus or usable_cores()
-        _start_embedded(cpus)
-        if boots_workers:
-            boot_workers(min(cpus, usable_cores()))
-        return
+    return None if wanted == "local" else wanted
+
+
+def _join(wanted: str) -> None:
     if wanted.startswith("ray://"):
         raise ClusterUnusable(
             f"{wanted} is a Ray Client address: the driver must run in the cluster; use `ray job submit -- dfz ...`"

@@ -173,7 +173,7 @@ def auto_worker_counts(cores: int, tasks: int, cpu_share: float) -> list[int]:
 
 
 def default_worker_counts(cores: int) -> list[int]:
-    """1, 2, 4 ... up to twice the cores, to show that more workers than cores gain nothing."""
+    """1, 2, 4 ... to the first that is twice the cores or more: more workers than cores gain nothing. Eight at most."""
     counts = [1]
     while counts[-1] < 2 * cores and len(counts) < 8:
         counts.append(counts[-1] * 2)
