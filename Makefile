@@ -27,7 +27,7 @@ test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest tests/unit -n auto
 	$(BIN)/python -m pytest tests/ray tests/cluster -n 2 --dist loadfile
 
-services: $(READY)  ## Run the tests with Slurm, Prometheus and a browser, which it installs (Debian, as root)
+services: $(READY)  ## Run the tests with Slurm, Prometheus, a browser and other Pythons, which it installs (Debian, as root)
 	tests/services/install.sh
 	$(BIN)/python -m pytest tests/services -m services
 	if [ -e tests/other_pythons.sh ]; then tests/other_pythons.sh; fi

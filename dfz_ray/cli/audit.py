@@ -21,7 +21,7 @@ EXIT_AUDIT_VIOLATION = 4
 @run_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def audit(folder: Path, as_json: bool) -> int:
-    """Prove from its journal alone that the run RUN, a folder or `last`, has lost, doubled and changed nothing.
+    """Prove from its folder alone that the run RUN, a folder or `last`, has lost, doubled and changed nothing.
 
     Nothing is changed. dfz_ray/journal/schema.sql states what is checked. Examples:
 

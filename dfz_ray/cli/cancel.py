@@ -23,7 +23,13 @@ POLL_S = 0.1
 @click.command("cancel")
 @run_argument
 @click.argument("task_ids", nargs=-1, metavar="[TASK_ID]...")
-@click.option("--batch", "batches", multiple=True, metavar="NAME", help="Cancel the tasks of the batch of this name.")
+@click.option(
+    "--batch",
+    "batches",
+    multiple=True,
+    metavar="NAME",
+    help="Cancel the tasks of the batch of this name; may be repeated.",
+)
 @click.option("--all", "whole_run", is_flag=True, help="Cancel all tasks of the run.")
 def cancel(folder: Path, task_ids: tuple[str, ...], batches: tuple[str, ...], whole_run: bool) -> int:
     """Cancel tasks of RUN, a run folder or `last`, whether a process works on it or not.

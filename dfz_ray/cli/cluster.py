@@ -11,7 +11,7 @@ from dfz_ray.cli.cluster_slurm import slurm
 
 @click.group("cluster")
 def cluster() -> None:
-    """Start several Ray nodes on this machine, or a cluster in a Slurm job. Examples:
+    """Start several Ray nodes on this machine, one node of a cluster, or a cluster in a Slurm job. Examples:
 
     \b
         dfz cluster local --nodes 3 --cpus 1
@@ -22,5 +22,8 @@ def cluster() -> None:
     """
 
 
+local.short_help = "Start several Ray nodes on this machine, to try things out."
+slurm.short_help = "Start a cluster in a Slurm job, which runs a command."
+node.short_help = "Start one node of a cluster, on this machine."
 for command in (local, slurm, node):
     cluster.add_command(command)

@@ -23,7 +23,7 @@ def node(
     """Start one node of a cluster on this machine, and hold it until Ctrl-C or SIGTERM; batch jobs do so on each node.
 
     The nodes find each other by FOLDER, which all of them see: the head writes its address and the cluster's token
-    there, and nobody else can read them. Examples:
+    there, where only your user can read them. Examples:
 
     \b
         dfz cluster node ~/my-cluster --head

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 @click.command("domains")
 @click.argument("name", required=False)
 @click.option(
-    "--import", "modules", multiple=True, metavar="MODULE|FILE.py", type=PATH, help="A module that defines domains."
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE|FILE.py",
+    type=PATH,
+    help="A module that defines domains; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: with NAME, the JSON schema of its parameters.")
 def domains(name: str | None, modules: tuple[str, ...], as_json: bool) -> int:

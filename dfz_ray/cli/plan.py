@@ -28,8 +28,18 @@ if TYPE_CHECKING:
     metavar="S",
     help="Try tasks for so long [3]; of each kind one is tried in any case.",
 )
-@click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one).")
-@click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py", help="A module that defines domains.")
+@click.option(
+    "--address",
+    metavar="A",
+    help="Which Ray: host:port, auto, or local (an embedded one) [RAY_ADDRESS, or one that runs here, or local].",
+)
+@click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE|FILE.py",
+    help="A module that defines domains; may be repeated.",
+)
 @click.option("--config", metavar="FILE", help="Settings; configs/default.yaml explains them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON on stdout.")
 def plan(batch: str, **options: Any) -> int:

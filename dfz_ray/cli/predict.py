@@ -36,7 +36,8 @@ EACH = "each"
 @click.option(
     "--cores",
     metavar=f"N|{EACH}",
-    help=f"The physical cores that the workers share; `{EACH}`: every worker has its own [as measured].",
+    help=f"The physical cores that the workers share; `{EACH}`: every worker has its own [as measured; must be given "
+    "for a run].",
 )
 @click.option("--price", type=FiniteRange(0, min_open=True), metavar="P", help="The price of a core for an hour.")
 @click.option(

@@ -29,7 +29,12 @@ _OURS = (__name__, "dfz_ray.domains.user_domain")
 @run_argument
 @click.argument("task_id")
 @click.option(
-    "--import", "modules", multiple=True, metavar="MODULE|FILE.py", type=PATH, help="A module that defines domains."
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE|FILE.py",
+    type=PATH,
+    help="A module that defines domains; may be repeated.",
 )
 @click.option("--debug", is_flag=True, help="Look at an exception with the debugger, where it was raised.")
 def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) -> int:

@@ -38,10 +38,10 @@ def _check_states(context: click.Context, option: click.Parameter, states: tuple
     multiple=True,
     callback=_check_states,
     metavar="STATE",
-    help="Only tasks in this state; a task that runs counts as pending until it has ended.",
+    help="Only tasks in this state; a task that runs counts as pending until it has ended. May be repeated.",
 )
-@click.option("--domain", multiple=True, metavar="NAME", help="Only tasks of this domain.")
-@click.option("--kind", multiple=True, metavar="KIND", help="Only tasks of this kind.")
+@click.option("--domain", multiple=True, metavar="NAME", help="Only tasks of this domain; may be repeated.")
+@click.option("--kind", multiple=True, metavar="KIND", help="Only tasks of this kind; may be repeated.")
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N", help=f"Show so many tasks: {SHOWN_ROWS}, and all with --json."
 )

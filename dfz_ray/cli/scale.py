@@ -54,7 +54,12 @@ NOT_OF_HOST = ("seed", "plan", "settings")
 @click.option("--use-processes", is_flag=True, help="Each task that runs has a process (the default).")
 @click.option("--use-threads", is_flag=True, help="Tasks share processes, on threads; with both, both are compared.")
 @click.option(
-    "--import", "modules", multiple=True, metavar="MODULE|FILE.py", type=PATH, help="A module that defines domains."
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE|FILE.py",
+    type=PATH,
+    help="A module that defines domains; may be repeated.",
 )
 @click.option(
     "--repeats",
@@ -93,7 +98,11 @@ NOT_OF_HOST = ("seed", "plan", "settings")
     metavar="SECONDS",
     help="Name the cheapest number of workers that ends the batch within it.",
 )
-@click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one).")
+@click.option(
+    "--address",
+    metavar="A",
+    help="Which Ray: host:port, auto, or local (an embedded one) [RAY_ADDRESS, or one that runs here, or local].",
+)
 @click.option("--output", metavar="DIR", type=PATH, help="Where the files go [studies/<time>].")
 @click.option("--resume", metavar="DIR", type=PATH, help="Go on with the interrupted study in this folder.")
 @click.option("--config", metavar="FILE", type=PATH, help="Settings; configs/default.yaml explains them.")

@@ -88,9 +88,7 @@ class _Part(NamedTuple):
     durations_s: Sequence[float]
 
 
-def predict_run(
-    work: BatchWork, slots: int, times: MachineTimes, cores: float, seed: int = 0, options: EngineOptions | None = None
-) -> PredictedRun:
+def predict_run(work: BatchWork, slots: int, times: MachineTimes, cores: float, seed: int = 0) -> PredictedRun:
     """Run a batch in virtual time. Equal arguments give equal runs.
 
     Args:
@@ -99,7 +97,6 @@ def predict_run(
         times: of everything else.
         cores: the cores that workers and manager share; infinite: each worker has one, and the manager, too.
         seed: of the draws.
-        options: of the engine; the slots take precedence.
 
     Raises:
         RuntimeError: the engine did not end all tasks: a defect of dfz_ray.

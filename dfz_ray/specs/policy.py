@@ -28,7 +28,7 @@ def merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, A
 
 
 def without_speculation(policy: Policy) -> Policy:
-    """The policy for what nobody has said of that it may be executed twice at once."""
+    """The policy without `speculate`, for work that is not known to be safe to repeat."""
     return policy.model_copy(update={"speculate": False}) if policy.speculate else policy
 
 
@@ -94,7 +94,7 @@ class Policy(_Part):
     backoff: Backoff = Field(Backoff(), description="How long it waits before it is tried again.")
     retry_on: Annotated[tuple[RetryReason, ...], BeforeValidator(_as_tuple), AfterValidator(_in_order)] = Field(
         ("out_of_memory", "worker_crashed", "node_lost"),
-        description=f"Why an attempt may have ended for the task to be tried again: any of {', '.join(RETRY_REASONS)}.",
+        description=f"How an attempt may end for the task to be tried again: any of {', '.join(RETRY_REASONS)}.",
     )
     timeout_s: float | None = Field(
         None,

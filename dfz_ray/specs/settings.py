@@ -81,7 +81,9 @@ class FaultSettings(_Section):
         description="A task that has waited so many seconds behind preemptible ones of a lower priority takes the slot "
         "of one of them; null means never.",
     )
-    free_losses: int = Field(5, ge=0, le=1000, description="So many losses of a node cost a task no attempt.")
+    free_losses: int = Field(
+        5, ge=0, le=1000, description="The number of losses of its node that cost a task no attempt."
+    )
     node_wait_s: float | None = Field(
         None,
         ge=0,

@@ -65,6 +65,7 @@ class CrashMarker:
     def __init__(self, name: str, width: int = 1) -> None:
         # Not in Ray's session folder: its place is not public, and /tmp is as good.
         self.name = name
+        self._width = width
         self._path = ROOT / name
         self._dump_path = self._path.with_suffix(".dump")
         self._revoked_path = self._path.with_suffix(".revoked")
@@ -117,6 +118,11 @@ class CrashMarker:
         """Note that the thread's task was interrupted."""
         if self._memory is not None:
             self._memory[len(_HEAD) + (position + 1) * _ENTRY.size - 1] = 1
+
+    def blame_nobody(self) -> None:
+        """Note that no thread executes a task, since this process is about to end for another reason."""
+        for position in range(self._width):
+            self.note_thread(position, NO_TASK)
 
     def note_strays(self) -> None:
         """Note that tasks have left threads behind."""

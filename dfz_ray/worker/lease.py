@@ -16,7 +16,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from os import _exit
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NoReturn
 
 import ray
@@ -102,7 +102,7 @@ def _serve(
             if not is_open:
                 return  # Ray has placed this lease too late
         route = ManagerRoute(manager, run_id)
-        shelf = FileShelf(contents=_FetchedFiles(route))
+        shelf = FileShelf(contents=_FetchedFiles(route, marker))
         try:
             with sharing(shelf):  # an initializer may read shared arrays
                 load_domain(pickled_domain).load()
@@ -210,6 +210,7 @@ def _run_chunks_on_threads(
                 continue
             answer.look()
             if silent_s > ANSWER_S:
+                guard.marker.blame_nobody()
                 raise AnswerLost(f"the manager did not answer a report within {ANSWER_S:g} s")
         if side.is_spoiled:
             _leave()  # whatever its threads execute does not count
@@ -272,21 +273,17 @@ class _FetchedFiles(dict[str, Content]):
     It has a large one as long as the lease lasts: until then the node keeps it in its memory.
     """
 
-    def __init__(self, route: ManagerRoute) -> None:
+    def __init__(self, route: ManagerRoute, marker: CrashMarker) -> None:
         super().__init__(_seen)
         self._route = route
+        self._marker = marker
 
     def __contains__(self, sha256: object) -> bool:
         if not super().__contains__(sha256):
             try:
-                content = self._route.get_file(str(sha256))
-            except AnswerLost:  # an earlier task has spoiled this process; it is no failure of this one
-                _exit(1)
+                content = self._fetch(str(sha256))
             except DfzError as error:  # it can't be read; Ray adds its own stack to the text
                 raise ValueError(str(getattr(error, "cause", error))) from None
-            except RayError as error:  # the store has no room, or has lost it: that is no task's fault
-                print(f"a file of the run does not get here: {error}", file=sys.stderr, flush=True)
-                _exit(1)
             if content is None:
                 return False
             if isinstance(content, memoryview) or sha256 == SHARED:
@@ -297,7 +294,25 @@ class _FetchedFiles(dict[str, Content]):
             _seen[str(sha256)] = self[str(sha256)] = content
         return True
 
+    def _fetch(self, name: str) -> Content | None:
+        """Fetch a file. If that is not possible, this process ends, and no task is to blame."""
+        for wait_s in (*STORE_WAITS_S, math.inf):
+            try:
+                return self._route.get_file(name)
+            except DfzError:
+                raise
+            except AnswerLost:  # an earlier task has spoiled this process, or the manager is gone
+                break
+            except RayError as error:  # the store has no room, or has lost it
+                print(f"a file of the run does not get here: {error}", file=sys.stderr, flush=True)
+                if wait_s < math.inf:
+                    sleep(wait_s)
+        self._marker.blame_nobody()
+        _exit(1)
 
+
+STORE_WAITS_S = (0.5, 1.0, 2.0)
+"""A file that the store has no room for, or has lost, is asked for again after so many seconds."""
 SEEN_BYTES = 2**28
 """The bytes of files that a worker keeps for later leases."""
 _seen: dict[str, bytes] = {}

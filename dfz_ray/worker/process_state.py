@@ -1,8 +1,9 @@
 """The state of a worker's process that its tasks share, such as signal handlers, limits and the working directory.
 
 A task that changes it would be felt by the next one; a call of a group counts as a task. What can be looked at in less
-than a microsecond is put back after each task. The whole is looked at after the first task of a lease, after each one
-that takes long or imports something, after all of them once one has changed something, and before results are reported.
+than a microsecond is put back after each task. The whole is looked at after the first task of a lease, after one that
+imports something, once a quarter of a second has passed since the last look, after all tasks once one has changed
+something, and before results are reported.
 If one task alone can have changed it, it is put back then, and nobody has felt it. Otherwise nobody knows what the
 tasks since the last look have felt: their results do not count, and each is executed again by itself. A thread that an
 earlier task left behind may change something, too. So while there is one, a part that no task has changed without it

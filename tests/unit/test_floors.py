@@ -104,7 +104,7 @@ def test_help_of_a_command_needs_no_ray(name: str) -> None:
 
 @NEEDS_TORCH
 def test_the_lower_floors_load_without_ray() -> None:
-    """Every module of specs, domains, execution, engine, journal and simulation loads where there is no Ray."""
+    """Every module of a pure floor loads where there is no Ray."""
     names = [name for package in PURE for name in modules_of(package)]
     assert len(names) > 40
 

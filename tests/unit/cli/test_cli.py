@@ -56,7 +56,8 @@ def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
     told = " ".join(capsys.readouterr().out.split())
     assert all(f"{name} {summary}" in told for name, (_, summary) in COMMANDS.items())
     assert (
-        "Exit codes: 0 all completed; 1 some failed, or were never sent; 2 bad usage or input, nothing started;" in told
+        "Exit codes: 0 all completed; 1 some failed, were cancelled or never sent, or Ray was lost, or a comparison"
+        in told
     )
     assert "4 audit violation; 130 interrupted." in told
     assert [words[1] for words in examples_in(group.help or "")] == ["examples", "run", "status", "results", "scale"]

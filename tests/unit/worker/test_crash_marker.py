@@ -226,6 +226,18 @@ def test_who_could_not_be_asked_to_let_go_is_not_known_to_be_guilty(folder: Path
     assert (report.overdue, report.are_guilty) == ((5, 6), False)
 
 
+def test_a_worker_that_ends_for_another_reason_blames_none_of_its_tasks(folder: Path) -> None:
+    """Where the object store has no room for an input, the task that waits for it is not to blame."""
+    own = CrashMarker("run/lease", width=3)
+    own.open()
+    for position, number in enumerate((7, 8, 9)):
+        own.note_thread(position, number, due=1e9)
+
+    own.blame_nobody()
+
+    assert CrashMarker("run/lease").read_crash_report() == CrashReport((), "")
+
+
 def test_threads_that_tasks_have_left_behind_are_told(folder: Path) -> None:
     """One of them may have killed the worker, and not the task that was executed then."""
     own = CrashMarker("run/lease")
