@@ -62,13 +62,13 @@ class Choice:
 def choose(points: Sequence[Point], baseline: Point | None, goals: Goals) -> list[Choice]:
     """For each goal the number of workers, of the points that take part in a decision, that meets it best.
 
-    The sequential program is one of them if it completed as large a share of the tasks.
+    The sequential program is one of them if it completed as many of the tasks.
 
     A deadline is met by a point whose wall time is surely within it: by its 95 % interval, or, where there are too few
     repeats for one, in every repeat.
     """
     timed = [point for point in points if point.wall_s and point.core_hours]
-    compared = find_comparable(baseline, timed)
+    compared = find_comparable(baseline)
     everyone = [*([compared] if compared and compared.wall_s and compared.core_hours else []), *timed]
     efficient = [point for point in timed if point.efficiency and point.efficiency.value >= goals.efficiency]
     found = [

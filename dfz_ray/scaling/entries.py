@@ -20,9 +20,12 @@ def why_no_speedup(summary: Mapping[str, Any]) -> str:
     """The reason why no point has a speedup."""
     if summary["baseline"]["wall_s"] is None:
         return "the sequential program was not measured"
-    if any(point["tasks_per_s"] for point in summary["points"]):
-        return "the sequential program completed fewer tasks than workers did"
-    return "no number of workers completed a task"
+    most = max((point["success_rate"] or 0.0 for point in summary["points"]), default=0.0)
+    if not most:
+        return "no number of workers completed a task"
+    if most < (summary["baseline"]["success_rate"] or 0.0):
+        return "workers completed fewer tasks than the sequential program did"
+    return "the sequential program completed fewer tasks than workers did"
 
 
 def make_point_row(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Cell]:

@@ -36,6 +36,7 @@ def make_method(summary: Mapping[str, Any], measurements: Sequence[Measurement])
         "niceness as Ray's workers. Speedup is how many times longer it takes than N workers do; efficiency is "
         "speedup over N."
     )
+    baseline += " Both are of the repeats that completed as many tasks as those of other points: less work is no gain."
     if summary.get("scaling") == "weak":
         baseline += " Its time is multiplied by N, since N workers have N batches."
     batch = "the same batch, with the same seeds"

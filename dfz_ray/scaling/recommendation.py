@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from dfz_ray.scaling.estimate import Estimate, bound_ratios, estimate_ratio, repeats_to_compare
 from dfz_ray.scaling.point import Point, find_comparable
@@ -50,22 +51,23 @@ def recommend(
 
     Reliably faster: the speedup surely exceeds 1, also after a look at all points. Not worth it: the whole interval is
     below WORTH. If neither holds for any point, or there are too few repeats for an interval, the study can't tell, and
-    the reason says how many repeats would. Close to the peak: see `NEAR_PEAK`. Points at which fewer tasks complete
-    than in the baseline take no part. The smallest number of workers takes the place of a baseline that was not
-    measured, or in which fewer tasks complete than at a point. The remarks are about the whole study, and end the
-    sentence.
+    the reason says how many repeats would. Close to the peak: see `NEAR_PEAK`. Points at which surely fewer tasks
+    complete than in the baseline, or none of whose repeats completed as many, take no part. The smallest number of
+    workers takes the place of a baseline that was not measured, or in which fewer tasks complete than at a point. The
+    remarks are about the whole study, and end the sentence.
     """
     left_out = find_left_out(points, baseline)
     usable = [point for point in points if point.workers not in left_out]
     if not usable:
         workers, clauses = _decide_without_points(points, baseline)
-    elif compared := find_comparable(baseline, usable):
+    elif compared := find_comparable(baseline):
         workers, clauses = _decide(usable, compared, physical_cores)
     else:
         workers, clauses = _decide_without_baseline(usable, baseline)
     judged = next((point for point in usable if point.workers == workers), max(usable, key=_rate, default=None))
     if judged:
         clauses += _cautions(judged, baseline, physical_cores)
+    clauses += _lost_by_chance(usable, baseline)
     clauses += _incidents(points, baseline, physical_cores)
     if left_out:
         clauses.append("left out: " + ", ".join(f"{_workers(n)} ({why})" for n, why in left_out.items()))
@@ -108,7 +110,7 @@ def _decide_without_baseline(usable: Sequence[Point], baseline: Point | None) ->
         ]
     smallest, *larger = usable
     reached = f"can't tell: the best point, {_workers(peak.workers)}, reaches {_rate(peak):.3g} tasks/s"
-    repeats, least = min(smallest.repeats, peak.repeats), repeats_to_compare(len(larger))
+    repeats, least = min(len(smallest.rates), len(peak.rates)), repeats_to_compare(len(larger))
     if repeats < least:
         return None, [f"{reached}, and {_too_few(repeats, least)}", caveat]
     bounds = [bound_ratios([point.rates], [smallest.rates], len(larger))[0] for point in larger]
@@ -133,8 +135,14 @@ def _decide_without_baseline(usable: Sequence[Point], baseline: Point | None) ->
 def _decide_without_points(points: Sequence[Point], baseline: Point | None) -> tuple[int | None, list[str]]:
     if not points:
         return None, ["nothing to recommend: no trial with workers was measured"]
-    if baseline and baseline.wall_s and _rate(baseline) and any(point.wall_s for point in points):
-        return 0, ["don't parallelise this: with workers, tasks fail that the sequential program completes"]
+    ended = [point for point in points if point.wall_s]
+    if baseline and ended and _rate(baseline):
+        unlike = "with workers, tasks fail that the sequential program completes"
+        if all(point.loses_more for point in ended):
+            return 0, [f"don't parallelise this: {unlike}"]
+        repeats, needed = min(point.repeats for point in ended), repeats_to_compare(ended[0].comparisons)
+        why = _too_few(repeats, needed) if repeats < needed else "which may be chance"
+        return None, [f"can't tell: {unlike}, {'and ' if repeats < needed else ''}{why}"]
     return None, ["nothing to recommend: no number of workers completed the batch"]
 
 
@@ -143,7 +151,7 @@ def _decide_without_gain(usable: Sequence[Point], baseline: Point, physical_core
     best = max(usable, key=_rate)
     which = "the only point measured" if len(usable) == 1 else "the best point"
     reached = f"{which}, {_workers(best.workers)}, reaches {_speedup(best)}"
-    repeats = min(best.repeats, baseline.repeats)
+    repeats = min(len(best.rates), len(baseline.rates))
     needed = repeats_to_compare(best.comparisons)
     if best.speedup is None or best.speedup.ci95 is None or repeats < needed:
         return None, [f"can't tell: {reached}, and {_too_few(repeats, needed)}"]
@@ -281,17 +289,31 @@ def _least_efficiency(point: Point) -> float:
 def _why_left_out(point: Point, points: Sequence[Point], baseline: Point | None) -> str:
     if point.wall_s is None or point.success_rate is None:
         return "every trial failed" if point.errors else "nothing was measured"
-    if not _rate(point):
+    if not point.success_rate:
         return "no task completed"
-    rates = [other.success_rate for other in points if other.success_rate is not None]
-    against = "at the best point"
-    expected = max(rates)
-    if baseline and (baseline.success_rate or 0.0) >= expected:
-        against, expected = "in the sequential program", baseline.success_rate or 0.0
-    if point.success_rate < expected:
-        lost, normal = 100 * (1 - point.success_rate), 100 * (1 - expected)
-        return f"{lost:.2g} % of the tasks did not complete, {normal:.2g} % {against}"
-    return ""
+    if point.rates and not point.loses_more:
+        return ""
+    expected = _best_success_rate(points, baseline)
+    against = "in the sequential program" if baseline and baseline.success_rate == expected else "at the best point"
+    lost, normal = 100 * (1 - point.success_rate), 100 * (1 - expected)
+    return f"{lost:.2g} % of the tasks did not complete, {normal:.2g} % {against}"
+
+
+def _best_success_rate(points: Sequence[Point], baseline: Point | None) -> float:
+    return max(one.success_rate or 0.0 for one in [*([baseline] if baseline else []), *points])
+
+
+def _lost_by_chance(usable: Sequence[Point], baseline: Point | None) -> list[str]:
+    """The tasks that were lost at points that take part, where others have lost a smaller share."""
+    compared = find_comparable(baseline)
+    everyone = [*([compared] if compared else []), *usable]
+    best = max((one.success_rate or 0.0 for one in everyone), default=0.0)
+    lost = [
+        f"{one.lost:,} of {one.tasks:,} tasks with {_workers(one.workers) if one.workers else 'the sequential program'}"
+        for one in everyone
+        if (one.success_rate or 0.0) < best
+    ]
+    return [f"{', '.join(lost)} did not complete, which may be chance"] if lost else []
 
 
 def warn_of_answers(points: Sequence[Point], baseline: Point | None) -> str:
@@ -330,7 +352,7 @@ def _near_peak(point: Point, peak: Point) -> bool:
 
 
 def _rate(point: Point) -> float:
-    return point.tasks_per_s.value if point.tasks_per_s else 0.0
+    return median(point.rates) if point.rates else 0.0
 
 
 def _speedup(point: Point) -> str:
