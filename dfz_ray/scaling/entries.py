@@ -88,6 +88,6 @@ def list_notes(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str
     reference = summary["batch"]["digest"]
     if entry["digest"] and reference and entry["digest"] != reference:
         notes.append("other answers")
-    if entry["repeats"] > 1 and entry["digest"] is None and summary["digests_equal"] is False:
+    if len(entry["digests"] or ()) > 1:
         notes.append("answers vary")
     return notes

@@ -33,6 +33,8 @@ class Point:
     longer the sequential program would take for the grown batch."""
     least_speedup: float | None = None
     """The speedup surely exceeds it, also after a look at all points (`bound_ratios`); None: too few repeats."""
+    answered: int = 0
+    """The repeats whose digests count."""
     comparisons: int = 1
     """The points of the study, all of which are compared with the sequential program."""
     efficiency: Estimate | None
@@ -43,7 +45,8 @@ class Point:
     avg_concurrency: float | None
     max_concurrency: int | None
     digests: tuple[str, ...]
-    """The different digests of the repeats; one alone where the answers were always the same."""
+    """The different digests of the repeats that completed all tasks; one alone where the answers were always the same.
+    Those of other repeats count only if all of the study have the same one: a lost task is no other answer."""
     served: int | None
     """The fewest slots that the cluster could run at once in any repeat."""
     oversubscribed: bool
@@ -111,6 +114,7 @@ def estimate_points(
         other_loads=_find_other_loads(in_order, _cpu_share(sequential)),
         share=max((median_high(map(_share, trials)) for trials in timed if trials), default=1.0),
         best=max(timed, key=lambda trials: _success_rate(trials) or 0.0, default=[]),
+        has_one_digest=len({trial.digest for trials in timed for trial in trials} - {None}) == 1,
     )
     points = [_summarise(trials, study) for _, trials in sorted(groups.items())]
     if sequential:
@@ -132,6 +136,14 @@ class _Study(NamedTuple):
     """The share of the tasks that the typical trial completes, where that is most: a trial counts from it on."""
     best: Sequence[Measurement]
     """The trials of the sequential program, or of the point, that lose the smallest share of their tasks."""
+
+    has_one_digest: bool
+    """True if all trials with a digest have the same one."""
+
+    def list_digests(self, timed: Sequence[Measurement]) -> list[str]:
+        """See `Point.digests`."""
+        counting = timed if self.has_one_digest else [trial for trial in timed if trial.completed == trial.tasks]
+        return [trial.digest for trial in counting if trial.digest is not None]
 
     def as_complete(self, trials: Sequence[Measurement]) -> list[Measurement]:
         """Those of some trials whose times are of as many tasks as those of others."""
@@ -156,6 +168,7 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
     speedup, least = _speedup(study, timed) if workers else (None, None)
     average = [trial.avg_concurrency for trial in timed if trial.avg_concurrency is not None]
     warm_up = [trial.warm_up_s for trial in timed if trial.warm_up_s is not None]
+    digests = study.list_digests(timed)
     cpus = max(workers, 1) * study.cpus_per_task
     return Point(
         workers=workers,
@@ -171,7 +184,8 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
         warm_up_s=median(warm_up) if warm_up else None,
         avg_concurrency=median(average) if average else None,
         max_concurrency=max((t.max_concurrency for t in timed if t.max_concurrency is not None), default=None),
-        digests=tuple(dict.fromkeys(trial.digest for trial in timed if trial.digest is not None)),
+        digests=tuple(dict.fromkeys(digests)),
+        answered=len(digests),
         served=min((trial.served for trial in trials if trial.served is not None), default=None),
         oversubscribed=workers * study.cpus_per_task > study.physical_cores,
         mode=trials[0].mode or "processes",

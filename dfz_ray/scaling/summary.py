@@ -79,7 +79,7 @@ def build_summary(
 def _baseline_entry(baseline: Point | None) -> dict[str, Any]:
     entry = _point_entry(baseline) if baseline else {"repeats": 0, "errors": []}
     keys = ("wall_s", "wall_s_ci95", "repeats", "tasks_per_s", "tasks_per_s_ci95", "success_rate", "digest")
-    rest = ("warm_up_s", "errors", "cpu_share", "other_load", "core_hours", "core_hours_ci95")
+    rest = ("warm_up_s", "errors", "cpu_share", "other_load", "core_hours", "core_hours_ci95", "digests")
     return {key: entry.get(key) for key in (*keys, *rest)}
 
 
@@ -111,6 +111,7 @@ def _point_entry(point: Point) -> dict[str, Any]:
         "other_load": point.other_load,
         "core_hours": _value(point.core_hours),
         "core_hours_ci95": _interval(point.core_hours),
+        "digests": list(point.digests),
     }
 
 
@@ -234,8 +235,6 @@ def _batch_digest(baseline: Point | None, points: Sequence[Point]) -> str | None
 def _digests_equal(baseline: Point | None, points: Sequence[Point]) -> bool | None:
     """True if every trial gave the same answers; None if there are not two digests to compare."""
     everyone = [*([baseline] if baseline else []), *points]
-    compared = [point for point in everyone if point.digests]
-    trials = sum(point.repeats for point in compared)
-    if trials < 2:
+    if sum(point.answered for point in everyone) < 2:
         return None
-    return len({digest for point in compared for digest in point.digests}) == 1
+    return len({digest for point in everyone for digest in point.digests}) == 1

@@ -24,7 +24,9 @@ def losing(lost: Mapping[int, tuple[int, int]], workers: tuple[int, ...] = (0, 1
         if one.repeat >= often:
             return one
         kept = 200 - tasks
-        return replace(one, completed=kept, failed=tasks, digest=f"{one.repeat:064}", wall_s=one.wall_s * max(kept, 1) / 200)
+        return replace(
+            one, completed=kept, failed=tasks, digest=f"{one.repeat:064}", wall_s=one.wall_s * max(kept, 1) / 200
+        )
 
     return summarise(
         [lose(one) for one in study(workers, repeats, tasks=200, completed=200)], physical_cores=4, remarks=()
@@ -86,3 +88,17 @@ def test_a_repeat_that_completes_nothing_is_no_number() -> None:
         warnings.simplefilter("error")
         summary = losing(dict.fromkeys((0, 1, 2, 4), (1, 200)))
     assert summary["recommendation"]["workers"] == 4
+
+
+def test_a_lost_task_is_no_other_answer() -> None:
+    """The digests of repeats that lost tasks are compared with none; where all repeats lose the same, all are."""
+    for lost in ({4: (1, 1)}, {2: (10, 1)}, {0: (10, 1), 1: (10, 1)}):
+        summary = losing(lost)
+        assert "WARNING" not in summary["recommendation"]["reason"]
+        assert summary["digests_equal"] is True
+    assert losing({1: (4, 1), 2: (3, 1)}, workers=(1, 2), repeats=4)["digests_equal"] is None
+    alike = study((0, 2), 4, completed=30, failed=10)
+    assert summarise(alike)["digests_equal"] is True
+    changed = summarise([*alike, *study((4,), 4, digest="cd" * 32)])
+    assert changed["digests_equal"] is True
+    assert [point["digest"] for point in changed["points"]] == [None, "cd" * 32]
