@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,9 +41,10 @@ class Study:
             raise InvalidInput([problem], "command line") from None
         return cls(folder, summary, trials)
 
-    def timed(self, workers: int, mode: str | None) -> list[Measurement]:
-        """The trials of a point, or of the sequential program, whose wall time counts."""
-        return [one for one in self.trials if one.timed and (one.workers, one.mode) == (workers, mode)]
+    def trials_of(self, workers: int, mode: str | None) -> list[Measurement]:
+        """The trials of a point, or of the sequential program; one that failed as a whole has lost all of its tasks."""
+        mine = [one for one in self.trials if (one.workers, one.mode) == (workers, mode)]
+        return [dataclasses.replace(one, completed=0) if one.error else one for one in mine]
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def compare_studies(before: Study, after: Study) -> list[Difference]:
 
     Better or worse: the whole 95 % interval of the ratio of the times is on one side of 1. Same: the interval is within
     SAME of 1. A point that surely loses more tasks than before is worse, and one that may lose more is never better.
-    Any verdict is wrong in at most 5 % of all comparisons of equal studies.
+    Any verdict is wrong in at most 5 % of all comparisons of equal studies. A point at which every trial fails as a
+    whole, and none did before, is worse however few they are.
 
     Raises InvalidInput if the studies are of different batches.
     """
@@ -82,7 +85,7 @@ def compare_studies(before: Study, after: Study) -> list[Difference]:
         raise InvalidInput([problem], "command line")
     points = {(one.workers, one.mode) for one in [*before.trials, *after.trials]}
     in_order = sorted(points, key=lambda point: (point[1] or "", point[0]))
-    pairs = [(before.timed(*point), after.timed(*point)) for point in in_order]
+    pairs = [(before.trials_of(*point), after.trials_of(*point)) for point in in_order]
     comparisons = sum(bool(old and new) for old, new in pairs)
     found = []
     for (workers, mode), (old, new) in zip(in_order, pairs, strict=True):
@@ -105,11 +108,13 @@ def _compare_trials(
     losses = f"loses {lost} of {tasks} tasks, {lost_before} of {tasks_before} before"
     lost_more = lost * tasks_before > lost_before * tasks
     most = max(one.completed for one in [*old, *new])
-    old_s, new_s = ([one.wall_s for one in trials if one.completed == most > 0] for trials in (old, new))
+    old_s, new_s = ([one.wall_s for one in trials if one.timed and one.completed == most > 0] for trials in (old, new))
     ratio = estimate_ratio(new_s, old_s, comparisons) if old_s and new_s else None
     verdict, reason = _compare_times(ratio, min(len(old_s), len(new_s)), comparisons) if ratio else ("can't tell", "")
     # One more, so that no count is 0.
     kept = estimate_ratio([one.completed + 1 for one in new], [one.completed + 1 for one in old], comparisons)
+    if all(one.error for one in new) and not any(one.error for one in old):
+        return None, "worse", "every trial fails, and none did before"
     if kept.ci95 and kept.ci95[1] < 1:
         return ratio, "worse", losses
     if lost_more and verdict == "worse":

@@ -129,3 +129,27 @@ def test_what_is_no_study_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "study" / "summary.json").write_text(content)
     with pytest.raises(InvalidInput, match="expected the folder of a study that has ended"):
         Study.read(tmp_path / "study")
+
+
+def test_a_crash_never_passes(tmp_path: Path) -> None:
+    """A trial that fails as a whole has lost all of its tasks: all of them are worse, and some are never the same."""
+
+    def crashing(name: str, repeats: int, crashes: int) -> Study:
+        trials = slower({}, repeats)
+        dead = {"error": "the node died", "completed": 0, "digest": None}
+        hit = [one for one in trials if one.workers == 4 and one.repeat < crashes]
+        return write(tmp_path / name, [dataclasses.replace(one, **dead) if one in hit else one for one in trials])
+
+    def judged(before: Study, after: Study) -> tuple[str, str]:
+        (found,) = [one for one in compare_studies(before, after) if one.workers == 4]
+        return found.verdict, found.reason
+
+    for repeats in (1, 12):
+        before, after = crashing(f"before-{repeats}", repeats, 0), crashing(f"after-{repeats}", repeats, repeats)
+        assert judged(before, after) == ("worse", "every trial fails, and none did before")
+        assert judged(after, before)[0] == "can't tell"
+        assert judged(after, after)[0] == "can't tell"
+    some = crashing("some", 12, 5)
+    lost = "loses 200 of 480 tasks, 0 of 480 before, which may be chance"
+    assert judged(before, some) == ("can't tell", lost)
+    assert judged(before, crashing("most", 12, 10))[0] == "worse"
