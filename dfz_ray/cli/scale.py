@@ -328,7 +328,11 @@ def _write_and_print(
     efficiency = options["efficiency"] / 100 if options["efficiency"] else Goals.efficiency
     summary = build_summary(
         host={name: fact for name, fact in study.facts.items() if name not in NOT_OF_HOST},
-        batch={"domains": sorted({task.domain for task in plan.batch.tasks}), "count": len(plan.batch.tasks)},
+        batch={
+            "domains": sorted({task.domain for task in plan.batch.tasks}),
+            "count": len(plan.batch.tasks),
+            "tasks_digest": plan.tasks_digest,
+        },
         mode=" and ".join(plan.modes),
         measurements=measurements,
         physical_cores=study.physical_cores,

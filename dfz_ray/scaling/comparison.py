@@ -71,18 +71,7 @@ def compare_studies(before: Study, after: Study) -> list[Difference]:
 
     Raises InvalidInput if the studies are of different batches.
     """
-    for name in ("domains", "count"):
-        one, other = before.summary["batch"].get(name), after.summary["batch"].get(name)
-        if one != other:
-            expected = f"{one!r}, as in {before.folder}"
-            problem = Problem(
-                f"batch.{name}", f"{other!r} in {after.folder}", expected, "compare one batch with itself"
-            )
-            raise InvalidInput([problem], "command line")
-    kinds = [study.summary.get("scaling", "strong") for study in (before, after)]
-    if kinds[0] != kinds[1]:
-        problem = Problem("scaling", f"{kinds[1]!r} in {after.folder}", f"{kinds[0]!r}, as in {before.folder}")
-        raise InvalidInput([problem], "command line")
+    _check_same_batch(before, after)
     points = {(one.workers, one.mode) for one in [*before.trials, *after.trials]}
     in_order = sorted(points, key=lambda point: (point[1] or "", point[0]))
     pairs = [(before.trials_of(*point), after.trials_of(*point)) for point in in_order]
@@ -95,6 +84,29 @@ def compare_studies(before: Study, after: Study) -> list[Difference]:
             ratio, verdict, reason = None, "can't tell", f"only {(after if new else before).folder} measured it"
         found.append(Difference(workers, mode, ratio, verdict, reason))
     return found
+
+
+def _check_same_batch(before: Study, after: Study) -> None:
+    def check(name: str, one: Any, other: Any) -> None:
+        if one != other:
+            found, expected = f"{other!r} in {after.folder}", f"{one!r}, as in {before.folder}"
+            raise InvalidInput([Problem(name, found, expected, "compare one batch with itself")], "command line")
+
+    batches = before.summary["batch"], after.summary["batch"]
+    for name in ("domains", "count"):
+        check(f"batch.{name}", *(batch.get(name) for batch in batches))
+    digests = [batch.get("tasks_digest") for batch in batches]
+    if None in digests:  # a study of before there was one; its seed is that of its tasks, or of their order alone
+        check("seed", before.summary.get("seed"), after.summary.get("seed"))
+    else:
+        check("batch.tasks_digest", *digests)
+    check("scaling", before.summary.get("scaling", "strong"), after.summary.get("scaling", "strong"))
+
+
+def answers_differ(before: Study, after: Study) -> bool:
+    """True if both studies have a digest of all answers, and not the same one."""
+    digests = {study.summary["batch"].get("digest") for study in (before, after)}
+    return len(digests) > 1 and None not in digests
 
 
 def _compare_trials(
