@@ -90,7 +90,7 @@ NOT_OF_HOST = ("seed", "plan", "settings")
     "--deadline",
     type=FiniteRange(0, min_open=True),
     metavar="SECONDS",
-    help="Name the cheapest number of workers that ends the batch within it.",
+    help="Name the cheapest number of workers whose every repeat ends within it.",
 )
 @click.option("--address", metavar="A", help="Which Ray: host:port, auto, or local (an embedded one).")
 @click.option("--output", metavar="DIR", type=PATH, help="Where the files go [studies/<time>].")
