@@ -78,7 +78,8 @@ class Point:
     other_load: float | None = None
     """The highest load average before a repeat, less what the study's own trials may have left of theirs in it."""
     core_hours: Estimate | None = None
-    """Cores that the workers hold, times the wall time; with weak scaling for one batch that has not grown."""
+    """Cores that the workers hold, times the wall time; with weak scaling for one batch that has not grown. Workers whose
+    tasks declare no CPU hold one core together."""
     walls_s: tuple[float, ...] = ()
     """The wall time of each repeat."""
 
@@ -197,7 +198,7 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
         workers_lost=sum(lost) if lost else None,
         load=max((trial.load for trial in trials if trial.load is not None), default=None),
         other_load=max((study.other_loads[t.order] for t in trials if t.order in study.other_loads), default=None),
-        core_hours=_core_hours(timed, min(cpus, study.physical_cores), study.sequential),
+        core_hours=_core_hours(timed, min(cpus, study.physical_cores) or 1.0, study.sequential),
         walls_s=walls_s,
         **_losses(timed, study.sequential),
     )

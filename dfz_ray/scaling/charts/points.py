@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,11 +94,12 @@ def draw_cost(summary: Mapping[str, Any], costs: Sequence[tuple[Entry, float]], 
     x = _workers_axis(plot, summary)
     y = LinearScale(0.0, max(cost for _, cost in costs) * 1.1 or 1.0, plot.bottom, plot.top)
     plot.y_axis(y, y.ticks())
-    legend = []
+    legend, cpus = [], min(summary["cpus_per_task"], summary["physical_cores"])
     for point, cost in costs:
         if not point.get("workers"):
             plot.line((plot.left, y(cost)), (plot.right, y(cost)), "sequential", write(cost))
-            legend.append(Legend("line sequential", f"sequential program, one core: {write(cost)}"))
+            held = "one core" if cpus <= 1 else f"{cpus:g} cores"
+            legend.append(Legend("line sequential", f"sequential program, {held}: {write(cost)}"))
     legend += _draw_points(plot, summary, points, "cost", x, y, write)
     caption = f"In {unit}, for the batch once: the cores that the workers hold, times the time."
     return Chart("What it costs", plot.svg(), legend, caption)
@@ -116,7 +118,8 @@ def _workers_axis(plot: Plot, summary: Mapping[str, Any], note_y: float | None =
     workers = sorted({point["workers"] for point in summary["points"]})
     margin = 1.25 if len(workers) > 1 else 2.0
     x = LogScale(workers[0] / margin, workers[-1] * margin, plot.left, plot.right)
-    cores = summary["physical_cores"] / summary["cpus_per_task"]
+    cpus = summary["cpus_per_task"]
+    cores = summary["physical_cores"] / cpus if cpus else math.inf  # tasks that declare none never outnumber the cores
     if x.low < cores < x.high:
         plot.rectangle((x(cores), plot.top), plot.right - x(cores), plot.bottom - plot.top, "beyond")
     elif cores <= x.low:

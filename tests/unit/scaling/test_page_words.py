@@ -1,0 +1,28 @@
+"""The words and numbers of a study's page, in studies that are unlike others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.sample_study import study, summarise
+
+from dfz_ray.scaling.report import render_report, write_study
+
+
+def test_tasks_that_declare_no_cpu_have_a_page(tmp_path: Path) -> None:
+    """A study of tasks with `cpus: 0` is written; its workers hold one core together."""
+    trials = study()
+    summary = summarise(trials, cpus_per_task=0.0)
+    files = write_study(tmp_path, summary, trials)
+    assert "sequential program, one core: 8.12 core-seconds" in files.report.read_text()
+    for entry in (summary["baseline"], *summary["points"]):
+        assert entry["core_hours"] * 3600 == pytest.approx(entry["wall_s"])
+
+
+def test_the_sequential_program_holds_the_cores_of_a_task() -> None:
+    """The cost of the sequential program names the cores that it holds: as many as a task declares."""
+    trials = study()
+    assert "sequential program, one core: 8.12 core-seconds" in render_report(summarise(trials), trials)
+    page = render_report(summarise(trials, cpus_per_task=2.0), trials)
+    assert "sequential program, 2 cores: 16.2 core-seconds" in page
