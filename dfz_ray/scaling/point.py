@@ -78,8 +78,8 @@ class Point:
     other_load: float | None = None
     """The highest load average before a repeat, less what the study's own trials may have left of theirs in it."""
     core_hours: Estimate | None = None
-    """Cores that the workers hold, times the wall time; with weak scaling for one batch that has not grown. Workers whose
-    tasks declare no CPU hold one core together."""
+    """Cores that the workers hold, times the wall time; with weak scaling for one batch that has not grown. Workers
+    whose tasks declare no CPU hold one core together."""
     walls_s: tuple[float, ...] = ()
     """The wall time of each repeat."""
 

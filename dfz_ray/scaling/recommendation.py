@@ -85,7 +85,7 @@ def _decide(usable: Sequence[Point], baseline: Point, physical_cores: int) -> tu
         return _decide_without_gain(usable, baseline, physical_cores)
     peak = max(usable, key=_rate)
     chosen = next((point for point in faster if _near_peak(point, peak)), max(faster, key=_rate))
-    if _least_efficiency(chosen) > IMPOSSIBLE:
+    if is_impossible(chosen):
         percent = f"{100 * chosen.efficiency.value:.0f} %" if chosen.efficiency else ""
         return None, [
             f"can't tell: {_workers(chosen.workers)} reach {_speedup(chosen)}, an efficiency of {percent}, which can't "
@@ -280,6 +280,11 @@ def _waiting_share(baseline: Point | None) -> float | None:
     """The part of their time that tasks wait, if it is most of it. Beside others a task waits for cores, too."""
     share = baseline.cpu_share if baseline else None
     return 1 - share if share is not None and share < WAITS else None
+
+
+def is_impossible(point: Point) -> bool:
+    """True if its efficiency can't be: something else slowed the sequential program."""
+    return _least_efficiency(point) > IMPOSSIBLE
 
 
 def _least_efficiency(point: Point) -> float:

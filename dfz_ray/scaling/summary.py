@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
@@ -16,7 +16,7 @@ from dfz_ray.scaling.laws import Fit, fit_laws
 from dfz_ray.scaling.losses import advise, find_largest, pop_ratios
 from dfz_ray.scaling.measurement import Measurement, Scaling
 from dfz_ray.scaling.point import Point, estimate_points
-from dfz_ray.scaling.recommendation import WAITS, find_left_out, recommend, warn_of_answers
+from dfz_ray.scaling.recommendation import WAITS, find_left_out, is_impossible, recommend, warn_of_answers
 
 SCHEMA_VERSION = 1
 DEFAULT_GOALS = Goals()
@@ -203,12 +203,17 @@ def _recommend(
 
 
 def _choices(points: Sequence[Point], baseline: Point | None, goals: Goals) -> list[dict[str, Any]]:
-    """The choices among the points that take part in the recommendation of their mode."""
+    """The choices among the points that take part in the recommendation of their mode.
+
+    If something else slowed the sequential program, it is no choice, and no efficiency is known.
+    """
     usable: list[Point] = []
     for mode in {point.mode for point in points}:
         mine = [point for point in points if point.mode == mode]
         left_out = find_left_out(mine, baseline)
         usable += [point for point in mine if point.workers not in left_out]
+    if any(map(is_impossible, usable)):
+        baseline, usable = None, [replace(point, efficiency=None) for point in usable]
     in_order = sorted(usable, key=lambda point: (point.workers, point.mode))
     return [choice_entry(choice) for choice in choose(in_order, baseline, goals)]
 

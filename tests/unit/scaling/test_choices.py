@@ -76,6 +76,14 @@ def test_a_sequential_program_that_loses_tasks_is_no_choice() -> None:
         assert workers == {"efficient": None, "fastest": 8, "cheapest": 1, "deadline": 1}
 
 
+def test_an_efficiency_that_cannot_be_is_no_choice() -> None:
+    """If something else slowed the sequential program, it is no choice, nor is an efficiency; times and costs are."""
+    slowed = {**WALLS, 0: 330.0}
+    choices = summarise(measured(walls=slowed), physical_cores=8)["recommendation"]["choices"]
+    assert {one["goal"]: one["workers"] for one in choices} == {"efficient": None, "fastest": 8, "cheapest": 1}
+    assert [one["efficiency"] for one in choices] == [None] * 3
+
+
 def test_the_summary_has_the_choices() -> None:
     """summary.json has a choice for each goal, in plain values."""
     summary = summarise(measured(), physical_cores=8, goals=Goals(price=0.05, deadline_s=60.0))
