@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dfz_ray.scaling.number_texts import show_plain
 from dfz_ray.scaling.point import Point, find_comparable
+
+FEW_CORE_HOURS = 1e-3
+"""Less is told in core-seconds."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,15 @@ class Choice:
         name += " on threads" if self.mode == "threads" and self.workers else ""
         facts = []
         if self.goal == "efficient" and self.efficiency is not None:
-            facts.append(_show("efficiency {:.3g}", self.efficiency, self.efficiency_ci95))
+            facts.append(_show("efficiency {}", self.efficiency, self.efficiency_ci95))
         if self.wall_s is not None:
-            facts.append(_show("{:.3g} s", self.wall_s, self.wall_s_ci95))
+            facts.append(_show("{} s", self.wall_s, self.wall_s_ci95))
         if self.core_hours is not None:
-            facts.append(_show("{:.3g} core-hours", self.core_hours, self.core_hours_ci95))
+            unit, per_hour = ("core-hours", 1) if self.core_hours >= FEW_CORE_HOURS else ("core-seconds", 3600)
+            ends = self.core_hours_ci95 and [per_hour * end for end in self.core_hours_ci95]
+            facts.append(_show(f"{{}} {unit}", per_hour * self.core_hours, ends))
         if self.price is not None:
-            facts.append(f"price {self.price:.3g}")
+            facts.append(f"price {show_plain(self.price)}")
         return f"{self.says}: {name}, {', '.join(facts)}"
 
 
@@ -124,7 +130,7 @@ def _longest_s(point: Point) -> float:
 
 
 def _show(words: str, value: float, ends: Sequence[float] | None) -> str:
-    return words.format(value) + (f" ({ends[0]:.3g} to {ends[1]:.3g})" if ends else "")
+    return words.format(show_plain(value)) + (f" ({show_plain(ends[0])} to {show_plain(ends[1])})" if ends else "")
 
 
 def describe_choice(entry: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from dfz_ray.scaling.estimate import Estimate, bound_ratios, estimate_ratio, repeats_to_compare
+from dfz_ray.scaling.number_texts import show_number, show_plain
 from dfz_ray.scaling.point import Point, find_comparable
 from dfz_ray.scaling.stopping import repeats_to_exclude, repeats_to_tell
 
@@ -105,11 +106,11 @@ def _decide_without_baseline(usable: Sequence[Point], baseline: Point | None) ->
     peak = max(usable, key=_rate)
     if len(usable) == 1:
         return None, [
-            f"nothing to compare {_workers(peak.workers)} ({_rate(peak):.3g} tasks/s) with: "
+            f"nothing to compare {_workers(peak.workers)} ({show_plain(_rate(peak))} tasks/s) with: "
             f"only one point was measured and {caveat}"
         ]
     smallest, *larger = usable
-    reached = f"can't tell: the best point, {_workers(peak.workers)}, reaches {_rate(peak):.3g} tasks/s"
+    reached = f"can't tell: the best point, {_workers(peak.workers)}, reaches {show_plain(_rate(peak))} tasks/s"
     repeats, least = min(len(smallest.rates), len(peak.rates)), repeats_to_compare(len(larger))
     if repeats < least:
         return None, [f"{reached}, and {_too_few(repeats, least)}", caveat]
@@ -121,12 +122,12 @@ def _decide_without_baseline(usable: Sequence[Point], baseline: Point | None) ->
     if chosen is None:
         ratio = estimate_ratio(peak.rates, smallest.rates)
         low, high = ratio.ci95 or (0.0, float("inf"))
-        interval = f"{ratio.value:.2f}x that of {_workers(smallest.workers)} (95 % interval {low:.2f} to {high:.2f})"
+        interval = f"{show_number(ratio.value)}x that of {_workers(smallest.workers)} ({_interval(low, high)})"
         needed = repeats_to_tell(repeats, ratio)
         more = [f"about {max(needed, repeats + 1)} repeats would tell"] if needed else []
         return None, [f"{reached}, {interval}", *more, caveat]
     return chosen.workers, [
-        f"use {_workers(chosen.workers)}: {_share(chosen, peak, usable)} ({_rate(chosen):.3g} tasks/s)",
+        f"use {_workers(chosen.workers)}: {_share(chosen, peak, usable)} ({show_plain(_rate(chosen))} tasks/s)",
         *_outlook(chosen, peak, usable),
         caveat,
     ]
@@ -156,7 +157,7 @@ def _decide_without_gain(usable: Sequence[Point], baseline: Point, physical_core
     if best.speedup is None or best.speedup.ci95 is None or repeats < needed:
         return None, [f"can't tell: {reached}, and {_too_few(repeats, needed)}"]
     low, high = best.speedup.ci95
-    interval = f"{reached} (95 % interval {low:.2f} to {high:.2f})"
+    interval = f"{reached} ({_interval(low, high)})"
     if max(_ends(point)[1] for point in usable) <= WORTH:
         why = [*_largest_loss(best), *_longer_tasks(usable, baseline, physical_cores)]
         return 0, [f"don't parallelise this: {interval}", *why]
@@ -361,7 +362,11 @@ def _rate(point: Point) -> float:
 
 
 def _speedup(point: Point) -> str:
-    return f"{point.speedup.value:.2f}x the sequential program" if point.speedup else "no speedup"
+    return f"{show_number(point.speedup.value)}x the sequential program" if point.speedup else "no speedup"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"95 % interval {show_number(low)} to {show_number(high)}"
 
 
 def _workers(number: int) -> str:
