@@ -19,7 +19,11 @@ def list_entries(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def why_no_speedup(summary: Mapping[str, Any]) -> str:
     """The reason why no point has a speedup."""
     if summary["baseline"]["wall_s"] is None:
-        return "the sequential program was not measured"
+        return (
+            "the sequential program failed"
+            if summary["baseline"]["errors"]
+            else "the sequential program was not measured"
+        )
     most = max((point["success_rate"] or 0.0 for point in summary["points"]), default=0.0)
     if not most:
         return "no number of workers completed a task"

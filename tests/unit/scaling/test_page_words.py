@@ -26,3 +26,14 @@ def test_the_sequential_program_holds_the_cores_of_a_task() -> None:
     assert "sequential program, one core: 8.12 core-seconds" in render_report(summarise(trials), trials)
     page = render_report(summarise(trials, cpus_per_task=2.0), trials)
     assert "sequential program, 2 cores: 16.2 core-seconds" in page
+
+
+def test_a_sequential_program_that_failed_was_measured() -> None:
+    """The page says whether the sequential program failed or was left out."""
+    points = study((1, 2))
+    failed = [*study((0,), error="out of memory", completed=0, digest=None), *points]
+    page = render_report(summarise(failed), failed)
+    assert "There is no speedup: the sequential program failed." in page
+    assert "Here every trial of it failed" in page
+    assert "not measured" not in page.replace("A dash: not measured", "")
+    assert "There is no speedup: the sequential program was not measured." in render_report(summarise(points), points)
