@@ -69,6 +69,7 @@ def build_summary(
         "overuse": [asdict(use) for use in overuse],
         "remarks": list(remarks),
         "price": goals.price,
+        "efficiency_goal": goals.efficiency,
         "command": command,
         "created": datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds")
         if started_at is not None

@@ -12,7 +12,6 @@ from dfz_ray.scaling.number_texts import show_number, show_percent, show_plain
 
 MANY_POINTS = 8
 """With more points than this, the axis names only powers of two."""
-TARGET = 0.8
 LAW_NAMES = {"amdahl": "Amdahl's law", "gustafson": "Gustafson's law", "usl": "Universal Scalability Law"}
 STYLES = {"processes": ("c1", False), "threads": ("c3", True)}
 """Colour of each mode, and true for squares instead of circles."""
@@ -64,8 +63,9 @@ def draw_efficiency(summary: Mapping[str, Any]) -> Chart | None:
     y = LinearScale(0.0, max(1.05, *ends) * 1.04, plot.bottom, plot.top)
     plot.y_axis(y, y.ticks(), show_percent)
     plot.line((plot.left, y(1)), (plot.right, y(1)), "ideal")
-    plot.line((plot.left, y(TARGET)), (plot.right, y(TARGET)), "target")
-    legend = [Legend("line ideal", "ideal: 100 %"), Legend("line target", f"{TARGET:.0%} of it".replace("%", " %"))]
+    goal = summary["efficiency_goal"]
+    plot.line((plot.left, y(goal)), (plot.right, y(goal)), "target")
+    legend = [Legend("line ideal", "ideal: 100 %"), Legend("line target", f"{show_percent(goal)} of it")]
     legend += _draw_points(plot, summary, points, "efficiency", x, y, show_percent)
     return Chart("Efficiency", plot.svg(), legend, "Speedup over workers: the part of the workers that is put to use.")
 

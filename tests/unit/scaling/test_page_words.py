@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.sample_study import study, summarise
 
+from dfz_ray.scaling.choices import Goals
 from dfz_ray.scaling.report import render_report, write_study
 
 
@@ -37,3 +38,12 @@ def test_a_sequential_program_that_failed_was_measured() -> None:
     assert "Here every trial of it failed" in page
     assert "not measured" not in page.replace("A dash: not measured", "")
     assert "There is no speedup: the sequential program was not measured." in render_report(summarise(points), points)
+
+
+def test_the_efficiency_that_was_asked_for_is_drawn() -> None:
+    """The chart of efficiencies has a line at that of --efficiency, and at 80 % without it."""
+    trials = study()
+    assert "80 % of it" in render_report(summarise(trials), trials).replace("\N{NO-BREAK SPACE}", " ")
+    page = render_report(summarise(trials, goals=Goals(efficiency=0.6)), trials).replace("\N{NO-BREAK SPACE}", " ")
+    assert "60 % of it" in page
+    assert "80 % of it" not in page
