@@ -125,7 +125,9 @@ def _losses_entry(point: Point) -> dict[str, Any] | None:
         "slower_s": None if point.slower is None else dict(point.slower),
         "handling_s": point.handling_s,
         "largest": find_largest(point.losses),
-        "advice": advise(point.losses, point.slower, point.handling_s, point.manager_cores),
+        "advice": advise(
+            point.losses, point.slower, point.handling_s, point.manager_cores, underserved=point.underserved
+        ),
         "pop": pop_ratios(point.losses),
     }
 

@@ -178,6 +178,14 @@ def test_the_losses_of_a_point_are_those_of_its_median_trial() -> None:
     assert losses["pop"]["global_efficiency"] == pytest.approx(7.5 / 8.12)
 
 
+def test_slots_that_the_cluster_lacked_are_no_long_tasks() -> None:
+    """Where the cluster could run two of four slots, the advice on idle slots is about the cluster, not about tasks."""
+    split = {"in_tasks": 7.5, "imbalance": 8.0, "handling": 0.0, "dispatch": 0.2, "ramp_up": 0.1, "drain": 0.1}
+    for served, words in ((2, "the cluster could not run all slots at once"), (4, "split the longest tasks")):
+        (point,) = summarise([*study((0,)), *study((4,), split=split, served=served)])["points"]
+        assert words in point["losses"]["advice"]
+
+
 def test_a_law_is_fitted_where_there_are_enough_points() -> None:
     """With a core for each of six numbers of workers the summary has both laws, and the one that fits better."""
     summary = summarise(study(workers=(0, 1, 2, 3, 4, 6, 8)), physical_cores=8)
