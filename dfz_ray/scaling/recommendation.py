@@ -269,6 +269,12 @@ def _incidents(points: Sequence[Point], baseline: Point | None, physical_cores: 
     if load > BUSY * physical_cores:
         cores = f"{physical_cores} core{'s' if physical_cores != 1 else ''}"
         clauses.append(f"the host was busy with other work (a load of {load:.0f} on {cores})")
+    return clauses + describe_lacks(points)
+
+
+def describe_lacks(points: Sequence[Point]) -> list[str]:
+    """The workers that died, and the slots that the cluster lacked, a clause each."""
+    clauses = []
     if lost := {point.workers: point.workers_lost for point in points if point.workers_lost}:
         clauses.append(f"{_workers(sum(lost.values()))} died in the trials with {_list(list(lost))}")
     if underserved := [point for point in points if point.underserved]:

@@ -16,7 +16,14 @@ from dfz_ray.scaling.laws import Fit, fit_laws
 from dfz_ray.scaling.losses import advise, find_largest, pop_ratios
 from dfz_ray.scaling.measurement import Measurement, Scaling
 from dfz_ray.scaling.point import Point, estimate_points
-from dfz_ray.scaling.recommendation import WAITS, find_left_out, is_impossible, recommend, warn_of_answers
+from dfz_ray.scaling.recommendation import (
+    WAITS,
+    describe_lacks,
+    find_left_out,
+    is_impossible,
+    recommend,
+    warn_of_answers,
+)
 
 SCHEMA_VERSION = 1
 DEFAULT_GOALS = Goals()
@@ -196,6 +203,7 @@ def _recommend(
     if rates[best] and rates[other]:
         share = 100 * rates[other] / rates[best]
         reason += f"{share:.0f} % of that throughput, at the best number of workers there ({found[other].workers})"
+        reason = "; ".join([reason, *describe_lacks([point for point in points if point.mode == other])])
     else:
         reason += found[other].reason
     return {

@@ -134,6 +134,17 @@ def test_both_modes_are_told_apart() -> None:
     assert "with processes: 50 % of that throughput" in recommended["reason"]
 
 
+def test_the_lacks_of_the_other_mode_are_told() -> None:
+    """Workers that died, and slots that it lacked, are told of the mode that is not recommended as well."""
+    trials = [
+        replace(one, workers_lost=1, served=2) if (one.workers, one.mode) == (4, "processes") else one
+        for one in both_modes()
+    ]
+    reason = summarise(trials, mode="processes and threads")["recommendation"]["reason"]
+    told = reason.partition("with processes: ")[2]
+    assert "5 workers died in the trials with 4 workers; the cluster could run only 2 of 4 workers at once" in told
+
+
 def modes(processes: float, threads: float, noise: float = 0.0) -> dict[str, Any]:
     """The recommendation where two workers take so many times as long as the sequential program, with so much noise."""
     trials = study(workers=(0,), repeats=6)
