@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dfz_ray.scaling.number_texts import show_interval, show_number, show_percent, show_seconds
+from dfz_ray.scaling.number_texts import show_interval, show_number, show_percent, show_percents, show_seconds
 from dfz_ray.scaling.section import Cell
 
 
@@ -39,7 +39,7 @@ def make_point_row(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> dict
         "Workers": Cell(name_workers(entry, summary)),
         "Wall time": Cell(show_seconds(entry["wall_s"]), below=show_interval(entry["wall_s_ci95"])),
         "Speedup": Cell(show_number(entry.get("speedup"), "x"), below=show_interval(entry.get("speedup_ci95"))),
-        "Efficiency": Cell(show_percent(entry.get("efficiency"))),
+        "Efficiency": Cell(show_percent(entry.get("efficiency")), below=show_percents(entry.get("efficiency_ci95"))),
         "Tasks/s": Cell(show_number(entry["tasks_per_s"]), below=show_interval(entry["tasks_per_s_ci95"])),
         "Tasks running": Cell(
             show_number(entry.get("avg_concurrency")), below="" if highest is None else f"at most {highest}"

@@ -44,6 +44,11 @@ def show_interval(ends: Sequence[float] | None) -> str:
     return f"{show_number(ends[0])} {NOTHING} {show_number(ends[1])}" if ends else ""
 
 
+def show_percents(ends: Sequence[float] | None) -> str:
+    """Both ends of an interval of shares; empty where there is none."""
+    return f"{show_percent(ends[0])} {NOTHING} {show_percent(ends[1])}" if ends else ""
+
+
 def show_percent(share: float | None) -> str:
     """Whole percents, but never 100 or 0 for something that is not quite that."""
     if share is None:

@@ -33,6 +33,7 @@ from dfz_ray.scaling.number_texts import (
     show_interval,
     show_number,
     show_percent,
+    show_percents,
     show_plain,
     show_seconds,
     show_short_time,
@@ -53,8 +54,8 @@ def _choices(summary: Mapping[str, Any], measurements: Sequence[Measurement]) ->
                 "Goal": Cell(_capital(choice["says"])),
                 "Workers": Cell(name),
                 "Wall time": Cell(show_seconds(choice["wall_s"]), below=show_interval(choice["wall_s_ci95"])),
-                "Efficiency": Cell(show_percent(choice["efficiency"])),
-                "Core-hours": Cell(show_number(choice["core_hours"])),
+                "Efficiency": Cell(show_percent(choice["efficiency"]), below=show_percents(choice["efficiency_ci95"])),
+                "Core-hours": Cell(show_number(choice["core_hours"]), below=show_interval(choice["core_hours_ci95"])),
             }
             | ({"Price": Cell(show_number(choice["price"]))} if summary.get("price") else {})
         )

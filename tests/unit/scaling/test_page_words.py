@@ -8,6 +8,7 @@ import pytest
 from support.sample_study import study, summarise
 
 from dfz_ray.scaling.choices import Goals
+from dfz_ray.scaling.number_texts import show_interval, show_percents
 from dfz_ray.scaling.report import render_report, write_study
 
 
@@ -47,3 +48,13 @@ def test_the_efficiency_that_was_asked_for_is_drawn() -> None:
     page = render_report(summarise(trials, goals=Goals(efficiency=0.6)), trials).replace("\N{NO-BREAK SPACE}", " ")
     assert "60 % of it" in page
     assert "80 % of it" not in page
+
+
+def test_every_number_of_the_tables_has_its_interval() -> None:
+    """The tables of points and of goals have the intervals of efficiencies, that of goals those of core-hours, too."""
+    trials = study(repeats=8)
+    summary = summarise(trials)
+    page = render_report(summary, trials).replace("\N{NO-BREAK SPACE}", " ")
+    (efficient,) = [one for one in summary["recommendation"]["choices"] if one["goal"] == "efficient"]
+    assert page.count(show_percents(efficient["efficiency_ci95"])) >= 2
+    assert show_interval(efficient["core_hours_ci95"]) in page
