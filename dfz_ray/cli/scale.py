@@ -9,7 +9,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -96,7 +96,7 @@ NOT_OF_HOST = ("seed", "plan", "settings")
     "--deadline",
     type=FiniteRange(0, min_open=True),
     metavar="SECONDS",
-    help="Name the cheapest number of workers that ends the batch within it.",
+    help="Name the cheapest number of workers whose every repeat ends within it.",
 )
 @click.option(
     "--address",
@@ -152,6 +152,7 @@ def scale(**options: Any) -> int:
     with program or contextlib.nullcontext():
         plan, stopping = _make_plan(options, settings, batch, seed, pilot, cores)
         facts = {**host, "seed": plan.seed, "plan": plan.digest, "settings": _digest(settings)}
+        options.setdefault("command", make_command(sys.argv))
         kept = {name: value for name, value in options.items() if name not in NOT_KEPT}
         folder = resumed or make_study_folder(options["output"], kept, plan.digest, plan.worker_counts)
         tell_place(folder)
@@ -166,6 +167,14 @@ def scale(**options: Any) -> int:
             if measurements:
                 _write_and_print(measurements, study, folder, out, options)
     return _conclude(ended, folder, measurements)
+
+
+def make_command(argv: Sequence[str]) -> str:
+    """The command that makes a study again, in a folder of its own."""
+    words = ["dfz", *(["scale"] if "scale.py" in argv[0] else []), *argv[1:]]
+    places = [at for at, word in enumerate(words) if word == "--output"]
+    kept = [word for at, word in enumerate(words) if at not in places and at - 1 not in places]
+    return shlex.join(word for word in kept if not word.startswith("--output="))
 
 
 def _digest(settings: Settings) -> str:
@@ -347,14 +356,18 @@ def _write_and_print(
     efficiency = options["efficiency"] / 100 if options["efficiency"] else Goals.efficiency
     summary = build_summary(
         host={name: fact for name, fact in study.facts.items() if name not in NOT_OF_HOST},
-        batch={"domains": sorted({task.domain for task in plan.batch.tasks}), "count": len(plan.batch.tasks)},
+        batch={
+            "domains": sorted({task.domain for task in plan.batch.tasks}),
+            "count": len(plan.batch.tasks),
+            "tasks_digest": plan.tasks_digest,
+        },
         mode=" and ".join(plan.modes),
         measurements=measurements,
         physical_cores=study.physical_cores,
         cpus_per_task=plan.cpus_per_task,
         seed=plan.seed,
         why_ended=study.why_ended,
-        command=shlex.join(["dfz", "scale", *sys.argv[1:]] if "scale.py" in sys.argv[0] else ["dfz", *sys.argv[1:]]),
+        command=options["command"],
         scaling=plan.scaling,
         goals=Goals(efficiency, options["price"], options["deadline"]),
         remarks=study.remarks,

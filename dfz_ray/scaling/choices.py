@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dfz_ray.scaling.number_texts import show_plain
 from dfz_ray.scaling.point import Point, find_comparable
+
+FEW_CORE_HOURS = 1e-3
+"""Less is told in core-seconds."""
 
 
 @dataclass(frozen=True)
@@ -49,26 +53,28 @@ class Choice:
         name += " on threads" if self.mode == "threads" and self.workers else ""
         facts = []
         if self.goal == "efficient" and self.efficiency is not None:
-            facts.append(_show("efficiency {:.3g}", self.efficiency, self.efficiency_ci95))
+            facts.append(_show("efficiency {}", self.efficiency, self.efficiency_ci95))
         if self.wall_s is not None:
-            facts.append(_show("{:.3g} s", self.wall_s, self.wall_s_ci95))
+            facts.append(_show("{} s", self.wall_s, self.wall_s_ci95))
         if self.core_hours is not None:
-            facts.append(_show("{:.3g} core-hours", self.core_hours, self.core_hours_ci95))
+            unit, per_hour = ("core-hours", 1) if self.core_hours >= FEW_CORE_HOURS else ("core-seconds", 3600)
+            ends = self.core_hours_ci95 and [per_hour * end for end in self.core_hours_ci95]
+            facts.append(_show(f"{{}} {unit}", per_hour * self.core_hours, ends))
         if self.price is not None:
-            facts.append(f"price {self.price:.3g}")
+            facts.append(f"price {show_plain(self.price)}")
         return f"{self.says}: {name}, {', '.join(facts)}"
 
 
 def choose(points: Sequence[Point], baseline: Point | None, goals: Goals) -> list[Choice]:
     """For each goal the number of workers, of the points that take part in a decision, that meets it best.
 
-    The sequential program is one of them if it completed as large a share of the tasks.
+    The sequential program is one of them if it completed as many of the tasks.
 
-    A deadline is met by a point whose wall time is surely within it: by its 95 % interval, or, where there are too few
-    repeats for one, in every repeat.
+    A deadline is met by a point whose every repeat was within it: an interval is that of the median, which half of all
+    runs exceed.
     """
     timed = [point for point in points if point.wall_s and point.core_hours]
-    compared = find_comparable(baseline, timed)
+    compared = find_comparable(baseline)
     everyone = [*([compared] if compared and compared.wall_s and compared.core_hours else []), *timed]
     efficient = [point for point in timed if point.efficiency and point.efficiency.value >= goals.efficiency]
     found = [
@@ -79,7 +85,7 @@ def choose(points: Sequence[Point], baseline: Point | None, goals: Goals) -> lis
     if goals.deadline_s is not None:
         in_time = [point for point in everyone if _longest_s(point) <= goals.deadline_s]
         cheapest = min(in_time, key=_cost, default=None)
-        found.append(_make("deadline", f"least cost within {goals.deadline_s:g} s", cheapest, goals))
+        found.append(_make("deadline", f"least cost with every repeat within {goals.deadline_s:g} s", cheapest, goals))
     return found
 
 
@@ -120,14 +126,11 @@ def _cost(point: Point) -> float:
 
 
 def _longest_s(point: Point) -> float:
-    """The upper end of the wall time's interval; without one, the longest repeat."""
-    if point.wall_s and point.wall_s.ci95:
-        return point.wall_s.ci95[1]
     return max(point.walls_s, default=float("inf"))
 
 
 def _show(words: str, value: float, ends: Sequence[float] | None) -> str:
-    return words.format(value) + (f" ({ends[0]:.3g} to {ends[1]:.3g})" if ends else "")
+    return words.format(show_plain(value)) + (f" ({show_plain(ends[0])} to {show_plain(ends[1])})" if ends else "")
 
 
 def describe_choice(entry: dict[str, Any]) -> str:

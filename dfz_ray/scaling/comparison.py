@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,9 +41,10 @@ class Study:
             raise InvalidInput([problem], "command line") from None
         return cls(folder, summary, trials)
 
-    def timed(self, workers: int, mode: str | None) -> list[Measurement]:
-        """The trials of a point, or of the sequential program, whose wall time counts."""
-        return [one for one in self.trials if one.timed and (one.workers, one.mode) == (workers, mode)]
+    def trials_of(self, workers: int, mode: str | None) -> list[Measurement]:
+        """The trials of a point, or of the sequential program; one that failed as a whole has lost all of its tasks."""
+        mine = [one for one in self.trials if (one.workers, one.mode) == (workers, mode)]
+        return [dataclasses.replace(one, completed=0) if one.error else one for one in mine]
 
 
 @dataclass(frozen=True)
@@ -64,25 +66,15 @@ def compare_studies(before: Study, after: Study) -> list[Difference]:
 
     Better or worse: the whole 95 % interval of the ratio of the times is on one side of 1. Same: the interval is within
     SAME of 1. A point that surely loses more tasks than before is worse, and one that may lose more is never better.
-    Any verdict is wrong in at most 5 % of all comparisons of equal studies.
+    Any verdict is wrong in at most 5 % of all comparisons of equal studies. A point at which every trial fails as a
+    whole, and none did before, is worse however few they are.
 
     Raises InvalidInput if the studies are of different batches.
     """
-    for name in ("domains", "count"):
-        one, other = before.summary["batch"].get(name), after.summary["batch"].get(name)
-        if one != other:
-            expected = f"{one!r}, as in {before.folder}"
-            problem = Problem(
-                f"batch.{name}", f"{other!r} in {after.folder}", expected, "compare one batch with itself"
-            )
-            raise InvalidInput([problem], "command line")
-    kinds = [study.summary.get("scaling", "strong") for study in (before, after)]
-    if kinds[0] != kinds[1]:
-        problem = Problem("scaling", f"{kinds[1]!r} in {after.folder}", f"{kinds[0]!r}, as in {before.folder}")
-        raise InvalidInput([problem], "command line")
+    _check_same_batch(before, after)
     points = {(one.workers, one.mode) for one in [*before.trials, *after.trials]}
     in_order = sorted(points, key=lambda point: (point[1] or "", point[0]))
-    pairs = [(before.timed(*point), after.timed(*point)) for point in in_order]
+    pairs = [(before.trials_of(*point), after.trials_of(*point)) for point in in_order]
     comparisons = sum(bool(old and new) for old, new in pairs)
     found = []
     for (workers, mode), (old, new) in zip(in_order, pairs, strict=True):
@@ -92,6 +84,29 @@ def compare_studies(before: Study, after: Study) -> list[Difference]:
             ratio, verdict, reason = None, "can't tell", f"only {(after if new else before).folder} measured it"
         found.append(Difference(workers, mode, ratio, verdict, reason))
     return found
+
+
+def _check_same_batch(before: Study, after: Study) -> None:
+    def check(name: str, one: Any, other: Any) -> None:
+        if one != other:
+            found, expected = f"{other!r} in {after.folder}", f"{one!r}, as in {before.folder}"
+            raise InvalidInput([Problem(name, found, expected, "compare one batch with itself")], "command line")
+
+    batches = before.summary["batch"], after.summary["batch"]
+    for name in ("domains", "count"):
+        check(f"batch.{name}", *(batch.get(name) for batch in batches))
+    digests = [batch.get("tasks_digest") for batch in batches]
+    if None in digests:  # a study of before there was one; its seed is that of its tasks, or of their order alone
+        check("seed", before.summary.get("seed"), after.summary.get("seed"))
+    else:
+        check("batch.tasks_digest", *digests)
+    check("scaling", before.summary.get("scaling", "strong"), after.summary.get("scaling", "strong"))
+
+
+def answers_differ(before: Study, after: Study) -> bool:
+    """True if both studies have a digest of all answers, and not the same one."""
+    digests = {study.summary["batch"].get("digest") for study in (before, after)}
+    return len(digests) > 1 and None not in digests
 
 
 def _compare_trials(
@@ -105,11 +120,13 @@ def _compare_trials(
     losses = f"loses {lost} of {tasks} tasks, {lost_before} of {tasks_before} before"
     lost_more = lost * tasks_before > lost_before * tasks
     most = max(one.completed for one in [*old, *new])
-    old_s, new_s = ([one.wall_s for one in trials if one.completed == most > 0] for trials in (old, new))
+    old_s, new_s = ([one.wall_s for one in trials if one.timed and one.completed == most > 0] for trials in (old, new))
     ratio = estimate_ratio(new_s, old_s, comparisons) if old_s and new_s else None
     verdict, reason = _compare_times(ratio, min(len(old_s), len(new_s)), comparisons) if ratio else ("can't tell", "")
     # One more, so that no count is 0.
     kept = estimate_ratio([one.completed + 1 for one in new], [one.completed + 1 for one in old], comparisons)
+    if all(one.error for one in new) and not any(one.error for one in old):
+        return None, "worse", "every trial fails, and none did before"
     if kept.ci95 and kept.ci95[1] < 1:
         return ratio, "worse", losses
     if lost_more and verdict == "worse":

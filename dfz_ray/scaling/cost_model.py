@@ -119,7 +119,8 @@ def fit_costs(trials: Sequence[Measurement], cores: int) -> CostModel:
         assumptions.append(
             f"only one number of workers ({fewest}) was measured: tasks are taken to be no slower beside more"
         )
-    sequential = [one.wall_s for one in trials if not one.workers and one.timed and one.completed == one.tasks]
+    whole = [one for one in trials if not one.workers and one.timed and one.completed == one.tasks]
+    sequential = [one.wall_s * base[0].tasks / one.tasks for one in whole]  # with weak scaling the batch has grown
     return CostModel(
         tasks=base[0].tasks,
         kinds=kinds,

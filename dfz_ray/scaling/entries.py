@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dfz_ray.scaling.number_texts import show_interval, show_number, show_percent, show_seconds
+from dfz_ray.scaling.number_texts import show_interval, show_number, show_percent, show_percents, show_seconds
 from dfz_ray.scaling.section import Cell
 
 
@@ -19,10 +19,17 @@ def list_entries(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def why_no_speedup(summary: Mapping[str, Any]) -> str:
     """The reason why no point has a speedup."""
     if summary["baseline"]["wall_s"] is None:
-        return "the sequential program was not measured"
-    if any(point["tasks_per_s"] for point in summary["points"]):
-        return "the sequential program completed fewer tasks than workers did"
-    return "no number of workers completed a task"
+        return (
+            "the sequential program failed"
+            if summary["baseline"]["errors"]
+            else "the sequential program was not measured"
+        )
+    most = max((point["success_rate"] or 0.0 for point in summary["points"]), default=0.0)
+    if not most:
+        return "no number of workers completed a task"
+    if most < (summary["baseline"]["success_rate"] or 0.0):
+        return "workers completed fewer tasks than the sequential program did"
+    return "the sequential program completed fewer tasks than workers did"
 
 
 def make_point_row(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Cell]:
@@ -32,7 +39,7 @@ def make_point_row(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> dict
         "Workers": Cell(name_workers(entry, summary)),
         "Wall time": Cell(show_seconds(entry["wall_s"]), below=show_interval(entry["wall_s_ci95"])),
         "Speedup": Cell(show_number(entry.get("speedup"), "x"), below=show_interval(entry.get("speedup_ci95"))),
-        "Efficiency": Cell(show_percent(entry.get("efficiency"))),
+        "Efficiency": Cell(show_percent(entry.get("efficiency")), below=show_percents(entry.get("efficiency_ci95"))),
         "Tasks/s": Cell(show_number(entry["tasks_per_s"]), below=show_interval(entry["tasks_per_s_ci95"])),
         "Tasks running": Cell(
             show_number(entry.get("avg_concurrency")), below="" if highest is None else f"at most {highest}"
@@ -85,6 +92,6 @@ def list_notes(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str
     reference = summary["batch"]["digest"]
     if entry["digest"] and reference and entry["digest"] != reference:
         notes.append("other answers")
-    if entry["repeats"] > 1 and entry["digest"] is None and summary["digests_equal"] is False:
+    if len(entry["digests"] or ()) > 1:
         notes.append("answers vary")
     return notes

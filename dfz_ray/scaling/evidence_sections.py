@@ -36,15 +36,19 @@ def make_method(summary: Mapping[str, Any], measurements: Sequence[Measurement])
         "niceness as Ray's workers. Speedup is how many times longer it takes than N workers do; efficiency is "
         "speedup over N."
     )
+    baseline += " Both are of the repeats that completed as many tasks as those of other points: less work is no gain."
     if summary.get("scaling") == "weak":
         baseline += " Its time is multiplied by N, since N workers have N batches."
     batch = "the same batch, with the same seeds"
     if summary.get("scaling") == "weak":
         batch = "the batch once more for each worker, with the same seeds"
+    if not summary["baseline"]["repeats"]:
+        why = "every trial of it failed" if summary["baseline"]["errors"] else "it was not measured"
+        baseline += f" Here {why}, so there is neither."
     bullets = [
         f"Every trial runs {batch}. A point is the median over its repeats; no repeat was "
         "dropped except those that failed as a whole, which are listed.",
-        baseline + ("" if summary["baseline"]["repeats"] else " Here it was not measured, so there is neither."),
+        baseline,
         "The wall time with workers is that of a call of run: from the call until all results are on disk and listed. "
         "Starting the workers and importing libraries is the warm-up. It is over before the clock starts, and is shown "
         "apart.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dfz_ray.scaling.entries import why_no_speedup
 from dfz_ray.scaling.measurement import Measurement
+from dfz_ray.scaling.number_texts import show_percent, show_plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,7 +119,7 @@ def _draw_speedup(axes: Axes, summary: Mapping[str, Any]) -> None:
     _draw_points(axes, points, "speedup")
     for point in points if few else ():
         axes.annotate(
-            f"{100 * point['efficiency']:.0f} %",
+            show_percent(point["efficiency"]),
             (point["workers"], (point["speedup_ci95"] or [point["speedup"]])[0]),
             xytext=(0, -17),
             textcoords="offset points",
@@ -234,7 +235,7 @@ def _log_axis(axis: Any, ticks: Sequence[float]) -> None:
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_locator(FixedLocator(list(ticks)))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: show_plain(value)))
 
 
 def _fully_served(point: Mapping[str, Any]) -> bool:

@@ -38,6 +38,11 @@ MANAGER_FULL = "the manager is full, and slots wait for it: use fewer workers, o
 FULL_CORES = 0.6
 """The advice where slots wait while the manager takes more than so much of a core: its threads can't take much more."""
 
+UNDERSERVED = (
+    "the cluster could not run all slots at once, and the others count as idle: give it more CPUs, or use fewer workers"
+)
+"""The advice where most of the time is imbalance, and the cluster served fewer slots."""
+
 
 def split_time(executed: Sequence[Executed], called_at: float, returned_at: float, workers: int) -> dict[str, float]:
     """Split the time of all slots, from the call until the results are in hand.
@@ -104,9 +109,13 @@ def advise(
     slower: Mapping[str, float] | None = None,
     handling_s: float = 0.0,
     manager_cores: float = 0.0,
+    *,
+    underserved: bool = False,
 ) -> str:
     """A sentence on the largest loss: the reason, and the remedy."""
     worst = find_largest(losses)
+    if worst == "imbalance" and underserved:
+        return UNDERSERVED
     if worst == "slower_work" and slower is not None:
         return SLOWER[max(SLOWER, key=slower.__getitem__)]
     if worst == "dispatch" and handling_s > losses["dispatch"] / 2:

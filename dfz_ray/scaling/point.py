@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, median_high
 from typing import Any, NamedTuple
 
 from dfz_ray.scaling.estimate import Estimate, bound_ratios, estimate_efficiency, estimate_median, estimate_speedup
@@ -28,10 +28,13 @@ class Point:
     """The reasons why the other trials failed, one text each."""
     wall_s: Estimate | None
     speedup: Estimate | None
-    """None also where no task completed, or the sequential program completed fewer: less work is not faster work. With
-    weak scaling it is the scaled one: how many times longer the sequential program would take for the grown batch."""
+    """Of the trials that completed as many tasks as the best ones: less work is not faster work. None where there are
+    none, or the sequential program surely completed fewer. With weak scaling it is the scaled one: how many times
+    longer the sequential program would take for the grown batch."""
     least_speedup: float | None = None
     """The speedup surely exceeds it, also after a look at all points (`bound_ratios`); None: too few repeats."""
+    answered: int = 0
+    """The repeats whose digests count."""
     comparisons: int = 1
     """The points of the study, all of which are compared with the sequential program."""
     efficiency: Estimate | None
@@ -42,14 +45,22 @@ class Point:
     avg_concurrency: float | None
     max_concurrency: int | None
     digests: tuple[str, ...]
-    """The different digests of the repeats; one alone where the answers were always the same."""
+    """The different digests of the repeats that completed all tasks; one alone where the answers were always the same.
+    Those of other repeats count only if all of the study have the same one: a lost task is no other answer."""
     served: int | None
     """The fewest slots that the cluster could run at once in any repeat."""
     oversubscribed: bool
     """True if the workers ask for more CPUs than there are physical cores."""
     mode: Mode = "processes"
     rates: tuple[float, ...] = ()
-    """Completed tasks per second of each repeat."""
+    """Completed tasks per second of each repeat that completed as many tasks as the best ones: others did less work."""
+    tasks: int = 0
+    """The tasks of all repeats together."""
+    lost: int = 0
+    """Those of them that did not complete."""
+    loses_more: bool = False
+    """True if its repeats surely complete a smaller share of the tasks than the sequential program, or the best point;
+    else chance may have lost them."""
     losses: Mapping[str, float] | None = None
     """Slot-seconds by the names of `losses.ADVICE`, of the repeat with the median wall time."""
     slower: Mapping[str, float] | None = None
@@ -67,7 +78,8 @@ class Point:
     other_load: float | None = None
     """The highest load average before a repeat, less what the study's own trials may have left of theirs in it."""
     core_hours: Estimate | None = None
-    """Cores that the workers hold, times the wall time; with weak scaling for one batch that has not grown."""
+    """Cores that the workers hold, times the wall time; with weak scaling for one batch that has not grown. Workers
+    whose tasks declare no CPU hold one core together."""
     walls_s: tuple[float, ...] = ()
     """The wall time of each repeat."""
 
@@ -94,12 +106,16 @@ def estimate_points(
     for measurement in in_order:
         groups.setdefault((measurement.workers, measurement.mode or "processes"), []).append(measurement)
     sequential = groups.get((0, "processes"), [])
+    timed = [[trial for trial in trials if trial.timed] for _, trials in sorted(groups.items())]
     study = _Study(
         sequential,
         physical_cores,
         cpus_per_task,
-        comparisons=sum(workers > 0 for workers, _ in groups),
+        comparisons=max(1, sum(workers > 0 for workers, _ in groups)),
         other_loads=_find_other_loads(in_order, _cpu_share(sequential)),
+        share=max((median_high(map(_share, trials)) for trials in timed if trials), default=1.0),
+        best=max(timed, key=lambda trials: _success_rate(trials) or 0.0, default=[]),
+        has_one_digest=len({trial.digest for trials in timed for trial in trials} - {None}) == 1,
     )
     points = [_summarise(trials, study) for _, trials in sorted(groups.items())]
     if sequential:
@@ -117,17 +133,43 @@ class _Study(NamedTuple):
     """The points that are compared with the sequential program."""
     other_loads: Mapping[int, float]
     """By the order of a trial."""
+    share: float
+    """The share of the tasks that the typical trial completes, where that is most: a trial counts from it on."""
+    best: Sequence[Measurement]
+    """The trials of the sequential program, or of the point, that lose the smallest share of their tasks."""
+
+    has_one_digest: bool
+    """True if all trials with a digest have the same one."""
+
+    def list_digests(self, timed: Sequence[Measurement]) -> list[str]:
+        """See `Point.digests`."""
+        counting = timed if self.has_one_digest else [trial for trial in timed if trial.completed == trial.tasks]
+        return [trial.digest for trial in counting if trial.digest is not None]
+
+    def as_complete(self, trials: Sequence[Measurement]) -> list[Measurement]:
+        """Those of some trials whose times are of as many tasks as those of others."""
+        return [trial for trial in trials if trial.timed and trial.completed and _share(trial) >= self.share]
+
+    def loses_more(self, timed: Sequence[Measurement]) -> bool:
+        """True if these trials surely complete a smaller share of the tasks than the best ones."""
+        if not timed or not self.best:
+            return False
+        # One more task, so that no share is 0.
+        most, mine = ([(one.completed + 1) / (one.tasks + 1) for one in trials] for trials in (self.best, timed))
+        (least,) = bound_ratios([most], [mine], self.comparisons)
+        return least is not None and least > 1
 
 
 def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
     timed = [trial for trial in trials if trial.timed]
     workers = trials[0].workers
     walls_s = tuple(trial.wall_s for trial in timed)
-    rates = tuple(trial.completed / trial.wall_s for trial in timed)
+    rates = [trial.completed / trial.wall_s for trial in timed]
     lost = [trial.workers_lost for trial in trials if trial.workers_lost is not None]
     speedup, least = _speedup(study, timed) if workers else (None, None)
     average = [trial.avg_concurrency for trial in timed if trial.avg_concurrency is not None]
     warm_up = [trial.warm_up_s for trial in timed if trial.warm_up_s is not None]
+    digests = study.list_digests(timed)
     cpus = max(workers, 1) * study.cpus_per_task
     return Point(
         workers=workers,
@@ -143,30 +185,35 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
         warm_up_s=median(warm_up) if warm_up else None,
         avg_concurrency=median(average) if average else None,
         max_concurrency=max((t.max_concurrency for t in timed if t.max_concurrency is not None), default=None),
-        digests=tuple(dict.fromkeys(trial.digest for trial in timed if trial.digest is not None)),
+        digests=tuple(dict.fromkeys(digests)),
+        answered=len(digests),
         served=min((trial.served for trial in trials if trial.served is not None), default=None),
         oversubscribed=workers * study.cpus_per_task > study.physical_cores,
         mode=trials[0].mode or "processes",
-        rates=rates,
+        rates=tuple(trial.completed / trial.wall_s for trial in study.as_complete(timed)),
+        tasks=sum(trial.tasks for trial in timed),
+        lost=sum(trial.tasks - trial.completed for trial in timed),
+        loses_more=study.loses_more(timed),
         cpu_share=_cpu_share(timed),
         workers_lost=sum(lost) if lost else None,
         load=max((trial.load for trial in trials if trial.load is not None), default=None),
         other_load=max((study.other_loads[t.order] for t in trials if t.order in study.other_loads), default=None),
-        core_hours=_core_hours(timed, min(cpus, study.physical_cores), study.sequential),
+        core_hours=_core_hours(timed, min(cpus, study.physical_cores) or 1.0, study.sequential),
         walls_s=walls_s,
         **_losses(timed, study.sequential),
     )
 
 
-def find_comparable(baseline: Point | None, points: Sequence[Point]) -> Point | None:
-    """The sequential program, if it completed tasks, and as large a share of them as any point did; else None.
+def find_comparable(baseline: Point | None) -> Point | None:
+    """The sequential program, if it completed as many tasks as the points did; else None.
 
     Each of its tasks has one attempt, so it may lose tasks that workers complete at another one.
     """
-    if baseline is None or not baseline.success_rate or not (baseline.tasks_per_s and baseline.tasks_per_s.value):
-        return None
-    most = max((point.success_rate or 0.0 for point in points), default=0.0)
-    return baseline if baseline.success_rate >= most else None
+    return baseline if baseline and baseline.rates and not baseline.loses_more else None
+
+
+def _share(trial: Measurement) -> float:
+    return trial.completed / trial.tasks if trial.tasks else 0.0
 
 
 def _success_rate(timed: Sequence[Measurement]) -> float | None:
@@ -240,12 +287,10 @@ def _losses(trials: Sequence[Measurement], sequential: Sequence[Measurement]) ->
 
 def _speedup(study: _Study, parallel: Sequence[Measurement]) -> tuple[Estimate | None, float | None]:
     """The speedup, and the number that it surely exceeds."""
-    sequential = [trial for trial in study.sequential if trial.timed]
-    if (_success_rate(sequential) or 0.0) < (_success_rate(parallel) or 0.0):
-        return None, None
-    sequential_s = [trial.wall_s for trial in sequential if trial.completed]
-    parallel_s = [trial.wall_s for trial in parallel if trial.completed]
-    if not sequential_s or not parallel_s:
+    sequential_s = [trial.wall_s for trial in study.as_complete(study.sequential)]
+    parallel_s = [trial.wall_s for trial in study.as_complete(parallel)]
+    loses_more = study.loses_more([trial for trial in study.sequential if trial.timed])
+    if not sequential_s or not parallel_s or loses_more:
         return None, None
     grown_s = [_growth(parallel, study.sequential) * wall_s for wall_s in sequential_s]
     (least,) = bound_ratios([grown_s], [parallel_s], study.comparisons)

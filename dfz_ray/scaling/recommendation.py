@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from dfz_ray.scaling.estimate import Estimate, bound_ratios, estimate_ratio, repeats_to_compare
+from dfz_ray.scaling.number_texts import show_number, show_plain
 from dfz_ray.scaling.point import Point, find_comparable
 from dfz_ray.scaling.stopping import repeats_to_exclude, repeats_to_tell
 
@@ -50,22 +52,23 @@ def recommend(
 
     Reliably faster: the speedup surely exceeds 1, also after a look at all points. Not worth it: the whole interval is
     below WORTH. If neither holds for any point, or there are too few repeats for an interval, the study can't tell, and
-    the reason says how many repeats would. Close to the peak: see `NEAR_PEAK`. Points at which fewer tasks complete
-    than in the baseline take no part. The smallest number of workers takes the place of a baseline that was not
-    measured, or in which fewer tasks complete than at a point. The remarks are about the whole study, and end the
-    sentence.
+    the reason says how many repeats would. Close to the peak: see `NEAR_PEAK`. Points at which surely fewer tasks
+    complete than in the baseline, or none of whose repeats completed as many, take no part. The smallest number of
+    workers takes the place of a baseline that was not measured, or in which fewer tasks complete than at a point. The
+    remarks are about the whole study, and end the sentence.
     """
     left_out = find_left_out(points, baseline)
     usable = [point for point in points if point.workers not in left_out]
     if not usable:
         workers, clauses = _decide_without_points(points, baseline)
-    elif compared := find_comparable(baseline, usable):
+    elif compared := find_comparable(baseline):
         workers, clauses = _decide(usable, compared, physical_cores)
     else:
         workers, clauses = _decide_without_baseline(usable, baseline)
     judged = next((point for point in usable if point.workers == workers), max(usable, key=_rate, default=None))
     if judged:
         clauses += _cautions(judged, baseline, physical_cores)
+    clauses += _lost_by_chance(usable, baseline)
     clauses += _incidents(points, baseline, physical_cores)
     if left_out:
         clauses.append("left out: " + ", ".join(f"{_workers(n)} ({why})" for n, why in left_out.items()))
@@ -83,7 +86,7 @@ def _decide(usable: Sequence[Point], baseline: Point, physical_cores: int) -> tu
         return _decide_without_gain(usable, baseline, physical_cores)
     peak = max(usable, key=_rate)
     chosen = next((point for point in faster if _near_peak(point, peak)), max(faster, key=_rate))
-    if _least_efficiency(chosen) > IMPOSSIBLE:
+    if is_impossible(chosen):
         percent = f"{100 * chosen.efficiency.value:.0f} %" if chosen.efficiency else ""
         return None, [
             f"can't tell: {_workers(chosen.workers)} reach {_speedup(chosen)}, an efficiency of {percent}, which can't "
@@ -103,12 +106,12 @@ def _decide_without_baseline(usable: Sequence[Point], baseline: Point | None) ->
     peak = max(usable, key=_rate)
     if len(usable) == 1:
         return None, [
-            f"nothing to compare {_workers(peak.workers)} ({_rate(peak):.3g} tasks/s) with: "
+            f"nothing to compare {_workers(peak.workers)} ({show_plain(_rate(peak))} tasks/s) with: "
             f"only one point was measured and {caveat}"
         ]
     smallest, *larger = usable
-    reached = f"can't tell: the best point, {_workers(peak.workers)}, reaches {_rate(peak):.3g} tasks/s"
-    repeats, least = min(smallest.repeats, peak.repeats), repeats_to_compare(len(larger))
+    reached = f"can't tell: the best point, {_workers(peak.workers)}, reaches {show_plain(_rate(peak))} tasks/s"
+    repeats, least = min(len(smallest.rates), len(peak.rates)), repeats_to_compare(len(larger))
     if repeats < least:
         return None, [f"{reached}, and {_too_few(repeats, least)}", caveat]
     bounds = [bound_ratios([point.rates], [smallest.rates], len(larger))[0] for point in larger]
@@ -119,12 +122,12 @@ def _decide_without_baseline(usable: Sequence[Point], baseline: Point | None) ->
     if chosen is None:
         ratio = estimate_ratio(peak.rates, smallest.rates)
         low, high = ratio.ci95 or (0.0, float("inf"))
-        interval = f"{ratio.value:.2f}x that of {_workers(smallest.workers)} (95 % interval {low:.2f} to {high:.2f})"
+        interval = f"{show_number(ratio.value)}x that of {_workers(smallest.workers)} ({_interval(low, high)})"
         needed = repeats_to_tell(repeats, ratio)
         more = [f"about {max(needed, repeats + 1)} repeats would tell"] if needed else []
         return None, [f"{reached}, {interval}", *more, caveat]
     return chosen.workers, [
-        f"use {_workers(chosen.workers)}: {_share(chosen, peak, usable)} ({_rate(chosen):.3g} tasks/s)",
+        f"use {_workers(chosen.workers)}: {_share(chosen, peak, usable)} ({show_plain(_rate(chosen))} tasks/s)",
         *_outlook(chosen, peak, usable),
         caveat,
     ]
@@ -133,8 +136,14 @@ def _decide_without_baseline(usable: Sequence[Point], baseline: Point | None) ->
 def _decide_without_points(points: Sequence[Point], baseline: Point | None) -> tuple[int | None, list[str]]:
     if not points:
         return None, ["nothing to recommend: no trial with workers was measured"]
-    if baseline and baseline.wall_s and _rate(baseline) and any(point.wall_s for point in points):
-        return 0, ["don't parallelise this: with workers, tasks fail that the sequential program completes"]
+    ended = [point for point in points if point.wall_s]
+    if baseline and ended and _rate(baseline):
+        unlike = "with workers, tasks fail that the sequential program completes"
+        if all(point.loses_more for point in ended):
+            return 0, [f"don't parallelise this: {unlike}"]
+        repeats, needed = min(point.repeats for point in ended), repeats_to_compare(ended[0].comparisons)
+        why = _too_few(repeats, needed) if repeats < needed else "which may be chance"
+        return None, [f"can't tell: {unlike}, {'and ' if repeats < needed else ''}{why}"]
     return None, ["nothing to recommend: no number of workers completed the batch"]
 
 
@@ -143,12 +152,12 @@ def _decide_without_gain(usable: Sequence[Point], baseline: Point, physical_core
     best = max(usable, key=_rate)
     which = "the only point measured" if len(usable) == 1 else "the best point"
     reached = f"{which}, {_workers(best.workers)}, reaches {_speedup(best)}"
-    repeats = min(best.repeats, baseline.repeats)
+    repeats = min(len(best.rates), len(baseline.rates))
     needed = repeats_to_compare(best.comparisons)
     if best.speedup is None or best.speedup.ci95 is None or repeats < needed:
         return None, [f"can't tell: {reached}, and {_too_few(repeats, needed)}"]
     low, high = best.speedup.ci95
-    interval = f"{reached} (95 % interval {low:.2f} to {high:.2f})"
+    interval = f"{reached} ({_interval(low, high)})"
     if max(_ends(point)[1] for point in usable) <= WORTH:
         why = [*_largest_loss(best), *_longer_tasks(usable, baseline, physical_cores)]
         return 0, [f"don't parallelise this: {interval}", *why]
@@ -260,6 +269,12 @@ def _incidents(points: Sequence[Point], baseline: Point | None, physical_cores: 
     if load > BUSY * physical_cores:
         cores = f"{physical_cores} core{'s' if physical_cores != 1 else ''}"
         clauses.append(f"the host was busy with other work (a load of {load:.0f} on {cores})")
+    return clauses + describe_lacks(points)
+
+
+def describe_lacks(points: Sequence[Point]) -> list[str]:
+    """The workers that died, and the slots that the cluster lacked, a clause each."""
+    clauses = []
     if lost := {point.workers: point.workers_lost for point in points if point.workers_lost}:
         clauses.append(f"{_workers(sum(lost.values()))} died in the trials with {_list(list(lost))}")
     if underserved := [point for point in points if point.underserved]:
@@ -274,6 +289,11 @@ def _waiting_share(baseline: Point | None) -> float | None:
     return 1 - share if share is not None and share < WAITS else None
 
 
+def is_impossible(point: Point) -> bool:
+    """True if its efficiency can't be: something else slowed the sequential program."""
+    return _least_efficiency(point) > IMPOSSIBLE
+
+
 def _least_efficiency(point: Point) -> float:
     return point.efficiency.ci95[0] if point.efficiency and point.efficiency.ci95 else 0.0
 
@@ -281,17 +301,31 @@ def _least_efficiency(point: Point) -> float:
 def _why_left_out(point: Point, points: Sequence[Point], baseline: Point | None) -> str:
     if point.wall_s is None or point.success_rate is None:
         return "every trial failed" if point.errors else "nothing was measured"
-    if not _rate(point):
+    if not point.success_rate:
         return "no task completed"
-    rates = [other.success_rate for other in points if other.success_rate is not None]
-    against = "at the best point"
-    expected = max(rates)
-    if baseline and (baseline.success_rate or 0.0) >= expected:
-        against, expected = "in the sequential program", baseline.success_rate or 0.0
-    if point.success_rate < expected:
-        lost, normal = 100 * (1 - point.success_rate), 100 * (1 - expected)
-        return f"{lost:.2g} % of the tasks did not complete, {normal:.2g} % {against}"
-    return ""
+    if point.rates and not point.loses_more:
+        return ""
+    expected = _best_success_rate(points, baseline)
+    against = "in the sequential program" if baseline and baseline.success_rate == expected else "at the best point"
+    lost, normal = 100 * (1 - point.success_rate), 100 * (1 - expected)
+    return f"{lost:.2g} % of the tasks did not complete, {normal:.2g} % {against}"
+
+
+def _best_success_rate(points: Sequence[Point], baseline: Point | None) -> float:
+    return max(one.success_rate or 0.0 for one in [*([baseline] if baseline else []), *points])
+
+
+def _lost_by_chance(usable: Sequence[Point], baseline: Point | None) -> list[str]:
+    """The tasks that were lost at points that take part, where others have lost a smaller share."""
+    compared = find_comparable(baseline)
+    everyone = [*([compared] if compared else []), *usable]
+    best = max((one.success_rate or 0.0 for one in everyone), default=0.0)
+    lost = [
+        f"{one.lost:,} of {one.tasks:,} tasks with {_workers(one.workers) if one.workers else 'the sequential program'}"
+        for one in everyone
+        if (one.success_rate or 0.0) < best
+    ]
+    return [f"{', '.join(lost)} did not complete, which may be chance"] if lost else []
 
 
 def warn_of_answers(points: Sequence[Point], baseline: Point | None) -> str:
@@ -330,11 +364,15 @@ def _near_peak(point: Point, peak: Point) -> bool:
 
 
 def _rate(point: Point) -> float:
-    return point.tasks_per_s.value if point.tasks_per_s else 0.0
+    return median(point.rates) if point.rates else 0.0
 
 
 def _speedup(point: Point) -> str:
-    return f"{point.speedup.value:.2f}x the sequential program" if point.speedup else "no speedup"
+    return f"{show_number(point.speedup.value)}x the sequential program" if point.speedup else "no speedup"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"95 % interval {show_number(low)} to {show_number(high)}"
 
 
 def _workers(number: int) -> str:

@@ -33,6 +33,8 @@ from dfz_ray.scaling.number_texts import (
     show_interval,
     show_number,
     show_percent,
+    show_percents,
+    show_plain,
     show_seconds,
     show_short_time,
 )
@@ -52,8 +54,8 @@ def _choices(summary: Mapping[str, Any], measurements: Sequence[Measurement]) ->
                 "Goal": Cell(_capital(choice["says"])),
                 "Workers": Cell(name),
                 "Wall time": Cell(show_seconds(choice["wall_s"]), below=show_interval(choice["wall_s_ci95"])),
-                "Efficiency": Cell(show_percent(choice["efficiency"])),
-                "Core-hours": Cell(NOTHING if choice["core_hours"] is None else f"{choice['core_hours']:.3g}"),
+                "Efficiency": Cell(show_percent(choice["efficiency"]), below=show_percents(choice["efficiency_ci95"])),
+                "Core-hours": Cell(show_number(choice["core_hours"]), below=show_interval(choice["core_hours_ci95"])),
             }
             | ({"Price": Cell(show_number(choice["price"]))} if summary.get("price") else {})
         )
@@ -121,7 +123,7 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
 def _part_of(point: Mapping[str, Any], name: str, total: float) -> str:
     """The share of a part of slower work; it is below 0 where tasks did better than in the sequential program."""
     slower = point["losses"]["slower_s"]
-    return NOTHING if slower is None else f"{100 * slower[name] / total:.0f} %"
+    return NOTHING if slower is None else show_percent(slower[name] / total)
 
 
 def _advise(points: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[Cell]:
@@ -239,10 +241,10 @@ def _cost(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Se
         {
             "Workers": Cell(name_workers(entry, summary)),
             "Wall time": Cell(show_seconds(entry["wall_s"])),
-            "Core-hours": Cell(f"{cost / 3600:.3g}", below=show_core_time(cost)),
+            "Core-hours": Cell(show_plain(cost / 3600), below=show_core_time(cost)),
             "Of the least": Cell(show_number(cost / least if least else None, "x")),
         }
-        | ({"Price": Cell(f"{cost / 3600 * price:.3g}")} if price else {})
+        | ({"Price": Cell(show_plain(cost / 3600 * price))} if price else {})
         for entry, cost in core_s
     ]
     return Section(

@@ -108,7 +108,8 @@ class Study:
                 append_measurement(file, measurement)
                 everything.append(measurement)
                 yield measurement
-            self.why_ended = stopping.why_end(repeat + 1, self._find_verdict(everything))
+            verdict = find_verdict(everything, repeat, self.plan, self.physical_cores)
+            self.why_ended = stopping.why_end(repeat + 1, verdict)
             if self.why_ended:
                 return
 
@@ -119,16 +120,6 @@ class Study:
             begun = len(self.plan.repeat(0))
             self.plan = self.plan.refine(measured)
             yield from self.plan.repeat(0)[begun:]
-
-    def _find_verdict(self, measurements: Sequence[Measurement]) -> Estimate | None:
-        """The speedup that the recommendation would rest on, of the better mode."""
-        cores = self.physical_cores
-        baseline, points = estimate_points(measurements, physical_cores=cores, cpus_per_task=self.plan.cpus_per_task)
-        verdicts = [
-            verdict_speedup([point for point in points if point.mode == mode], baseline, physical_cores=cores)
-            for mode in self.plan.modes
-        ]
-        return max((one for one in verdicts if one), key=lambda one: one.value, default=None)
 
     @property
     def physical_cores(self) -> int:
@@ -246,6 +237,20 @@ class Study:
 
     def _warm(self, workers: int) -> WarmUp:
         return warm_workers(self._samples, workers, self._idle_workers, self.plan.batch.files)
+
+
+def find_verdict(trials: Sequence[Measurement], repeat: int, plan: StudyPlan, cores: int) -> Estimate | None:
+    """The speedup that the recommendation would rest on after a repeat, of the better mode.
+
+    Trials of later repeats, which a study that goes on has already, take no part: it ends where it would have ended.
+    """
+    until = [one for one in trials if one.repeat <= repeat]
+    baseline, points = estimate_points(until, physical_cores=cores, cpus_per_task=plan.cpus_per_task)
+    verdicts = [
+        verdict_speedup([point for point in points if point.mode == mode], baseline, physical_cores=cores)
+        for mode in plan.modes
+    ]
+    return max((one for one in verdicts if one), key=lambda one: one.value, default=None)
 
 
 def _sum_up_domains(batch: Batch, executed: Sequence[Executed]) -> dict[str, dict[str, float]]:

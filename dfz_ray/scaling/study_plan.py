@@ -126,6 +126,12 @@ class StudyPlan:
         first = number * len(points)
         return [Trial(workers, number, first + place, mode) for place, (workers, mode) in enumerate(points)]
 
+    @property
+    def tasks_digest(self) -> str:
+        """SHA-256 over what the tasks compute: studies with an equal one are of the same batch."""
+        tasks = [(task.id, task.domain, task.seed, task.parameters) for task in self.batch.tasks]
+        return hashlib.sha256(repr(tasks).encode()).hexdigest()
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over the plan, and the code of its domains: a study goes on only with an equal one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
@@ -16,7 +16,14 @@ from dfz_ray.scaling.laws import Fit, fit_laws
 from dfz_ray.scaling.losses import advise, find_largest, pop_ratios
 from dfz_ray.scaling.measurement import Measurement, Scaling
 from dfz_ray.scaling.point import Point, estimate_points
-from dfz_ray.scaling.recommendation import WAITS, find_left_out, recommend, warn_of_answers
+from dfz_ray.scaling.recommendation import (
+    WAITS,
+    describe_lacks,
+    find_left_out,
+    is_impossible,
+    recommend,
+    warn_of_answers,
+)
 
 SCHEMA_VERSION = 1
 DEFAULT_GOALS = Goals()
@@ -69,6 +76,7 @@ def build_summary(
         "overuse": [asdict(use) for use in overuse],
         "remarks": list(remarks),
         "price": goals.price,
+        "efficiency_goal": goals.efficiency,
         "command": command,
         "created": datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds")
         if started_at is not None
@@ -79,7 +87,7 @@ def build_summary(
 def _baseline_entry(baseline: Point | None) -> dict[str, Any]:
     entry = _point_entry(baseline) if baseline else {"repeats": 0, "errors": []}
     keys = ("wall_s", "wall_s_ci95", "repeats", "tasks_per_s", "tasks_per_s_ci95", "success_rate", "digest")
-    rest = ("warm_up_s", "errors", "cpu_share", "other_load", "core_hours", "core_hours_ci95")
+    rest = ("warm_up_s", "errors", "cpu_share", "other_load", "core_hours", "core_hours_ci95", "digests")
     return {key: entry.get(key) for key in (*keys, *rest)}
 
 
@@ -111,6 +119,7 @@ def _point_entry(point: Point) -> dict[str, Any]:
         "other_load": point.other_load,
         "core_hours": _value(point.core_hours),
         "core_hours_ci95": _interval(point.core_hours),
+        "digests": list(point.digests),
     }
 
 
@@ -123,7 +132,9 @@ def _losses_entry(point: Point) -> dict[str, Any] | None:
         "slower_s": None if point.slower is None else dict(point.slower),
         "handling_s": point.handling_s,
         "largest": find_largest(point.losses),
-        "advice": advise(point.losses, point.slower, point.handling_s, point.manager_cores),
+        "advice": advise(
+            point.losses, point.slower, point.handling_s, point.manager_cores, underserved=point.underserved
+        ),
         "pop": pop_ratios(point.losses),
     }
 
@@ -192,6 +203,7 @@ def _recommend(
     if rates[best] and rates[other]:
         share = 100 * rates[other] / rates[best]
         reason += f"{share:.0f} % of that throughput, at the best number of workers there ({found[other].workers})"
+        reason = "; ".join([reason, *describe_lacks([point for point in points if point.mode == other])])
     else:
         reason += found[other].reason
     return {
@@ -202,12 +214,17 @@ def _recommend(
 
 
 def _choices(points: Sequence[Point], baseline: Point | None, goals: Goals) -> list[dict[str, Any]]:
-    """The choices among the points that take part in the recommendation of their mode."""
+    """The choices among the points that take part in the recommendation of their mode.
+
+    If something else slowed the sequential program, it is no choice, and no efficiency is known.
+    """
     usable: list[Point] = []
     for mode in {point.mode for point in points}:
         mine = [point for point in points if point.mode == mode]
         left_out = find_left_out(mine, baseline)
         usable += [point for point in mine if point.workers not in left_out]
+    if any(map(is_impossible, usable)):
+        baseline, usable = None, [replace(point, efficiency=None) for point in usable]
     in_order = sorted(usable, key=lambda point: (point.workers, point.mode))
     return [choice_entry(choice) for choice in choose(in_order, baseline, goals)]
 
@@ -234,8 +251,6 @@ def _batch_digest(baseline: Point | None, points: Sequence[Point]) -> str | None
 def _digests_equal(baseline: Point | None, points: Sequence[Point]) -> bool | None:
     """True if every trial gave the same answers; None if there are not two digests to compare."""
     everyone = [*([baseline] if baseline else []), *points]
-    compared = [point for point in everyone if point.digests]
-    trials = sum(point.repeats for point in compared)
-    if trials < 2:
+    if sum(point.answered for point in everyone) < 2:
         return None
-    return len({digest for point in compared for digest in point.digests}) == 1
+    return len({digest for point in everyone for digest in point.digests}) == 1

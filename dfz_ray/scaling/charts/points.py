@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dfz_ray.scaling.charts.law_curve import law_curve
 from dfz_ray.scaling.charts.plot import Chart, Legend, LinearScale, LogScale, Plot, Scale
-from dfz_ray.scaling.number_texts import show_number, show_percent
+from dfz_ray.scaling.number_texts import show_number, show_percent, show_plain
 
 MANY_POINTS = 8
 """With more points than this, the axis names only powers of two."""
-TARGET = 0.8
 LAW_NAMES = {"amdahl": "Amdahl's law", "gustafson": "Gustafson's law", "usl": "Universal Scalability Law"}
 STYLES = {"processes": ("c1", False), "threads": ("c3", True)}
 """Colour of each mode, and true for squares instead of circles."""
@@ -27,11 +27,15 @@ def draw_speedup(summary: Mapping[str, Any]) -> Chart | None:
     curve = law_curve(summary)
     ends = [end for point in points for end in (point["speedup_ci95"] or [point["speedup"]])]
     workers = [point["workers"] for point in points]
-    plot = Plot("speedup", "Speedup over the number of workers", _describe(points, "speedup", "{:.2f}x"))
+
+    def write(value: float) -> str:
+        return show_number(value, "x")
+
+    plot = Plot("speedup", "Speedup over the number of workers", _describe(points, "speedup", write))
     x = _workers_axis(plot, summary, plot.top + 12)
     high = max(*ends, min(max(workers), 2 * max(ends)), 1.0) * 1.3
     y = LogScale(min(*ends, 1.0) / 1.3, high, plot.bottom, plot.top)
-    plot.y_axis(y, y.ticks(), lambda value: f"{value:g}x")
+    plot.y_axis(y, y.ticks(), lambda value: f"{show_plain(value)}x")
     legend = [Legend("line ideal", "ideal: N times"), Legend("line sequential", "sequential program")]
     plot.path([(x(n), y(n)) for n in (min(workers), min(max(workers), high))], "ideal")
     plot.line((plot.left, y(1)), (plot.right, y(1)), "sequential")
@@ -42,7 +46,7 @@ def draw_speedup(summary: Mapping[str, Any]) -> Chart | None:
         plot.path([(x(one.workers), y(one.speedup)) for one in curve], "law")
         name = LAW_NAMES.get(summary["fits"]["chosen"], "law")
         legend.append(Legend("line law", f"{name}, with its 95 % band"))
-    legend += _draw_points(plot, summary, points, "speedup", x, y, lambda value: show_number(value, "x"))
+    legend += _draw_points(plot, summary, points, "speedup", x, y, write)
     return Chart(
         "Speedup", plot.svg(), legend, "How many times faster than the sequential program; both axes are logarithmic."
     )
@@ -54,13 +58,14 @@ def draw_efficiency(summary: Mapping[str, Any]) -> Chart | None:
     if not points:
         return None
     ends = [end for point in points for end in (point["efficiency_ci95"] or [point["efficiency"]])]
-    plot = Plot("efficiency", "Efficiency over the number of workers", _describe(points, "efficiency", "{:.0%}"))
+    plot = Plot("efficiency", "Efficiency over the number of workers", _describe(points, "efficiency", show_percent))
     x = _workers_axis(plot, summary)
     y = LinearScale(0.0, max(1.05, *ends) * 1.04, plot.bottom, plot.top)
     plot.y_axis(y, y.ticks(), show_percent)
     plot.line((plot.left, y(1)), (plot.right, y(1)), "ideal")
-    plot.line((plot.left, y(TARGET)), (plot.right, y(TARGET)), "target")
-    legend = [Legend("line ideal", "ideal: 100 %"), Legend("line target", f"{TARGET:.0%} of it".replace("%", " %"))]
+    goal = summary["efficiency_goal"]
+    plot.line((plot.left, y(goal)), (plot.right, y(goal)), "target")
+    legend = [Legend("line ideal", "ideal: 100 %"), Legend("line target", f"{show_percent(goal)} of it")]
     legend += _draw_points(plot, summary, points, "efficiency", x, y, show_percent)
     return Chart("Efficiency", plot.svg(), legend, "Speedup over workers: the part of the workers that is put to use.")
 
@@ -83,21 +88,22 @@ def draw_cost(summary: Mapping[str, Any], costs: Sequence[tuple[Entry, float]], 
     points = [point for point, _ in drawn]
 
     def write(value: float) -> str:
-        return f"{value:.3g} {unit}"
+        return f"{show_plain(value)} {unit}"
 
     plot = Plot(
         "cost",
         "Cost of the batch over the number of workers",
-        _describe(points, "cost", f"{{:.3g}} {unit}"),
+        _describe(points, "cost", write),
     )
     x = _workers_axis(plot, summary)
     y = LinearScale(0.0, max(cost for _, cost in costs) * 1.1 or 1.0, plot.bottom, plot.top)
-    plot.y_axis(y, y.ticks())
-    legend = []
+    plot.y_axis(y, y.ticks(), show_plain)
+    legend, cpus = [], min(summary["cpus_per_task"], summary["physical_cores"])
     for point, cost in costs:
         if not point.get("workers"):
             plot.line((plot.left, y(cost)), (plot.right, y(cost)), "sequential", write(cost))
-            legend.append(Legend("line sequential", f"sequential program, one core: {write(cost)}"))
+            held = "one core" if cpus <= 1 else f"{cpus:g} cores"
+            legend.append(Legend("line sequential", f"sequential program, {held}: {write(cost)}"))
     legend += _draw_points(plot, summary, points, "cost", x, y, write)
     caption = f"In {unit}, for the batch once: the cores that the workers hold, times the time."
     return Chart("What it costs", plot.svg(), legend, caption)
@@ -116,7 +122,8 @@ def _workers_axis(plot: Plot, summary: Mapping[str, Any], note_y: float | None =
     workers = sorted({point["workers"] for point in summary["points"]})
     margin = 1.25 if len(workers) > 1 else 2.0
     x = LogScale(workers[0] / margin, workers[-1] * margin, plot.left, plot.right)
-    cores = summary["physical_cores"] / summary["cpus_per_task"]
+    cpus = summary["cpus_per_task"]
+    cores = summary["physical_cores"] / cpus if cpus else math.inf  # tasks that declare none never outnumber the cores
     if x.low < cores < x.high:
         plot.rectangle((x(cores), plot.top), plot.right - x(cores), plot.bottom - plot.top, "beyond")
     elif cores <= x.low:
@@ -168,7 +175,7 @@ def _is_recommended(point: Entry, summary: Mapping[str, Any]) -> bool:
     return point["workers"] == recommended["workers"] and recommended.get("mode") in (None, point.get("mode"))
 
 
-def _describe(points: Sequence[Entry], key: str, form: str) -> str:
+def _describe(points: Sequence[Entry], key: str, write: Callable[[float], str]) -> str:
     """The values in words, for readers who can't see the chart."""
-    shown = [f"{point['workers']}: {form.format(point[key])}" for point in points[:24]]
+    shown = [f"{point['workers']}: {write(point[key])}" for point in points[:24]]
     return f"By workers: {'; '.join(shown)}. The table has all numbers."

@@ -14,7 +14,7 @@ from support.sample_study import study, summarise
 
 from dfz_ray.cli import group
 from dfz_ray.errors import InvalidInput
-from dfz_ray.scaling.comparison import Study, compare_studies, overall
+from dfz_ray.scaling.comparison import Study, answers_differ, compare_studies, overall
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.report import write_study
 from dfz_ray.scaling.study_folder import TRIALS
@@ -26,8 +26,8 @@ def slower(by: dict[int, float], repeats: int = 6) -> list[Measurement]:
     return [dataclasses.replace(one, wall_s=one.wall_s * by.get(one.workers, 1.0)) for one in trials]
 
 
-def write(folder: Path, trials: list[Measurement], count: int = 40) -> Study:
-    write_study(folder, summarise(trials, batch={"domains": ["maze"], "count": count}), trials)
+def write(folder: Path, trials: list[Measurement], count: int = 40, seed: int = 0, **batch: str) -> Study:
+    write_study(folder, summarise(trials, batch={"domains": ["maze"], "count": count, **batch}, seed=seed), trials)
     for trial in trials:
         append_measurement(folder / TRIALS, trial)
     return Study.read(folder)
@@ -129,3 +129,50 @@ def test_what_is_no_study_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "study" / "summary.json").write_text(content)
     with pytest.raises(InvalidInput, match="expected the folder of a study that has ended"):
         Study.read(tmp_path / "study")
+
+
+def test_a_crash_never_passes(tmp_path: Path) -> None:
+    """A trial that fails as a whole has lost all of its tasks: all of them are worse, and some are never the same."""
+
+    def crashing(name: str, repeats: int, crashes: int) -> Study:
+        trials = slower({}, repeats)
+        dead = {"error": "the node died", "completed": 0, "digest": None}
+        hit = [one for one in trials if one.workers == 4 and one.repeat < crashes]
+        return write(tmp_path / name, [dataclasses.replace(one, **dead) if one in hit else one for one in trials])
+
+    def judged(before: Study, after: Study) -> tuple[str, str]:
+        (found,) = [one for one in compare_studies(before, after) if one.workers == 4]
+        return found.verdict, found.reason
+
+    for repeats in (1, 12):
+        before, after = crashing(f"before-{repeats}", repeats, 0), crashing(f"after-{repeats}", repeats, repeats)
+        assert judged(before, after) == ("worse", "every trial fails, and none did before")
+        assert judged(after, before)[0] == "can't tell"
+        assert judged(after, after)[0] == "can't tell"
+    some = crashing("some", 12, 5)
+    lost = "loses 200 of 480 tasks, 0 of 480 before, which may be chance"
+    assert judged(before, some) == ("can't tell", lost)
+    assert judged(before, crashing("most", 12, 10))[0] == "worse"
+
+
+def test_equal_counts_of_other_tasks_are_another_batch(tmp_path: Path) -> None:
+    """Studies of other tasks are refused: by the digest of their tasks, or, where a study has none, by their seed."""
+    trials = slower({})
+    mine = [write(tmp_path / f"mine-{seed}", trials, seed=seed, tasks_digest="ab") for seed in (0, 7)]
+    theirs = write(tmp_path / "theirs", trials, tasks_digest="cd")
+    old = [write(tmp_path / f"old-{seed}", trials, seed=seed) for seed in (0, 7)]
+    assert overall(compare_studies(*mine)) == "same"  # the seed of a study of one file is that of the order alone
+    with pytest.raises(InvalidInput, match="tasks_digest"):
+        compare_studies(mine[0], theirs)
+    with pytest.raises(InvalidInput, match="seed: found 7"):
+        compare_studies(*old)
+    assert overall(compare_studies(old[0], mine[0])) == "same"
+
+
+def test_answers_differ_only_where_both_are_known(tmp_path: Path) -> None:
+    """A study without a digest of all answers has no other answers than another one."""
+    trials = slower({})
+    known = write(tmp_path / "known", trials)
+    unknown = write(tmp_path / "unknown", [dataclasses.replace(one, digest=None) for one in trials])
+    changed = write(tmp_path / "changed", [dataclasses.replace(one, digest="cd" * 32) for one in trials])
+    assert [answers_differ(known, other) for other in (known, unknown, changed)] == [False, False, True]

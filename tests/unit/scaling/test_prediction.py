@@ -95,6 +95,15 @@ def test_a_study_of_weak_scaling_is_refused() -> None:
         fit_costs(trials, 2)
 
 
+def test_one_number_of_workers_of_weak_scaling_is_compared_with_a_batch_that_has_grown() -> None:
+    """Where two workers had the batch twice, the sequential program would take twice its time for it."""
+    trials = [make_baseline(4.0, 40), make_trial(2, 4.1, groups=[[80, 0.1, 0.1]])]
+
+    (found,) = told(trials, 2).predictions
+
+    assert found.speedup == pytest.approx(8.0 / 4.1, rel=0.1)
+
+
 @pytest.mark.long
 def test_a_full_manager_is_marked() -> None:
     """A manager whose exchanges take 1 ms is full at 2,000 workers with tasks of a second, and not at 100."""

@@ -136,8 +136,8 @@ def test_a_look_at_many_points_makes_a_gain_by_chance_likely() -> None:
     """A point whose own interval lies above 1 is no finding if one of so many points would be there by chance."""
     lucky = point(2, 1.1, speedup=Estimate(1.1, (1.01, 1.2)), least_speedup=0.98)
     assert advise(lucky).workers is None
-    points = [point(n, 1.2, repeats=4, least_speedup=None, comparisons=4) for n in (1, 2, 3, 4)]
-    few = advise(*points, baseline=point(0, repeats=4))
+    points = [point(n, 1.2, rates=(12.0,) * 4, least_speedup=None, comparisons=4) for n in (1, 2, 3, 4)]
+    few = advise(*points, baseline=point(0, rates=(10.0,) * 4))
     assert few.workers is None
     assert "4 repeats can't rule out chance, 5 can" in few.reason
 
@@ -233,8 +233,8 @@ def test_without_a_baseline_chance_is_ruled_out_as_well() -> None:
 @pytest.mark.parametrize("completed", [0.0, 0.5])
 def test_a_sequential_program_that_loses_tasks_is_no_measure(completed: float) -> None:
     """If workers complete tasks that fail in the sequential program, points are compared with each other alone."""
-    baseline = point(0, 4.0, success_rate=completed, tasks_per_s=Estimate(40 * completed, None))
-    points = [point(1, 1.0), point(2, 1.9), point(4, 9.0, success_rate=0.5)]
+    baseline = point(0, 4.0, success_rate=completed, loses_more=True)
+    points = [point(1, 1.0), point(2, 1.9), point(4, 9.0, success_rate=0.5, loses_more=True)]
     advice = advise(*points, baseline=baseline)
     assert advice.workers == 2
     lost = f"the sequential program did not complete {100 - 100 * completed:.0f} % of the tasks"
@@ -270,7 +270,7 @@ def test_changed_answers_come_first() -> None:
 
 def test_a_point_that_loses_tasks_takes_no_part() -> None:
     """A point that is fast because tasks fail there is left out, and the sentence says why."""
-    advice = advise(point(1, 0.9), point(2, 1.9), point(4, 9.0, success_rate=0.97))
+    advice = advise(point(1, 0.9), point(2, 1.9), point(4, 9.0, success_rate=0.97, loses_more=True))
     assert advice.workers == 2
     assert "left out: 4 workers (3 % of the tasks did not complete, 0 % in the sequential program)" in advice.reason
 
@@ -298,7 +298,8 @@ def test_nothing_measured_is_nothing_recommended(points: tuple[Point, ...]) -> N
 
 def test_tasks_that_only_fail_with_workers_stay_sequential() -> None:
     """Where every number of workers loses tasks that the sequential program completes, the answer is 0 workers."""
-    advice = advise(point(2, 1.9, success_rate=0.5), point(4, 3.0, success_rate=0.0, tasks_per_s=Estimate(0.0, None)))
+    lossy = [point(2, 1.9, success_rate=0.5, loses_more=True), point(4, 3.0, success_rate=0.0, loses_more=True)]
+    advice = advise(*lossy)
     assert advice.workers == 0
     assert "50 % of the tasks did not complete" in advice.reason
     assert "4 workers (no task completed)" in advice.reason

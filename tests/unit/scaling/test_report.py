@@ -208,6 +208,7 @@ def test_the_page_shows_the_choice_for_each_goal() -> None:
     summary = summarise(trials)
     fastest = {"goal": "fastest", "says": "least time", "workers": 4, "mode": "processes", "wall_s": 5.5}
     fastest |= {"wall_s_ci95": [5.4, 5.6], "efficiency": 0.9, "core_hours": 0.006, "price": 0.12}
+    fastest |= {"efficiency_ci95": None, "core_hours_ci95": None}
     late = dict.fromkeys(fastest) | {"goal": "deadline", "says": "least cost within 1 s"}
     summary["recommendation"]["choices"] = [fastest, late]
     page = Page(render_report(summary | {"price": 20.0}, trials))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from support.sample_study import study, trial
 
+from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.scaling.estimate import Estimate, estimate_ratio
 from dfz_ray.scaling.stopping import Stopping, repeats_to_tell
+from dfz_ray.scaling.study import find_verdict
+from dfz_ray.scaling.study_plan import StudyPlan
+from dfz_ray.specs.batch_checks import read_batch
 
 NARROW, WIDE, HOPELESS = Estimate(2.0, (1.95, 2.05)), Estimate(2.0, (1.85, 2.15)), Estimate(2.0, (0.5, 4.0))
 
@@ -47,3 +52,12 @@ def test_the_repeats_that_would_tell_are_about_right() -> None:
     assert tells(2 * predicted) > 0.7
     assert tells(predicted // 3) < 0.4
     assert repeats_to_tell(5, Estimate(1.0, (0.9, 1.1))) is None
+
+
+def test_a_study_that_goes_on_ends_where_it_would_have_ended() -> None:
+    """Trials of a later repeat, which a study that was interrupted has already, don't change what earlier ones say."""
+    plan = StudyPlan(read_batch([{"domain": "maze"}], REGISTRY), (1, 2, 4), 0)
+    until = study(repeats=5)
+    begun = [trial(0, 5, 20, wall_s=80.0), trial(4, 5, 21, wall_s=0.2)]
+    assert find_verdict([*until, *begun], 4, plan, 4) == find_verdict(until, 4, plan, 4)
+    assert find_verdict([*until, *begun], 5, plan, 4) != find_verdict(until, 4, plan, 4)

@@ -118,3 +118,16 @@ def test_the_default_study_has_all_three_domains_and_its_seed_decides_it() -> No
     assert {task.domain for task in one.tasks} == {"quantum", "maze", "image_classification"}
     assert len(one.tasks) == len(other.tasks)
     assert {task.seed for task in one.tasks}.isdisjoint(task.seed for task in other.tasks)
+
+
+def test_the_digest_of_tasks_is_that_of_what_they_compute() -> None:
+    """Other seeds or parameters are other tasks; other resources are not, since they change no answer."""
+
+    def digest(seed: int = 0, **block: object) -> str:
+        batch = read_batch(
+            {"name": "mazes", "seed": seed, "generate": [{"domain": "maze", "count": 2, **block}]}, REGISTRY
+        )
+        return StudyPlan(batch, (1, 2), 0).tasks_digest
+
+    assert digest() == digest(resources={"cpus": 2})
+    assert len({digest(), digest(seed=1), digest(parameters={"size_x": 30})}) == 3

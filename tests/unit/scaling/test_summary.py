@@ -134,6 +134,17 @@ def test_both_modes_are_told_apart() -> None:
     assert "with processes: 50 % of that throughput" in recommended["reason"]
 
 
+def test_the_lacks_of_the_other_mode_are_told() -> None:
+    """Workers that died, and slots that it lacked, are told of the mode that is not recommended as well."""
+    trials = [
+        replace(one, workers_lost=1, served=2) if (one.workers, one.mode) == (4, "processes") else one
+        for one in both_modes()
+    ]
+    reason = summarise(trials, mode="processes and threads")["recommendation"]["reason"]
+    told = reason.partition("with processes: ")[2]
+    assert "5 workers died in the trials with 4 workers; the cluster could run only 2 of 4 workers at once" in told
+
+
 def modes(processes: float, threads: float, noise: float = 0.0) -> dict[str, Any]:
     """The recommendation where two workers take so many times as long as the sequential program, with so much noise."""
     trials = study(workers=(0,), repeats=6)
@@ -176,6 +187,14 @@ def test_the_losses_of_a_point_are_those_of_its_median_trial() -> None:
     assert losses["slot_s"]["useful"] == pytest.approx(7.5)
     assert losses["largest"] == "imbalance"
     assert losses["pop"]["global_efficiency"] == pytest.approx(7.5 / 8.12)
+
+
+def test_slots_that_the_cluster_lacked_are_no_long_tasks() -> None:
+    """Where the cluster could run two of four slots, the advice on idle slots is about the cluster, not about tasks."""
+    split = {"in_tasks": 7.5, "imbalance": 8.0, "handling": 0.0, "dispatch": 0.2, "ramp_up": 0.1, "drain": 0.1}
+    for served, words in ((2, "the cluster could not run all slots at once"), (4, "split the longest tasks")):
+        (point,) = summarise([*study((0,)), *study((4,), split=split, served=served)])["points"]
+        assert words in point["losses"]["advice"]
 
 
 def test_a_law_is_fitted_where_there_are_enough_points() -> None:

@@ -1,0 +1,104 @@
+"""Studies whose trials lose tasks, by chance or for good."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.sample_study import study, summarise
+
+from dfz_ray.scaling.measurement import Measurement
+
+
+def losing(lost: Mapping[int, tuple[int, int]], workers: tuple[int, ...] = (0, 1, 2, 4), repeats: int = 10) -> Any:
+    """A study of 200 tasks. By number of workers: how many of its repeats lose tasks, and how many tasks each of these.
+
+    They take as much less time as they do less.
+    """
+
+    def lose(one: Measurement) -> Measurement:
+        often, tasks = lost.get(one.workers, (0, 0))
+        if one.repeat >= often:
+            return one
+        kept = 200 - tasks
+        return replace(
+            one, completed=kept, failed=tasks, digest=f"{one.repeat:064}", wall_s=one.wall_s * max(kept, 1) / 200
+        )
+
+    return summarise(
+        [lose(one) for one in study(workers, repeats, tasks=200, completed=200)], physical_cores=4, remarks=()
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+def test_one_lost_task_does_not_decide_a_study(workers: int) -> None:
+    """One task of 2,000 that is lost, in the sequential program or with workers, removes neither point nor speedup."""
+    summary = losing({workers: (1, 1)})
+    found = summary["recommendation"]
+    assert found["workers"] == 4
+    name = "4 workers" if workers else "the sequential program"
+    assert f"1 of 2,000 tasks with {name} did not complete, which may be chance" in found["reason"]
+    assert "left out" not in found["reason"]
+    assert [point["speedup"] for point in summary["points"]] == pytest.approx([1, 2, 4], rel=0.01)
+
+
+def test_a_lost_task_of_the_only_point_is_told() -> None:
+    """One point that loses one of 120 tasks is recommended, and the sentence tells of the task."""
+    found = losing({2: (1, 1)}, workers=(0, 2), repeats=4)["recommendation"]
+    assert found["workers"] is None  # three whole repeats are too few
+    assert "3 repeats can't rule out chance, 4 can" in found["reason"]
+    assert losing({2: (1, 1)}, workers=(0, 2), repeats=6)["recommendation"]["workers"] == 2
+
+
+def test_less_work_is_no_speedup() -> None:
+    """Workers that complete half of the tasks have no speedup; where a few repeats do, it is that of the others."""
+    summary = losing({4: (10, 100), 2: (3, 100)})
+    by_workers = {point["workers"]: point for point in summary["points"]}
+    assert by_workers[4]["speedup"] is by_workers[4]["efficiency"] is None
+    assert by_workers[2]["speedup"] == pytest.approx(2, rel=0.03)
+    assert summary["recommendation"]["workers"] == 2
+    assert (
+        "left out: 4 workers (50 % of the tasks did not complete, 0 % in the sequential program)"
+        in (summary["recommendation"]["reason"])
+    )
+
+
+def test_a_loss_in_every_repeat_leaves_a_point_out() -> None:
+    """A point that loses tasks in nearly every repeat surely loses more, and takes no part."""
+    found = losing({4: (9, 1)})["recommendation"]
+    assert found["workers"] == 2
+    assert "left out: 4 workers (0.45 % of the tasks did not complete" in found["reason"]
+
+
+def test_a_single_repeat_that_loses_a_task_is_no_verdict() -> None:
+    """If the only repeat loses a task, the study can't tell; if each of six does, it advises against workers."""
+    found = losing({2: (1, 1)}, workers=(0, 2), repeats=1)["recommendation"]
+    assert found["workers"] is None
+    reason = "can't tell: with workers, tasks fail that the sequential program completes, and 1 repeat can't rule out"
+    assert reason in found["reason"]
+    assert losing({2: (6, 1)}, workers=(0, 2), repeats=6)["recommendation"]["workers"] == 0
+
+
+def test_a_repeat_that_completes_nothing_is_no_number() -> None:
+    """A repeat without any completed task warns nobody, and is in no comparison."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        summary = losing(dict.fromkeys((0, 1, 2, 4), (1, 200)))
+    assert summary["recommendation"]["workers"] == 4
+
+
+def test_a_lost_task_is_no_other_answer() -> None:
+    """The digests of repeats that lost tasks are compared with none; where all repeats lose the same, all are."""
+    for lost in ({4: (1, 1)}, {2: (10, 1)}, {0: (10, 1), 1: (10, 1)}):
+        summary = losing(lost)
+        assert "WARNING" not in summary["recommendation"]["reason"]
+        assert summary["digests_equal"] is True
+    assert losing({1: (4, 1), 2: (3, 1)}, workers=(1, 2), repeats=4)["digests_equal"] is None
+    alike = study((0, 2), 4, completed=30, failed=10)
+    assert summarise(alike)["digests_equal"] is True
+    changed = summarise([*alike, *study((4,), 4, digest="cd" * 32)])
+    assert changed["digests_equal"] is True
+    assert [point["digest"] for point in changed["points"]] == [None, "cd" * 32]
