@@ -17,7 +17,7 @@ from dfz_ray.driver.exit import close_at_exit
 from dfz_ray.driver.listener import EventDecoder, ListeningThread, RunListener, read_events
 from dfz_ray.driver.run_opening import RunOpening
 from dfz_ray.driver.unsynced_batches import UnsyncedBatches
-from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
+from dfz_ray.errors import DfzError, InfrastructureLost, JournalDamaged, ManagerLost, RunFolderRefused
 from dfz_ray.journal.reader import JournalReader, count_ended
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.run_config import RunConfig
@@ -275,7 +275,9 @@ class RunSession:
                 self._work_with_a_manager()
                 return
             except ManagerLost as error:
-                before, ended = ended, count_ended(self.folder)
+                before = ended
+                with contextlib.suppress(JournalDamaged):  # if that is not due to the death, opening it will report it
+                    ended = count_ended(self.folder)
                 lost_in_a_row = lost_in_a_row + 1 if ended == before else 1
                 if lost_in_a_row >= MANAGERS_LIMIT:
                     raise

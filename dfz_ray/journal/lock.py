@@ -63,6 +63,15 @@ def is_held(folder: Path) -> bool:
     return False
 
 
+def was_held_here(folder: Path) -> bool:
+    """True if the process that locked the run last did so on this host, where its lock shows whether it lives."""
+    try:
+        with os.fdopen(open_regular(folder / LOCK), encoding="utf-8", errors="replace") as file:
+            return file.read(200).endswith(f" on {socket.gethostname()}")
+    except (OSError, RunFolderRefused):
+        return False
+
+
 def _try_lock(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

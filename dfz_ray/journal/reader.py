@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dfz_ray.journal.folder import RunFolder
-from dfz_ray.journal.journal_file import UNREADABLE, open_journal, unreadable
+from dfz_ray.journal.journal_file import UNREADABLE, open_journal, roll_back_cut_off, unreadable
+from dfz_ray.journal.lock import was_held_here
 from dfz_ray.journal.record_table import CompletedChunk, EndedRows, Moment, RecordTable, UnsuccessfulAttempt
 from dfz_ray.journal.schema import STATEMENTS
 from dfz_ray.protocol.columns import split_digests, unpack
@@ -41,11 +42,16 @@ class PoolChangeRow(NamedTuple):
 class JournalReader:
     """A read-only view of a run folder; a context manager.
 
+    A commit that a crash cut off is rolled back first if the dead process was on this host. Some network file systems
+    do not pass locks on: a process on another host may live.
+
     Raises JournalDamaged if the journal is missing, can't be read, or is of another schema.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = RunFolder(folder)
+        if self._folder.has_unfinished_commit() and was_held_here(folder):
+            roll_back_cut_off(self._folder)
         self._connection = open_journal(self._folder, "ro")
         self.meta: dict[str, str] = dict(self.query("get_meta"))
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgpack
 import psutil
 import pytest
+from support.cut_off_commit import cut_off_commit
 from support.driver import BIN, processes_of, start_run
 
 from dfz_ray import DfzError, domain, run
@@ -77,6 +78,31 @@ def test_a_run_goes_on_by_itself_when_its_manager_dies(tmp_path: Path, undisturb
     """If only the manager dies, another one takes over at once, from the journal."""
     process = start_run(tmp_path)
     (manager,) = processes_of(process, "ray::TaskManager")
+    manager.kill()
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert "another one goes on with the run" in stderr
+    assert_whole(tmp_path, undisturbed)
+
+
+@pytest.mark.long
+def test_a_run_goes_on_by_itself_when_its_manager_dies_in_a_commit(tmp_path: Path, undisturbed: str) -> None:
+    """Also where the journal has no write-ahead log, as on network file systems, another manager takes over."""
+    process = start_run(tmp_path)
+    (manager,) = processes_of(process, "ray::TaskManager")
+    manager.suspend()
+    run_folder, cut_off = tmp_path / "run", tmp_path / "cut off"
+    cut_off.mkdir()
+    with sqlite3.connect(run_folder / "run.sqlite") as journal, sqlite3.connect(cut_off / "run.sqlite") as copy:
+        journal.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
+    journal.close()
+    copy.close()
+    cut_off_commit(cut_off)
+    for end in ("-wal", "-shm"):
+        (run_folder / f"run.sqlite{end}").unlink()
+    for name in ("run.sqlite-journal", "run.sqlite"):
+        (cut_off / name).replace(run_folder / name)
     manager.kill()
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
