@@ -307,6 +307,18 @@ class RunSession:
 
     def _open(self) -> ManagerClient:
         client = self._opening.open(self._first_batch, self._is_endless)
+        try:
+            self._take_over(client)
+        except ManagerLost:
+            raise
+        except BaseException:
+            with contextlib.suppress(DfzError):  # else the manager would work on, and hold the run
+                client.close(GRACE_S)
+            raise
+        return client
+
+    def _take_over(self, client: ManagerClient) -> None:
+        """Report what the opened run has, and send again what a lost manager had not written."""
         if self._has_listener and client.tasks:
             with JournalReader(self.folder) as journal:
                 if not self._is_opened:
@@ -318,7 +330,6 @@ class RunSession:
         for batch in list(self._unsynced.beyond(client.tasks)):
             client.submit(batch, self._opening.ship(batch), self._on_accepted)
         self._unsynced.clear()
-        return client
 
     def _do_commands(self, client: ManagerClient, listening: ListeningThread) -> None:
         """Execute the commands as they come, until the run has to be closed."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import sqlite3
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,13 @@ from support.driver import BIN, processes_of, start_run
 
 from dfz_ray import DfzError, domain, run
 from dfz_ray.domains.registry import REGISTRY
-from dfz_ray.journal.lock import LOCK
+from dfz_ray.driver.listener import RunListener
+from dfz_ray.driver.run_session import RunSession
+from dfz_ray.errors import JournalDamaged
+from dfz_ray.journal.lock import LOCK, is_held
 from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.recovery import open_for_work
+from dfz_ray.specs.run_config import RunConfig
 
 
 @domain("count")
@@ -218,3 +225,39 @@ def test_a_domain_whose_digests_have_changed_is_refused(tmp_path: Path) -> None:
     changing = domain("changing")(lambda *, seed: {"seed": seed})
     with pytest.raises(DfzError, match=r"domain 'changing' calls \[\] volatile, and called \[\"seed\"\] so"):
         run([changing.task()], run_dir=tmp_path / "run")
+
+
+class Refusing(RunListener):
+    """A listener that can't take in the tasks of a run that was left."""
+
+    def __init__(self) -> None:
+        self.failures: queue.Queue[BaseException | None] = queue.Queue()
+
+    def on_known(self, names: Sequence[tuple[str, str, str]]) -> None:
+        raise MemoryError("no room for them")
+
+    def on_end(self, failure: BaseException | None) -> None:
+        self.failures.put(failure)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_run_that_can_not_be_taken_over_is_closed(tmp_path: Path) -> None:
+    """If a driver fails while it opens a run, the run is at rest at once: nothing works on without it."""
+    run([count.task()], run_dir=tmp_path / "run")
+    listener = Refusing()
+    session = RunSession(RunConfig(run_dir=tmp_path / "run"), listener)
+    session.go_on()
+    session.start()
+    assert isinstance(listener.failures.get(timeout=60), MemoryError)
+    assert not is_held(tmp_path / "run")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_manager_that_can_not_set_a_run_up_does_not_hold_it(tmp_path: Path) -> None:
+    """A run that the manager could not begin to work on is at rest, though the manager lives on."""
+    opened = open_for_work(tmp_path / "run", {"name": "odd", "slots": "1", "input/ab": "as long as it is"})
+    opened.writer.close()
+    opened.lock.close()
+    with pytest.raises(JournalDamaged, match="the journal notes no size of an input"):
+        run([count.task()], run_dir=tmp_path / "run")
+    assert not is_held(tmp_path / "run")
