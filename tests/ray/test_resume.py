@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import socket
 import sqlite3
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,16 @@ from typing import Any
 import msgpack
 import psutil
 import pytest
+import ray
 from support.cut_off_commit import cut_off_commit
-from support.driver import BIN, processes_of, start_run
+from support.driver import BIN, processes_of, start_run, wait_until
 
-from dfz_ray import DfzError, domain, run
+from dfz_ray import DfzError, domain, run, submit
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.driver.listener import RunListener
+from dfz_ray.driver.manager_actor import answer_of, get_manager
 from dfz_ray.driver.run_session import RunSession
-from dfz_ray.errors import JournalDamaged
+from dfz_ray.errors import JournalDamaged, ManagerLost
 from dfz_ray.journal.lock import LOCK, is_held
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import open_for_work
@@ -32,6 +36,12 @@ from dfz_ray.specs.run_config import RunConfig
 def count(n: int = 0, *, seed: int) -> dict[str, Any]:
     """Return what was asked for."""
     return {"n": n, "seed": seed}
+
+
+@domain("nap")
+def nap() -> None:
+    """Take a moment."""
+    time.sleep(0.02)
 
 
 @domain("moody")
@@ -261,3 +271,38 @@ def test_a_manager_that_can_not_set_a_run_up_does_not_hold_it(tmp_path: Path) ->
     with pytest.raises(JournalDamaged, match="the journal notes no size of an input"):
         run([count.task()], run_dir=tmp_path / "run")
     assert not is_held(tmp_path / "run")
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("cluster")
+def test_a_manager_that_can_not_be_reached_is_ended(tmp_path: Path) -> None:
+    """If the connection to a manager breaks, another one goes on with its runs, which the first holds no longer."""
+    handle = submit([nap.task() for _ in range(300)], run_dir=tmp_path / "run", max_workers=2)
+    wait_until(lambda: handle.counts["completed"] > 20, "tasks have completed")
+    manager = psutil.Process(int((tmp_path / "run" / LOCK).read_text().split()[1]))
+    ports = {one.laddr.port for one in manager.net_connections("tcp") if one.status == psutil.CONN_LISTEN}
+    broken = [one for one in psutil.Process().net_connections("tcp") if one.raddr and one.raddr.port in ports]
+    for connection in broken:
+        with socket.socket(fileno=os.dup(connection.fd)) as end:
+            end.shutdown(socket.SHUT_RDWR)
+    assert broken
+    assert handle.results(300).counts["completed"] == 300
+    wait_until(lambda: not manager.is_running() or manager.status() == psutil.STATUS_ZOMBIE, "the manager has ended")
+    with sqlite3.connect(tmp_path / "run/run.sqlite") as connection:
+        assert connection.execute("SELECT max(epoch) FROM epochs").fetchone() == (2,)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("cluster")
+def test_a_late_error_of_a_lost_manager_ends_no_other_one() -> None:
+    """A run that hears late that its manager is lost goes on at the one that others have started meanwhile."""
+    lost = get_manager()
+    first, late = (lost.arrive.remote("gate", 3, 60.0) for _ in range(2))
+    ray.kill(lost)
+    with pytest.raises(ManagerLost):
+        answer_of(lost, first)
+    successor = get_manager()
+    with pytest.raises(ManagerLost):
+        answer_of(lost, late)
+    assert get_manager() is successor
+    assert answer_of(successor, successor.is_open.remote("none")) is False
