@@ -6,6 +6,7 @@ locks can't be trusted.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -42,9 +43,14 @@ class RunLock:
                 self._file.close()
                 raise RunFolderRefused(f"{holder} works on the run in {folder}; waited {wait_s:g} s for it to end")
             time.sleep(0.05)
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            self._file.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):  # it tries to write once more
+                self._file.close()
+            raise RunFolderRefused(f"{folder / LOCK} can't be written: {error.strerror or error}") from None
 
     def close(self) -> None:
         """Release the lock: another process may work on the run."""
