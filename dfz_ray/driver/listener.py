@@ -6,6 +6,7 @@ only to drivers that listen.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -165,21 +166,24 @@ class ListeningThread(threading.Thread):
             return not self._is_stopped
 
 
-def read_events(journal: JournalReader) -> TaskEvents:
-    """The ends of all tasks in a journal, as events."""
+def read_events(journal: JournalReader, next_chunk: float = math.inf) -> TaskEvents:
+    """The ends of all tasks in a journal, as events, as they were when the run was opened with this next chunk.
+
+    A manager reports what has happened since: an attempt that was read here, too, would count twice.
+    """
     rows = journal.ends()
+    since = {one.task for one in rows.attempts if one.chunk >= next_chunk}
     in_order = sorted(rows.attempts, key=lambda one: one.outcome != ATTEMPT_SUPERSEDED)  # the others count, if any
     ran = {one.task: (one.began_at, one.ended_at, rows.nodes.get(one.chunk)) for one in in_order}
     failures = [
         FailedTask(number, reason, message, traceback, None, *ran.get(number, (None, None, None)), State(state))
         for number, state, reason, message, traceback in rows.others
-        if state != State.CANCELLED
+        if state != State.CANCELLED and number not in since
     ]
-    completions = [
-        Completions(chunk.tasks, chunk.times, rows.results(chunk.chunk), chunk.digests) for chunk in rows.completions
-    ]
-    nodes = [rows.nodes.get(chunk.chunk) for chunk in rows.completions]
-    cancelled = [number for number, state, *_ in rows.others if state == State.CANCELLED]
-    unsuccessful = [one.task for one in rows.attempts]
+    completed = [chunk for chunk in rows.completions if chunk.chunk < next_chunk]
+    completions = [Completions(one.tasks, one.times, rows.results(one.chunk), one.digests) for one in completed]
+    nodes = [rows.nodes.get(one.chunk) for one in completed]
+    cancelled = [number for number, state, *_ in rows.others if state == State.CANCELLED and number not in since]
+    unsuccessful = [one.task for one in rows.attempts if one.chunk < next_chunk]
     counts = list(journal.counts().values())
     return TaskEvents(counts, (), completions, nodes, failures, cancelled, unsuccessful, is_whole=True)

@@ -100,6 +100,8 @@ class ManagerClient:
         )
         self.tasks = opened.tasks
         """The number of the run's tasks."""
+        self.next_chunk = opened.next_chunk
+        """The number of the first chunk that this manager hands out."""
         self._is_first = True
         """True until a batch is submitted: the run may have some of its tasks since before it was opened."""
         self._next_batch = opened.next_batch

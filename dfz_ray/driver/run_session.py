@@ -323,7 +323,7 @@ class RunSession:
             with JournalReader(self.folder) as journal:
                 if not self._is_opened:
                     self._listener.on_known(journal.names())
-                events = read_events(journal)
+                events = read_events(journal, client.next_chunk)
             self._decoder.decode(events)
         with self._changed:
             self._accepted, self._is_opened = client.tasks, True

@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from dfz_ray.driver.manager_actor import answer_of, get_manager
 from dfz_ray.driver.run_session import RunSession
 from dfz_ray.errors import JournalDamaged, ManagerLost
 from dfz_ray.journal.lock import LOCK, is_held
-from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.reader import JournalReader, count_ended
 from dfz_ray.journal.recovery import open_for_work
+from dfz_ray.protocol.task_events import FailedTask
 from dfz_ray.specs.run_config import RunConfig
 
 
@@ -306,3 +307,38 @@ def test_a_late_error_of_a_lost_manager_ends_no_other_one() -> None:
         answer_of(lost, late)
     assert get_manager() is successor
     assert answer_of(successor, successor.is_open.remote("none")) is False
+
+
+class Waiting(RunListener):
+    """A listener that takes in the tasks of a run that was left only after one of them has failed again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.attempts = 0
+        self.attempts_at_end: list[int] = []
+        self.failures: queue.Queue[BaseException | None] = queue.Queue()
+
+    def on_known(self, names: Sequence[tuple[str, str, str]]) -> None:
+        wait_until(lambda: count_ended(self.folder), "the task has failed again")
+
+    def on_unsuccessful(self, numbers: Iterable[int], is_whole: bool) -> None:
+        self.attempts = len(list(numbers)) + (0 if is_whole else self.attempts)
+
+    def on_failed(self, failures: Sequence[FailedTask]) -> None:
+        self.attempts_at_end += [self.attempts for _ in failures]
+
+    def on_end(self, failure: BaseException | None) -> None:
+        self.failures.put(failure)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_an_attempt_that_ends_while_a_run_is_opened_counts_once(tmp_path: Path) -> None:
+    """A task that fails before the driver has read the journal, and after the manager has, has failed once more."""
+    folder = tmp_path / "run"
+    assert run([moody.task(file=str(tmp_path / "never"))], run_dir=folder).counts["failed"] == 1
+    listener = Waiting(folder)
+    session = RunSession(RunConfig(run_dir=folder, retry_failed=True), listener, is_endless=False)
+    session.go_on()
+    session.start()
+    assert listener.failures.get(timeout=60) is None
+    assert (listener.attempts_at_end, listener.attempts) == ([2], 2)
