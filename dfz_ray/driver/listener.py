@@ -1,7 +1,7 @@
 """Listening to a run: its thread, and the decoder of its events.
 
 Results are read from the journal, which is on the driver's own disk. The manager sends the columns of completed tasks
-only to drivers that listen.
+only to drivers that listen, and not those of many at once.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class EventDecoder:
 
     def __init__(self, listener: RunListener, folder: Path) -> None:
         self._listener = listener
-        self._results = RunFolder(folder).results
+        self._folder, self._results = folder, RunFolder(folder).results
         self._ended = bytearray()
         """1 at the number of each task whose end is known."""
 
@@ -83,10 +83,19 @@ class EventDecoder:
         listener.on_unsuccessful(events.unsuccessful, events.is_whole)
         for completions, node in zip(events.completions, events.nodes, strict=True):
             listener.on_completed(self._decode_completions(completions, node), node)
+        for node, completions in self._read_stored(events.stored):
+            listener.on_completed(self._decode_completions(completions, node), node)
         if failures := [failed for failed in events.failures if self._is_new(failed.number)]:
             listener.on_failed(failures)
         if cancelled := [number for number in events.cancelled if self._is_new(number)]:
             listener.on_cancelled(cancelled)
+
+    def _read_stored(self, stored: Sequence[tuple[int, str | None]]) -> Iterator[tuple[str | None, Completions]]:
+        """Read the completed tasks of chunks, one chunk at a time."""
+        if stored:
+            with JournalReader(self._folder) as journal:
+                for chunk, node in stored:
+                    yield node, journal.completion(chunk)
 
     def _decode_completions(self, columns: Completions, node: str | None) -> Iterator[Completed]:
         numbers, times = columns.numbers(), read_times(columns.times)
@@ -180,10 +189,8 @@ def read_events(journal: JournalReader, next_chunk: float = math.inf) -> TaskEve
         for number, state, reason, message, traceback in rows.others
         if state != State.CANCELLED and number not in since
     ]
-    completed = [chunk for chunk in rows.completions if chunk.chunk < next_chunk]
-    completions = [Completions(one.tasks, one.times, rows.results(one.chunk), one.digests) for one in completed]
-    nodes = [rows.nodes.get(one.chunk) for one in completed]
+    stored = [(chunk, rows.nodes.get(chunk)) for chunk in rows.completed if chunk < next_chunk]
     cancelled = [number for number, state, *_ in rows.others if state == State.CANCELLED and number not in since]
     unsuccessful = [one.task for one in rows.attempts if one.chunk < next_chunk]
     counts = list(journal.counts().values())
-    return TaskEvents(counts, (), completions, nodes, failures, cancelled, unsuccessful, is_whole=True)
+    return TaskEvents(counts, (), (), (), failures, cancelled, unsuccessful, is_whole=True, stored=stored)

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.journal_file import UNREADABLE, open_journal, roll_back_cut_off, unreadable
 from dfz_ray.journal.lock import was_held_here
-from dfz_ray.journal.record_table import CompletedChunk, EndedRows, Moment, RecordTable, UnsuccessfulAttempt
+from dfz_ray.journal.record_table import EndedRows, Moment, RecordTable, UnsuccessfulAttempt
 from dfz_ray.journal.schema import STATEMENTS
-from dfz_ray.protocol.columns import split_digests, unpack
+from dfz_ray.protocol.columns import NOTHING_COMPLETED, Completions, split_digests, unpack
 from dfz_ray.specs.states import FINAL, State, count_final
 
 
@@ -110,12 +110,15 @@ class JournalReader:
         """All ends of tasks, as they are at one moment."""
         with self._one_moment():
             return EndedRows(
-                completions=list(map(CompletedChunk._make, self.query("read_completed_chunks"))),
-                results=dict(self.query("read_results")).__getitem__,
+                completed=[chunk for (chunk,) in self.query("list_completed_chunks")],
                 others=list(self.query("read_other_outcomes")),
                 attempts=list(map(UnsuccessfulAttempt._make, self.query("read_attempts"))),
                 nodes=dict(self.query("read_chunk_nodes")),
             )
+
+    def completion(self, chunk: int) -> Completions:
+        """The tasks of a chunk that completed; when this returns, nothing is being read any more."""
+        return next(map(Completions._make, list(self.query("read_completion", (chunk,)))), NOTHING_COMPLETED)
 
     @contextlib.contextmanager
     def _one_moment(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.writer import Group
 from dfz_ray.protocol.columns import Completions
 from dfz_ray.protocol.task_events import FailedTask, TaskEvents
+from dfz_ray.specs.encoding import encode
 from dfz_ray.specs.states import State
 
 COUNTS = [0] * 5
@@ -171,6 +172,18 @@ def test_what_has_happened_since_a_run_was_opened_is_left_to_the_manager(tmp_pat
         then, now = read_events(journal, next_chunk=5), read_events(journal)
 
     assert (then.unsuccessful, now.unsuccessful) == ([1, 2], [1, 1, 2, 2])
-    assert ([one.numbers() for one in then.completions], then.failures, then.cancelled) == ([[0]], [], [3])
-    assert len(then.nodes) == 1
+    assert (then.stored, then.failures, then.cancelled) == ([(0, "host-a")], [], [3])
     assert [one.number for one in now.failures] == [2]
+
+
+def test_chunks_whose_results_the_manager_does_not_send_are_read_in_the_journal(tmp_path: Path) -> None:
+    """Where a report names chunks alone, the listener gets their tasks all the same, each once."""
+    make_run(tmp_path, list("abc"), completed(0, "first"), completed(2, "last"))
+    recorder = Recorder()
+    decoder = EventDecoder(recorder, tmp_path)
+
+    decoder.decode(TaskEvents.unpack(TaskEvents(COUNTS, stored=[(2, "there"), (0, None)]).pack()))
+    decoder.decode(TaskEvents(COUNTS, stored=[(0, None)]))
+
+    found = [(name, number, result, node) for name, number, result, *_, node in recorder.take()]
+    assert found == [("completed", 2, encode("last"), "there"), ("completed", 0, encode("first"), None)]
