@@ -1,11 +1,12 @@
 """Listening to a run: its thread, and the decoder of its events.
 
 Results are read from the journal, which is on the driver's own disk. The manager sends the columns of completed tasks
-only to drivers that listen.
+only to drivers that listen, and not those of many at once.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ class EventDecoder:
 
     def __init__(self, listener: RunListener, folder: Path) -> None:
         self._listener = listener
-        self._results = RunFolder(folder).results
+        self._folder, self._results = folder, RunFolder(folder).results
         self._ended = bytearray()
         """1 at the number of each task whose end is known."""
 
@@ -82,10 +83,19 @@ class EventDecoder:
         listener.on_unsuccessful(events.unsuccessful, events.is_whole)
         for completions, node in zip(events.completions, events.nodes, strict=True):
             listener.on_completed(self._decode_completions(completions, node), node)
+        for node, completions in self._read_stored(events.stored):
+            listener.on_completed(self._decode_completions(completions, node), node)
         if failures := [failed for failed in events.failures if self._is_new(failed.number)]:
             listener.on_failed(failures)
         if cancelled := [number for number in events.cancelled if self._is_new(number)]:
             listener.on_cancelled(cancelled)
+
+    def _read_stored(self, stored: Sequence[tuple[int, str | None]]) -> Iterator[tuple[str | None, Completions]]:
+        """Read the completed tasks of chunks, one chunk at a time."""
+        if stored:
+            with JournalReader(self._folder) as journal:
+                for chunk, node in stored:
+                    yield node, journal.completion(chunk)
 
     def _decode_completions(self, columns: Completions, node: str | None) -> Iterator[Completed]:
         numbers, times = columns.numbers(), read_times(columns.times)
@@ -165,21 +175,22 @@ class ListeningThread(threading.Thread):
             return not self._is_stopped
 
 
-def read_events(journal: JournalReader) -> TaskEvents:
-    """The ends of all tasks in a journal, as events."""
+def read_events(journal: JournalReader, next_chunk: float = math.inf) -> TaskEvents:
+    """The ends of all tasks in a journal, as events, as they were when the run was opened with this next chunk.
+
+    A manager reports what has happened since: an attempt that was read here, too, would count twice.
+    """
     rows = journal.ends()
+    since = {one.task for one in rows.attempts if one.chunk >= next_chunk}
     in_order = sorted(rows.attempts, key=lambda one: one.outcome != ATTEMPT_SUPERSEDED)  # the others count, if any
     ran = {one.task: (one.began_at, one.ended_at, rows.nodes.get(one.chunk)) for one in in_order}
     failures = [
         FailedTask(number, reason, message, traceback, None, *ran.get(number, (None, None, None)), State(state))
         for number, state, reason, message, traceback in rows.others
-        if state != State.CANCELLED
+        if state != State.CANCELLED and number not in since
     ]
-    completions = [
-        Completions(chunk.tasks, chunk.times, rows.results(chunk.chunk), chunk.digests) for chunk in rows.completions
-    ]
-    nodes = [rows.nodes.get(chunk.chunk) for chunk in rows.completions]
-    cancelled = [number for number, state, *_ in rows.others if state == State.CANCELLED]
-    unsuccessful = [one.task for one in rows.attempts]
+    stored = [(chunk, rows.nodes.get(chunk)) for chunk in rows.completed if chunk < next_chunk]
+    cancelled = [number for number, state, *_ in rows.others if state == State.CANCELLED and number not in since]
+    unsuccessful = [one.task for one in rows.attempts if one.chunk < next_chunk]
     counts = list(journal.counts().values())
-    return TaskEvents(counts, (), completions, nodes, failures, cancelled, unsuccessful, is_whole=True)
+    return TaskEvents(counts, (), (), (), failures, cancelled, unsuccessful, is_whole=True, stored=stored)

@@ -59,15 +59,28 @@ def _check_node() -> None:
         raise InfrastructureLost("the run can't go on: the Ray node of this process is dead")
 
 
-def answer_of(reference: Any) -> Any:
-    """The answer to a call of the manager: `ray.get`, with errors in terms of the run.
+def _give_up(manager: Any) -> None:
+    """Let the next call of `get_manager` start another manager, and end this one.
+
+    Ray may have lost no more than the connection to it: alive, it would hold its runs. An error of a manager that was
+    given up before, which another run hears of late, leaves its successor alone.
+    """
+    global _manager  # noqa: PLW0603 - as above
+    with _starting:
+        if _manager is manager:
+            _manager = None
+    with contextlib.suppress(Exception):  # it is dead, or Ray is
+        ray.kill(manager, no_restart=True)
+
+
+def answer_of(manager: Any, reference: Any) -> Any:
+    """The answer to a call of a manager: `ray.get`, with errors in terms of the run.
 
     Raises:
-        ManagerLost: the manager is dead.
+        ManagerLost: the manager is dead, or can't be reached: then it is ended.
         InfrastructureLost: Ray, or this process's node, is gone, or the manager failed.
         DfzError: whatever the manager raises for its caller.
     """
-    global _manager  # noqa: PLW0603 - as above
     try:
         while True:
             check_ray()
@@ -80,7 +93,7 @@ def answer_of(reference: Any) -> Any:
             raise cause from None
         raise InfrastructureLost(f"the manager failed, which is a defect of dfz_ray: {error}") from None
     except (RayActorError, OutOfMemoryError) as error:  # Ray may kill the manager, too, where memory runs out
-        _manager = None
+        _give_up(manager)
         raise ManagerLost(f"the manager of the run is gone: {str(error).splitlines()[0]}") from None
     except RayError as error:
         raise InfrastructureLost(f"Ray gave an unexpected answer: {type(error).__name__}: {error}") from None

@@ -94,12 +94,14 @@ class ManagerClient:
         }
         if batch is not None:
             meta["meant/0/0"] = MeantBatch(batch.name, len(batch.tasks), config.command).to_json()
-        refuse_unseen(self.folder, lambda path: answer_of(self._actor.identify.remote(path)))
-        opened: OpenedRun = answer_of(
+        refuse_unseen(self.folder, lambda path: self._answer(self._actor.identify.remote(path)))
+        opened: OpenedRun = self._answer(
             self._actor.open_run.remote(self.id, str(self.folder), options, meta, config.retry_failed)
         )
         self.tasks = opened.tasks
         """The number of the run's tasks."""
+        self.next_chunk = opened.next_chunk
+        """The number of the first chunk that this manager hands out."""
         self._is_first = True
         """True until a batch is submitted: the run may have some of its tasks since before it was opened."""
         self._next_batch = opened.next_batch
@@ -111,7 +113,7 @@ class ManagerClient:
             if self._domains:
                 own = domains or {}
                 known = [own.get(domain) or ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
-                answer_of(self._actor.go_on.remote(self.id, known))
+                self._answer(self._actor.go_on.remote(self.id, known))
         except BaseException:
             self.close()
             raise
@@ -153,7 +155,7 @@ class ManagerClient:
         # A block comes whole or not at all: a batch of one block needs no note, except where a run waits for it.
         if meant != begun.meant if begun else is_added or len(first_two) > 1:
             note = Submission(number, len(self._kinds), meant=meant.to_json())
-            answer_of(self._actor.submit.remote(self.id, note.pack()))
+            self._answer(self._actor.submit.remote(self.id, note.pack()))
         accepted = self.tasks
         self.tasks += len(new)
         batches: tuple[Any, ...] = () if sent else ((number, batch.name, batch.seed, time.time()),)
@@ -169,14 +171,14 @@ class ManagerClient:
             batches, files, calls = (), {}, ()
             # One block at a time: messages overtake each other, and numbers follow the order of submission.
             if on_its_way is not None:
-                answer_of(on_its_way[0])
+                self._answer(on_its_way[0])
                 on_accepted(on_its_way[1])
             accepted += len(tasks)
             on_its_way = self._actor.submit.remote(self.id, submission.pack()), accepted
             if not is_awaited:
                 on_accepted(accepted)  # so that the driver listens as soon as it has sent them
         if on_its_way is not None:
-            answer_of(on_its_way[0])
+            self._answer(on_its_way[0])
             on_accepted(on_its_way[1])
 
     def cancel(self, numbers: set[int] | None, scope: str) -> None:
@@ -184,7 +186,7 @@ class ManagerClient:
 
         `scope` describes the cancelled tasks in a few words, for the journal.
         """
-        answer_of(self._actor.cancel.remote(self.id, numbers, scope))
+        self._answer(self._actor.cancel.remote(self.id, numbers, scope))
 
     def progress(self, timeout_s: float) -> list[int]:
         """Tasks per state, in the order of the states: after the timeout, or as soon as all are final.
@@ -192,7 +194,7 @@ class ManagerClient:
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        counts: list[int] = answer_of(self._actor.progress.remote(self.id, timeout_s))
+        counts: list[int] = self._answer(self._actor.progress.remote(self.id, timeout_s))
         return counts
 
     def take_events(self, timeout_s: float) -> TaskEvents:
@@ -201,11 +203,11 @@ class ManagerClient:
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        return TaskEvents.unpack(answer_of(self._actor.take_events.remote(self.id, timeout_s)))
+        return TaskEvents.unpack(self._answer(self._actor.take_events.remote(self.id, timeout_s)))
 
     def close(self, grace_s: float = 1.0) -> None:
         """End the run's work. Tasks that run have a grace, in seconds, before their workers are killed."""
-        answer_of(self._actor.close_run.remote(self.id, grace_s))
+        self._answer(self._actor.close_run.remote(self.id, grace_s))
 
     def replace_workers(self) -> None:
         """Make Ray start worker processes while a lost manager is replaced: the run's old ones died with it.
@@ -221,9 +223,12 @@ class ManagerClient:
         check_ray()
         return self._manager
 
+    def _answer(self, reference: Any) -> Any:
+        return answer_of(self._manager, reference)
+
     def _note_inputs(self, notes: Notes) -> None:
         if notes:
-            answer_of(self._actor.add_inputs.remote(self.id, dict(notes)))
+            self._answer(self._actor.add_inputs.remote(self.id, dict(notes)))
 
     def _note_begun(self) -> None:
         if self._config.becomes_last:

@@ -12,6 +12,7 @@ from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.driver.input_store import SharedArrays
 from dfz_ray.journal.domain_versions import refuse_other_versions
 from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.journal_file import roll_back_cut_off
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.resources import Resources
@@ -42,6 +43,7 @@ class RunOpening:
         has_listener: bool,
         reports_early: bool = False,
     ) -> None:
+        roll_back_cut_off(RunFolder(folder))
         if not config.accept_domain_versions:
             own = {domain.name: domain for domain in domains}
             refuse_other_versions(folder, lambda name: _find_version(own.get(name) or REGISTRY.find(name)))

@@ -17,7 +17,7 @@ from dfz_ray.driver.exit import close_at_exit
 from dfz_ray.driver.listener import EventDecoder, ListeningThread, RunListener, read_events
 from dfz_ray.driver.run_opening import RunOpening
 from dfz_ray.driver.unsynced_batches import UnsyncedBatches
-from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost, RunFolderRefused
+from dfz_ray.errors import DfzError, InfrastructureLost, JournalDamaged, ManagerLost, RunFolderRefused
 from dfz_ray.journal.reader import JournalReader, count_ended
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.run_config import RunConfig
@@ -275,7 +275,9 @@ class RunSession:
                 self._work_with_a_manager()
                 return
             except ManagerLost as error:
-                before, ended = ended, count_ended(self.folder)
+                before = ended
+                with contextlib.suppress(JournalDamaged):  # if that is not due to the death, opening it will report it
+                    ended = count_ended(self.folder)
                 lost_in_a_row = lost_in_a_row + 1 if ended == before else 1
                 if lost_in_a_row >= MANAGERS_LIMIT:
                     raise
@@ -305,18 +307,29 @@ class RunSession:
 
     def _open(self) -> ManagerClient:
         client = self._opening.open(self._first_batch, self._is_endless)
+        try:
+            self._take_over(client)
+        except ManagerLost:
+            raise
+        except BaseException:
+            with contextlib.suppress(DfzError):  # else the manager would work on, and hold the run
+                client.close(GRACE_S)
+            raise
+        return client
+
+    def _take_over(self, client: ManagerClient) -> None:
+        """Report what the opened run has, and send again what a lost manager had not written."""
         if self._has_listener and client.tasks:
             with JournalReader(self.folder) as journal:
                 if not self._is_opened:
                     self._listener.on_known(journal.names())
-                events = read_events(journal)
+                events = read_events(journal, client.next_chunk)
             self._decoder.decode(events)
         with self._changed:
             self._accepted, self._is_opened = client.tasks, True
         for batch in list(self._unsynced.beyond(client.tasks)):
             client.submit(batch, self._opening.ship(batch), self._on_accepted)
         self._unsynced.clear()
-        return client
 
     def _do_commands(self, client: ManagerClient, listening: ListeningThread) -> None:
         """Execute the commands as they come, until the run has to be closed."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from dfz_ray.errors import InvalidInput, Problem, RunFolderRefused
 from dfz_ray.journal.folder import REQUESTS, RunFolder, write_whole
+from dfz_ray.journal.journal_file import roll_back_cut_off
 from dfz_ray.journal.lock import is_held
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import OpenedJournal, open_for_work
@@ -121,7 +122,11 @@ def _are_texts(value: Any) -> bool:
 
 
 def resolve(folder: Path, request: CancelRequest) -> set[int]:
-    """The numbers of the tasks that a request names, in any state. Raises InvalidInput if it names unknown ones."""
+    """The numbers of the tasks that a request names, in any state. Raises InvalidInput if it names unknown ones.
+
+    A commit that a crash cut off is rolled back first.
+    """
+    roll_back_cut_off(RunFolder(folder))
     with JournalReader(folder) as journal:
         if request.whole_run:
             return set(range(journal.count_tasks()))

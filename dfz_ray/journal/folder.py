@@ -97,16 +97,23 @@ class RunFolder:
                     path = self.path / name
                     refuse_irregular(path, path.lstat(), writes, is_folder=is_folder)
 
-    def make(self) -> None:
-        """Make the folder for a new run. Raises RunFolderRefused if it can't be made, or is not empty."""
+    def make(self, durable: bool = True) -> None:
+        """Make the folder for a new run, and those above it; if durable, their names survive a crash of the system.
+
+        Raises RunFolderRefused if it can't be made, or is not empty.
+        """
         if self.holds_run():
             raise RunFolderRefused(f"{self.path} holds a run already; name a new folder")
         try:
+            made = [path for path in (self.path, *self.path.parents) if not path.exists()]
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             # A process that was killed while it made a run leaves a lock and an unfinished journal: they don't count.
             if any(not self._is_left_over(path) for path in self.path.iterdir()):
                 raise RunFolderRefused(f"{self.path} is neither empty nor a run; name a new folder")
             self.path.chmod(0o700)  # whatever the umask, and even if the folder existed
+            for path in made if durable else ():
+                with contextlib.suppress(PermissionError):  # it may be written to, but not read
+                    sync_folder(path.parent)
         except OSError as error:
             raise RunFolderRefused(f"{self.path} can't be a run folder: {error.strerror or error}") from None
 

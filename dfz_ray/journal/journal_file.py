@@ -6,8 +6,9 @@ import contextlib
 import os
 import sqlite3
 
-from dfz_ray.errors import JournalDamaged
+from dfz_ray.errors import JournalDamaged, RunFolderRefused
 from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.lock import RunLock
 from dfz_ray.journal.schema import STATEMENTS, VERSION
 
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
@@ -35,6 +36,22 @@ def open_journal(folder: RunFolder, mode: str) -> sqlite3.Connection:
             raise JournalDamaged(f"{folder.database} is damaged: {wrong_size}")
         on_failure.pop_all()
         return connection
+
+
+def roll_back_cut_off(folder: RunFolder) -> None:
+    """Roll back a commit that a crash cut off (without a WAL), so that the journal can be read.
+
+    The journal stays as it is while a live process holds the run, if the folder can't be written, and if it was sealed:
+    a log beside a sealed journal is not its own.
+    """
+    if not folder.has_unfinished_commit() or folder.seal.exists():
+        return
+    with (
+        contextlib.suppress(RunFolderRefused, OSError, sqlite3.Error),
+        contextlib.closing(RunLock(folder.path, wait_s=0.0)),
+        contextlib.closing(folder.connect("rw")) as connection,
+    ):
+        connection.execute(STATEMENTS["read_schema"]).fetchall()  # the first look at the file rolls back
 
 
 def find_wrong_size(connection: sqlite3.Connection, folder: RunFolder) -> str | None:

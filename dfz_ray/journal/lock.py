@@ -6,6 +6,7 @@ locks can't be trusted.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -42,9 +43,14 @@ class RunLock:
                 self._file.close()
                 raise RunFolderRefused(f"{holder} works on the run in {folder}; waited {wait_s:g} s for it to end")
             time.sleep(0.05)
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            self._file.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):  # it tries to write once more
+                self._file.close()
+            raise RunFolderRefused(f"{folder / LOCK} can't be written: {error.strerror or error}") from None
 
     def close(self) -> None:
         """Release the lock: another process may work on the run."""
@@ -61,6 +67,15 @@ def is_held(folder: Path) -> bool:
     except OSError:  # no run, or not readable: opening the journal will report that
         return False
     return False
+
+
+def was_held_here(folder: Path) -> bool:
+    """True if the process that locked the run last did so on this host, where its lock shows whether it lives."""
+    try:
+        with os.fdopen(open_regular(folder / LOCK), encoding="utf-8", errors="replace") as file:
+            return file.read(200).endswith(f" on {socket.gethostname()}")
+    except (OSError, RunFolderRefused):
+        return False
 
 
 def _try_lock(file: IO[str]) -> bool:

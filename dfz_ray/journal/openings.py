@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.journal_file import roll_back_cut_off
 from dfz_ray.journal.reader import JournalReader
 
 Import = tuple[str, str]
@@ -41,9 +42,13 @@ def read_openings(journal: JournalReader) -> dict[int, Opening]:
 
 
 def read_imports(folder: Path) -> list[Import]:
-    """The modules that the run in a folder was opened with, in their order; none if there is no run."""
+    """The modules that the run in a folder was opened with, in their order; none if there is no run.
+
+    Its caller is about to work on the run: a commit that a crash cut off is rolled back.
+    """
     if not RunFolder(folder).holds_run():
         return []
+    roll_back_cut_off(RunFolder(folder))
     with JournalReader(folder) as journal:
         given = [one for opening in read_openings(journal).values() for one in opening.imports]
     return list({module_name(name): (name, where) for name, where in given}.values())

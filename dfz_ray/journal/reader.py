@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dfz_ray.journal.folder import RunFolder
-from dfz_ray.journal.journal_file import UNREADABLE, open_journal, unreadable
-from dfz_ray.journal.record_table import CompletedChunk, EndedRows, Moment, RecordTable, UnsuccessfulAttempt
+from dfz_ray.journal.journal_file import UNREADABLE, open_journal, roll_back_cut_off, unreadable
+from dfz_ray.journal.lock import was_held_here
+from dfz_ray.journal.record_table import EndedRows, Moment, RecordTable, UnsuccessfulAttempt
 from dfz_ray.journal.schema import STATEMENTS
-from dfz_ray.protocol.columns import split_digests, unpack
+from dfz_ray.protocol.columns import NOTHING_COMPLETED, Completions, split_digests, unpack
 from dfz_ray.specs.states import FINAL, State, count_final
 
 
@@ -41,11 +42,16 @@ class PoolChangeRow(NamedTuple):
 class JournalReader:
     """A read-only view of a run folder; a context manager.
 
+    A commit that a crash cut off is rolled back first if the dead process was on this host. Some network file systems
+    do not pass locks on: a process on another host may live.
+
     Raises JournalDamaged if the journal is missing, can't be read, or is of another schema.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = RunFolder(folder)
+        if self._folder.has_unfinished_commit() and was_held_here(folder):
+            roll_back_cut_off(self._folder)
         self._connection = open_journal(self._folder, "ro")
         self.meta: dict[str, str] = dict(self.query("get_meta"))
 
@@ -104,12 +110,15 @@ class JournalReader:
         """All ends of tasks, as they are at one moment."""
         with self._one_moment():
             return EndedRows(
-                completions=list(map(CompletedChunk._make, self.query("read_completed_chunks"))),
-                results=dict(self.query("read_results")).__getitem__,
+                completed=[chunk for (chunk,) in self.query("list_completed_chunks")],
                 others=list(self.query("read_other_outcomes")),
                 attempts=list(map(UnsuccessfulAttempt._make, self.query("read_attempts"))),
                 nodes=dict(self.query("read_chunk_nodes")),
             )
+
+    def completion(self, chunk: int) -> Completions:
+        """The tasks of a chunk that completed; when this returns, nothing is being read any more."""
+        return next(map(Completions._make, list(self.query("read_completion", (chunk,)))), NOTHING_COMPLETED)
 
     @contextlib.contextmanager
     def _one_moment(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ import functools
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -19,15 +19,6 @@ from dfz_ray.specs.states import STATES, UNSUCCESSFUL, State
 
 if TYPE_CHECKING:
     import numpy as np
-
-
-class CompletedChunk(NamedTuple):
-    """The tasks of a chunk that completed, as columns. Their results are read on demand."""
-
-    chunk: int
-    tasks: bytes
-    times: bytes
-    digests: bytes
 
 
 class UnsuccessfulAttempt(NamedTuple):
@@ -47,9 +38,8 @@ OtherOutcome = tuple[int, int, str, str, str | None]
 class EndedRows(NamedTuple):
     """All ends of tasks in a journal, as the statements of schema.sql return them."""
 
-    completions: Sequence[CompletedChunk]
-    results: Callable[[int], bytes]
-    """Returns the column of results of a chunk, by its number."""
+    completed: Sequence[int]
+    """The chunks in which tasks completed."""
     others: Sequence[OtherOutcome]
     attempts: Sequence[UnsuccessfulAttempt]
     """In the order of tasks and chunks."""

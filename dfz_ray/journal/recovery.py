@@ -121,7 +121,7 @@ def open_for_work(
     run_folder = RunFolder(folder)
     run_folder.refuse_irregular(writes=True)
     if not run_folder.holds_run():
-        run_folder.make()
+        run_folder.make(durable)
     lock = RunLock(folder)
     try:
         if run_folder.holds_run():

@@ -429,8 +429,11 @@ SELECT task, state FROM outcomes;
 -- name: read_other_outcomes
 SELECT task, state, reason, message, traceback FROM outcomes WHERE state <> 2 ORDER BY task;
 
--- name: read_completed_chunks
-SELECT chunk, tasks, times, digests FROM completions ORDER BY chunk;
+-- name: list_completed_chunks
+SELECT chunk FROM completions ORDER BY chunk;
+
+-- name: read_completion
+SELECT tasks, times, results, digests FROM completions WHERE chunk = ?;
 
 -- name: read_completed_tasks
 SELECT tasks FROM completions ORDER BY chunk;

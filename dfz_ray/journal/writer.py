@@ -101,7 +101,7 @@ class JournalWriter:
     ) -> JournalWriter:
         """Make the folder and an empty journal. Raises RunFolderRefused if the folder can't hold a new run."""
         run_folder = RunFolder(folder)
-        run_folder.make()
+        run_folder.make(durable)
         try:
             for left in folder.glob(f"{run_folder.unfinished_database.name}*"):
                 left.unlink()

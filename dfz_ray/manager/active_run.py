@@ -166,8 +166,9 @@ class ActiveRun:
 
     def describe(self) -> OpenedRun:
         """The kinds, batches and tasks that are known so far."""
-        kinds = [SubmittedKind(*kind) for kind in self._recovered.kinds]
-        return OpenedRun(kinds, self._recovered.next_batch, len(self._recovered.kind_of))
+        recovered = self._recovered
+        kinds = [SubmittedKind(*kind) for kind in recovered.kinds]
+        return OpenedRun(kinds, recovered.next_batch, recovered.next_chunk, len(recovered.kind_of))
 
     def go_on(self, domains: Sequence[ShippedDomain]) -> None:
         """Queue the tasks without an outcome in the journal. Nothing from a journal is ever unpickled.

@@ -21,6 +21,9 @@ BEGUN_S = 0.025
 FEW_TASKS, FEW_GATHER_S = 64, 0.002
 """If no more tasks than these are open, their caller may wait for each of them: events are gathered for less long."""
 
+MOST_BYTES = 2**26
+"""If more bytes of results wait for the driver, which may be busy, it reads further ones in the journal."""
+
 
 class EventBuffer:
     """Collects task events until the driver asks for them; without a listener it collects nothing."""
@@ -30,6 +33,9 @@ class EventBuffer:
         self._begun: list[int] = []
         self._completions: list[Completions] = []
         self._nodes: list[str | None] = []
+        self._results_bytes = 0
+        """Of the completions."""
+        self._stored: list[tuple[int, str | None]] = []
         self._failures: list[FailedTask] = []
         self._cancelled: list[int] = []
         self._unsuccessful: list[int] = []
@@ -66,13 +72,12 @@ class EventBuffer:
 
     def on_ended(self, ends: CommitEnds, ended: Ended) -> None:
         """A chunk has ended; this is not on disk yet."""
-        if not self._has_listener:
+        if not self._has_listener or self._is_full:
             return
         node = self._node_of.get(ends.chunk)
         if ends.completed:
             completions = ended.completions.only(set(ends.completed)) if ends.superseded else ended.completions
-            self._completions.append(completions)
-            self._nodes.append(node)
+            self._add(completions, node)
         failed = set(ends.failed)
         for number, began, until, _, reason, message, traceback, payload in ended.failures:
             if number in failed:
@@ -80,6 +85,15 @@ class EventBuffer:
                 self._failures.append(FailedTask(number, reason, message, traceback, payload, *last))
         self._early[ends.chunk] = len(ends.completed) + len(failed)
         self._has_events.set()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._results_bytes > MOST_BYTES
+
+    def _add(self, completions: Completions, node: str | None) -> None:
+        self._completions.append(completions)
+        self._nodes.append(node)
+        self._results_bytes += len(completions.results)
 
     def wake(self) -> None:
         """Let the driver's call return, although nothing has happened to a task."""
@@ -90,9 +104,13 @@ class EventBuffer:
         if not self._has_listener:
             return
         for chunk, *columns in written["completions"]:
-            if chunk not in self._early:
-                self._completions.append(Completions(*columns))
-                self._nodes.append(self._node_of.get(chunk))
+            if chunk in self._early:
+                continue
+            node = self._node_of.get(chunk)
+            if self._is_full:
+                self._stored.append((chunk, node))
+            else:
+                self._add(Completions(*columns), node)
         decisive = [row for row in written["attempts"] if row[2] != ATTEMPT_SUPERSEDED]
         chunk_of = {row[0]: row[1] for row in decisive} if self._early else {}
         ran = {number: (began, ended, self._node_of.get(chunk)) for number, chunk, _, _, began, ended, *_ in decisive}
@@ -109,7 +127,7 @@ class EventBuffer:
             self._node_of.pop(chunk, None)
             self._given.pop(chunk, None)
             self._early.pop(chunk, None)
-        if self._completions or self._failures or self._cancelled or self._unsuccessful:
+        if self._completions or self._stored or self._failures or self._cancelled or self._unsuccessful:
             self._has_events.set()
 
     async def take(self, counts: Sequence[int], done: asyncio.Event, timeout_s: float) -> TaskEvents:
@@ -132,8 +150,10 @@ class EventBuffer:
             self._failures,
             self._cancelled,
             self._unsuccessful,
+            stored=self._stored,
         )
         self._begun, self._completions, self._nodes = [], [], []
+        self._stored, self._results_bytes = [], 0
         self._failures, self._cancelled, self._unsuccessful = [], [], []
         self._has_events.clear()
         return events

@@ -193,7 +193,9 @@ class LeaseCalls:
             await asyncio.sleep(max(left_s, AGAIN_S))
 
     async def _kill(self, lease: int) -> None:
-        call = self._calls[lease]
+        call = self._calls.get(lease)
+        if call is None:  # it has ended since the command was given
+            return
         # Always by force: after a soft cancellation Ray would ignore a forced one.
         ray.cancel(call.reference, force=True)
         await asyncio.sleep(KILL_AGAIN_S)

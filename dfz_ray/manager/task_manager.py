@@ -88,7 +88,12 @@ class TaskManager:
         journal = await asyncio.to_thread(open_for_work, *given)
         meta, make_room = journal.recovered.meta, lambda: self._make_room(run_id)
         shared = self._cost, self._relays
-        run = ActiveRun(run_id, path, journal, options, myself, meta, *shared, self._is_nested, make_room)
+        try:
+            run = ActiveRun(run_id, path, journal, options, myself, meta, *shared, self._is_nested, make_room)
+        except BaseException:  # else this process would hold the run as long as it lives
+            await asyncio.to_thread(journal.writer.close)
+            journal.lock.close()
+            raise
         self._runs[run_id] = run
         return run.describe()
 

@@ -67,6 +67,7 @@ class OpenedRun:
 
     kinds: Sequence[SubmittedKind]
     next_batch: int
+    next_chunk: int
     tasks: int
 
 

@@ -42,6 +42,8 @@ class TaskEvents(NamedTuple):
     """The tasks of attempts that did not complete, once for each such attempt."""
     is_whole: bool = False
     """True if these are all events of the run, not only the latest ones: another manager has taken it over."""
+    stored: Sequence[tuple[int, str | None]] = ()
+    """Further chunks in which tasks completed, each with the host name of its node; the journal has the results."""
 
     def pack(self) -> list[Any]:
         """Pack them for their way to the driver, as a list: Ray packs that far sooner than it pickles a named tuple."""

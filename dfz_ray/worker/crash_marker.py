@@ -10,6 +10,7 @@ with its worker, so a missing report proves nothing.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import math
 import os
@@ -17,7 +18,7 @@ import stat
 import struct
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from os import stat as stat_file
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -139,8 +140,9 @@ class CrashMarker:
     def revoked(self) -> set[int]:
         """The tasks that this lease has to end or to leave out."""
         try:
-            return set(msgpack.unpackb(self._revoked_path.read_bytes()))
-        except OSError:
+            found = msgpack.unpackb(self._revoked_path.read_bytes())
+            return {number for number in found if isinstance(number, int)}
+        except (OSError, ValueError, TypeError):  # there is none, or a task has written something else there
             return set()
 
     def close(self) -> None:
@@ -155,10 +157,11 @@ class CrashMarker:
     # --- in other processes of its node -----------------------------------------------------------------------------
 
     def revoke(self, numbers: Iterable[int]) -> None:
-        """Write down the tasks that the worker has to end; a signal makes it look."""
-        part = self._revoked_path.with_suffix(".part")
-        part.write_bytes(msgpack.packb(sorted(self.revoked().union(numbers))))
-        part.replace(self._revoked_path)
+        """Write down the tasks that the worker has to end; a signal makes it look. Several may do so at once."""
+        with _locked(self._path.parent):
+            part = self._path.with_suffix(".revoking")
+            part.write_bytes(msgpack.packb(sorted(self.revoked().union(numbers))))
+            part.replace(self._revoked_path)
 
     def read_crash_report(self, grace_s: float = 0.0) -> CrashReport:
         """Read and remove the files of a dead worker, whose tasks had `grace_s` to end when they were interrupted."""
@@ -211,6 +214,17 @@ def _is_own(folder: Path) -> bool:
     """True if a folder is this user's own, and no link to another one."""
     status = folder.lstat()
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder against other processes and threads that do the same."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _of_thread(dump: str, thread: int) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import ray
+from support.driver import wait_until
 
 from dfz_ray import InvalidInput, Results, domain, run, submit
 from dfz_ray.driver.domain_shipping import ship_by_value
 from dfz_ray.driver.manager_actor import get_manager
-from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.reader import JournalReader, count_ended
 
 ship_by_value(sys.modules[__name__])
 
@@ -189,6 +190,25 @@ def test_debug_tells_the_life_of_each_task(caplog: pytest.LogCaptureFixture) -> 
     assert "task task-1 (wait_for_file): failed" in lives[1]
     assert "exception: ValueError: as it was asked to" in lives[1]
     assert any(isinstance(one, logging.NullHandler) for one in logging.getLogger("dfz_ray").handlers)
+
+
+@domain("filling")
+def filling(number: int) -> str:
+    """A result that is just too small for a file of its own."""
+    return f"{number} {'x' * 200_000}"
+
+
+@pytest.mark.long
+def test_a_program_that_does_not_listen_gets_all_results_when_it_does(tmp_path: Path) -> None:
+    """A callback that blocks until the run is at its end keeps no result from the handle, however many there are."""
+
+    def block(counts: dict[str, int]) -> None:
+        wait_until(lambda: count_ended(tmp_path / "run") == 500, "all tasks have ended")
+
+    tasks = [{"id": f"t{number}", **filling.task(number=number)} for number in range(500)]
+    handle = submit(tasks, run_dir=tmp_path / "run", max_workers=2, progress=block)
+    found = {record.task_id: record.result for record in handle.as_completed(300)}
+    assert found == {f"t{number}": filling(number) for number in range(500)}
 
 
 SCRIPT = """

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
+import socket
 import sqlite3
 import subprocess
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import psutil
 import pytest
-from support.driver import BIN, processes_of, start_run
+import ray
+from support.cut_off_commit import cut_off_commit
+from support.driver import BIN, processes_of, start_run, wait_until
 
-from dfz_ray import DfzError, domain, run
+from dfz_ray import DfzError, domain, run, submit
 from dfz_ray.domains.registry import REGISTRY
-from dfz_ray.journal.lock import LOCK
-from dfz_ray.journal.reader import JournalReader
+from dfz_ray.driver.listener import RunListener
+from dfz_ray.driver.manager_actor import answer_of, get_manager
+from dfz_ray.driver.run_session import RunSession
+from dfz_ray.errors import JournalDamaged, ManagerLost
+from dfz_ray.journal.lock import LOCK, is_held
+from dfz_ray.journal.reader import JournalReader, count_ended
+from dfz_ray.journal.recovery import open_for_work
+from dfz_ray.protocol.task_events import FailedTask
+from dfz_ray.specs.run_config import RunConfig
 
 
 @domain("count")
 def count(n: int = 0, *, seed: int) -> dict[str, Any]:
     """Return what was asked for."""
     return {"n": n, "seed": seed}
+
+
+@domain("nap")
+def nap() -> None:
+    """Take a moment."""
+    time.sleep(0.02)
 
 
 @domain("moody")
@@ -77,6 +96,31 @@ def test_a_run_goes_on_by_itself_when_its_manager_dies(tmp_path: Path, undisturb
     """If only the manager dies, another one takes over at once, from the journal."""
     process = start_run(tmp_path)
     (manager,) = processes_of(process, "ray::TaskManager")
+    manager.kill()
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert "another one goes on with the run" in stderr
+    assert_whole(tmp_path, undisturbed)
+
+
+@pytest.mark.long
+def test_a_run_goes_on_by_itself_when_its_manager_dies_in_a_commit(tmp_path: Path, undisturbed: str) -> None:
+    """Also where the journal has no write-ahead log, as on network file systems, another manager takes over."""
+    process = start_run(tmp_path)
+    (manager,) = processes_of(process, "ray::TaskManager")
+    manager.suspend()
+    run_folder, cut_off = tmp_path / "run", tmp_path / "cut off"
+    cut_off.mkdir()
+    with sqlite3.connect(run_folder / "run.sqlite") as journal, sqlite3.connect(cut_off / "run.sqlite") as copy:
+        journal.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
+    journal.close()
+    copy.close()
+    cut_off_commit(cut_off)
+    for end in ("-wal", "-shm"):
+        (run_folder / f"run.sqlite{end}").unlink()
+    for name in ("run.sqlite-journal", "run.sqlite"):
+        (cut_off / name).replace(run_folder / name)
     manager.kill()
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
@@ -192,3 +236,109 @@ def test_a_domain_whose_digests_have_changed_is_refused(tmp_path: Path) -> None:
     changing = domain("changing")(lambda *, seed: {"seed": seed})
     with pytest.raises(DfzError, match=r"domain 'changing' calls \[\] volatile, and called \[\"seed\"\] so"):
         run([changing.task()], run_dir=tmp_path / "run")
+
+
+class Refusing(RunListener):
+    """A listener that can't take in the tasks of a run that was left."""
+
+    def __init__(self) -> None:
+        self.failures: queue.Queue[BaseException | None] = queue.Queue()
+
+    def on_known(self, names: Sequence[tuple[str, str, str]]) -> None:
+        raise MemoryError("no room for them")
+
+    def on_end(self, failure: BaseException | None) -> None:
+        self.failures.put(failure)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_run_that_can_not_be_taken_over_is_closed(tmp_path: Path) -> None:
+    """If a driver fails while it opens a run, the run is at rest at once: nothing works on without it."""
+    run([count.task()], run_dir=tmp_path / "run")
+    listener = Refusing()
+    session = RunSession(RunConfig(run_dir=tmp_path / "run"), listener)
+    session.go_on()
+    session.start()
+    assert isinstance(listener.failures.get(timeout=60), MemoryError)
+    assert not is_held(tmp_path / "run")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_manager_that_can_not_set_a_run_up_does_not_hold_it(tmp_path: Path) -> None:
+    """A run that the manager could not begin to work on is at rest, though the manager lives on."""
+    opened = open_for_work(tmp_path / "run", {"name": "odd", "slots": "1", "input/ab": "as long as it is"})
+    opened.writer.close()
+    opened.lock.close()
+    with pytest.raises(JournalDamaged, match="the journal notes no size of an input"):
+        run([count.task()], run_dir=tmp_path / "run")
+    assert not is_held(tmp_path / "run")
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("cluster")
+def test_a_manager_that_can_not_be_reached_is_ended(tmp_path: Path) -> None:
+    """If the connection to a manager breaks, another one goes on with its runs, which the first holds no longer."""
+    handle = submit([nap.task() for _ in range(300)], run_dir=tmp_path / "run", max_workers=2)
+    wait_until(lambda: handle.counts["completed"] > 20, "tasks have completed")
+    manager = psutil.Process(int((tmp_path / "run" / LOCK).read_text().split()[1]))
+    ports = {one.laddr.port for one in manager.net_connections("tcp") if one.status == psutil.CONN_LISTEN}
+    broken = [one for one in psutil.Process().net_connections("tcp") if one.raddr and one.raddr.port in ports]
+    for connection in broken:
+        with socket.socket(fileno=os.dup(connection.fd)) as end:
+            end.shutdown(socket.SHUT_RDWR)
+    assert broken
+    assert handle.results(300).counts["completed"] == 300
+    wait_until(lambda: not manager.is_running() or manager.status() == psutil.STATUS_ZOMBIE, "the manager has ended")
+    with sqlite3.connect(tmp_path / "run/run.sqlite") as connection:
+        assert connection.execute("SELECT max(epoch) FROM epochs").fetchone() == (2,)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("cluster")
+def test_a_late_error_of_a_lost_manager_ends_no_other_one() -> None:
+    """A run that hears late that its manager is lost goes on at the one that others have started meanwhile."""
+    lost = get_manager()
+    first, late = (lost.arrive.remote("gate", 3, 60.0) for _ in range(2))
+    ray.kill(lost)
+    with pytest.raises(ManagerLost):
+        answer_of(lost, first)
+    successor = get_manager()
+    with pytest.raises(ManagerLost):
+        answer_of(lost, late)
+    assert get_manager() is successor
+    assert answer_of(successor, successor.is_open.remote("none")) is False
+
+
+class Waiting(RunListener):
+    """A listener that takes in the tasks of a run that was left only after one of them has failed again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.attempts = 0
+        self.attempts_at_end: list[int] = []
+        self.failures: queue.Queue[BaseException | None] = queue.Queue()
+
+    def on_known(self, names: Sequence[tuple[str, str, str]]) -> None:
+        wait_until(lambda: count_ended(self.folder), "the task has failed again")
+
+    def on_unsuccessful(self, numbers: Iterable[int], is_whole: bool) -> None:
+        self.attempts = len(list(numbers)) + (0 if is_whole else self.attempts)
+
+    def on_failed(self, failures: Sequence[FailedTask]) -> None:
+        self.attempts_at_end += [self.attempts for _ in failures]
+
+    def on_end(self, failure: BaseException | None) -> None:
+        self.failures.put(failure)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_an_attempt_that_ends_while_a_run_is_opened_counts_once(tmp_path: Path) -> None:
+    """A task that fails before the driver has read the journal, and after the manager has, has failed once more."""
+    folder = tmp_path / "run"
+    assert run([moody.task(file=str(tmp_path / "never"))], run_dir=folder).counts["failed"] == 1
+    listener = Waiting(folder)
+    session = RunSession(RunConfig(run_dir=folder, retry_failed=True), listener, is_endless=False)
+    session.go_on()
+    session.start()
+    assert listener.failures.get(timeout=60) is None
+    assert (listener.attempts_at_end, listener.attempts) == ([2], 2)

@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.journal_rows import completion
+from support.small_run import cancelled, completed, handed_out, make_run
 
-from dfz_ray.driver.listener import Completed, EventDecoder, ListeningThread, RunListener
+from dfz_ray.driver.listener import Completed, EventDecoder, ListeningThread, RunListener, read_events
 from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.writer import Group
 from dfz_ray.protocol.columns import Completions
 from dfz_ray.protocol.task_events import FailedTask, TaskEvents
+from dfz_ray.specs.encoding import encode
+from dfz_ray.specs.states import State
 
 COUNTS = [0] * 5
 
@@ -147,3 +153,37 @@ def test_a_listening_thread_keeps_its_error() -> None:
     thread.join(10)
     with pytest.raises(ConnectionError, match="gone"):
         raise thread.error  # type: ignore[misc]
+
+
+def test_what_has_happened_since_a_run_was_opened_is_left_to_the_manager(tmp_path: Path) -> None:
+    """Attempts and ends in chunks that the present manager hands out are its to report: here they would count twice."""
+    writer = make_run(tmp_path, list("abcd"), completed(0, "before"), cancelled(3))
+    attempts = [(number, chunk, 1, 1, 5.0, 6.0, 0.5, "exception", None) for number in (1, 2) for chunk in (4, 5)]
+    writer.commit(
+        Group(
+            chunks=[handed_out(chunk, 1, 2) for chunk in (4, 5)] + [handed_out(6, 1)],
+            completions=[completion(6, {1: "since"})],
+            attempts=attempts,
+            outcomes=[(2, State.FAILED, None, "exception", "since", None)],
+        )
+    )
+
+    with JournalReader(tmp_path) as journal:
+        then, now = read_events(journal, next_chunk=5), read_events(journal)
+
+    assert (then.unsuccessful, now.unsuccessful) == ([1, 2], [1, 1, 2, 2])
+    assert (then.stored, then.failures, then.cancelled) == ([(0, "host-a")], [], [3])
+    assert [one.number for one in now.failures] == [2]
+
+
+def test_chunks_whose_results_the_manager_does_not_send_are_read_in_the_journal(tmp_path: Path) -> None:
+    """Where a report names chunks alone, the listener gets their tasks all the same, each once."""
+    make_run(tmp_path, list("abc"), completed(0, "first"), completed(2, "last"))
+    recorder = Recorder()
+    decoder = EventDecoder(recorder, tmp_path)
+
+    decoder.decode(TaskEvents.unpack(TaskEvents(COUNTS, stored=[(2, "there"), (0, None)]).pack()))
+    decoder.decode(TaskEvents(COUNTS, stored=[(0, None)]))
+
+    found = [(name, number, result, node) for name, number, result, *_, node in recorder.take()]
+    assert found == [("completed", 2, encode("last"), "there"), ("completed", 0, encode("first"), None)]

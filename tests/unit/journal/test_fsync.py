@@ -90,6 +90,15 @@ def test_nothing_is_acknowledged_before_it_is_on_disk(tmp_path: Path) -> None:
     assert unsynced_at_acknowledgements(calls) == [set()] * ACKNOWLEDGEMENTS
 
 
+def test_a_new_folder_is_on_disk_before_anything_is_acknowledged(tmp_path: Path) -> None:
+    """The names of a run's folder, and of those made above it, are on disk first: else a run could be lost whole."""
+    calls = run_work("calls", tmp_path / "runs" / "run")
+
+    before = calls[: next(at for at, (_, path) in enumerate(calls) if path.startswith("pipe:"))]
+    assert ["fsync", str(tmp_path)] in before
+    assert ["fsync", str(tmp_path / "runs")] in before
+
+
 def test_without_syncs_it_would_be_noticed(tmp_path: Path) -> None:
     """A run that need not outlive the system does not sync its commits, and the same look at it shows that."""
     calls = run_work("calls", tmp_path, "fast")

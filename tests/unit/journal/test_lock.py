@@ -56,6 +56,28 @@ def test_a_process_that_is_killed_holds_nothing(tmp_path: Path) -> None:
     assert str(process.pid) not in (tmp_path / LOCK).read_text()
 
 
+ON_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from dfz_ray.errors import RunFolderRefused
+from dfz_ray.journal.lock import RunLock
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+try:
+    RunLock(Path(sys.argv[1]))
+except RunFolderRefused as error:
+    print(error)
+"""
+
+
+def test_a_lock_that_can_not_be_written_refuses_the_run(tmp_path: Path) -> None:
+    """Without room for its lock a run is refused with the file and the reason, and is not held."""
+    command = [sys.executable, "-c", ON_FULL_DISK, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == (f"{tmp_path / LOCK} can't be written: File too large\n", "")
+    RunLock(tmp_path, wait_s=0.2).close()
+
+
 def test_a_run_that_somebody_reads_for_long_is_no_damaged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever opens a run for work meanwhile is told so, and leaves it as it was; afterwards the run can be opened."""
     monkeypatch.setattr(journal_folder, "BUSY_S", 0.1)

@@ -109,7 +109,7 @@ def test_failed_tasks_are_read_without_the_others(tmp_path: Path) -> None:
         (failed,) = journal.records().find(("failed",))
 
     assert (failed.task_id, str(failed.error), failed.attempts) == ("t4", "exception: no luck", 1)
-    assert not {"read_chunks_of", "read_chunk_results", "read_results", "read_completed_chunks"} & set(read)
+    assert not {"read_chunks_of", "read_chunk_results", "read_results", "read_completion"} & set(read)
 
 
 def test_results_are_those_of_their_moment(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -12,13 +12,24 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from support.cut_off_commit import cut_off_commit
 from support.journal_rows import completion, together
+from support.sample_run import both_say_ok
 from support.small_run import completed, make_run, results
 
+from dfz_ray.driver.run_opening import RunOpening
 from dfz_ray.errors import JournalDamaged
+from dfz_ray.journal.cancel_requests import CancelRequest, cancel_at_rest
+from dfz_ray.journal.folder import RunFolder
+from dfz_ray.journal.lock import RunLock
+from dfz_ray.journal.openings import read_imports
 from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.recovery import open_for_work
+from dfz_ray.journal.run_audit import audit_run
+from dfz_ray.journal.run_status import find_status
 from dfz_ray.journal.schema import VERSION
 from dfz_ray.journal.writer import Group, JournalWriter
+from dfz_ray.specs.run_config import RunConfig
 
 
 def damaged(folder: Path) -> str:
@@ -113,30 +124,67 @@ def test_a_log_that_was_cut_short_loses_whole_commits_from_its_end(tmp_path: Pat
         assert before == after[: len(before)]
 
 
-def test_a_commit_that_was_cut_off_without_a_log_is_rolled_back_by_the_next_writer(tmp_path: Path) -> None:
-    """Without a log, as on network file systems, a commit that was cut off is reported; opening rolls it back."""
+def go_on(run: Path) -> None:
+    """Open a run for work as the manager does, and close it."""
+    opened = open_for_work(run, {})
+    opened.writer.close()
+    opened.lock.close()
+
+
+def test_a_commit_that_was_cut_off_without_a_log_is_rolled_back_by_whoever_reads_on_that_host(tmp_path: Path) -> None:
+    """Without a log, as on network file systems, a process that dies in a commit leaves a run that can be read."""
+    make_run(tmp_path, ["a", "b"], completed(0, "committed")).close()
+    cut_off_commit(tmp_path)
+
+    assert audit_run(tmp_path).ok
+    assert RunFolder(tmp_path).has_unfinished_commit()  # the audit changes nothing
+    assert find_status(tmp_path).counts["completed"] == 1
+    assert results(tmp_path) == {"a": "committed"}
+    go_on(tmp_path)
+    assert both_say_ok(tmp_path)
+
+
+def test_a_commit_of_another_host_is_rolled_back_by_whoever_goes_on(tmp_path: Path) -> None:
+    """Reading leaves the commit of a process elsewhere, which may live; resuming, running and cancelling go on."""
     run = tmp_path / "run"
-    make_run(run, [str(number) for number in range(3000)], completed(0, "committed")).close()
+    make_run(run, ["a", "b"], completed(0, "committed")).close()
 
-    killed = begin_script(f"""
-        import os, signal, sqlite3
-        from support.small_run import *
-        from dfz_ray.journal.schema import STATEMENTS
-        connection = sqlite3.connect({str(run / "run.sqlite")!r}, isolation_level=None)
-        connection.execute("PRAGMA cache_size = 1")  # so that pages are written before the end of the commit
-        connection.execute("BEGIN IMMEDIATE")
-        rows = ((*failed(number, "exception", "x" * 90).outcomes[0], 3) for number in range(1, 1500))
-        connection.executemany(STATEMENTS["add_outcome"], rows)
-        rows = ((*completion(number, {{number: "x" * 90}}), 3) for number in range(1500, 3000))
-        connection.executemany(STATEMENTS["add_completion"], rows)
-        os.kill(os.getpid(), signal.SIGKILL)
-    """)
-    killed.communicate(timeout=60)
-    assert killed.returncode == -signal.SIGKILL
+    def cancel() -> None:
+        assert cancel_at_rest(run, CancelRequest(whole_run=True)) == 1
 
-    assert "a crash cut its last commit off" in damaged(run)
-    JournalWriter(run).close()
-    assert results(run) == {"0": "committed"}
+    def resume() -> None:
+        assert read_imports(run) == []
+
+    def run_again() -> None:
+        RunOpening(RunConfig(run_dir=run), run, (), has_listener=False)
+
+    for go_on_with in (resume, run_again, lambda: go_on(run), cancel):
+        cut_off_commit(run, host="elsewhere")
+        assert "a crash cut its last commit off" in damaged(run)
+        go_on_with()
+        assert results(run) == {"a": "committed"}
+        assert both_say_ok(run)
+
+
+def test_a_log_beside_a_sealed_journal_is_not_rolled_back(tmp_path: Path) -> None:
+    """A rollback log that somebody lays beside a run at rest changes nothing in it."""
+    make_run(tmp_path, ["a", "b"], completed(0, "committed")).close()
+    seal = (tmp_path / "seal").read_bytes()
+    cut_off_commit(tmp_path)
+    (tmp_path / "seal").write_bytes(seal)
+    before = (tmp_path / "run.sqlite").read_bytes()
+
+    assert "a crash cut its last commit off" in damaged(tmp_path)
+    assert (tmp_path / "run.sqlite").read_bytes() == before
+
+
+def test_a_commit_of_a_process_that_lives_is_left_alone(tmp_path: Path) -> None:
+    """While a live process holds the run, nobody else rolls its commit back."""
+    make_run(tmp_path, ["a", "b"], completed(0, "committed")).close()
+    cut_off_commit(tmp_path)
+    with contextlib.closing(RunLock(tmp_path)):
+        assert "a crash cut its last commit off" in damaged(tmp_path)
+    assert results(tmp_path) == {"a": "committed"}
 
 
 @pytest.mark.parametrize("acknowledged", [1, 8, 40])

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+
+import pytest
 
 from dfz_ray.engine.messages import CommitEnds
-from dfz_ray.manager.event_buffer import EventBuffer
+from dfz_ray.journal.commit_sums import Row
+from dfz_ray.manager.event_buffer import MOST_BYTES, EventBuffer
 from dfz_ray.protocol.columns import NOTHING_COMPLETED, Completions
 from dfz_ray.protocol.reports import Ended
 from dfz_ray.protocol.task_events import TaskEvents
@@ -13,6 +17,8 @@ from dfz_ray.specs.states import State
 
 TASK = 7
 COMPLETED = (TASK, 3.0, 4.0, 0.1, b"\x01", bytes(32))
+
+NOTHING_ELSE: dict[str, Sequence[Row]] = {"attempts": [], "outcomes": []}
 
 
 def take(buffer: EventBuffer) -> TaskEvents:
@@ -59,3 +65,29 @@ def test_a_driver_that_knows_that_its_run_is_done_waits_for_the_next_event() -> 
         assert (await waiting).completions == []
 
     asyncio.run(take_all())
+
+
+def committed(chunk: int, results: bytes) -> dict[str, Sequence[Row]]:
+    """The rows of a chunk in which one task completed."""
+    return {"completions": [(chunk, *Completions.of([COMPLETED])._replace(results=results))], **NOTHING_ELSE}
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+def test_results_do_not_pile_up_for_a_driver_that_does_not_listen(is_early: bool) -> None:
+    """If many bytes of results wait for the driver, further chunks are named alone, once they are on disk."""
+    buffer, most = EventBuffer(True), bytes(MOST_BYTES)
+    for chunk in range(4):
+        buffer.on_given(chunk, [TASK], f"host-{chunk}")
+        if is_early:
+            completions = Completions.of([COMPLETED])._replace(results=most if chunk < 2 else b"x")
+            buffer.on_ended(CommitEnds(1, chunk, [TASK], (), ()), Ended(completions, ()))
+    for chunk in range(4):
+        buffer.on_committed(committed(chunk, most if chunk < 2 else b"x"), {})
+
+    events = take(buffer)
+    assert [len(one.results) for one in events.completions] == [MOST_BYTES, MOST_BYTES]
+    assert events.stored == [(2, "host-2"), (3, "host-3")]
+
+    buffer.on_committed(committed(5, b"x"), {})
+    events = take(buffer)
+    assert ([one.results for one in events.completions], events.stored) == ([b"x"], [])

@@ -59,13 +59,14 @@ def test_an_order_arrives_as_it_was_sent(order: Order) -> None:
 
 
 def test_events_arrive_as_they_were_sent() -> None:
-    """What fails is rarer, and is pickled."""
+    """What fails is rarer, and is pickled, and so are chunks that are named alone."""
     completions = [Completions.of([COMPLETED])]
-    events = TaskEvents([0, 1, 1, 1, 0], [5], completions, ["here"], [], [6], [4, 4])
+    events = TaskEvents([0, 1, 1, 1, 0], [5], completions, ["here"], [], [6], [4, 4], stored=[])
     failed = FailedTask(4, "exception", "ValueError: no", None, b"pickled", 1.0, 2.0, "here")
 
     assert TaskEvents.unpack(travel(events.pack())) == events
     assert TaskEvents.unpack(events._replace(failures=[failed]).pack()).failures == [failed]
+    assert TaskEvents.unpack(events._replace(stored=[(7, None)]).pack()).stored == [(7, None)]
 
 
 def test_a_block_of_tasks_arrives_as_it_was_sent() -> None:

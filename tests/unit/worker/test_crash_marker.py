@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,36 @@ def test_what_is_revoked_adds_up(folder: Path) -> None:
     assert own.revoked() == {1, 2, 5}
     own.close()
     assert not list(folder.iterdir())
+
+
+def test_what_is_revoked_at_once_adds_up(folder: Path) -> None:
+    """Interrupts of one lease that meet lose no task, disturb neither each other nor the marker, and are read whole."""
+    own = CrashMarker("run/lease")
+    own.open()
+    with ThreadPoolExecutor(4) as threads:
+        revoking = [threads.submit(CrashMarker("run/lease").revoke, [number]) for number in range(200)]
+        while not all(one.done() for one in revoking):
+            own.open()
+            assert own.revoked() <= set(range(200))
+    for one in revoking:
+        one.result()
+    own.note(7)
+
+    assert own.revoked() == set(range(200))
+    assert CrashMarker("run/lease").read_crash_report().executing == (7,)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"\x92\x01", b"\x07", b"\xc1", b"\x91\x90", b"\x91\xa1a"])
+def test_what_somebody_else_has_written_revokes_nothing(folder: Path, content: bytes) -> None:
+    """A file that names no tasks raises nothing in the task that a signal interrupts."""
+    own = CrashMarker("run/lease")
+    own.open()
+    (folder / "run" / "lease.revoked").write_bytes(content)
+    assert own.revoked() == set()
+    CrashMarker("run/lease").revoke([3])
+    assert own.revoked() == {3}
+    own.close()
 
 
 def test_markers_that_nobody_read_are_removed(folder: Path) -> None:
