@@ -36,6 +36,11 @@ def fill(size: int) -> None:
         file.write("x")
 
 
+def fill_from(path: str) -> None:
+    """An initializer that reads what it sets."""
+    fill(int(Path(path).read_text()))
+
+
 def look(position: int) -> tuple[Any, ...]:
     """A call as scripts have it."""
     return (TABLE or [])[position : position + 1], dict(CACHE), SCALE
@@ -83,6 +88,34 @@ def test_the_initializer_is_called_once(tmp_path: Path) -> None:
     second.apply()
     assert "FILLED" not in os.environ
     assert (os.environ["OTHER"], os.getcwd()) == ("1", str(tmp_path / "b"))
+
+
+def test_each_executor_calls_its_initializer(tmp_path: Path) -> None:
+    """A second executor with an equal initializer calls it again in the same process: what it reads may have changed.
+
+    Each keeps what its own has set, also where it travels anew.
+    """
+    made = []
+    for size in (3, 4):
+        setup = ProcessSetup(fill_from, (str(tmp_path / "size"),))
+        (tmp_path / "size").write_text(str(size))
+        travelled = dumps(setup)
+        made += [pickle.loads(dumps(setup)), pickle.loads(travelled)]  # noqa: S301 - our own
+        made[-2].require()
+        made[-1].require()
+
+    for setup, size in zip(made, (3, 3, 4, 4), strict=True):
+        setup.require()
+        assert pickle.loads(dumps(look))(2)[1] == {"size": size}  # noqa: S301 - our own
+    assert (tmp_path / "calls").read_text() == "xx"
+
+
+def test_a_process_keeps_few_setups(tmp_path: Path) -> None:
+    """What the initializers of many executors have made is not all kept in a process that they use in turn."""
+    for number in range(3 * process_setup.KEPT_SETUPS):
+        setup_of(tmp_path / "a", fill, number).require()
+    assert len(process_setup._left) == process_setup.KEPT_SETUPS
+    assert pickle.loads(dumps(look))(2)[1] == {"size": number}  # noqa: S301 - our own
 
 
 def test_functions_of_the_script_see_what_its_initializer_has_set(tmp_path: Path) -> None:
