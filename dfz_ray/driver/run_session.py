@@ -91,7 +91,7 @@ class RunSession:
         self._accepted = 0
         """The number of tasks that the manager has: on disk, unless ends are reported early."""
         self._counts = [0] * len(STATES)
-        self._is_endless = is_endless
+        self._is_endless, self._is_finished = is_endless, not is_endless
         self._closing: float | None = None
         """The grace in seconds, once the run has to be closed."""
         self._is_opened = self._is_over = False
@@ -213,7 +213,7 @@ class RunSession:
     def finish(self) -> None:
         """Take no more batches: the run closes itself when no task is open."""
         with self._changed:
-            self._is_endless = False
+            self._is_finished = True
             if not self._commands and not self._is_opened:
                 self._closing = GRACE_S
             self._changed.notify_all()
@@ -334,7 +334,7 @@ class RunSession:
                     self._commands.popleft()
 
     def _is_to_end(self) -> bool:
-        return self._closing is not None or (not self._is_endless and not self._has_open())
+        return self._closing is not None or (self._is_finished and not self._has_open())
 
     def _on_accepted(self, tasks: int) -> None:
         with self._changed:

@@ -27,7 +27,9 @@ from support.driver import wait_until
 from dfz_ray import DFZExecutor, InvalidInput
 from dfz_ray.client import run_checked
 from dfz_ray.driver.domain_shipping import ship_by_value
+from dfz_ray.driver.listener import RunListener
 from dfz_ray.driver.manager_actor import get_manager
+from dfz_ray.driver.run_session import RunSession
 from dfz_ray.errors import CallFailed, DfzError, InfrastructureLost, RemoteTraceback, RunFolderRefused
 from dfz_ray.executor.call_run import CallRun, ExecutorBroken, Treatment
 from dfz_ray.executor.future import CallFuture
@@ -173,6 +175,16 @@ def test_leaving_it_waits(cluster: None) -> None:
     with pytest.raises(RuntimeError, match="after shutdown"):
         executor.map(abs, [1])
     executor.shutdown()
+
+
+def test_leaving_it_before_it_is_opened(cluster: None, tmp_path: Path) -> None:
+    """A run that takes no more calls before it is opened has as many slots as one that is left later."""
+    session = RunSession(RunConfig.of(run_dir=tmp_path / "run"), RunListener())
+    session.submit_later(lambda first: None)
+    session.finish()
+    session.start()
+    session.join()
+    assert session.slots == 4
 
 
 def test_shutting_down_cancels_what_waits(cluster: None, tmp_path: Path) -> None:
