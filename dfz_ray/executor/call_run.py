@@ -45,7 +45,7 @@ class PendingCall(PendingTask, Protocol):
 
 
 class CallSource(Protocol):
-    """An object that has calls left to send, such as a `map`."""
+    """An object that has calls left to send, or may get some back that were sent, such as a `map`."""
 
     def end(self, error: BaseException) -> None:
         """Nothing can be sent any more: the calls that are left have failed."""
@@ -110,21 +110,22 @@ class CallRun(OpenTasks[PendingCall]):
     def cancel_pending(self) -> None:
         """Cancel calls that have not begun, except as many of the oldest as slots are free: they are about to begin."""
         with self._lock:
-            calls = [*self._open.copy().values(), *self._waiting.copy()]
             sources = list(self._sources)
-        pending = [call for call in calls if not call.has_begun]
         for source in sources:
             source.cancel()
+        with self._lock:
+            calls = [*self._open.copy().values(), *self._waiting.copy()]
+        pending = [call for call in calls if not call.has_begun]
         for call in pending[max(0, self.slots - (len(calls) - len(pending))) :]:
             call.cancel()
 
     def hold(self, source: CallSource) -> None:
-        """Stay open for the calls that a source has left."""
+        """Stay open for the calls that a source has left, or gets back."""
         with self._lock:
             self._sources.append(source)
 
     def release(self, source: CallSource) -> None:
-        """A source has nothing left, or is not wanted any more."""
+        """All calls of a source have ended, or are not wanted any more."""
         with self._lock:
             if source in self._sources:
                 self._sources.remove(source)

@@ -213,6 +213,7 @@ class CallMap:
     def _go_on(self) -> None:
         """Send more groups when half of those that were sent ahead have ended."""
         if self._sent == len(self._values):
+            self._release_if_ended()
             return
         size, slots = self._size or self._choose_size(len(self._values) - self._sent), self._run.slots
         fitting = int(AHEAD_BYTES / (size * self._each_bytes * slots))
@@ -253,6 +254,11 @@ class CallMap:
                 is_all = self._sent == len(self._values)
             was_sent = self._send_groups(items, first, size)
         if is_all:
+            self._release_if_ended()
+
+    def _release_if_ended(self) -> None:
+        """Let the run close, once all groups have ended: those that hand calls back may be cancelled until then."""
+        if not self._groups:
             self._run.release(self)
 
     def _send_groups(self, items: Items, first: int, size: int) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 import ray
-from support.calls import DEADLINE_S, begin_and_wait, crash, ray_cpus, ray_cpus_of, sleep_and_tell, touch
+from support.calls import DEADLINE_S, begin_and_wait, crash, ray_cpus, ray_cpus_of, sleep_and_tell, touch, wait_for_file
 from support.driver import wait_until
 
 from dfz_ray import DFZExecutor, InvalidInput
@@ -33,6 +33,7 @@ from dfz_ray.driver.run_session import RunSession
 from dfz_ray.errors import CallFailed, DfzError, InfrastructureLost, RemoteTraceback, RunFolderRefused
 from dfz_ray.executor.call_run import CallRun, ExecutorBroken, Treatment
 from dfz_ray.executor.future import CallFuture
+from dfz_ray.executor.map import FIRST_BUDGET_S
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.run_audit import audit_run
 from dfz_ray.specs.policy import Policy
@@ -204,6 +205,33 @@ def test_shutting_down_cancels_what_waits(cluster: None, tmp_path: Path) -> None
     touch(go)
     assert first.result(DEADLINE_S) == "seen"
     executor.shutdown()
+
+
+def note_and_wait(folder: str, number: int) -> None:
+    """Make a file; the first call waits for another one."""
+    touch(f"{folder}/made-{number}")
+    if number == 0:
+        wait_for_file(f"{folder}/go")
+
+
+def test_shutting_down_ends_a_map_that_was_sent(cluster: None, tmp_path: Path) -> None:
+    """With cancel_futures the calls that a group hands back, for one of them takes long, are not made."""
+    executor = DFZExecutor(1)
+    results = executor.map(note_and_wait, [str(tmp_path)] * 50, range(50))
+    open_calls = executor._run._open
+    wait_until(lambda: any(call.has_begun for call in open_calls.copy().values()), "the driver knows that a call runs")
+    wait_until((tmp_path / "made-0").exists, "the first call runs")
+    begun = time.monotonic()
+
+    executor.shutdown(wait=False, cancel_futures=True)
+
+    wait_until(lambda: time.monotonic() - begun > FIRST_BUDGET_S, "the group's time is over")
+    touch(str(tmp_path / "go"))
+    executor.shutdown()
+    assert [path.name for path in tmp_path.glob("made-*")] == ["made-0"]
+    assert next(results) is None
+    with pytest.raises(CancelledError):
+        next(results)
 
 
 def test_an_executor_that_is_given_up(cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,7 @@ def test_what_a_group_has_left_is_sent_again_unless_the_map_is_cancelled() -> No
     made = make(run, 16)
     one, other = run.sent
     run.sent = []
+    assert run.sources == [made]
 
     one.complete(result_of([0]), 0.0, 1.0)
     assert [(group.first, len(group.items)) for group in run.sent] == [(n, 1) for n in range(1, 8)]  # type: ignore[attr-defined]
@@ -110,6 +111,18 @@ def test_what_a_group_has_left_is_sent_again_unless_the_map_is_cancelled() -> No
     made.cancel()
     other.complete(result_of([8]), 0.0, 1.0)
     assert run.sent == []
+
+
+def test_an_executor_knows_a_map_until_its_last_call_has_ended() -> None:
+    """Who cancels what waits finds also a map of which everything is sent, for its groups may hand calls back."""
+    run = Run()
+    made = make(run, 2)
+    one, other = run.sent
+    one.complete(result_of([0]), 0.0, 0.1)
+    assert run.sources == [made]
+    other.complete(result_of([1]), 0.0, 0.1)
+    assert run.sources == []
+    assert list(made.results()) == [0, 1]
 
 
 DROPPED = """
