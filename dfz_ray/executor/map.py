@@ -1,9 +1,10 @@
 """`map`: calls are sent in groups, sized by how long the calls take; results come in order.
 
 A group aims at 20 ms of work and at most 4 MiB. At first there is a group for each slot, as large as its share, for a
-round trip costs more than short calls. A group that turns out long ends after 0.1 s, a first one after 0.05 s, and one
-in which a call changes its process for good ends there: its rest is sent anew. Of a group that kills its worker each
-call is made alone. So groups change neither the order nor the exceptions.
+round trip costs more than short calls; until the slots of the cluster are counted, calls go one by one. A group that
+turns out long ends after 0.1 s, a first one after 0.05 s, and one in which a call changes its process for good ends
+there: its rest is sent anew. Of a group that kills its worker each call is made alone. So groups change neither the
+order nor the exceptions.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ GROUP_LIMIT = 10_000
 LAST_GROUPS = 4
 """The remaining calls make at least so many groups for each slot, so that all slots end at about the same time."""
 FIRST_CALLS, FIRST_BUDGET_S = 128, 0.05
-"""The most calls of a group, and its seconds, before it is known how long calls take."""
+"""The most calls of a group, and its seconds, before it is known how long calls take.
+
+While nobody knows how many slots there are, so many calls go one by one.
+"""
 AHEAD = 16
 """Groups for each slot that are sent after that, and again when half of them have ended."""
 AHEAD_LEAST, AHEAD_BYTES = 2, 2**28
@@ -85,8 +89,7 @@ class CallMap:
         run.hold(self)
         try:
             if size is None:
-                first = self._choose_first_size(items)
-                self._send_next(first, first * run.slots)
+                self._send_next(*self._choose_first(items))
             else:
                 self._send_next(size, len(items))
         except BaseException:  # an interruption, such as Ctrl-C: nobody gets the results
@@ -230,13 +233,17 @@ class CallMap:
         with self._changed:
             self._put_error(CancelledError(), first, len(items))
 
-    def _choose_first_size(self, items: Items) -> int:
-        """The size of the first groups; the first item tells how large they become."""
-        size = min(FIRST_CALLS, -(-len(items) // self._run.slots))
+    def _choose_first(self, items: Items) -> tuple[int, int]:
+        """The size of the first groups, and the number of their calls; the first item tells how large they become."""
+        slots = self._run.known_slots
+        size, groups = (1, FIRST_CALLS) if slots is None else (min(FIRST_CALLS, -(-len(items) // slots)), slots)
         with contextlib.suppress(Exception):  # it can't travel, and is told of that where its group is made
             first_bytes = len(self._run.packer.pack_group(self._function, items[:1], FIRST_BUDGET_S))
             size = min(size, GROUP_BYTES // first_bytes)
-        return max(1, size)
+            if slots is None:
+                groups = max(AHEAD_LEAST, min(groups, AHEAD_BYTES // first_bytes))
+        size = max(1, size)
+        return size, size * groups
 
     def _choose_size(self, left: int) -> int:
         if self._each_s is None:  # none has completed

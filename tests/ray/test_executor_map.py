@@ -132,6 +132,14 @@ def test_map_of_large_values(cluster: None, tmp_path: Path) -> None:
     assert len(items) * len(items[0]) / GROUP_BYTES <= groups < len(items)
 
 
+def test_the_first_map_of_an_executor(cluster: None, tmp_path: Path) -> None:
+    """The calls of a map that is made before the slots are counted are tasks that any worker may take."""
+    with DFZExecutor(run_dir=tmp_path / "run") as executor:
+        assert list(executor.map(abs, range(-8, 0))) == list(range(8, 0, -1))
+    with JournalReader(tmp_path / "run") as journal:
+        assert len(list(journal.ids())) == 8
+
+
 def test_map_takes_all_items_at_once(executor: DFZExecutor) -> None:
     """The iterables are used up when map returns, and nothing is lost where nobody asks for the results."""
     items = iter(range(100))

@@ -14,6 +14,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from dfz_ray.executor import map as map_module
 from dfz_ray.executor.call_packing import CallPacker
 from dfz_ray.executor.call_run import CallSource, ExecutorBroken, PendingCall, Treatment
 from dfz_ray.executor.map import CallMap
@@ -25,6 +26,7 @@ class Run:
     """A run that remembers what it was given, and executes nothing."""
 
     slots = 2
+    known_slots: int | None = 2
     has_ended = False
 
     def __init__(self) -> None:
@@ -94,6 +96,17 @@ def test_a_map_begins_with_a_group_for_each_slot() -> None:
     treatment = Treatment(Resources(), Policy())
     CallMap(run, run.packer.pack_function(len), treatment, items, None, None)  # type: ignore[arg-type]
     assert [len(group.items) for group in run.sent] == [1, 1]  # type: ignore[attr-defined]
+
+
+def test_a_map_begins_with_single_calls_while_the_slots_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls of a map that is made before Ray has counted the slots can be shared out, whatever their number is."""
+    monkeypatch.setattr(map_module, "AHEAD_BYTES", 2**22)
+    for item, count, sent in ((b"", 8, 8), (b"", 1000, 128), (bytes(2**18), 200, 15), (bytes(2**22), 5, 2)):
+        run = Run()
+        run.slots, run.known_slots = 1, None
+        treatment = Treatment(Resources(), Policy())
+        CallMap(run, run.packer.pack_function(len), treatment, [(item,)] * count, None, None)  # type: ignore[arg-type]
+        assert [len(group.items) for group in run.sent] == [1] * sent  # type: ignore[attr-defined]
 
 
 def test_what_a_group_has_left_is_sent_again_unless_the_map_is_cancelled() -> None:
