@@ -17,8 +17,9 @@ from dfz_ray.errors import InfrastructureLost
 from dfz_ray.executor.call_options import CallOptions, treat
 from dfz_ray.executor.call_run import CallRun, Treatment
 from dfz_ray.executor.future import CallFuture
-from dfz_ray.executor.map import CallMap
+from dfz_ray.executor.map import CallMap, Items
 from dfz_ray.executor.process_setup import ProcessSetup
+from dfz_ray.executor.told_future import ToldFuture
 from dfz_ray.specs.policy import without_speculation
 from dfz_ray.specs.run_config import ConfigSource, RunConfig
 from dfz_ray.specs.settings import MaxWorkers
@@ -325,7 +326,7 @@ def _map_some(
     """`map` with a `buffersize`."""
     chunks = iter(lambda: list(itertools.islice(items, size)), [])
     each = functools.partial(_call_each, fn)
-    futures = deque([calls.submit(each, chunk) for chunk in itertools.islice(chunks, buffersize)])
+    futures = deque([_submit_or_fail(calls, each, chunk) for chunk in itertools.islice(chunks, buffersize)])
     find_owner = weakref.ref(_owner_of(calls))  # the iterator must keep neither the executor nor the view alive
     run, treatment, is_view = calls._run, calls._treatment, isinstance(calls, View)
     del calls
@@ -337,7 +338,7 @@ def _map_some(
                     owner = find_owner()
                     if owner is None:  # to end here would lose the items that are left
                         raise RuntimeError("cannot schedule new futures after the executor was deleted")
-                    futures.append((View(owner, run, treatment) if is_view else owner).submit(each, chunk))
+                    futures.append(_submit_or_fail(View(owner, run, treatment) if is_view else owner, each, chunk))
                     del owner
                 if ends_at is not None and not wait([futures[0]], ends_at - time.monotonic()).done:
                     run.cancel(
@@ -354,6 +355,17 @@ def _map_some(
                     future.exception()  # nobody wants it any more
 
     return results()
+
+
+def _submit_or_fail(calls: _Calls, function: Callable[..., Any], chunk: Items) -> Future[Any]:
+    """Submit a chunk; if that raises, e.g. as an item can't be pickled, the chunk's future has the error."""
+    try:
+        return calls.submit(function, chunk)
+    except Exception as error:
+        failed = ToldFuture()
+        failed.note_error("call", error)
+        failed.set_exception(error)
+        return failed
 
 
 def _replaces_submit(calls: _Calls) -> bool:

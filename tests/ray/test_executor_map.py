@@ -87,6 +87,11 @@ def test_map_with_an_item_that_can_not_travel(executor: DFZExecutor) -> None:
     with DFZExecutor(1) as other, pytest.raises(TypeError, match="cannot pickle"):
         list(other.map(type, [threading.Lock()], chunksize=5))
     assert list(executor.map(abs, [])) == []
+    for buffersize in (2, 100):
+        seen = []
+        with pytest.raises(TypeError, match="cannot pickle"):
+            seen.extend(executor.map(type, [*range(5), threading.Lock(), 1], buffersize=buffersize))
+        assert seen == [int] * 5
 
 
 def test_map_with_many_items_that_can_not_travel(cluster: None, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from dfz_ray.executor import map as map_module
 from dfz_ray.executor.call_packing import CallPacker
 from dfz_ray.executor.call_run import CallSource, ExecutorBroken, PendingCall, Treatment
+from dfz_ray.executor.executor import _Calls
 from dfz_ray.executor.map import CallMap
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
@@ -33,6 +35,9 @@ class Run:
         self.packer = CallPacker()
         self.sent: list[PendingCall] = []
         self.sources: list[CallSource] = []
+
+    def check(self) -> None:
+        """It takes calls."""
 
     def hold(self, source: CallSource) -> None:
         self.sources.append(source)
@@ -136,6 +141,19 @@ def test_an_executor_knows_a_map_until_its_last_call_has_ended() -> None:
     other.complete(result_of([1]), 0.0, 0.1)
     assert run.sources == []
     assert list(made.results()) == [0, 1]
+
+
+@pytest.mark.parametrize("buffersize", [2, 9])
+def test_a_buffered_map_with_an_item_that_can_not_travel(buffersize: int) -> None:
+    """Its error is raised where its result is due, after the results before it, however many calls are sent ahead."""
+    calls = _Calls(run := Run(), Treatment(Resources(), Policy()))  # type: ignore[arg-type]
+    results = calls.map(type, [1, 2, threading.Lock(), 4], buffersize=buffersize)
+    for _ in range(2):
+        for sent in run.sent:
+            sent.complete(msgpack.packb(pickle.dumps([int])), 0.0, 0.1)
+        assert next(results) is int
+    with pytest.raises(TypeError, match="cannot pickle"):
+        next(results)
 
 
 DROPPED = """
