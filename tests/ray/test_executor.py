@@ -369,9 +369,15 @@ def submit_and_wait(executor: DFZExecutor) -> int:
     return executor.submit(abs, -1).result(DEADLINE_S)
 
 
-def test_calls_that_are_sent_as_the_run_ends(cluster: None) -> None:
-    """A call that relies on the request of another thread gets its end when that request is refused."""
-    run = CallRun(RunConfig.of(max_workers=2, address="127.0.0.1:1"))
+@pytest.mark.parametrize("is_broken", [True, False])
+def test_calls_that_are_sent_as_the_run_ends(cluster: None, is_broken: bool) -> None:
+    """A call that relies on the request of another thread gets its end when that request is refused.
+
+    If nothing is wrong with the run, it came too late; else its future says what is wrong.
+    """
+    run = CallRun(RunConfig.of(max_workers=2, address="127.0.0.1:1" if is_broken else None))
+    if not is_broken:
+        run.finish()
     wait_until(lambda: run.has_ended, "the run has ended")
     treatment = Treatment(Resources(), Policy())
     mine, left = (CallFuture(run, treatment, run.packer.pack(abs, (1,), {})) for _ in range(2))
@@ -387,10 +393,11 @@ def test_calls_that_are_sent_as_the_run_ends(cluster: None) -> None:
                 run.send((left,))
             return super().__iter__()
 
-    with pytest.raises(InfrastructureLost, match="the run can't go on"):
+    with pytest.raises(InfrastructureLost, match="the run can't go on" if is_broken else "the run was closed"):
         run.send(Calls([mine]))
-    with pytest.raises(BrokenExecutor, match="the run can't go on"):
-        left.result(DEADLINE_S)
+    error = left.exception(DEADLINE_S)
+    assert type(error) is (ExecutorBroken if is_broken else RuntimeError)
+    assert ("the run can't go on" if is_broken else "cannot schedule new futures after shutdown") in str(error)
     assert not mine.done()
 
 
