@@ -251,10 +251,12 @@ def _enter(folder: str) -> None:
 
 
 def _put_environment(wanted: Mapping[str, str]) -> None:
+    """Change the environment, except for what Ray sets itself, such as the GPUs that it has assigned to a lease."""
     for name in os.environ.keys() - wanted.keys():
-        del os.environ[name]
+        if not name.startswith(RAYS_OWN):
+            del os.environ[name]
     for name, value in wanted.items():
-        if os.environ.get(name) != value:
+        if os.environ.get(name) != value and not name.startswith(RAYS_OWN):
             os.environ[name] = value
 
 

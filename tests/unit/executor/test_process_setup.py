@@ -76,6 +76,20 @@ def test_the_surroundings_of_the_driver(tmp_path: Path) -> None:
     assert bytes(multiprocessing.current_process().authkey) == KEY
 
 
+@pytest.mark.parametrize("before", [None, "0"])
+def test_a_process_keeps_the_gpu_that_ray_has_assigned(
+    tmp_path: Path, before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Setups that take turns in a process leave each lease the GPU that Ray has assigned to it, also a first one."""
+    name, setups = "CUDA_VISIBLE_DEVICES", (setup_of(tmp_path / "a", GONE=None), setup_of(tmp_path / "b", NEW="1"))
+    monkeypatch.delenv(name, raising=False)
+    for gpu, setup in zip((before, "1", "2", "3"), 2 * setups, strict=True):
+        if gpu is not None:
+            os.environ[name] = gpu
+        setup.apply()
+        assert os.environ.get(name) == gpu
+
+
 def test_the_initializer_is_called_once(tmp_path: Path) -> None:
     """However often leases begin, and whoever uses the process meanwhile, the initializer is called once."""
     first, second = setup_of(tmp_path / "a", fill, 3), setup_of(tmp_path / "b", OTHER="1")
