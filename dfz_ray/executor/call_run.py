@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from dfz_ray.domains.registry import CALLS
+from dfz_ray.driver.exit import refuse_at_exit
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.executor.call_packing import CallPacker, PackedCall
 from dfz_ray.executor.open_tasks import OpenTasks, PendingTask
@@ -92,6 +93,7 @@ class CallRun(OpenTasks[PendingCall]):
             raise self.closed()
         if self.broken is not None:
             raise InitializerFailed(str(self.broken))
+        refuse_at_exit()
 
     def closed(self) -> Exception:
         """The error for calls that the run does not take any more."""
