@@ -94,6 +94,7 @@ class CallMap:
                 self._send_next(size, len(items))
         except BaseException:  # an interruption, such as Ctrl-C: nobody gets the results
             self.cancel()
+            self._forget_errors()
             raise
 
     # --- called by the user of `map` --------------------------------------------------------------------------------
@@ -271,8 +272,14 @@ class CallMap:
     def _send_groups(self, items: Items, first: int, size: int) -> bool:
         """Send items; returns True if any of them can travel."""
         groups: list[_Group] = []
-        for at in range(0, len(items), size):
-            self._add_group(groups, items[at : at + size], first + at)
+        try:
+            for at in range(0, len(items), size):
+                self._add_group(groups, items[at : at + size], first + at)
+        except BaseException as error:  # pickling may do anything, also in the thread that hears of ends
+            with self._changed:
+                self._put_error(error, first, len(items))
+            self.cancel()
+            raise
         if not groups:
             return False
         with self._changed:
@@ -280,10 +287,10 @@ class CallMap:
         try:
             self._run.send(groups)
         except InfrastructureLost:
-            error = self._run.lost()
-            self.end(error)
+            lost = self._run.lost()
+            self.end(lost)
             for group in groups:
-                self._end_group(group, error)
+                self._end_group(group, lost)
         return True
 
     def _add_group(self, groups: list[_Group], items: Items, first: int) -> None:

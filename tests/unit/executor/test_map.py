@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -141,6 +142,37 @@ def test_an_executor_knows_a_map_until_its_last_call_has_ended() -> None:
     other.complete(result_of([1]), 0.0, 0.1)
     assert run.sources == []
     assert list(made.results()) == [0, 1]
+
+
+class Panic(BaseException):
+    """An error that is no Exception, as those of libraries in Rust."""
+
+
+class Panicking:
+    """An item that can't be pickled."""
+
+    def __reduce__(self) -> Any:
+        raise Panic
+
+
+def test_a_map_ends_where_pickling_a_later_item_panics() -> None:
+    """Who waits for the results of a map gets those before the item, and then the error, whatever its class is."""
+    items: list[tuple[Any, ...]] = [(number,) for number in range(1000)]
+    items[300] = (Panicking(),)
+    run, treatment, ends_at = Run(), Treatment(Resources(), Policy()), time.monotonic() + 10
+    made = CallMap(run, run.packer.pack_function(abs), treatment, items, None, ends_at)  # type: ignore[arg-type]
+    one, other = run.sent
+    other.begin()
+
+    with pytest.raises(Panic):
+        one.complete(result_of([0] * 128), 0.0, 0.1)
+    other.complete(result_of([0] * 128), 0.0, 0.1)
+
+    results = made.results()
+    assert [next(results) for _ in range(256)] == [0] * 256
+    with pytest.raises(Panic):
+        next(results)
+    assert run.sources == []
 
 
 @pytest.mark.parametrize("buffersize", [2, 9])
