@@ -209,7 +209,7 @@ class DFZExecutor(_Calls):
       given to cloudpickle's `register_pickle_by_value`, travel by value, all others by name.
     - A function that refers to nothing that can change (numbers, texts, modules, functions, classes and tuples of
       these) is loaded once in each worker from its second `submit` on, and by `map`; at its first `submit` it travels
-      within the call, unless it is large. Any other function is loaded for each call, so that calls do not see each
+      within the call. Any other function is loaded for each call, so that calls do not see each
       other's changes.
     - An exception whose class can't be pickled is rebuilt of its `args` and attributes. One that does not survive this
       either, or is larger than a megabyte, becomes a `CallFailed` with its type, text and traceback; so does one that
