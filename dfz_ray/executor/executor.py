@@ -203,7 +203,8 @@ class DFZExecutor(_Calls):
       Objects of a `multiprocessing.Manager` work in calls, on other machines if its `address` can be reached there.
     - A call may make an executor of its own, or call `run`. The CPUs that the call holds while it waits are taken over
       by these: their workers ask Ray for no CPU, so that they start even where all are in use, and without a
-      `max_workers` there are as many as the call was given CPUs.
+      `max_workers` there are as many as the call was given CPUs. GPUs, memory and custom resources are not taken over:
+      calls that want what no node has beside them are refused.
     - Function and arguments are pickled by `submit`, not later: later changes do not reach the call, and an object that
       can't be pickled is an exception of `submit`. Functions and classes of the script itself, or of a module that was
       given to cloudpickle's `register_pickle_by_value`, travel by value, all others by name.
