@@ -287,10 +287,10 @@ class CallMap:
         try:
             self._run.send(groups)
         except InfrastructureLost:
-            lost = self._run.lost()
-            self.end(lost)
+            why = self._run.closed()
+            self.end(why)
             for group in groups:
-                self._end_group(group, lost)
+                self._end_group(group, why)
         return True
 
     def _add_group(self, groups: list[_Group], items: Items, first: int) -> None:

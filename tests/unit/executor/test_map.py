@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from dfz_ray.errors import InfrastructureLost
 from dfz_ray.executor import map as map_module
 from dfz_ray.executor.call_packing import CallPacker
 from dfz_ray.executor.call_run import CallSource, ExecutorBroken, PendingCall, Treatment
@@ -30,7 +31,7 @@ class Run:
 
     slots = 2
     known_slots: int | None = 2
-    has_ended = False
+    has_ended = is_closed = False
 
     def __init__(self) -> None:
         self.packer = CallPacker()
@@ -48,11 +49,16 @@ class Run:
             self.sources.remove(source)
 
     def send(self, groups: Iterable[PendingCall]) -> None:
+        if self.is_closed:
+            raise InfrastructureLost
         self.sent.extend(groups)
 
     def cancel(self, groups: Iterable[PendingCall]) -> None:
         for group in groups:
             group.on_cancelled()
+
+    def closed(self) -> Exception:
+        return RuntimeError("cannot schedule new futures after shutdown")
 
     def lost(self) -> Exception:
         return ExecutorBroken("the run can't go on")
@@ -88,6 +94,16 @@ def test_a_map_of_a_run_that_can_not_be_opened() -> None:
     with pytest.raises(BrokenExecutor, match="the run can't go on"):
         next(made.results())
     assert run.sent == groups
+    assert run.sources == []
+
+
+def test_a_map_that_comes_as_its_executor_is_shut_down() -> None:
+    """A map whose calls the run does not take any more says so, as `submit` does: nothing is broken."""
+    run = Run()
+    run.is_closed = True
+    with pytest.raises(RuntimeError, match="after shutdown") as caught:
+        next(make(run, 10).results())
+    assert not isinstance(caught.value, BrokenExecutor)
     assert run.sources == []
 
 
