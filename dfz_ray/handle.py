@@ -335,11 +335,11 @@ class Completing(Iterator[Record], AsyncIterator[Record]):
         return None if self._until is None else max(0.0, self._until - time.monotonic())
 
     def _take(self, at_the_end: Exception) -> Record:
-        records = self._ended.records
+        is_over, records = self._handle.done, self._ended.records  # in this order: the last records come before the end
         if self._next < len(records):
             self._next += 1
             return records[self._next - 1]
-        if not self._handle.done:
+        if not is_over:
             raise TimeoutError(f"{self._timeout_s:g} s are over: {self._handle!r}")
         self._handle.wait()  # raises the error that ended the run, if there is one
         raise at_the_end

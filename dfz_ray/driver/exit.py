@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 CLOSING_S = 5.0
 """Seconds that all runs together have to close once the user interrupts the end of the program."""
 
+EXITING = "cannot schedule new futures after interpreter shutdown"
+"""The message of the standard library's pools."""
+
 _open_runs: weakref.WeakSet[RunSession] = weakref.WeakSet()
 _lock = threading.Lock()
 """Held to add a run, and to copy the set."""
+_exiting = threading.Event()
 
 
 def close_at_exit(run: RunSession) -> None:
@@ -30,6 +34,12 @@ def close_at_exit(run: RunSession) -> None:
     _watch_exit()
     with _lock:
         _open_runs.add(run)
+
+
+def refuse_at_exit() -> None:
+    """Raise RuntimeError if the main thread has ended: else a callback that submits would keep the program for ever."""
+    if _exiting.is_set():
+        raise RuntimeError(EXITING)
 
 
 @functools.cache
@@ -51,6 +61,7 @@ def _get_open_runs() -> list[RunSession]:
 
 
 def _close_all() -> None:
+    _exiting.set()
     try:
         runs = _get_open_runs()
         for run in runs:

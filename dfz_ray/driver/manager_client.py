@@ -16,7 +16,7 @@ from dfz_ray.driver.domain_shipping import ship
 from dfz_ray.driver.input_store import SharedArrays, store_large
 from dfz_ray.driver.manager_actor import answer_of, check_ray, get_manager
 from dfz_ray.driver.shared_files import refuse_unseen
-from dfz_ray.driver.slot_plan import SlotPlan
+from dfz_ray.driver.slot_plan import SlotPlan, find_held
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.pool import PoolLimits
 from dfz_ray.errors import RunFolderRefused
@@ -336,4 +336,5 @@ def _options(
         most,
         opening,
         chunking.relay_leases,
+        find_held(),
     )

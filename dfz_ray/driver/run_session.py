@@ -75,6 +75,8 @@ class RunSession:
         self.finishes_at_exit = finishes_at_exit
         self.failure: BaseException | None = None
         """The reason why the run can't go on."""
+        self.was_cut = False
+        """True if commands were dropped: perhaps not all tasks were sent."""
         self._listener, self._has_listener = listener, has_listener
         self._opening = RunOpening(config, self.folder, domains, has_listener, reports_early)
         self._config = dataclasses.replace(config, shared={})  # a program may drop what is large once it was sent
@@ -91,13 +93,11 @@ class RunSession:
         self._accepted = 0
         """The number of tasks that the manager has: on disk, unless ends are reported early."""
         self._counts = [0] * len(STATES)
-        self._is_endless = is_endless
+        self._is_endless, self._is_finished = is_endless, not is_endless
         self._closing: float | None = None
         """The grace in seconds, once the run has to be closed."""
-        self._is_opened = self._is_over = False
+        self._is_opened = self._is_leaving = self._is_over = False
         self._polls_until = 0.0
-        self._was_cut = False
-        """True if commands were dropped: perhaps not all tasks were sent."""
         self._thread = threading.Thread(target=self._work, name=f"dfz_ray sends {config.name}", daemon=True)
         self._listening: ListeningThread | None = None
 
@@ -137,7 +137,7 @@ class RunSession:
     def is_done(self) -> bool:
         """True if the run was opened, all commands were executed, and no task is open."""
         with self._changed:
-            return self._is_opened and not self._commands and not self._was_cut and not self._has_open()
+            return self._is_opened and not self._commands and not self.was_cut and not self._has_open()
 
     def submit(self, batch: Batch, domains: Mapping[str, ShippedDomain] | None = None) -> None:
         """Send a batch's tasks; a task that the run has already, equal to this one, is left out.
@@ -207,13 +207,13 @@ class RunSession:
             client.cancel(None if found is None else set(found), scope)
 
         with self._changed:
-            if not self._is_over:
+            if not (self._is_leaving or self._is_over):
                 self._give(cancel)
 
     def finish(self) -> None:
         """Take no more batches: the run closes itself when no task is open."""
         with self._changed:
-            self._is_endless = False
+            self._is_finished = True
             if not self._commands and not self._is_opened:
                 self._closing = GRACE_S
             self._changed.notify_all()
@@ -222,7 +222,7 @@ class RunSession:
         """Close the run now. Commands that have not begun are dropped; running tasks have a grace, in seconds."""
         with self._changed:
             self._closing = grace_s
-            self._was_cut = self._was_cut or bool(self._commands)
+            self.was_cut = self.was_cut or bool(self._commands)
             self._commands.clear()
             self._changed.notify_all()
 
@@ -242,7 +242,7 @@ class RunSession:
     def _check_open(self) -> None:
         if self.failure is not None:
             raise InfrastructureLost(f"the run can't go on: {self.failure}")
-        if self._closing is not None or self._is_over:
+        if self._closing is not None or self._is_leaving or self._is_over:
             raise InfrastructureLost("the run was closed")
 
     # --- the thread that sends --------------------------------------------------------------------------------------
@@ -339,6 +339,7 @@ class RunSession:
                 if listening.error is not None:
                     raise listening.error
                 if not self._commands:
+                    self._is_leaving = True  # a command that came now would not be executed
                     return
                 command = self._commands[0]
             command(client)
@@ -347,7 +348,7 @@ class RunSession:
                     self._commands.popleft()
 
     def _is_to_end(self) -> bool:
-        return self._closing is not None or (not self._is_endless and not self._has_open())
+        return self._closing is not None or (self._is_finished and not self._has_open())
 
     def _on_accepted(self, tasks: int) -> None:
         with self._changed:

@@ -38,6 +38,12 @@ def is_call() -> bool:
     return bool(ray._private.worker.global_worker.mode == ray.WORKER_MODE)
 
 
+def find_held() -> dict[str, float]:
+    """What a driver that is itself a call holds beside its CPUs, by Ray's names: its run can't have that as well."""
+    assigned = ray.get_runtime_context().get_assigned_resources() if is_call() else {}
+    return {name: amount for name, amount in assigned.items() if name != "CPU"}
+
+
 def count_slots(shapes: Iterable[Resources], tasks: int) -> int:
     """The slots of a run without a given number: as many of its smallest shape as the cluster holds, at least 1.
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from dfz_ray.domains.registry import CALLS
+from dfz_ray.driver.exit import refuse_at_exit
 from dfz_ray.dropin.old_tasks import OldTasks
 from dfz_ray.dropin.records import Answer
 from dfz_ray.dropin.submitted_batch import SubmittedBatch
@@ -130,6 +131,7 @@ class ConcurrentTaskManager:
     def _check_open(self) -> None:
         if self._is_shut:
             raise RuntimeError(SHUT)
+        refuse_at_exit()
 
     def _pack(self, submitted: SubmittedTask, task_func: TaskFunction, task: Any, context: Any) -> Sending:
         from dfz_ray.executor.call_packing import CallPacker

@@ -19,7 +19,11 @@ KNOWN_FUNCTIONS = 1_000
 KNOWN_BYTES = 2**27
 """The most bytes of remembered functions, pickled. Beyond it all but the newest are forgotten."""
 INLINE_BYTES = 2**16
-"""A function that is new, or that can change, travels within its call, unless it is larger when it is pickled."""
+"""A function that is new, or that can change, travels within its call, unless it is larger when it is pickled, and was
+sent before with the same content.
+"""
+SEEN_FUNCTIONS = 10_000
+"""The most functions that are larger of which it is known that they were sent. Beyond it all are forgotten."""
 LIMIT_BYTES = 2**31
 """The most bytes of a pickled function, or of the pickled arguments of a task."""
 KIND_CHARACTERS = 200
@@ -50,9 +54,9 @@ class CallPacker:
     A function that can be imported travels by its name; functions of `__main__`, lambdas, closures, partials and
     methods travel by value, with the present state of everything that they refer to. Arguments are pickled at once.
 
-    A function that is called once, such as a partial made for one call, travels within its call. From the second call
-    on it is a file of the run, which the manager and the workers keep until the run ends. It is not pickled again
-    until something that it refers to has changed.
+    A function that is called once, such as a partial made for one call, travels within its call, however large it is.
+    From the second call on it is a file of the run, which the manager and the workers keep until the run ends. It is
+    not pickled again until something that it refers to has changed.
     """
 
     def __init__(self) -> None:
@@ -63,6 +67,8 @@ class CallPacker:
         self._known: dict[int, _Known] = {}
         """By the function's id."""
         self._known_bytes = 0
+        self._seen: set[str] = set()
+        """The SHA-256 of functions that have travelled within a call, though they are large."""
         self._lock = threading.RLock()  # deleting a forgotten function may run code that calls this packer
 
     def pack(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> PackedCall:
@@ -82,6 +88,8 @@ class CallPacker:
                     self._remember(_Known(function, captures, None), len(content))
                 return self._pack_whole(function, args, kwargs)
             packed = self._pack_function(function, captures, content)
+            if self._is_first(packed.sha256):
+                return self._pack_whole(function, args, kwargs)
         parameters = packed.pack_parameters(Form.CALL, self._pack_arguments(args, kwargs))
         return PackedCall(packed.kind, parameters, packed)
 
@@ -114,6 +122,16 @@ class CallPacker:
         if packed.is_fixed:
             self._remember(_Known(function, captures, packed), len(content))
         return packed
+
+    def _is_first(self, sha256: str) -> bool:
+        """True if a large function has not travelled before; it may be called once, and nobody is to keep it."""
+        with self._lock:
+            if sha256 in self._seen:
+                return False
+            if len(self._seen) >= SEEN_FUNCTIONS:
+                self._seen.clear()
+            self._seen.add(sha256)
+            return True
 
     def _remember(self, known: _Known, size_bytes: int) -> None:
         with self._lock:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from dfz_ray.domains.registry import CALLS
+from dfz_ray.driver.exit import refuse_at_exit
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.executor.call_packing import CallPacker, PackedCall
 from dfz_ray.executor.open_tasks import OpenTasks, PendingTask
@@ -45,7 +46,7 @@ class PendingCall(PendingTask, Protocol):
 
 
 class CallSource(Protocol):
-    """An object that has calls left to send, such as a `map`."""
+    """An object that has calls left to send, or may get some back that were sent, such as a `map`."""
 
     def end(self, error: BaseException) -> None:
         """Nothing can be sent any more: the calls that are left have failed."""
@@ -92,6 +93,7 @@ class CallRun(OpenTasks[PendingCall]):
             raise self.closed()
         if self.broken is not None:
             raise InitializerFailed(str(self.broken))
+        refuse_at_exit()
 
     def closed(self) -> Exception:
         """The error for calls that the run does not take any more."""
@@ -110,21 +112,22 @@ class CallRun(OpenTasks[PendingCall]):
     def cancel_pending(self) -> None:
         """Cancel calls that have not begun, except as many of the oldest as slots are free: they are about to begin."""
         with self._lock:
-            calls = [*self._open.copy().values(), *self._waiting.copy()]
             sources = list(self._sources)
-        pending = [call for call in calls if not call.has_begun]
         for source in sources:
             source.cancel()
+        with self._lock:
+            calls = [*self._open.copy().values(), *self._waiting.copy()]
+        pending = [call for call in calls if not call.has_begun]
         for call in pending[max(0, self.slots - (len(calls) - len(pending))) :]:
             call.cancel()
 
     def hold(self, source: CallSource) -> None:
-        """Stay open for the calls that a source has left."""
+        """Stay open for the calls that a source has left, or gets back."""
         with self._lock:
             self._sources.append(source)
 
     def release(self, source: CallSource) -> None:
-        """A source has nothing left, or is not wanted any more."""
+        """All calls of a source have ended, or are not wanted any more."""
         with self._lock:
             if source in self._sources:
                 self._sources.remove(source)

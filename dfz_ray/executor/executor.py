@@ -17,8 +17,9 @@ from dfz_ray.errors import InfrastructureLost
 from dfz_ray.executor.call_options import CallOptions, treat
 from dfz_ray.executor.call_run import CallRun, Treatment
 from dfz_ray.executor.future import CallFuture
-from dfz_ray.executor.map import CallMap
+from dfz_ray.executor.map import CallMap, Items
 from dfz_ray.executor.process_setup import ProcessSetup
+from dfz_ray.executor.told_future import ToldFuture
 from dfz_ray.specs.policy import without_speculation
 from dfz_ray.specs.run_config import ConfigSource, RunConfig
 from dfz_ray.specs.settings import MaxWorkers
@@ -202,13 +203,14 @@ class DFZExecutor(_Calls):
       Objects of a `multiprocessing.Manager` work in calls, on other machines if its `address` can be reached there.
     - A call may make an executor of its own, or call `run`. The CPUs that the call holds while it waits are taken over
       by these: their workers ask Ray for no CPU, so that they start even where all are in use, and without a
-      `max_workers` there are as many as the call was given CPUs.
+      `max_workers` there are as many as the call was given CPUs. GPUs, memory and custom resources are not taken over:
+      calls that want what no node has beside them are refused.
     - Function and arguments are pickled by `submit`, not later: later changes do not reach the call, and an object that
       can't be pickled is an exception of `submit`. Functions and classes of the script itself, or of a module that was
       given to cloudpickle's `register_pickle_by_value`, travel by value, all others by name.
     - A function that refers to nothing that can change (numbers, texts, modules, functions, classes and tuples of
       these) is loaded once in each worker from its second `submit` on, and by `map`; at its first `submit` it travels
-      within the call, unless it is large. Any other function is loaded for each call, so that calls do not see each
+      within the call. Any other function is loaded for each call, so that calls do not see each
       other's changes.
     - An exception whose class can't be pickled is rebuilt of its `args` and attributes. One that does not survive this
       either, or is larger than a megabyte, becomes a `CallFailed` with its type, text and traceback; so does one that
@@ -325,7 +327,7 @@ def _map_some(
     """`map` with a `buffersize`."""
     chunks = iter(lambda: list(itertools.islice(items, size)), [])
     each = functools.partial(_call_each, fn)
-    futures = deque([calls.submit(each, chunk) for chunk in itertools.islice(chunks, buffersize)])
+    futures = deque([_submit_or_fail(calls, each, chunk) for chunk in itertools.islice(chunks, buffersize)])
     find_owner = weakref.ref(_owner_of(calls))  # the iterator must keep neither the executor nor the view alive
     run, treatment, is_view = calls._run, calls._treatment, isinstance(calls, View)
     del calls
@@ -337,7 +339,7 @@ def _map_some(
                     owner = find_owner()
                     if owner is None:  # to end here would lose the items that are left
                         raise RuntimeError("cannot schedule new futures after the executor was deleted")
-                    futures.append((View(owner, run, treatment) if is_view else owner).submit(each, chunk))
+                    futures.append(_submit_or_fail(View(owner, run, treatment) if is_view else owner, each, chunk))
                     del owner
                 if ends_at is not None and not wait([futures[0]], ends_at - time.monotonic()).done:
                     run.cancel(
@@ -354,6 +356,17 @@ def _map_some(
                     future.exception()  # nobody wants it any more
 
     return results()
+
+
+def _submit_or_fail(calls: _Calls, function: Callable[..., Any], chunk: Items) -> Future[Any]:
+    """Submit a chunk; if that raises, e.g. as an item can't be pickled, the chunk's future has the error."""
+    try:
+        return calls.submit(function, chunk)
+    except Exception as error:
+        failed = ToldFuture()
+        failed.note_error("call", error)
+        failed.set_exception(error)
+        return failed
 
 
 def _replaces_submit(calls: _Calls) -> bool:

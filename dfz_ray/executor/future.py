@@ -135,5 +135,6 @@ class CallFuture(ToldFuture):
             if self._state == _RUNNING:
                 self._state = _PENDING
         super().cancel()  # not under the lock: callbacks may take locks that a caller of this future holds
-        if self._state == _CANCELLED:
-            self.set_running_or_notify_cancel()
+        with self._condition:  # another thread may cancel it, too
+            if self._state == _CANCELLED:
+                self.set_running_or_notify_cancel()

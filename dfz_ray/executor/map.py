@@ -1,9 +1,10 @@
 """`map`: calls are sent in groups, sized by how long the calls take; results come in order.
 
 A group aims at 20 ms of work and at most 4 MiB. At first there is a group for each slot, as large as its share, for a
-round trip costs more than short calls. A group that turns out long ends after 0.1 s, a first one after 0.05 s, and one
-in which a call changes its process for good ends there: its rest is sent anew. Of a group that kills its worker each
-call is made alone. So groups change neither the order nor the exceptions.
+round trip costs more than short calls; until the slots of the cluster are counted, calls go one by one. A group that
+turns out long ends after 0.1 s, a first one after 0.05 s, and one in which a call changes its process for good ends
+there: its rest is sent anew. Of a group that kills its worker each call is made alone. So groups change neither the
+order nor the exceptions.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ GROUP_LIMIT = 10_000
 LAST_GROUPS = 4
 """The remaining calls make at least so many groups for each slot, so that all slots end at about the same time."""
 FIRST_CALLS, FIRST_BUDGET_S = 128, 0.05
-"""The most calls of a group, and its seconds, before it is known how long calls take."""
+"""The most calls of a group, and its seconds, before it is known how long calls take.
+
+While nobody knows how many slots there are, so many calls go one by one.
+"""
 AHEAD = 16
 """Groups for each slot that are sent after that, and again when half of them have ended."""
 AHEAD_LEAST, AHEAD_BYTES = 2, 2**28
@@ -85,12 +89,12 @@ class CallMap:
         run.hold(self)
         try:
             if size is None:
-                first = self._choose_first_size(items)
-                self._send_next(first, first * run.slots)
+                self._send_next(*self._choose_first(items))
             else:
                 self._send_next(size, len(items))
         except BaseException:  # an interruption, such as Ctrl-C: nobody gets the results
             self.cancel()
+            self._forget_errors()
             raise
 
     # --- called by the user of `map` --------------------------------------------------------------------------------
@@ -213,6 +217,7 @@ class CallMap:
     def _go_on(self) -> None:
         """Send more groups when half of those that were sent ahead have ended."""
         if self._sent == len(self._values):
+            self._release_if_ended()
             return
         size, slots = self._size or self._choose_size(len(self._values) - self._sent), self._run.slots
         fitting = int(AHEAD_BYTES / (size * self._each_bytes * slots))
@@ -229,13 +234,17 @@ class CallMap:
         with self._changed:
             self._put_error(CancelledError(), first, len(items))
 
-    def _choose_first_size(self, items: Items) -> int:
-        """The size of the first groups; the first item tells how large they become."""
-        size = min(FIRST_CALLS, -(-len(items) // self._run.slots))
+    def _choose_first(self, items: Items) -> tuple[int, int]:
+        """The size of the first groups, and the number of their calls; the first item tells how large they become."""
+        slots = self._run.known_slots
+        size, groups = (1, FIRST_CALLS) if slots is None else (min(FIRST_CALLS, -(-len(items) // slots)), slots)
         with contextlib.suppress(Exception):  # it can't travel, and is told of that where its group is made
             first_bytes = len(self._run.packer.pack_group(self._function, items[:1], FIRST_BUDGET_S))
             size = min(size, GROUP_BYTES // first_bytes)
-        return max(1, size)
+            if slots is None:
+                groups = max(AHEAD_LEAST, min(groups, AHEAD_BYTES // first_bytes))
+        size = max(1, size)
+        return size, size * groups
 
     def _choose_size(self, left: int) -> int:
         if self._each_s is None:  # none has completed
@@ -253,13 +262,24 @@ class CallMap:
                 is_all = self._sent == len(self._values)
             was_sent = self._send_groups(items, first, size)
         if is_all:
+            self._release_if_ended()
+
+    def _release_if_ended(self) -> None:
+        """Let the run close, once all groups have ended: those that hand calls back may be cancelled until then."""
+        if not self._groups:
             self._run.release(self)
 
     def _send_groups(self, items: Items, first: int, size: int) -> bool:
         """Send items; returns True if any of them can travel."""
         groups: list[_Group] = []
-        for at in range(0, len(items), size):
-            self._add_group(groups, items[at : at + size], first + at)
+        try:
+            for at in range(0, len(items), size):
+                self._add_group(groups, items[at : at + size], first + at)
+        except BaseException as error:  # pickling may do anything, also in the thread that hears of ends
+            with self._changed:
+                self._put_error(error, first, len(items))
+            self.cancel()
+            raise
         if not groups:
             return False
         with self._changed:
@@ -267,10 +287,10 @@ class CallMap:
         try:
             self._run.send(groups)
         except InfrastructureLost:
-            error = self._run.lost()
-            self.end(error)
+            why = self._run.closed()
+            self.end(why)
             for group in groups:
-                self._end_group(group, error)
+                self._end_group(group, why)
         return True
 
     def _add_group(self, groups: list[_Group], items: Items, first: int) -> None:

@@ -98,6 +98,10 @@ class OpenTasks(RunListener, ABC, Generic[T]):
     def lost(self) -> Exception:
         """The error for tasks that the run does not finish any more."""
 
+    def closed(self) -> Exception:
+        """The error for tasks that came too late to be sent."""
+        return self.lost()
+
     @abstractmethod
     def _make_tasks(self, waiting: Sequence[T]) -> tuple[Sequence[Task], Mapping[str, bytes]]:
         """The checked tasks to be sent, and the files that their parameters name, by SHA-256."""
@@ -124,16 +128,16 @@ class OpenTasks(RunListener, ABC, Generic[T]):
         except BaseException as error:
             self._take_back(tasks)
             self._is_asked = False
-            # After an interruption the tasks of other threads that relied on this request need another one.
-            if self._waiting and not isinstance(error, InfrastructureLost):
+            if isinstance(error, InfrastructureLost):
+                self._fail_waiting()  # other threads may have relied on this request
+            elif self._waiting:  # after an interruption these need another one
                 with contextlib.suppress(InfrastructureLost):
                     self.send(())
             raise
         finally:
-            if self.has_ended:  # other threads may have relied on this one to send their tasks
+            if self.has_ended:
                 self._is_asked = False
-                left = [task for task in self._take_waiting() if task.is_wanted]
-                self._fail(left)
+                self._fail_waiting()
 
     def _take_back(self, tasks: Iterable[T]) -> None:
         """Tasks that still wait are not wanted any more; another thread may have taken some, and ends them."""
@@ -251,17 +255,22 @@ class OpenTasks(RunListener, ABC, Generic[T]):
         with self._lock:
             self.has_ended = True
             self._is_asked = False
-            left = [*self._open.copy().values(), *self._take_waiting()]
+            left = list(self._open.copy().values())
             self._open.clear()
-        self._fail(left)
+        self._fail(left, self.lost())
+        self._fail_waiting()
         if self._is_temporary:
             shutil.rmtree(self._session.folder, ignore_errors=True)
 
-    def _fail(self, tasks: Iterable[T]) -> None:
-        lost = self.lost()
+    def _fail_waiting(self) -> None:
+        """The tasks that wait are not sent any more. If no request for them was dropped, they came too late."""
+        left = [task for task in self._take_waiting() if task.is_wanted]
+        self._fail(left, self.lost() if self._session.was_cut else self.closed())
+
+    def _fail(self, tasks: Iterable[T], why: Exception) -> None:
         for task in tasks:
             try:
-                task.fail(lost)
+                task.fail(why)
             except BaseException as error:
                 _survive(task, error)
 

@@ -15,6 +15,7 @@ import os
 import pickle
 import sys
 import types
+import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from dfz_ray.executor.function_domain import FUNCTION_DOMAIN, compute, forget_fu
 
 RAYS_OWN = ("RAY_", "CUDA_VISIBLE_DEVICES")
 """Beginnings of the names of variables that Ray sets for a worker itself."""
+KEPT_SETUPS = 16
+"""The most setups of which a process keeps what their initializers have made; it drops the one that was used first."""
 LIMIT_BYTES = 32 * 2**20
 """The most bytes of an initializer with its arguments: they travel inside the domain."""
 
@@ -71,10 +74,11 @@ class ProcessSetup:
         with contextlib.suppress(OSError):  # it may have been removed
             self._folder = os.getcwd()
         self._initializer = None if initializer is None else _pack(initializer, tuple(initargs))
+        self._executor = "" if initializer is None else uuid.uuid4().hex
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as an AppliedSetup. This process is connected to Ray by then."""
-        return AppliedSetup, (self._authkey, self._find_surroundings(), self._initializer)
+        return AppliedSetup, (self._authkey, self._find_surroundings(), self._initializer, self._executor)
 
     def _find_surroundings(self) -> Surroundings:
         from dfz_ray.driver.connection import environment_of_embedded
@@ -118,7 +122,7 @@ class _Left(NamedTuple):
 _before: list[dict[str, str]] = []
 """The environment of this process before the first setup."""
 _left: dict[str, _Left] = {}
-"""By setup."""
+"""By setup; the one that was used last is the last one."""
 _current: list[AppliedSetup] = []
 """The setup that this process has."""
 
@@ -130,11 +134,14 @@ class AppliedSetup:
     authkey: bytes
     surroundings: Surroundings
     initializer: bytes | None
+    executor: str = ""
+    """An id of the executor if it has an initializer, which may do something else than that of an equal executor."""
 
     @functools.cached_property
     def key(self) -> str:
         """Equal setups have equal keys."""
-        return hashlib.sha256(pickle.dumps((self.authkey, self.surroundings, self.initializer))).hexdigest()
+        parts = self.authkey, self.surroundings, self.initializer, self.executor
+        return hashlib.sha256(pickle.dumps(parts)).hexdigest()
 
     def apply(self) -> None:
         """Give this process the driver's authkey and surroundings, and call the initializer, unless that is done.
@@ -148,11 +155,14 @@ class AppliedSetup:
         forget_functions()  # they may have seen the variables of another executor's initializer
         multiprocessing.current_process().authkey = self.authkey
         if self.key in _left:
+            _left[self.key] = _left.pop(self.key)  # the last one to be dropped
             _put_environment(_left[self.key].environment)
             _enter(_left[self.key].folder)
         else:
             self._surround()
             failure, variables = self._initialize()
+            if len(_left) >= KEPT_SETUPS:
+                del _left[next(iter(_left))]
             _left[self.key] = _Left(os.getcwd(), dict(os.environ), failure, variables)
         _current.append(self)
 
@@ -241,10 +251,12 @@ def _enter(folder: str) -> None:
 
 
 def _put_environment(wanted: Mapping[str, str]) -> None:
+    """Change the environment, except for what Ray sets itself, such as the GPUs that it has assigned to a lease."""
     for name in os.environ.keys() - wanted.keys():
-        del os.environ[name]
+        if not name.startswith(RAYS_OWN):
+            del os.environ[name]
     for name, value in wanted.items():
-        if os.environ.get(name) != value:
+        if os.environ.get(name) != value and not name.startswith(RAYS_OWN):
             os.environ[name] = value
 
 

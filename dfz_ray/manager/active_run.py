@@ -133,9 +133,8 @@ class ActiveRun:
         self._room_timer: asyncio.TimerHandle | None = None
         on_over, spare, relay_leases = self._on_lease_over, self._spare, options.relay_leases
         self._leases = LeaseCalls(options.engine.grace_s, on_over, spare, self._fail, relays, relay_leases)
-        self._nodes = NodeWatch(
-            self._lanes.shapes, self._handle, self._pool.on_held, self._engine.find_needs, options.node_wait_s
-        )
+        find_needs, node_wait_s, held = self._engine.find_needs, options.node_wait_s, options.held
+        self._nodes = NodeWatch(self._lanes.shapes, self._handle, self._pool.on_held, find_needs, node_wait_s, held)
         self._places = PlaceWatch(self._engine, self._lanes.shapes, self._handle)
         self._buffer = EventBuffer(options.has_listener)
         self._watch = RunWatch(self._engine, self._lanes.domains, self._leases.find_place)

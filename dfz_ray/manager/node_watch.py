@@ -31,7 +31,7 @@ class NodeWatch:
 
     `lanes` has the shape of every lane, and grows. `on_held` receives the number of tasks of the smallest shape that
     all nodes hold; `needs` returns the leases that each lane could use. Tasks that no node can hold wait for `wait_s`;
-    if it is None, that depends on the autoscaler.
+    if it is None, that depends on the autoscaler. What a call on this node holds that waits for the run, it never gets.
     """
 
     def __init__(
@@ -41,11 +41,12 @@ class NodeWatch:
         on_held: Callable[[float], None],
         needs: Callable[[], Mapping[int, int]],
         wait_s: float | None,
+        held: Mapping[str, float],
     ) -> None:
         self._lanes = lanes
         self._handle = handle
         self._on_held = on_held
-        self._wait_s = wait_s
+        self._wait_s, self._held = wait_s, held
         self._holds: dict[int, float] = {}
         self._seen: set[int] = set()
         self._missing_since: dict[int, float] = {}
@@ -56,7 +57,7 @@ class NodeWatch:
 
     def size(self, numbers: Iterable[int]) -> None:
         """Inform the engine of the number of leases of each of these lanes that the cluster can run at once."""
-        nodes, now = live_nodes(), time.monotonic()
+        nodes, now = live_nodes(self._held), time.monotonic()
         for number in numbers:
             shape = self._lanes[number]
             request = request_of(shape)
@@ -68,7 +69,7 @@ class NodeWatch:
                 self._handle(LaneSized(number, holds, shares=find_shares(request, nodes)))
                 continue
             since = self._missing_since.setdefault(number, now)
-            why, wait_s = why_none(shape, nodes), self._wait()
+            why, wait_s = why_none(shape, nodes, self._held), self._wait()
             waits = number in self._seen or now - since < wait_s
             if waits and number not in self.notices:
                 self.notices[number] = f"waits for a node: {why}"

@@ -31,15 +31,25 @@ def request_of(resources: Resources) -> dict[str, float]:
     return {name: amount for name, amount in request.items() if amount > 0}
 
 
-def live_nodes() -> list[dict[str, float]]:
-    """The resources of each live node, free or not.
+def live_nodes(held: Mapping[str, float] | None = None) -> list[dict[str, float]]:
+    """The resources of each live node, free or not; of this process's own node without those that are `held`.
 
     Raises:
         InfrastructureLost: the cluster's head is gone.
     """
     if not _head_answers():
         raise InfrastructureLost("the run can't go on: the head of the Ray cluster does not answer")
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    here = ray.get_runtime_context().get_node_id() if held else None
+    return [
+        take_away(node["Resources"], held) if held and node["NodeID"] == here else node["Resources"]
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def take_away(node: Mapping[str, float], held: Mapping[str, float]) -> dict[str, float]:
+    """The resources of a node without those that are held."""
+    return {name: amount - held.get(name, 0.0) for name, amount in node.items()}
 
 
 def cpus_by_host() -> list[tuple[str, float]]:
@@ -68,8 +78,11 @@ def count_held(shapes: Iterable[Resources], nodes: Sequence[Mapping[str, float]]
     )
 
 
-def why_none(resources: Resources, nodes: list[dict[str, float]]) -> str:
-    """The reason why no node holds a shape: the amounts that the nearest node lacks."""
+def why_none(resources: Resources, nodes: list[dict[str, float]], held: Mapping[str, float] | None = None) -> str:
+    """The reason why no node holds a shape: the amounts that the nearest node lacks.
+
+    `held` was taken away from a node: the call that waits for these tasks holds it.
+    """
     request = request_of(resources)
     if not nodes:
         return f"needs {resources.describe()}, and the cluster has no live node"
@@ -83,7 +96,11 @@ def why_none(resources: Resources, nodes: list[dict[str, float]]) -> str:
         for name, amount in request.items()
         if nearest.get(name, 0.0) < amount
     ]
-    return f"needs {resources.describe()}; no node has that, the nearest one has {', '.join(lacking)}"
+    text = f"needs {resources.describe()}; no node has that, the nearest one has {', '.join(lacking)}"
+    if held:
+        holds = ", ".join(_amount(name, amount) for name, amount in held.items())
+        text += f", beside what the call holds that waits for this: {holds}"
+    return text
 
 
 def _amount(name: str, amount: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
@@ -29,6 +29,10 @@ class RunOptions:
     """The driver's note on this opening of the run, for the journal."""
     relay_leases: int | None = None
     """A node with so many leases gets a relay; None: none does."""
+    held: Mapping[str, float] = field(default_factory=dict)
+    """What the driver holds while it waits for the run, if it is itself a call, by Ray's names; its CPUs are not here,
+    for the run takes these over.
+    """
 
 
 class SubmittedKind(NamedTuple):

@@ -21,16 +21,19 @@ from typing import Any
 
 import pytest
 import ray
-from support.calls import DEADLINE_S, begin_and_wait, crash, ray_cpus, ray_cpus_of, sleep_and_tell, touch
+from support.calls import DEADLINE_S, begin_and_wait, crash, ray_cpus, ray_cpus_of, sleep_and_tell, touch, wait_for_file
 from support.driver import wait_until
 
 from dfz_ray import DFZExecutor, InvalidInput
 from dfz_ray.client import run_checked
 from dfz_ray.driver.domain_shipping import ship_by_value
+from dfz_ray.driver.listener import RunListener
 from dfz_ray.driver.manager_actor import get_manager
+from dfz_ray.driver.run_session import RunSession
 from dfz_ray.errors import CallFailed, DfzError, InfrastructureLost, RemoteTraceback, RunFolderRefused
 from dfz_ray.executor.call_run import CallRun, ExecutorBroken, Treatment
 from dfz_ray.executor.future import CallFuture
+from dfz_ray.executor.map import FIRST_BUDGET_S
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.run_audit import audit_run
 from dfz_ray.specs.policy import Policy
@@ -175,6 +178,16 @@ def test_leaving_it_waits(cluster: None) -> None:
     executor.shutdown()
 
 
+def test_leaving_it_before_it_is_opened(cluster: None, tmp_path: Path) -> None:
+    """A run that takes no more calls before it is opened has as many slots as one that is left later."""
+    session = RunSession(RunConfig.of(run_dir=tmp_path / "run"), RunListener())
+    session.submit_later(lambda first: None)
+    session.finish()
+    session.start()
+    session.join()
+    assert session.slots == 4
+
+
 def test_shutting_down_cancels_what_waits(cluster: None, tmp_path: Path) -> None:
     """With cancel_futures what has not begun is cancelled, items of a map as well; what has begun ends."""
     begun, go = str(tmp_path / "begun"), str(tmp_path / "go")
@@ -192,6 +205,33 @@ def test_shutting_down_cancels_what_waits(cluster: None, tmp_path: Path) -> None
     touch(go)
     assert first.result(DEADLINE_S) == "seen"
     executor.shutdown()
+
+
+def note_and_wait(folder: str, number: int) -> None:
+    """Make a file; the first call waits for another one."""
+    touch(f"{folder}/made-{number}")
+    if number == 0:
+        wait_for_file(f"{folder}/go")
+
+
+def test_shutting_down_ends_a_map_that_was_sent(cluster: None, tmp_path: Path) -> None:
+    """With cancel_futures the calls that a group hands back, for one of them takes long, are not made."""
+    executor = DFZExecutor(1)
+    results = executor.map(note_and_wait, [str(tmp_path)] * 50, range(50))
+    open_calls = executor._run._open
+    wait_until(lambda: any(call.has_begun for call in open_calls.copy().values()), "the driver knows that a call runs")
+    wait_until((tmp_path / "made-0").exists, "the first call runs")
+    begun = time.monotonic()
+
+    executor.shutdown(wait=False, cancel_futures=True)
+
+    wait_until(lambda: time.monotonic() - begun > FIRST_BUDGET_S, "the group's time is over")
+    touch(str(tmp_path / "go"))
+    executor.shutdown()
+    assert [path.name for path in tmp_path.glob("made-*")] == ["made-0"]
+    assert next(results) is None
+    with pytest.raises(CancelledError):
+        next(results)
 
 
 def test_an_executor_that_is_given_up(cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,9 +369,15 @@ def submit_and_wait(executor: DFZExecutor) -> int:
     return executor.submit(abs, -1).result(DEADLINE_S)
 
 
-def test_calls_that_are_sent_as_the_run_ends(cluster: None) -> None:
-    """A call that relies on the request of another thread gets its end when that request is refused."""
-    run = CallRun(RunConfig.of(max_workers=2, address="127.0.0.1:1"))
+@pytest.mark.parametrize("is_broken", [True, False])
+def test_calls_that_are_sent_as_the_run_ends(cluster: None, is_broken: bool) -> None:
+    """A call that relies on the request of another thread gets its end when that request is refused.
+
+    If nothing is wrong with the run, it came too late; else its future says what is wrong.
+    """
+    run = CallRun(RunConfig.of(max_workers=2, address="127.0.0.1:1" if is_broken else None))
+    if not is_broken:
+        run.finish()
     wait_until(lambda: run.has_ended, "the run has ended")
     treatment = Treatment(Resources(), Policy())
     mine, left = (CallFuture(run, treatment, run.packer.pack(abs, (1,), {})) for _ in range(2))
@@ -347,10 +393,11 @@ def test_calls_that_are_sent_as_the_run_ends(cluster: None) -> None:
                 run.send((left,))
             return super().__iter__()
 
-    with pytest.raises(InfrastructureLost, match="the run can't go on"):
+    with pytest.raises(InfrastructureLost, match="the run can't go on" if is_broken else "the run was closed"):
         run.send(Calls([mine]))
-    with pytest.raises(BrokenExecutor, match="the run can't go on"):
-        left.result(DEADLINE_S)
+    error = left.exception(DEADLINE_S)
+    assert type(error) is (ExecutorBroken if is_broken else RuntimeError)
+    assert ("the run can't go on" if is_broken else "cannot schedule new futures after shutdown") in str(error)
     assert not mine.done()
 
 

@@ -135,6 +135,27 @@ def test_ctrl_c_at_the_end(cluster: None, tmp_path: Path, is_at_work: bool) -> N
     ]
 
 
+AGAIN = """
+def submit_again(future):
+    try:
+        SUBMIT.add_done_callback(submit_again)
+    except RuntimeError as error:
+        print(error, flush=True)
+
+executor, manager = DFZExecutor(1), ConcurrentTaskManager(1)
+SUBMIT.add_done_callback(submit_again)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("submit", ['executor.submit(write, "c", 0)', 'manager.submit_task(write, "t", 0)'])
+def test_a_callback_that_submits_again_does_not_keep_a_program(cluster: None, tmp_path: Path, submit: str) -> None:
+    """When the program ends, further calls are refused, as those of a pool; the program ends when its calls have."""
+    done = run_program(AGAIN.replace("SUBMIT", submit), tmp_path, ray.get_runtime_context().gcs_address)
+    assert (done.returncode, done.stdout) == (0, "cannot schedule new futures after interpreter shutdown\n")
+    assert done.stderr == ""
+
+
 @pytest.mark.long
 def test_ctrl_c_before_the_end(cluster: None, tmp_path: Path) -> None:
     """A program that is interrupted before it is connected still waits for the calls that it has submitted."""

@@ -87,6 +87,11 @@ def test_map_with_an_item_that_can_not_travel(executor: DFZExecutor) -> None:
     with DFZExecutor(1) as other, pytest.raises(TypeError, match="cannot pickle"):
         list(other.map(type, [threading.Lock()], chunksize=5))
     assert list(executor.map(abs, [])) == []
+    for buffersize in (2, 100):
+        seen = []
+        with pytest.raises(TypeError, match="cannot pickle"):
+            seen.extend(executor.map(type, [*range(5), threading.Lock(), 1], buffersize=buffersize))
+        assert seen == [int] * 5
 
 
 def test_map_with_many_items_that_can_not_travel(cluster: None, tmp_path: Path) -> None:
@@ -130,6 +135,14 @@ def test_map_of_large_values(cluster: None, tmp_path: Path) -> None:
     with JournalReader(tmp_path / "run") as journal:
         groups = len(list(journal.ids()))
     assert len(items) * len(items[0]) / GROUP_BYTES <= groups < len(items)
+
+
+def test_the_first_map_of_an_executor(cluster: None, tmp_path: Path) -> None:
+    """The calls of a map that is made before the slots are counted are tasks that any worker may take."""
+    with DFZExecutor(run_dir=tmp_path / "run") as executor:
+        assert list(executor.map(abs, range(-8, 0))) == list(range(8, 0, -1))
+    with JournalReader(tmp_path / "run") as journal:
+        assert len(list(journal.ids())) == 8
 
 
 def test_map_takes_all_items_at_once(executor: DFZExecutor) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from support.calls import DEADLINE_S, wait_for_file
 
 from dfz_ray import DFZExecutor, run
@@ -109,6 +110,22 @@ def test_executors_within_calls(cluster: None) -> None:
         assert calls[0].result(LONG_S) == [2, 0, 1, 3, 2, 1]
         assert calls[1].result(LONG_S) == [2, 0, 1, 5, 4, 3, 2, 1]
         assert executor.options(cpus=4).submit(run_batch).result(LONG_S) == 3
+
+
+def ask_for_memory(size_bytes: int) -> BaseException | None:
+    """A call whose own executor wants memory; returns why it gets none."""
+    with DFZExecutor(1) as executor:
+        return executor.options(memory=size_bytes).submit(abs, -1).exception(LONG_S)
+
+
+@pytest.mark.long
+def test_an_executor_within_a_call_that_holds_what_it_wants(cluster: None) -> None:
+    """Where no node has what a call's own executor wants beside what the call holds, it is refused with the reason."""
+    memory = int(ray.cluster_resources()["memory"])
+    with DFZExecutor(1) as executor:
+        refused = executor.options(memory=memory // 4 * 3).submit(ask_for_memory, memory // 2).result(LONG_S)
+        assert "beside what the call holds that waits for this" in str(refused)
+        assert executor.options(memory=memory // 4).submit(ask_for_memory, memory // 2).result(LONG_S) is None
 
 
 @pytest.mark.parametrize("buffersize", [None, 1])

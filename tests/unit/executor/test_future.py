@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import pickle
 import threading
 from collections.abc import Iterable
@@ -72,6 +73,25 @@ def test_the_run_hears_of_a_cancellation_once() -> None:
     assert waiting.cancelled()
     begun.on_cancelled()
     assert begun.cancelled()
+
+
+def test_two_threads_may_cancel_it() -> None:
+    """Two threads that cancel a waiting future in the same moment both hear that it is cancelled."""
+    both = threading.Barrier(2, timeout=0.2)
+
+    class Meeting(CallFuture):
+        """A future at which threads meet before they tell of its end, if more than one of them gets there."""
+
+        def set_running_or_notify_cancel(self) -> bool:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait()
+            return super().set_running_or_notify_cancel()
+
+    future = Meeting(Run(), TREATMENT, PackedCall("", b"", None))  # type: ignore[arg-type]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        cancelled = [pool.submit(future.cancel) for _ in range(2)]
+    assert [one.result() for one in cancelled] == [True, True]
+    assert future.cancelled()
 
 
 def test_a_result_that_can_not_be_read() -> None:

@@ -6,6 +6,8 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -14,8 +16,11 @@ from typing import Any
 import msgpack
 import pytest
 
+from dfz_ray.errors import InfrastructureLost
+from dfz_ray.executor import map as map_module
 from dfz_ray.executor.call_packing import CallPacker
 from dfz_ray.executor.call_run import CallSource, ExecutorBroken, PendingCall, Treatment
+from dfz_ray.executor.executor import _Calls
 from dfz_ray.executor.map import CallMap
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
@@ -25,12 +30,16 @@ class Run:
     """A run that remembers what it was given, and executes nothing."""
 
     slots = 2
-    has_ended = False
+    known_slots: int | None = 2
+    has_ended = is_closed = False
 
     def __init__(self) -> None:
         self.packer = CallPacker()
         self.sent: list[PendingCall] = []
         self.sources: list[CallSource] = []
+
+    def check(self) -> None:
+        """It takes calls."""
 
     def hold(self, source: CallSource) -> None:
         self.sources.append(source)
@@ -40,11 +49,16 @@ class Run:
             self.sources.remove(source)
 
     def send(self, groups: Iterable[PendingCall]) -> None:
+        if self.is_closed:
+            raise InfrastructureLost
         self.sent.extend(groups)
 
     def cancel(self, groups: Iterable[PendingCall]) -> None:
         for group in groups:
             group.on_cancelled()
+
+    def closed(self) -> Exception:
+        return RuntimeError("cannot schedule new futures after shutdown")
 
     def lost(self) -> Exception:
         return ExecutorBroken("the run can't go on")
@@ -83,6 +97,16 @@ def test_a_map_of_a_run_that_can_not_be_opened() -> None:
     assert run.sources == []
 
 
+def test_a_map_that_comes_as_its_executor_is_shut_down() -> None:
+    """A map whose calls the run does not take any more says so, as `submit` does: nothing is broken."""
+    run = Run()
+    run.is_closed = True
+    with pytest.raises(RuntimeError, match="after shutdown") as caught:
+        next(make(run, 10).results())
+    assert not isinstance(caught.value, BrokenExecutor)
+    assert run.sources == []
+
+
 def test_a_map_begins_with_a_group_for_each_slot() -> None:
     """The calls of a small map are sent at once, a group for each slot; of many, or of large ones, a part."""
     for count, sizes in ((1, [1]), (16, [8, 8]), (255, [128, 127]), (100_000, [128, 128])):
@@ -96,12 +120,24 @@ def test_a_map_begins_with_a_group_for_each_slot() -> None:
     assert [len(group.items) for group in run.sent] == [1, 1]  # type: ignore[attr-defined]
 
 
+def test_a_map_begins_with_single_calls_while_the_slots_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls of a map that is made before Ray has counted the slots can be shared out, whatever their number is."""
+    monkeypatch.setattr(map_module, "AHEAD_BYTES", 2**22)
+    for item, count, sent in ((b"", 8, 8), (b"", 1000, 128), (bytes(2**18), 200, 15), (bytes(2**22), 5, 2)):
+        run = Run()
+        run.slots, run.known_slots = 1, None
+        treatment = Treatment(Resources(), Policy())
+        CallMap(run, run.packer.pack_function(len), treatment, [(item,)] * count, None, None)  # type: ignore[arg-type]
+        assert [len(group.items) for group in run.sent] == [1] * sent  # type: ignore[attr-defined]
+
+
 def test_what_a_group_has_left_is_sent_again_unless_the_map_is_cancelled() -> None:
     """A first group that ends early, for its calls take long, hands the others back; they go alone, or not at all."""
     run = Run()
     made = make(run, 16)
     one, other = run.sent
     run.sent = []
+    assert run.sources == [made]
 
     one.complete(result_of([0]), 0.0, 1.0)
     assert [(group.first, len(group.items)) for group in run.sent] == [(n, 1) for n in range(1, 8)]  # type: ignore[attr-defined]
@@ -110,6 +146,62 @@ def test_what_a_group_has_left_is_sent_again_unless_the_map_is_cancelled() -> No
     made.cancel()
     other.complete(result_of([8]), 0.0, 1.0)
     assert run.sent == []
+
+
+def test_an_executor_knows_a_map_until_its_last_call_has_ended() -> None:
+    """Who cancels what waits finds also a map of which everything is sent, for its groups may hand calls back."""
+    run = Run()
+    made = make(run, 2)
+    one, other = run.sent
+    one.complete(result_of([0]), 0.0, 0.1)
+    assert run.sources == [made]
+    other.complete(result_of([1]), 0.0, 0.1)
+    assert run.sources == []
+    assert list(made.results()) == [0, 1]
+
+
+class Panic(BaseException):
+    """An error that is no Exception, as those of libraries in Rust."""
+
+
+class Panicking:
+    """An item that can't be pickled."""
+
+    def __reduce__(self) -> Any:
+        raise Panic
+
+
+def test_a_map_ends_where_pickling_a_later_item_panics() -> None:
+    """Who waits for the results of a map gets those before the item, and then the error, whatever its class is."""
+    items: list[tuple[Any, ...]] = [(number,) for number in range(1000)]
+    items[300] = (Panicking(),)
+    run, treatment, ends_at = Run(), Treatment(Resources(), Policy()), time.monotonic() + 10
+    made = CallMap(run, run.packer.pack_function(abs), treatment, items, None, ends_at)  # type: ignore[arg-type]
+    one, other = run.sent
+    other.begin()
+
+    with pytest.raises(Panic):
+        one.complete(result_of([0] * 128), 0.0, 0.1)
+    other.complete(result_of([0] * 128), 0.0, 0.1)
+
+    results = made.results()
+    assert [next(results) for _ in range(256)] == [0] * 256
+    with pytest.raises(Panic):
+        next(results)
+    assert run.sources == []
+
+
+@pytest.mark.parametrize("buffersize", [2, 9])
+def test_a_buffered_map_with_an_item_that_can_not_travel(buffersize: int) -> None:
+    """Its error is raised where its result is due, after the results before it, however many calls are sent ahead."""
+    calls = _Calls(run := Run(), Treatment(Resources(), Policy()))  # type: ignore[arg-type]
+    results = calls.map(type, [1, 2, threading.Lock(), 4], buffersize=buffersize)
+    for _ in range(2):
+        for sent in run.sent:
+            sent.complete(msgpack.packb(pickle.dumps([int])), 0.0, 0.1)
+        assert next(results) is int
+    with pytest.raises(TypeError, match="cannot pickle"):
+        next(results)
 
 
 DROPPED = """

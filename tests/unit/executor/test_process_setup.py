@@ -36,6 +36,11 @@ def fill(size: int) -> None:
         file.write("x")
 
 
+def fill_from(path: str) -> None:
+    """An initializer that reads what it sets."""
+    fill(int(Path(path).read_text()))
+
+
 def look(position: int) -> tuple[Any, ...]:
     """A call as scripts have it."""
     return (TABLE or [])[position : position + 1], dict(CACHE), SCALE
@@ -71,6 +76,20 @@ def test_the_surroundings_of_the_driver(tmp_path: Path) -> None:
     assert bytes(multiprocessing.current_process().authkey) == KEY
 
 
+@pytest.mark.parametrize("before", [None, "0"])
+def test_a_process_keeps_the_gpu_that_ray_has_assigned(
+    tmp_path: Path, before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Setups that take turns in a process leave each lease the GPU that Ray has assigned to it, also a first one."""
+    name, setups = "CUDA_VISIBLE_DEVICES", (setup_of(tmp_path / "a", GONE=None), setup_of(tmp_path / "b", NEW="1"))
+    monkeypatch.delenv(name, raising=False)
+    for gpu, setup in zip((before, "1", "2", "3"), 2 * setups, strict=True):
+        if gpu is not None:
+            os.environ[name] = gpu
+        setup.apply()
+        assert os.environ.get(name) == gpu
+
+
 def test_the_initializer_is_called_once(tmp_path: Path) -> None:
     """However often leases begin, and whoever uses the process meanwhile, the initializer is called once."""
     first, second = setup_of(tmp_path / "a", fill, 3), setup_of(tmp_path / "b", OTHER="1")
@@ -83,6 +102,34 @@ def test_the_initializer_is_called_once(tmp_path: Path) -> None:
     second.apply()
     assert "FILLED" not in os.environ
     assert (os.environ["OTHER"], os.getcwd()) == ("1", str(tmp_path / "b"))
+
+
+def test_each_executor_calls_its_initializer(tmp_path: Path) -> None:
+    """A second executor with an equal initializer calls it again in the same process: what it reads may have changed.
+
+    Each keeps what its own has set, also where it travels anew.
+    """
+    made = []
+    for size in (3, 4):
+        setup = ProcessSetup(fill_from, (str(tmp_path / "size"),))
+        (tmp_path / "size").write_text(str(size))
+        travelled = dumps(setup)
+        made += [pickle.loads(dumps(setup)), pickle.loads(travelled)]  # noqa: S301 - our own
+        made[-2].require()
+        made[-1].require()
+
+    for setup, size in zip(made, (3, 3, 4, 4), strict=True):
+        setup.require()
+        assert pickle.loads(dumps(look))(2)[1] == {"size": size}  # noqa: S301 - our own
+    assert (tmp_path / "calls").read_text() == "xx"
+
+
+def test_a_process_keeps_few_setups(tmp_path: Path) -> None:
+    """What the initializers of many executors have made is not all kept in a process that they use in turn."""
+    for number in range(3 * process_setup.KEPT_SETUPS):
+        setup_of(tmp_path / "a", fill, number).require()
+    assert len(process_setup._left) == process_setup.KEPT_SETUPS
+    assert pickle.loads(dumps(look))(2)[1] == {"size": number}  # noqa: S301 - our own
 
 
 def test_functions_of_the_script_see_what_its_initializer_has_set(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dfz_ray.manager.nodes import capacity, find_shares, request_of, why_none
+from dfz_ray.manager.nodes import capacity, find_shares, request_of, take_away, why_none
 from dfz_ray.specs.resources import Resources
 
 SMALL = {"CPU": 4.0, "memory": 8.0 * 2**30}
@@ -43,6 +43,18 @@ def test_an_infeasible_shape_is_compared_with_the_nearest_node() -> None:
     """The message for a shape that fits nowhere names what the node that has most of it lacks."""
     text = why_none(Resources(cpus=8, gpus=4), [SMALL, LARGE])
     assert text == "needs 8 CPUs, 4 GPUs; no node has that, the nearest one has 2 GPU of 4 GPU"
+
+
+def test_what_a_waiting_call_holds_is_taken_away() -> None:
+    """A call that holds a node's GPU gets no second one there for a run of its own, and is told why."""
+    held = {"GPU": 2.0, "memory": 32.0 * 2**30}
+    node, shape = take_away(LARGE, held), Resources(cpus=1, gpus=1)
+    assert capacity(request_of(shape), [node]) == 0
+    assert capacity(request_of(Resources(cpus=1, memory=32 * 2**30)), [node]) == 1
+    assert why_none(shape, [node], held) == (
+        "needs 1 CPU, 1 GPU; no node has that, the nearest one has 0 GPU of 1 GPU, beside what the call holds that "
+        "waits for this: 2 GPU, 32768 MiB memory"
+    )
 
 
 def test_a_cluster_without_nodes_is_told() -> None:

@@ -1,0 +1,30 @@
+"""The session of a run, without a manager."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from dfz_ray.driver.listener import ListeningThread, RunListener
+from dfz_ray.driver.run_session import RunSession
+from dfz_ray.errors import InfrastructureLost
+from dfz_ray.specs.run_config import RunConfig
+
+
+def test_a_session_that_ends_takes_nothing(tmp_path: Path) -> None:
+    """What comes once the last command was executed is refused, also before the run is closed at the manager."""
+    session = RunSession(RunConfig.of(run_dir=tmp_path / "run"), RunListener())
+    listening = ListeningThread("listens", threading.Condition(), lambda: False, lambda: None)
+    executed: list[int] = []
+    session.submit_later(executed.append)  # type: ignore[arg-type]
+    session.finish()
+
+    session._do_commands(None, listening)  # type: ignore[arg-type]
+
+    assert executed == [0]
+    with pytest.raises(InfrastructureLost, match="the run was closed"):
+        session.submit_later(lambda first: None)
+    session.cancel([0])
+    assert not session._commands
