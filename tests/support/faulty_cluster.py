@@ -39,6 +39,10 @@ from support.witness import Witness
 LEASES_OF_A_MANAGER = 1_000_000
 
 
+UNNOTICED_S = 20.0
+"""So long after the loss of a relay every hung worker that the manager knows of is dead."""
+
+
 class Fate(NamedTuple):
     """What is true of a task, whoever executes it."""
 
@@ -234,6 +238,17 @@ class FaultyCluster(Simulation):
     def _lose_any_relay(self) -> None:
         self.relay_deaths += 1
         self.lose_relay(self._relaying.randrange(len(self.relays)))
+        self.at(self.now + UNNOTICED_S, self._end_unnoticed)
+
+    def _end_unnoticed(self) -> None:
+        """Strike workers that hang beyond their watchdog, and whose report of what they began was lost with a relay.
+
+        The manager takes them to be in the chunk before, which may have no deadline: only a user can end them.
+        """
+        for worker in list(self.workers.values()):
+            is_cut_off = worker.relay is not None and not worker.relay.lives
+            if is_cut_off and any(self.fates[number].sort == "sticks" for number in worker.executing):
+                self.strike(worker, "worker_crashed")
 
     def strike(self, worker: SimulatedWorker, reason: str) -> None:
         """A worker dies through no fault of a task."""
