@@ -32,6 +32,8 @@ class HeldChunk:
     """The time at which its worker is killed if the cancelled tasks of the chunk have not ended."""
     width: int = 1
     """The most of its tasks that are executed at once."""
+    has_order: bool = True
+    """True if one thread executes its tasks, one after the other, and has done so from the first one on."""
 
 
 @dataclass(slots=True)

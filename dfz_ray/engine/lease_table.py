@@ -87,6 +87,7 @@ class LeaseTable:
             lease.threads = threads
             for held in lease.held.values():
                 held.width = max(held.width, threads)
+                held.has_order = held.has_order and threads == 1
             self.settle(lease)
 
     def shrink(self, lease: Lease, threads: int) -> None:
@@ -109,7 +110,10 @@ class LeaseTable:
         chunk = Chunk(self.next_chunk, taken.numbers, taken.budget_s)
         self.next_chunk += 1
         lease = self.leases[lease_id]
-        held = lease.held[chunk.id] = HeldChunk(chunk, taken, now, is_suspect=is_suspect, width=lease.threads)
+        threads = lease.threads
+        held = lease.held[chunk.id] = HeldChunk(
+            chunk, taken, now, is_suspect=is_suspect, width=threads, has_order=threads == 1
+        )
         self.lingering.pop(lease_id, None)
         lease.served += 1
         self.priorities[taken.priority] += 1

@@ -98,6 +98,8 @@ class Losses:
         for position, held in enumerate(lease.held.values()):
             mine = [number for number in executing or () if number in held.chunk.numbers]
             begun = held.begun_at is not None or bool(mine)
+            if has_suspects and reason == "worker_crashed" and not held.has_order:
+                begun = True  # idle threads begin it at once, and the report of that died with the worker
             if begun:
                 self._lease_table.begin(held, now)
             wanted = self._lease_table.release(held)
@@ -165,7 +167,7 @@ class Losses:
         chunks = [
             held
             for held in lease.held.values()
-            if held.begun_at is not None or set(executing).intersection(held.chunk.numbers)
+            if held.begun_at is not None or not held.has_order or set(executing).intersection(held.chunk.numbers)
         ]
         return any(_find_executed(held, executing) for held in chunks)
 
@@ -216,5 +218,5 @@ def _find_executed(held: HeldChunk, executing: Sequence[int]) -> Sequence[int]:
     """
     numbers = held.chunk.numbers
     places = [numbers.index(number) for number in set(executing).intersection(numbers)]  # tasks are begun in order
-    before = numbers[: max(places)] if places and held.width == 1 else numbers
+    before = numbers[: max(places)] if places and held.has_order else numbers
     return [number for number in before if number not in executing]

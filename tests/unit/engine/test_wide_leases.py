@@ -255,6 +255,33 @@ def test_a_task_that_ended_beside_the_one_of_a_crash_may_be_to_blame() -> None:
     assert suspects == list(numbers)
 
 
+def test_a_task_that_ended_beside_it_may_be_to_blame_after_its_thread_had_nothing_more_to_do() -> None:
+    """Threads without a task leave their slots; the tasks that they have executed may be guilty all the same."""
+    witness, numbers = with_chunk(Policy(max_attempts=1))
+    while not isinstance(witness.ask(0, busy=1), AnswerWait):
+        pass
+    assert witness.engine.lease_table.leases[0].threads == 1
+
+    witness.tell(LeaseLost(0, "it died", "worker_crashed", numbers[:1]))
+
+    assert not witness.charged
+    suspects = [number for group in witness.engine.queue.lanes[0].suspects for number in group.numbers]
+    assert set(numbers) <= set(suspects)
+
+
+def test_a_task_that_an_idle_thread_has_executed_unreported_may_be_to_blame() -> None:
+    """A thread without a task begins the next chunk at once; the report of that may die with the worker."""
+    witness, numbers = with_chunk(Policy(max_attempts=1))
+    following = witness.ask(0, busy=3)
+    assert isinstance(following, GiveChunk)
+
+    witness.tell(LeaseLost(0, "it died", "worker_crashed", numbers[:1]))
+
+    assert not witness.charged
+    suspects = [number for group in witness.engine.queue.lanes[0].suspects for number in group.numbers]
+    assert set(following.chunk.numbers) <= set(suspects)
+
+
 def test_a_worker_that_keeps_no_deadline_is_killed() -> None:
     """The manager kills a worker of several threads that overruns what its chunk may take, and knows who did it."""
     policy = Policy(max_attempts=1, timeout_s=1.0)
