@@ -29,7 +29,7 @@ def compare(before: str, after: str, strict: bool) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from dfz_ray.scaling.comparison import Study, answers_differ, compare_studies, overall
+    from dfz_ray.scaling.comparison import Study, answers_differ, compare_studies, have_equal_tasks, overall
 
     one, other = Study.read(Path(before)), Study.read(Path(after))
     differences = compare_studies(one, other)
@@ -42,6 +42,8 @@ def compare(before: str, after: str, strict: bool) -> int:
         interval = "{:.3f} to {:.3f}".format(*found.ratio.ci95) if found.ratio and found.ratio.ci95 else "-"
         table.add_row(name, ratio, interval, found.verdict, safe_line(found.reason))
     Console(emoji=False, markup=False, soft_wrap=True).print(table)
+    if have_equal_tasks(one, other) is False:
+        click.echo("the tasks differ: the two studies have different digests of ids, seeds and parameters", err=True)
     if answers_differ(one, other):
         click.echo("the answers differ: the two studies have different digests", err=True)
     verdict = overall(differences)

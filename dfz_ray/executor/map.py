@@ -278,7 +278,8 @@ class CallMap:
         except BaseException as error:  # pickling may do anything, also in the thread that hears of ends
             with self._changed:
                 self._put_error(error, first, len(items))
-            self.cancel()
+            self.end(error)
+            self._release_if_ended()
             raise
         if not groups:
             return False

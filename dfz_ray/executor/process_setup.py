@@ -31,7 +31,7 @@ from dfz_ray.executor.function_domain import FUNCTION_DOMAIN, compute, forget_fu
 RAYS_OWN = ("RAY_", "CUDA_VISIBLE_DEVICES")
 """Beginnings of the names of variables that Ray sets for a worker itself."""
 KEPT_SETUPS = 16
-"""The most setups of which a process keeps what their initializers have made; it drops the one that was used first."""
+"""The most setups of which a process keeps what their initializers have made; it drops the least recently used."""
 LIMIT_BYTES = 32 * 2**20
 """The most bytes of an initializer with its arguments: they travel inside the domain."""
 

@@ -112,7 +112,7 @@ class RunFolder:
                 raise RunFolderRefused(f"{self.path} is neither empty nor a run; name a new folder")
             self.path.chmod(0o700)  # whatever the umask, and even if the folder existed
             for path in made if durable else ():
-                with contextlib.suppress(PermissionError):  # it may be written to, but not read
+                with contextlib.suppress(OSError):  # it may not be read, or its file system syncs no folders
                     sync_folder(path.parent)
         except OSError as error:
             raise RunFolderRefused(f"{self.path} can't be a run folder: {error.strerror or error}") from None
@@ -137,7 +137,10 @@ class RunFolder:
     def has_unfinished_commit(self) -> bool:
         """True if a crash left a commit half written (without a WAL). Only a writer can roll it back."""
         log = self.database.with_name(self.database.name + "-journal")
-        return log.exists() and log.stat().st_size > 0
+        try:
+            return log.stat().st_size > 0
+        except FileNotFoundError:
+            return False
 
     def is_on_network(self) -> bool:
         """True if the folder is on a network file system, where SQLite can't use its write-ahead log."""

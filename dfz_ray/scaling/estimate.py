@@ -123,8 +123,9 @@ class _Ratios:
         """The ends of the intervals, each of which misses the truth in that share of all studies; None: too small."""
         import numpy as np
 
-        rank = _mann_whitney_rank(*sorted((self._tops.shape[1], self._bottoms.shape[1])), missed)
-        if not rank:
+        few, many = sorted((self._tops.shape[1], self._bottoms.shape[1]))
+        rank = _mann_whitney_rank(few, many, missed)
+        if not rank or few == 1:  # of one value the spread is unknown
             return None
         low, high = self._find_welch_ends(missed)
         return np.exp(np.minimum(low, self._sorted[:, rank - 1])), np.exp(np.maximum(high, self._sorted[:, -rank]))

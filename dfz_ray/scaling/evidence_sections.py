@@ -18,7 +18,10 @@ def make_answers(summary: Mapping[str, Any], measurements: Sequence[Measurement]
     text = {
         True: Cell("Scaling changed no answer. Every trial has the digest ", summary["batch"]["digest"] or ""),
         False: Cell("The answers are not the same in every trial."),
-        None: Cell("There are not two digests to compare, so whether scaling changes answers is unknown."),
+        None: Cell(
+            "There are not two digests to compare, of trials that completed all tasks. So whether scaling changes "
+            "answers is unknown."
+        ),
     }[summary["digests_equal"]]
     rows = [
         {"Workers": Cell(name_workers(entry, summary)), "Digest": Cell("", entry["digest"] or NOTHING)}

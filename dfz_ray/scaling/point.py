@@ -151,9 +151,11 @@ class _Study(NamedTuple):
         return [trial for trial in trials if trial.timed and trial.completed and _share(trial) >= self.share]
 
     def loses_more(self, timed: Sequence[Measurement]) -> bool:
-        """True if these trials surely complete a smaller share of the tasks than the best ones."""
+        """True if the typical one of several trials completes fewer tasks, or all do surely, beside the best ones."""
         if not timed or not self.best:
             return False
+        if len(timed) > 1 and median_high(map(_share, timed)) < self.share:
+            return True
         # One more task, so that no share is 0.
         most, mine = ([(one.completed + 1) / (one.tasks + 1) for one in trials] for trials in (self.best, timed))
         (least,) = bound_ratios([most], [mine], self.comparisons)

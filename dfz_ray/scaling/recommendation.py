@@ -307,6 +307,8 @@ def _why_left_out(point: Point, points: Sequence[Point], baseline: Point | None)
         return ""
     expected = _best_success_rate(points, baseline)
     against = "in the sequential program" if baseline and baseline.success_rate == expected else "at the best point"
+    if point.success_rate >= expected:
+        return "the typical repeat completed fewer tasks than at another point"
     lost, normal = 100 * (1 - point.success_rate), 100 * (1 - expected)
     return f"{lost:.2g} % of the tasks did not complete, {normal:.2g} % {against}"
 

@@ -253,6 +253,8 @@ def _run_chunk(
     return executions
 
 
+KEPT_DOMAINS = 64
+"""The most domains that a process keeps: each executor with an initializer has one of its own."""
 _loaded: dict[bytes, Domain] = {}
 _ready: set[bytes] = set()
 """The domains whose libraries this process has imported."""
@@ -262,9 +264,15 @@ def load_domain(pickled: bytes) -> Domain:
     """The domain, unpickled once per process."""
     if type(pickled) is not bytes:  # a task has changed the variables of the lease that called it
         _exit(1)
-    if pickled not in _loaded:
-        _loaded[pickled] = cloudpickle.loads(pickled)
-    return _loaded[pickled]
+    domain = _loaded.get(pickled)
+    if domain is None:
+        domain = cloudpickle.loads(pickled)
+        while len(_loaded) >= KEPT_DOMAINS:
+            oldest = next(iter(list(_loaded)), b"")
+            _loaded.pop(oldest, None)
+            _ready.discard(oldest)
+        _loaded[pickled] = domain
+    return domain
 
 
 class _FetchedFiles(dict[str, Content]):

@@ -14,7 +14,7 @@ from support.sample_study import study, summarise
 
 from dfz_ray.cli import group
 from dfz_ray.errors import InvalidInput
-from dfz_ray.scaling.comparison import Study, answers_differ, compare_studies, overall
+from dfz_ray.scaling.comparison import Study, answers_differ, compare_studies, have_equal_tasks, overall
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.report import write_study
 from dfz_ray.scaling.study_folder import TRIALS
@@ -155,15 +155,17 @@ def test_a_crash_never_passes(tmp_path: Path) -> None:
     assert judged(before, crashing("most", 12, 10))[0] == "worse"
 
 
-def test_equal_counts_of_other_tasks_are_another_batch(tmp_path: Path) -> None:
-    """Studies of other tasks are refused: by the digest of their tasks, or, where a study has none, by their seed."""
+def test_studies_of_other_seeds_are_of_another_batch_unless_their_tasks_are_equal(tmp_path: Path) -> None:
+    """Other tasks of the same seed are told: new code may know a parameter more."""
     trials = slower({})
     mine = [write(tmp_path / f"mine-{seed}", trials, seed=seed, tasks_digest="ab") for seed in (0, 7)]
     theirs = write(tmp_path / "theirs", trials, tasks_digest="cd")
     old = [write(tmp_path / f"old-{seed}", trials, seed=seed) for seed in (0, 7)]
     assert overall(compare_studies(*mine)) == "same"  # the seed of a study of one file is that of the order alone
-    with pytest.raises(InvalidInput, match="tasks_digest"):
-        compare_studies(mine[0], theirs)
+    assert [have_equal_tasks(mine[0], other) for other in (mine[1], theirs, old[0])] == [True, False, None]
+    assert overall(compare_studies(mine[0], theirs)) == "same"
+    with pytest.raises(InvalidInput, match="seed: found 0"):
+        compare_studies(mine[1], theirs)
     with pytest.raises(InvalidInput, match="seed: found 7"):
         compare_studies(*old)
     assert overall(compare_studies(old[0], mine[0])) == "same"

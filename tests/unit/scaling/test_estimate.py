@@ -84,6 +84,7 @@ def test_too_few_repeats_have_no_interval() -> None:
     assert estimate_median(times).ci95 == (1.0, 1.5)
     assert estimate_ratio(times[:3], times[:3]).ci95 is None
     assert estimate_ratio(times[:1], times).ci95 is None
+    assert estimate_ratio(times[:1], times * 10).ci95 is None
     assert estimate_ratio(times[:RATIO_REPEATS], times[:RATIO_REPEATS]).ci95 == pytest.approx((1 / 1.3, 1.3))
 
 

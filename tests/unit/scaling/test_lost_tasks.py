@@ -82,6 +82,14 @@ def test_a_single_repeat_that_loses_a_task_is_no_verdict() -> None:
     assert losing({2: (6, 1)}, workers=(0, 2), repeats=6)["recommendation"]["workers"] == 0
 
 
+def test_quick_trials_that_complete_nothing_win_nothing() -> None:
+    """A number of workers whose trials mostly fail at once is neither fast nor cheap."""
+    found = losing({4: (4, 200)}, workers=(0, 2, 4), repeats=5)["recommendation"]
+    assert found["workers"] == 2
+    assert "left out: 4 workers" in found["reason"]
+    assert {choice["workers"] for choice in found["choices"]} <= {0, 2}
+
+
 def test_a_repeat_that_completes_nothing_is_no_number() -> None:
     """A repeat without any completed task warns nobody, and is in no comparison."""
     with warnings.catch_warnings():
