@@ -46,8 +46,10 @@ LOOK_S = 0.25
 """After so many seconds the whole is looked at between two tasks: that takes 0.2 ms, or 1 ms with cold caches."""
 STRAYS = "a task, by an exception from a thread that an earlier one has left behind"
 LEFT_STRAYS = "the threads of its process"
+PUT_BACK_TRIES = 5
+"""A part is put back so often: the handler of a signal that was on its way may raise meanwhile."""
 _PLAIN = (int, float, str, bytes, bool)
-_enumerate, _len, _map, _tuple, _zip, _all = enumerate, len, map, tuple, zip, all
+_enumerate, _len, _map, _range, _tuple, _zip, _all = enumerate, len, map, range, tuple, zip, all
 _set_handler = signal.signal
 _modules = sys.modules
 
@@ -216,8 +218,10 @@ class ProcessState:
 
     def _put_back(self, positions: list[int]) -> None:
         for position in positions:
-            with contextlib.suppress(Exception):
-                PARTS[position].put_back(self._saved[position])
+            for _ in _range(PUT_BACK_TRIES):
+                with contextlib.suppress(Exception):
+                    PARTS[position].put_back(self._saved[position])
+                    break
 
 
 _names = [part.name for part in PARTS]

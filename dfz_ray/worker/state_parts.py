@@ -94,7 +94,7 @@ def _read_timers() -> Value:
 
 
 def _stop_timers(_: Value) -> None:
-    for timer in (*_TIMERS, signal.ITIMER_REAL):
+    for timer in (signal.ITIMER_REAL, *_TIMERS):
         setitimer(timer, 0)
 
 
