@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfz_ray.cli import PATH
+from dfz_ray.cli.options import import_option
 from dfz_ray.cli.printing import marked
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.specs.problems import describe_names, nearest, show
@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 
 @click.command("domains")
 @click.argument("name", required=False)
-@click.option(
-    "--import",
-    "modules",
-    multiple=True,
-    metavar="MODULE|FILE.py",
-    type=PATH,
-    help="A module that defines domains; may be repeated.",
-)
+@import_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: with NAME, the JSON schema of its parameters.")
 def domains(name: str | None, modules: tuple[str, ...], as_json: bool) -> int:
     """Show the domains that are known here; with NAME, the parameters and result keys of one. Examples:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from dfz_ray.cli import EXIT_CAN_NEVER_RUN, FiniteRange, take_stdout
+from dfz_ray.cli.options import address_option, config_option, import_option
 from dfz_ray.cli.printing import safe_line
 from dfz_ray.specs.settings import WORKERS_LIMIT, read_settings
 
@@ -28,19 +29,9 @@ if TYPE_CHECKING:
     metavar="S",
     help="Try tasks for so long [3]; of each kind one is tried in any case.",
 )
-@click.option(
-    "--address",
-    metavar="A",
-    help="Which Ray: host:port, auto, or local (an embedded one) [RAY_ADDRESS, or one that runs here, or local].",
-)
-@click.option(
-    "--import",
-    "modules",
-    multiple=True,
-    metavar="MODULE|FILE.py",
-    help="A module that defines domains; may be repeated.",
-)
-@click.option("--config", metavar="FILE", help="Settings; configs/default.yaml explains them.")
+@address_option
+@import_option
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON on stdout.")
 def plan(batch: str, **options: Any) -> int:
     """Tell what BATCH, a YAML or JSON file, needs: whether it can run here, how long it will take, and what it costs.

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfz_ray.cli import EXIT_SOME_FAILED, PATH, take_stdout
+from dfz_ray.cli import EXIT_SOME_FAILED, take_stdout
+from dfz_ray.cli.options import import_option
 from dfz_ray.cli.printing import safe, to_json
 from dfz_ray.cli.run_argument import run_argument
 from dfz_ray.errors import InvalidInput, Unserializable
@@ -28,14 +29,7 @@ _OURS = (__name__, "dfz_ray.domains.user_domain")
 @click.command("replay")
 @run_argument
 @click.argument("task_id")
-@click.option(
-    "--import",
-    "modules",
-    multiple=True,
-    metavar="MODULE|FILE.py",
-    type=PATH,
-    help="A module that defines domains; may be repeated.",
-)
+@import_option
 @click.option("--debug", is_flag=True, help="Look at an exception with the debugger, where it was raised.")
 def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) -> int:
     """Run one task of RUN, a run folder or `last`, again: here in this process, without Ray, as often as it takes.

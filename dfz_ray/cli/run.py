@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from dfz_ray.cli import EXIT_CAN_NEVER_RUN, EXIT_SOME_FAILED, PATH, take_stdout
+from dfz_ray.cli.options import address_option, config_option, import_option
 from dfz_ray.cli.printing import marked, safe_line, tell_place
 from dfz_ray.cli.run_argument import complete_run
 from dfz_ray.specs.run_config import RunConfig
@@ -38,20 +39,9 @@ _WORK_OPTIONS = (
         help="How many tasks may execute at once; auto: as many as pay.",
     ),
     click.option("--use-threads", is_flag=True, help="Tasks share processes, on threads: for work that waits."),
-    click.option(
-        "--address",
-        metavar="A",
-        help="Which Ray: host:port, auto, or local (an embedded one) [RAY_ADDRESS, or one that runs here, or local].",
-    ),
-    click.option(
-        "--import",
-        "modules",
-        multiple=True,
-        metavar="MODULE|FILE.py",
-        type=PATH,
-        help="A module that defines domains; may be repeated.",
-    ),
-    click.option("--config", metavar="FILE", type=PATH, help="Settings; configs/default.yaml explains them."),
+    address_option,
+    import_option,
+    config_option,
     click.option("--json", "as_json", is_flag=True, help="Print counts, metrics and digest as JSON on stdout."),
 )
 

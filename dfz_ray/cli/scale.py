@@ -8,15 +8,16 @@ import os
 import platform
 import shlex
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from dfz_ray.cli import EXIT_INTERRUPTED, EXIT_SOME_FAILED, PATH, FiniteRange, take_stdout
+from dfz_ray.cli.options import address_option, config_option, import_option
 from dfz_ray.cli.printing import tell_place
+from dfz_ray.cli.scale_screen import print_study, show_progress, tell_forecast
 from dfz_ray.errors import DfzError, InvalidInput, Problem
 from dfz_ray.specs.settings import AUTO, WORKERS_LIMIT, Settings, read_settings
 from dfz_ray.specs.task import SEED_LIMIT
@@ -53,14 +54,7 @@ NOT_OF_HOST = ("seed", "plan", "settings")
 @click.option("--weak", is_flag=True, help="Weak scaling: each worker brings the whole batch once more.")
 @click.option("--use-processes", is_flag=True, help="Each task that runs has a process (the default).")
 @click.option("--use-threads", is_flag=True, help="Tasks share processes, on threads; with both, both are compared.")
-@click.option(
-    "--import",
-    "modules",
-    multiple=True,
-    metavar="MODULE|FILE.py",
-    type=PATH,
-    help="A module that defines domains; may be repeated.",
-)
+@import_option
 @click.option(
     "--repeats",
     type=click.IntRange(1, 1000),
@@ -98,14 +92,10 @@ NOT_OF_HOST = ("seed", "plan", "settings")
     metavar="SECONDS",
     help="Name the cheapest number of workers whose every repeat ends within it.",
 )
-@click.option(
-    "--address",
-    metavar="A",
-    help="Which Ray: host:port, auto, or local (an embedded one) [RAY_ADDRESS, or one that runs here, or local].",
-)
+@address_option
 @click.option("--output", metavar="DIR", type=PATH, help="Where the files go [studies/<time>].")
 @click.option("--resume", metavar="DIR", type=PATH, help="Go on with the interrupted study in this folder.")
-@click.option("--config", metavar="FILE", type=PATH, help="Settings; configs/default.yaml explains them.")
+@config_option
 def scale(**options: Any) -> int:
     """Measure how a batch scales with the number of workers, and say how many are worth paying for.
 
@@ -128,19 +118,9 @@ def scale(**options: Any) -> int:
     """
     from dfz_ray.cli.domain_modules import ship_domain_modules
     from dfz_ray.scaling.host import host_facts
-    from dfz_ray.scaling.study_folder import TRIALS, check_unused, make_study_folder, read_plan, read_trials
-    from dfz_ray.scaling.study_plan import parse_worker_counts
+    from dfz_ray.scaling.study_folder import TRIALS, make_study_folder, read_trials
 
-    # Everything that can be wrong with the command line is found here, before a task is tried, or Ray is started.
-    _check_together(options)
-    resumed = _find_resumed(options)
-    if resumed:
-        now = {name: options[name] for name in ALSO_LATER if options[name] is not None}
-        options = {**read_plan(resumed), "address": None, "time_limit": None, **now}
-    elif options["max_workers"] not in (None, AUTO):
-        parse_worker_counts(options["max_workers"])
-    if not resumed and options["output"]:
-        check_unused(Path(options["output"]))
+    options, resumed = _check_options(options)
     ship_domain_modules(options["modules"])
     settings = read_settings(options["config"])
     batch, seed = _read_batch(options, settings)
@@ -157,7 +137,7 @@ def scale(**options: Any) -> int:
         folder = resumed or make_study_folder(options["output"], kept, plan.digest, plan.worker_counts)
         tell_place(folder)
         if pilot:
-            _tell_forecast(plan, stopping, pilot, cores, options["time_limit"])
+            tell_forecast(plan, stopping, pilot, cores, options["time_limit"])
 
         from dfz_ray.scaling.study import Study
 
@@ -167,6 +147,26 @@ def scale(**options: Any) -> int:
             if measurements:
                 _write_and_print(measurements, study, folder, out, options)
     return _conclude(ended, folder, measurements)
+
+
+def _check_options(options: dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
+    """The options of the study, and its folder if it goes on.
+
+    Everything that can be wrong with them is found here, before a task is tried, or Ray is started.
+    """
+    from dfz_ray.scaling.study_folder import check_unused, read_plan
+    from dfz_ray.scaling.study_plan import parse_worker_counts
+
+    _check_together(options)
+    resumed = _find_resumed(options)
+    if resumed:
+        now = {name: options[name] for name in ALSO_LATER if options[name] is not None}
+        return {**read_plan(resumed), "address": None, "time_limit": None, **now}, resumed
+    if options["max_workers"] not in (None, AUTO):
+        parse_worker_counts(options["max_workers"])
+    if options["output"]:
+        check_unused(Path(options["output"]))
+    return options, None
 
 
 def make_command(argv: Sequence[str]) -> str:
@@ -196,7 +196,7 @@ def _measure(
 ) -> bool:
     """Add the trials that are due, with a progress bar; returns False if the user has interrupted them."""
     try:
-        with _bar(study, stopping) as show:
+        with show_progress(study, stopping) as show:
             for measurement in study.measure(trials, stopping, measurements, limit_s):
                 measurements.append(measurement)
                 show(measurement)
@@ -326,30 +326,11 @@ def _make_plan(
     return plan, Stopping(repeats, repeats) if repeats else Stopping(least, target=target)
 
 
-def _tell_forecast(plan: StudyPlan, stopping: Stopping, pilot: Pilot, cores: int, time_limit_s: float | None) -> None:
-    """Say how long the study will take, before it starts."""
-    from dfz_ray.scaling.pilot import predict_repeat_s
-
-    repeat_s = predict_repeat_s(plan, pilot, cores)
-    tried = f"{pilot.tried} of {len(plan.batch.tasks)} tasks were tried"
-    span = " to ".join(f"{repeat_s * count:.0f}" for count in sorted({stopping.least, stopping.most}))
-    limit = f", or until the time limit of {time_limit_s:g} s" if time_limit_s else ""
-    click.echo(
-        f"the batch takes about {pilot.work_s:.1f} s in one process ({tried}), so a repeat with "
-        f"{', '.join(map(str, plan.worker_counts))} workers takes {repeat_s:.0f} s at least, and the study {span} s"
-        f"{limit}",
-        err=True,
-    )
-
-
 def _write_and_print(
     measurements: list[Measurement], study: Study, folder: Path, out: TextIO, options: dict[str, Any]
 ) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    from dfz_ray.scaling.choices import Goals, describe_choice
-    from dfz_ray.scaling.report import points_table, write_study
+    from dfz_ray.scaling.choices import Goals
+    from dfz_ray.scaling.report import write_study
     from dfz_ray.scaling.summary import build_summary
 
     plan = study.plan
@@ -372,55 +353,4 @@ def _write_and_print(
         goals=Goals(efficiency, options["price"], options["deadline"]),
         remarks=study.remarks,
     )
-    files = write_study(folder, summary, measurements)
-    console = Console(file=out, emoji=False)
-    console.print(points_table(summary))
-    console.print(f"\n[bold]{escape(summary['recommendation']['reason'])}[/bold]\n", highlight=False)
-    for choice in summary["recommendation"]["choices"]:
-        console.print(escape(describe_choice(choice)), highlight=False)
-    click.echo(file=out)
-    for path in (files.report, files.figure, files.summary, folder / "measurements.jsonl"):
-        click.echo(path, file=out)
-
-
-@contextlib.contextmanager
-def _bar(study: Study, stopping: Stopping) -> Iterator[Callable[[Measurement], None]]:
-    """A progress bar, or a line for each trial where stderr is no terminal.
-
-    The bar shows the most repeats that there may be. The end of the first repeat tells how long the study will take.
-    """
-    from rich import progress as parts
-    from rich.console import Console
-
-    trials = len(study.plan.repeat(0))
-    columns = (
-        parts.TextColumn("{task.description}", markup=False),
-        parts.BarColumn(),
-        parts.TaskProgressColumn(),
-        parts.TimeElapsedColumn(),
-        parts.TextColumn("at most"),
-        parts.TimeRemainingColumn(elapsed_when_finished=False),
-    )
-    console = Console(stderr=True)
-    begun = time.monotonic()
-    with parts.Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("study", total=trials * stopping.most)
-
-        def show(measurement: Measurement) -> None:
-            trials = len(study.plan.repeat(0))  # counts may have joined
-            least, most = trials * stopping.least, trials * stopping.most
-            count, done = measurement.workers, measurement.order + 1
-            name = f"{count} worker{'s' if count > 1 else ''}" if count else "sequential"
-            name += f" ({measurement.mode})" if count and len(study.plan.modes) > 1 else ""
-            took = measurement.error or f"{measurement.wall_s:.2f} s"
-            shown = f"{done}/{most}" if least == most else f"{done}/{least} to {most}"
-            words = f"{shown}  {name}: {took}"
-            progress.update(bar, completed=done, total=most, description=words)
-            if not console.is_terminal:
-                click.echo(words, err=True)
-            if done == trials and most > trials:
-                repeat_s = time.monotonic() - begun
-                span = " to ".join(f"{repeat_s * count:.0f}" for count in sorted({stopping.least, stopping.most}))
-                progress.console.print(f"a repeat takes {repeat_s:.1f} s, so the whole study takes {span} s")
-
-        yield show
+    print_study(summary, write_study(folder, summary, measurements), folder, out)

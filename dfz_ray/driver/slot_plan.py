@@ -39,7 +39,7 @@ def is_call() -> bool:
 
 
 def find_held() -> dict[str, float]:
-    """What a driver that is itself a call holds beside its CPUs, by Ray's names: its run can't have that as well."""
+    """The resources beside CPUs of a driver that is itself a call, by Ray's names: its run can't have these as well."""
     assigned = ray.get_runtime_context().get_assigned_resources() if is_call() else {}
     return {name: amount for name, amount in assigned.items() if name != "CPU"}
 
