@@ -1,7 +1,7 @@
 """The least that a call through an actor can cost on Ray: the four messages of a call, with nothing in them.
 
 The driver submits to an actor, the actor answers a worker that waits for work, the worker reports to the actor, and the
-actor answers the driver, which waits for the end. This is what dfz_ray's driver, manager and worker say to each other.
+actor answers the driver, whose call waits for the end: so dfz_ray's driver, manager and worker talk to each other.
 """
 
 from __future__ import annotations
@@ -27,19 +27,16 @@ class Middle:
         self._submitted: asyncio.Queue[int | None] = asyncio.Queue()
         self._ended: asyncio.Queue[int] = asyncio.Queue()
 
-    async def submit(self, number: int | None) -> None:
-        """Take in a call, or the end of all."""
+    async def submit_and_take(self, number: int | None) -> int | None:
+        """Take in a call, and return what has ended, once there is something; None is the end of all."""
         self._submitted.put_nowait(number)
+        return None if number is None else await self._ended.get()
 
     async def exchange(self, ended: int | None) -> int | None:
         """Take in what has ended, and answer with the next call once there is one."""
         if ended is not None:
             self._ended.put_nowait(ended)
         return await self._submitted.get()
-
-    async def take(self) -> int:
-        """What has ended, once there is something."""
-        return await self._ended.get()
 
 
 def serve(middle: ray.actor.ActorHandle) -> None:
@@ -63,12 +60,10 @@ def open_messages(options: argparse.Namespace, step_s: float) -> Iterator[dict[s
     def chain(calls: int = 40) -> dict[str, float]:
         begun = time.perf_counter()
         for number in range(calls):
-            ended = middle.take.remote()  # dfz_ray's has been on its way since the last event
-            middle.submit.remote(number)
-            if ray.get(ended) != number:
+            if ray.get(middle.submit_and_take.remote(number)) != number:
                 raise AssertionError("another call has ended")
         return {"ms": 1e3 * (time.perf_counter() - begun) / calls}
 
     yield {CHAIN: chain}
-    middle.submit.remote(None)
+    middle.submit_and_take.remote(None)
     ray.get(serving)

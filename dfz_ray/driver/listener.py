@@ -6,11 +6,12 @@ only to drivers that listen, and not those of many at once.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.folder import RunFolder
@@ -25,6 +26,11 @@ CountsListener = Callable[[dict[str, int]], None]
 """Is called with the number of tasks in each state."""
 Completed = tuple[int, Any, float, float]
 """A task that has completed: its number, its result as bytes (or a Path), and its start and end in Unix seconds."""
+News = TypeVar("News")
+SETTLE_S = 0.1
+"""Ends that are reported are on the disk soon afterwards."""
+REPORT_S = 0.001
+"""Whoever submits a task right after the end of another one waits so long for the thread that reports this end."""
 
 
 class RunListener:
@@ -73,6 +79,8 @@ class EventDecoder:
     def __init__(self, listener: RunListener, folder: Path) -> None:
         self._listener = listener
         self._folder, self._results = folder, RunFolder(folder).results
+        self.reported = 0
+        """The number of tasks whose end was reported."""
         self._ended = bytearray()
         """1 at the number of each task whose end is known."""
 
@@ -106,6 +114,7 @@ class EventDecoder:
             if ended[number]:
                 continue
             ended[number] = 1
+            self.reported += 1
             if not isinstance(result, str):
                 yield row
                 continue
@@ -128,6 +137,7 @@ class EventDecoder:
         self._make_room(number)
         is_new = not self._ended[number]
         self._ended[number] = 1
+        self.reported += is_new
         return is_new
 
     def _make_room(self, number: int) -> None:
@@ -136,21 +146,53 @@ class EventDecoder:
             self._ended.extend(bytes(missing))
 
 
-class ListeningThread(threading.Thread):
+class ListeningThread(threading.Thread, Generic[News]):
     """Listens to one manager until it is stopped, or the manager fails, which notifies `changed`.
 
-    `is_due`, called under `changed`, returns True if the run has open tasks; `listen` waits for the next events, and
-    reports them.
+    `is_due`, called under `changed`, returns True if news are waited for; if `is_behind` does, they are taken once
+    nothing was due for a moment. `take` waits for news, and `report` tells them. To take them a call is made, unless
+    one is given: a call that submits tasks may bring their news, too.
     """
 
     def __init__(
-        self, name: str, changed: threading.Condition, is_due: Callable[[], bool], listen: Callable[[], None]
+        self,
+        name: str,
+        changed: threading.Condition,
+        is_due: Callable[[], bool],
+        is_behind: Callable[[], bool],
+        take: Callable[[Any], News],
+        report: Callable[[News], None],
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.error: BaseException | None = None
         """The error that ended the thread."""
-        self._changed, self._is_due, self._listen = changed, is_due, listen
+        self._changed, self._is_due, self._is_behind = changed, is_due, is_behind
+        self._take, self._report = take, report
         self._is_stopped = False
+        self._is_idle = self._is_reporting = False
+        self._is_to_be_given = False
+        """True if it makes no call, for it will be given one."""
+        self._given: Any = None
+        """The call that it was given."""
+
+    @contextlib.contextmanager
+    def to_be_given(self) -> Iterator[Callable[[Any], None] | None]:
+        """Yield the function that gives the thread a call; None if it is waiting for one.
+
+        Until it has got it, or the block is left, it makes none itself.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_reporting, REPORT_S)
+            self._is_to_be_given = self._is_idle
+        try:
+            yield self._give if self._is_to_be_given else None
+        finally:
+            with self._changed:
+                self._is_to_be_given = False
+                self._changed.notify_all()
+
+    def _give(self, call: Any) -> None:
+        self._given = call
 
     def stop(self) -> None:
         """Listen no more. Events that are on their way are still reported; `join` waits for that."""
@@ -161,8 +203,11 @@ class ListeningThread(threading.Thread):
     def run(self) -> None:
         """Listen, in this thread."""
         while self._wait():
+            call, self._given = self._given, None
             try:
-                self._listen()
+                news = self._take(call)
+                self._is_reporting = True
+                self._report(news)
             except BaseException as error:
                 with self._changed:
                     self.error = error
@@ -171,8 +216,16 @@ class ListeningThread(threading.Thread):
 
     def _wait(self) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._is_stopped or self._is_due())
+            self._is_idle, self._is_reporting = not self._is_due(), False
+            self._changed.notify_all()
+            while not self._changed.wait_for(self._may_go_on, SETTLE_S if self._is_behind() else None):
+                if self._is_behind() and not self._is_to_be_given:
+                    break
+            self._is_idle = False
             return not self._is_stopped
+
+    def _may_go_on(self) -> bool:
+        return self._is_stopped or (self._is_due() and not self._is_to_be_given)
 
 
 def read_events(journal: JournalReader, next_chunk: float = math.inf) -> TaskEvents:

@@ -42,6 +42,8 @@ FIRST_BLOCK_TASKS = 500
 """Tasks in the first block: workers begin with them while the next ones are packed."""
 BLOCK_BYTES = 2**26
 """A block with larger parameters is halved: a column of the journal holds the parameters of a whole block."""
+POLL_S = 0.5
+"""Seconds between two looks at the counts while no event comes; a look takes about 2 ms of a core."""
 LINGER_S = 3.0
 """Seconds for which workers wait for further calls, unless others want their places."""
 BOOTED_AT_MOST = 64
@@ -100,6 +102,8 @@ class ManagerClient:
         )
         self.tasks = opened.tasks
         """The number of the run's tasks."""
+        self._sent = opened.tasks
+        """The number of these that the manager has, or that are on their way."""
         self.next_chunk = opened.next_chunk
         """The number of the first chunk that this manager hands out."""
         self._is_first = True
@@ -127,8 +131,12 @@ class ManagerClient:
         on_accepted: Callable[[int], None] = lambda tasks: None,
         is_wanted: Callable[[], bool] = lambda: True,
         is_awaited: bool = True,
+        listen_to: Callable[[Any], None] | None = None,
     ) -> None:
         """Send a batch's tasks; returns when all of them are on disk, or, if they are not awaited, at the manager.
+
+        With `listen_to` a batch of one block is sent by a call that takes the next events, too: `listen_to` receives
+        that call, whose answer is for `take_events`, and this returns at once.
 
         A task that the run had already when it was opened, equal to this one, is left out; so a batch may be submitted
         again, once, to send the rest. Whenever a block has been written, `on_accepted` receives the number of the run's
@@ -154,9 +162,8 @@ class ManagerClient:
         meant = MeantBatch(batch.name, sent + len(new), self._config.command)
         # A block comes whole or not at all: a batch of one block needs no note, except where a run waits for it.
         if meant != begun.meant if begun else is_added or len(first_two) > 1:
-            note = Submission(number, len(self._kinds), meant=meant.to_json())
+            note = Submission(number, len(self._kinds), meant=meant.to_json(), before=self._sent)
             self._answer(self._actor.submit.remote(self.id, note.pack()))
-        accepted = self.tasks
         self.tasks += len(new)
         batches: tuple[Any, ...] = () if sent else ((number, batch.name, batch.seed, time.time()),)
         files, notes = store_large(self.folder, batch.files, self._config.settings.journal.durable)
@@ -168,15 +175,19 @@ class ManagerClient:
                 break
             with collector_paused():
                 submission = self._submission(tasks, number, batches, files, calls, domains, is_awaited)
+            self._sent += len(tasks)
+            if listen_to is not None and len(first_two) == 1:
+                on_accepted(self._sent)
+                listen_to(self._actor.submit_and_take.remote(self.id, submission.pack(), POLL_S))
+                return
             batches, files, calls = (), {}, ()
             # One block at a time: messages overtake each other, and numbers follow the order of submission.
             if on_its_way is not None:
                 self._answer(on_its_way[0])
                 on_accepted(on_its_way[1])
-            accepted += len(tasks)
-            on_its_way = self._actor.submit.remote(self.id, submission.pack()), accepted
+            on_its_way = self._actor.submit.remote(self.id, submission.pack()), self._sent
             if not is_awaited:
-                on_accepted(accepted)  # so that the driver listens as soon as it has sent them
+                on_accepted(self._sent)  # so that the driver listens as soon as it has sent them
         if on_its_way is not None:
             self._answer(on_its_way[0])
             on_accepted(on_its_way[1])
@@ -186,24 +197,26 @@ class ManagerClient:
 
         `scope` describes the cancelled tasks in a few words, for the journal.
         """
-        self._answer(self._actor.cancel.remote(self.id, numbers, scope))
+        self._answer(self._actor.cancel.remote(self.id, numbers, scope, self._sent))
 
-    def progress(self, timeout_s: float) -> list[int]:
-        """Tasks per state, in the order of the states: after the timeout, or as soon as all are final.
+    def progress(self) -> list[int]:
+        """Tasks per state, in the order of the states: after POLL_S, or as soon as all are final.
 
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        counts: list[int] = self._answer(self._actor.progress.remote(self.id, timeout_s))
+        counts: list[int] = self._answer(self._actor.progress.remote(self.id, POLL_S))
         return counts
 
-    def take_events(self, timeout_s: float) -> TaskEvents:
-        """The events since the last call: as soon as there is one, or after the timeout.
+    def take_events(self, call: Any = None) -> TaskEvents:
+        """The events since the last call: as soon as there is one, or after POLL_S.
+
+        `call` is one that is on its way, for `submit` has made it.
 
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        return TaskEvents.unpack(self._answer(self._actor.take_events.remote(self.id, timeout_s)))
+        return TaskEvents.unpack(self._answer(call or self._actor.take_events.remote(self.id, POLL_S)))
 
     def close(self, grace_s: float = 1.0) -> None:
         """End the run's work. Tasks that run have a grace, in seconds, before their workers are killed."""
@@ -285,8 +298,9 @@ class ManagerClient:
         self._domains.update(new)
         kind_of = [numbers[key] for key in keys]
         columns = TaskColumns.of(ids, kind_of, list(zip(seeds, parameters, strict=True)), descriptions)
+        shipped = [domains[name] for name in new]
         return Submission(
-            batch, first_kind, batches, [domains[name] for name in new], kinds, files, calls, columns, is_awaited
+            batch, first_kind, batches, shipped, kinds, files, calls, columns, is_awaited, before=self._sent
         )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dfz_ray.driver.exit import close_at_exit
 from dfz_ray.driver.listener import EventDecoder, ListeningThread, RunListener, read_events
@@ -27,13 +27,10 @@ if TYPE_CHECKING:
     from dfz_ray.domains.domain import Domain
     from dfz_ray.driver.manager_client import ManagerClient
     from dfz_ray.protocol.submission import ShippedDomain
+    from dfz_ray.protocol.task_events import TaskEvents
 
 logger = logging.getLogger("dfz_ray")
 
-POLL_S = 0.5
-"""Seconds between two looks at the counts while no event comes; a look takes about 2 ms of a core."""
-POLLS_S = 1.0
-"""Seconds after the last batch for which a run that reports early is listened to, even if no task is open."""
 GRACE_S = 1.0
 """Seconds that running tasks have to end when their run is closed."""
 MANAGERS_LIMIT = 10
@@ -97,9 +94,8 @@ class RunSession:
         self._closing: float | None = None
         """The grace in seconds, once the run has to be closed."""
         self._is_opened = self._is_leaving = self._is_over = False
-        self._polls_until = 0.0
         self._thread = threading.Thread(target=self._work, name=f"dfz_ray sends {config.name}", daemon=True)
-        self._listening: ListeningThread | None = None
+        self._listening: ListeningThread[TaskEvents | list[int]] | None = None
 
     # --- the owner's methods ----------------------------------------------------------------------------------------
 
@@ -186,8 +182,10 @@ class RunSession:
             self._give(send)
 
     def _send(self, client: ManagerClient, batch: Batch, is_awaited: bool) -> None:
-        self._polls_until = time.monotonic() + POLLS_S
-        client.submit(batch, self._opening.ship(batch), self._on_accepted, is_awaited=is_awaited)
+        shipped = self._opening.ship(batch)
+        listening = None if is_awaited else self._listening
+        with contextlib.nullcontext() if listening is None else listening.to_be_given() as listen_to:
+            client.submit(batch, shipped, self._on_accepted, is_awaited=is_awaited, listen_to=listen_to)
         if is_awaited:
             self._unsynced.clear()
 
@@ -287,7 +285,12 @@ class RunSession:
         """Open the run at a manager, and execute commands there until the run has to be closed."""
         client = self._open()
         listening = self._listening = ListeningThread(
-            f"dfz_ray listens {self._config.name}", self._changed, self._is_to_listen, lambda: self._listen(client)
+            f"dfz_ray listens {self._config.name}",
+            self._changed,
+            self._is_to_listen,
+            self._has_open,
+            functools.partial(self._take_news, client),
+            self._report,
         )
         listening.start()
         try:
@@ -331,7 +334,7 @@ class RunSession:
             client.submit(batch, self._opening.ship(batch), self._on_accepted)
         self._unsynced.clear()
 
-    def _do_commands(self, client: ManagerClient, listening: ListeningThread) -> None:
+    def _do_commands(self, client: ManagerClient, listening: ListeningThread[Any]) -> None:
         """Execute the commands as they come, until the run has to be closed."""
         while True:
             with self._changed:
@@ -358,20 +361,22 @@ class RunSession:
     # --- the thread that listens ------------------------------------------------------------------------------------
 
     def _is_to_listen(self) -> bool:
-        """True if tasks are open, or were a moment ago: then the end of the next one finds a call that waits for it."""
-        return self._has_open() or (self._reports_early and time.monotonic() < self._polls_until)
+        """True if tasks are open, as far as it matters: the owner of a run that reports early waits for ends only."""
+        if self._reports_early and not self._is_finished:
+            return self._decoder.reported < self._accepted
+        return self._has_open()
 
     def _has_open(self) -> bool:
         """True if the manager has tasks whose end was not reported."""
         return count_final(self._counts) < self._accepted
 
-    def _listen(self, client: ManagerClient) -> None:
-        if self._has_listener:
-            events = client.take_events(POLL_S)
-            counts = events.counts
-            self._decoder.decode(events)
-        else:
-            counts = client.progress(POLL_S)
+    def _take_news(self, client: ManagerClient, call: Any) -> TaskEvents | list[int]:
+        return client.take_events(call) if self._has_listener else client.progress()
+
+    def _report(self, news: TaskEvents | list[int]) -> None:
+        counts = news if isinstance(news, list) else news.counts
+        if not isinstance(news, list):
+            self._decoder.decode(news)
         with self._changed:
             self._counts = list(counts)
             self._changed.notify_all()

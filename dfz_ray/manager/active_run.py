@@ -143,6 +143,9 @@ class ActiveRun:
         self._done = asyncio.Event()
         """Set while no task is open, or the run can't go on."""
         self._done.set()
+        self._has_more = asyncio.Event()
+        """Wakes whoever waits for tasks that are on their way."""
+        self._is_closing = False
         self._failure: BaseException | None = None
         self._cost, self._measured_chunks = cost, 0
         self._timer: asyncio.TimerHandle | None = None
@@ -206,7 +209,8 @@ class ActiveRun:
             await self._journal.commits.wait()
 
     async def submit(self, submission: Submission) -> None:
-        """Take in new tasks; returns when they are on disk."""
+        """Take in new tasks; returns when they are on disk, or, if they are not awaited, at once."""
+        await self._wait_for_tasks(submission.before)
         self._raise_failure()
         first, kind_of = len(self._inputs), unpack(submission.tasks.kinds)
         self._cost.on_submitted(len(kind_of))
@@ -218,10 +222,19 @@ class ActiveRun:
         # They may be handed out at once: their ends are committed after them, so all results are of known tasks.
         self._handle(TasksSubmitted(kinds, kind_of))
         self._note_done()
+        self._has_more.set()  # this wakes those that wait now
+        self._has_more.clear()
         if submission.is_awaited:
             await self._journal.commits.wait()
         else:
             self._journal.commits.soon()
+
+    async def _wait_for_tasks(self, count: int) -> None:
+        """Wait until the run has so many tasks."""
+        while len(self._inputs) < count and self._failure is None:
+            if self._is_closing:
+                raise InfrastructureLost("the run was closed")
+            await self._has_more.wait()
 
     def _add_kinds(self, kinds: Sequence[SubmittedKind]) -> list[KindEntry]:
         before = len(self._lanes.shapes)
@@ -252,8 +265,12 @@ class ActiveRun:
         self._raise_failure()
         return events
 
-    async def cancel(self, numbers: set[int] | None, scope: str) -> None:
-        """Cancel those of these tasks, or of all, that are open; returns when that is on disk."""
+    async def cancel(self, numbers: set[int] | None, scope: str, before: int = 0) -> None:
+        """Cancel those of these tasks, or of all, that are open, once the run has the `before` tasks that were sent.
+
+        Returns when that is on disk.
+        """
+        await self._wait_for_tasks(before)
         self._raise_failure()
         self._scope = scope
         self._handle(CancelAsked(None if numbers is None else sorted(numbers)))
@@ -264,6 +281,8 @@ class ActiveRun:
 
         Whatever fails here, the journal is closed, and the run's lock is released.
         """
+        self._is_closing = True
+        self._has_more.set()
         async with contextlib.AsyncExitStack() as at_end:  # the last one is called first
             at_end.callback(self._lock.close)
             at_end.push_async_callback(self._files.close)
@@ -459,6 +478,7 @@ class ActiveRun:
             logger.error("run %s stops: %s", self._id, error)
             self._journal.commits.give_up(error)
             self._done.set()
+            self._has_more.set()
             self._buffer.wake()
             self._late_answers.fail(InfrastructureLost(f"the run can't go on: {error}"))
 

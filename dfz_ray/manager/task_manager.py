@@ -115,9 +115,12 @@ class TaskManager:
         """Take in new tasks; returns when they are on disk."""
         await self._get_run(run_id).submit(Submission.unpack(submission))
 
-    async def cancel(self, run_id: str, numbers: set[int] | None, scope: str) -> None:
-        """Cancel those of these tasks, or of all, that are open; returns when that is on disk."""
-        await self._get_run(run_id).cancel(numbers, scope)
+    async def cancel(self, run_id: str, numbers: set[int] | None, scope: str, before: int) -> None:
+        """Cancel those of these tasks, or of all, that are open; returns when that is on disk.
+
+        The driver has sent `before` tasks: messages overtake each other, so this waits for all of them.
+        """
+        await self._get_run(run_id).cancel(numbers, scope, before)
 
     async def progress(self, run_id: str, timeout_s: float) -> list[int]:
         """Tasks per state: after the timeout, or as soon as all are in a final state."""
@@ -126,6 +129,11 @@ class TaskManager:
     async def take_events(self, run_id: str, timeout_s: float) -> list[Any]:
         """The events of the run's tasks since the last call."""
         return (await self._get_run(run_id).take_events(timeout_s)).pack()
+
+    async def submit_and_take(self, run_id: str, submission: Sequence[Any], timeout_s: float) -> list[Any]:
+        """Take in new tasks, as `submit` does, and return the next events, as `take_events` does: one call for both."""
+        await self.submit(run_id, submission)
+        return await self.take_events(run_id, timeout_s)
 
     async def is_open(self, run_id: str) -> bool:
         """True if the run is still worked on."""

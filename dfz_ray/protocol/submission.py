@@ -94,6 +94,8 @@ class Submission(NamedTuple):
     """True if the driver waits until the tasks are on disk."""
     meant: str = ""
     """The journal's note on how many tasks the batch is meant to have; empty: there is one, or none is needed."""
+    before: int = 0
+    """The number of tasks that the driver has sent before. Messages overtake each other: this block waits for these."""
 
     def pack(self) -> list[Any]:
         """Pack it for its way to the manager, as a list: Ray packs that far sooner than it pickles a named tuple."""

@@ -125,11 +125,11 @@ def test_a_listening_thread_ends_when_it_is_stopped() -> None:
     changed, heard = threading.Condition(), threading.Event()
     due = [True]
 
-    def listen() -> None:
+    def report(news: str) -> None:
         due.clear()
         heard.set()
 
-    thread = ListeningThread("listens", changed, lambda: bool(due), listen)
+    thread = ListeningThread("listens", changed, lambda: bool(due), lambda: bool(due), lambda call: "news", report)
     thread.start()
     assert heard.wait(10)
     assert thread.is_alive()
@@ -142,17 +142,89 @@ def test_a_listening_thread_ends_when_it_is_stopped() -> None:
 def test_a_listening_thread_keeps_its_error() -> None:
     """If listening fails the thread ends, and everyone who waits for a change is woken."""
 
-    def listen() -> None:
+    def take(call: object) -> None:
         raise ConnectionError("gone")
 
     changed = threading.Condition()
-    thread = ListeningThread("listens", changed, lambda: True, listen)
+    thread = ListeningThread("listens", changed, lambda: True, lambda: True, take, lambda news: None)
     with changed:
         thread.start()
         assert changed.wait_for(lambda: thread.error is not None, 10)
     thread.join(10)
     with pytest.raises(ConnectionError, match="gone"):
         raise thread.error  # type: ignore[misc]
+
+
+def test_a_listening_thread_takes_a_call_that_it_is_given() -> None:
+    """While nothing is due it can be given a call, and makes none itself meanwhile; while it listens it can't."""
+    changed, heard = threading.Condition(), threading.Semaphore(0)
+    is_due, taken, go_on = [False], list[object](), threading.Event()
+
+    def take(call: object) -> object:
+        taken.append(call)
+        heard.release()
+        return go_on.wait(10)
+
+    def report(news: object) -> None:
+        is_due[0] = False
+
+    thread = ListeningThread("listens", changed, lambda: is_due[0], lambda: False, take, report)
+    thread.start()
+    with changed:
+        assert changed.wait_for(lambda: thread._is_idle, 10)
+    with thread.to_be_given() as give:
+        assert give is not None
+        with changed:
+            is_due[0] = True
+            changed.notify_all()
+        give("the call that submits")
+    assert heard.acquire(timeout=10)
+    with thread.to_be_given() as give:
+        assert give is None
+    go_on.set()
+    with changed:
+        assert changed.wait_for(lambda: thread._is_idle, 10)
+    thread.stop()
+    thread.join(10)
+    assert taken == ["the call that submits"]
+
+
+def test_a_listening_thread_that_is_given_no_call_makes_one() -> None:
+    """It was to be given a call, and that can't be made: so it listens by one of its own."""
+    changed, heard = threading.Condition(), threading.Event()
+    is_due = [False]
+
+    def report(news: object) -> None:
+        is_due[0] = False
+        heard.set()
+
+    thread = ListeningThread("listens", changed, lambda: is_due[0], lambda: False, lambda call: call, report)
+    thread.start()
+    with changed:
+        assert changed.wait_for(lambda: thread._is_idle, 10)
+    with thread.to_be_given(), changed:
+        is_due[0] = True
+        changed.notify_all()
+    assert heard.wait(10)
+    thread.stop()
+    thread.join(10)
+
+
+def test_a_listening_thread_looks_after_what_is_not_final() -> None:
+    """If ends that were reported are not on the disk yet, it takes news once more: so the counts become right."""
+    changed, heard = threading.Condition(), threading.Event()
+    is_behind = [True]
+
+    def report(news: object) -> None:
+        is_behind[0] = False
+        heard.set()
+
+    thread = ListeningThread("listens", changed, lambda: False, lambda: is_behind[0], lambda call: call, report)
+    thread.start()
+    assert heard.wait(10)
+    thread.stop()
+    thread.join(10)
+    assert thread.error is None
 
 
 def test_what_has_happened_since_a_run_was_opened_is_left_to_the_manager(tmp_path: Path) -> None:
