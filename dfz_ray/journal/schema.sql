@@ -572,10 +572,12 @@ SELECT min(submitted_at), (SELECT max(committed_at) FROM commits), (SELECT count
     (SELECT count(*) FROM batches), (SELECT count(*) FROM epochs), (SELECT count(*) FROM attempts) FROM batches;
 
 -- name: count_lost_workers
--- A worker that dies in the middle of a chunk reports no beginning of its tasks.
+-- A worker that dies in the middle of a chunk reports no beginning of its tasks. When a manager is lost its workers die, too.
 SELECT count(*) FROM (
-    SELECT DISTINCT epoch, lease FROM attempts JOIN chunks USING (chunk) WHERE began_at IS NULL
+    SELECT epoch, lease FROM attempts JOIN chunks USING (chunk) WHERE began_at IS NULL
     AND (outcome != 3 OR reason IN ('worker_crashed', 'out_of_memory', 'node_lost', 'timeout'))
+    UNION SELECT epoch, lease FROM chunks WHERE epoch < (SELECT max(epoch) FROM epochs)
+    AND chunk NOT IN (SELECT chunk FROM completions) AND chunk NOT IN (SELECT chunk FROM attempts)
 );
 
 -- name: unsuccessful_attempts
