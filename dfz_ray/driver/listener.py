@@ -28,7 +28,7 @@ Completed = tuple[int, Any, float, float]
 """A task that has completed: its number, its result as bytes (or a Path), and its start and end in Unix seconds."""
 News = TypeVar("News")
 SETTLE_S = 0.1
-"""Ends that are reported are on the disk soon afterwards."""
+"""Seconds after which the counts are looked at once more: by then ends that were reported early are on the disk."""
 REPORT_S = 0.001
 """Whoever submits a task right after the end of another one waits so long for the thread that reports this end."""
 
@@ -149,9 +149,11 @@ class EventDecoder:
 class ListeningThread(threading.Thread, Generic[News]):
     """Listens to one manager until it is stopped, or the manager fails, which notifies `changed`.
 
-    `is_due`, called under `changed`, returns True if news are waited for; if `is_behind` does, they are taken once
-    nothing was due for a moment. `take` waits for news, and `report` tells them. To take them a call is made, unless
-    one is given: a call that submits tasks may bring their news, too.
+    `is_due`, called under `changed`, returns True if news are waited for. If nothing is due but `is_behind` returns
+    True, news are taken once more after SETTLE_S. `take` waits for news, and `report` tells them.
+
+    To take news it makes a call, unless it is handed one: a call that submits tasks may bring the next news, too. After
+    each report it waits for one for `patience_s`, since whoever hears of an end may submit the next task.
     """
 
     def __init__(
@@ -162,37 +164,44 @@ class ListeningThread(threading.Thread, Generic[News]):
         is_behind: Callable[[], bool],
         take: Callable[[Any], News],
         report: Callable[[News], None],
+        patience_s: float = 0.0,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.error: BaseException | None = None
         """The error that ended the thread."""
         self._changed, self._is_due, self._is_behind = changed, is_due, is_behind
-        self._take, self._report = take, report
+        self._take, self._report, self._patience_s = take, report, patience_s
         self._is_stopped = False
         self._is_idle = self._is_reporting = False
-        self._is_to_be_given = False
-        """True if it makes no call, for it will be given one."""
-        self._given: Any = None
-        """The call that it was given."""
+        """While it is idle it can be handed a call."""
+        self._is_held = False
+        """True while it makes no call of its own, because it will be handed one."""
+        self._handed: Any = None
+        """The call that it was handed."""
 
     @contextlib.contextmanager
-    def to_be_given(self) -> Iterator[Callable[[Any], None] | None]:
-        """Yield the function that gives the thread a call; None if it is waiting for one.
+    def handing_over(self) -> Iterator[Callable[[Any], None] | None]:
+        """Yield the function that hands a call to the thread; None if the thread has one.
 
-        Until it has got it, or the block is left, it makes none itself.
+        The thread makes none itself until it is handed one, or the block is left.
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._is_reporting, REPORT_S)
-            self._is_to_be_given = self._is_idle
+            self._is_held = self._is_idle
         try:
-            yield self._give if self._is_to_be_given else None
+            yield self._hand_over if self._is_held else None
         finally:
-            with self._changed:
-                self._is_to_be_given = False
-                self._changed.notify_all()
+            self._release()
 
-    def _give(self, call: Any) -> None:
-        self._given = call
+    def _hand_over(self, call: Any) -> None:
+        with self._changed:
+            self._handed, self._is_idle = call, False
+        self._release()
+
+    def _release(self) -> None:
+        with self._changed:
+            self._is_held = False
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """Listen no more. Events that are on their way are still reported; `join` waits for that."""
@@ -203,11 +212,8 @@ class ListeningThread(threading.Thread, Generic[News]):
     def run(self) -> None:
         """Listen, in this thread."""
         while self._wait():
-            call, self._given = self._given, None
             try:
-                news = self._take(call)
-                self._is_reporting = True
-                self._report(news)
+                self._listen()
             except BaseException as error:
                 with self._changed:
                     self.error = error
@@ -215,17 +221,26 @@ class ListeningThread(threading.Thread, Generic[News]):
                 return
 
     def _wait(self) -> bool:
+        """Wait until it has to listen; returns False if it is stopped."""
         with self._changed:
-            self._is_idle, self._is_reporting = not self._is_due(), False
+            self._is_idle, self._is_reporting = True, False
             self._changed.notify_all()
-            while not self._changed.wait_for(self._may_go_on, SETTLE_S if self._is_behind() else None):
-                if self._is_behind() and not self._is_to_be_given:
+            if self._is_due():
+                self._changed.wait_for(lambda: self._is_stopped or self._is_held or not self._is_idle, self._patience_s)
+            while not self._changed.wait_for(self._may_listen, SETTLE_S if self._is_behind() else None):
+                if self._is_behind() and not self._is_held:
                     break
             self._is_idle = False
             return not self._is_stopped
 
-    def _may_go_on(self) -> bool:
-        return self._is_stopped or (self._is_due() and not self._is_to_be_given)
+    def _may_listen(self) -> bool:
+        return self._is_stopped or self._handed is not None or (self._is_due() and not self._is_held)
+
+    def _listen(self) -> None:
+        call, self._handed = self._handed, None
+        news = self._take(call)
+        self._is_reporting = True
+        self._report(news)
 
 
 def read_events(journal: JournalReader, next_chunk: float = math.inf) -> TaskEvents:

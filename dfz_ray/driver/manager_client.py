@@ -131,16 +131,17 @@ class ManagerClient:
         on_accepted: Callable[[int], None] = lambda tasks: None,
         is_wanted: Callable[[], bool] = lambda: True,
         is_awaited: bool = True,
-        listen_to: Callable[[Any], None] | None = None,
+        hand_over: Callable[[Any], None] | None = None,
     ) -> None:
         """Send a batch's tasks; returns when all of them are on disk, or, if they are not awaited, at the manager.
 
-        With `listen_to` a batch of one block is sent by a call that takes the next events, too: `listen_to` receives
+        With `hand_over` a batch of one block is sent by a call that takes the next events, too: `hand_over` receives
         that call, whose answer is for `take_events`, and this returns at once.
 
         A task that the run had already when it was opened, equal to this one, is left out; so a batch may be submitted
-        again, once, to send the rest. Whenever a block has been written, `on_accepted` receives the number of the run's
-        tasks on disk. Between blocks `is_wanted` is called; the rest is not sent if it returns False.
+        again, once, to send the rest. Whenever a block has been written, or sent if it is not awaited, `on_accepted`
+        receives the number of the run's tasks so far. Between blocks `is_wanted` is called; the rest is not sent if it
+        returns False.
 
         Raises:
             RunFolderRefused: the run has another task of the same id.
@@ -176,9 +177,9 @@ class ManagerClient:
             with collector_paused():
                 submission = self._submission(tasks, number, batches, files, calls, domains, is_awaited)
             self._sent += len(tasks)
-            if listen_to is not None and len(first_two) == 1:
+            if hand_over is not None and len(first_two) == 1:
                 on_accepted(self._sent)
-                listen_to(self._actor.submit_and_take.remote(self.id, submission.pack(), POLL_S))
+                hand_over(self._actor.submit_and_take.remote(self.id, submission.pack(), POLL_S))
                 return
             batches, files, calls = (), {}, ()
             # One block at a time: messages overtake each other, and numbers follow the order of submission.

@@ -33,6 +33,8 @@ logger = logging.getLogger("dfz_ray")
 
 GRACE_S = 1.0
 """Seconds that running tasks have to end when their run is closed."""
+PATIENCE_S = 0.0005
+"""Seconds for which the next call may follow the end of another one, and listen for both."""
 MANAGERS_LIMIT = 10
 """If so many managers in a row die before a task has ended, another one will not help."""
 
@@ -88,7 +90,7 @@ class RunSession:
         self._first_batch: Batch | None = None
         self._submitted = 0
         self._accepted = 0
-        """The number of tasks that the manager has: on disk, unless ends are reported early."""
+        """The number of tasks that were sent; if they are awaited, of those that are on disk."""
         self._counts = [0] * len(STATES)
         self._is_endless, self._is_finished = is_endless, not is_endless
         self._closing: float | None = None
@@ -184,8 +186,8 @@ class RunSession:
     def _send(self, client: ManagerClient, batch: Batch, is_awaited: bool) -> None:
         shipped = self._opening.ship(batch)
         listening = None if is_awaited else self._listening
-        with contextlib.nullcontext() if listening is None else listening.to_be_given() as listen_to:
-            client.submit(batch, shipped, self._on_accepted, is_awaited=is_awaited, listen_to=listen_to)
+        with contextlib.nullcontext() if listening is None else listening.handing_over() as hand_over:
+            client.submit(batch, shipped, self._on_accepted, is_awaited=is_awaited, hand_over=hand_over)
         if is_awaited:
             self._unsynced.clear()
 
@@ -291,6 +293,7 @@ class RunSession:
             self._has_open,
             functools.partial(self._take_news, client),
             self._report,
+            PATIENCE_S if self._reports_early else 0.0,
         )
         listening.start()
         try:
@@ -367,7 +370,7 @@ class RunSession:
         return self._has_open()
 
     def _has_open(self) -> bool:
-        """True if the manager has tasks whose end was not reported."""
+        """True if tasks were sent that the last counts do not have among those on disk."""
         return count_final(self._counts) < self._accepted
 
     def _take_news(self, client: ManagerClient, call: Any) -> TaskEvents | list[int]:

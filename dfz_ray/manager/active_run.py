@@ -212,6 +212,17 @@ class ActiveRun:
         """Take in new tasks; returns when they are on disk, or, if they are not awaited, at once."""
         await self._wait_for_tasks(submission.before)
         self._raise_failure()
+        try:
+            self._take_in(submission)
+        except Exception as error:  # whatever was sent after these tasks waits for them
+            self._fail(error)
+            raise
+        if submission.is_awaited:
+            await self._journal.commits.wait()
+        else:
+            self._journal.commits.soon()
+
+    def _take_in(self, submission: Submission) -> None:
         first, kind_of = len(self._inputs), unpack(submission.tasks.kinds)
         self._cost.on_submitted(len(kind_of))
         self._files.add(submission.files, submission.calls)
@@ -224,10 +235,6 @@ class ActiveRun:
         self._note_done()
         self._has_more.set()  # this wakes those that wait now
         self._has_more.clear()
-        if submission.is_awaited:
-            await self._journal.commits.wait()
-        else:
-            self._journal.commits.soon()
 
     async def _wait_for_tasks(self, count: int) -> None:
         """Wait until the run has so many tasks."""

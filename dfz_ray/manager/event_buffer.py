@@ -45,6 +45,8 @@ class EventBuffer:
         """By chunk: the host name of its node."""
         self._early: dict[int, int] = {}
         """The chunks whose ends were reported before they are on disk, each with the number of its tasks that ended."""
+        self._failed_early: set[int] = set()
+        """The failed tasks among these."""
         self._has_timer = False
         """True if the driver's call will soon return because of chunks that have begun."""
         self._has_events = asyncio.Event()
@@ -83,6 +85,7 @@ class EventBuffer:
             if number in failed:
                 last = began or None, until or None, node
                 self._failures.append(FailedTask(number, reason, message, traceback, payload, *last))
+        self._failed_early |= failed
         self._early[ends.chunk] = len(ends.completed) + len(failed)
         self._has_events.set()
 
@@ -112,13 +115,14 @@ class EventBuffer:
             else:
                 self._add(Completions(*columns), node)
         decisive = [row for row in written["attempts"] if row[2] != ATTEMPT_SUPERSEDED]
-        chunk_of = {row[0]: row[1] for row in decisive} if self._early else {}
         ran = {number: (began, ended, self._node_of.get(chunk)) for number, chunk, _, _, began, ended, *_ in decisive}
         self._unsuccessful.extend(number for number, *_ in written["attempts"])
         for number, state, _, reason, message, traceback in written["outcomes"]:
             if state == State.CANCELLED:
                 self._cancelled.append(number)
-            elif chunk_of.get(number) not in self._early:
+            elif number in self._failed_early:
+                self._failed_early.discard(number)
+            else:
                 last = ran.get(number, (None, None, None))
                 payload = payloads.get(number)
                 self._failures.append(FailedTask(number, reason, message, traceback, payload, *last, State(state)))

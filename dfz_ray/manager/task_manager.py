@@ -112,7 +112,7 @@ class TaskManager:
         await self._get_run(run_id).add_inputs(notes)
 
     async def submit(self, run_id: str, submission: Sequence[Any]) -> None:
-        """Take in new tasks; returns when they are on disk."""
+        """Take in new tasks; returns when they are on disk, or, if they are not awaited, at once."""
         await self._get_run(run_id).submit(Submission.unpack(submission))
 
     async def cancel(self, run_id: str, numbers: set[int] | None, scope: str, before: int) -> None:

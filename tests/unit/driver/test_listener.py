@@ -155,8 +155,8 @@ def test_a_listening_thread_keeps_its_error() -> None:
         raise thread.error  # type: ignore[misc]
 
 
-def test_a_listening_thread_takes_a_call_that_it_is_given() -> None:
-    """While nothing is due it can be given a call, and makes none itself meanwhile; while it listens it can't."""
+def test_a_listening_thread_takes_a_call_that_it_is_handed() -> None:
+    """While nothing is due it can be handed a call, and makes none itself meanwhile; while it listens it can't."""
     changed, heard = threading.Condition(), threading.Semaphore(0)
     is_due, taken, go_on = [False], list[object](), threading.Event()
 
@@ -172,15 +172,15 @@ def test_a_listening_thread_takes_a_call_that_it_is_given() -> None:
     thread.start()
     with changed:
         assert changed.wait_for(lambda: thread._is_idle, 10)
-    with thread.to_be_given() as give:
-        assert give is not None
+    with thread.handing_over() as hand_over:
+        assert hand_over is not None
         with changed:
             is_due[0] = True
             changed.notify_all()
-        give("the call that submits")
+        hand_over("the call that submits")
     assert heard.acquire(timeout=10)
-    with thread.to_be_given() as give:
-        assert give is None
+    with thread.handing_over() as hand_over:
+        assert hand_over is None
     go_on.set()
     with changed:
         assert changed.wait_for(lambda: thread._is_idle, 10)
@@ -189,8 +189,34 @@ def test_a_listening_thread_takes_a_call_that_it_is_given() -> None:
     assert taken == ["the call that submits"]
 
 
-def test_a_listening_thread_that_is_given_no_call_makes_one() -> None:
-    """It was to be given a call, and that can't be made: so it listens by one of its own."""
+def test_a_call_that_was_handed_over_is_not_replaced() -> None:
+    """Before the thread has woken up, another call may want to be handed over: the first one would be lost by that."""
+    changed, heard = threading.Condition(), threading.Event()
+    is_due, taken = [False], list[object]()
+
+    def take(call: object) -> None:
+        taken.append(call)
+        is_due[0] = False
+        heard.set()
+
+    thread = ListeningThread("listens", changed, lambda: is_due[0], lambda: False, take, lambda news: None)
+    thread.start()
+    with changed:
+        assert changed.wait_for(lambda: thread._is_idle, 10)
+        is_due[0] = True
+        with thread.handing_over() as hand_over:
+            assert hand_over is not None
+            hand_over("first")
+        with thread.handing_over() as hand_over:
+            assert hand_over is None
+    assert heard.wait(10)
+    thread.stop()
+    thread.join(10)
+    assert taken == ["first"]
+
+
+def test_a_listening_thread_that_is_handed_no_call_makes_one() -> None:
+    """It was to be handed a call, and that can't be made: so it listens by one of its own."""
     changed, heard = threading.Condition(), threading.Event()
     is_due = [False]
 
@@ -202,7 +228,7 @@ def test_a_listening_thread_that_is_given_no_call_makes_one() -> None:
     thread.start()
     with changed:
         assert changed.wait_for(lambda: thread._is_idle, 10)
-    with thread.to_be_given(), changed:
+    with thread.handing_over(), changed:
         is_due[0] = True
         changed.notify_all()
     assert heard.wait(10)

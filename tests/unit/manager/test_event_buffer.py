@@ -44,6 +44,21 @@ def test_a_superseded_attempt_does_not_hide_the_end_of_its_task() -> None:
     assert failed[5:8] == (1.0, 2.0, "host-a")
 
 
+def test_a_retried_attempt_does_not_hide_the_end_of_its_task() -> None:
+    """An attempt failed, and was to be retried; before that is on disk the task fails for good: this is reported."""
+    buffer = EventBuffer(True)
+    failure = (TASK, 3.0, 4.0, 0.1, "exception", "no luck", None, None)
+    buffer.on_given(5, [TASK], "host")
+
+    buffer.on_ended(CommitEnds(1, 5, (), (), (), [TASK]), Ended(NOTHING_COMPLETED, [failure]))
+    attempt = (TASK, 5, 1, 1, 3.0, 4.0, 0.1, "exception", None)
+    outcome = (TASK, State.FAILED, None, "infeasible", "no node holds it", None)
+    buffer.on_committed({"completions": [], "attempts": [attempt], "outcomes": [outcome]}, {})
+
+    (failed,) = take(buffer).failures
+    assert failed[:3] == (TASK, "infeasible", "no node holds it")
+
+
 def test_a_driver_that_knows_that_its_run_is_done_waits_for_the_next_event() -> None:
     """It is answered at once when it does not know that, and then only when there is something new, or a failure."""
 
