@@ -29,6 +29,8 @@ import msgpack
 import psutil
 import threadpoolctl
 
+from dfz_ray.worker.dict_versions import DictVersions
+
 if TYPE_CHECKING:
     from dfz_ray.worker.state_parts import Value
 
@@ -57,6 +59,8 @@ class _Names:
         self._list_spaces = list_spaces
         self._names: list[tuple[Any, str]] = []
         self._readers: Readers = []
+        self._versions = DictVersions(())
+        self._values: Value = ()
 
     def __call__(self) -> Value:
         if not self._readers:
@@ -65,7 +69,10 @@ class _Names:
                 if names:
                     self._readers.append((vars(space), itemgetter(names[0], *names)))  # of one name it returns no tuple
                     self._names += [(space, name) for name in (names[0], *names)]
-        return _tuple(chain.from_iterable([read(space) for space, read in self._readers]))
+            self._versions = DictVersions([space for space, _ in self._readers])
+        if self._versions.have_changed():
+            self._values = _tuple(chain.from_iterable([read(space) for space, read in self._readers]))
+        return self._values
 
     def put_back(self, values: Value) -> None:
         """Set the callables that are not what they were."""
@@ -102,9 +109,20 @@ _MODULES = [
 _find_modules = itemgetter(*_MODULES)
 
 
-def read_modules() -> Value:
-    """The table of modules, and those in it that others import anew as they are called."""
-    return (sys.modules, *_find_modules(_modules))
+class _ModuleTable:
+    """Reads the table of modules, and those in it that others import anew as they are called."""
+
+    def __init__(self) -> None:
+        self._versions = DictVersions((_modules,))
+        self._values: Value = (None,)
+
+    def __call__(self) -> Value:
+        if self._versions.have_changed() or self._values[0] is not sys.modules:
+            self._values = (sys.modules, *_find_modules(_modules))
+        return self._values
+
+
+read_modules = _ModuleTable()
 
 
 def put_modules_back(values: Value) -> None:

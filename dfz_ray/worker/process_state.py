@@ -243,6 +243,8 @@ def _read(part: Part) -> Value:
 
 
 def _is_same(found: Value, saved: Value) -> bool:
+    if found is saved:
+        return True
     if _len(found) != _len(saved):
         return False
     return _all(_map(is_, found, saved)) or _all(
