@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -60,19 +61,25 @@ class StatusPublisher:
         self._listen = listen
         self._throughput = ThroughputMeter()
         self._complaint = ""
+        self._is_closed = False
+        self._writing = threading.Lock()
+        """Held to write, for what is written last must be what was found last."""
         self._loop = asyncio.create_task(self._keep())
 
     def close(self) -> None:
         """Write the last status, as the run has come to rest."""
         self._loop.cancel()
-        self._write(working=False)
+        self._is_closed = True
+        with self._writing:
+            self._write(self._make_status(working=False))
 
     async def _keep(self) -> None:
         while True:
-            self._write(working=True)
             try:
-                for path, request in read_requests(self._folder) if self._knows_tasks() else ():
-                    await self._meet(path, request)
+                if self._knows_tasks():
+                    await asyncio.to_thread(self._write_unless_closed, self._make_status(working=True))
+                    for path, request in await asyncio.to_thread(read_requests, self._folder):
+                        await self._meet(path, request)
             except Exception as error:
                 self._complain(f"a request can't be met: {error}")
             await asyncio.sleep(EACH_S)
@@ -89,10 +96,8 @@ class StatusPublisher:
             logger.warning("a request is passed over: %s", error)
         path.unlink(missing_ok=True)
 
-    def _write(self, working: bool) -> None:
+    def _make_status(self, working: bool) -> RunStatus:
         reading = self._read()
-        if working and not any(reading.counts):
-            return  # see _knows_tasks
         ended = count_final(reading.counts)
         self._throughput.note(time.monotonic(), ended)
         status = RunStatus(
@@ -114,6 +119,15 @@ class StatusPublisher:
             activity=reading.activity,
         )
         self._listen(status)
+        return status
+
+    def _write_unless_closed(self, status: RunStatus) -> None:
+        """Write a status, in another thread: a slow disk keeps no worker waiting."""
+        with self._writing:
+            if not self._is_closed:
+                self._write(status)
+
+    def _write(self, status: RunStatus) -> None:
         try:
             write_status(self._folder, status)
         except (

@@ -1,8 +1,9 @@
-"""Requests in a run folder are executed by the process that works on the run, once it knows the run's tasks."""
+"""The status of a run in its folder, and requests there, which the process that works on the run executes."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from support.small_run import make_run
 
 from dfz_ray.journal.cancel_requests import CancelRequest, file_request, read_requests
 from dfz_ray.journal.run_activity import Activity
+from dfz_ray.journal.run_status import RunStatus, read_status, write_status
 from dfz_ray.manager import status_publisher
 from dfz_ray.manager.status_publisher import Reading, StatusPublisher
 
@@ -43,3 +45,36 @@ def test_a_request_waits_until_the_tasks_are_known(tmp_path: Path, monkeypatch: 
 
     asyncio.run(work())
     assert cancelled == [None]
+
+
+def test_the_last_status_stands_however_slow_the_disk_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A status that is still being written when the run comes to rest neither holds the manager up nor comes last."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def write_slowly(folder: Path, status: RunStatus) -> None:
+        if status.working:
+            begun.set()
+            threading.Timer(0.2, may_end.set).start()
+            assert may_end.wait(30)
+        write_status(folder, status)
+
+    monkeypatch.setattr(status_publisher, "write_status", write_slowly)
+    folder = tmp_path / "run"
+    make_run(folder, ["a"]).close()
+
+    async def cancel(numbers: set[int] | None, scope: str) -> None:
+        """Nobody asks for that."""
+
+    async def work() -> None:
+        reading = Reading([1, 0, 0, 0, 0], 1, "", 0, 1, (), Activity())
+        publisher = StatusPublisher(folder, {}, 1, lambda: reading, cancel, lambda status: None)
+        async with asyncio.timeout(30):
+            while not begun.is_set():
+                await asyncio.sleep(0.001)
+            assert not may_end.is_set()  # this loop goes on meanwhile
+        publisher.close()
+
+    asyncio.run(work())
+    status = read_status(folder)
+    assert status is not None
+    assert not status.working
