@@ -172,8 +172,10 @@ class ListeningThread(threading.Thread, Generic[News]):
         self._changed, self._is_due, self._is_behind = changed, is_due, is_behind
         self._take, self._report, self._patience_s = take, report, patience_s
         self._is_stopped = False
-        self._is_idle = self._is_reporting = False
-        """While it is idle it can be handed a call."""
+        self._is_idle = False
+        """True while it can be handed a call."""
+        self._is_reporting = False
+        """True while it tells the news: whoever hears of an end may submit the next task meanwhile."""
         self._is_held = False
         """True while it makes no call of its own, because it will be handed one."""
         self._handed: Any = None
@@ -181,7 +183,7 @@ class ListeningThread(threading.Thread, Generic[News]):
 
     @contextlib.contextmanager
     def handing_over(self) -> Iterator[Callable[[Any], None] | None]:
-        """Yield the function that hands a call to the thread; None if the thread has one.
+        """Yield the function that hands a call to the thread; None if it can't take one: it makes a call, or reports.
 
         The thread makes none itself until it is handed one, or the block is left.
         """
@@ -204,7 +206,7 @@ class ListeningThread(threading.Thread, Generic[News]):
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Listen no more. Events that are on their way are still reported; `join` waits for that."""
+        """Listen no more. News that are on their way are still reported; `join` waits for that."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()

@@ -6,6 +6,7 @@ import itertools
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,9 @@ LINGER_S = 3.0
 """Seconds for which workers wait for further calls, unless others want their places."""
 BOOTED_AT_MOST = 64
 """With more workers than this, waiting for the first of them is not what takes the time."""
+
+
+HandingOver = Callable[[], AbstractContextManager[Callable[[Any], None] | None]]
 
 
 class ManagerClient:
@@ -131,12 +135,12 @@ class ManagerClient:
         on_accepted: Callable[[int], None] = lambda tasks: None,
         is_wanted: Callable[[], bool] = lambda: True,
         is_awaited: bool = True,
-        hand_over: Callable[[Any], None] | None = None,
+        handing_over: HandingOver | None = None,
     ) -> None:
         """Send a batch's tasks; returns when all of them are on disk, or, if they are not awaited, at the manager.
 
-        With `hand_over` a batch of one block is sent by a call that takes the next events, too: `hand_over` receives
-        that call, whose answer is for `take_events`, and this returns at once.
+        With `handing_over` a batch of one block is sent, if possible, by a call that takes the next events, too: the
+        function that `handing_over` yields receives that call, for `take_events`, and this returns at once.
 
         A task that the run had already when it was opened, equal to this one, is left out; so a batch may be submitted
         again, once, to send the rest. Whenever a block has been written, or sent if it is not awaited, `on_accepted`
@@ -177,10 +181,12 @@ class ManagerClient:
             with collector_paused():
                 submission = self._submission(tasks, number, batches, files, calls, domains, is_awaited)
             self._sent += len(tasks)
-            if hand_over is not None and len(first_two) == 1:
-                on_accepted(self._sent)
-                hand_over(self._actor.submit_and_take.remote(self.id, submission.pack(), POLL_S))
-                return
+            if handing_over is not None and len(first_two) == 1:
+                with handing_over() as hand_over:
+                    if hand_over is not None:
+                        on_accepted(self._sent)
+                        hand_over(self._actor.submit_and_take.remote(self.id, submission.pack(), POLL_S))
+                        return
             batches, files, calls = (), {}, ()
             # One block at a time: messages overtake each other, and numbers follow the order of submission.
             if on_its_way is not None:

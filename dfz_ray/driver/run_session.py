@@ -34,7 +34,7 @@ logger = logging.getLogger("dfz_ray")
 GRACE_S = 1.0
 """Seconds that running tasks have to end when their run is closed."""
 PATIENCE_S = 0.0005
-"""Seconds for which the next call may follow the end of another one, and listen for both."""
+"""Seconds for which the listening thread waits, after a report, for a call that submits tasks and takes events, too."""
 MANAGERS_LIMIT = 10
 """If so many managers in a row die before a task has ended, another one will not help."""
 
@@ -184,10 +184,9 @@ class RunSession:
             self._give(send)
 
     def _send(self, client: ManagerClient, batch: Batch, is_awaited: bool) -> None:
+        handing_over = None if is_awaited or self._listening is None else self._listening.handing_over
         shipped = self._opening.ship(batch)
-        listening = None if is_awaited else self._listening
-        with contextlib.nullcontext() if listening is None else listening.handing_over() as hand_over:
-            client.submit(batch, shipped, self._on_accepted, is_awaited=is_awaited, hand_over=hand_over)
+        client.submit(batch, shipped, self._on_accepted, is_awaited=is_awaited, handing_over=handing_over)
         if is_awaited:
             self._unsynced.clear()
 

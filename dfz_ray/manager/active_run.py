@@ -294,8 +294,9 @@ class ActiveRun:
             at_end.callback(self._lock.close)
             at_end.push_async_callback(self._files.close)
             at_end.push_async_callback(self._journal.commits.close)
-            for part in (self._publisher, self._places, self._nodes):
-                at_end.callback(part.close)
+            at_end.push_async_callback(self._publisher.close)
+            at_end.callback(self._places.close)
+            at_end.callback(self._nodes.close)
             try:
                 with contextlib.suppress(*[Exception] if self._failure is not None else []):
                     self._handle(StopAsked())

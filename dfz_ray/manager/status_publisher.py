@@ -63,15 +63,14 @@ class StatusPublisher:
         self._complaint = ""
         self._is_closed = False
         self._writing = threading.Lock()
-        """Held to write, for what is written last must be what was found last."""
+        """Whoever writes a status holds it, so that an older one never replaces a newer one."""
         self._loop = asyncio.create_task(self._keep())
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Write the last status, as the run has come to rest."""
         self._loop.cancel()
         self._is_closed = True
-        with self._writing:
-            self._write(self._make_status(working=False))
+        await asyncio.to_thread(self._write_last, self._make_status(working=False))
 
     async def _keep(self) -> None:
         while True:
@@ -81,7 +80,7 @@ class StatusPublisher:
                     for path, request in await asyncio.to_thread(read_requests, self._folder):
                         await self._meet(path, request)
             except Exception as error:
-                self._complain(f"a request can't be met: {error}")
+                self._complain(f"the status can't be told, or a request can't be met: {error}")
             await asyncio.sleep(EACH_S)
 
     def _knows_tasks(self) -> bool:
@@ -126,6 +125,10 @@ class StatusPublisher:
         with self._writing:
             if not self._is_closed:
                 self._write(status)
+
+    def _write_last(self, status: RunStatus) -> None:
+        with self._writing:
+            self._write(status)
 
     def _write(self, status: RunStatus) -> None:
         try:

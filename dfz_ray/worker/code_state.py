@@ -34,7 +34,7 @@ from dfz_ray.worker.dict_versions import DictVersions
 if TYPE_CHECKING:
     from dfz_ray.worker.state_parts import Value
 
-_tuple, _zip = tuple, zip
+_tuple, _zip, _vars, _setattr = tuple, zip, vars, setattr
 
 Readers = list[tuple[Any, Callable[[Any], Any]]]
 """Names' spaces, each with what reads several of its values at once."""
@@ -60,6 +60,8 @@ class _Names:
         self._names: list[tuple[Any, str]] = []
         self._readers: Readers = []
         self._versions = DictVersions(())
+        self._seen: list[int] = []
+        """The numbers that the values had; set after these, for to read them may fail."""
         self._values: Value = ()
 
     def __call__(self) -> Value:
@@ -70,15 +72,17 @@ class _Names:
                     self._readers.append((vars(space), itemgetter(names[0], *names)))  # of one name it returns no tuple
                     self._names += [(space, name) for name in (names[0], *names)]
             self._versions = DictVersions([space for space, _ in self._readers])
-        if self._versions.have_changed():
+        found = self._versions.read()
+        if not found or found != self._seen:
             self._values = _tuple(chain.from_iterable([read(space) for space, read in self._readers]))
+            self._seen = found
         return self._values
 
     def put_back(self, values: Value) -> None:
         """Set the callables that are not what they were."""
         for (space, name), value in _zip(self._names, values):
-            if vars(space).get(name) is not value:
-                setattr(space, name, value)
+            if _vars(space).get(name) is not value:
+                _setattr(space, name, value)
 
 
 _DESCRIPTORS = (property, staticmethod, classmethod)
@@ -114,11 +118,14 @@ class _ModuleTable:
 
     def __init__(self) -> None:
         self._versions = DictVersions((_modules,))
+        self._seen: list[int] = []
         self._values: Value = (None,)
 
     def __call__(self) -> Value:
-        if self._versions.have_changed() or self._values[0] is not sys.modules:
+        found = self._versions.read()
+        if not found or found != self._seen or self._values[0] is not sys.modules:
             self._values = (sys.modules, *_find_modules(_modules))
+            self._seen = found
         return self._values
 
 

@@ -1,9 +1,9 @@
-"""Tells whether dictionaries have changed since the last look, without looking at what they hold.
+"""Tells whether dictionaries have changed between two looks, without looking at what they hold.
 
 CPython 3.11 and 3.12 give a dictionary a new number whenever it changes, which no other change ever gets (PEP 509). To
 read some hundred of these numbers takes a tenth of the time of comparing two thousand functions, which touches each of
 them. Python has no function for that, so this reads the dictionary's memory. Where the numbers are not found there, as
-from Python 3.13 on, every look finds a change, and whoever asks compares.
+from Python 3.13 on, there is nothing to read, and whoever asks compares.
 """
 
 from __future__ import annotations
@@ -22,17 +22,15 @@ _read_number = ctypes.c_uint64.from_address
 
 
 class DictVersions:
-    """The numbers of some dictionaries, as they were at the last look; of a class it is `vars` of it that counts."""
+    """The numbers of some dictionaries: `spaces` are these, or what `vars` returns of modules and classes."""
 
     def __init__(self, spaces: Sequence[Mapping[str, Any]]) -> None:
         self._spaces = spaces  # else the memory might be another object's one day
         self._numbers = [_read_number(_find_address(space) + _VERSION) for space in spaces] if ARE_FOUND else []
-        self._last: list[int] = []
 
-    def have_changed(self) -> bool:
-        """True if any of them may have changed since the last look, and at the first one."""
-        last, self._last = self._last, [number.value for number in self._numbers]
-        return not last or last != self._last
+    def read(self) -> list[int]:
+        """The numbers now: if they are those of another look, nothing has changed since. Empty if there are none."""
+        return [number.value for number in self._numbers]
 
 
 def _find_address(space: Mapping[str, Any]) -> int:

@@ -70,6 +70,11 @@ def _patch(module: Any, *names: str) -> None:
         setattr(module, name, _refuse)
 
 
+def _delete(module: Any, *names: str) -> None:
+    for name in names:
+        delattr(module, name)
+
+
 class _Finder:
     find_spec = staticmethod(_refuse)
 
@@ -149,6 +154,7 @@ DEEDS: dict[str, Callable[[], Any]] = {
     "affinity": lambda: os.sched_setaffinity(0, {max(os.sched_getaffinity(0))}),
     "closed stdout": _close_stdout,
     "replaced stdout": lambda: setattr(sys, "stdout", None),
+    "builtins deleted": lambda: _delete(builtins, "setattr", "vars", "sorted"),
     "builtins patched": lambda: _patch(builtins, "print", "sorted", "repr", "open"),
 }
 
@@ -189,6 +195,7 @@ def feel() -> dict[str, Any]:
         "CPUs": sorted(os.sched_getaffinity(0)),
         "listed": os.listdir("/") != [],
         "sorted": sorted([2, 1]),
+        "builtins": [vars(sys) is not None, setattr is not None],
     }
 
 

@@ -41,14 +41,14 @@ def test_a_request_waits_until_the_tasks_are_known(tmp_path: Path, monkeypatch: 
             counts[0] = 3
             while read_requests(folder):
                 await asyncio.sleep(0.001)
-        publisher.close()
+        await publisher.close()
 
     asyncio.run(work())
     assert cancelled == [None]
 
 
 def test_the_last_status_stands_however_slow_the_disk_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A status that is still being written when the run comes to rest neither holds the manager up nor comes last."""
+    """While a status is written the manager goes on; one that is written late does not replace the last one."""
     begun, may_end = threading.Event(), threading.Event()
 
     def write_slowly(folder: Path, status: RunStatus) -> None:
@@ -72,7 +72,7 @@ def test_the_last_status_stands_however_slow_the_disk_is(tmp_path: Path, monkeyp
             while not begun.is_set():
                 await asyncio.sleep(0.001)
             assert not may_end.is_set()  # this loop goes on meanwhile
-        publisher.close()
+        await publisher.close()
 
     asyncio.run(work())
     status = read_status(folder)

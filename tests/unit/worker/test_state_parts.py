@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from dfz_ray.domains.domain import Domain, Parameters
 from dfz_ray.execution.execute import Work, execute_chunk
 from dfz_ray.specs.encoding import decode, encode
 from dfz_ray.specs.input_file import FileShelf
+from dfz_ray.worker.code_state import _Names
 from dfz_ray.worker.process_state import ProcessState
 
 
@@ -159,3 +161,17 @@ def test_a_mode_of_torch_that_is_left_on_ends_its_process() -> None:
 
     mode = torch.inference_mode()
     assert in_child(play) == ("torch settings", False)
+
+
+def test_a_look_that_failed_counts_for_nothing() -> None:
+    """Functions that could not be read are read again, although nothing has changed since."""
+    module = ModuleType("module")
+    vars(module)["function"] = len
+    functions = _Names(lambda: [module])
+    found = functions()
+    del vars(module)["function"]
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            functions()
+    functions.put_back(found)
+    assert functions() == found == (len, len)
