@@ -1,6 +1,7 @@
 """Compares the speed of two checkouts: both run the same benchmark, in turn.
 
-    python benchmarks/before_after.py --before DIR [--after DIR] [--pairs 20] [--what overhead|peers|metg|driver]
+    python benchmarks/before_after.py --before DIR [--after DIR] [--pairs 20]
+                                      [--what overhead|peers|metg|driver|executor]
 
 A pair is one run of the benchmark in each checkout, in random order. Each runs in a fresh process, with that checkout's
 own benchmarks/*.py and dfz_ray (a benchmark that it does not have yet is this one's). For each figure this prints the
@@ -11,6 +12,7 @@ another. It assumes only that pairs are independent, and needs six of them.
   peers      dfz_ray alone among the peers: even tasks, and the makespan of uneven ones
   metg       efficiency and rate of short tasks on two workers
   driver     tasks per second of CPU of each way into a run and out of it
+  executor   calls per second of a DFZExecutor, 100,000 of them, by `submit` and by `map`
 On two idle cores a pair takes about 23 s (overhead) and 41 s (metg): 8 and 14 minutes for 20 pairs. peers takes longer.
 Writes before_after.json.
 """
@@ -64,6 +66,11 @@ def read_driver(printed: str, folder: Path) -> Figures:
     return {name: 1e6 / float(us) for name, us in re.findall(r"(.+): (\S+) us a task", printed)}
 
 
+def read_executor(printed: str, folder: Path) -> Figures:
+    """The calls per second that executor.py prints."""
+    return {name: float(rate.replace(",", "")) for name, rate in re.findall(r"(\S+) +(\S+) calls/s", printed)}
+
+
 def read_peers(printed: str, folder: Path) -> Figures:
     """Efficiencies, and the inverse of makespans over the lower bound, from peers.json."""
     batches = json.loads((folder / "peers.json").read_text())["peers"]["dfz_ray"]["batches"]
@@ -90,6 +97,7 @@ def read_metg(printed: str, folder: Path) -> Figures:
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "driver": Benchmark(("--tasks", "20000", "--repeats", "2"), read_driver),
+    "executor": Benchmark(("--calls", "100000", "--repeats", "1", "--only", "dfz"), read_executor),
     "overhead": Benchmark(("--tasks", "20000", "--repeats", "3"), read_overhead),
     "peers": Benchmark(
         ("--quick", "--repeats", "1", "--peers", "dfz_ray", "--grains", "0,1ms", "--output", "{folder}"), read_peers

@@ -1,6 +1,6 @@
 """What a call costs: DFZExecutor beside ProcessPoolExecutor and plain Ray tasks, with calls that do nothing.
 
-    python benchmarks/executor.py [--calls 100000] [--repeats 5] [--workers 2]
+    python benchmarks/executor.py [--calls 100000] [--repeats 5] [--workers 2] [--only dfz,pool,ray]
 
 Each is opened in a process of its own, all with niceness 15 as Ray's workers, and warmed up; then each has its turn in
 each repeat, in random order, while the others are idle. Everything is on the caller's clock, from the first call until
@@ -18,7 +18,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -105,12 +105,12 @@ def serve(connection: Connection, name: str, workers: int) -> None:
     connection.send(None)
 
 
-def measure_all(workers: int, calls: int, repeats: int) -> dict[str, list[float]]:
+def measure_all(names: Sequence[str], workers: int, calls: int, repeats: int) -> dict[str, list[float]]:
     """Calls per second, by what was measured, in each repeat."""
     spawn = multiprocessing.get_context("spawn")
     homes: dict[str, Connection] = {}
     served: list[Connection] = []
-    for name in OPENERS:
+    for name in names:
         ours, theirs = spawn.Pipe()
         spawn.Process(target=serve, args=(theirs, name, workers), daemon=False).start()
         theirs.close()
@@ -135,10 +135,11 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", default=",".join(OPENERS), help="whom to measure, with commas between")
     parser.add_argument("--output", type=Path, help="A JSON file for the numbers.")
     options = parser.parse_args()
     become_nice()
-    rates = measure_all(options.workers, options.calls, options.repeats)
+    rates = measure_all(options.only.split(","), options.workers, options.calls, options.repeats)
     for what, values in rates.items():
         told = estimated(values)
         low, high = told["ci95"] or (min(values), max(values))
@@ -149,6 +150,8 @@ def main() -> None:
     }
     shares = {}
     for name, (ours, theirs) in ratios.items():
+        if not {ours, theirs} <= rates.keys():
+            continue
         shares[name] = estimated([a / b for a, b in zip(rates[ours], rates[theirs], strict=True)])
         print(f"{name}: {shares[name]['value']:.1f}")
     if options.output:
