@@ -229,8 +229,10 @@ class ListeningThread(threading.Thread, Generic[News]):
             self._changed.notify_all()
             if self._is_due():
                 self._changed.wait_for(lambda: self._is_stopped or self._is_held or not self._is_idle, self._patience_s)
-            while not self._changed.wait_for(self._may_listen, SETTLE_S if self._is_behind() else None):
-                if self._is_behind() and not self._is_held:
+            while not self._may_listen():
+                if not self._is_behind():
+                    self._changed.wait()
+                elif not self._changed.wait_for(self._may_listen, SETTLE_S) and not self._is_held:
                     break
             self._is_idle = False
             return not self._is_stopped

@@ -150,14 +150,7 @@ class ManagerClient:
         Raises:
             RunFolderRefused: the run has another task of the same id.
         """
-        new: Sequence[Task] = batch.tasks
-        begun, is_added = None, False
-        if self._is_first:
-            self._is_first, is_added = False, self.tasks > 0
-            if is_added:
-                new = self._without_known(new)
-                self._note_begun()
-            begun = self._find_begun(batch)
+        new, begun, is_added = self._find_new(batch)
         if not new and begun is None:
             return
         blocks = _split(new)
@@ -181,12 +174,9 @@ class ManagerClient:
             with collector_paused():
                 submission = self._submission(tasks, number, batches, files, calls, domains, is_awaited)
             self._sent += len(tasks)
-            if handing_over is not None and len(first_two) == 1:
-                with handing_over() as hand_over:
-                    if hand_over is not None:
-                        on_accepted(self._sent)
-                        hand_over(self._actor.submit_and_take.remote(self.id, submission.pack(), POLL_S))
-                        return
+            is_whole = len(first_two) == 1
+            if is_whole and handing_over is not None and self._hand_over(submission, handing_over, on_accepted):
+                return
             batches, files, calls = (), {}, ()
             # One block at a time: messages overtake each other, and numbers follow the order of submission.
             if on_its_way is not None:
@@ -198,6 +188,25 @@ class ManagerClient:
         if on_its_way is not None:
             self._answer(on_its_way[0])
             on_accepted(on_its_way[1])
+
+    def _find_new(self, batch: Batch) -> tuple[Sequence[Task], UnsentBatch | None, bool]:
+        """The tasks of a batch that the run lacks, the batch whose rest they are, and whether the run had any tasks."""
+        if not self._is_first:
+            return batch.tasks, None, False
+        self._is_first, is_added = False, self.tasks > 0
+        new: Sequence[Task] = batch.tasks
+        if is_added:
+            new = self._without_known(new)
+            self._note_begun()
+        return new, self._find_begun(batch), is_added
+
+    def _hand_over(self, block: Submission, handing_over: HandingOver, on_accepted: Callable[[int], None]) -> bool:
+        """Send a block by a call that takes the next events, too; returns False if nobody takes such a call now."""
+        with handing_over() as hand_over:
+            if hand_over is not None:
+                on_accepted(self._sent)
+                hand_over(self._actor.submit_and_take.remote(self.id, block.pack(), POLL_S))
+        return hand_over is not None
 
     def cancel(self, numbers: set[int] | None, scope: str) -> None:
         """Cancel those of these tasks, or of all, that are open; returns when that is on disk.

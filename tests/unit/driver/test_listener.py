@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,18 @@ def test_a_listening_thread_keeps_its_error() -> None:
         raise thread.error  # type: ignore[misc]
 
 
+@contextlib.contextmanager
+def at_work(thread: ListeningThread[Any]) -> Iterator[None]:
+    """A thread that is idle at first, and is stopped when the block is left."""
+    thread.start()
+    with thread._changed:
+        assert thread._changed.wait_for(lambda: thread._is_idle, 10)
+    yield
+    thread.stop()
+    thread.join(10)
+    assert thread.error is None
+
+
 def test_a_listening_thread_takes_a_call_that_it_is_handed() -> None:
     """While nothing is due it can be handed a call, and makes none itself meanwhile; while it listens it can't."""
     changed, heard = threading.Condition(), threading.Semaphore(0)
@@ -169,23 +183,19 @@ def test_a_listening_thread_takes_a_call_that_it_is_handed() -> None:
         is_due[0] = False
 
     thread = ListeningThread("listens", changed, lambda: is_due[0], lambda: False, take, report)
-    thread.start()
-    with changed:
-        assert changed.wait_for(lambda: thread._is_idle, 10)
-    with thread.handing_over() as hand_over:
-        assert hand_over is not None
+    with at_work(thread):
+        with thread.handing_over() as hand_over:
+            assert hand_over is not None
+            with changed:
+                is_due[0] = True
+                changed.notify_all()
+            hand_over("the call that submits")
+        assert heard.acquire(timeout=10)
+        with thread.handing_over() as hand_over:
+            assert hand_over is None
+        go_on.set()
         with changed:
-            is_due[0] = True
-            changed.notify_all()
-        hand_over("the call that submits")
-    assert heard.acquire(timeout=10)
-    with thread.handing_over() as hand_over:
-        assert hand_over is None
-    go_on.set()
-    with changed:
-        assert changed.wait_for(lambda: thread._is_idle, 10)
-    thread.stop()
-    thread.join(10)
+            assert changed.wait_for(lambda: thread._is_idle, 10)
     assert taken == ["the call that submits"]
 
 
@@ -200,57 +210,35 @@ def test_a_call_that_was_handed_over_is_not_replaced() -> None:
         heard.set()
 
     thread = ListeningThread("listens", changed, lambda: is_due[0], lambda: False, take, lambda news: None)
-    thread.start()
-    with changed:
-        assert changed.wait_for(lambda: thread._is_idle, 10)
-        is_due[0] = True
-        with thread.handing_over() as hand_over:
-            assert hand_over is not None
-            hand_over("first")
-        with thread.handing_over() as hand_over:
-            assert hand_over is None
-    assert heard.wait(10)
-    thread.stop()
-    thread.join(10)
+    with at_work(thread):
+        with changed:
+            is_due[0] = True
+            with thread.handing_over() as hand_over:
+                assert hand_over is not None
+                hand_over("first")
+            with thread.handing_over() as hand_over:
+                assert hand_over is None
+        assert heard.wait(10)
     assert taken == ["first"]
 
 
-def test_a_listening_thread_that_is_handed_no_call_makes_one() -> None:
-    """It was to be handed a call, and that can't be made: so it listens by one of its own."""
+@pytest.mark.parametrize("why", ["tasks are open", "ends are not on the disk"])
+def test_a_listening_thread_that_is_handed_no_call_makes_one(why: str) -> None:
+    """A call that was to be handed over can't be made; or ends were reported that are not on the disk yet."""
     changed, heard = threading.Condition(), threading.Event()
-    is_due = [False]
+    is_true = dict.fromkeys(["tasks are open", "ends are not on the disk"], False)
 
     def report(news: object) -> None:
-        is_due[0] = False
+        is_true[why] = False
         heard.set()
 
-    thread = ListeningThread("listens", changed, lambda: is_due[0], lambda: False, lambda call: call, report)
-    thread.start()
-    with changed:
-        assert changed.wait_for(lambda: thread._is_idle, 10)
-    with thread.handing_over(), changed:
-        is_due[0] = True
-        changed.notify_all()
-    assert heard.wait(10)
-    thread.stop()
-    thread.join(10)
-
-
-def test_a_listening_thread_looks_after_what_is_not_final() -> None:
-    """If ends that were reported are not on the disk yet, it takes news once more: so the counts become right."""
-    changed, heard = threading.Condition(), threading.Event()
-    is_behind = [True]
-
-    def report(news: object) -> None:
-        is_behind[0] = False
-        heard.set()
-
-    thread = ListeningThread("listens", changed, lambda: False, lambda: is_behind[0], lambda call: call, report)
-    thread.start()
-    assert heard.wait(10)
-    thread.stop()
-    thread.join(10)
-    assert thread.error is None
+    is_due, is_behind = [functools.partial(is_true.__getitem__, one) for one in is_true]
+    thread = ListeningThread("listens", changed, is_due, is_behind, lambda call: call, report)
+    with at_work(thread):
+        with thread.handing_over(), changed:
+            is_true[why] = True
+            changed.notify_all()
+        assert heard.wait(10)
 
 
 def test_what_has_happened_since_a_run_was_opened_is_left_to_the_manager(tmp_path: Path) -> None:
