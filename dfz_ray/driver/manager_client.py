@@ -45,6 +45,8 @@ BLOCK_BYTES = 2**26
 """A block with larger parameters is halved: a column of the journal holds the parameters of a whole block."""
 POLL_S = 0.5
 """Seconds between two looks at the counts while no event comes; a look takes about 2 ms of a core."""
+HEARD_TARGET_S = 0.2
+"""The work that a chunk aims at, in seconds, where the program waits for single results: they come with the chunk's."""
 LINGER_S = 3.0
 """Seconds for which workers wait for further calls, unless others want their places."""
 BOOTED_AT_MOST = 64
@@ -341,7 +343,7 @@ def _options(
     faults, chunking, journal = settings.faults, settings.chunking, settings.journal
     engine = EngineOptions(
         plan.slots,
-        chunking.target_s,
+        chunking.target_s or (HEARD_TARGET_S if has_listener else EngineOptions.target_s),
         chunking.lease_s,
         LINGER_S if lingers else 0.0,
         faults.grace_s,

@@ -1,6 +1,6 @@
 """The size of a chunk: by the run times of its tasks, as far as they are known, and by the work that is left.
 
-A chunk aims at 200 ms, because each costs 2 to 3 ms of CPU over all processes. It grows at most fourfold and takes at
+A chunk aims at 400 ms, because each costs 2 to 5 ms of CPU over all processes. It grows at most fourfold and takes at
 most half a fair share of the work that is left (factoring), yet no less than 4 ms of work: asking again takes as long.
 """
 

@@ -16,7 +16,7 @@ class EngineOptions:
 
     slots: int
     """The tasks that may execute at once, at first."""
-    target_s: float = 0.2
+    target_s: float = 0.4
     """The work that a chunk aims at."""
     lease_s: float = 2.0
     """The age from which a lease gets no further chunk if others wait for its place."""

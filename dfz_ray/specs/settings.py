@@ -33,8 +33,10 @@ class _Section(BaseModel):
 class ChunkingSettings(_Section):
     """How many tasks a worker gets at once. The defaults suit tasks of microseconds to hours."""
 
-    target_s: Annotated[float, Field(gt=0, le=3600)] = Field(
-        0.2, description="A chunk aims at this much work, in seconds (at more if the manager would be too busy)."
+    target_s: Annotated[float, Field(gt=0, le=3600)] | None = Field(
+        None,
+        description="A chunk aims at this much work, in seconds (at more if the manager would be too busy). null means "
+        "0.4, or 0.2 where the program waits for single results, as with `submit` and a DFZExecutor.",
     )
     lease_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         2.0,
