@@ -19,6 +19,7 @@ import ray
 
 from dfz_ray.engine.messages import StartLease
 from dfz_ray.execution.execute import Execution, Work
+from dfz_ray.journal.landmark import Landmark
 from dfz_ray.manager.task_manager import TaskManager
 from dfz_ray.protocol.orders import unpack_order, unpack_works
 from dfz_ray.protocol.reports import Place, pack_report
@@ -57,10 +58,16 @@ class EmulatingManager(TaskManager):
         return cpu_s, self._calls, exchanges
 
     async def open_run(
-        self, run_id: str, folder: str, options: RunOptions, meta: dict[str, str], retry_failed: bool
+        self,
+        run_id: str,
+        folder: str,
+        options: RunOptions,
+        meta: dict[str, str],
+        retry_failed: bool,
+        landmark: Landmark | None = None,
     ) -> OpenedRun:
         """Open a run whose leases are emulated."""
-        opened = await super().open_run(run_id, folder, options, meta, retry_failed)
+        opened = await super().open_run(run_id, folder, options, meta, retry_failed, landmark)
         self._runs[run_id]._lanes.call = self._call  # type: ignore[method-assign]
         return opened
 

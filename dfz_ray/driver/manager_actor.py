@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import uuid
 from typing import Any
@@ -43,7 +44,7 @@ def get_manager() -> Any:
             _manager = actor.options(
                 name=f"dfz manager {uuid.uuid4().hex[:8]}",
                 scheduling_strategy=here,
-            ).remote(is_nested=is_call())
+            ).remote(is_nested=is_call(), niceness=os.nice(0))
             _manager_session = session
         return _manager
 

@@ -16,13 +16,13 @@ from dfz_ray.driver.connection import boot_workers
 from dfz_ray.driver.domain_shipping import ship
 from dfz_ray.driver.input_store import SharedArrays, store_large
 from dfz_ray.driver.manager_actor import answer_of, check_ray, get_manager
-from dfz_ray.driver.shared_files import refuse_unseen
 from dfz_ray.driver.slot_plan import SlotPlan, find_held
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.pool import PoolLimits
 from dfz_ray.errors import RunFolderRefused
 from dfz_ray.garbage import collector_paused
 from dfz_ray.journal.inputs import Notes
+from dfz_ray.journal.landmark import set_landmark
 from dfz_ray.journal.last_run import remember_run
 from dfz_ray.journal.openings import Opening
 from dfz_ray.journal.reader import JournalReader
@@ -68,6 +68,7 @@ class ManagerClient:
         RunFolderRefused: the folder holds something else, or a live process works on the run, or the run shares other
             arrays under the same names.
         JournalDamaged: its journal can't be read or written, or is of another schema.
+        ClusterUnusable: the manager sees other files than this process.
         DfzError: the run has tasks of a domain that is not known here.
     """
 
@@ -102,10 +103,9 @@ class ManagerClient:
         }
         if batch is not None:
             meta["meant/0/0"] = MeantBatch(batch.name, len(batch.tasks), config.command).to_json()
-        refuse_unseen(self.folder, lambda path: self._answer(self._actor.identify.remote(path)))
-        opened: OpenedRun = self._answer(
-            self._actor.open_run.remote(self.id, str(self.folder), options, meta, config.retry_failed)
-        )
+        with set_landmark(self.folder) as landmark:
+            given = str(self.folder), options, meta, config.retry_failed, landmark
+            opened: OpenedRun = self._answer(self._actor.open_run.remote(self.id, *given))
         self.tasks = opened.tasks
         """The number of the run's tasks."""
         self._sent = opened.tasks

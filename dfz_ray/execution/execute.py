@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import traceback
@@ -13,7 +14,7 @@ from hashlib import sha256
 from typing import NamedTuple, Protocol, TypeVar
 
 from pydantic import ValidationError
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.errors import Unserializable
@@ -74,8 +75,14 @@ R = TypeVar("R")
 
 def thread_budget(threads: int) -> AbstractContextManager[object]:
     """Limit the native thread pools that are loaded (OpenMP, BLAS) to so many threads."""
-    limits: AbstractContextManager[object] = threadpool_limits(limits=threads)
+    limits: AbstractContextManager[object] = _find_pools(len(sys.modules)).limit(limits=threads)
     return limits
+
+
+@functools.lru_cache(maxsize=1)
+def _find_pools(modules: int) -> ThreadpoolController:
+    """The native thread pools of a process that has imported so many modules: to look for them takes half a ms."""
+    return ThreadpoolController()
 
 
 def execute_chunk(

@@ -46,7 +46,7 @@ class Lanes:
     def load_domains(self, domains: Sequence[ShippedDomain]) -> None:
         """Make the Ray functions of domains."""
         for domain in domains:
-            self._functions[domain.name] = make_lease_function(domain.name, domain.pickled)
+            self._functions[domain.name] = make_lease_function(domain.name, domain.pickled, self._manager)
             if domain.exclusive:
                 self._exclusive.add(domain.name)
             if domain.picks_gpu:
@@ -77,7 +77,7 @@ class Lanes:
         width = 1 if domain in self._exclusive else self._width
         name = name_lease(domain, command.kind, width)
         function = self._functions[domain].options(name=name, **options)
-        return function.remote(self._manager, self._run_id, command.lease, shape.threads, self._grace_s, width)
+        return function.remote(self._run_id, command.lease, shape.threads, self._grace_s, width)
 
 
 def name_lease(domain: str, kind: str, width: int) -> str:

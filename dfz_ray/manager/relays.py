@@ -26,9 +26,10 @@ SILENT_S = 10.0
 
 
 class Relays:
-    """Starts relays, and replaces those that die or fall silent. They die with the manager."""
+    """Starts relays, and replaces those that die or fall silent. They call the manager, and die with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
         self._ready: dict[str, Any] = {}
         """The relays that answer, by node."""
         self._keepers: dict[str, asyncio.Task[None]] = {}
@@ -56,7 +57,7 @@ class Relays:
             there = NodeAffinitySchedulingStrategy(node_id, soft=False)
             actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=100_000)(Relay)
             options: dict[str, Any] = {"scheduling_strategy": there, "enable_task_events": False}
-            relay = actor.options(**options).remote(ray.get_runtime_context().current_actor)
+            relay = actor.options(**options).remote(self._manager)
             await asyncio.wait_for(relay.identify.remote(), START_S)
             self._ready[node_id] = relay
             while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import inspect
@@ -17,6 +18,7 @@ from typing import Any
 import ray
 
 from dfz_ray.errors import InfrastructureLost
+from dfz_ray.journal.landmark import Landmark
 from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.manager.active_run import ActiveRun
 from dfz_ray.manager.gates import Gates
@@ -49,47 +51,50 @@ class TaskManager:
     It is an asyncio actor: every method runs in one thread, and a run's journal is written in another.
     """
 
-    def __init__(self, is_nested: bool = False) -> None:
+    def __init__(self, is_nested: bool = False, niceness: int | None = None) -> None:
         self._is_nested = is_nested
         _end_at_once_on_sigterm()
+        _become_less_nice(niceness)
         sys.setswitchinterval(SWITCH_S)
         gc.freeze()  # the garbage collector need not look at imported modules again and again
         self._runs: dict[str, ActiveRun] = {}
         self._gates = Gates()
         self._exchanges = 0
         self._cost = ManagerCost()
-        self._relays = Relays()
+        self._handle = ray.get_runtime_context().current_actor
+        """By which workers and relays call this manager: always the same object, so that they load it once."""
+        self._relays = Relays(self._handle)
 
     def __repr__(self) -> str:
         """Its name where the dashboard groups what it called."""
         return "dfz manager"
 
-    async def identify(self, path: str) -> tuple[int, int] | None:
-        """The device and the number of a file, by which the driver knows that both see the same; None without one."""
-        try:
-            status = await asyncio.to_thread(os.stat, path)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
-
     async def open_run(
-        self, run_id: str, folder: str, options: RunOptions, meta: dict[str, str], retry_failed: bool
+        self,
+        run_id: str,
+        folder: str,
+        options: RunOptions,
+        meta: dict[str, str],
+        retry_failed: bool,
+        landmark: Landmark | None = None,
     ) -> OpenedRun:
         """Open a run folder, a new one or one that was left; returns the kinds, batches and tasks of the run.
 
         Raises:
+            ClusterUnusable: this process does not see the landmark that the driver has set.
             RunFolderRefused: the folder holds something else, or a live process works on the run.
             JournalDamaged: its journal can't be read or written, or is of another schema.
         """
-        myself = ray.get_runtime_context().current_actor
         inline_bytes = options.inline_result_bytes
         path, durable = Path(folder), options.durable
         given = (path, meta, inline_bytes, retry_failed, durable, options.opening)
+        if landmark is not None:
+            await asyncio.to_thread(landmark.take)
         journal = await asyncio.to_thread(open_for_work, *given)
         meta, make_room = journal.recovered.meta, lambda: self._make_room(run_id)
         shared = self._cost, self._relays
         try:
-            run = ActiveRun(run_id, path, journal, options, myself, meta, *shared, self._is_nested, make_room)
+            run = ActiveRun(run_id, path, journal, options, self._handle, meta, *shared, self._is_nested, make_room)
         except BaseException:  # else this process would hold the run as long as it lives
             await asyncio.to_thread(journal.writer.close)
             journal.lock.close()
@@ -200,6 +205,20 @@ class TaskManager:
             return self._runs[run_id]
         except KeyError:
             raise InfrastructureLost(f"the manager does not work on run {run_id}") from None
+
+
+def _become_less_nice(niceness: int | None) -> None:
+    """Give this process the niceness of its driver, if the system allows that; None: leave it as it is.
+
+    Ray makes all its workers nice, and this is one of them. Where more workers than cores wake at once, each would have
+    its turn before the manager that they wait for.
+    """
+    if niceness is None:
+        return
+    with contextlib.suppress(OSError):
+        for thread in map(int, os.listdir("/proc/self/task")):
+            if os.getpriority(os.PRIO_PROCESS, thread) > niceness:
+                os.setpriority(os.PRIO_PROCESS, thread, niceness)
 
 
 def _end_at_once_on_sigterm() -> None:

@@ -47,14 +47,15 @@ LAST_WORD_S = 1.0
 
 
 @functools.lru_cache(maxsize=256)
-def make_lease_function(name: str, pickled_domain: bytes) -> Any:
-    """The Ray remote function of a domain; all runs share it, for Ray would ship another one anew.
+def make_lease_function(name: str, pickled_domain: bytes, manager: Any) -> Any:
+    """The Ray remote function of a domain; all runs of a manager share it, for Ray would ship another one anew.
 
-    The domain travels inside it, by value where it has to; Ray loads it once per worker process. Retries are ours, and
-    a worker that has loaded a GPU library is kept (Ray's default would replace it after every call).
+    The domain and the manager's handle travel inside it, the domain by value where it has to; Ray loads them once per
+    worker process. Retries are ours, and a worker that has loaded a GPU library is kept (Ray's default would replace it
+    after every call).
     """
 
-    def lease(manager: Any, run_id: str, lease_id: int, threads: int, grace_s: float, width: int = 1) -> None:
+    def lease(run_id: str, lease_id: int, threads: int, grace_s: float, width: int = 1) -> None:
         run_lease(pickled_domain, manager, run_id, lease_id, threads, grace_s, width)
 
     lease.__name__ = lease.__qualname__ = name  # the dashboard groups calls by it

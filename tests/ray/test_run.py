@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from dfz_ray import DfzError, InvalidInput, TasksFailed, domain, run
@@ -336,6 +338,19 @@ def test_a_domain_that_cannot_travel_is_told_before_anything_starts(tmp_path: Pa
     with pytest.raises(DfzError, match="domain 'locked' can't be sent to the workers"):
         run([locked.task()], run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_manager_has_its_turn_before_the_workers() -> None:
+    """Where the system allows it, all threads of the manager are as nice as the driver; workers stay nicer."""
+    run([{"domain": "coin"}], max_workers=1)
+    processes = {process: process.cmdline() for process in psutil.Process().children(recursive=True)}
+    (manager,) = [process for process, command in processes.items() if "ray::TaskManager" in command]
+    niceness = [os.getpriority(os.PRIO_PROCESS, thread.id) for thread in manager.threads()]
+    raise_own = "import os; before = os.nice(1); os.setpriority(os.PRIO_PROCESS, 0, before - 1)"
+    is_allowed = not subprocess.run([sys.executable, "-c", raise_own], stderr=subprocess.DEVNULL).returncode
+
+    assert max(niceness) == (os.nice(0) if is_allowed else max(niceness))
+    assert all(process.nice() > os.nice(0) for process, command in processes.items() if command == ["ray::IDLE"])
 
 
 def test_a_record_shows_itself_in_a_line() -> None:
