@@ -50,6 +50,10 @@ class LeaseTable:
         self.leases[lease_id] = Lease(lane_number, width, width)
         return lease_id
 
+    def find_busy(self) -> set[int]:
+        """The leases that hold chunks."""
+        return {lease_id for lease_id, lease in self.leases.items() if lease.held}
+
     def place(self, lease_id: int, node: str, now: float) -> None:
         """A lease has asked for work for the first time: Ray has placed it."""
         lease = self.leases[lease_id]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 import time
@@ -81,8 +82,6 @@ EARLY_COMMITS_S = 0.02
 """Seconds between two commits of a run that reports ends before they are on disk: a chain of calls shares them."""
 ROOM_S = 0.03
 """Seconds after which a lease that Ray has not placed makes leases of other runs end that linger."""
-KILL_S = 5.0
-"""Seconds that workers may take to be gone when they are killed."""
 MEASURED_CHUNKS = 20
 """The engine learns the manager's cost whenever so many chunks have ended."""
 
@@ -304,7 +303,7 @@ class ActiveRun:
                 self._buffer.wake()
                 # Leases that Ray has not placed yet are left alone: once placed they find the run closed, and return.
                 # To cancel one could hit a worker in the middle of an import, which spoils it for every later lease.
-                await self._leases.end_placed(grace_s, KILL_S)
+                await self._leases.end_placed(self._engine.lease_table.find_busy, grace_s)
                 with contextlib.suppress(DfzError):
                     await self._journal.commits.wait()
 
@@ -420,7 +419,7 @@ class ActiveRun:
             self._buffer.on_began(chunk.id)
 
     def _start(self, start: StartLease) -> None:
-        self._leases.watch(start.lease, self._lanes.call(start))
+        self._leases.start(start.lease, functools.partial(self._lanes.call, start))
         if self._room_timer is None:
             self._room_timer = asyncio.get_running_loop().call_later(ROOM_S, self._look_for_room)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,10 @@ TOLD_AGAIN_S = 10.0
 """Seconds after which a lease that has given its relay up is told of it again."""
 KILL_AGAIN_S = 1.0
 """Seconds after which a worker is killed by a signal if Ray could not end it, e.g. because it is stopped."""
+RETURN_S = 2.0
+"""Seconds that workers may take to return when their run is closed, or to be gone when they are killed."""
+KILL_S = 5.0
+"""Seconds that workers may take to be gone when they are killed because they did not return."""
 AGAIN_S = 0.02
 """The least seconds between two looks at the time that a worker has had."""
 PATIENCE = 100
@@ -91,10 +96,36 @@ class LeaseCalls:
         self._relay_leases = relay_leases
         self._calls: dict[int, _LeaseCall] = {}
         """By lease."""
+        self._starts: deque[tuple[int, Callable[[], Any]]] = deque()
+        """The leases that are to be called, each with the function that does it."""
         self._commands: set[asyncio.Task[Any]] = set()
         """Commands to workers that are on their way."""
         self.tracebacks: dict[int, str] = {}
         """By task that ended its worker: the stack where it hung, or where the error was raised."""
+
+    def start(self, lease: int, call: Callable[[], Any]) -> None:
+        """Call a lease soon, and watch its call.
+
+        One is called at a time, between other events: making a call keeps this thread busy, and workers whose leases
+        were called before wait for their first chunks meanwhile.
+        """
+        self._starts.append((lease, call))
+        if len(self._starts) == 1:
+            asyncio.get_running_loop().call_soon(self._start_next)
+
+    def _start_next(self) -> None:
+        if not self._starts:  # the run is closed
+            return
+        lease, call = self._starts[0]
+        try:
+            self.watch(lease, call())
+        except Exception as error:
+            self._starts.clear()
+            self._on_failure(error)
+            return
+        self._starts.popleft()
+        if self._starts:
+            asyncio.get_running_loop().call_soon(self._start_next)
 
     def watch(self, lease: int, reference: Any) -> None:
         """Watch the call of a lease."""
@@ -155,18 +186,28 @@ class LeaseCalls:
         """Kill a lease's worker, once it has had its grace."""
         self._command(self._kill_overdue(command))
 
-    async def end_placed(self, grace_s: float, kill_s: float) -> None:
-        """Wait until the leases that run have ended; kill those that take longer than a grace."""
-        await self._wait_for_placed(grace_s)
-        for lease, call in self._calls.items():
-            if call.place is not None:
-                self._command(self._kill(lease))
-        await self._wait_for_placed(kill_s)
+    async def end_placed(self, find_busy: Callable[[], Collection[int]], grace_s: float) -> None:
+        """Wait until the leases that Ray has placed have ended, and start no more.
 
-    async def _wait_for_placed(self, timeout_s: float) -> None:
-        watchers = [call.watcher for call in self._calls.values() if call.place is not None]
+        Those that `find_busy` finds hold work; they are killed after a grace. The others return by themselves, and are
+        killed only if they do not: a killed worker serves nobody, and Ray has to start another one for the next run.
+        """
+        self._starts.clear()
+        await self._wait_for(find_busy(), grace_s)
+        self._kill_all(find_busy())
+        await self._wait_for(self._calls, RETURN_S)
+        self._kill_all(self._calls)
+        await self._wait_for(self._calls, KILL_S)
+
+    async def _wait_for(self, leases: Collection[int], timeout_s: float) -> None:
+        watchers = [call.watcher for lease, call in self._calls.items() if lease in leases and call.place is not None]
         if watchers:
             await asyncio.wait(watchers, timeout=timeout_s)
+
+    def _kill_all(self, leases: Collection[int]) -> None:
+        for lease, call in self._calls.items():
+            if lease in leases and call.place is not None:
+                self._command(self._kill(lease))
 
     async def _kill_overdue(self, command: KillLease) -> None:
         lease, why = command.lease, command.why

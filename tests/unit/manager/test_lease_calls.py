@@ -1,35 +1,128 @@
-"""The calls of a run's leases, watched and ended."""
+"""The calls of a run's leases: made, watched and ended."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+import ray
 
 from dfz_ray.engine.messages import LeaseEnded, LeaseLost
+from dfz_ray.manager import lease_calls
 from dfz_ray.manager.lease_calls import LeaseCalls
 from dfz_ray.manager.relays import Relays
 from dfz_ray.protocol.reports import Place
 
 
+class Watched:
+    """Lease calls, and all that they tell."""
+
+    def __init__(self) -> None:
+        self.over: list[LeaseEnded | LeaseLost] = []
+        self.failures: list[BaseException] = []
+        self.calls = LeaseCalls(1.0, self.over.append, lambda lease: False, self.failures.append, Relays(None), None)
+
+    def watch(self, lease: int) -> asyncio.Future[None]:
+        """Watch the call of a lease that Ray has placed."""
+        call: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.calls.watch(lease, call)
+        self.calls.place(lease, Place("host", "node", 4711, 1.0, f"run/{lease}"))
+        return call
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The calls that Ray was asked to cancel by force: they end by it."""
+    killed: list[Any] = []
+
+    def cancel(call: asyncio.Future[None], *, force: bool) -> None:
+        assert force
+        killed.append(call)
+        call.set_result(None)
+
+    monkeypatch.setattr(ray, "cancel", cancel)
+    return killed
+
+
 @pytest.mark.parametrize("steps", range(4))
+@pytest.mark.usefixtures("killed")
 def test_a_lease_may_end_in_the_moment_in_which_it_is_to_be_killed(steps: int) -> None:
     """When a run is closed, a lease that ends at the end of its grace fails nothing."""
-    over: list[LeaseEnded | LeaseLost] = []
-    failures: list[BaseException] = []
 
-    async def close() -> None:
-        calls = LeaseCalls(1.0, over.append, lambda lease: False, failures.append, Relays(), None)
-        call = asyncio.get_running_loop().create_future()
-        calls.watch(7, call)
-        calls.place(7, Place("host", "node", 4711, 1.0, "run/7"))
-        closing = asyncio.create_task(calls.end_placed(0.0, 60.0))
+    async def close() -> Watched:
+        watched = Watched()
+        call = watched.watch(7)
+        closing = asyncio.create_task(watched.calls.end_placed(lambda: {7}, 0.0))
         for _ in range(steps):
             await asyncio.sleep(0)
-        call.set_result(None)
+        if not call.done():
+            call.set_result(None)
         await closing
         await asyncio.sleep(0)
+        return watched
 
-    asyncio.run(close())
-    assert over == [LeaseEnded(7)]
-    assert failures == []
+    watched = asyncio.run(close())
+    assert watched.over == [LeaseEnded(7)]
+    assert watched.failures == []
+
+
+def test_a_lease_without_work_has_the_time_to_return(killed: list[Any]) -> None:
+    """A run that is closed without a grace kills a worker that executes something, not one that is about to return."""
+
+    async def close() -> Watched:
+        watched = Watched()
+        idle, busy = watched.watch(1), watched.watch(2)
+        closing = asyncio.create_task(watched.calls.end_placed(lambda: {2}, 0.0))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert killed == [busy]
+        assert not closing.done()
+        idle.set_result(None)
+        await closing
+        return watched
+
+    watched = asyncio.run(close())
+    assert watched.over == [LeaseEnded(2), LeaseEnded(1)]
+    assert (len(killed), watched.failures) == (1, [])
+
+
+def test_a_lease_that_does_not_return_is_killed(killed: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although it holds no work: a run can be closed even if a worker hangs."""
+    monkeypatch.setattr(lease_calls, "RETURN_S", 0.0)
+
+    async def close() -> Watched:
+        watched = Watched()
+        hung = watched.watch(1)
+        await watched.calls.end_placed(set, 0.0)
+        assert killed == [hung]
+        return watched
+
+    assert asyncio.run(close()).over == [LeaseEnded(1)]
+
+
+def test_leases_are_called_one_at_a_time() -> None:
+    """Between two calls other events have their turn; after an error, or once the run is closed, no more are made."""
+    steps: list[Any] = []
+
+    def call(lease: int) -> asyncio.Future[None]:
+        steps.append(lease)
+        if lease == 3:
+            raise ValueError("no such function")
+        return asyncio.get_running_loop().create_future()
+
+    async def start() -> Watched:
+        watched = Watched()
+        for lease in range(5):
+            watched.calls.start(lease, lambda lease=lease: call(lease))  # type: ignore[misc]
+        for _ in range(8):
+            asyncio.get_running_loop().call_soon(steps.append, "other")
+            await asyncio.sleep(0)
+        watched.calls.start(6, lambda: call(6))
+        await watched.calls.end_placed(set, 0.0)
+        await asyncio.sleep(0)
+        return watched
+
+    watched = asyncio.run(start())
+    assert steps == [0, "other", 1, "other", 2, "other", 3, *["other"] * 5]
+    assert [str(failure) for failure in watched.failures] == ["no such function"]
