@@ -3,15 +3,16 @@
     python benchmarks/speculation.py [--tasks 10000] [--mean-s 1] [--sigma 1] [--slots 64] [--repeats 1] [--json FILE]
 
 Tasks wait, as for a service: each attempt at a task waits for a time of its own, drawn from a lognormal distribution.
-Runs with and without `speculate` take turns, on worker processes of this machine; of each the makespan is told, and
-the tail: the seconds at its end in which fewer tasks are executed than there are slots. The virtual cluster executes
-the same tasks, with the real engine, many times over.
+Runs with and without `speculate` take turns, on worker processes of this machine that have all been started before;
+of each the makespan is told, and the tail: the seconds at its end in which fewer tasks are executed than there are
+slots. The virtual cluster executes the same tasks, with the real engine, many times over.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import random
 import tempfile
 import time
@@ -22,6 +23,7 @@ from typing import Any
 from measurement import describe_host, write_json
 
 from dfz_ray import domain, run
+from dfz_ray.driver.connection import connect
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.journal.executions import read_executed
 from dfz_ray.simulation import Costs, SimulatedAttempt, SimulatedTask, Simulation
@@ -29,8 +31,10 @@ from dfz_ray.specs.policy import Policy
 
 SIMULATED = 40
 """Simulated runs of each sort."""
-START_S = 1.0
-"""Seconds that a simulated worker takes to start."""
+START_S = 0.01
+"""Seconds that a simulated lease takes to start on a worker that is there already."""
+WARM_TASKS, WARM_TASK_S = 2, 2.0
+"""The tasks for each slot that start the workers, and the seconds that each waits."""
 
 
 class Service(Simulation):
@@ -62,7 +66,7 @@ def measure(options: argparse.Namespace, speculate: bool) -> dict[str, float]:
     """A run on this machine: its makespan and its tail, in seconds, and the tasks that had a second attempt."""
     mu, sigma = find_shape(options)
 
-    @domain("wait", cpus=round(1 / options.slots, 4), repeatable=True)
+    @domain("wait", repeatable=True)
     def wait() -> float:
         wait_s = random.SystemRandom().lognormvariate(mu, sigma)
         time.sleep(wait_s)
@@ -79,6 +83,24 @@ def measure(options: argparse.Namespace, speculate: bool) -> dict[str, float]:
         executed = read_executed(Path(folder) / "run")
         began, ends = min(one.began_at for one in executed), sorted(one.ended_at for one in executed)
     return {"makespan_s": ends[-1] - began, "tail_s": ends[-1] - ends[-options.slots]}
+
+
+def start_workers(slots: int) -> None:
+    """Keep all slots busy until each has a worker process; Ray keeps as many as this machine has logical CPUs."""
+
+    @domain("start")
+    def start() -> int:
+        time.sleep(WARM_TASK_S)
+        return os.getpid()
+
+    connect("local", logical_cpus=slots)
+    while True:
+        processes = set(
+            run([start.task() for _ in range(WARM_TASKS * slots)], max_workers=slots, progress=False).values()
+        )
+        print(f"{len(processes)} of {slots} worker processes are up", flush=True)
+        if len(processes) == slots:
+            return
 
 
 def main() -> None:
@@ -101,6 +123,7 @@ def main() -> None:
             f"simulated, {'with' if speculate else 'without'} speculation: {median(makespans_s):.1f} s "
             f"(of {SIMULATED} runs all but the two extremes between {low_s:.1f} and {high_s:.1f} s)"
         )
+    start_workers(options.slots)
     measured: dict[bool, list[dict[str, float]]] = {False: [], True: []}
     for repeat in range(options.repeats):
         for speculate in (False, True) if repeat % 2 == 0 else (True, False):
