@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sys
 import traceback
@@ -14,7 +13,6 @@ from hashlib import sha256
 from typing import NamedTuple, Protocol, TypeVar
 
 from pydantic import ValidationError
-from threadpoolctl import ThreadpoolController
 
 from dfz_ray.domains.domain import Domain
 from dfz_ray.errors import Unserializable
@@ -22,6 +20,7 @@ from dfz_ray.execution.chunk_clock import ChunkClock
 from dfz_ray.execution.failure import Failure, describe_exception, describe_interruption, make_failure
 from dfz_ray.execution.interruption import find_cause, forget_interruption, note_exception, pass_on_interruption
 from dfz_ray.execution.parameters_reader import ParametersReader
+from dfz_ray.execution.thread_pools import find_pools
 from dfz_ray.specs.encoding import SCALARS, digest_of, encode
 from dfz_ray.specs.input_file import FileShelf
 
@@ -75,14 +74,8 @@ R = TypeVar("R")
 
 def thread_budget(threads: int) -> AbstractContextManager[object]:
     """Limit the native thread pools that are loaded (OpenMP, BLAS) to so many threads."""
-    limits: AbstractContextManager[object] = _find_pools(len(sys.modules)).limit(limits=threads)
+    limits: AbstractContextManager[object] = find_pools().limit(limits=threads)
     return limits
-
-
-@functools.lru_cache(maxsize=1)
-def _find_pools(modules: int) -> ThreadpoolController:
-    """The native thread pools of a process that has imported so many modules: to look for them takes half a ms."""
-    return ThreadpoolController()
 
 
 def execute_chunk(

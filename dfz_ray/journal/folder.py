@@ -35,6 +35,8 @@ PART = ".part"
 """The end of the name of a file that is being written."""
 BUSY_S = 10.0
 """Seconds that a connection to the journal waits for others."""
+LANDMARK = ".dfz-"
+"""So begins the name of a file by which the manager knows that it sees the driver's files."""
 STATUS = "status.json"
 """The progress of the run, which the manager writes each second."""
 REQUESTS = "requests"
@@ -118,7 +120,8 @@ class RunFolder:
             raise RunFolderRefused(f"{self.path} can't be a run folder: {error.strerror or error}") from None
 
     def _is_left_over(self, path: Path) -> bool:
-        return path.name in (LOCK, self.database.name) or path.name.startswith(self.unfinished_database.name)
+        left = self.unfinished_database.name, LANDMARK
+        return path.name in (LOCK, self.database.name) or path.name.startswith(left)
 
     def connect(self, mode: str, database: Path | None = None) -> sqlite3.Connection:
         """A connection to the journal; the mode is SQLite's: `ro`, `rw`, or `rwc` to make the file.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dfz_ray.errors import ClusterUnusable
+from dfz_ray.journal.folder import LANDMARK
 
 
 class Landmark(NamedTuple):
@@ -30,7 +31,8 @@ class Landmark(NamedTuple):
         """
         with contextlib.suppress(OSError):
             if self.file:
-                with contextlib.suppress(PermissionError):  # it is there, and another user's
+                os.stat(self.file)
+                with contextlib.suppress(OSError):  # another user's, or read-only: then the run is refused for that
                     os.unlink(self.file)
                 return
             found = os.stat(self.folder)
@@ -47,7 +49,7 @@ def set_landmark(folder: Path) -> Iterator[Landmark]:
     """Set a landmark for a run folder; in the end it is gone."""
     seen = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     try:
-        descriptor, file = tempfile.mkstemp(dir=seen, prefix=".dfz-")
+        descriptor, file = tempfile.mkstemp(dir=seen, prefix=LANDMARK)
     except OSError:  # nothing can be written there
         status = seen.stat()
         yield Landmark(str(seen), status=(status.st_dev, status.st_ino))

@@ -217,8 +217,9 @@ def _become_less_nice(niceness: int | None) -> None:
         return
     with contextlib.suppress(OSError):
         for thread in map(int, os.listdir("/proc/self/task")):
-            if os.getpriority(os.PRIO_PROCESS, thread) > niceness:
-                os.setpriority(os.PRIO_PROCESS, thread, niceness)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                if os.getpriority(os.PRIO_PROCESS, thread) > niceness:
+                    os.setpriority(os.PRIO_PROCESS, thread, niceness)
 
 
 def _end_at_once_on_sigterm() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dfz_ray.errors import ClusterUnusable
+from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.landmark import Landmark, set_landmark
 
 
@@ -17,6 +18,13 @@ def test_the_same_files_are_accepted(tmp_path: Path) -> None:
             assert [*tmp_path.iterdir()] == [Path(landmark.file)]
             landmark.take()
             assert not [*tmp_path.iterdir()]
+
+
+def test_a_landmark_that_a_killed_driver_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    """A run can still be begun in that folder."""
+    with set_landmark(tmp_path) as landmark:
+        RunFolder(tmp_path).make()
+        assert Path(landmark.file).exists()
 
 
 def test_a_folder_that_nobody_can_write_to_is_known_by_its_number() -> None:
