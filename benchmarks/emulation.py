@@ -19,11 +19,10 @@ import ray
 
 from dfz_ray.engine.messages import StartLease
 from dfz_ray.execution.execute import Execution, Work
-from dfz_ray.journal.landmark import Landmark
 from dfz_ray.manager.task_manager import TaskManager
 from dfz_ray.protocol.orders import unpack_order, unpack_works
 from dfz_ray.protocol.reports import Place, pack_report
-from dfz_ray.protocol.submission import OpenedRun, RunOptions
+from dfz_ray.protocol.submission import OpenedRun
 from dfz_ray.protocol.worker_side import WorkerSide
 from dfz_ray.worker.relay import Relay
 
@@ -57,17 +56,9 @@ class EmulatingManager(TaskManager):
         cpu_s, exchanges = await self.get_usage()
         return cpu_s, self._calls, exchanges
 
-    async def open_run(
-        self,
-        run_id: str,
-        folder: str,
-        options: RunOptions,
-        meta: dict[str, str],
-        retry_failed: bool,
-        landmark: Landmark | None = None,
-    ) -> OpenedRun:
+    async def open_run(self, run_id: str, *given: Any, **options: Any) -> OpenedRun:
         """Open a run whose leases are emulated."""
-        opened = await super().open_run(run_id, folder, options, meta, retry_failed, landmark)
+        opened = await super().open_run(run_id, *given, **options)
         self._runs[run_id]._lanes.call = self._call  # type: ignore[method-assign]
         return opened
 
