@@ -11,6 +11,7 @@ from dfz_ray.errors import RunFolderRefused
 from dfz_ray.journal.commit_sums import Row
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.reader import JournalReader
+from dfz_ray.protocol.submission import ShippedDomain
 
 FIRST = 1
 """The version of a domain without a note."""
@@ -44,6 +45,25 @@ def find_volatile(meta: Mapping[str, str], domains: Iterable[tuple[str, str]]) -
 def find_latest_volatile(meta: Mapping[str, str], domains: Iterable[tuple[str, str]]) -> dict[str, str]:
     """By domain the keys (a JSON list) that the digests of its latest version leave out."""
     return {**dict(domains), **{note.domain: json.dumps(sorted(note.volatile)) for note in _read_notes(meta)}}
+
+
+def refuse_other_volatile(
+    domains: Iterable[ShippedDomain], volatile: Mapping[str, str], versions: Mapping[str, int]
+) -> None:
+    """Refuse to go on if a domain of the same version now leaves other keys of its results out of their digests.
+
+    `volatile` and `versions` are those of the run, by domain.
+
+    Raises:
+        RunFolderRefused: naming the keys.
+    """
+    for domain in domains:
+        before = volatile.get(domain.name, domain.volatile)
+        if before != domain.volatile and domain.version == versions.get(domain.name, FIRST):
+            raise RunFolderRefused(
+                f"domain {domain.name!r} calls {domain.volatile} volatile, and called {before} so when the run was "
+                "begun: results could not be compared; undo that, or begin a new run"
+            )
 
 
 def refuse_other_versions(folder: Path, find_version: Callable[[str], int | None]) -> None:

@@ -43,9 +43,9 @@ from dfz_ray.engine.messages import (
     TimePassed,
     WorkAsked,
 )
-from dfz_ray.errors import DfzError, InfrastructureLost, RunFolderRefused
+from dfz_ray.errors import DfzError, InfrastructureLost
 from dfz_ray.journal.commit_sums import Row
-from dfz_ray.journal.domain_versions import FIRST, find_versions
+from dfz_ray.journal.domain_versions import find_versions, refuse_other_volatile
 from dfz_ray.journal.recovery import OpenedJournal
 from dfz_ray.manager.event_buffer import EventBuffer
 from dfz_ray.manager.group_commit import GroupCommit, Pending
@@ -178,13 +178,7 @@ class ActiveRun:
             RunFolderRefused: one of the domains now computes its digests in another way.
         """
         recovered = self._recovered
-        for domain in domains:
-            before = recovered.volatile.get(domain.name, domain.volatile)
-            if before != domain.volatile and domain.version == self._versions.get(domain.name, FIRST):
-                raise RunFolderRefused(
-                    f"domain {domain.name!r} calls {domain.volatile} volatile, and called {before} so when the run was "
-                    "begun: results could not be compared; undo that, or begin a new run"
-                )
+        refuse_other_volatile(domains, recovered.volatile, self._versions)
         self._journal.note_versions(domains)
         self._lanes.load_domains(domains)
         kinds = self._add_kinds(self.describe().kinds)
