@@ -10,7 +10,7 @@ from threadpoolctl import ThreadpoolController
 
 
 class _Library(ctypes.Structure):
-    """What the loader tells of a library: `struct dl_phdr_info` of dl_iterate_phdr(3)."""
+    """A library, as the loader describes it: `struct dl_phdr_info` of dl_iterate_phdr(3)."""
 
     _fields_ = (
         ("address", ctypes.c_void_p),

@@ -48,14 +48,15 @@ class Landmark(NamedTuple):
 def set_landmark(folder: Path) -> Iterator[Landmark]:
     """Set a landmark for a run folder; in the end it is gone."""
     seen = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    try:
+    status, file = seen.stat(), ""
+    with contextlib.suppress(OSError):  # nothing can be written there
         descriptor, file = tempfile.mkstemp(dir=seen, prefix=LANDMARK)
-    except OSError:  # nothing can be written there
-        status = seen.stat()
-        yield Landmark(str(seen), status=(status.st_dev, status.st_ino))
-        return
-    os.close(descriptor)
+        os.close(descriptor)
     try:
-        yield Landmark(str(seen), file)
+        yield Landmark(str(seen), file, (status.st_dev, status.st_ino))
     finally:
-        Path(file).unlink(missing_ok=True)
+        if file:
+            with contextlib.suppress(
+                OSError
+            ):  # the manager has removed it, or the folder is not to be written to by now
+                os.unlink(file)
