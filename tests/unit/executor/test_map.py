@@ -22,6 +22,8 @@ from dfz_ray.executor.call_packing import CallPacker
 from dfz_ray.executor.call_run import CallSource, ExecutorBroken, PendingCall, Treatment
 from dfz_ray.executor.executor import _Calls
 from dfz_ray.executor.map import CallMap
+from dfz_ray.executor.process_setup import InitializerFailed
+from dfz_ray.protocol.task_events import FailedTask
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
 
@@ -32,6 +34,7 @@ class Run:
     slots = 2
     known_slots: int | None = 2
     has_ended = is_closed = False
+    broken: BaseException | None = None
 
     def __init__(self) -> None:
         self.packer = CallPacker()
@@ -158,6 +161,25 @@ def test_an_executor_knows_a_map_until_its_last_call_has_ended() -> None:
     other.complete(result_of([1]), 0.0, 0.1)
     assert run.sources == []
     assert list(made.results()) == [0, 1]
+
+
+def test_a_map_whose_initializer_fails() -> None:
+    """The first group that meets a failed initializer breaks the executor: no call is made again, none is sent later.
+
+    Each call fails with the initializer's error.
+    """
+    run = Run()
+    made = make(run, 1000)
+    groups = list(run.sent)
+    error = InitializerFailed("the executor's initializer failed in a worker: ZeroDivisionError")
+    for number, group in enumerate(groups):
+        group.on_failed(FailedTask(number, "exception", str(error), None, pickle.dumps(error)))
+
+    assert isinstance(run.broken, InitializerFailed)
+    assert run.sent == groups
+    assert run.sources == []
+    with pytest.raises(InitializerFailed, match="ZeroDivisionError"):
+        next(made.results())
 
 
 class Panic(BaseException):
