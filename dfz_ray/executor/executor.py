@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from dfz_ray.errors import InfrastructureLost
+from dfz_ray.execution.traceback_text import name_of, text_of
 from dfz_ray.executor.call_options import CallOptions, treat
 from dfz_ray.executor.call_run import CallRun, Treatment
 from dfz_ray.executor.future import CallFuture
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+SHOWN_CHARACTERS = 200
+"""The most characters of an error that the repr of an executor shows."""
 
 
 class _Calls(Executor):
@@ -159,7 +163,9 @@ class _Calls(Executor):
         slots = (
             "as many calls at once as the cluster holds" if run.known_slots is None else f"{run.known_slots} at once"
         )
-        state = "shut down" if run.is_shut else f"broken: {run.broken}" if run.broken else "open"
+        state = "shut down" if run.is_shut else "open"
+        if run.failure is not None:  # a run that has failed is shut, too
+            state = f"broken: {_in_one_line(run.failure)}"
         return f"<{type(self).__name__}: {slots}; {state}; {run.count} unfinished; {run.folder}>"
 
 
@@ -371,6 +377,12 @@ def _submit_or_fail(calls: _Calls, function: Callable[..., Any], chunk: Items) -
 
 def _replaces_submit(calls: _Calls) -> bool:
     return "submit" in vars(calls) or type(calls).submit is not _Calls.submit
+
+
+def _in_one_line(error: BaseException) -> str:
+    """The first line of an error's text, cut if it is long; the name of its class if it has no text."""
+    line = next(iter(text_of(error).strip().splitlines()), name_of(error))
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}..."
 
 
 def _owner_of(calls: _Calls) -> _Calls:
