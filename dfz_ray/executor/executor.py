@@ -218,10 +218,11 @@ class DFZExecutor(_Calls):
       these) is loaded once in each worker from its second `submit` on, and by `map`; at its first `submit` it travels
       within the call. Any other function is loaded for each call, so that calls do not see each
       other's changes.
-    - An exception whose class can't be pickled is rebuilt of its `args` and attributes. One that does not survive this
-      either, or is larger than a megabyte, becomes a `CallFailed` with its type, text and traceback; so does one that
-      was raised just before the run's manager was lost. The `__cause__` of the others is a `RemoteTraceback`. A call
-      that overruns its deadline fails with `CallTimedOut`, a CallFailed that is a TimeoutError, too.
+    - An exception that pickle loses, or changes, is rebuilt of its parts, without a call of its class: `args`,
+      attributes, slots and the fields of its built-in class. One that does not survive this either, or is larger than a
+      megabyte, becomes a `CallFailed` with its type, text and traceback; so does one that was raised just before the
+      run's manager was lost. The `__cause__` of the others is a `RemoteTraceback`. A call that overruns its deadline
+      fails with `CallTimedOut`, a CallFailed that is a TimeoutError, too.
     - An open file is refused, as an argument and as a result: pass its path.
     - `running()` is true, and `cancel()` false, as soon as a worker has taken a call and is about to make it. The
       driver hears this a moment later; a call that is cancelled in that moment is ended.
