@@ -91,7 +91,8 @@ class _Calls(Executor):
 
         Raises:
             TimeoutError: raised by the iterator: a result was not there in time. All calls of this `map` that have not
-                ended are cancelled then, those that run are ended, so that a `with` is left soon.
+                ended are cancelled then, those that run are ended, so that a `with` is left soon. Where `submit` is
+                replaced, that holds of futures that come from this executor, not of others that wait for these.
             RuntimeError: as `submit`.
         """
         ends_at = None if timeout is None else timeout + time.monotonic()
@@ -103,9 +104,9 @@ class _Calls(Executor):
             raise ValueError("buffersize must be None or > 0")
         run = self._run
         run.check()
-        if buffersize is None and _replaces_submit(self):
-            return super().map(fn, *iterables, timeout=timeout)
         items = zip(*iterables, strict=False)
+        if buffersize is None and _replaces_submit(self):
+            return _map_by_submit(self, fn, items, ends_at)
         if buffersize is not None:
             return _map_some(self, fn, items, ends_at, chunksize or 1, buffersize)
         if timeout is not None or self._treatment.policy.timeout_s is not None:
@@ -348,21 +349,47 @@ def _map_some(
                         raise RuntimeError("cannot schedule new futures after the executor was deleted")
                     futures.append(_submit_or_fail(View(owner, run, treatment) if is_view else owner, each, chunk))
                     del owner
-                if ends_at is not None and not wait([futures[0]], ends_at - time.monotonic()).done:
-                    run.cancel(
-                        future for future in futures if isinstance(future, CallFuture)
-                    )  # also those that have begun
-                    raise TimeoutError
+                _wait_for_first(run, futures, ends_at)
                 values = _result_of(futures.popleft())
                 values.reverse()
                 while values:
                     yield values.pop()
         finally:
-            for future in futures:
-                if not future.cancel() and future.done():
-                    future.exception()  # nobody wants it any more
+            _drop(futures)
 
     return results()
+
+
+def _map_by_submit(
+    calls: _Calls, fn: Callable[..., R], items: Iterator[tuple[Any, ...]], ends_at: float | None
+) -> Iterator[R]:
+    """`map` where `submit` is replaced, which gets the calls one by one."""
+    run, futures = calls._run, deque([calls.submit(fn, *args) for args in items])
+    del calls  # the iterator must not keep the executor alive
+
+    def results() -> Iterator[R]:
+        try:
+            while futures:
+                _wait_for_first(run, futures, ends_at)
+                yield _result_of(futures.popleft())
+        finally:
+            _drop(futures)
+
+    return results()
+
+
+def _wait_for_first(run: CallRun, futures: deque[Future[Any]], ends_at: float | None) -> None:
+    """Wait for the first future; where the time is over, cancel the calls of all, also those that have begun."""
+    if ends_at is not None and not wait([futures[0]], ends_at - time.monotonic()).done:
+        run.cancel(future for future in futures if isinstance(future, CallFuture))
+        raise TimeoutError
+
+
+def _drop(futures: Iterable[Future[Any]]) -> None:
+    """Cancel what has not begun: nobody wants the results any more."""
+    for future in futures:
+        if not future.cancel() and future.done():
+            future.exception()
 
 
 def _submit_or_fail(calls: _Calls, function: Callable[..., Any], chunk: Items) -> Future[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import subprocess
@@ -224,6 +225,39 @@ def test_a_buffered_map_with_an_item_that_can_not_travel(buffersize: int) -> Non
         assert next(results) is int
     with pytest.raises(TypeError, match="cannot pickle"):
         next(results)
+
+
+def test_a_map_through_another_submit_that_takes_too_long() -> None:
+    """Where `submit` is replaced, a `map` whose time is over cancels all of its calls, also those that have begun."""
+    calls = _Calls(run := Run(), Treatment(Resources(), Policy()))  # type: ignore[arg-type]
+    submit, submitted = calls.submit, []
+
+    def submit_and_count(*args: Any) -> Any:
+        submitted.append(submit(*args))
+        return submitted[-1]
+
+    calls.submit = submit_and_count  # type: ignore[method-assign]
+    results = calls.map(abs, [-1, -2, -3], timeout=0.0)
+    run.sent[0].complete(msgpack.packb(pickle.dumps(1)), 0.0, 0.1)
+    run.sent[1].begin()
+    assert next(results) == 1
+    with pytest.raises(TimeoutError):
+        next(results)
+    assert [future.cancelled() for future in submitted] == [False, True, True]
+
+
+def test_a_map_through_another_submit() -> None:
+    """It gives the results in order until a call has failed; what has not begun then is cancelled."""
+    calls = _Calls(run := Run(), Treatment(Resources(), Policy()))  # type: ignore[arg-type]
+    submit = calls.submit
+    calls.submit = functools.partial(submit)  # type: ignore[method-assign]
+    results = calls.map(abs, range(4))
+    run.sent[1].fail(ValueError("the second"))
+    run.sent[0].complete(msgpack.packb(pickle.dumps(0)), 0.0, 0.1)
+    assert next(results) == 0
+    with pytest.raises(ValueError, match="the second"):
+        next(results)
+    assert [future.cancelled() for future in run.sent] == [False, False, True, True]  # type: ignore[attr-defined]
 
 
 DROPPED = """
