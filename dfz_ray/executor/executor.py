@@ -211,7 +211,9 @@ class DFZExecutor(_Calls):
     - A call may make an executor of its own, or call `run`. The CPUs that the call holds while it waits are taken over
       by these: their workers ask Ray for no CPU, so that they start even where all are in use, and without a
       `max_workers` there are as many as the call was given CPUs. GPUs, memory and custom resources are not taken over:
-      calls that want what no node has beside them are refused.
+      calls that want what no node has beside them are refused. Only what the call itself holds is counted there: calls
+      that hold all GPUs, and each wait for one more, wait for ever. Leave free what the inner calls want, with a
+      smaller `max_workers` of the outer executor.
     - Function and arguments are pickled by `submit`, not later: later changes do not reach the call, and an object that
       can't be pickled is an exception of `submit`. Functions and classes of the script itself, or of a module that was
       given to cloudpickle's `register_pickle_by_value`, travel by value, all others by name.
