@@ -5,9 +5,10 @@
 
 Both are opened in processes of their own, with niceness 15 as Ray's workers, and warmed up; then each has its turn in
 each repeat, in random order, while the other one is idle. The pool's processes are those of a forkserver.
-  calls    `map` of 64 calls of 1 ms and of 16, 64 and 256 calls that do nothing, as many `submit`s, and a chain: each
-           call is submitted when the one before has its result. Milliseconds, a chain's for each call; beside it a
-           chain of the messages alone that a call takes on Ray (message_floor.py)
+  calls    `map` of 64 calls of 1 ms and of 16, 64 and 256 calls that do nothing, as many `submit`s, `map` of 64 with a
+           `buffersize` of 8, which the pool has from Python 3.14 on, and a chain: each call is submitted when the one
+           before has its result. Milliseconds, with a buffer and of a chain for each call; beside it a chain of the
+           messages alone that a call takes on Ray (message_floor.py)
   share    the share of time in tasks: their own times over slots x wall, from the call until all results are in the
            caller's hands, at 100, 10, 1 ms. The pool maps in 40 chunks; `run` has everything on disk. The rest is split
            as in a study's losses. `one of four` is a slot on an embedded Ray of four CPUs, with tasks of 5 ms
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import inspect
 import multiprocessing
 import os
 import random
@@ -43,6 +45,7 @@ Figures = dict[str, float]
 Measure = Callable[[], Figures]
 CHAIN_CALLS = 40
 MAP_CALLS = (16, 64, 256)
+BUFFERED_CALLS, BUFFERSIZE = 64, 8
 SHARE_TASKS_S = (0.1, 0.01, 0.001)
 POOL_CHUNKS = 40
 ONE_OF_FOUR_S = 0.005
@@ -79,10 +82,18 @@ def measure_calls(executor: Executor, step_s: float) -> dict[str, Measure]:
             executor.submit(do_nothing, number).result()
         return {"ms": 1e3 * (time.perf_counter() - begun) / CHAIN_CALLS}
 
+    def map_buffered() -> Figures:
+        begun = time.perf_counter()
+        for _ in executor.map(do_nothing, [0] * BUFFERED_CALLS, buffersize=BUFFERSIZE):  # type: ignore[call-arg]
+            pass
+        return {"ms": 1e3 * (time.perf_counter() - begun) / BUFFERED_CALLS}
+
     measures: dict[str, Measure] = {"calls: map of 64 calls of 1 ms": lambda: map_all(64, burn, steps)}
     for count in MAP_CALLS:
         measures[f"calls: map of {count} no-ops"] = lambda count=count: map_all(count, do_nothing, 0)  # type: ignore[misc]
         measures[f"calls: {count} submits"] = lambda count=count: submit_all(count)  # type: ignore[misc]
+    if "buffersize" in inspect.signature(executor.map).parameters:
+        measures[f"calls: map of {BUFFERED_CALLS} no-ops with buffersize {BUFFERSIZE}, each call"] = map_buffered
     return measures | {CHAIN: chain}
 
 

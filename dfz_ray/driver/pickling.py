@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import sys
+import tempfile
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,14 +18,18 @@ from dfz_ray.errors import Unserializable
 if "__mp_main__" in sys.modules:  # the script, in a process spawned by multiprocessing
     cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
 
+_INHERITED = "should only be shared between processes through inheritance"
+"""Words of multiprocessing where one of its locks, queues or events is pickled."""
 _reduce_stream = cloudpickle.Pickler.dispatch_table[io.TextIOWrapper]
 
 
 def _refuse_file(file: Any) -> Any:
     if file in (sys.stdin, sys.stdout, sys.stderr):  # a worker has its own
         return _reduce_stream(file)
+    name = getattr(file, "name", None)
+    name = "(no name)" if name is None else name
     raise Unserializable(
-        f"an open file can't be sent to another process: found {getattr(file, 'name', '(no name)')!r}, opened with "
+        f"an open file can't be sent to another process: found {name!r}, opened with "
         f"mode {getattr(file, 'mode', '?')!r}; expected its path, or its content: open the file in the call"
     )
 
@@ -34,7 +39,15 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
         dict.fromkeys(
-            (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO), _refuse_file
+            (
+                io.TextIOWrapper,
+                io.BufferedReader,
+                io.BufferedWriter,
+                io.BufferedRandom,
+                io.FileIO,
+                tempfile.SpooledTemporaryFile,  # while it is small, it is a file in memory, which would be copied
+            ),
+            _refuse_file,
         )
     )
 
@@ -44,9 +57,15 @@ def dumps(value: Any) -> bytes:
 
     Raises:
         Unserializable: the value refers to an open file.
+        RuntimeError: the value refers to a lock, a queue or the like of multiprocessing that is not a manager's.
     """
     with io.BytesIO() as buffer:
-        _Pickler(buffer).dump(value)
+        try:
+            _Pickler(buffer).dump(value)
+        except RuntimeError as error:
+            if _INHERITED not in str(error):
+                raise
+            raise RuntimeError(f"{error}; those of a manager travel: multiprocessing.Manager().RLock()") from None
         return buffer.getvalue()
 
 

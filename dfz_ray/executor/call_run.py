@@ -83,6 +83,11 @@ class CallRun(OpenTasks[PendingCall]):
         return self._session.find_slots()
 
     @property
+    def failure(self) -> BaseException | None:
+        """The reason why the run can't go on, or the failure of the initializer."""
+        return self._session.failure or self.broken
+
+    @property
     def folder(self) -> Path:
         """The run folder."""
         return self._session.folder

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from dfz_ray.errors import InfrastructureLost
+from dfz_ray.execution.traceback_text import name_of, text_of
 from dfz_ray.executor.call_options import CallOptions, treat
 from dfz_ray.executor.call_run import CallRun, Treatment
 from dfz_ray.executor.future import CallFuture
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+SHOWN_CHARACTERS = 200
+"""The most characters of an error that the repr of an executor shows."""
 
 
 class _Calls(Executor):
@@ -87,7 +91,8 @@ class _Calls(Executor):
 
         Raises:
             TimeoutError: raised by the iterator: a result was not there in time. All calls of this `map` that have not
-                ended are cancelled then, those that run are ended, so that a `with` is left soon.
+                ended are cancelled then, those that run are ended, so that a `with` is left soon. Where `submit` is
+                replaced, that holds of futures that come from this executor, not of others that wait for these.
             RuntimeError: as `submit`.
         """
         ends_at = None if timeout is None else timeout + time.monotonic()
@@ -99,9 +104,9 @@ class _Calls(Executor):
             raise ValueError("buffersize must be None or > 0")
         run = self._run
         run.check()
-        if buffersize is None and _replaces_submit(self):
-            return super().map(fn, *iterables, timeout=timeout)
         items = zip(*iterables, strict=False)
+        if buffersize is None and _replaces_submit(self):
+            return _map_by_submit(self, fn, items, ends_at)
         if buffersize is not None:
             return _map_some(self, fn, items, ends_at, chunksize or 1, buffersize)
         if timeout is not None or self._treatment.policy.timeout_s is not None:
@@ -159,7 +164,9 @@ class _Calls(Executor):
         slots = (
             "as many calls at once as the cluster holds" if run.known_slots is None else f"{run.known_slots} at once"
         )
-        state = "shut down" if run.is_shut else f"broken: {run.broken}" if run.broken else "open"
+        state = "shut down" if run.is_shut else "open"
+        if run.failure is not None:  # a run that has failed is shut, too
+            state = f"broken: {_in_one_line(run.failure)}"
         return f"<{type(self).__name__}: {slots}; {state}; {run.count} unfinished; {run.folder}>"
 
 
@@ -204,7 +211,9 @@ class DFZExecutor(_Calls):
     - A call may make an executor of its own, or call `run`. The CPUs that the call holds while it waits are taken over
       by these: their workers ask Ray for no CPU, so that they start even where all are in use, and without a
       `max_workers` there are as many as the call was given CPUs. GPUs, memory and custom resources are not taken over:
-      calls that want what no node has beside them are refused.
+      calls that want what no node has beside them are refused. Only what the call itself holds is counted there: calls
+      that hold all GPUs, and each wait for one more, wait for ever. Leave free what the inner calls want, with a
+      smaller `max_workers` of the outer executor.
     - Function and arguments are pickled by `submit`, not later: later changes do not reach the call, and an object that
       can't be pickled is an exception of `submit`. Functions and classes of the script itself, or of a module that was
       given to cloudpickle's `register_pickle_by_value`, travel by value, all others by name.
@@ -212,10 +221,11 @@ class DFZExecutor(_Calls):
       these) is loaded once in each worker from its second `submit` on, and by `map`; at its first `submit` it travels
       within the call. Any other function is loaded for each call, so that calls do not see each
       other's changes.
-    - An exception whose class can't be pickled is rebuilt of its `args` and attributes. One that does not survive this
-      either, or is larger than a megabyte, becomes a `CallFailed` with its type, text and traceback; so does one that
-      was raised just before the run's manager was lost. The `__cause__` of the others is a `RemoteTraceback`. A call
-      that overruns its deadline fails with `CallTimedOut`, a CallFailed that is a TimeoutError, too.
+    - An exception that pickle loses, or changes, is rebuilt of its parts, without a call of its class: `args`,
+      attributes, slots and the fields of its built-in class. One that does not survive this either, or is larger than a
+      megabyte, becomes a `CallFailed` with its type, text and traceback; so does one that was raised just before the
+      run's manager was lost. The `__cause__` of the others is a `RemoteTraceback`. A call that overruns its deadline
+      fails with `CallTimedOut`, a CallFailed that is a TimeoutError, too.
     - An open file is refused, as an argument and as a result: pass its path.
     - `running()` is true, and `cancel()` false, as soon as a worker has taken a call and is about to make it. The
       driver hears this a moment later; a call that is cancelled in that moment is ended.
@@ -341,21 +351,47 @@ def _map_some(
                         raise RuntimeError("cannot schedule new futures after the executor was deleted")
                     futures.append(_submit_or_fail(View(owner, run, treatment) if is_view else owner, each, chunk))
                     del owner
-                if ends_at is not None and not wait([futures[0]], ends_at - time.monotonic()).done:
-                    run.cancel(
-                        future for future in futures if isinstance(future, CallFuture)
-                    )  # also those that have begun
-                    raise TimeoutError
+                _wait_for_first(run, futures, ends_at)
                 values = _result_of(futures.popleft())
                 values.reverse()
                 while values:
                     yield values.pop()
         finally:
-            for future in futures:
-                if not future.cancel() and future.done():
-                    future.exception()  # nobody wants it any more
+            _drop(futures)
 
     return results()
+
+
+def _map_by_submit(
+    calls: _Calls, fn: Callable[..., R], items: Iterator[tuple[Any, ...]], ends_at: float | None
+) -> Iterator[R]:
+    """`map` where `submit` is replaced, which gets the calls one by one."""
+    run, futures = calls._run, deque([calls.submit(fn, *args) for args in items])
+    del calls  # the iterator must not keep the executor alive
+
+    def results() -> Iterator[R]:
+        try:
+            while futures:
+                _wait_for_first(run, futures, ends_at)
+                yield _result_of(futures.popleft())
+        finally:
+            _drop(futures)
+
+    return results()
+
+
+def _wait_for_first(run: CallRun, futures: deque[Future[Any]], ends_at: float | None) -> None:
+    """Wait for the first future; where the time is over, cancel the calls of all, also those that have begun."""
+    if ends_at is not None and not wait([futures[0]], ends_at - time.monotonic()).done:
+        run.cancel(future for future in futures if isinstance(future, CallFuture))
+        raise TimeoutError
+
+
+def _drop(futures: Iterable[Future[Any]]) -> None:
+    """Cancel what has not begun: nobody wants the results any more."""
+    for future in futures:
+        if not future.cancel() and future.done():
+            future.exception()
 
 
 def _submit_or_fail(calls: _Calls, function: Callable[..., Any], chunk: Items) -> Future[Any]:
@@ -371,6 +407,12 @@ def _submit_or_fail(calls: _Calls, function: Callable[..., Any], chunk: Items) -
 
 def _replaces_submit(calls: _Calls) -> bool:
     return "submit" in vars(calls) or type(calls).submit is not _Calls.submit
+
+
+def _in_one_line(error: BaseException) -> str:
+    """The first line of an error's text, cut if it is long; the name of its class if it has no text."""
+    line = next(iter(text_of(error).strip().splitlines()), name_of(error))
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}..."
 
 
 def _owner_of(calls: _Calls) -> _Calls:

@@ -3,13 +3,11 @@
 A function travels within its call, or once per run as one of its files. Pickle is code: so no batch can name this
 domain, and no other process goes on with such a run. Ray is imported only to pickle by value, with its cloudpickle.
 
-An exception travels beside its text, and is never written down. The worker tries the round trip: as the exception's
-class has it, and then by its parts, without a call of its `__init__`. One that survives neither becomes `CallFailed`.
+An exception travels beside its text, and is never written down; `error_packing` says how.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import pickle
 import struct
@@ -27,14 +25,12 @@ from dfz_ray.domains.registry import CALLS
 from dfz_ray.execution.execute import ENDS, Settle, count_forks, end_child
 from dfz_ray.execution.failure import Failure, describe_exception
 from dfz_ray.execution.interruption import find_cause, note_exception, pass_on_interruption
-from dfz_ray.execution.traceback_text import text_of
+from dfz_ray.executor.error_packing import pack_error
 from dfz_ray.specs.encoding import SCALARS
 from dfz_ray.specs.input_file import Content, FileShelf
 
 Function = Callable[..., Any]
 
-ERROR_LIMIT_BYTES = 2**20
-"""A larger exception reaches the driver as text."""
 KEPT_FUNCTIONS = 256
 """The most loaded functions that a worker keeps. Beyond it all are forgotten."""
 _CONTAINERS = frozenset({tuple, list, set, frozenset})
@@ -288,42 +284,6 @@ def is_plain(value: Any) -> bool:
         return True
     numpy = sys.modules.get("numpy")
     return numpy is not None and kind is numpy.ndarray and value.dtype.kind in "biufcSUmM"
-
-
-def pack_error(error: BaseException) -> bytes | None:
-    """Pickle an exception; None if it is too large, or does not come back as an equal one of its class."""
-    from dfz_ray.driver.pickling import dumps
-
-    with contextlib.suppress(Exception):
-        packed = dumps(error)
-        if len(packed) > ERROR_LIMIT_BYTES:
-            return None
-        if type(pickle.loads(packed)) is type(error):  # noqa: S301 - it was just made
-            return packed
-    packed = dumps(_Parts(error))
-    if len(packed) > ERROR_LIMIT_BYTES:
-        return None
-    again = pickle.loads(packed)  # noqa: S301 - it was just made
-    return packed if type(again) is type(error) and text_of(again) == text_of(error) else None
-
-
-class _Parts:
-    """An exception that is pickled by its parts: most classes with an `__init__` of their own need that."""
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        error = self._error
-        return rebuild_error, (type(error), error.args, error.__dict__)
-
-
-def rebuild_error(kind: type[BaseException], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> BaseException:
-    """Make an exception of its parts, without calling its `__init__`."""
-    error = kind.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(attributes)
-    return error
 
 
 # --- results ----------------------------------------------------------------------------------------------------------

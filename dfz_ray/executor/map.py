@@ -22,6 +22,7 @@ from dfz_ray.errors import InfrastructureLost
 from dfz_ray.executor.call_packing import PackedCall, read_error
 from dfz_ray.executor.call_run import CallRun, ExecutorBroken, Treatment
 from dfz_ray.executor.function_domain import GroupResult, PackedFunction, read_group
+from dfz_ray.executor.process_setup import InitializerFailed
 
 if TYPE_CHECKING:
     from dfz_ray.protocol.task_events import FailedTask
@@ -45,7 +46,7 @@ AHEAD = 16
 AHEAD_LEAST, AHEAD_BYTES = 2, 2**28
 """Fewer groups if the arguments of all of them are larger than that, estimated; but never fewer for each slot."""
 
-_LAST = (CancelledError, ExecutorBroken)
+_LAST = (CancelledError, ExecutorBroken, InitializerFailed)
 """Errors after which no more calls are made."""
 _NOTHING = object()
 Items = list[tuple[Any, ...]]
@@ -178,7 +179,9 @@ class CallMap:
 
     def on_fail(self, group: _Group, error: BaseException) -> None:
         """A group has failed as a whole, or was cancelled."""
-        if self._run.has_ended:
+        if isinstance(error, InitializerFailed):
+            self._run.broken = error
+        if self._run.has_ended or isinstance(error, InitializerFailed):
             self.end(error)
         is_last = self._run.has_ended or isinstance(error, _LAST)
         is_shared = self._size is None and len(group.items) > 1 and not is_last

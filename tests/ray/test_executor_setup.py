@@ -112,6 +112,31 @@ def test_executors_within_calls(cluster: None) -> None:
         assert executor.options(cpus=4).submit(run_batch).result(LONG_S) == 3
 
 
+WITHIN_TWO = """
+from dfz_ray import DFZExecutor
+from dfz_ray.driver.connection import connect
+
+def make_calls(count):
+    with DFZExecutor() as executor:
+        return [executor.max_workers, *executor.map(abs, range(-count, 0))]
+
+connect("local", logical_cpus=2)
+with DFZExecutor() as executor:
+    calls = [executor.submit(make_calls, count) for count in (3, 5)]
+    print([call.result(100) for call in calls])
+"""
+
+
+@pytest.mark.long
+def test_executors_within_calls_that_hold_two_cpus() -> None:
+    """On two CPUs, both held by calls that wait for calls of their own, those get workers within seconds."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHIN_TWO], capture_output=True, text=True, env=environment, timeout=LONG_S
+    )
+    assert done.stdout.strip() == "[[1, 3, 2, 1], [1, 5, 4, 3, 2, 1]]", done.stderr
+
+
 def ask_for_memory(size_bytes: int) -> BaseException | None:
     """A call whose own executor wants memory; returns why it gets none."""
     with DFZExecutor(1) as executor:

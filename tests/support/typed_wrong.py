@@ -12,6 +12,12 @@ def coin(flips: int = 10, *, seed: int = 0) -> dict[str, int]:
     return {"heads": flips + seed}
 
 
+@domain("dice")
+def dice(throws: int = 10, *, seed: int) -> dict[str, int]:
+    """Throw dice; the seed has no default, so that checkers want one."""
+    return {"sixes": throws // 6 + seed}
+
+
 def square(x: int) -> float:
     """A function of the user's own."""
     return float(x * x)
@@ -23,6 +29,7 @@ def use() -> None:
     coin(3, 4)  # wrong
     coin.task(flip=3)  # wrong
     coin.task(flips="three")  # wrong
+    dice.task(throws=3)  # wrong
     DFZExecutor().options(cpu=2)  # wrong
     DFZExecutor().options(cpus="two")  # wrong
     run([coin.task()], max_workers="many")  # wrong

@@ -6,6 +6,7 @@ import io
 import itertools
 import random
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from circuits import bare_runs, compare_circuit
 from contestants import share_out
 from domains import LOOPS, make_loops, summarize_ways, ways_tables
 from efficiency import Metg, estimate_metg, find_metg
+from latency import BUFFERED_CALLS, BUFFERSIZE, measure_calls
 from losses import LOSSES, split_losses
 from measurement import Measurement, failure
 from peers import peers_table, summarize, uneven_table
@@ -30,6 +32,34 @@ from peers_figure import draw_peers
 from workloads import Batch, burn, even, even_count, foretell, lower_bound, parse_length, show_length, uneven
 
 from dfz_ray.journal.executions import Executed
+
+# --- latency ----------------------------------------------------------------------------------------------------------
+
+
+class Buffering(ThreadPoolExecutor):
+    """An executor whose `map` takes a `buffersize`, in any Python; it notes the calls and the sizes."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.asked: list[tuple[int, int | None]] = []
+
+    def map(self, fn: Any, *iterables: Any, buffersize: int | None = None) -> Any:  # type: ignore[override]
+        """Note."""
+        self.asked.append((len(iterables[0]), buffersize))
+        return super().map(fn, *iterables)
+
+
+def test_a_buffered_map_is_measured_where_there_is_one() -> None:
+    """Executors whose `map` takes a `buffersize` are measured with one, for each call; others go without."""
+    name = "calls: map of 64 no-ops with buffersize 8, each call"
+    with Buffering() as executor:
+        measured = measure_calls(executor, 1.0)[name]()
+        assert executor.asked == [(BUFFERED_CALLS, BUFFERSIZE)]
+    assert measured["ms"] > 0
+    with ThreadPoolExecutor(1) as pool:
+        takes_one = sys.version_info >= (3, 14)
+        assert (name in measure_calls(pool, 1.0)) == takes_one
+
 
 # --- the work ---------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import logging
 import pickle
 import subprocess
 import sys
+import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -334,6 +335,17 @@ def test_an_open_file_is_refused(tmp_path: Path, mode: str) -> None:
         CallPacker().pack(len, (file,), {})
     with pytest.raises(DfzError, match=r"data\.txt.*expected its path"):
         call(lambda: open(path))  # noqa: SIM115 - it is the result
+
+
+def test_a_temporary_file_in_memory_is_refused() -> None:
+    """A spooled temporary file is an open file, also before it rolls over: no copy of its content is made."""
+    for max_size in (0, 2**20):
+        with tempfile.SpooledTemporaryFile(max_size) as file:
+            file.write(b"content")
+            with pytest.raises(DfzError, match="an open file can't be sent"):
+                CallPacker().pack(len, (file,), {})
+    with tempfile.SpooledTemporaryFile(2**20) as file, pytest.raises(DfzError, match=r"'\(no name\)'.*'w\+b'"):
+        CallPacker().pack(len, (file,), {})
 
 
 def test_what_can_not_be_pickled() -> None:

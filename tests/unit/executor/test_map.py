@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import subprocess
@@ -22,6 +23,8 @@ from dfz_ray.executor.call_packing import CallPacker
 from dfz_ray.executor.call_run import CallSource, ExecutorBroken, PendingCall, Treatment
 from dfz_ray.executor.executor import _Calls
 from dfz_ray.executor.map import CallMap
+from dfz_ray.executor.process_setup import InitializerFailed
+from dfz_ray.protocol.task_events import FailedTask
 from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
 
@@ -32,6 +35,7 @@ class Run:
     slots = 2
     known_slots: int | None = 2
     has_ended = is_closed = False
+    broken: BaseException | None = None
 
     def __init__(self) -> None:
         self.packer = CallPacker()
@@ -160,6 +164,25 @@ def test_an_executor_knows_a_map_until_its_last_call_has_ended() -> None:
     assert list(made.results()) == [0, 1]
 
 
+def test_a_map_whose_initializer_fails() -> None:
+    """The first group that meets a failed initializer breaks the executor: no call is made again, none is sent later.
+
+    Each call fails with the initializer's error.
+    """
+    run = Run()
+    made = make(run, 1000)
+    groups = list(run.sent)
+    error = InitializerFailed("the executor's initializer failed in a worker: ZeroDivisionError")
+    for number, group in enumerate(groups):
+        group.on_failed(FailedTask(number, "exception", str(error), None, pickle.dumps(error)))
+
+    assert isinstance(run.broken, InitializerFailed)
+    assert run.sent == groups
+    assert run.sources == []
+    with pytest.raises(InitializerFailed, match="ZeroDivisionError"):
+        next(made.results())
+
+
 class Panic(BaseException):
     """An error that is no Exception, as those of libraries in Rust."""
 
@@ -202,6 +225,39 @@ def test_a_buffered_map_with_an_item_that_can_not_travel(buffersize: int) -> Non
         assert next(results) is int
     with pytest.raises(TypeError, match="cannot pickle"):
         next(results)
+
+
+def test_a_map_through_another_submit_that_takes_too_long() -> None:
+    """Where `submit` is replaced, a `map` whose time is over cancels all of its calls, also those that have begun."""
+    calls = _Calls(run := Run(), Treatment(Resources(), Policy()))  # type: ignore[arg-type]
+    submit, submitted = calls.submit, []
+
+    def submit_and_count(*args: Any) -> Any:
+        submitted.append(submit(*args))
+        return submitted[-1]
+
+    calls.submit = submit_and_count  # type: ignore[method-assign]
+    results = calls.map(abs, [-1, -2, -3], timeout=0.0)
+    run.sent[0].complete(msgpack.packb(pickle.dumps(1)), 0.0, 0.1)
+    run.sent[1].begin()
+    assert next(results) == 1
+    with pytest.raises(TimeoutError):
+        next(results)
+    assert [future.cancelled() for future in submitted] == [False, True, True]
+
+
+def test_a_map_through_another_submit() -> None:
+    """It gives the results in order until a call has failed; what has not begun then is cancelled."""
+    calls = _Calls(run := Run(), Treatment(Resources(), Policy()))  # type: ignore[arg-type]
+    submit = calls.submit
+    calls.submit = functools.partial(submit)  # type: ignore[method-assign]
+    results = calls.map(abs, range(4))
+    run.sent[1].fail(ValueError("the second"))
+    run.sent[0].complete(msgpack.packb(pickle.dumps(0)), 0.0, 0.1)
+    assert next(results) == 0
+    with pytest.raises(ValueError, match="the second"):
+        next(results)
+    assert [future.cancelled() for future in run.sent] == [False, False, True, True]  # type: ignore[attr-defined]
 
 
 DROPPED = """

@@ -157,6 +157,13 @@ def test_an_initializer_that_fails(tmp_path: Path) -> None:
             setup.require()
 
 
+@pytest.mark.parametrize("name", ["RLock", "Event", "Queue"])
+def test_a_lock_of_this_process(name: str) -> None:
+    """A lock of multiprocessing as an argument of an initializer is refused, and the error says which ones travel."""
+    with pytest.raises(RuntimeError, match=r"through inheritance; .* travel: multiprocessing\.Manager\(\)\.RLock\(\)"):
+        ProcessSetup(len, (getattr(multiprocessing, name)(),))
+
+
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     """A call is never made in another folder than the driver's: it fails, and says which one is missing."""
     setup = setup_of(tmp_path / "a")
