@@ -17,7 +17,7 @@ from dfz_ray.driver.domain_shipping import ship
 from dfz_ray.driver.input_store import SharedArrays, store_large
 from dfz_ray.driver.manager_actor import answer_of, check_ray, get_manager
 from dfz_ray.driver.slot_plan import SlotPlan, find_held
-from dfz_ray.engine.engine import EngineOptions
+from dfz_ray.engine.engine_options import SHORT_TARGET_S, EngineOptions
 from dfz_ray.engine.pool import PoolLimits
 from dfz_ray.errors import RunFolderRefused
 from dfz_ray.garbage import collector_paused
@@ -45,8 +45,6 @@ BLOCK_BYTES = 2**26
 """A block with larger parameters is halved: a column of the journal holds the parameters of a whole block."""
 POLL_S = 0.5
 """Seconds between two looks at the counts while no event comes; a look takes about 2 ms of a core."""
-HEARD_TARGET_S = 0.2
-"""The work that a chunk aims at, in seconds, where the program waits for single results: they come with the chunk's."""
 LINGER_S = 3.0
 """Seconds for which workers wait for further calls, unless others want their places."""
 BOOTED_AT_MOST = 64
@@ -343,7 +341,7 @@ def _options(
     faults, chunking, journal = settings.faults, settings.chunking, settings.journal
     engine = EngineOptions(
         plan.slots,
-        chunking.target_s or (HEARD_TARGET_S if has_listener else EngineOptions.target_s),
+        chunking.target_s or (SHORT_TARGET_S if has_listener or plan.is_auto else EngineOptions.target_s),
         chunking.lease_s,
         LINGER_S if lingers else 0.0,
         faults.grace_s,

@@ -2,6 +2,8 @@
 
 A chunk aims at 400 ms, because each costs 2 to 5 ms of CPU over all processes. It grows at most fourfold and takes at
 most half a fair share of the work that is left (factoring), yet no less than 4 ms of work: asking again takes as long.
+Where a kind's run times are even, it takes two thirds of what would let its slot end together with the others: that
+halves the number of chunks of a short run. Such a chunk hands the rest back soon if it takes longer than expected.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 TASKS_LIMIT = 5_000
 """More tasks than this in one message gain nothing, and delay the commit of the first task."""
@@ -16,6 +19,13 @@ MEMORY_TASKS = 500
 """A kind's older run times weigh at most as much as this number of tasks: they may change during a run."""
 MANAGER_SHARE = 0.5
 """The manager may be busy for this share of the time at most."""
+
+EVEN = 0.2
+"""Run times are even if their spread is at most this share of their mean."""
+EVEN_SHARE = 2 / 3
+"""The part of the waiting work that counts where run times are even: the rest makes up for what was not expected."""
+EVEN_SLACK = 0.25
+"""The share of its expected time that a chunk of even run times may take longer; or a task's, if that is more."""
 
 GROWTH = 4
 """A chunk may have so many times the tasks of its kind's last one: the first run times may not be typical."""
@@ -32,6 +42,8 @@ class RunTimes:
     weight: float = 0.0
     known: bool = False
     """True if any task of the kind has ended."""
+    are_even: bool = False
+    """True if tasks take about equally long, as far as is known: n run times say it with an error of 1/n."""
 
     @property
     def spread_s(self) -> float:
@@ -52,6 +64,16 @@ class RunTimes:
         self.variance = (older * self.variance + count * variance + delta * delta * older * count / weight) / weight
         self.mean_s += delta * count / weight
         self.weight, self.known = weight, True
+        self.are_even = 0 < math.sqrt(self.variance) + self.mean_s / weight <= EVEN * self.mean_s
+
+
+class HeldWork(NamedTuple):
+    """The run time of the work that leases hold, without what they have probably executed of it."""
+
+    own_s: float = 0.0
+    """That of one lease."""
+    all_s: float = 0.0
+    """That of all of them."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +101,13 @@ class Pace:
         share_s = min(self.aim_s, max(left_s / (2 * self.slots), LEAST_S))
         return width * (min(share_s, self._ahead_s(left_s, held_s, width)) if held_s else share_s)
 
+    def even_share_s(self, left_s: float, held: HeldWork, task_s: float) -> float:
+        """The work that the next chunk of a lease of one slot may take where run times are even; negative if none.
+
+        Half a task is added, so that the number of tasks is rounded, not cut off.
+        """
+        return min(self.aim_s, (EVEN_SHARE * left_s + held.all_s) / self.slots - held.own_s) + task_s / 2
+
     def keeps_back(self, left_s: float, held_s: float, task_s: float, width: int = 1) -> bool:
         """True if a lease that holds work gets none ahead: neither such a task nor `LEAST_S` would fit."""
         return self._ahead_s(left_s, held_s, width) < max(task_s, min(LEAST_S, self.aim_s))
@@ -104,6 +133,6 @@ def chunk_size(times: RunTimes, waiting: int, last_size: int, share_s: float, le
     return max(least, min(fitting, GROWTH * max(last_size, least), waiting, TASKS_LIMIT))
 
 
-def overrun_budget_s(expected_s: float, count: float, spread_s: float, aim_s: float) -> float:
+def overrun_budget_s(expected_s: float, count: float, spread_s: float, slack_s: float) -> float:
     """The seconds after which a chunk has clearly taken longer than its kinds let expect."""
-    return expected_s + max(aim_s, 3 * spread_s * math.sqrt(count))
+    return expected_s + max(slack_s, 3 * spread_s * math.sqrt(count))

@@ -46,7 +46,7 @@ class Dispatch:
             return self._places.end(lease_id, lease)
         suspects = self._queue.find_suspects(lane) if lane.suspects else None
         if lease.held and (
-            suspects or lease.holds_suspects or (not idle and self._holds_back(lane, lease.ahead_s, lease.threads))
+            suspects or lease.holds_suspects or (not idle and self._holds_back(lane, lease, lease.ahead_s, now))
         ):
             return self._wait(lease_id, lease, idle)
         taken: Taken | None
@@ -54,11 +54,13 @@ class Dispatch:
             taken = self._table.take_suspects(lease.lane)
         else:
             held_s = 0.0 if idle else lease.ahead_s
-            taken = self._queue.take(lane, self._slots.pace, held_s, threads, idle or threads)
+            held = None if self._is_wide else self._table.measure_held(lease, now)
+            taken = self._queue.take(lane, self._slots.pace, held_s, threads, idle or threads, held)
         if taken is None:
             return self._wait(lease_id, lease, idle) if lease.held else self._places.linger(lease_id, lease, lane, now)
+        self._table.expect(lease, taken, now)
         is_begun = not (self._is_wide or lease.held) and (
-            bool(lane.suspects) or self._holds_back(lane, taken.likely_s, 1)
+            bool(lane.suspects) or self._holds_back(lane, lease, taken.likely_s, now)
         )
         given = self._table.give(lease_id, taken, now, bool(suspects), is_begun)
         if self._queue.is_timed:
@@ -93,7 +95,7 @@ class Dispatch:
             spreads = lane.deaths_before_start > 0
             commands.append(StartLease(self._table.start(kind.lane, width), kind.lane, kind.name, width, spreads))
 
-    def _holds_back(self, lane: Lane, held_s: float, threads: int) -> bool:
+    def _holds_back(self, lane: Lane, lease: Lease, held_s: float, now: float) -> bool:
         """True if a lease that holds `held_s` of work gets no more yet: near a run's end, and if tasks are long."""
         kind = self._queue.find_first(lane)
         if kind is None:
@@ -101,7 +103,11 @@ class Dispatch:
         if not kind.times.known:  # its tasks may take for ever, and another slot may be free soon
             return kind.probing > 0 or lane.waiting < 2 * self._slots.count
         task_s, pace = kind.times.mean_s, self._slots.pace
-        return task_s > LONG_S or pace.keeps_back(lane.left_s, held_s, task_s, threads)
+        if task_s > LONG_S or not pace.keeps_back(lane.left_s, held_s, task_s, lease.threads):
+            return task_s > LONG_S
+        if self._is_wide or not kind.times.are_even:
+            return True
+        return pace.even_share_s(lane.left_s, self._table.measure_held(lease, now), task_s) < task_s
 
     def _wait(self, lease_id: int, lease: Lease, idle: int) -> list[Command]:
         """A lease holds a chunk and gets no other one for now: its idle threads leave their slots."""

@@ -238,9 +238,7 @@ class Engine:
             return [CommitEnds(event.lease, event.chunk, (), (), event.numbers)]
         self.lease_table.begin(held, now)
         lease = self.lease_table.leases[event.lease]
-        del lease.held[event.chunk]
-        for ahead in lease.held.values():
-            ahead.ready_at = now
+        self.lease_table.take_off(lease, event.chunk, now)
         if self._is_wide:
             self.lease_table.settle(lease)
             lease.longest_s = max(lease.longest_s, *event.durations_s, 0.0)

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from dfz_ray.engine.pool import PoolLimits
 
+SHORT_TARGET_S = 0.2
+"""The work that a chunk aims at, in seconds, where the program waits for single results, which come with the chunk's,
+or where the number of slots follows the throughput, which is known the sooner the shorter chunks are.
+"""
+
 
 @dataclass(frozen=True)
 class EngineOptions:

@@ -50,6 +50,8 @@ class Lease:
     node: str = ""
     """The node that it runs on, if that is known."""
     held: dict[int, HeldChunk] = field(default_factory=dict)
+    free_at: float | None = None
+    """The time at which it will probably have executed all that it holds; None if it holds nothing."""
     served: int = 0
     """The number of chunks that it has received."""
     ending: bool = False

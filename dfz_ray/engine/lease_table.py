@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from dfz_ray.engine.chunking import HeldWork
 from dfz_ray.engine.lease import HeldChunk, Lease
 from dfz_ray.engine.lifecycle import Lifecycle, Transition
 from dfz_ray.engine.messages import Chunk, GiveChunk, InterruptLease
@@ -32,6 +33,10 @@ class LeaseTable:
         self.used = 0
         """The number of slots that the leases use."""
         self.next_lease = 0
+        self._busy = 0
+        """The number of leases that hold chunks."""
+        self._free_at_s = 0.0
+        """The sum of the times at which these will be free."""
         self._tasks = tasks
         self._queue = queue
         self._kind_of = kind_of
@@ -54,6 +59,35 @@ class LeaseTable:
         """The leases that hold chunks."""
         return {lease_id for lease_id, lease in self.leases.items() if lease.held}
 
+    def measure_held(self, lease: Lease, now: float) -> HeldWork:
+        """The work that a lease holds now, and that all hold."""
+        own_s = 0.0 if lease.free_at is None else max(0.0, lease.free_at - now)
+        return HeldWork(own_s, max(0.0, self._free_at_s - self._busy * now))
+
+    def expect(self, lease: Lease, taken: Taken, now: float) -> None:
+        """A lease gets tasks: it will be free later."""
+        if lease.free_at is None:
+            self._busy += 1
+            self._free_at_s += now
+            lease.free_at = now
+        free_at = max(now, lease.free_at) + (taken.likely_s if taken.likely_s < math.inf else 0.0)
+        self._free_at_s += free_at - lease.free_at
+        lease.free_at = free_at
+
+    def take_off(self, lease: Lease, chunk: int, now: float) -> None:
+        """A lease has executed a chunk, and begins the next one that it holds."""
+        del lease.held[chunk]
+        self._forget_free(lease)
+        for ahead in lease.held.values():
+            ahead.ready_at = now
+            self.expect(lease, ahead.taken, now)
+
+    def _forget_free(self, lease: Lease) -> None:
+        if lease.free_at is not None:
+            self._busy -= 1
+            self._free_at_s = self._free_at_s - lease.free_at if self._busy else 0.0
+            lease.free_at = None
+
     def place(self, lease_id: int, node: str, now: float) -> None:
         """A lease has asked for work for the first time: Ray has placed it."""
         lease = self.leases[lease_id]
@@ -72,6 +106,7 @@ class LeaseTable:
         """Free the slots of a lease, if it has any."""
         lease = self.leases.pop(lease_id, None)
         if lease is not None:
+            self._forget_free(lease)
             lane = self._queue.lanes[lease.lane]
             lane.leases -= 1
             self.used -= lease.width

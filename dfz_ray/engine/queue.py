@@ -13,7 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from dfz_ray.engine.chunking import TASKS_LIMIT, Pace, RunTimes, chunk_size, overrun_budget_s
+from dfz_ray.engine.chunking import (
+    EVEN_SLACK,
+    LEAST_S,
+    TASKS_LIMIT,
+    HeldWork,
+    Pace,
+    RunTimes,
+    chunk_size,
+    overrun_budget_s,
+)
 from dfz_ray.engine.ranking import Rank, Ranking
 from dfz_ray.engine.waiting import Waiting
 
@@ -298,15 +307,23 @@ class Queue:
         number = lane.ranking.find_first()
         return None if number is None else self.kinds[number]
 
-    def take(self, lane: Lane, pace: Pace, held_s: float = 0.0, width: int = 1, least: int = 1) -> Taken | None:
+    def take(
+        self,
+        lane: Lane,
+        pace: Pace,
+        held_s: float = 0.0,
+        width: int = 1,
+        least: int = 1,
+        held: HeldWork | None = None,
+    ) -> Taken | None:
         """Take the tasks of a chunk from a lane, for a lease of `width` slots; None if no task waits.
 
         The lease holds work for `held_s` already, on each of its slots. If tasks are short, the chunk has at least
-        `least`, one for each idle slot. A task that takes long, or may, goes alone, so that its result waits for no
-        other task.
+        `least`, one for each idle slot. If `held` is given, and run times are even, it may have more. A task that takes
+        long, or may, goes alone, so that its result waits for no other task.
         """
         numbers: list[int] = []
-        share_s = pace.share_s(lane.left_s, held_s, width)
+        share_s, slack_s = pace.share_s(lane.left_s, held_s, width), pace.aim_s
         expected_s, spread_s, sum_s, longest_s, mean_s = 0.0, 0.0, 0.0, 0.0, 0.0
         priority, is_limited, is_preemptible = 0, False, True
         sole: int | None = None
@@ -320,6 +337,10 @@ class Queue:
                 if numbers:
                     break  # it would spoil the estimate
                 share_s, least = 0.0, 1
+            elif times.are_even and held is not None and not numbers:
+                even_s = pace.even_share_s(lane.left_s, held, times.mean_s)
+                if even_s > share_s:
+                    share_s, slack_s = even_s, min(slack_s, max(times.mean_s, EVEN_SLACK * even_s, LEAST_S))
             rest_s, lacking = share_s - expected_s, max(least - len(numbers), 0)
             if numbers and not lacking and times.mean_s > rest_s:
                 break
@@ -339,7 +360,7 @@ class Queue:
             return None
         likely_s = expected_s + spread_s * math.sqrt(len(numbers))
         if width == 1:
-            budget_s = overrun_budget_s(expected_s, len(numbers), spread_s, pace.aim_s)
+            budget_s = overrun_budget_s(expected_s, len(numbers), spread_s, slack_s)
             return Taken(numbers, budget_s, min(sum_s, budget_s + longest_s), priority, is_preemptible, sole, likely_s)
         # It begins with its first task, while the other threads still execute tasks of the chunk before it.
         budget_s = mean_s + overrun_budget_s(expected_s / width, len(numbers) / width, spread_s, pace.aim_s)

@@ -1,56 +1,38 @@
-"""The native thread pools of this process (OpenMP, BLAS), which are looked for again only once a library was loaded."""
+"""The native thread pools of this process (OpenMP, BLAS), which are looked for again only once a library was loaded.
+
+The loader itself is not asked: it calls back while it holds its lock, and an import in another thread holds the GIL and
+waits for that lock. Such a process would hang for ever.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import sys
 
 from threadpoolctl import ThreadpoolController
 
-
-class _Library(ctypes.Structure):
-    """A library, as the loader describes it: `struct dl_phdr_info` of dl_iterate_phdr(3)."""
-
-    _fields_ = (
-        ("address", ctypes.c_void_p),
-        ("name", ctypes.c_char_p),
-        ("headers", ctypes.c_void_p),
-        ("header_count", ctypes.c_uint16),
-        ("loads", ctypes.c_ulonglong),
-        ("unloads", ctypes.c_ulonglong),
-    )
-
-
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Library), ctypes.c_size_t, ctypes.c_void_p)
+STATUS_FILE = "/proc/self/status"
 
 
 def find_pools() -> ThreadpoolController:
     """The thread pools of all libraries that are loaded now. To look for them takes half a millisecond."""
-    return _find_pools(len(sys.modules), *changes) if (changes := count_changes()) else ThreadpoolController()
+    size = measure_libraries()
+    return ThreadpoolController() if size is None else _find_pools(len(sys.modules), size)
 
 
 @functools.lru_cache(maxsize=1)
-def _find_pools(modules: int, loads: int, unloads: int) -> ThreadpoolController:
+def _find_pools(modules: int, library_bytes: int) -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def count_changes() -> tuple[int, int] | None:
-    """How often this process has loaded and unloaded a library so far; None where the loader does not tell."""
-    found: list[tuple[int, int]] = []
+def measure_libraries() -> int | None:
+    """The bytes of code that this process has mapped beside its own program; None where the system does not tell.
 
-    def note(library: ctypes._Pointer[_Library], size_bytes: int, data: object) -> int:
-        if size_bytes >= ctypes.sizeof(_Library):
-            found.append((library.contents.loads, library.contents.unloads))
-        return 1  # the first one is enough
-
+    They change whenever a library is loaded or unloaded: `VmLib` of proc_pid_status(5).
+    """
     try:
-        _iterate()(_Callback(note), None)
-    except AttributeError:  # it is another system's
+        with open(STATUS_FILE, "rb") as status:
+            found = [line.split()[1] for line in status if line.startswith(b"VmLib:")]
+    except OSError:
         return None
-    return found[0] if found else None
-
-
-@functools.cache
-def _iterate() -> ctypes._NamedFuncPointer:
-    return ctypes.CDLL(None).dl_iterate_phdr
+    return int(found[0]) * 1024 if found else None

@@ -36,7 +36,8 @@ class ChunkingSettings(_Section):
     target_s: Annotated[float, Field(gt=0, le=3600)] | None = Field(
         None,
         description="A chunk aims at this much work, in seconds (at more if the manager would be too busy). null means "
-        "0.4, or 0.2 where the program waits for single results, as with `submit` and a DFZExecutor.",
+        "0.4, or 0.2 where the program waits for single results, as with `submit` and a DFZExecutor, and with auto "
+        "workers.",
     )
     lease_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         2.0,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from dfz_ray.engine.engine import LATE_S, Engine, EngineOptions
-from dfz_ray.engine.lease import BEGIN_S
+from dfz_ray.engine.lease import BEGIN_S, Lease
 from dfz_ray.engine.messages import (
     AnswerEnd,
     AnswerWait,
@@ -484,6 +484,11 @@ class Witness:
         self.slots_before = max(self.engine.slots, in_use)
         assert sum(counts[State.COMPLETED :]) + len(self._owed) == len(self.outcome)
         assert self.engine.lease_table.revoked == self._revoked_at.keys()
+        table = self.engine.lease_table
+        leases = list(table.leases.values())
+        assert [lease.free_at is not None for lease in leases] == [bool(lease.held) for lease in leases]
+        free_at_s = math.fsum(lease.free_at or 0.0 for lease in leases)
+        assert math.isclose(table.measure_held(Lease(0), 0.0).all_s, free_at_s, rel_tol=1e-9, abs_tol=1e-6)
 
     def _check_revoked(self, now: float) -> None:
         """A worker that has not let go of what was cancelled, although it had time to, is being killed."""

@@ -8,6 +8,7 @@ import pytest
 from support.shared_cores import SharedCores, makespan_s
 
 from dfz_ray.engine.engine import EngineOptions
+from dfz_ray.engine.engine_options import SHORT_TARGET_S
 from dfz_ray.engine.messages import PoolLimited
 from dfz_ray.engine.pool import PoolLimits
 from dfz_ray.engine.slot_tuner import share_out
@@ -21,7 +22,7 @@ def shuffled(*groups: list[SimulatedTask]) -> list[SimulatedTask]:
 
 
 def auto(start: int, most: int, cores: float = 2, width: int = 1) -> EngineOptions:
-    return EngineOptions(start, pool=PoolLimits(1, most), cores=cores, width=width)
+    return EngineOptions(start, SHORT_TARGET_S, pool=PoolLimits(1, most), cores=cores, width=width)
 
 
 COMPUTES = [SimulatedTask("computes", 0.01)] * 3_200

@@ -18,7 +18,7 @@ def test_relays_keep_more_slots_busy() -> None:
 
     direct, relayed = (simulate(tasks, 1_000, costs, options=options) for costs in (DIRECT, RELAYED))
 
-    assert direct.makespan_s > 5.0
+    assert direct.makespan_s > 1.4 * relayed.makespan_s
     assert relayed.makespan_s == pytest.approx(3.0, rel=0.15)
 
 
