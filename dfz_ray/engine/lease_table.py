@@ -59,6 +59,11 @@ class LeaseTable:
         """The leases that hold chunks."""
         return {lease_id for lease_id, lease in self.leases.items() if lease.held}
 
+    @property
+    def has_wanted(self) -> bool:
+        """True if a lease holds a task that is not cancelled."""
+        return any(self.wanted(held.chunk.numbers) for lease in self.leases.values() for held in lease.held.values())
+
     def measure_held(self, lease: Lease, now: float) -> HeldWork:
         """The work that a lease holds now, and that all hold."""
         own_s = 0.0 if lease.free_at is None else max(0.0, lease.free_at - now)

@@ -297,7 +297,10 @@ class ActiveRun:
                 self._buffer.wake()
                 # Leases that Ray has not placed yet are left alone: once placed they find the run closed, and return.
                 # To cancel one could hit a worker in the middle of an import, which spoils it for every later lease.
-                await self._leases.end_placed(self._engine.lease_table.find_busy, grace_s)
+                table = self._engine.lease_table
+                if not table.has_wanted:  # cancelled tasks have the time that they were promised
+                    grace_s = max(grace_s, self._engine.options.grace_s)
+                await self._leases.end_placed(table.find_busy, grace_s)
                 with contextlib.suppress(DfzError):
                     await self._journal.commits.wait()
 
@@ -478,6 +481,7 @@ class ActiveRun:
             self._failure = error
             logger.error("run %s stops: %s", self._id, error)
             self._journal.commits.give_up(error)
+            self._leases.start_no_more()
             self._done.set()
             self._has_more.set()
             self._buffer.wake()

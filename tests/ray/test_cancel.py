@@ -44,7 +44,12 @@ def job(how: str = "", note: str = "", n: int = 0) -> int:
     if how:
         time.sleep(0.5)  # by now the manager knows that the chunk has begun
         Path(note).touch()
-        {"sleep": _sleep, "be stubborn": _be_stubborn, "hold the GIL": _hold_the_gil}[how](note)
+        {
+            "sleep": _sleep,
+            "clean up for long": _clean_up_for_long,
+            "be stubborn": _be_stubborn,
+            "hold the GIL": _hold_the_gil,
+        }[how](note)
     return n
 
 
@@ -52,6 +57,14 @@ def _sleep(note: str) -> None:
     try:
         time.sleep(FOREVER_S)
     finally:
+        Path(f"{note}.cleaned").touch()
+
+
+def _clean_up_for_long(note: str) -> None:
+    try:
+        time.sleep(FOREVER_S)
+    finally:
+        time.sleep(SETTINGS.faults.grace_s / 3)
         Path(f"{note}.cleaned").touch()
 
 
@@ -65,6 +78,14 @@ def _hold_the_gil(note: str) -> None:
     mutex, library = ctypes.create_string_buffer(64), ctypes.PyDLL(None)
     library.pthread_mutex_lock(mutex)
     library.pthread_mutex_lock(mutex)
+
+
+HOW = {
+    "sleep": _sleep,
+    "clean up for long": _clean_up_for_long,
+    "be stubborn": _be_stubborn,
+    "hold the GIL": _hold_the_gil,
+}
 
 
 @contextlib.contextmanager
@@ -129,6 +150,20 @@ def test_a_running_task_cleans_up_and_its_mates_complete(tmp_path: Path) -> None
     assert results[100].status == "cancelled"
     assert workers_lost(run) == 0
     assert not any(row.charged for row in read_attempts(run))
+
+
+def test_the_last_task_of_a_run_has_its_grace_too(tmp_path: Path) -> None:
+    """A task that was cancelled may clean up for as long as its settings say, even if the run is closed meanwhile."""
+    run, note = tmp_path / "run", tmp_path / "note"
+    batch = {"tasks": [job.task(how="clean up for long", note=str(note))]}
+    handle = open_run(run, SETTINGS, SlotPlan(1), read_batch(batch, REGISTRY, SETTINGS.resources, SETTINGS.policy))
+    wait_until(note.exists, "the task runs")
+    handle.cancel(None, "run")
+    wait_for_end(handle)
+    handle.close(0.0)
+    assert Path(f"{note}.cleaned").exists()
+    assert [record.status for record in results_of(run)] == ["cancelled"]
+    assert workers_lost(run) == 0
 
 
 @pytest.mark.parametrize("how", ["be stubborn", "hold the GIL"])

@@ -101,8 +101,9 @@ def test_a_lease_that_does_not_return_is_killed(killed: list[Any], monkeypatch: 
     assert asyncio.run(close()).over == [LeaseEnded(1)]
 
 
-def test_leases_are_called_one_at_a_time() -> None:
-    """Between two calls other events have their turn; after an error, or once the run is closed, no more are made."""
+def test_leases_are_called_between_other_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These have their turn after calls that take long; after an error, or once the run is closed, no more are made."""
+    monkeypatch.setattr(lease_calls, "STARTS_S", 0.0)
     steps: list[Any] = []
 
     def call(lease: int) -> asyncio.Future[None]:
@@ -126,3 +127,22 @@ def test_leases_are_called_one_at_a_time() -> None:
     watched = asyncio.run(start())
     assert steps == [0, "other", 1, "other", 2, "other", 3, *["other"] * 5]
     assert [str(failure) for failure in watched.failures] == ["no such function"]
+
+
+def test_calls_that_take_no_time_are_made_at_once() -> None:
+    """Thousands of leases do not wait for thousands of other events."""
+    called: list[int] = []
+
+    def call(lease: int) -> asyncio.Future[None]:
+        called.append(lease)
+        return asyncio.get_running_loop().create_future()
+
+    async def start() -> None:
+        watched = Watched()
+        for lease in range(1000):
+            watched.calls.start(lease, lambda lease=lease: call(lease))  # type: ignore[misc]
+        for _ in range(200):
+            await asyncio.sleep(0)
+
+    asyncio.run(start())
+    assert called == list(range(1000))
