@@ -135,7 +135,8 @@ class ActiveRun:
         self._leases = LeaseCalls(options.engine.grace_s, on_over, spare, self._fail, relays, relay_leases)
         find_needs, node_wait_s, held = self._engine.find_needs, options.node_wait_s, options.held
         self._nodes = NodeWatch(self._lanes.shapes, self._handle, self._pool.on_held, find_needs, node_wait_s, held)
-        self._places = PlaceWatch(self._engine, self._lanes.shapes, self._handle)
+        may_make_room, count_unplaced = self._engine.may_make_room, self._leases.count_unplaced
+        self._places = PlaceWatch(may_make_room, self._lanes.shapes, count_unplaced, self._handle)
         self._buffer = EventBuffer(options.has_listener)
         self._watch = RunWatch(self._engine, self._lanes.domains, self._leases.find_place)
         metrics = RunMetrics(meta.get("name", ""), meta.get("run_id", run_id), self._watch)
@@ -426,7 +427,7 @@ class ActiveRun:
             self._buffer.on_began(chunk.id)
 
     def _start(self, start: StartLease) -> None:
-        self._leases.start(start.lease, functools.partial(self._lanes.call, start))
+        self._leases.start(start.lease, start.lane, functools.partial(self._lanes.call, start))
         if self._room_timer is None:
             self._room_timer = asyncio.get_running_loop().call_later(ROOM_S, self._look_for_room)
 
