@@ -53,7 +53,7 @@ class EmulatingManager(TaskManager):
 
     async def count(self) -> tuple[float, int, int]:
         """CPU seconds of this process, calls of leases or relays, and exchanges, so far."""
-        cpu_s, exchanges = await self.get_usage()
+        cpu_s, exchanges, *_ = await self.get_usage()
         return cpu_s, self._calls, exchanges
 
     async def open_run(self, run_id: str, *given: Any, **options: Any) -> OpenedRun:

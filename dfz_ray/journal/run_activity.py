@@ -127,7 +127,7 @@ class ManagerLoad(_Row):
     @property
     def is_full(self) -> bool:
         """True if slots wait because the manager can't keep up; a network alone does not take that long."""
-        return self.wait_share > FULL_SHARE and self.wait_s > FULL_S
+        return is_full(self.wait_share, self.wait_s)
 
     def describe_full(self) -> str:
         """A sentence for users on a manager that is full."""
@@ -187,6 +187,11 @@ class Activity:
             tuple(map(FailureCause.of_json, content["failures"])),
             None if content["load"] is None else ManagerLoad.of_json(content["load"]),
         )
+
+
+def is_full(wait_share: float, wait_s: float) -> bool:
+    """True if a manager can't keep up: slots wait for it for that share of their time, and so long each time."""
+    return wait_share > FULL_SHARE and wait_s > FULL_S
 
 
 def are_counts(value: Any) -> bool:

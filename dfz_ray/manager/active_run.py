@@ -363,6 +363,8 @@ class ActiveRun:
         """Note the wait of a lease for its last order; all that is excused is the disk's, or it had nothing to do."""
         if excused_s < math.inf:
             self._watch.on_wait(waited_s, min(waited_s, excused_s))
+            if waited_s > excused_s:
+                self._cost.on_wait(waited_s - excused_s)
 
     def _name_relay(self, lease: int, order: Order, is_direct: bool) -> Order:
         """Let a lease know the relay of its node, if that is new to it."""

@@ -40,6 +40,8 @@ class ManagerCost:
         """By run: whether its workers waited for the manager at the last look."""
         self._full_s = 0.0
         """The time between two chunks while the manager was full: so long each of them took."""
+        self.waited_s, self.waits = 0.0, 0
+        """The seconds for which slots have waited for the manager so far, and the number of these waits."""
 
     def on_submitted(self, tasks: int) -> None:
         """So many tasks were taken in."""
@@ -53,6 +55,11 @@ class ManagerCost:
             cpu_s = self._cpu_clock()
             self._measure(cpu_s - self._cpu_s, passed_s)
             self._looked_at, self._cpu_s = self._looked_at + passed_s, cpu_s
+
+    def on_wait(self, seconds: float) -> None:
+        """A slot has waited for the manager."""
+        self.waited_s += seconds
+        self.waits += 1
 
     def on_look(self, run: str, is_full: bool) -> None:
         """Workers of a run wait for the manager, or they do not; called about once a second for each run."""

@@ -180,9 +180,12 @@ class TaskManager:
             return error
         return None if order is None else pack_order(order)
 
-    async def get_usage(self) -> tuple[float, int]:
-        """The CPU seconds of this process so far, all its threads and Ray's own included, and its exchanges so far."""
-        return time.process_time(), self._exchanges
+    async def get_usage(self) -> tuple[float, int, float, int]:
+        """The CPU seconds of this process so far, all its threads and Ray's own included, and its exchanges so far.
+
+        Then the seconds for which slots have waited for it, and the number of these waits.
+        """
+        return time.process_time(), self._exchanges, self._cost.waited_s, self._cost.waits
 
     async def note_lease_error(self, run_id: str, lease: int, message: str, traceback: str | None) -> None:
         """Take in the error that ends a lease."""

@@ -76,6 +76,15 @@ def test_a_manager_that_is_full_for_one_run_is_full() -> None:
     assert cost.chunk_s == pytest.approx(0.0005, rel=0.05)
 
 
+def test_waits_of_all_runs_add_up() -> None:
+    """A study reads them before and after a trial."""
+    cost = Clocks().make_cost()
+    cost.on_wait(0.5)
+    cost.on_wait(0.25)
+
+    assert (cost.waited_s, cost.waits) == (0.75, 2)
+
+
 def test_other_work_of_the_process_has_a_limit() -> None:
     """A process that does much else does not blow chunks up."""
     clocks = Clocks()
