@@ -4,15 +4,16 @@
 
 The leases are emulated in four Ray actors (`emulation.py` says how), so that manager, hosts and Ray share this
 machine's cores: on a cluster the manager has its cores for itself. All tasks are submitted before the first lease is
-placed. The first task of each slot has any length up to --task-s, all others have that length: so slots ask at any
-time, as they do in the middle of a long run. The measurement begins when each slot has ended its first chunk, or
-after half of the time. A slot is busy while a task passes its time; that an emulated lease notices the end of it late
-counts as waiting.
+placed. Each lease begins at any time up to --task-s: so slots ask at any time, as they do in the middle of a long run.
+All tasks have one length, the first ones, too: the manager gives larger chunks of short ones. The measurement begins
+when each slot has ended its first chunk, or after half of the time. A slot is busy while a task passes its time; that
+an emulated lease notices the end of it late counts as waiting.
 
 With --predict the manager's CPU time for a call, for an exchange in a group and for all else is found from four short
 measurements at other rates, and the simulation says what it expects of the same run.
 
---json prints one line: exchanges_per_s, busy, wait_ms of a slot between two chunks, manager_cores, manager_rss_mb.
+--json prints one line: tasks_per_s, exchanges_per_s, busy, wait_ms of a slot between two chunks, manager_cores,
+manager_rss_mb.
 """
 
 import argparse
@@ -46,7 +47,7 @@ CALIBRATIONS = ((60, 1.0, False), (240, 1.0, False), (240, 1.0, True), (900, 1.0
 CALIBRATION_S = 12.0
 FAR_SLOTS, EXCHANGES = 100_000, 1
 """It is told how long tasks have to be for so many slots, if each takes so many exchanges."""
-AGAIN = 3
+AGAIN = 4
 """So many rounds of tasks are there beyond those that can be done, so that the run does not come to its end."""
 
 
@@ -102,13 +103,15 @@ def measure(slots: int, task_s: float, seconds: float, has_relays: bool) -> dict
     window_s = end - begin
     cpu_s, calls, exchanges = (now - then for now, then in zip(after, before, strict=True))
     waits_s = np.concatenate([np.frombuffer(waits) for _, waits in measured])
+    busy_s = sum(of_host for of_host, _ in measured)
     p50, p99 = np.percentile(waits_s, (50, 99)) if len(waits_s) else (float("nan"),) * 2
     return {
         "slots": slots,
         "task_s": task_s,
         "first_round_s": first_round_s,
+        "tasks_per_s": busy_s / task_s / window_s,
         "exchanges_per_s": exchanges / window_s,
-        "busy": sum(busy_s for busy_s, _ in measured) / (slots * window_s),
+        "busy": busy_s / (slots * window_s),
         "wait_ms": {"p50": 1e3 * p50, "p99": 1e3 * p99},
         "manager_cores": cpu_s / window_s,
         "manager_rss_mb": memory / 1e6,
@@ -148,9 +151,10 @@ def tell(found: dict[str, Any], title: str) -> None:
     """Print a measurement for people."""
     waits, exchanges = found["wait_ms"], max(found["exchanges_per_s"], 1e-9)
     Console().print(
-        f"{title}: {found['busy']:.3f} busy, {exchanges:,.0f} exchanges/s, a slot waits {waits['p50']:,.1f} ms "
-        f"(99 %: {waits['p99']:,.0f}); the manager takes {found['manager_cores']:.2f} cores, "
-        f"{1e3 * found['manager_cores'] / exchanges:.2f} ms an exchange, {found['manager_rss_mb']:.0f} MB",
+        f"{title}: {found['busy']:.3f} busy, {found['tasks_per_s']:,.0f} tasks/s in {exchanges:,.0f} exchanges/s, "
+        f"a slot waits {waits['p50']:,.1f} ms (99 %: {waits['p99']:,.0f}); the manager takes "
+        f"{found['manager_cores']:.2f} cores, {1e3 * found['manager_cores'] / exchanges:.2f} ms an exchange, "
+        f"{found['manager_rss_mb']:.0f} MB",
         highlight=False,
     )
     if "predicted_busy" in found:

@@ -49,16 +49,24 @@ def fit_service(samples: Sequence[Sample]) -> ServiceTimes:
 
 
 class MeasuringManager(Simulation):
-    """A manager in virtual time; as the real one it measures its cost, and gives larger chunks and groups then."""
+    """A manager in virtual time; as the real one it measures its cost, and gives larger chunks and groups then.
 
-    def __init__(self, slots: int, times: ServiceTimes, relays: int, seed: int) -> None:
-        self._times = times
+    Each lease begins at any time up to `stagger_s`.
+    """
+
+    def __init__(self, slots: int, times: ServiceTimes, relays: int, seed: int, stagger_s: float) -> None:
+        self._times, self._stagger_s = times, stagger_s
+        self._begin = random.Random(seed)  # noqa: S311 - times, not secrets
         free_share = 1 - times.else_share
         costs = Costs(manager_s=times.call_s / free_share, grouped_s=times.grouped_s / free_share, relays=relays)
         super().__init__(EngineOptions(slots, lease_s=LEASE_S, seed=seed), costs, seed)
         self._served_s = 0.0
         self._cost = ManagerCost(lambda: self.now, lambda: self._served_s + times.else_share * self.now)
         self._chunks_ended = 0
+
+    def take_s(self, what: str) -> float:
+        """The seconds that something takes; for a start, also those until the lease begins."""
+        return super().take_s(what) + (self._stagger_s * self._begin.random() if what == "start" else 0.0)
 
     def serve_s(self, group: Sequence[SentReport]) -> float:
         """The manager's own time for reports that arrive together."""
@@ -79,14 +87,11 @@ class MeasuringManager(Simulation):
 def predict_busy(slots: int, task_s: float, seconds: float, times: ServiceTimes, relays: int, seed: int = 0) -> float:
     """The share of the time for which slots are busy, from when each has ended its first task.
 
-    The first task of each slot has any length up to `task_s`, all others have that length.
+    Each lease begins at any time up to `task_s`.
     """
-    draw = random.Random(seed)  # noqa: S311 - lengths, not secrets
-    tasks = [SimulatedTask("emulated", task_s * draw.random()) for _ in range(slots)]
-    rounds = seconds / task_s + 3 + AGAIN_S / task_s
-    tasks += [SimulatedTask("emulated", task_s)] * int(slots * rounds)
-    simulation = MeasuringManager(slots, times, relays, seed)
-    simulation.submit(tasks)
+    rounds = seconds / task_s + 4 + AGAIN_S / task_s
+    simulation = MeasuringManager(slots, times, relays, seed, stagger_s=task_s)
+    simulation.submit([SimulatedTask("emulated", task_s)] * int(slots * rounds))
     begin = 0.0
     while begin < seconds / 2 and len({one.lease for one in simulation.executions}) < slots:
         begin += min(task_s, seconds / 20)

@@ -53,7 +53,7 @@ class EmulatingManager(TaskManager):
 
     async def count(self) -> tuple[float, int, int]:
         """CPU seconds of this process, calls of leases or relays, and exchanges, so far."""
-        cpu_s, exchanges = await self.get_usage()
+        cpu_s, exchanges, *_ = await self.get_usage()
         return cpu_s, self._calls, exchanges
 
     async def open_run(self, run_id: str, *given: Any, **options: Any) -> OpenedRun:
@@ -114,7 +114,8 @@ class Leases:
             task.add_done_callback(self._serving.discard)
 
     async def _serve(self, manager: Any, exchange: Exchange, lease: int) -> None:
-        """What a worker does, with one thread."""
+        """What a worker does, with one thread. It begins at any time, so that slots ask at any time."""
+        await asyncio.sleep(self._draw.random() * self._task_s)
         side, begun, ended_at, is_first = WorkerSide(lease, self._place), None, 0.0, True
         while True:
             report = side.find_report(time.monotonic())
@@ -126,8 +127,7 @@ class Leases:
                 began_at = time.time()
                 if ended_at:
                     self._waits.extend((began_at, began_at - ended_at))
-                # The first tasks have any length, so that the slots' later ones begin at any time.
-                executions = self._foretell(works, began_at, self._draw.random() if is_first else 1.0)
+                executions = foretell_chunk(works, began_at, self._task_s, held.budget_s)
                 ended_at = executions[-1].ended_at
                 self._chunks.extend((began_at, ended_at))
                 await asyncio.sleep(ended_at - time.time())
@@ -144,13 +144,6 @@ class Leases:
                 begun = begun[0], unpack_works(begun[1])
         await manager.end_leases.remote([lease])
 
-    def _foretell(self, works: Sequence[Work], began_at: float, part: float) -> list[Execution]:
-        each_s = self._task_s * part
-        return [
-            Execution(work.number, began_at + at * each_s, began_at + (at + 1) * each_s, 0.0, RESULT, DIGEST, None)
-            for at, work in enumerate(works)
-        ]
-
     def count_first_rounds(self) -> int:
         """The number of leases that have ended their first chunk."""
         return self._first_rounds
@@ -164,6 +157,15 @@ class Leases:
         times = iter(self._waits)
         waits = array("d", [wait_s for at, wait_s in zip(times, times, strict=True) if begin <= at <= end])
         return busy_s, waits.tobytes()
+
+
+def foretell_chunk(works: Sequence[Work], began_at: float, task_s: float, budget_s: float) -> list[Execution]:
+    """What a worker will have executed of a chunk: once its time is used up, no further task begins."""
+    return [
+        Execution(work.number, began_at + at * task_s, began_at + (at + 1) * task_s, 0.0, RESULT, DIGEST, None)
+        for at, work in enumerate(works)
+        if not at or at * task_s <= budget_s
+    ]
 
 
 class RelayHost(Relay):

@@ -20,6 +20,7 @@ from dfz_ray.cli.printing import marked, safe_line, tell_place
 from dfz_ray.cli.run_argument import complete_run
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.settings import MaxWorkers, Settings, check_max_workers, read_settings
+from dfz_ray.specs.states import UNSUCCESSFUL
 
 if TYPE_CHECKING:
     from dfz_ray.results import Results
@@ -180,7 +181,7 @@ def _print_summary(results: Results, out: TextIO) -> None:
 
 def report_failures(results: Results) -> int:
     """Print one line on stderr that groups the failures; returns the exit code."""
-    failures = [record for record in results if record.error is not None]
+    failures = [record for state in UNSUCCESSFUL for record in results.select(state=state.label)]
     if not failures:
         return 0
     groups = Counter(record.error.reason if record.error else record.status for record in failures)

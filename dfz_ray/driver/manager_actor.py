@@ -100,7 +100,7 @@ def answer_of(manager: Any, reference: Any) -> Any:
         raise InfrastructureLost(f"Ray gave an unexpected answer: {type(error).__name__}: {error}") from None
 
 
-def read_usage() -> tuple[float, int]:
-    """The CPU seconds of the manager's process so far, and its exchanges with workers so far."""
-    cpu_s, exchanges = ray.get(get_manager().get_usage.remote())
-    return float(cpu_s), int(exchanges)
+def read_usage() -> tuple[float, int, float, int]:
+    """The usage of the manager so far, as `TaskManager.get_usage` returns it."""
+    cpu_s, exchanges, waited_s, waits = ray.get(get_manager().get_usage.remote())
+    return float(cpu_s), int(exchanges), float(waited_s), int(waits)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.journal_file import roll_back_cut_off
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.specs.batch import Batch
+from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.run_config import RunConfig
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:  # these import Ray, which is not loaded before a run is opene
     from dfz_ray.driver.slot_plan import SlotPlan
     from dfz_ray.protocol.submission import ShippedDomain
 
+logger = logging.getLogger("dfz_ray")
+
+NO_SECOND_ATTEMPTS = "`speculate` has no effect on tasks that share processes, on threads: none gets a second attempt"
 ENDLESS = 2**31
 """The number of tasks to expect of a run that takes more batches."""
 
@@ -52,6 +57,7 @@ class RunOpening:
         self._shared = SharedArrays(config.shared)
         self._shipped: dict[str, ShippedDomain] = {}
         self._plan: SlotPlan | None = None
+        self._has_warned = False
         self._driver = uuid.uuid4().hex
 
     @property
@@ -80,6 +86,7 @@ class RunOpening:
         if self._plan is None:
             shapes, tasks = self._expect(first_batch)
             self._plan = plan_slots(self._config, shapes, ENDLESS if is_endless else tasks)
+            self._warn(self._find_speculating() if first_batch is None else first_batch.speculating())
         client = ManagerClient(
             self._config,
             self._folder,
@@ -101,7 +108,25 @@ class RunOpening:
 
         for name in batch.domains().difference(self._shipped):
             self._shipped[name] = ship(REGISTRY.get(name))
+        if self._plan is not None and self._plan.width > 1 and not self._has_warned:
+            self._warn(batch.speculating())
         return self._shipped
+
+    def _warn(self, speculating: Iterable[str]) -> None:
+        """Say once that tasks of these domains get no second attempt, if they are to share processes."""
+        own = {domain.name: domain for domain in self._domains}
+        found = [own.get(name) or REGISTRY.find(name) for name in speculating]
+        if self._plan is not None and self._plan.width > 1 and any(one and not one.exclusive for one in found):
+            self._has_warned = True
+            logger.warning("%s", NO_SECOND_ATTEMPTS)
+
+    def _find_speculating(self) -> set[str]:
+        """The domains of those tasks of the run's journal that may get a second attempt."""
+        if not RunFolder(self._folder).holds_run():
+            return set()
+        with JournalReader(self._folder) as journal:
+            kinds = list(journal.query("read_kinds"))
+        return {domain for domain, _, _, policy in kinds if Policy.model_validate_json(policy).speculate}
 
     def _expect(self, first_batch: Batch | None) -> tuple[list[Resources], int]:
         """The known shapes of the run's tasks, and the number of tasks."""

@@ -156,10 +156,6 @@ class Engine:
         """True if leases linger, or have had their time: these end if others want their places."""
         return self._places.may_make_room(now)
 
-    def count_unplaced(self) -> dict[int, int]:
-        """The leases of each lane that Ray has not placed."""
-        return {lane.number: lane.starting for lane in self.queue.lanes if lane.starting}
-
     def find_needs(self) -> dict[int, int]:
         """The leases that each lane could use if the cluster held them; empty if the number of slots is fixed."""
         return {} if self._auto is None else self._auto.find_needs()

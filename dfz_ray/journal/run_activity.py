@@ -21,7 +21,7 @@ MOST_KINDS = 50
 MOST_SLOTS = 64
 """The most leases that are listed; those that have worked longest on their chunk come first."""
 FULL_SHARE, FULL_S = 0.1, 0.02
-"""A manager is full if slots wait for a larger share of their time, and longer each time."""
+"""A manager is full if slots wait for a larger share of their time, and longer each time. A slow disk: by the share."""
 MOST_CAUSES = 50
 """The most causes of failures that are told apart."""
 
@@ -121,11 +121,13 @@ class ManagerLoad(_Row):
     """The share of the time for which the slots in use had nothing to execute, as the manager's answer was due."""
     wait_s: float = 0.0
     """Mean seconds of such a wait."""
+    disk_share: float = 0.0
+    """The same share where the manager held its answers back, as many results waited for the disk."""
 
     @property
     def is_full(self) -> bool:
         """True if slots wait because the manager can't keep up; a network alone does not take that long."""
-        return self.wait_share > FULL_SHARE and self.wait_s > FULL_S
+        return is_full(self.wait_share, self.wait_s)
 
     def describe_full(self) -> str:
         """A sentence for users on a manager that is full."""
@@ -133,6 +135,23 @@ class ManagerLoad(_Row):
             f"the manager is full: slots wait for it for {100 * self.wait_share:.0f} % of their time; "
             "tasks that take longer, or fewer workers, leave it more time for each"
         )
+
+    @property
+    def is_disk_slow(self) -> bool:
+        """True if slots wait because the disk can't keep up with their results."""
+        return self.disk_share > FULL_SHARE
+
+    def describe_slow_disk(self) -> str:
+        """A sentence for users on a disk that is too slow."""
+        return (
+            f"results wait for the disk, and slots for that for {100 * self.disk_share:.0f} % of their time; "
+            "a run folder on a faster disk, or smaller results, would help"
+        )
+
+    def describe_limits(self) -> list[str]:
+        """A sentence for users on each thing that slots wait for."""
+        full, slow = self.is_full, self.is_disk_slow
+        return [self.describe_full()] * full + [self.describe_slow_disk()] * slow
 
 
 @dataclass(frozen=True)
@@ -168,6 +187,11 @@ class Activity:
             tuple(map(FailureCause.of_json, content["failures"])),
             None if content["load"] is None else ManagerLoad.of_json(content["load"]),
         )
+
+
+def is_full(wait_share: float, wait_s: float) -> bool:
+    """True if a manager can't keep up: slots wait for it for that share of their time, and so long each time."""
+    return wait_share > FULL_SHARE and wait_s > FULL_S
 
 
 def are_counts(value: Any) -> bool:

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -134,7 +135,8 @@ class ActiveRun:
         self._leases = LeaseCalls(options.engine.grace_s, on_over, spare, self._fail, relays, relay_leases)
         find_needs, node_wait_s, held = self._engine.find_needs, options.node_wait_s, options.held
         self._nodes = NodeWatch(self._lanes.shapes, self._handle, self._pool.on_held, find_needs, node_wait_s, held)
-        self._places = PlaceWatch(self._engine, self._lanes.shapes, self._handle)
+        may_make_room, count_unplaced = self._engine.may_make_room, self._leases.count_unplaced
+        self._places = PlaceWatch(may_make_room, self._lanes.shapes, count_unplaced, self._handle)
         self._buffer = EventBuffer(options.has_listener)
         self._watch = RunWatch(self._engine, self._lanes.domains, self._leases.find_place)
         metrics = RunMetrics(meta.get("name", ""), meta.get("run_id", run_id), self._watch)
@@ -287,6 +289,7 @@ class ActiveRun:
             at_end.callback(self._lock.close)
             at_end.push_async_callback(self._files.close)
             at_end.push_async_callback(self._journal.commits.close)
+            at_end.callback(self._cost.forget, self._id)  # after the last look
             at_end.push_async_callback(self._publisher.close)
             at_end.callback(self._places.close)
             at_end.callback(self._nodes.close)
@@ -316,7 +319,9 @@ class ActiveRun:
         if order is None:
             return self._name_relay(report.lease, await self._late_answers.wait(report.lease), True)
         if self.is_behind:
+            begun = time.monotonic()
             await self.keep_up()
+            self.note_held(report.lease, time.monotonic() - begun)
         return order
 
     @property
@@ -332,6 +337,10 @@ class ActiveRun:
         """
         await self._journal.commits.keep_up()
 
+    def note_held(self, lease: int, seconds: float) -> None:
+        """Note that the answer to a lease was held back for so long: it waited for the disk, not for the manager."""
+        self._late_answers.hold(lease, seconds)
+
     def take_report(self, report: Report, is_direct: bool = True) -> Order | None:
         """Take in a report of a lease, and answer it; None if the lease lingers: then `exchange` waits for its answer.
 
@@ -344,14 +353,21 @@ class ActiveRun:
             DfzError: the run can't go on; the lease ends with it.
         """
         self._raise_failure()
-        if self._protocol.is_new(report) and not self._late_answers.was_late(report.lease):
-            self._watch.on_wait(report.waited_s)
+        if self._protocol.is_new(report):
+            self._note_wait(report.waited_s, self._late_answers.excuse(report.lease))
         if report.place is not None and self._leases.place(report.lease, report.place):
             self._journal.add_lease(report.lease, report.place)
         order = self._protocol.exchange(report)
         if report.began is not None:
             self._buffer.on_began(report.began)
         return None if order is None else self._name_relay(report.lease, order, is_direct)
+
+    def _note_wait(self, waited_s: float, excused_s: float) -> None:
+        """Note the wait of a lease for its last order; all that is excused is the disk's, or it had nothing to do."""
+        if excused_s < math.inf:
+            self._watch.on_wait(waited_s, min(waited_s, excused_s))
+            if waited_s > excused_s:
+                self._cost.on_wait(waited_s - excused_s)
 
     def _name_relay(self, lease: int, order: Order, is_direct: bool) -> Order:
         """Let a lease know the relay of its node, if that is new to it."""
@@ -416,7 +432,7 @@ class ActiveRun:
             self._buffer.on_began(chunk.id)
 
     def _start(self, start: StartLease) -> None:
-        self._leases.start(start.lease, functools.partial(self._lanes.call, start))
+        self._leases.start(start.lease, start.lane, functools.partial(self._lanes.call, start))
         if self._room_timer is None:
             self._room_timer = asyncio.get_running_loop().call_later(ROOM_S, self._look_for_room)
 
@@ -469,9 +485,8 @@ class ActiveRun:
         commits, groups = self._writer.commits, self._journal.commits
         activity = self._watch.view(groups.commits, groups.commit_s)
         if activity.load is not None:
-            self._cost.on_look(activity.load.is_full)
-            if activity.load.is_full:
-                notices.append(activity.load.describe_full())
+            self._cost.on_look(self._id, activity.load.is_full)
+            notices.extend(activity.load.describe_limits())
         slots = engine.slots, self._pool.why, engine.slots_in_use
         return Reading(engine.tasks.counts, *slots, commits, notices, activity)
 

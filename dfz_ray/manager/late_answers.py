@@ -1,9 +1,10 @@
-"""Answers that come late: to reports of leases that linger, when there is work or their places are wanted."""
+"""Answers that come late: to leases that linger, when there is work or their places are wanted; or for a slow disk."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 
 from dfz_ray.protocol.lease_protocol import Message
 from dfz_ray.protocol.orders import Order
@@ -15,8 +16,8 @@ class LateAnswers:
     def __init__(self) -> None:
         self._waiting: dict[int, list[asyncio.Future[Order]]] = {}
         """By lease."""
-        self._late: set[int] = set()
-        """Leases whose last answer came late."""
+        self._late_s: dict[int, float] = {}
+        """By lease whose last answer came late: for so many seconds it did not wait for the manager."""
 
     async def wait(self, lease: int) -> Order:
         """Wait for the order for a lease."""
@@ -26,21 +27,26 @@ class LateAnswers:
 
     def send(self, lease: int, order: Order) -> None:
         """Answer all calls of a lease."""
-        self._late.add(lease)
+        self._late_s[lease] = math.inf
         for answer in self._waiting.pop(lease, ()):
             if not answer.done():
                 answer.set_result(order)
 
-    def was_late(self, lease: int) -> bool:
-        """True, once, if the last answer to a lease came late: it had nothing to do, and the manager was not slow."""
-        was_late = lease in self._late
-        self._late.discard(lease)
-        return was_late
+    def hold(self, lease: int, seconds: float) -> None:
+        """The answer to a lease was held back for so long, as many results wait for the disk."""
+        self._late_s[lease] = max(seconds, self._late_s.get(lease, 0.0))
+
+    def excuse(self, lease: int) -> float:
+        """The seconds, told once, for which the last answer to a lease came late and the manager was not slow.
+
+        They are infinite if the lease had nothing to do.
+        """
+        return self._late_s.pop(lease, 0.0)
 
     def forget(self, lease: int) -> None:
         """A lease is over: nobody reads the answers to calls of it."""
         self.send(lease, Order(0, Message.END))
-        self._late.discard(lease)
+        self._late_s.pop(lease, None)
 
     def fail(self, error: BaseException) -> None:
         """Let all calls of all leases end with an error."""

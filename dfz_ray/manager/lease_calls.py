@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +57,7 @@ class _LeaseCall:
 
     reference: ray.ObjectRef[Any]
     watcher: asyncio.Task[None]
+    lane: int
     place: Place | None = None
     """None until it has reported where it runs."""
     killed: str = ""
@@ -98,20 +99,20 @@ class LeaseCalls:
         self._relay_leases = relay_leases
         self._calls: dict[int, _LeaseCall] = {}
         """By lease."""
-        self._starts: deque[tuple[int, Callable[[], Any]]] = deque()
-        """The leases that are to be called, each with the function that does it."""
+        self._starts: deque[tuple[int, int, Callable[[], Any]]] = deque()
+        """The leases that are to be called, each with its lane and the function that does it."""
         self._commands: set[asyncio.Task[Any]] = set()
         """Commands to workers that are on their way."""
         self.tracebacks: dict[int, str] = {}
         """By task that ended its worker: the stack where it hung, or where the error was raised."""
 
-    def start(self, lease: int, call: Callable[[], Any]) -> None:
-        """Call a lease soon, and watch its call.
+    def start(self, lease: int, lane: int, call: Callable[[], Any]) -> None:
+        """Call a lease of a lane soon, and watch its call.
 
         Few are called at a time, between other events: making calls keeps this thread busy, and workers whose leases
         were called before wait for their first chunks meanwhile.
         """
-        self._starts.append((lease, call))
+        self._starts.append((lease, lane, call))
         if len(self._starts) == 1:
             asyncio.get_running_loop().call_soon(self._start_next)
 
@@ -122,9 +123,9 @@ class LeaseCalls:
     def _start_next(self) -> None:
         began_at = time.monotonic()
         while self._starts:
-            lease, call = self._starts[0]
+            lease, lane, call = self._starts[0]
             try:
-                self.watch(lease, call())
+                self.watch(lease, lane, call())
             except Exception as error:
                 self._starts.clear()
                 self._on_failure(error)
@@ -134,9 +135,16 @@ class LeaseCalls:
                 asyncio.get_running_loop().call_soon(self._start_next)
                 return
 
-    def watch(self, lease: int, reference: Any) -> None:
+    def watch(self, lease: int, lane: int, reference: Any) -> None:
         """Watch the call of a lease."""
-        self._calls[lease] = _LeaseCall(reference, asyncio.create_task(self._watch(lease, reference)))
+        self._calls[lease] = _LeaseCall(reference, asyncio.create_task(self._watch(lease, reference)), lane)
+
+    def count_unplaced(self) -> Counter[int]:
+        """By lane, the leases that were called and have not reported a place; those that are to be called do not count.
+
+        A lease that the engine has given up meanwhile counts: Ray still has its request.
+        """
+        return Counter(call.lane for call in self._calls.values() if call.place is None)
 
     def place(self, lease: int, place: Place) -> bool:
         """Note where a lease runs; returns False if that is known, or the lease has ended."""

@@ -36,9 +36,12 @@ class ManagerCost:
         self._looked_at, self._cpu_s = clock(), cpu_clock()
         self.gather_s = GATHER_S
         """The seconds for which relays gather reports."""
-        self._is_full = False
+        self._full: dict[str, bool] = {}
+        """By run: whether its workers waited for the manager at the last look."""
         self._full_s = 0.0
         """The time between two chunks while the manager was full: so long each of them took."""
+        self.waited_s, self.waits = 0.0, 0
+        """The seconds for which slots have waited for the manager so far, and the number of these waits."""
 
     def on_submitted(self, tasks: int) -> None:
         """So many tasks were taken in."""
@@ -53,11 +56,24 @@ class ManagerCost:
             self._measure(cpu_s - self._cpu_s, passed_s)
             self._looked_at, self._cpu_s = self._looked_at + passed_s, cpu_s
 
-    def on_look(self, is_full: bool) -> None:
-        """Workers wait for the manager, or they do not; called about once a second."""
-        self._is_full = is_full
-        if not is_full:
-            self._full_s *= FADES
+    def on_wait(self, seconds: float) -> None:
+        """A slot has waited for the manager."""
+        self.waited_s += seconds
+        self.waits += 1
+
+    def on_look(self, run: str, is_full: bool) -> None:
+        """Workers of a run wait for the manager, or they do not; called about once a second for each run."""
+        self._full[run] = is_full
+        if not self._is_full:
+            self._full_s *= FADES ** (1 / len(self._full))
+
+    def forget(self, run: str) -> None:
+        """A run is over."""
+        self._full.pop(run, None)
+
+    @property
+    def _is_full(self) -> bool:
+        return any(self._full.values())
 
     def _measure(self, cpu_s: float, passed_s: float) -> None:
         self.gather_s = adapt_gathering(self.gather_s, cpu_s / passed_s)

@@ -11,9 +11,8 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from dfz_ray.engine.engine import Engine
 from dfz_ray.engine.messages import PlacesWanted
 from dfz_ray.manager.nodes import capacity, live_nodes, request_of
 from dfz_ray.specs.resources import Resources
@@ -31,11 +30,19 @@ Request = frozenset[tuple[str, float]]
 class PlaceWatch:
     """Looks for requests of others while leases of an engine may give up their places, and informs it.
 
-    `lanes` has the shape of every lane, and grows.
+    `may_make_room` says whether they may, given the time; `lanes` has the shape of every lane, and grows;
+    `count_unplaced` counts by lane the leases whose requests Ray has.
     """
 
-    def __init__(self, engine: Engine, lanes: Sequence[Resources], handle: Callable[[PlacesWanted], object]) -> None:
-        self._engine, self._lanes, self._handle = engine, lanes, handle
+    def __init__(
+        self,
+        may_make_room: Callable[[float], bool],
+        lanes: Sequence[Resources],
+        count_unplaced: Callable[[], Mapping[int, int]],
+        handle: Callable[[PlacesWanted], object],
+    ) -> None:
+        self._may_make_room, self._count_unplaced = may_make_room, count_unplaced
+        self._lanes, self._handle = lanes, handle
         self._before: Counter[Request] = Counter()
         """The requests of others at the last look."""
         self._reported = 0
@@ -49,7 +56,7 @@ class PlaceWatch:
         pause_s = LOOK_S
         while True:
             await asyncio.sleep(pause_s)
-            if not self._engine.may_make_room(time.monotonic()):
+            if not self._may_make_room(time.monotonic()):
                 self._before.clear()
                 continue
             begun = time.monotonic()
@@ -62,8 +69,7 @@ class PlaceWatch:
             self._report(wanted)
 
     def _report(self, wanted: Counter[Request]) -> None:
-        own = self._engine.count_unplaced()
-        for lane, leases in own.items():
+        for lane, leases in self._count_unplaced().items():
             wanted[_key(request_of(self._lanes[lane]))] -= leases
         others = +wanted
         places = sum(count * _count_places(request) for request, count in (others & self._before).items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 import ray
@@ -23,6 +23,8 @@ LOOK_S = 2.0
 """Seconds between two looks whether a relay is there."""
 SILENT_S = 10.0
 """A relay that does not answer for so long is ended, and replaced: it may be frozen."""
+KEPT_SHARE = 0.5
+"""Leases use the relay of their node until so small a share of those is left for which it was started."""
 
 
 class Relays:
@@ -35,6 +37,8 @@ class Relays:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._leases: Counter[str] = Counter()
         """The number of placed leases by node, of all runs."""
+        self._crowded: defaultdict[str, set[int]] = defaultdict(set)
+        """By node, each `least` that it reached and did not fall far below since."""
 
     def add_lease(self, node_id: str) -> None:
         """A lease was placed on a node."""
@@ -43,10 +47,23 @@ class Relays:
     def remove_lease(self, node_id: str) -> None:
         """A lease of a node is over."""
         self._leases[node_id] -= 1
+        crowded = self._crowded[node_id]
+        crowded -= {least for least in crowded if self._leases[node_id] < KEPT_SHARE * least}
 
     def find(self, node_id: str, least: int | None) -> Any:
-        """The relay of a node; None if there is none. A node with `least` leases gets one."""
-        if least is not None and self._leases[node_id] >= least and node_id not in self._keepers:
+        """The relay of a node for a run that uses one from `least` leases on, None: nowhere; None if there is none.
+
+        A node with so many leases gets one. A few leases less do not end its use: else, while their number sways around
+        the limit, some leases of a run would use it and others not.
+        """
+        if least is None:
+            return None
+        crowded = self._crowded[node_id]
+        if self._leases[node_id] >= least:
+            crowded.add(least)
+        if least not in crowded:
+            return None
+        if node_id not in self._keepers:
             self._keepers[node_id] = asyncio.create_task(self._keep(node_id))
         return self._ready.get(node_id)
 

@@ -44,7 +44,9 @@ class RunWatch:
         """The number of chunks that were handed out, and that of their tasks."""
         self._chunks_before = (0, 0)
         self._waits, self._waited_s = 0, 0.0
-        """Waits of slots for an order since the last beat."""
+        """Waits of slots for an order since the last beat, but for those by the disk."""
+        self._disk_s = 0.0
+        """The time for which slots waited for the disk since then."""
         self._looked_at, self._busy_s = time.monotonic(), time.thread_time()
 
     def on_given(self, tasks: int) -> None:
@@ -52,11 +54,15 @@ class RunWatch:
         self.chunks += 1
         self.chunk_tasks += tasks
 
-    def on_wait(self, seconds: float) -> None:
-        """A slot had nothing to execute for so long until an order was there."""
-        if seconds:
+    def on_wait(self, seconds: float, disk_s: float = 0.0) -> None:
+        """A slot had nothing to execute for so long until an order was there; of that, the disk is to blame for some.
+
+        While many results wait for the disk, orders are held back.
+        """
+        self._disk_s += disk_s
+        if seconds > disk_s:
             self._waits += 1
-            self._waited_s += seconds
+            self._waited_s += seconds - disk_s
 
     def on_committed(self, written: Mapping[str, Sequence[Row]]) -> None:
         """These rows are on disk, by their tables."""
@@ -108,14 +114,16 @@ class RunWatch:
         share = min(1.0, (busy_s - self._busy_s) / passed_s)
         self._looked_at, self._busy_s = now, busy_s
         waits, waited_s, self._waits, self._waited_s = self._waits, self._waited_s, 0, 0.0
-        slots = max(self._engine.slots_in_use, 1)
+        disk_s, self._disk_s = self._disk_s, 0.0
+        slots_s = max(self._engine.slots_in_use, 1) * passed_s
         return ManagerLoad(
             share,
             (commit_s - self.commit_s) / (commits - self.commits) if commits > self.commits else None,
             (self.chunk_tasks - tasks) / (self.chunks - chunks) if self.chunks > chunks else None,
             queue_s,
-            min(1.0, waited_s / (slots * passed_s)),
+            min(1.0, waited_s / slots_s),
             waited_s / waits if waits else 0.0,
+            min(1.0, disk_s / slots_s),
         )
 
     def _count_failures(self) -> None:

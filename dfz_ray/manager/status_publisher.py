@@ -24,7 +24,7 @@ EACH_S = 1.0
 
 
 class Reading(NamedTuple):
-    """The state of a run at this moment."""
+    """The state of a run at this moment; its load is that since the reading before."""
 
     counts: Sequence[int]
     """Tasks per state, in the order of the lifecycle's states."""
@@ -70,22 +70,20 @@ class StatusPublisher:
         """Write the last status, as the run has come to rest."""
         self._loop.cancel()
         self._is_closed = True
-        await asyncio.to_thread(self._write_last, self._make_status(working=False))
+        await asyncio.to_thread(self._write_last, self._make_status(self._read(), working=False))
 
     async def _keep(self) -> None:
         while True:
             try:
-                if self._knows_tasks():
-                    await asyncio.to_thread(self._write_unless_closed, self._make_status(working=True))
+                reading = self._read()
+                # While the run is being opened its tasks are not known yet, and a request would find none.
+                if any(reading.counts):
+                    await asyncio.to_thread(self._write_unless_closed, self._make_status(reading, working=True))
                     for path, request in await asyncio.to_thread(read_requests, self._folder):
                         await self._meet(path, request)
             except Exception as error:
                 self._complain(f"the status can't be told, or a request can't be met: {error}")
             await asyncio.sleep(EACH_S)
-
-    def _knows_tasks(self) -> bool:
-        """False while the run is being opened: its tasks are not known yet, and a request would find none."""
-        return any(self._read().counts)
 
     async def _meet(self, path: Path, request: CancelRequest) -> None:
         try:
@@ -95,8 +93,7 @@ class StatusPublisher:
             logger.warning("a request is passed over: %s", error)
         path.unlink(missing_ok=True)
 
-    def _make_status(self, working: bool) -> RunStatus:
-        reading = self._read()
+    def _make_status(self, reading: Reading, working: bool) -> RunStatus:
         ended = count_final(reading.counts)
         self._throughput.note(time.monotonic(), ended)
         status = RunStatus(

@@ -159,8 +159,16 @@ class TaskManager:
         answers = [self._take_gathered(run_id, packed) for run_id, packed in reports]
         runs = filter(None, map(self._runs.get, {run_id for run_id, _ in reports}))
         if behind := [run for run in runs if run.is_behind]:
+            begun = time.monotonic()
             await asyncio.gather(*(run.keep_up() for run in behind), return_exceptions=True)  # the next report meets it
+            self._note_held(reports, time.monotonic() - begun)
         return [self._cost.gather_s, answers]
+
+    def _note_held(self, reports: Sequence[tuple[str, Sequence[Any]]], seconds: float) -> None:
+        for run_id, packed in reports:
+            if (run := self._runs.get(run_id)) is not None:
+                with contextlib.suppress(TypeError):  # it was no report, and is answered so
+                    run.note_held(unpack_report(packed).lease, seconds)
 
     def _take_gathered(self, run_id: str, packed: Sequence[Any]) -> list[Any] | Exception | None:
         self._exchanges += 1
@@ -172,9 +180,12 @@ class TaskManager:
             return error
         return None if order is None else pack_order(order)
 
-    async def get_usage(self) -> tuple[float, int]:
-        """The CPU seconds of this process so far, all its threads and Ray's own included, and its exchanges so far."""
-        return time.process_time(), self._exchanges
+    async def get_usage(self) -> tuple[float, int, float, int]:
+        """The CPU seconds of this process so far, all its threads and Ray's own included, and its exchanges so far.
+
+        Then the seconds for which slots have waited for it, and the number of these waits.
+        """
+        return time.process_time(), self._exchanges, self._cost.waited_s, self._cost.waits
 
     async def note_lease_error(self, run_id: str, lease: int, message: str, traceback: str | None) -> None:
         """Take in the error that ends a lease."""

@@ -12,7 +12,9 @@ import math
 from typing import Generic, TypeVar
 
 GATHER_S = 0.005
-"""Seconds between two groups at least, unless the manager asks for more. After a longer pause a report goes at once."""
+"""Seconds between two groups at least while one is on its way, unless the manager asks for more. Else a report goes at
+once.
+"""
 MOST_GATHER_S = 0.05
 MOST_SHARE, LEAST_SHARE = 0.4, 0.3
 """Relays gather for longer if the manager takes more than such a share of a core, and for less if it takes less."""
@@ -28,22 +30,36 @@ class RelaySide(Generic[M]):
         self.gather_s = GATHER_S
         self._gathered: list[M] = []
         self._sent_at = -math.inf
+        self._unanswered = 0
+        """The groups that are on their way."""
 
     @property
     def due_at(self) -> float:
-        """The time at which a group is due; infinite if nothing was gathered."""
-        return self._sent_at + self.gather_s if self._gathered else math.inf
+        """The time at which a group is due; infinite if nothing was gathered.
+
+        When everything was answered that is at once, as long as the manager has time. A busy one asks for longer
+        gathering, and gets larger groups however soon it answers: each costs it far more than what is in it.
+        """
+        if not self._gathered:
+            return math.inf
+        is_free = not self._unanswered and self.gather_s <= GATHER_S
+        return self._sent_at if is_free else self._sent_at + self.gather_s
 
     def add(self, message: M) -> None:
         """Take in a message of a lease."""
         self._gathered.append(message)
 
     def take_group(self, now: float) -> list[M]:
-        """The messages that are due now; empty if there are none, or the last group was sent a moment ago."""
+        """The messages that are due now, as one group; empty if none are."""
         if now < self.due_at:
             return []
         group, self._gathered, self._sent_at = self._gathered, [], now
+        self._unanswered += bool(group)
         return group
+
+    def on_answer(self) -> None:
+        """The manager has answered a group, or can't."""
+        self._unanswered = max(0, self._unanswered - 1)
 
 
 def adapt_gathering(gather_s: float, cores: float) -> float:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dfz_ray.journal.executions import Executed, assign_slots
+from dfz_ray.journal.run_activity import is_full
 
 ADVICE = {
     "useful": "the work itself",
@@ -35,8 +37,9 @@ HANDLING = "workers decode and encode between tasks: put more work into each tas
 """The advice where most of `dispatch` is the handling of tasks within a chunk."""
 
 MANAGER_FULL = "the manager is full, and slots wait for it: use fewer workers, or put more work into each task"
+"""The advice where slots wait between tasks because the manager can't keep up."""
 FULL_CORES = 0.6
-"""The advice where slots wait while the manager takes more than so much of a core: its threads can't take much more."""
+"""A manager whose waits were not measured is full if it takes more of a core: its threads can't take much more."""
 
 UNDERSERVED = (
     "the cluster could not run all slots at once, and the others count as idle: give it more CPUs, or use fewer workers"
@@ -108,8 +111,8 @@ def advise(
     losses: Mapping[str, float],
     slower: Mapping[str, float] | None = None,
     handling_s: float = 0.0,
-    manager_cores: float = 0.0,
     *,
+    manager_full: bool = False,
     underserved: bool = False,
 ) -> str:
     """A sentence on the largest loss: the reason, and the remedy."""
@@ -120,9 +123,21 @@ def advise(
         return SLOWER[max(SLOWER, key=slower.__getitem__)]
     if worst == "dispatch" and handling_s > losses["dispatch"] / 2:
         return HANDLING
-    if worst == "dispatch" and manager_cores > FULL_CORES:
+    if worst == "dispatch" and manager_full:
         return MANAGER_FULL
     return ADVICE[worst]
+
+
+def is_manager_full(profile: Mapping[str, Any], workers: int, wall_s: float) -> bool:
+    """True if workers waited for the manager for much of a trial, and long each time, given its profile.
+
+    Workers with several threads report no waits, and older profiles have none.
+    """
+    waited_s, waits = profile.get("waits") or (0.0, 0)
+    if waits:
+        return is_full(waited_s / (workers * wall_s), waited_s / waits)
+    cpu_s, *_ = profile.get("manager") or (0.0,)
+    return bool(cpu_s / wall_s > FULL_CORES)
 
 
 def pop_ratios(losses: Mapping[str, float]) -> dict[str, float | None]:

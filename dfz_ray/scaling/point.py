@@ -8,7 +8,7 @@ from statistics import median, median_high
 from typing import Any, NamedTuple
 
 from dfz_ray.scaling.estimate import Estimate, bound_ratios, estimate_efficiency, estimate_median, estimate_speedup
-from dfz_ray.scaling.losses import split_losses, split_slower_work
+from dfz_ray.scaling.losses import is_manager_full, split_losses, split_slower_work
 from dfz_ray.scaling.measurement import Measurement, Mode
 
 LOAD_FADES_S = 300.0
@@ -67,8 +67,8 @@ class Point:
     """Its slower work by the names of `losses.SLOWER`; None where CPU times were not measured."""
     handling_s: float = 0.0
     """The part of its dispatch that is the handling of tasks."""
-    manager_cores: float = 0.0
-    """The cores that its manager took; 0 where that was not measured."""
+    manager_full: bool = False
+    """True if its workers waited for a manager that could not keep up, as far as that was measured."""
     cpu_share: float | None = None
     """CPU time of the tasks over their run time: near 0 for tasks that wait."""
     workers_lost: int | None = None
@@ -277,13 +277,11 @@ def _losses(trials: Sequence[Measurement], sequential: Sequence[Measurement]) ->
     slower = None
     if cpu_s and middle.cpu_s is not None:
         slower = split_slower_work(losses["slower_work"], middle.cpu_s - growth * median(cpu_s))
-    usage = (middle.profile or {}).get("manager")
-    manager_cores = usage[0] / middle.wall_s if usage and middle.wall_s else 0.0
     return {
         "losses": losses,
         "slower": slower,
         "handling_s": middle.split["handling"],
-        "manager_cores": manager_cores,
+        "manager_full": bool(middle.wall_s) and is_manager_full(middle.profile or {}, middle.workers, middle.wall_s),
     }
 
 

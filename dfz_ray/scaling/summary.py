@@ -133,7 +133,11 @@ def _losses_entry(point: Point) -> dict[str, Any] | None:
         "handling_s": point.handling_s,
         "largest": find_largest(point.losses),
         "advice": advise(
-            point.losses, point.slower, point.handling_s, point.manager_cores, underserved=point.underserved
+            point.losses,
+            point.slower,
+            point.handling_s,
+            manager_full=point.manager_full,
+            underserved=point.underserved,
         ),
         "pop": pop_ratios(point.losses),
     }

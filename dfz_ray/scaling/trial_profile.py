@@ -25,17 +25,24 @@ SAMPLES = 32
 """The most samples of an overhead."""
 
 
+ManagerUsage = tuple[float, int, float, int]
+"""CPU seconds of a manager, exchanges, seconds of waits for it, and waits, up to some time."""
+
+
 class Usage(NamedTuple):
     """The time and the exchanges that a trial cost the manager."""
 
     cpu_s: float
     """CPU seconds of its whole process."""
     exchanges: int
+    waited_s: float = 0.0
+    """The seconds for which slots waited for it, the sum of all."""
+    waits: int = 0
 
     @classmethod
-    def between(cls, before: tuple[float, int], after: tuple[float, int]) -> Usage:
+    def between(cls, before: ManagerUsage, after: ManagerUsage) -> Usage:
         """The difference of two readings."""
-        return cls(after[0] - before[0], after[1] - before[1])
+        return cls(after[0] - before[0], after[1] - before[1], after[2] - before[2], after[3] - before[3])
 
 
 def profile_trial(
@@ -63,6 +70,7 @@ def profile_trial(
         close_s: from the last commit until the results are in hand.
         chunks, leases: how many there were.
         manager: CPU seconds and exchanges of the manager; None if unknown.
+        waits: the seconds for which slots waited for the manager, and how often they did; None if unknown.
     """
     times = read_run_times(folder)
     if times is None:
@@ -85,7 +93,8 @@ def profile_trial(
         "close_s": max(0.0, returned_at - max(committed_at, last)),
         "chunks": len(times.chunks),
         "leases": times.leases,
-        "manager": None if usage is None else list(usage),
+        "manager": None if usage is None else [usage.cpu_s, usage.exchanges],
+        "waits": None if usage is None else [usage.waited_s, usage.waits],
     }
 
 

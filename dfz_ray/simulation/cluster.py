@@ -336,6 +336,9 @@ class Simulation:
     def _deliver_all(self, group: Sequence[SentReport]) -> None:
         for message in group:
             self.deliver(message)
+        relay = group[0].relay
+        if relay is not None:
+            self.at(self.now + self.take_s("message"), relay.on_answer)
 
     def lose_relay(self, node: int) -> None:
         """Let the relay of a node die; another one serves the leases that start there later."""

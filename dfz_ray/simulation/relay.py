@@ -34,6 +34,12 @@ class SimulatedRelay:
             cluster = self._cluster
             cluster.at(cluster.now + cluster.take_s("message"), lambda: worker.on_order(order))
 
+    def on_answer(self) -> None:
+        """The manager has answered a group."""
+        if self.lives:
+            self.side.on_answer()
+            self._send_due()
+
     def _send_due(self) -> None:
         cluster = self._cluster
         if not self.lives:

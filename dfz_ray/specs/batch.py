@@ -32,6 +32,10 @@ class Batch:
         """The names of the domains of its tasks."""
         return {task.domain for task in self._examples()}
 
+    def speculating(self) -> set[str]:
+        """The names of the domains of those of its tasks that may get a second attempt."""
+        return {task.domain for task in self._examples() if task.policy.speculate}
+
     def _examples(self) -> Iterable[Task]:
         """Its tasks, or of those that are made when they are accessed one of each block: it stands for the others."""
         return self.tasks.examples() if isinstance(self.tasks, JoinedTasks) else self.tasks

@@ -29,7 +29,7 @@ from dfz_ray.specs.task import SEED_LIMIT, SeedSource, Task, derive_seed
 
 COUNT_LIMIT = 10_000_000
 KEPT_TASKS = 200_000
-"""The tasks of a larger block of `generate` are not kept, but made again when they are needed."""
+"""So many tasks of `generate` are kept in a batch. Those of further blocks are made again when they are needed."""
 IMPORT_HINT = "name the module that defines it with --import"
 BATCH_KEYS = ("name", "seed", "defaults", "tasks", "generate")
 DEFAULTS_KEYS = ("resources", "policy")
@@ -106,6 +106,11 @@ class _Checker(FieldChecks):
         self._unknown: dict[str, tuple[int, int]] = {}
         """By unknown domain, as shown: the place of its problem, and the number of tasks that name it."""
         self._checks: dict[str, ParameterChecks] = {}
+        """By domain, for tasks that give no resources."""
+        self._block_checks: dict[tuple[str, str], ParameterChecks] = {}
+        """By domain and shape."""
+        self._kept = 0
+        """Tasks of `generate` that are kept."""
 
     def check_batch(self, data: Any, name: str) -> Batch | None:
         if not isinstance(data, Mapping):
@@ -175,19 +180,24 @@ class _Checker(FieldChecks):
 
     def _make_checks(self, name: str, common: _Common) -> ParameterChecks | None:
         """The checks for tasks of a domain that give no resources; None if they can't be checked."""
+        domain, shape = self._domains.find(name), self._find_shape(name, {}, common)
+        if domain is None or shape is None or (common.policy.speculate and not domain.repeatable):
+            return None
+        self._checks[name] = checks = ParameterChecks(domain, shape, self._shelf)
+        return checks
+
+    def _find_shape(self, name: str, own: Mapping[str, Any], common: _Common) -> Resources | None:
+        """The shape of tasks of a domain that give these resources; None, without noting a problem, if there is one."""
         if name in self._missing:
             return None
         before = len(self.problems)
         domain = self._domain(name, "") if self._domains.find(name) else None
         shape = None
         if domain is not None:
-            shape = self._shape({**self._floor, **_given(domain.resources), **common.resources}, "")
+            shape = self._shape({**self._floor, **_given(domain.resources), **common.resources, **own}, "")
         del self.problems[before:]  # these are reported for each task
         self._missing.discard(name)
-        if domain is None or shape is None or (common.policy.speculate and not domain.repeatable):
-            return None
-        self._checks[name] = checks = ParameterChecks(domain, shape, self._shelf)
-        return checks
+        return shape
 
     def _check_any_task(self, data: Any, place: str | int, missing_id: str, common: _Common) -> Task | None:
         where = path_of(place)
@@ -264,6 +274,7 @@ class _Checker(FieldChecks):
             tasks.extend([checked] if checked else ())
             if len(self.problems) > before:
                 break  # the block's other tasks would repeat it
+        self._kept += len(tasks)
         return tasks
 
     def _generate_simple(
@@ -277,25 +288,45 @@ class _Checker(FieldChecks):
     ) -> Sequence[Task]:
         """The quick way for blocks of plain tasks; for others nothing, without noting a problem.
 
-        All tasks are checked. Those of a large block are then made again when they are needed.
+        All tasks are checked. Where many are kept already, they are then made again when they are needed.
         """
         description = shared.get("description", "")
-        if not (shared.keys() <= SIMPLE_KEYS and type(description) is str and is_clean(description or "-")):
+        keys = shared.keys() - {"resources", "policy"}
+        if not (keys <= SIMPLE_KEYS and type(description) is str and is_clean(description or "-")):
             return ()
-        checks = self._checks.get(domain.name) or self._make_checks(domain.name, common)
-        if checks is None or any(task_id.startswith(f"{prefix}-") for task_id in self.ids):
+        found = self._find_policy_and_checks(domain, shared, common)
+        if found is None or any(task_id.startswith(f"{prefix}-") for task_id in self.ids):
             return ()
+        policy, checks = found
         tasks = GeneratedTasks(
-            prefix, count, domain.name, description, common.policy, given, domain.draw, common.seeds, checks
+            prefix, count, domain.name, description, policy, given, domain.draw, common.seeds, checks
         )
         try:
-            if count <= KEPT_TASKS:
-                return tasks.make(range(count))
+            if self._kept + count <= KEPT_TASKS:
+                made = tasks.make(range(count))
+                self._kept += count
+                return made
             if tasks.draw is not None:
                 deque(tasks, maxlen=0)
             return tasks if tasks[0] == tasks[0] and tasks[-1] == tasks[-1] else ()
         except Exception:  # the other way finds the problem
             return ()
+
+    def _find_policy_and_checks(
+        self, domain: KnownDomain, shared: Mapping[str, Any], common: _Common
+    ) -> tuple[Policy, ParameterChecks] | None:
+        """What the tasks of a block have in common; None, without noting a problem, if there is one."""
+        before = len(self.problems)
+        keys = None if shared.get("policy") is None else self.mapping(shared["policy"], "")
+        policy = common.policies.find(keys, domain, "")
+        shape = self._find_shape(domain.name, self.mapping(shared.get("resources"), ""), common)
+        if policy is None or shape is None or len(self.problems) > before:
+            del self.problems[before:]
+            return None
+        key = domain.name, shape.model_dump_json()
+        if key not in self._block_checks:
+            self._block_checks[key] = ParameterChecks(domain, shape, self._shelf)
+        return policy, self._block_checks[key]
 
     def _read_files(self, domain: KnownDomain, given: dict[str, Any]) -> dict[str, Any]:
         """Replace paths by the files that they name, for `draw` does not know what paths are relative to."""

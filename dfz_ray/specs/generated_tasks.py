@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -113,8 +114,10 @@ class JoinedTasks(Sequence[Task]):
 
     def _slice(self, begin: int, count: int) -> list[Task]:
         found: list[Task] = []
-        for part, end in zip(self._parts, self._ends, strict=True):
-            first = end - len(part)
-            if begin < end and begin + count > first:
-                found.extend(part[max(0, begin - first) : begin + count - first])
+        for at in range(bisect.bisect_right(self._ends, begin), len(self._parts)):
+            part = self._parts[at]
+            first = self._ends[at] - len(part)
+            if begin + count <= first:
+                break
+            found.extend(part[max(0, begin - first) : begin + count - first])
         return found

@@ -195,7 +195,8 @@ def _run_chunks_on_threads(
             if report is not None:
                 guard.marker.renew()
                 answer, silent_s, looked_at = Answer(route.send(report), guard.wake), 0.0, monotonic()
-            guard.watch(min(side.asks_at, monotonic() + LOOK_S))
+            pause_s = LOOK_S if answer is None else min(LOOK_S, route.find_pause(silent_s))
+            guard.watch(min(side.asks_at, monotonic() + pause_s))
             if answer is None:
                 continue
             now = monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -74,6 +75,12 @@ class ManagerRoute:
             if self._through is None:
                 raise
             raise RelayLost from None
+
+    def find_pause(self, silent_s: float) -> float:
+        """The seconds until `read_if_here` has to look after the relay again; infinite if the report goes directly."""
+        if self._through is None:
+            return math.inf
+        return max(0.0, self._probed_at + (0.0 if self._probe is None else RELAY_S) - silent_s)
 
     def _look_after_relay(self, silent_s: float) -> None:
         if self._through is None or silent_s < self._probed_at:

@@ -67,6 +67,8 @@ class Relay:
             self._side.gather_s, answers = await self._manager.exchange_group.remote(reports)
         except Exception:  # one of them may be to blame, or all together be too large: each goes by itself
             answers = [None] * len(group)
+        self._side.on_answer()
+        self._send_due()
         for (run_id, report, waiting), answer in zip(group, answers, strict=True):
             if answer is None:
                 self._keep(self._exchange_one(run_id, report, waiting))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -35,7 +36,21 @@ def test_time_without_work_is_no_wait_for_the_manager() -> None:
     answers = LateAnswers()
     answers.send(1, ORDER)
 
-    assert [answers.was_late(1), answers.was_late(1), answers.was_late(2)] == [True, False, False]
+    assert [answers.excuse(1), answers.excuse(1), answers.excuse(2)] == [math.inf, 0.0, 0.0]
+
+
+def test_time_for_the_disk_is_no_wait_for_the_manager() -> None:
+    """Of the wait that a lease reports next, what its last answer was held back is left out, once."""
+    answers = LateAnswers()
+    answers.hold(1, 3.0)
+
+    assert [answers.excuse(1), answers.excuse(1), answers.excuse(2)] == [3.0, 0.0, 0.0]
+    answers.send(1, ORDER)
+    answers.hold(1, 3.0)
+    assert answers.excuse(1) == math.inf
+    answers.hold(1, 3.0)
+    answers.forget(1)
+    assert answers.excuse(1) == 0.0
 
 
 def test_a_run_that_can_not_go_on_lets_no_lease_wait() -> None:

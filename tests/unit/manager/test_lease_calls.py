@@ -14,6 +14,8 @@ from dfz_ray.manager.lease_calls import LeaseCalls
 from dfz_ray.manager.relays import Relays
 from dfz_ray.protocol.reports import Place
 
+PLACE = Place("host", "node", 4711, 1.0, "run/0")
+
 
 class Watched:
     """Lease calls, and all that they tell."""
@@ -26,8 +28,8 @@ class Watched:
     def watch(self, lease: int) -> asyncio.Future[None]:
         """Watch the call of a lease that Ray has placed."""
         call: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.calls.watch(lease, call)
-        self.calls.place(lease, Place("host", "node", 4711, 1.0, f"run/{lease}"))
+        self.calls.watch(lease, 0, call)
+        self.calls.place(lease, PLACE._replace(marker=f"run/{lease}"))
         return call
 
 
@@ -115,11 +117,11 @@ def test_leases_are_called_between_other_events(monkeypatch: pytest.MonkeyPatch)
     async def start() -> Watched:
         watched = Watched()
         for lease in range(5):
-            watched.calls.start(lease, lambda lease=lease: call(lease))  # type: ignore[misc]
+            watched.calls.start(lease, 0, lambda lease=lease: call(lease))  # type: ignore[misc]
         for _ in range(8):
             asyncio.get_running_loop().call_soon(steps.append, "other")
             await asyncio.sleep(0)
-        watched.calls.start(6, lambda: call(6))
+        watched.calls.start(6, 0, lambda: call(6))
         await watched.calls.end_placed(set, 0.0)
         await asyncio.sleep(0)
         return watched
@@ -140,9 +142,27 @@ def test_calls_that_take_no_time_are_made_at_once() -> None:
     async def start() -> None:
         watched = Watched()
         for lease in range(1000):
-            watched.calls.start(lease, lambda lease=lease: call(lease))  # type: ignore[misc]
+            watched.calls.start(lease, 0, lambda lease=lease: call(lease))  # type: ignore[misc]
         for _ in range(200):
             await asyncio.sleep(0)
 
     asyncio.run(start())
     assert called == list(range(1000))
+
+
+def test_only_leases_that_were_called_have_a_request_at_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are to be called have none, and neither has one that Ray has placed."""
+    monkeypatch.setattr(lease_calls, "STARTS_S", 0.0)
+
+    async def start() -> list[dict[int, int]]:
+        watched, counts = Watched(), []
+        for lease, lane in enumerate([0, 1, 1, 1]):
+            watched.calls.start(lease, lane, asyncio.get_running_loop().create_future)
+        counts.append(dict(watched.calls.count_unplaced()))
+        for _ in range(4):
+            await asyncio.sleep(0)
+            counts.append(dict(watched.calls.count_unplaced()))
+        watched.calls.place(2, PLACE)
+        return [*counts, dict(watched.calls.count_unplaced())]
+
+    assert asyncio.run(start()) == [{}, {0: 1}, {0: 1, 1: 1}, {0: 1, 1: 2}, {0: 1, 1: 3}, {0: 1, 1: 2}]

@@ -49,15 +49,40 @@ def test_chunks_cost_their_time_where_the_manager_is_full() -> None:
     """A full manager that ends 500 chunks a second has 2 ms for each, whatever CPU time it sees; that fades later."""
     clocks = Clocks()
     cost = clocks.make_cost()
-    cost.on_look(is_full=True)
+    cost.on_look("a", is_full=True)
 
     clocks.end_chunks(cost, each_s=0.002, cpu_s=0.0005)
     assert cost.chunk_s == pytest.approx(0.002)
 
     for _ in range(100):
-        cost.on_look(is_full=False)
+        cost.on_look("a", is_full=False)
     clocks.end_chunks(cost, each_s=0.002, cpu_s=0.0005)
     assert cost.chunk_s == pytest.approx(0.0005, rel=0.05)
+
+
+def test_a_manager_that_is_full_for_one_run_is_full() -> None:
+    """Another run without a lease does not take that back; the end of the run does."""
+    clocks = Clocks()
+    cost = clocks.make_cost()
+    cost.on_look("a", is_full=True)
+    cost.on_look("b", is_full=False)
+    clocks.end_chunks(cost, each_s=0.002, cpu_s=0.0005)
+    assert cost.chunk_s == pytest.approx(0.002)
+
+    cost.forget("a")
+    for _ in range(100):
+        cost.on_look("b", is_full=False)
+    clocks.end_chunks(cost, each_s=0.002, cpu_s=0.0005)
+    assert cost.chunk_s == pytest.approx(0.0005, rel=0.05)
+
+
+def test_waits_of_all_runs_add_up() -> None:
+    """A study reads them before and after a trial."""
+    cost = Clocks().make_cost()
+    cost.on_wait(0.5)
+    cost.on_wait(0.25)
+
+    assert (cost.waited_s, cost.waits) == (0.75, 2)
 
 
 def test_other_work_of_the_process_has_a_limit() -> None:

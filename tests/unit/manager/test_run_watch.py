@@ -160,3 +160,17 @@ def test_a_manager_for_which_slots_wait_is_full() -> None:
     assert quick is not None
     assert (full.is_full, quick.is_full) == (True, False)
     assert "slots wait for it for 100 % of their time" in full.describe_full()
+
+
+def test_slots_that_wait_for_the_disk_say_so() -> None:
+    """Their time is not the manager's, which longer tasks would help, and is told by itself."""
+    found = watch(make_engine())
+    found.on_wait(60.0, disk_s=59.999)
+    slow = found.view(0, 0.0).load
+    found.on_wait(60.0, disk_s=3.0)
+    both = found.view(0, 0.0).load
+
+    assert slow is not None
+    assert both is not None
+    assert [(load.is_full, load.is_disk_slow) for load in (slow, both)] == [(False, True), (True, True)]
+    assert "results wait for the disk, and slots for that for 100 % of their time" in slow.describe_slow_disk()

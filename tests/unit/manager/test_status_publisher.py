@@ -47,6 +47,31 @@ def test_a_request_waits_until_the_tasks_are_known(tmp_path: Path, monkeypatch: 
     assert cancelled == [None]
 
 
+def test_a_run_is_looked_at_once_for_each_status(tmp_path: Path) -> None:
+    """A look measures the time since the one before; the load of a second one would be that of no time at all."""
+    folder = tmp_path / "run"
+    make_run(folder, ["a"]).close()
+    looks: list[int] = []
+    written: list[RunStatus] = []
+
+    def read() -> Reading:
+        looks.append(1)
+        return Reading([1, 0, 0, 0, 0], 1, "", 0, len(looks), (), Activity())
+
+    async def cancel(numbers: set[int] | None, scope: str) -> None:
+        """Nobody asks for that."""
+
+    async def work() -> None:
+        publisher = StatusPublisher(folder, {}, 1, read, cancel, written.append)
+        async with asyncio.timeout(30):
+            while not written:
+                await asyncio.sleep(0.001)
+        await publisher.close()
+
+    asyncio.run(work())
+    assert [status.commits for status in written] == [1, 2]
+
+
 def test_the_last_status_stands_however_slow_the_disk_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a status is written the manager goes on; one that is written late does not replace the last one."""
     begun, may_end = threading.Event(), threading.Event()

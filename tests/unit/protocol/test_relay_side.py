@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,20 +33,63 @@ def test_reports_that_follow_soon_go_together() -> None:
     assert side.due_at == math.inf
 
 
+def test_a_report_after_an_answer_is_sent_at_once() -> None:
+    """Once nothing is on its way any more, a report waits for nothing, and neither do those that were gathered."""
+    side: RelaySide[str] = RelaySide()
+    side.add("a")
+    assert side.take_group(1.0) == ["a"]
+    side.on_answer()
+    side.add("b")
+    assert side.take_group(1.0001) == ["b"]
+    side.add("c")
+    assert side.take_group(1.0002) == []
+    side.on_answer()
+    assert side.due_at <= 1.0003
+    assert side.take_group(1.0003) == ["c"]
+
+
+def test_one_answer_of_two_allows_nothing() -> None:
+    """While another group is on its way, reports are gathered."""
+    side: RelaySide[str] = RelaySide()
+    for now in (1.0, 1.0 + GATHER_S):
+        side.add("a")
+        assert side.take_group(now) == ["a"]
+    side.on_answer()
+    side.add("b")
+
+    assert side.take_group(1.0 + GATHER_S) == []
+    assert side.due_at == pytest.approx(1.0 + 2 * GATHER_S)
+
+
+def test_a_busy_manager_gets_large_groups_however_soon_it_answers() -> None:
+    """When it wants reports to be gathered for longer, an answer allows nothing."""
+    side: RelaySide[str] = RelaySide()
+    side.gather_s = 2 * GATHER_S
+    side.add("a")
+    assert side.take_group(1.0) == ["a"]
+    side.on_answer()
+    side.add("b")
+
+    assert side.take_group(1.0 + GATHER_S) == []
+    assert side.take_group(1.0 + 2 * GATHER_S) == ["b"]
+
+
 @settings(deadline=None)
-@given(st.lists(st.floats(0, 0.1), max_size=50))
-def test_a_relay_loses_and_doubles_nothing(pauses_s: list[float]) -> None:
-    """Whenever reports come, each of them is in one group, in the order in which they came."""
+@given(st.lists(st.tuples(st.floats(0, 0.1), st.booleans()), max_size=50))
+def test_a_relay_loses_and_doubles_nothing(reports: list[tuple[float, bool]]) -> None:
+    """Whenever reports and answers come, each report is in one group, in the order in which they came."""
     side: RelaySide[int] = RelaySide()
     now, sent = 0.0, []
-    for number, pause_s in enumerate(pauses_s):
+    for number, (pause_s, is_answered) in enumerate(reports):
         now += pause_s
+        if is_answered:
+            side.on_answer()
         sent += side.take_group(now)
         side.add(number)
         sent += side.take_group(now)
     sent += side.take_group(math.inf)
 
-    assert sent == list(range(len(pauses_s)))
+    assert sent == list(range(len(reports)))
 
 
 def test_relays_gather_for_longer_while_the_manager_is_busy() -> None:

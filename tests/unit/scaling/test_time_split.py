@@ -13,6 +13,7 @@ from dfz_ray.scaling.losses import (
     ADVICE,
     advise,
     find_largest,
+    is_manager_full,
     pop_ratios,
     split_losses,
     split_slower_work,
@@ -150,6 +151,31 @@ def test_slower_work_is_told_apart() -> None:
     assert "free core" in advise(losses, split_slower_work(6.0, more_cpu_s=1.0))
     assert "memory bandwidth" in advise(losses, split_slower_work(6.0, more_cpu_s=5.0))
     assert sum(split_slower_work(6.0, 5.0).values()) == 6.0
+
+
+def test_slots_that_wait_for_a_full_manager_have_advice_of_their_own() -> None:
+    """Where most of the loss lies between chunks, and the manager can't keep up, longer tasks or fewer workers help."""
+    losses = split_losses(PARTS | {"dispatch": 5.0}, useful_s=8)
+
+    assert "the manager is full" in advise(losses, manager_full=True)
+    assert "the manager is full" not in advise(losses)
+    assert "the manager is full" not in advise(split_losses(PARTS, useful_s=8), manager_full=True)
+
+
+def test_a_manager_is_full_if_workers_wait_long_for_it() -> None:
+    """Ten workers waited for 20 of 100 slot-seconds, each time for 50 ms; its CPU time alone says nothing then."""
+    assert is_manager_full({"manager": [1.0, 400], "waits": [20.0, 400]}, 10, 10.0)
+    assert not is_manager_full({"manager": [9.0, 400], "waits": [20.0, 4_000]}, 10, 10.0)
+    assert not is_manager_full({"manager": [9.0, 400], "waits": [5.0, 100]}, 10, 10.0)
+
+
+def test_where_no_waits_are_known_the_time_of_the_manager_counts() -> None:
+    """Older profiles have none, nor do workers with several threads: a manager that takes most of a core is full."""
+    assert is_manager_full({"manager": [9.0, 400]}, 10, 10.0)
+    assert is_manager_full({"manager": [9.0, 400], "waits": [0.0, 0]}, 10, 10.0)
+    assert not is_manager_full({"manager": [1.0, 400]}, 10, 10.0)
+    assert not is_manager_full({"manager": None, "waits": None}, 10, 10.0)
+    assert not is_manager_full({}, 10, 10.0)
 
 
 def test_handling_within_chunks_has_advice_of_its_own() -> None:

@@ -20,6 +20,8 @@ BLOCKS = [
     {"domain": "sorting", "count": 40},
     {"domain": "maze", "count": 30, "parameters": {"size_x": 30}, "description": "thirty"},
     {"domain": "quantum", "count": 1_100},
+    {"domain": "sorting", "count": 50, "policy": {"priority": 1, "max_attempts": 2}},
+    {"domain": "maze", "count": 50, "resources": {"cpus": 2}, "policy": {"speculate": True}},
 ]
 
 
@@ -32,7 +34,7 @@ def read(source: Any, kept: int, simple: bool = True, domains: Any = REGISTRY) -
         return read_batch(source, domains)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block["domain"])
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: "-".join([block["domain"], *list(block)[2:]]))
 def test_a_task_is_the_same_whenever_it_is_made(block: Mapping[str, Any]) -> None:
     """A large block's tasks, made when they are accessed, are those that are made one by one, in any slice."""
     source = {"seed": 7, "tasks": [{"domain": "sorting"}], "generate": [block, {"domain": "sorting", "count": 3}]}
@@ -91,6 +93,52 @@ def test_a_block_of_millions_takes_no_memory() -> None:
 
     assert len(tasks) == 10_000_000
     assert tasks[9_999_999].id == "gen-0-9999999"
+
+
+@pytest.mark.parametrize("own", [{"policy": {"priority": 1}}, {"resources": {"cpus": 2}}], ids=["policy", "resources"])
+def test_neither_does_a_block_with_a_policy_or_resources(own: Mapping[str, Any]) -> None:
+    """Its tasks are made with what the block gives, when they are accessed."""
+    source = {"generate": [{"domain": "sorting_alone", "count": 10_000_000, **own}]}
+    tasks = read_batch(source, _alone()).tasks
+
+    assert isinstance(tasks, JoinedTasks)
+    given = tasks[9_999_999].policy if "policy" in own else tasks[9_999_999].resources
+    for key, value in next(iter(own.values())).items():
+        assert getattr(given, key) == value
+
+
+def test_a_block_that_takes_speculation_back_takes_no_memory() -> None:
+    """The batch asks for second attempts, which its domain does not allow; the block does not."""
+    defaults, block = {"policy": {"speculate": True}}, {"domain": "sorting_alone", "count": 10_000_000}
+    tasks = read_batch({"defaults": defaults, "generate": [block | {"policy": {"speculate": False}}]}, _alone()).tasks
+
+    assert isinstance(tasks, JoinedTasks)
+    with pytest.raises(InvalidInput, match="speculate"):
+        read_batch({"defaults": defaults, "generate": [block]}, _alone())
+
+
+@pytest.mark.parametrize(
+    "own", [{"policy": {"priority": "high"}}, {"policy": 7}, {"resources": {"cpus": -1}}, {"resources": []}], ids=str
+)
+def test_what_is_wrong_with_a_block_is_told_once(own: Mapping[str, Any]) -> None:
+    """A policy or resources that are wrong are one problem, however many tasks would have them."""
+    with pytest.raises(InvalidInput) as refused:
+        read({"generate": [{"domain": "sorting_alone", "count": 50, **own}]}, 10, domains=_alone())
+
+    (problem,) = refused.value.problems
+    assert problem.where.startswith(f"generate[0].{next(iter(own))}")
+
+
+def test_blocks_are_kept_up_to_a_limit_of_the_batch() -> None:
+    """Many blocks take no more memory than one; a small one is kept in any case."""
+    counts = [400, 500, 600, 20]
+    blocks = [{"domain": "sorting", "count": count, "policy": {"priority": count}} for count in counts]
+
+    tasks = read({"generate": blocks}, 1_000).tasks
+
+    kept = [position for position in range(len(tasks)) if tasks[position] is tasks[position]]
+    assert kept == [*range(900), *range(1_500, 1_520)]
+    assert list(tasks) == list(read({"generate": blocks}, 10**9).tasks)
 
 
 def _alone() -> Registry:

@@ -91,6 +91,23 @@ def test_reports_that_come_together_go_together() -> None:
     assert manager.single == []
 
 
+def test_a_report_goes_at_once_when_everything_was_answered() -> None:
+    """One that comes a moment after an answer, or after a group that could not be taken in, waits for no other."""
+    manager = PlayedManager(refuse=lambda lease: lease == 1)
+
+    async def report_all() -> None:
+        relay = Relay(manager)
+        for lease in range(4):
+            call = asyncio.create_task(relay.exchange("run", report_of(lease)))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert call.done()
+            call.exception()
+
+    asyncio.run(report_all())
+    assert manager.groups == [[0], [1], [2], [3]]
+
+
 def test_a_report_that_is_wrong_fails_alone() -> None:
     """Where a group can't be taken in, each of its reports goes by itself."""
     manager = PlayedManager(refuse=lambda lease: lease == 3)
