@@ -84,6 +84,21 @@ def test_an_efficiency_that_cannot_be_is_no_choice() -> None:
     assert [one["efficiency"] for one in choices] == [None] * 3
 
 
+def test_an_efficiency_that_cannot_be_at_another_point_is_in_the_verdict() -> None:
+    """Whichever point has an efficiency that can't be, verdict and choices say the same; also one of the other mode."""
+    slowed = measured(walls={0: 12.0, 1: 4.0, 2: 3.9, 4: 3.0, 8: 2.0})
+    found = summarise(slowed, physical_cores=8)["recommendation"]
+    assert found["workers"] is None
+    assert found["reason"].startswith(
+        "can't tell: 1 worker reaches 3.00x the sequential program, an efficiency of 300 %, which can't be"
+    )
+    assert [one["efficiency"] for one in found["choices"]] == [None] * 3
+    threads = [replace(one, mode="threads", wall_s=1.5 * one.wall_s + 3) for one in slowed if one.workers]
+    both = [*slowed, *(replace(one, order=one.order + len(slowed)) for one in threads)]
+    found = summarise(both, physical_cores=8, mode="processes and threads")["recommendation"]
+    assert found["workers"] is None
+
+
 def test_the_summary_has_the_choices() -> None:
     """summary.json has a choice for each goal, in plain values."""
     summary = summarise(measured(), physical_cores=8, goals=Goals(price=0.05, deadline_s=60.0))
