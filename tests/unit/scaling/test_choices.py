@@ -52,6 +52,21 @@ def test_a_deadline_takes_the_cheapest_that_always_met_it() -> None:
     )  # the median of 4 workers is surely within 35 s
 
 
+def test_a_trial_that_failed_meets_no_deadline() -> None:
+    """A number of workers of which a trial failed, or lost tasks that others complete, did not meet the deadline."""
+    for change in ({"error": "the node died", "completed": 0}, {"completed": 39, "failed": 1}):
+        hit = [
+            replace(one, **change) if one.workers == 4 and one.repeat < 3 else one  # type: ignore[arg-type]
+            for one in measured()
+        ]
+        assert chosen(Goals(deadline_s=31.6), measured())["deadline"].workers == 4
+        assert chosen(Goals(deadline_s=31.6), hit)["deadline"].workers == 8
+    always = [replace(one, completed=39, failed=1) for one in measured()]
+    assert (
+        chosen(Goals(deadline_s=31.6), always)["deadline"].workers == 4
+    )  # what fails everywhere tells no points apart
+
+
 def test_a_price_is_that_of_the_cores_that_are_held() -> None:
     """Workers hold their cores for the wall time; more workers than cores hold the cores that there are."""
     walls = {**WALLS, 32: 5.0}
