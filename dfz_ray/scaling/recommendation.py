@@ -38,11 +38,20 @@ class Recommendation:
     reason: str
 
 
-def verdict_speedup(points: Sequence[Point], baseline: Point | None, *, physical_cores: int) -> Estimate | None:
-    """The speedup that the recommendation rests on, if there is one."""
+def verdict_ratio(points: Sequence[Point], baseline: Point | None, *, physical_cores: int) -> Estimate | None:
+    """The ratio that the recommendation rests on; None if there is nothing to compare, however many repeats there are.
+
+    It is a speedup, or, without a sequential program to compare with, the gain over the smallest number of workers.
+    """
+    left_out = find_left_out(points, baseline)
+    usable = [point for point in points if point.workers not in left_out]
+    compared = find_comparable(baseline)
+    if not usable or (len(usable) == 1 and not compared):
+        return None
     workers = recommend(points, baseline, physical_cores=physical_cores).workers
-    chosen = [point for point in points if point.workers == workers] or sorted(points, key=_rate)[-1:]
-    return chosen[0].speedup if chosen else None
+    against = usable if compared else usable[1:]
+    chosen = next((point for point in against if point.workers == workers), max(against, key=_rate))
+    return chosen.speedup if compared else estimate_ratio(chosen.rates, usable[0].rates)
 
 
 def recommend(

@@ -34,7 +34,7 @@ from dfz_ray.scaling.hosts import count_cores, describe_hosts
 from dfz_ray.scaling.losses import split_time
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.point import estimate_points
-from dfz_ray.scaling.recommendation import verdict_speedup
+from dfz_ray.scaling.recommendation import verdict_ratio
 from dfz_ray.scaling.sequential import SequentialProgram, make_job, take_samples
 from dfz_ray.scaling.stopping import Stopping
 from dfz_ray.scaling.study_plan import BASELINE, StudyPlan, Trial
@@ -240,14 +240,14 @@ class Study:
 
 
 def find_verdict(trials: Sequence[Measurement], repeat: int, plan: StudyPlan, cores: int) -> Estimate | None:
-    """The speedup that the recommendation would rest on after a repeat, of the better mode.
+    """The ratio that the recommendation would rest on after a repeat, of the better mode; None: nothing to compare.
 
     Trials of later repeats, which a study that goes on has already, take no part: it ends where it would have ended.
     """
     until = [one for one in trials if one.repeat <= repeat]
     baseline, points = estimate_points(until, physical_cores=cores, cpus_per_task=plan.cpus_per_task)
     verdicts = [
-        verdict_speedup([point for point in points if point.mode == mode], baseline, physical_cores=cores)
+        verdict_ratio([point for point in points if point.mode == mode], baseline, physical_cores=cores)
         for mode in plan.modes
     ]
     return max((one for one in verdicts if one), key=lambda one: one.value, default=None)
