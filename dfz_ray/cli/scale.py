@@ -71,7 +71,8 @@ NOT_OF_HOST = ("seed", "plan", "settings")
     "--time-limit",
     type=FiniteRange(0, min_open=True),
     metavar="SECONDS",
-    help="Begin no trial that would end later than so many seconds after the first one began.",
+    help="Begin no trial that would end later than so many seconds after the first one began; numbers of workers that "
+    "were never measured are named.",
 )
 @click.option(
     "--seed",
@@ -141,11 +142,15 @@ def scale(**options: Any) -> int:
 
         from dfz_ray.scaling.study import Study
 
-        with Study(plan, settings, facts, options["address"], program) as study:
+        with Study(plan, settings, facts, options["address"], program, pilot) as study:
             measurements = read_trials(resumed, study.facts) if resumed else []
             ended = _measure(study, stopping, folder / TRIALS, measurements, options["time_limit"])
             if measurements:
                 _write_and_print(measurements, study, folder, out, options)
+            elif ended:
+                found = f"{options['time_limit']:g} s, in which no trial ends"
+                hint = f"{study.remarks[-1]}; go on: {_resume_command(folder)} --time-limit SECONDS"
+                raise InvalidInput([Problem("--time-limit", found, "a longer one", hint)], "command line")
     return _conclude(ended, folder, measurements)
 
 
@@ -185,10 +190,14 @@ def _digest(settings: Settings) -> str:
 def _conclude(ended: bool, folder: Path, measurements: list[Measurement]) -> int:
     """The exit code of a study; where the user has interrupted it, say how it goes on."""
     if not ended:
-        again = shlex.join(["dfz", "scale", "--resume", str(folder)])
+        again = _resume_command(folder)
         click.echo(f"interrupted after {len(measurements)} trials; they are in {folder}; go on: {again}", err=True)
         return EXIT_INTERRUPTED
     return EXIT_SOME_FAILED if any(one.error or one.failed for one in measurements) else 0
+
+
+def _resume_command(folder: Path) -> str:
+    return shlex.join(["dfz", "scale", "--resume", str(folder)])
 
 
 def _measure(
