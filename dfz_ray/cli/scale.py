@@ -65,7 +65,7 @@ NOT_OF_HOST = ("seed", "plan", "settings")
     "--target",
     type=FiniteRange(0, 100, min_open=True),
     metavar="PERCENT",
-    help="Half the width of the 95 % interval at which repeats end [5].",
+    help="Half the width of the 95 % interval at which repeats end [5]; outweighs study.repeats of --config.",
 )
 @click.option(
     "--time-limit",
@@ -299,8 +299,6 @@ def _try_batch(batch: Batch) -> tuple[SequentialProgram | None, Pilot | None]:
 def _make_plan(
     options: dict[str, Any], settings: Settings, batch: Batch, seed: int, pilot: Pilot | None, cores: int
 ) -> tuple[StudyPlan, Stopping]:
-    from dfz_ray.scaling.estimate import repeats_to_compare
-    from dfz_ray.scaling.stopping import Stopping
     from dfz_ray.scaling.study_plan import (
         MOST_ADDED,
         StudyPlan,
@@ -325,14 +323,26 @@ def _make_plan(
     scaling: Scaling = "weak" if options["weak"] else "strong"
     plan = StudyPlan(batch, tuple(counts), seed, tuple(modes), scaling, finds_bend=is_auto)
     compared = len(modes) * (len(counts) + (MOST_ADDED if is_auto else 0))
+    return plan, make_stopping(options["repeats"], options["target"], settings.study.repeats, compared)
+
+
+def make_stopping(repeats: int | None, target: float | None, configured: int | None, compared: int) -> Stopping:
+    """The rule that ends a study of so many points, by the options (the target in percent) and configured repeats.
+
+    A target that was given is a wish for this study, and outweighs the configuration.
+    """
+    from dfz_ray.scaling.estimate import repeats_to_compare
+    from dfz_ray.scaling.stopping import Stopping
+
     least = max(Stopping.least, repeats_to_compare(compared))
-    repeats = options["repeats"] or settings.study.repeats
-    if repeats and repeats < least:
-        click.echo(
-            f"{repeats} repeats can't tell whether any of {compared} points is faster by chance; {least} can", err=True
-        )
-    target = options["target"] / 100 if options["target"] else Stopping.target
-    return plan, Stopping(repeats, repeats) if repeats else Stopping(least, target=target)
+    fixed = repeats or (None if target else configured)
+    if fixed is None:
+        return Stopping(least, target=target / 100 if target else Stopping.target)
+    if fixed < least:
+        points = f"any of {compared} points" if compared > 1 else "the only point"
+        made = f"{fixed} repeat{'s' if fixed > 1 else ''}"
+        click.echo(f"{made} can't tell whether {points} is faster by chance; {least} can", err=True)
+    return Stopping(fixed, fixed)
 
 
 def _write_and_print(
