@@ -35,9 +35,13 @@ class Stopping:
         """
         if repeats < self.least:
             return ""
+        if self.least == self.most:
+            return f"{self.most} repeat{'s were' if self.most > 1 else ' was'} asked for"
         if verdict is None:
             return "there is nothing to compare, however many repeats follow"
-        spread = verdict.spread
+        return self._why_end_at(repeats, verdict.spread)
+
+    def _why_end_at(self, repeats: int, spread: float | None) -> str:
         if spread is not None and spread <= self.target:
             return f"the interval is within {100 * self.target:g} %"
         if repeats >= self.most:

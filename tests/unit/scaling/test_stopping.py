@@ -65,10 +65,12 @@ def test_a_study_without_a_usable_baseline_ends_by_the_gain_of_more_workers() ->
 
 
 def test_a_fixed_number_of_repeats_is_just_that() -> None:
-    """Where least and most are the same, nothing else matters."""
+    """Where least and most are the same, nothing else matters, and the reason is that number."""
     fixed = Stopping(7, 7)
-    assert [fixed.why_end(n, NARROW) for n in (6, 7)] == ["", "the interval is within 5 %"]
-    assert [fixed.why_end(n, WIDE) for n in (6, 7)] == ["", "7 repeats are the most"]
+    assert [fixed.why_end(n, NARROW) for n in (6, 7)] == ["", "7 repeats were asked for"]
+    assert [fixed.why_end(n, WIDE) for n in (6, 7)] == ["", "7 repeats were asked for"]
+    assert fixed.why_end(7, None) == "7 repeats were asked for"
+    assert Stopping(1, 1).why_end(1, None) == "1 repeat was asked for"
 
 
 def test_the_repeats_that_would_tell_are_about_right() -> None:
