@@ -84,7 +84,7 @@ def recommend(
     judged = next((point for point in usable if point.workers == workers), max(usable, key=_rate, default=None))
     if judged:
         clauses += [*_efficiency_caution(judged, usable), *_cautions(judged, baseline, physical_cores)]
-    clauses += _lost_by_chance(usable, baseline)
+    clauses += _describe_lost(usable, baseline)
     clauses += _incidents(points, baseline, physical_cores)
     if left_out:
         clauses.append("left out: " + ", ".join(f"{_workers(n)} ({why})" for n, why in left_out.items()))
@@ -348,8 +348,8 @@ def _best_success_rate(points: Sequence[Point], baseline: Point | None) -> float
     return max(one.success_rate or 0.0 for one in [*([baseline] if baseline else []), *points])
 
 
-def _lost_by_chance(usable: Sequence[Point], baseline: Point | None) -> list[str]:
-    """The tasks that were lost at points that take part, where others have lost a smaller share."""
+def _describe_lost(usable: Sequence[Point], baseline: Point | None) -> list[str]:
+    """The tasks that were lost at points that take part: where others have lost a smaller share, and everywhere."""
     compared = find_comparable(baseline)
     everyone = [*([compared] if compared else []), *usable]
     best = max((one.success_rate or 0.0 for one in everyone), default=0.0)
@@ -358,7 +358,11 @@ def _lost_by_chance(usable: Sequence[Point], baseline: Point | None) -> list[str
         for one in everyone
         if (one.success_rate or 0.0) < best
     ]
-    return [f"{', '.join(lost)} did not complete, which may be chance"] if lost else []
+    clauses = [f"{', '.join(lost)} did not complete, which may be chance"] if lost else []
+    if usable and best < 1:
+        point = max(everyone, key=lambda one: one.success_rate or 0.0)
+        clauses.append(f"nowhere did all tasks complete: at best {point.lost:,} of {point.tasks:,} were lost")
+    return clauses
 
 
 def warn_of_answers(points: Sequence[Point], baseline: Point | None) -> str:

@@ -136,6 +136,7 @@ def _losses_entry(point: Point) -> dict[str, Any] | None:
             point.losses, point.slower, point.handling_s, point.manager_cores, underserved=point.underserved
         ),
         "pop": pop_ratios(point.losses),
+        "lost": point.losses_lost,
     }
 
 

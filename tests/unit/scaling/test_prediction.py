@@ -177,6 +177,7 @@ def test_tasks_that_compute_more_slowly_beside_others_stay_so() -> None:
         ([make_trial(1, 4.0, groups=WAIT, mode="threads")], "no trial with the times of its tasks"),
         ([make_trial(1, 4.0, groups=WAIT, profile=None)], "no trial with the times of its tasks"),
         ([make_trial(2, 4.0, groups=WAIT, workers_lost=1)], "no trial with the times of its tasks"),
+        ([make_trial(2, 4.0, groups=WAIT, completed=39)] * 3, r"3 of 3 trials lost tasks \(1 of 40 in one\)"),
         ([make_trial(4, 4.0, groups=COMPUTE)], "no trial with fewer than 4 workers, which share 2 cores"),
     ],
 )
