@@ -51,7 +51,7 @@ def _read_study(folder: Path) -> MeasuredBatch:
         summary = json.loads(summary_file.read_text()) if summary_file.exists() else {}
         facts = next((one.study for one in trials if one.study), None) or {}
         cores = summary.get("physical_cores") or facts.get("physical_cores")
-        return MeasuredBatch(trials, cores, summary.get("cpus_per_task") or 1.0)
+        return MeasuredBatch(trials, cores, summary.get("cpus_per_task", 1.0))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise _refuse(repr(str(folder)), "the folder of a study, or of a run", str(error)) from None
 

@@ -127,6 +127,13 @@ def test_the_cheapest_that_meets_the_deadline_is_named() -> None:
     assert late.cheapest is None
 
 
+def test_workers_that_declare_no_cpu_hold_one_core_together() -> None:
+    """Tasks with `cpus: 0` are not free: their workers cost one core, as in a study."""
+    for cores in (2.0, math.inf):
+        found = told(study(WAIT, {1: 4.2, 2: 2.2}), 1, 8, cores=cores, cpus_per_task=0.0, price=3600.0)
+        assert [one.price for one in found.predictions] == pytest.approx([one.makespan_s for one in found.predictions])
+
+
 def test_a_deadline_is_met_by_the_whole_interval() -> None:
     """A prediction of 1.2 s that may be off by a factor of two is not sure to end within 1.5 s."""
     trials = study(WAIT, {1: 4.25, 2: 2.2, 4: 2.4})
@@ -247,3 +254,5 @@ def test_a_study_is_read_with_its_cores(tmp_path: Path) -> None:
 
     assert (found.cores, found.cpus_per_task) == (2, 1.0)
     assert list(found.trials) == [dataclasses.replace(trial)]
+    (tmp_path / "summary.json").write_text('{"physical_cores": 4, "cpus_per_task": 0.0}')
+    assert (read_measured([tmp_path]).cores, read_measured([tmp_path]).cpus_per_task) == (4, 0.0)
