@@ -113,9 +113,10 @@ def scale(**options: Any) -> int:
         dfz scale --batch my_batch.yaml --repeats 10 --output studies/mine
         dfz scale --resume studies/mine
 
-    `--max-workers` lists the numbers to measure. With `auto` they are 1, 2, 4, ... to the cores, beyond them for tasks
-    that wait, and then numbers between, where the curve bends. `dfz run --max-workers auto` is something else: it finds
-    a number while the tasks run, and proves nothing. `dfz plan` tells what a batch needs, without a study.
+    `--max-workers` lists the numbers to measure. With `auto` they are 1, 2, 4, ... to as many as the cores hold,
+    beyond them for tasks that wait, and then numbers between, where the curve bends. `dfz run --max-workers auto` is
+    something else: it finds a number while the tasks run, and proves nothing. `dfz plan` tells what a batch needs,
+    without a study.
     """
     from dfz_ray.cli.domain_modules import ship_domain_modules
     from dfz_ray.scaling.host import host_facts
@@ -313,7 +314,8 @@ def _make_plan(
     elif options["workers"]:
         counts = [options["workers"]]
     elif is_auto:
-        counts = auto_worker_counts(cores, len(batch.tasks), pilot.cpu_share if pilot else 1.0)
+        cpus = max(task.resources.cpus for task in batch.tasks)
+        counts = auto_worker_counts(cores, len(batch.tasks), pilot.cpu_share if pilot else 1.0, cpus)
     elif options["max_workers"] is not None:
         counts = parse_worker_counts(options["max_workers"])
     else:
