@@ -15,7 +15,7 @@ from dfz_ray.scaling.host_texts import describe_host
 from dfz_ray.scaling.measurement import Measurement
 from dfz_ray.scaling.number_texts import NOTHING
 from dfz_ray.scaling.stopping import repeats_to_tell
-from dfz_ray.scaling.study_folder import TRIALS
+from dfz_ray.scaling.study_folder import read_lines
 
 SAME = 0.05
 """A difference that is surely smaller than this is none."""
@@ -37,7 +37,7 @@ class Study:
             summary = json.loads((folder / "summary.json").read_text())
             if not isinstance(summary, dict) or not isinstance(summary.get("batch"), dict):
                 raise ValueError("its summary.json has no batch")
-            trials = [Measurement(**json.loads(line)) for line in (folder / TRIALS).read_text().splitlines()]
+            trials = [Measurement(**json.loads(line)) for line in read_lines(folder)[0]]
         except (OSError, ValueError, TypeError) as error:
             problem = Problem("STUDY", repr(str(folder)), "the folder of a study that has ended", str(error))
             raise InvalidInput([problem], "command line") from None

@@ -131,6 +131,17 @@ def test_what_is_no_study_is_refused(content: str, tmp_path: Path) -> None:
         Study.read(tmp_path / "study")
 
 
+def test_a_trial_that_was_cut_off_is_not_compared(tmp_path: Path) -> None:
+    """A line that was not written to its end is left out, and any other damage is refused."""
+    whole = write(tmp_path / "study", slower({}))
+    path = tmp_path / "study" / TRIALS
+    path.write_bytes(path.read_bytes()[:-7])
+    assert Study.read(whole.folder).trials == whole.trials[:-1]
+    path.write_bytes(b"{}\n")
+    with pytest.raises(InvalidInput, match="the folder of a study that has ended"):
+        Study.read(whole.folder)
+
+
 def test_a_crash_never_passes(tmp_path: Path) -> None:
     """A trial that fails as a whole has lost all of its tasks: all of them are worse, and some are never the same."""
 

@@ -245,6 +245,17 @@ def test_a_folder_that_holds_nothing_is_refused(tmp_path: Path) -> None:
         read_measured([tmp_path, tmp_path])
 
 
+def test_a_trial_that_was_cut_off_is_not_read(tmp_path: Path) -> None:
+    """A study that was killed as it wrote a line is read without the line, and its file stays as it is."""
+    for repeat in range(2):
+        append_measurement(tmp_path / TRIALS, make_trial(1, 4.0, groups=WAIT, repeat=repeat))
+    cut = (tmp_path / TRIALS).read_bytes()[:-7]
+    (tmp_path / TRIALS).write_bytes(cut)
+
+    assert len(read_measured([tmp_path]).trials) == 1
+    assert (tmp_path / TRIALS).read_bytes() == cut
+
+
 def test_a_study_is_read_with_its_cores(tmp_path: Path) -> None:
     """The cores are those that the trials noted, also where the study was interrupted and has no summary."""
     trial = make_trial(1, 4.0, groups=WAIT)
