@@ -177,6 +177,7 @@ def _fit_entry(fit: Fit) -> dict[str, Any]:
         "left_out_error": fit.left_out_error,
         "peak": fit.peak,
         "says": fit.limit,
+        "relative_error": fit.relative_error,
     }
 
 
