@@ -1,6 +1,6 @@
 """Shows how often the intervals of a study hold the truth: its whole rule is simulated, stopping included.
 
-    python benchmarks/coverage.py [--studies 10000]
+    python benchmarks/coverage.py [--studies 10000] [--fits 1000]
 
 A study measures the sequential program and some numbers of workers, once each in every repeat, in an order drawn for
 each repeat. It ends as `dfz scale` does (`dfz_ray/scaling/stopping.py`). The times have noise of one sort:
@@ -12,7 +12,10 @@ each repeat. It ends as `dfz scale` does (`dfz_ray/scaling/stopping.py`). The ti
   unequal      lognormal, but the sequential program has a spread of 1 % only
 For fixed numbers of repeats it prints the coverage of speedups (and of medians, where the noise is independent); for
 the rule that stops by itself the coverage, the mean number of repeats, and how often a study says "faster" of one
-number of workers, and of the best of five, when all programs are equally fast. Writes coverage.json.
+number of workers, and of the best of five, when all programs are equally fast. Then the coverage of scaling laws under
+independent noise, with five repeats at every number of workers: that of the parameters of a law that is known, and
+that of the band, at the largest number of workers, of the law that a study would choose; and how often a parameter is
+at its bound, where it has no interval. Writes coverage.json.
 
 Under drift both programs of a repeat share it, so a speedup's interval is wider than it need be, and covers more.
 """
@@ -29,7 +32,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from measurement import write_json
 
+from dfz_ray.scaling.charts.law_curve import law_curve
 from dfz_ray.scaling.estimate import Estimate, bound_ratios, estimate_median, estimate_ratios, repeats_to_compare
+from dfz_ray.scaling.laws import LAWS, Fit, fit_laws
+from dfz_ray.scaling.measurement import Scaling
 from dfz_ray.scaling.stopping import Stopping
 
 FIXED = (4, 5, 6, 9, 15)
@@ -38,6 +44,16 @@ SPEEDUP = 1.8
 POINTS = 5
 """Numbers of workers of a study in which the best one is looked for."""
 SEED = 20_260
+REPEATS = 5
+"""Of each number of workers to which a law is fitted."""
+TRUE_LAWS: dict[str, tuple[str, tuple[float, ...], tuple[int, ...]]] = {
+    "amdahl, 5 points": ("amdahl", (10.0, 0.05), (1, 2, 4, 8, 16)),
+    "amdahl, 8 points": ("amdahl", (10.0, 0.02), (1, 2, 3, 4, 6, 8, 12, 16)),
+    "usl, 6 points": ("usl", (10.0, 0.05, 0.002), (1, 2, 4, 8, 16, 32)),
+    "usl, 10 points": ("usl", (10.0, 0.03, 0.0005), (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)),
+    "gustafson, 6 points": ("gustafson", (10.0, 0.1), (1, 2, 4, 8, 16, 32)),
+}
+"""By its name on the screen: a law, its parameters, and the numbers of workers."""
 Noise = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 """Draws factors for so many studies and trials of each, in the order in which the trials run."""
 
@@ -135,10 +151,41 @@ def measure(noise_name: str, studies: int) -> dict[str, Any]:
     }
 
 
+def measure_law(name: str, noise_name: str, studies: int) -> dict[str, float]:
+    """The coverage of one law under one sort of noise."""
+    law, truth, counts = TRUE_LAWS[name]
+    random = np.random.default_rng([SEED, list(TRUE_LAWS).index(name), list(NOISES).index(noise_name)])
+    noise = NOISES[noise_name]
+    factors = noise(random, (studies, REPEATS * len(counts))).reshape(studies, REPEATS, -1)
+    exact = np.array([float(LAWS[law][0](count, *truth)) for count in counts])
+    # All numbers of workers share the median of the noise, which is no part of the scaling.
+    shared = 1 / float(np.median(noise(random, (400_000, 1))))
+    held: dict[str, list[bool]] = {parameter: [] for parameter in LAWS[law][1]}
+    bands, at_bound = [], 0
+    scaling: Scaling = "weak" if law == "gustafson" else "strong"
+    for rates in np.median(exact / factors, axis=1):
+        chosen, fits = fit_laws(counts, rates.tolist(), scaling)
+        fit = fits[law]
+        if chosen is None or not isinstance(fit, Fit):
+            raise RuntimeError(f"no fit of {law}: {fit}")
+        for parameter, value in zip(held, (shared * truth[0], *truth[1:]), strict=True):
+            if ends := fit.ci95[parameter]:
+                held[parameter].append(ends[0] <= value <= ends[1])
+            else:
+                at_bound += 1
+        entry = {**chosen.parameters, "ci95": chosen.ci95, "relative_error": chosen.relative_error}
+        fitted = {"workers": counts, "chosen": chosen.law, chosen.law: entry}
+        last = law_curve({"fits": fitted, "baseline": {"tasks_per_s": 1.0}})[-1]
+        bands.append(last.low <= shared * exact[-1] <= last.high)
+    coverage = {parameter: float(np.mean(each)) for parameter, each in held.items()}
+    return {**coverage, "band of the law chosen": float(np.mean(bands)), "at a bound": at_bound / studies}
+
+
 def main() -> None:
     """Print a line for each sort of noise."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=10_000, metavar="N", help="simulated studies [10000]")
+    parser.add_argument("--fits", type=int, default=1_000, metavar="N", help="simulated studies for each law [1000]")
     parser.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="where coverage.json goes [.]")
     options = parser.parse_args()
     found, begun = {}, time.monotonic()
@@ -147,8 +194,18 @@ def main() -> None:
         coverage = ", ".join(f"{what} {100 * share:.1f} %" for what, share in found[name]["coverage"].items())
         wrong = ", ".join(f"{100 * share:.1f} % of {n}" for n, share in found[name]["false_faster"].items())
         print(f"{name}: {coverage}; {found[name]['repeats']:.1f} repeats; wrongly faster: {wrong}", flush=True)
+    laws: dict[str, dict[str, dict[str, float]]] = {}
+    for name in TRUE_LAWS:
+        for noise_name in INDEPENDENT:
+            measured = measure_law(name, noise_name, options.fits)
+            laws.setdefault(name, {})[noise_name] = measured
+            print(
+                f"{name}, {noise_name}: {', '.join(f'{what} {100 * share:.1f} %' for what, share in measured.items())}",
+                flush=True,
+            )
     print(f"{time.monotonic() - begun:.0f} s")
-    write_json(options.output / "coverage.json", {"command": sys.argv, "studies": options.studies, "noises": found})
+    written = {"command": sys.argv, "studies": options.studies, "noises": found, "fits": options.fits, "laws": laws}
+    write_json(options.output / "coverage.json", written)
 
 
 if __name__ == "__main__":

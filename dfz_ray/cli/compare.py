@@ -19,7 +19,8 @@ def compare(before: str, after: str, strict: bool) -> int:
 
     The ratio is time after / time before; the 95 % intervals hold together, so that a verdict by chance is rare. A
     number of workers that loses tasks is worse, however fast. The last line is the verdict: same, better, worse, or
-    can't tell. The exit code is 1 if any number of workers is worse. Examples:
+    can't tell. The exit code is 1 if any number of workers is worse. Facts about host, versions and settings that
+    differ are named; studies whose tasks differ are refused. Examples:
 
     \b
         dfz compare studies/20261101-120000 studies/20261102-120000
@@ -29,7 +30,7 @@ def compare(before: str, after: str, strict: bool) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from dfz_ray.scaling.comparison import Study, answers_differ, compare_studies, have_equal_tasks, overall
+    from dfz_ray.scaling.comparison import Study, answers_differ, compare_studies, list_changes, overall
 
     one, other = Study.read(Path(before)), Study.read(Path(after))
     differences = compare_studies(one, other)
@@ -42,8 +43,8 @@ def compare(before: str, after: str, strict: bool) -> int:
         interval = "{:.3f} to {:.3f}".format(*found.ratio.ci95) if found.ratio and found.ratio.ci95 else "-"
         table.add_row(name, ratio, interval, found.verdict, safe_line(found.reason))
     Console(emoji=False, markup=False, soft_wrap=True).print(table)
-    if have_equal_tasks(one, other) is False:
-        click.echo("the tasks differ: the two studies have different digests of ids, seeds and parameters", err=True)
+    for change in list_changes(one, other):
+        click.echo(f"differs: {safe_line(change)}", err=True)
     if answers_differ(one, other):
         click.echo("the answers differ: the two studies have different digests", err=True)
     verdict = overall(differences)

@@ -65,13 +65,14 @@ NOT_OF_HOST = ("seed", "plan", "settings")
     "--target",
     type=FiniteRange(0, 100, min_open=True),
     metavar="PERCENT",
-    help="Half the width of the 95 % interval at which repeats end [5].",
+    help="Half the width of the 95 % interval at which repeats end [5]; outweighs study.repeats of --config.",
 )
 @click.option(
     "--time-limit",
     type=FiniteRange(0, min_open=True),
     metavar="SECONDS",
-    help="Begin no trial that would end later than so many seconds after the first one began.",
+    help="Begin no trial that would end later than so many seconds after the first one began; numbers of workers that "
+    "were never measured are named.",
 )
 @click.option(
     "--seed",
@@ -112,9 +113,10 @@ def scale(**options: Any) -> int:
         dfz scale --batch my_batch.yaml --repeats 10 --output studies/mine
         dfz scale --resume studies/mine
 
-    `--max-workers` lists the numbers to measure. With `auto` they are 1, 2, 4, ... to the cores, beyond them for tasks
-    that wait, and then numbers between, where the curve bends. `dfz run --max-workers auto` is something else: it finds
-    a number while the tasks run, and proves nothing. `dfz plan` tells what a batch needs, without a study.
+    `--max-workers` lists the numbers to measure. With `auto` they are 1, 2, 4, ... to as many as the cores hold,
+    beyond them for tasks that wait, and then numbers between, where the curve bends. `dfz run --max-workers auto` is
+    something else: it finds a number while the tasks run, and proves nothing. `dfz plan` tells what a batch needs,
+    without a study.
     """
     from dfz_ray.cli.domain_modules import ship_domain_modules
     from dfz_ray.scaling.host import host_facts
@@ -141,11 +143,15 @@ def scale(**options: Any) -> int:
 
         from dfz_ray.scaling.study import Study
 
-        with Study(plan, settings, facts, options["address"], program) as study:
+        with Study(plan, settings, facts, options["address"], program, pilot) as study:
             measurements = read_trials(resumed, study.facts) if resumed else []
             ended = _measure(study, stopping, folder / TRIALS, measurements, options["time_limit"])
             if measurements:
                 _write_and_print(measurements, study, folder, out, options)
+            elif ended:
+                found = f"{options['time_limit']:g} s, in which no trial ends"
+                hint = f"{study.remarks[-1]}; go on: {_resume_command(folder)} --time-limit SECONDS"
+                raise InvalidInput([Problem("--time-limit", found, "a longer one", hint)], "command line")
     return _conclude(ended, folder, measurements)
 
 
@@ -185,10 +191,14 @@ def _digest(settings: Settings) -> str:
 def _conclude(ended: bool, folder: Path, measurements: list[Measurement]) -> int:
     """The exit code of a study; where the user has interrupted it, say how it goes on."""
     if not ended:
-        again = shlex.join(["dfz", "scale", "--resume", str(folder)])
+        again = _resume_command(folder)
         click.echo(f"interrupted after {len(measurements)} trials; they are in {folder}; go on: {again}", err=True)
         return EXIT_INTERRUPTED
     return EXIT_SOME_FAILED if any(one.error or one.failed for one in measurements) else 0
+
+
+def _resume_command(folder: Path) -> str:
+    return shlex.join(["dfz", "scale", "--resume", str(folder)])
 
 
 def _measure(
@@ -290,8 +300,6 @@ def _try_batch(batch: Batch) -> tuple[SequentialProgram | None, Pilot | None]:
 def _make_plan(
     options: dict[str, Any], settings: Settings, batch: Batch, seed: int, pilot: Pilot | None, cores: int
 ) -> tuple[StudyPlan, Stopping]:
-    from dfz_ray.scaling.estimate import repeats_to_compare
-    from dfz_ray.scaling.stopping import Stopping
     from dfz_ray.scaling.study_plan import (
         MOST_ADDED,
         StudyPlan,
@@ -306,7 +314,8 @@ def _make_plan(
     elif options["workers"]:
         counts = [options["workers"]]
     elif is_auto:
-        counts = auto_worker_counts(cores, len(batch.tasks), pilot.cpu_share if pilot else 1.0)
+        cpus = max(task.resources.cpus for task in batch.tasks)
+        counts = auto_worker_counts(cores, len(batch.tasks), pilot.cpu_share if pilot else 1.0, cpus)
     elif options["max_workers"] is not None:
         counts = parse_worker_counts(options["max_workers"])
     else:
@@ -316,14 +325,26 @@ def _make_plan(
     scaling: Scaling = "weak" if options["weak"] else "strong"
     plan = StudyPlan(batch, tuple(counts), seed, tuple(modes), scaling, finds_bend=is_auto)
     compared = len(modes) * (len(counts) + (MOST_ADDED if is_auto else 0))
+    return plan, make_stopping(options["repeats"], options["target"], settings.study.repeats, compared)
+
+
+def make_stopping(repeats: int | None, target: float | None, configured: int | None, compared: int) -> Stopping:
+    """The rule that ends a study of so many points, by the options (the target in percent) and configured repeats.
+
+    A target that was given is a wish for this study, and outweighs the configuration.
+    """
+    from dfz_ray.scaling.estimate import repeats_to_compare
+    from dfz_ray.scaling.stopping import Stopping
+
     least = max(Stopping.least, repeats_to_compare(compared))
-    repeats = options["repeats"] or settings.study.repeats
-    if repeats and repeats < least:
-        click.echo(
-            f"{repeats} repeats can't tell whether any of {compared} points is faster by chance; {least} can", err=True
-        )
-    target = options["target"] / 100 if options["target"] else Stopping.target
-    return plan, Stopping(repeats, repeats) if repeats else Stopping(least, target=target)
+    fixed = repeats or (None if target else configured)
+    if fixed is None:
+        return Stopping(least, target=target / 100 if target else Stopping.target)
+    if fixed < least:
+        points = f"any of {compared} points" if compared > 1 else "the only point"
+        made = f"{fixed} repeat{'s' if fixed > 1 else ''}"
+        click.echo(f"{made} can't tell whether {points} is faster by chance; {least} can", err=True)
+    return Stopping(fixed, fixed)
 
 
 def _write_and_print(

@@ -40,7 +40,7 @@ class BatchPlan:
     cores: int
     """The cores of the cluster."""
     cores_held: float
-    """The cores that the workers hold; no more than there are."""
+    """The cores that the workers hold; no more than there are. Workers without a CPU hold one together."""
     least_s: float
     """No order of the tasks takes less: the time of an equal share, of the longest task, or of the cores."""
     most_s: float
@@ -131,7 +131,7 @@ def plan_batch(batch: Batch, pilot: Pilot, max_workers: int | None, price: float
         tuple(infeasible),
         workers,
         cores,
-        min(workers * max(shape.cpus for shape in batch.shapes()), cores),
+        min(workers * max(shape.cpus for shape in batch.shapes()), cores) or 1.0,
         max(pilot.least_s(workers, cores), _least_by_shape(pilot, nodes)),
         _one_shape_after_another(pilot, workers, cores, nodes),
         price,

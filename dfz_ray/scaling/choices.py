@@ -70,8 +70,8 @@ def choose(points: Sequence[Point], baseline: Point | None, goals: Goals) -> lis
 
     The sequential program is one of them if it completed as many of the tasks.
 
-    A deadline is met by a point whose every repeat was within it: an interval is that of the median, which half of all
-    runs exceed.
+    A deadline is met by a point whose every repeat was within it, with as many tasks as at any point: an interval is
+    that of the median, which half of all runs exceed. A trial that failed met none.
     """
     timed = [point for point in points if point.wall_s and point.core_hours]
     compared = find_comparable(baseline)
@@ -83,7 +83,7 @@ def choose(points: Sequence[Point], baseline: Point | None, goals: Goals) -> lis
         _make("cheapest", "least cost", min(everyone, key=_cost, default=None), goals),
     ]
     if goals.deadline_s is not None:
-        in_time = [point for point in everyone if _longest_s(point) <= goals.deadline_s]
+        in_time = [point for point in everyone if _always_completes(point) and max(point.walls_s) <= goals.deadline_s]
         cheapest = min(in_time, key=_cost, default=None)
         found.append(_make("deadline", f"least cost with every repeat within {goals.deadline_s:g} s", cheapest, goals))
     return found
@@ -125,8 +125,9 @@ def _cost(point: Point) -> float:
     return point.core_hours.value if point.core_hours else float("inf")
 
 
-def _longest_s(point: Point) -> float:
-    return max(point.walls_s, default=float("inf"))
+def _always_completes(point: Point) -> bool:
+    """True if no trial of it failed, or lost tasks that others complete."""
+    return 0 < len(point.rates) == point.repeats and not point.errors
 
 
 def _show(words: str, value: float, ends: Sequence[float] | None) -> str:

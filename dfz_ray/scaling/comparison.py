@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.scaling.estimate import Estimate, estimate_ratio, repeats_to_compare
+from dfz_ray.scaling.host_texts import describe_host
 from dfz_ray.scaling.measurement import Measurement
+from dfz_ray.scaling.number_texts import NOTHING
 from dfz_ray.scaling.stopping import repeats_to_tell
-from dfz_ray.scaling.study_folder import TRIALS
+from dfz_ray.scaling.study_folder import read_lines
 
 SAME = 0.05
 """A difference that is surely smaller than this is none."""
@@ -35,7 +37,7 @@ class Study:
             summary = json.loads((folder / "summary.json").read_text())
             if not isinstance(summary, dict) or not isinstance(summary.get("batch"), dict):
                 raise ValueError("its summary.json has no batch")
-            trials = [Measurement(**json.loads(line)) for line in (folder / TRIALS).read_text().splitlines()]
+            trials = [Measurement(**json.loads(line)) for line in read_lines(folder)[0]]
         except (OSError, ValueError, TypeError) as error:
             problem = Problem("STUDY", repr(str(folder)), "the folder of a study that has ended", str(error))
             raise InvalidInput([problem], "command line") from None
@@ -95,7 +97,9 @@ def _check_same_batch(before: Study, after: Study) -> None:
     batches = before.summary["batch"], after.summary["batch"]
     for name in ("domains", "count"):
         check(f"batch.{name}", *(batch.get(name) for batch in batches))
-    if have_equal_tasks(before, after) is not True:  # where the seed is the same, new code may know a parameter more
+    if have_equal_tasks(before, after) is False:  # other parameters, say: that is other work, not other speed
+        check("batch.tasks_digest", *(batch["tasks_digest"] for batch in batches))
+    if have_equal_tasks(before, after) is None:
         check("seed", before.summary.get("seed"), after.summary.get("seed"))
     check("scaling", before.summary.get("scaling", "strong"), after.summary.get("scaling", "strong"))
 
@@ -104,6 +108,18 @@ def have_equal_tasks(before: Study, after: Study) -> bool | None:
     """True if both studies have the same digest of their tasks; None if one of them has none, for it is too old."""
     digests = {study.summary["batch"].get("tasks_digest") for study in (before, after)}
     return None if None in digests else len(digests) == 1
+
+
+def list_changes(before: Study, after: Study) -> list[str]:
+    """The facts about host, versions, commit and settings that differ, a line each."""
+    old, new = (dict(describe_host(study.summary.get("host") or {})) for study in (before, after))
+    lines = [
+        f"{name}: {new.get(name, NOTHING)}, before {old.get(name, NOTHING)}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+    settings = [{(one.study or {}).get("settings") for one in study.trials} for study in (before, after)]
+    return lines + (["settings: others than before"] if settings[0] != settings[1] else [])
 
 
 def answers_differ(before: Study, after: Study) -> bool:

@@ -94,7 +94,8 @@ def fit_costs(trials: Sequence[Measurement], cores: int) -> CostModel:
     """
     used = [one for one in trials if is_usable(one)]
     if not used:
-        raise _refuse("no trial with the times of its tasks", "a trial on processes that lost no task and no worker")
+        found = f"no trial with the times of its tasks{_describe_lossy(trials)}"
+        raise _refuse(found, "a trial on processes that lost no task and no worker")
     by_workers = {
         workers: list(group)
         for workers, group in itertools.groupby(sorted(used, key=lambda one: one.workers), lambda one: one.workers)
@@ -137,6 +138,16 @@ def fit_costs(trials: Sequence[Measurement], cores: int) -> CostModel:
 
 def _refuse(found: str, expected: str) -> InvalidInput:
     return InvalidInput([Problem("trials", found, expected, "measure it: dfz scale --workers N")], "prediction")
+
+
+def _describe_lossy(trials: Sequence[Measurement]) -> str:
+    """How many trials with workers lost tasks, if any did: their work is not that of the batch."""
+    ended = [one for one in trials if one.workers and one.timed]
+    lossy = [one for one in ended if one.completed < one.tasks]
+    if not lossy:
+        return ""
+    first = lossy[0]
+    return f": {len(lossy)} of {len(ended)} trials lost tasks ({first.tasks - first.completed} of {first.tasks} in one)"
 
 
 def is_usable(trial: Measurement) -> bool:

@@ -12,7 +12,7 @@ from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.run_times import has_pool_changes, read_run_times
 from dfz_ray.scaling.measurement import Measurement
-from dfz_ray.scaling.study_folder import TRIALS
+from dfz_ray.scaling.study_folder import TRIALS, read_lines
 from dfz_ray.scaling.trial_profile import profile_trial
 
 WHERE = "command line"
@@ -46,12 +46,12 @@ def _refuse(found: str, expected: str, hint: str = "") -> InvalidInput:
 
 def _read_study(folder: Path) -> MeasuredBatch:
     try:
-        trials = [Measurement(**json.loads(line)) for line in (folder / TRIALS).read_text().splitlines()]
+        trials = [Measurement(**json.loads(line)) for line in read_lines(folder)[0]]
         summary_file = folder / "summary.json"
         summary = json.loads(summary_file.read_text()) if summary_file.exists() else {}
         facts = next((one.study for one in trials if one.study), None) or {}
         cores = summary.get("physical_cores") or facts.get("physical_cores")
-        return MeasuredBatch(trials, cores, summary.get("cpus_per_task") or 1.0)
+        return MeasuredBatch(trials, cores, summary.get("cpus_per_task", 1.0))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise _refuse(repr(str(folder)), "the folder of a study, or of a run", str(error)) from None
 

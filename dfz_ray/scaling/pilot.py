@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dfz_ray.scaling.sequential import SequentialProgram, TriedTask
-from dfz_ray.scaling.study_plan import BASELINE, StudyPlan
+from dfz_ray.scaling.study_plan import BASELINE, StudyPlan, Trial
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.task import Task
@@ -152,11 +152,13 @@ def _sum_up(first: Task, count: int, tried: Sequence[TriedTask]) -> KindTimes:
     )
 
 
-def predict_repeat_s(plan: StudyPlan, pilot: Pilot, cores: int) -> float:
+def predict_repeat_s(plan: StudyPlan, pilot: Pilot, cores: float) -> float:
     """The least time of the trials of one repeat of a study, without the start of workers and what is lost."""
-    return sum(
-        pilot.work_s
-        if trial.workers == BASELINE
-        else pilot.least_s(trial.workers, cores, trial.workers if plan.scaling == "weak" else 1)
-        for trial in plan.repeat(1)
-    )
+    return sum(predict_trial_s(trial, plan, pilot, cores) for trial in plan.repeat(1))
+
+
+def predict_trial_s(trial: Trial, plan: StudyPlan, pilot: Pilot, cores: float) -> float:
+    """The least time of one of them."""
+    if trial.workers == BASELINE:
+        return pilot.work_s
+    return pilot.least_s(trial.workers, cores, trial.workers if plan.scaling == "weak" else 1)

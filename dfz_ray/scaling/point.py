@@ -63,6 +63,8 @@ class Point:
     else chance may have lost them."""
     losses: Mapping[str, float] | None = None
     """Slot-seconds by the names of `losses.ADVICE`, of the repeat with the median wall time."""
+    losses_lost: int = 0
+    """The tasks that this repeat did not complete: no repeat of the study typically completes more."""
     slower: Mapping[str, float] | None = None
     """Its slower work by the names of `losses.SLOWER`; None where CPU times were not measured."""
     handling_s: float = 0.0
@@ -101,19 +103,17 @@ def estimate_points(
 
     `cpus_per_task` is the most that a task declares, `physical_cores` the cores of the cluster that a study may use.
     """
-    groups: dict[tuple[int, Mode], list[Measurement]] = {}
     in_order = sorted(measurements, key=lambda one: one.order)
-    for measurement in in_order:
-        groups.setdefault((measurement.workers, measurement.mode or "processes"), []).append(measurement)
+    groups = _group(in_order)
     sequential = groups.get((0, "processes"), [])
-    timed = [[trial for trial in trials if trial.timed] for _, trials in sorted(groups.items())]
+    timed = _list_timed(groups)
     study = _Study(
         sequential,
         physical_cores,
         cpus_per_task,
         comparisons=max(1, sum(workers > 0 for workers, _ in groups)),
         other_loads=_find_other_loads(in_order, _cpu_share(sequential)),
-        share=max((median_high(map(_share, trials)) for trials in timed if trials), default=1.0),
+        share=_find_share(timed),
         best=max(timed, key=lambda trials: _success_rate(trials) or 0.0, default=[]),
         has_one_digest=len({trial.digest for trials in timed for trial in trials} - {None}) == 1,
     )
@@ -148,7 +148,7 @@ class _Study(NamedTuple):
 
     def as_complete(self, trials: Sequence[Measurement]) -> list[Measurement]:
         """Those of some trials whose times are of as many tasks as those of others."""
-        return [trial for trial in trials if trial.timed and trial.completed and _share(trial) >= self.share]
+        return [trial for trial in trials if _is_complete(trial, self.share)]
 
     def loses_more(self, timed: Sequence[Measurement]) -> bool:
         """True if the typical one of several trials completes fewer tasks, or all do surely, beside the best ones."""
@@ -202,7 +202,7 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
         other_load=max((study.other_loads[t.order] for t in trials if t.order in study.other_loads), default=None),
         core_hours=_core_hours(timed, min(cpus, study.physical_cores) or 1.0, study.sequential),
         walls_s=walls_s,
-        **_losses(timed, study.sequential),
+        **_losses(timed, study),
     )
 
 
@@ -259,16 +259,43 @@ def _core_hours(timed: Sequence[Measurement], cores: float, sequential: Sequence
     return estimate_median([cores * trial.wall_s / growth / 3600 for trial in timed])
 
 
+def find_complete(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """The trials of a study that completed as many of their tasks as the typical trial does where that is most."""
+    everyone = list(measurements)
+    share = _find_share(_list_timed(_group(everyone)))
+    return [trial for trial in everyone if _is_complete(trial, share)]
+
+
+def _group(measurements: Iterable[Measurement]) -> dict[tuple[int, Mode], list[Measurement]]:
+    groups: dict[tuple[int, Mode], list[Measurement]] = {}
+    for one in measurements:
+        groups.setdefault((one.workers, one.mode or "processes"), []).append(one)
+    return groups
+
+
+def _list_timed(groups: Mapping[tuple[int, Mode], Sequence[Measurement]]) -> list[list[Measurement]]:
+    return [[trial for trial in trials if trial.timed] for _, trials in sorted(groups.items())]
+
+
+def _find_share(timed: Sequence[Sequence[Measurement]]) -> float:
+    return max((median_high(map(_share, trials)) for trials in timed if trials), default=1.0)
+
+
+def _is_complete(trial: Measurement, share: float) -> bool:
+    return trial.timed and trial.completed > 0 and _share(trial) >= share
+
+
 def median_trial(trials: Iterable[Measurement]) -> Measurement | None:
-    """The trial with the median wall time (the lower one of two) among those that completed all tasks."""
-    whole = [trial for trial in trials if trial.timed and trial.completed == trial.tasks]
-    return sorted(whole, key=lambda trial: trial.wall_s)[(len(whole) - 1) // 2] if whole else None
+    """The trial with the median wall time (the lower one of two)."""
+    in_order = sorted(trials, key=lambda trial: trial.wall_s)
+    return in_order[(len(in_order) - 1) // 2] if in_order else None
 
 
-def _losses(trials: Sequence[Measurement], sequential: Sequence[Measurement]) -> dict[str, Any]:
+def _losses(trials: Sequence[Measurement], study: _Study) -> dict[str, Any]:
     """The losses of one repeat, so that they add up."""
-    whole = [trial for trial in sequential if trial.timed and trial.busy_s and trial.completed == trial.tasks]
-    middle = median_trial(trial for trial in trials if trial.split is not None)
+    sequential = study.sequential
+    whole = [trial for trial in study.as_complete(sequential) if trial.busy_s]
+    middle = median_trial(trial for trial in study.as_complete(trials) if trial.split is not None)
     if middle is None or middle.split is None or not whole:
         return {}
     growth = _growth(trials, sequential)
@@ -279,6 +306,7 @@ def _losses(trials: Sequence[Measurement], sequential: Sequence[Measurement]) ->
         slower = split_slower_work(losses["slower_work"], middle.cpu_s - growth * median(cpu_s))
     return {
         "losses": losses,
+        "losses_lost": middle.tasks - middle.completed,
         "slower": slower,
         "handling_s": middle.split["handling"],
         "manager_full": bool(middle.wall_s) and is_manager_full(middle.profile or {}, middle.workers, middle.wall_s),

@@ -123,7 +123,8 @@ def forecast(
     predictions = []
     for workers in sorted(worker_counts):
         run = predict(model, workers, shared, tasks or model.tasks, seed)
-        hours = min(workers * cpus_per_task, shared) * run.makespan_s / HOUR_S  # no more cores than there are
+        held = min(workers * cpus_per_task, shared) or 1.0  # no more cores than there are; without any CPU one together
+        hours = held * run.makespan_s / HOUR_S
         predictions.append(_describe(run, workers, sequential_s, off, hours, price, deadline_s))
     in_time = [one for one in predictions if one.meets_deadline is not False]
     return Forecast(

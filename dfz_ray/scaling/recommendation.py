@@ -38,15 +38,29 @@ class Recommendation:
     reason: str
 
 
-def verdict_speedup(points: Sequence[Point], baseline: Point | None, *, physical_cores: int) -> Estimate | None:
-    """The speedup that the recommendation rests on, if there is one."""
+def verdict_ratio(points: Sequence[Point], baseline: Point | None, *, physical_cores: int) -> Estimate | None:
+    """The ratio that the recommendation rests on; None if there is nothing to compare, however many repeats there are.
+
+    It is a speedup, or, without a sequential program to compare with, the gain over the smallest number of workers.
+    """
+    left_out = find_left_out(points, baseline)
+    usable = [point for point in points if point.workers not in left_out]
+    compared = find_comparable(baseline)
+    if not usable or (len(usable) == 1 and not compared):
+        return None
     workers = recommend(points, baseline, physical_cores=physical_cores).workers
-    chosen = [point for point in points if point.workers == workers] or sorted(points, key=_rate)[-1:]
-    return chosen[0].speedup if chosen else None
+    against = usable if compared else usable[1:]
+    chosen = next((point for point in against if point.workers == workers), max(against, key=_rate))
+    return chosen.speedup if compared else estimate_ratio(chosen.rates, usable[0].rates)
 
 
 def recommend(
-    points: Sequence[Point], baseline: Point | None, *, physical_cores: int, remarks: Sequence[str] = ()
+    points: Sequence[Point],
+    baseline: Point | None,
+    *,
+    physical_cores: int,
+    remarks: Sequence[str] = (),
+    others: Sequence[Point] = (),
 ) -> Recommendation:
     """The smallest number of workers that is reliably faster than the sequential program and close to the peak.
 
@@ -54,21 +68,23 @@ def recommend(
     below WORTH. If neither holds for any point, or there are too few repeats for an interval, the study can't tell, and
     the reason says how many repeats would. Close to the peak: see `NEAR_PEAK`. Points at which surely fewer tasks
     complete than in the baseline, or none of whose repeats completed as many, take no part. The smallest number of
-    workers takes the place of a baseline that was not measured, or in which fewer tasks complete than at a point. The
-    remarks are about the whole study, and end the sentence.
+    workers takes the place of a baseline that was not measured, or in which fewer tasks complete than at a point. If
+    any point, also of the `others`, usable ones of another mode, has an efficiency that can't be, the baseline is
+    wrong, and with it every speedup. The remarks are about the whole study, and end the sentence.
     """
     left_out = find_left_out(points, baseline)
     usable = [point for point in points if point.workers not in left_out]
     if not usable:
         workers, clauses = _decide_without_points(points, baseline)
     elif compared := find_comparable(baseline):
-        workers, clauses = _decide(usable, compared, physical_cores)
+        impossible = _describe_impossible([*usable, *others])
+        workers, clauses = (None, impossible) if impossible else _decide(usable, compared, physical_cores)
     else:
         workers, clauses = _decide_without_baseline(usable, baseline)
     judged = next((point for point in usable if point.workers == workers), max(usable, key=_rate, default=None))
     if judged:
-        clauses += _cautions(judged, baseline, physical_cores)
-    clauses += _lost_by_chance(usable, baseline)
+        clauses += [*_efficiency_caution(judged, usable), *_cautions(judged, baseline, physical_cores)]
+    clauses += _describe_lost(usable, baseline)
     clauses += _incidents(points, baseline, physical_cores)
     if left_out:
         clauses.append("left out: " + ", ".join(f"{_workers(n)} ({why})" for n, why in left_out.items()))
@@ -86,12 +102,6 @@ def _decide(usable: Sequence[Point], baseline: Point, physical_cores: int) -> tu
         return _decide_without_gain(usable, baseline, physical_cores)
     peak = max(usable, key=_rate)
     chosen = next((point for point in faster if _near_peak(point, peak)), max(faster, key=_rate))
-    if is_impossible(chosen):
-        percent = f"{100 * chosen.efficiency.value:.0f} %" if chosen.efficiency else ""
-        return None, [
-            f"can't tell: {_workers(chosen.workers)} reach {_speedup(chosen)}, an efficiency of {percent}, which can't "
-            "be: something else slowed the sequential program, so a quiet host has to measure it again"
-        ]
     return chosen.workers, [
         f"use {_workers(chosen.workers)}: {_share(chosen, peak, usable)} ({_speedup(chosen)})",
         *_outlook(chosen, peak, usable),
@@ -240,12 +250,33 @@ def _outlook(chosen: Point, peak: Point, usable: Sequence[Point]) -> list[str]:
     return clauses
 
 
+def _describe_impossible(usable: Sequence[Point]) -> list[str]:
+    """The clause that says why no speedup can be trusted, if one can't be."""
+    found = [point for point in usable if is_impossible(point)]
+    if not found:
+        return []
+    worst = max(found, key=_least_efficiency)
+    reach = "reaches" if worst.workers == 1 else "reach"
+    return [
+        f"can't tell: {_workers(worst.workers)} {reach} {_speedup(worst)}, an efficiency of {_efficiency(worst)}, "
+        "which can't be: something else slowed the sequential program, so a quiet host has to measure it again"
+    ]
+
+
+def _efficiency_caution(chosen: Point, usable: Sequence[Point]) -> list[str]:
+    """A word on an efficiency that is too good to be that of the work alone, at the point chosen or at another one."""
+    found = max([chosen, *usable], key=_least_efficiency)
+    if not TOO_GOOD < _least_efficiency(found) <= IMPOSSIBLE:
+        return []
+    where = "" if found is chosen else f" with {_workers(found.workers)}"
+    return [
+        f"an efficiency of {_efficiency(found)}{where} says that the sequential program was slowed by something else"
+    ]
+
+
 def _cautions(chosen: Point, baseline: Point | None, physical_cores: int) -> list[str]:
     """Everything that weakens the evidence at a point, or explains it."""
     clauses = []
-    if chosen.efficiency and TOO_GOOD < _least_efficiency(chosen) <= IMPOSSIBLE:
-        percent = f"{100 * chosen.efficiency.value:.0f} %"
-        clauses.append(f"an efficiency of {percent} says that the sequential program was slowed by something else")
     waits = _waiting_share(baseline)
     if waits and chosen.mode == "processes":
         clauses.append(
@@ -317,8 +348,8 @@ def _best_success_rate(points: Sequence[Point], baseline: Point | None) -> float
     return max(one.success_rate or 0.0 for one in [*([baseline] if baseline else []), *points])
 
 
-def _lost_by_chance(usable: Sequence[Point], baseline: Point | None) -> list[str]:
-    """The tasks that were lost at points that take part, where others have lost a smaller share."""
+def _describe_lost(usable: Sequence[Point], baseline: Point | None) -> list[str]:
+    """The tasks that were lost at points that take part: where others have lost a smaller share, and everywhere."""
     compared = find_comparable(baseline)
     everyone = [*([compared] if compared else []), *usable]
     best = max((one.success_rate or 0.0 for one in everyone), default=0.0)
@@ -327,7 +358,11 @@ def _lost_by_chance(usable: Sequence[Point], baseline: Point | None) -> list[str
         for one in everyone
         if (one.success_rate or 0.0) < best
     ]
-    return [f"{', '.join(lost)} did not complete, which may be chance"] if lost else []
+    clauses = [f"{', '.join(lost)} did not complete, which may be chance"] if lost else []
+    if usable and best < 1:
+        point = max(everyone, key=lambda one: one.success_rate or 0.0)
+        clauses.append(f"nowhere did all tasks complete: at best {point.lost:,} of {point.tasks:,} were lost")
+    return clauses
 
 
 def warn_of_answers(points: Sequence[Point], baseline: Point | None) -> str:
@@ -371,6 +406,10 @@ def _rate(point: Point) -> float:
 
 def _speedup(point: Point) -> str:
     return f"{show_number(point.speedup.value)}x the sequential program" if point.speedup else "no speedup"
+
+
+def _efficiency(point: Point) -> str:
+    return f"{100 * point.efficiency.value:.0f} %" if point.efficiency else ""
 
 
 def _interval(low: float, high: float) -> str:

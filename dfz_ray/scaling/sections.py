@@ -38,7 +38,7 @@ from dfz_ray.scaling.number_texts import (
     show_seconds,
     show_short_time,
 )
-from dfz_ray.scaling.point import median_trial
+from dfz_ray.scaling.point import find_complete, median_trial
 from dfz_ray.scaling.section import Cell, Section
 from dfz_ray.scaling.timeline import QUANTILES
 
@@ -105,7 +105,7 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         )
     bullets = _advise(split, summary)
     chart = draw_losses([(name_workers(point, summary), point["losses"]["slot_s"]) for point in split])
-    text = "The workers' time was not split: the baseline, or every point, lacks a trial that completed all."
+    text = "The workers' time was not split: the baseline, or every point, lacks a trial that completed as many tasks."
     return Section(
         "Where the time of the workers went",
         None if split else Cell(text),
@@ -114,10 +114,19 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         rows=rows,
         folded="All shares, and POP's ratios",
         note="Each bar is the trial with the median time, and adds up to its workers times its wall time. Useful work "
-        "is the time that the sequential program takes for the same tasks."
+        f"is the time that the sequential program takes for the same tasks.{_describe_lost(split, summary)}"
         if split
         else "",
     )
+
+
+def _describe_lost(points: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> str:
+    """A sentence if the trials shown, which completed as many tasks as any, lack some."""
+    point = max(points, key=lambda point: point["losses"]["lost"])
+    if not (lost := point["losses"]["lost"]):
+        return ""
+    growth = point["workers"] if summary["scaling"] == "weak" else 1
+    return f" In these trials up to {lost:,} of {growth * summary['batch']['count']:,} tasks did not complete."
 
 
 def _part_of(point: Mapping[str, Any], name: str, total: float) -> str:
@@ -272,12 +281,13 @@ def _choose_cost(most_core_s: float, price: float | None) -> tuple[float, str]:
 def _median_trials(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> list[tuple[str, Measurement]]:
     """The name of each entry, and its trial with the median time, of those that have a timeline."""
     found = []
+    complete = find_complete(measurements)
     for entry in list_entries(summary):
         workers = entry.get("workers", 0)
         mode = entry.get("mode") or "processes"
         mine = [
             trial
-            for trial in measurements
+            for trial in complete
             if trial.workers == workers and trial.timeline and (not workers or (trial.mode or "processes") == mode)
         ]
         if trial := median_trial(mine):

@@ -29,10 +29,19 @@ class Stopping:
     """The half width of the interval that the verdict rests on, over its value."""
 
     def why_end(self, repeats: int, verdict: Estimate | None) -> str:
-        """The reason to end after so many repeats, given the speedup that the verdict rests on; empty to go on."""
+        """The reason to end after so many repeats, given the ratio that the verdict rests on; empty to go on.
+
+        None in its place: there is nothing to compare, whatever the number of repeats.
+        """
         if repeats < self.least:
             return ""
-        spread = verdict.spread if verdict else None
+        if self.least == self.most:
+            return f"{self.most} repeat{'s were' if self.most > 1 else ' was'} asked for"
+        if verdict is None:
+            return "there is nothing to compare, however many repeats follow"
+        return self._why_end_at(repeats, verdict.spread)
+
+    def _why_end_at(self, repeats: int, spread: float | None) -> str:
         if spread is not None and spread <= self.target:
             return f"the interval is within {100 * self.target:g} %"
         if repeats >= self.most:

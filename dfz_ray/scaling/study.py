@@ -33,11 +33,13 @@ from dfz_ray.scaling.estimate import Estimate
 from dfz_ray.scaling.hosts import count_cores, describe_hosts
 from dfz_ray.scaling.losses import split_time
 from dfz_ray.scaling.measurement import Measurement, append_measurement
+from dfz_ray.scaling.pilot import Pilot
 from dfz_ray.scaling.point import estimate_points
-from dfz_ray.scaling.recommendation import verdict_speedup
+from dfz_ray.scaling.recommendation import verdict_ratio
 from dfz_ray.scaling.sequential import SequentialProgram, make_job, take_samples
 from dfz_ray.scaling.stopping import Stopping
 from dfz_ray.scaling.study_plan import BASELINE, StudyPlan, Trial
+from dfz_ray.scaling.time_limit import decide_step, describe_unmeasured, expect_trial_s
 from dfz_ray.scaling.timeline import make_timeline
 from dfz_ray.scaling.trial_profile import Usage, profile_trial
 from dfz_ray.specs.batch import Batch
@@ -50,7 +52,8 @@ from dfz_ray.specs.states import UNSUCCESSFUL, State
 class Study:
     """Measures the trials of a plan; a context manager. An embedded Ray gets the CPUs that the largest point needs.
 
-    A program that has tried tasks of the batch already can become that of the baseline; the study ends it.
+    A program that has tried tasks of the batch already can become that of the baseline; the study ends it. The pilot
+    tells how long a trial takes of which there was none.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Study:
         facts: Mapping[str, Any],
         address: str | None = None,
         program: SequentialProgram | None = None,
+        pilot: Pilot | None = None,
     ) -> None:
         self.facts = dict(facts)
         """The facts about host, cluster, versions and plan, as each measurement has them."""
@@ -69,6 +73,8 @@ class Study:
         most = max(plan.worker_counts)
         self._idle_workers = max(usable_cores(), math.ceil(most * plan.cpus_per_task))
         self._program = program
+        self._pilot = pilot
+        self._measured: Sequence[Measurement] = ()
         connect(self._address, logical_cpus=self._idle_workers)
         self.facts["cluster"] = ", ".join(sorted(f"{host} with {cpus:g} CPUs" for host, cpus in cpus_by_host()))
         self._samples = take_samples(plan.batch)
@@ -92,22 +98,31 @@ class Study:
         """Run the trials in the plan's order; each measurement is appended to the file as its trial ends.
 
         The trials that were `measured` before are left out. `why_ended` says why no further trial follows. The plan may
-        get further worker counts after the first repeat.
+        get further worker counts after the first repeat. A point whose first trial would end after the limit is left
+        out, and `remarks` name it.
         """
-        ends_at = None if time_limit_s is None else time.monotonic() + time_limit_s
-        everything = list(measured)
+        ends_at = time.monotonic() + (math.inf if time_limit_s is None else time_limit_s)
+        limit = f"the time limit of {time_limit_s or 0:g} s is reached"
+        everything = self._measured = list(measured)
         known = {(one.workers, one.mode, one.repeat) for one in measured}
         for repeat in itertools.count():
             for trial in self._trials(repeat, everything):
                 if (trial.workers, None if trial.workers == BASELINE else trial.mode, repeat) in known:
                     continue
-                if ends_at is not None and time.monotonic() + _expected_s(trial, everything) > ends_at:
-                    self.why_ended = f"the time limit of {time_limit_s:g} s is reached"
+                expected_s = expect_trial_s(trial, everything, self.plan, self._pilot, self.physical_cores)
+                step = decide_step(trial, everything, expected_s, ends_at - time.monotonic())
+                if step == "end":
+                    self.why_ended = limit
                     return
+                if step == "leave out":
+                    continue
                 measurement = dataclasses.replace(self._measure(trial), study=self.facts)
                 append_measurement(file, measurement)
                 everything.append(measurement)
                 yield measurement
+            if not everything:
+                self.why_ended = limit
+                return
             verdict = find_verdict(everything, repeat, self.plan, self.physical_cores)
             self.why_ended = stopping.why_end(repeat + 1, verdict)
             if self.why_ended:
@@ -128,8 +143,9 @@ class Study:
 
     @property
     def remarks(self) -> list[str]:
-        """Remarks on the cluster, a sentence each."""
-        return describe_hosts(cpus_by_host(), self.physical_cores)
+        """Remarks on the cluster, and on points that were never measured, a sentence each."""
+        unmeasured = describe_unmeasured(self.plan, self._measured, self._pilot, self.physical_cores)
+        return [*describe_hosts(cpus_by_host(), self.physical_cores), *unmeasured]
 
     def _measure(self, trial: Trial) -> Measurement:
         started_at, load = time.time(), os.getloadavg()[0]
@@ -240,14 +256,14 @@ class Study:
 
 
 def find_verdict(trials: Sequence[Measurement], repeat: int, plan: StudyPlan, cores: int) -> Estimate | None:
-    """The speedup that the recommendation would rest on after a repeat, of the better mode.
+    """The ratio that the recommendation would rest on after a repeat, of the better mode; None: nothing to compare.
 
     Trials of later repeats, which a study that goes on has already, take no part: it ends where it would have ended.
     """
     until = [one for one in trials if one.repeat <= repeat]
     baseline, points = estimate_points(until, physical_cores=cores, cpus_per_task=plan.cpus_per_task)
     verdicts = [
-        verdict_speedup([point for point in points if point.mode == mode], baseline, physical_cores=cores)
+        verdict_ratio([point for point in points if point.mode == mode], baseline, physical_cores=cores)
         for mode in plan.modes
     ]
     return max((one for one in verdicts if one), key=lambda one: one.value, default=None)
@@ -263,12 +279,6 @@ def _sum_up_domains(batch: Batch, executed: Sequence[Executed]) -> dict[str, dic
         mine["cpu_s"] += one.cpu_s
         mine["declared_cpu_s"] += (one.ended_at - one.began_at) * task.resources.cpus
     return found
-
-
-def _expected_s(trial: Trial, measurements: Sequence[Measurement]) -> float:
-    """The longest time that such a trial took, with its warm-up; 0 if there was none."""
-    like = [one for one in measurements if (one.workers, one.mode or trial.mode) == (trial.workers, trial.mode)]
-    return max((one.wall_s + (one.warm_up_s or 0.0 if one.workers else 0.0) for one in like), default=0.0)
 
 
 def _sum_up(results: Results, wall_s: float) -> dict[str, Any]:

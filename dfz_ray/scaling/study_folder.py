@@ -72,11 +72,11 @@ def read_trials(folder: Path, facts: Mapping[str, Any]) -> list[Measurement]:
     Raises InvalidInput if a trial is of another host, version or plan than `facts`, or is damaged.
     """
     path = folder / TRIALS
-    whole, _, cut = path.read_bytes().rpartition(b"\n")
-    if cut:
-        write_whole(path, whole + b"\n" if whole else b"")
+    lines, is_cut = read_lines(folder)
+    if is_cut:
+        write_whole(path, b"".join(line + b"\n" for line in lines))
     trials = []
-    for number, line in enumerate(whole.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         try:
             trials.append(Measurement(**json.loads(line)))
         except (ValueError, TypeError) as error:
@@ -84,6 +84,15 @@ def read_trials(folder: Path, facts: Mapping[str, Any]) -> list[Measurement]:
             raise InvalidInput([problem], str(path)) from None
     _check_same(trials, facts, path)
     return trials
+
+
+def read_lines(folder: Path) -> tuple[list[bytes], bool]:
+    """The lines of the trials of a study, each whole; True if the file has another one, which was cut off.
+
+    A process that is killed as it writes leaves such a line. Raises OSError if there is no file.
+    """
+    whole, _, cut = (folder / TRIALS).read_bytes().rpartition(b"\n")
+    return whole.splitlines(), bool(cut)
 
 
 def _check_same(trials: Sequence[Measurement], facts: Mapping[str, Any], path: Path) -> None:

@@ -167,15 +167,17 @@ def find_bend(counts: Sequence[int], rates: Mapping[int, float]) -> tuple[int, .
     return ()
 
 
-def auto_worker_counts(cores: int, tasks: int, cpu_share: float) -> list[int]:
-    """1, 2, 4, ... to the cores; for tasks that wait so far beyond them as the cores have time for, and tasks last."""
-    most = cores
+def auto_worker_counts(cores: int, tasks: int, cpu_share: float, cpus_per_task: float = 1.0) -> list[int]:
+    """1, 2, 4, ... to the workers that the cores hold, and these.
+
+    For tasks that wait so far beyond them as the cores have time for, and tasks last.
+    """
+    held = max(1, int(cores / max(cpus_per_task, 1.0)))
+    most = held
     if cpu_share < WAITS:
-        most = max(cores, min(WAITING_PER_CORE * cores, int(cores / max(cpu_share, 1e-9)), tasks // LEAST_TASKS))
-    counts = [1]
-    while 2 * counts[-1] <= most:
-        counts.append(2 * counts[-1])
-    return counts if counts[-1] == most or cpu_share < WAITS else [*counts, most]
+        most = max(held, min(WAITING_PER_CORE * held, int(held / max(cpu_share, 1e-9)), tasks // LEAST_TASKS))
+    powers = itertools.takewhile(lambda count: count <= most, (2**power for power in itertools.count()))
+    return sorted({*powers, held})
 
 
 def default_worker_counts(cores: int) -> list[int]:

@@ -140,6 +140,7 @@ def _losses_entry(point: Point) -> dict[str, Any] | None:
             underserved=point.underserved,
         ),
         "pop": pop_ratios(point.losses),
+        "lost": point.losses_lost,
     }
 
 
@@ -180,6 +181,7 @@ def _fit_entry(fit: Fit) -> dict[str, Any]:
         "left_out_error": fit.left_out_error,
         "peak": fit.peak,
         "says": fit.limit,
+        "relative_error": fit.relative_error,
     }
 
 
@@ -196,10 +198,11 @@ def _recommend(
     if len(modes) < 2:
         only = recommend(points, baseline, physical_cores=physical_cores, remarks=remarks)
         return {"workers": only.workers, "reason": prefix + only.reason}
-    found, rates = {}, {}
+    found, rates, usable = {}, {}, _find_usable(points, baseline)
     for mode in modes:
         mine = [point for point in points if point.mode == mode]
-        found[mode] = recommend(mine, baseline, physical_cores=physical_cores)
+        others = [point for point in usable if point.mode != mode]
+        found[mode] = recommend(mine, baseline, physical_cores=physical_cores, others=others)
         chosen = next((point for point in mine if point.workers == found[mode].workers), None)
         rates[mode] = chosen.tasks_per_s.value if chosen is not None and chosen.tasks_per_s else 0.0
     best, other = sorted(modes, key=lambda mode: (-rates[mode], found[mode].workers is not None))
@@ -222,15 +225,21 @@ def _choices(points: Sequence[Point], baseline: Point | None, goals: Goals) -> l
 
     If something else slowed the sequential program, it is no choice, and no efficiency is known.
     """
+    usable = _find_usable(points, baseline)
+    if any(map(is_impossible, usable)):
+        baseline, usable = None, [replace(point, efficiency=None) for point in usable]
+    in_order = sorted(usable, key=lambda point: (point.workers, point.mode))
+    return [choice_entry(choice) for choice in choose(in_order, baseline, goals)]
+
+
+def _find_usable(points: Sequence[Point], baseline: Point | None) -> list[Point]:
+    """The points that take part in the recommendation of their mode."""
     usable: list[Point] = []
     for mode in {point.mode for point in points}:
         mine = [point for point in points if point.mode == mode]
         left_out = find_left_out(mine, baseline)
         usable += [point for point in mine if point.workers not in left_out]
-    if any(map(is_impossible, usable)):
-        baseline, usable = None, [replace(point, efficiency=None) for point in usable]
-    in_order = sorted(usable, key=lambda point: (point.workers, point.mode))
-    return [choice_entry(choice) for choice in choose(in_order, baseline, goals)]
+    return usable
 
 
 def _value(estimate: Estimate | None) -> float | None:

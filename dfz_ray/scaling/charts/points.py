@@ -45,7 +45,7 @@ def draw_speedup(summary: Mapping[str, Any]) -> Chart | None:
         )
         plot.path([(x(one.workers), y(one.speedup)) for one in curve], "law")
         name = LAW_NAMES.get(summary["fits"]["chosen"], "law")
-        legend.append(Legend("line law", f"{name}, with its 95 % band"))
+        legend.append(Legend("line law", f"{name}, with the band of its fit"))
     legend += _draw_points(plot, summary, points, "speedup", x, y, write)
     return Chart(
         "Speedup", plot.svg(), legend, "How many times faster than the sequential program; both axes are logarithmic."

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -66,6 +69,33 @@ def test_a_long_task_has_its_own_cpu_time() -> None:
     (_, _, waiting), (_, _, computing) = clock.laps()
     assert waiting < 0.01
     assert computing >= 0.019
+
+
+BURN = "import time\nwhile time.process_time() < 0.05: pass"
+
+
+def test_a_task_has_the_cpu_time_of_the_programs_that_it_called() -> None:
+    """A task that runs another program and waits for its end computes; the one after it does not."""
+    clock = ChunkClock()
+    subprocess.run([sys.executable, "-c", BURN], check=True)
+    clock.lap()
+    time.sleep(0.02)
+    clock.lap()
+    (_, _, calling), (_, _, waiting) = clock.laps()
+    assert calling >= 0.05
+    assert waiting < 0.01
+
+
+def test_no_task_has_more_cpu_time_than_all_cores_have() -> None:
+    """A task that collects the program of an earlier one has no more CPU time than fits into its own time."""
+    clock = ChunkClock()
+    program = subprocess.Popen([sys.executable, "-c", BURN])
+    os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
+    clock.lap()
+    program.wait()
+    clock.lap()
+    _, (start, end, cpu_s) = clock.laps()
+    assert cpu_s <= 1.01 * (os.cpu_count() or 1) * (end - start) + 1e-6
 
 
 def test_a_chunk_without_tasks_has_no_times() -> None:

@@ -52,6 +52,21 @@ def test_a_deadline_takes_the_cheapest_that_always_met_it() -> None:
     )  # the median of 4 workers is surely within 35 s
 
 
+def test_a_trial_that_failed_meets_no_deadline() -> None:
+    """A number of workers of which a trial failed, or lost tasks that others complete, did not meet the deadline."""
+    for change in ({"error": "the node died", "completed": 0}, {"completed": 39, "failed": 1}):
+        hit = [
+            replace(one, **change) if one.workers == 4 and one.repeat < 3 else one  # type: ignore[arg-type]
+            for one in measured()
+        ]
+        assert chosen(Goals(deadline_s=31.6), measured())["deadline"].workers == 4
+        assert chosen(Goals(deadline_s=31.6), hit)["deadline"].workers == 8
+    always = [replace(one, completed=39, failed=1) for one in measured()]
+    assert (
+        chosen(Goals(deadline_s=31.6), always)["deadline"].workers == 4
+    )  # what fails everywhere tells no points apart
+
+
 def test_a_price_is_that_of_the_cores_that_are_held() -> None:
     """Workers hold their cores for the wall time; more workers than cores hold the cores that there are."""
     walls = {**WALLS, 32: 5.0}
@@ -82,6 +97,21 @@ def test_an_efficiency_that_cannot_be_is_no_choice() -> None:
     choices = summarise(measured(walls=slowed), physical_cores=8)["recommendation"]["choices"]
     assert {one["goal"]: one["workers"] for one in choices} == {"efficient": None, "fastest": 8, "cheapest": 1}
     assert [one["efficiency"] for one in choices] == [None] * 3
+
+
+def test_an_efficiency_that_cannot_be_at_another_point_is_in_the_verdict() -> None:
+    """Whichever point has an efficiency that can't be, verdict and choices say the same; also one of the other mode."""
+    slowed = measured(walls={0: 12.0, 1: 4.0, 2: 3.9, 4: 3.0, 8: 2.0})
+    found = summarise(slowed, physical_cores=8)["recommendation"]
+    assert found["workers"] is None
+    assert found["reason"].startswith(
+        "can't tell: 1 worker reaches 3.00x the sequential program, an efficiency of 300 %, which can't be"
+    )
+    assert [one["efficiency"] for one in found["choices"]] == [None] * 3
+    threads = [replace(one, mode="threads", wall_s=1.5 * one.wall_s + 3) for one in slowed if one.workers]
+    both = [*slowed, *(replace(one, order=one.order + len(slowed)) for one in threads)]
+    found = summarise(both, physical_cores=8, mode="processes and threads")["recommendation"]
+    assert found["workers"] is None
 
 
 def test_the_summary_has_the_choices() -> None:

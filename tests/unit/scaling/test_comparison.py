@@ -14,7 +14,7 @@ from support.sample_study import study, summarise
 
 from dfz_ray.cli import group
 from dfz_ray.errors import InvalidInput
-from dfz_ray.scaling.comparison import Study, answers_differ, compare_studies, have_equal_tasks, overall
+from dfz_ray.scaling.comparison import Study, answers_differ, compare_studies, have_equal_tasks, list_changes, overall
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.report import write_study
 from dfz_ray.scaling.study_folder import TRIALS
@@ -131,6 +131,17 @@ def test_what_is_no_study_is_refused(content: str, tmp_path: Path) -> None:
         Study.read(tmp_path / "study")
 
 
+def test_a_trial_that_was_cut_off_is_not_compared(tmp_path: Path) -> None:
+    """A line that was not written to its end is left out, and any other damage is refused."""
+    whole = write(tmp_path / "study", slower({}))
+    path = tmp_path / "study" / TRIALS
+    path.write_bytes(path.read_bytes()[:-7])
+    assert Study.read(whole.folder).trials == whole.trials[:-1]
+    path.write_bytes(b"{}\n")
+    with pytest.raises(InvalidInput, match="the folder of a study that has ended"):
+        Study.read(whole.folder)
+
+
 def test_a_crash_never_passes(tmp_path: Path) -> None:
     """A trial that fails as a whole has lost all of its tasks: all of them are worse, and some are never the same."""
 
@@ -156,19 +167,42 @@ def test_a_crash_never_passes(tmp_path: Path) -> None:
 
 
 def test_studies_of_other_seeds_are_of_another_batch_unless_their_tasks_are_equal(tmp_path: Path) -> None:
-    """Other tasks of the same seed are told: new code may know a parameter more."""
+    """Studies whose tasks differ are refused, whatever their seeds; without digests their seeds decide."""
     trials = slower({})
     mine = [write(tmp_path / f"mine-{seed}", trials, seed=seed, tasks_digest="ab") for seed in (0, 7)]
     theirs = write(tmp_path / "theirs", trials, tasks_digest="cd")
     old = [write(tmp_path / f"old-{seed}", trials, seed=seed) for seed in (0, 7)]
     assert overall(compare_studies(*mine)) == "same"  # the seed of a study of one file is that of the order alone
     assert [have_equal_tasks(mine[0], other) for other in (mine[1], theirs, old[0])] == [True, False, None]
-    assert overall(compare_studies(mine[0], theirs)) == "same"
-    with pytest.raises(InvalidInput, match="seed: found 0"):
-        compare_studies(mine[1], theirs)
+    for one in mine:
+        with pytest.raises(
+            InvalidInput, match=r"tasks_digest: found 'cd' in .*theirs; expected 'ab', as in .*compare one"
+        ):
+            compare_studies(one, theirs)
+    arguments = ["compare", str(mine[0].folder), str(theirs.folder)]
+    assert isinstance(CliRunner().invoke(group, arguments, standalone_mode=False).exception, InvalidInput)
     with pytest.raises(InvalidInput, match="seed: found 7"):
         compare_studies(*old)
     assert overall(compare_studies(old[0], mine[0])) == "same"
+
+
+def test_the_facts_that_differ_are_named(tmp_path: Path) -> None:
+    """Host, versions and commit that differ are told with both values, and that the settings do."""
+    facts = [{"settings": "ab"}, {"settings": "cd"}]
+    hosts = [{"hostname": "here", "commit": "old", "versions": {"ray": one}} for one in ("2.40", "2.41")]
+    studies = []
+    for number, (fact, host) in enumerate(zip(facts, hosts, strict=True)):
+        trials = [dataclasses.replace(one, study=fact) for one in slower({})]
+        folder = tmp_path / str(number)
+        write_study(folder, summarise(trials, batch={"domains": ["maze"], "count": 40}, host=host), trials)
+        for trial in trials:
+            append_measurement(folder / TRIALS, trial)
+        studies.append(Study.read(folder))
+    assert list_changes(*studies) == ["ray: 2.41, before 2.40", "settings: others than before"]
+    assert list_changes(studies[0], studies[0]) == []
+    arguments = ["compare", *(str(one.folder) for one in studies)]
+    done = CliRunner().invoke(group, arguments, standalone_mode=False)
+    assert "differs: ray: 2.41, before 2.40\n" in done.stderr
 
 
 def test_answers_differ_only_where_both_are_known(tmp_path: Path) -> None:

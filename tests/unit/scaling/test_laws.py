@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from dfz_ray.scaling.laws import Fit, amdahl, fit_law, fit_laws, usl
+from dfz_ray.scaling.charts.law_curve import law_curve
+from dfz_ray.scaling.laws import LAWS, Fit, amdahl, fit_law, fit_laws, usl
 
 SPECSDM91 = [1, 18, 36, 72, 108, 144, 216], [64.9, 995.9, 1652.4, 1853.2, 1828.9, 1775.0, 1702.2]
 RAYTRACER = (
@@ -89,6 +92,25 @@ def test_the_simpler_law_is_chosen_where_it_explains_as_much() -> None:
     assert chosen.parameters["serial"] == pytest.approx(0.1, abs=0.02)
     assert "does not get faster with workers" in chosen.limit
     assert isinstance(fits["usl"], Fit)
+
+
+@pytest.mark.parametrize(("law", "truth"), [("amdahl", (10.0, 0.05)), ("usl", (10.0, 0.05, 0.002))])
+def test_intervals_hold_the_truth_where_noise_is_a_share_of_the_time(law: str, truth: tuple[float, ...]) -> None:
+    """The intervals of a study's law, and its band, hold the truth in about 95 % of all studies."""
+    random, studies = np.random.default_rng(1), 150
+    counts = [1, 2, 4, 8, 16, 32]
+    exact = np.array(LAWS[law][0](np.array(counts, float), *truth))
+    held, inside = np.zeros(len(truth)), 0
+    for rates in exact * np.median(random.lognormal(0, 0.1, (studies, 5, len(counts))), axis=1):
+        fit = fit_law(law, counts, rates.tolist(), "proportional")
+        ends = [fit.ci95[name] or (0.0, 0.0) for name in fit.parameters]
+        held += [low <= value <= high for (low, high), value in zip(ends, truth, strict=True)]
+        entry = {**fit.parameters, "ci95": fit.ci95, "relative_error": fit.relative_error}
+        summary = {"fits": {"workers": counts, "chosen": law, law: entry}, "baseline": {"tasks_per_s": 1.0}}
+        last = law_curve(summary)[-1]
+        inside += last.low <= exact[-1] <= last.high
+    least = 0.95 - 4 * math.sqrt(0.95 * 0.05 / studies)
+    assert min(*held, inside) / studies >= least
 
 
 def test_few_points_are_not_fitted() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from support.sample_study import study, summarise
+from support.sample_timelines import study_with_timelines
 
 from dfz_ray.scaling.measurement import Measurement
+from dfz_ray.scaling.report import render_report
 
 
 def losing(lost: Mapping[int, tuple[int, int]], workers: tuple[int, ...] = (0, 1, 2, 4), repeats: int = 10) -> Any:
@@ -110,3 +112,23 @@ def test_a_lost_task_is_no_other_answer() -> None:
     changed = summarise([*alike, *study((4,), 4, digest="cd" * 32)])
     assert changed["digests_equal"] is True
     assert [point["digest"] for point in changed["points"]] == [None, "cd" * 32]
+
+
+def test_a_task_that_always_fails_takes_nothing_from_the_page() -> None:
+    """Losses, timelines and task times are of the trials that completed most tasks; the page says how many failed."""
+    trials = [replace(one, completed=39, failed=1) for one in study_with_timelines()]
+    summary = summarise(trials)
+    assert [point["losses"]["lost"] for point in summary["points"]] == [1, 1, 1]
+    page = render_report(summary, trials)
+    for text in ("was not split", "No trial has a timeline", "No trial has the times of its tasks"):
+        assert text not in page
+    assert "In these trials up to 1 of 40 tasks did not complete." in page
+    assert "nowhere did all tasks complete: at best 4 of 160 were lost" in summary["recommendation"]["reason"]
+
+
+def test_trials_that_complete_less_are_in_no_split() -> None:
+    """Where most trials complete all tasks, one that does not is none of those that losses are taken from."""
+    trials = [replace(one, completed=20, failed=20) if one.workers == 4 else one for one in study_with_timelines()]
+    losses = {point["workers"]: point["losses"] for point in summarise(trials)["points"]}
+    assert losses[4] is None
+    assert losses[2]["lost"] == 0

@@ -59,6 +59,8 @@ def test_the_forecast_of_a_study_has_every_trial_of_a_repeat() -> None:
         (2, 320, 0.01, [1, 2, 4, 8, 16, 32]),
         (2, 320, 0.2, [1, 2, 4, 8]),
         (2, 20, 0.01, [1, 2, 4]),
+        (6, 20, 0.1, [1, 2, 4, 6]),
+        (6, 320, 0.2, [1, 2, 4, 6, 8, 16]),
     ],
 )
 def test_auto_counts_go_beyond_the_cores_for_tasks_that_wait(
@@ -66,6 +68,14 @@ def test_auto_counts_go_beyond_the_cores_for_tasks_that_wait(
 ) -> None:
     """1, 2, 4 ... to the cores; beyond them as far as the cores have time for the tasks, and there are tasks."""
     assert auto_worker_counts(cores, tasks, cpu_share) == counts
+
+
+def test_auto_counts_are_those_that_the_cores_hold() -> None:
+    """Tasks of two CPUs fill eight cores with four workers; those that declare less share cores as before."""
+    assert auto_worker_counts(8, 320, 1.0, cpus_per_task=2.0) == [1, 2, 4]
+    assert auto_worker_counts(8, 320, 0.1, cpus_per_task=2.0) == [1, 2, 4, 8, 16, 32]
+    assert auto_worker_counts(2, 320, 1.0, cpus_per_task=3.0) == [1]
+    assert auto_worker_counts(8, 320, 1.0, cpus_per_task=0.0) == [1, 2, 4, 8]
 
 
 def test_counts_join_where_the_curve_bends() -> None:

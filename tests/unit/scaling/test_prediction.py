@@ -127,6 +127,13 @@ def test_the_cheapest_that_meets_the_deadline_is_named() -> None:
     assert late.cheapest is None
 
 
+def test_workers_that_declare_no_cpu_hold_one_core_together() -> None:
+    """Tasks with `cpus: 0` are not free: their workers cost one core, as in a study."""
+    for cores in (2.0, math.inf):
+        found = told(study(WAIT, {1: 4.2, 2: 2.2}), 1, 8, cores=cores, cpus_per_task=0.0, price=3600.0)
+        assert [one.price for one in found.predictions] == pytest.approx([one.makespan_s for one in found.predictions])
+
+
 def test_a_deadline_is_met_by_the_whole_interval() -> None:
     """A prediction of 1.2 s that may be off by a factor of two is not sure to end within 1.5 s."""
     trials = study(WAIT, {1: 4.25, 2: 2.2, 4: 2.4})
@@ -177,6 +184,7 @@ def test_tasks_that_compute_more_slowly_beside_others_stay_so() -> None:
         ([make_trial(1, 4.0, groups=WAIT, mode="threads")], "no trial with the times of its tasks"),
         ([make_trial(1, 4.0, groups=WAIT, profile=None)], "no trial with the times of its tasks"),
         ([make_trial(2, 4.0, groups=WAIT, workers_lost=1)], "no trial with the times of its tasks"),
+        ([make_trial(2, 4.0, groups=WAIT, completed=39)] * 3, r"3 of 3 trials lost tasks \(1 of 40 in one\)"),
         ([make_trial(4, 4.0, groups=COMPUTE)], "no trial with fewer than 4 workers, which share 2 cores"),
     ],
 )
@@ -237,6 +245,17 @@ def test_a_folder_that_holds_nothing_is_refused(tmp_path: Path) -> None:
         read_measured([tmp_path, tmp_path])
 
 
+def test_a_trial_that_was_cut_off_is_not_read(tmp_path: Path) -> None:
+    """A study that was killed as it wrote a line is read without the line, and its file stays as it is."""
+    for repeat in range(2):
+        append_measurement(tmp_path / TRIALS, make_trial(1, 4.0, groups=WAIT, repeat=repeat))
+    cut = (tmp_path / TRIALS).read_bytes()[:-7]
+    (tmp_path / TRIALS).write_bytes(cut)
+
+    assert len(read_measured([tmp_path]).trials) == 1
+    assert (tmp_path / TRIALS).read_bytes() == cut
+
+
 def test_a_study_is_read_with_its_cores(tmp_path: Path) -> None:
     """The cores are those that the trials noted, also where the study was interrupted and has no summary."""
     trial = make_trial(1, 4.0, groups=WAIT)
@@ -246,3 +265,5 @@ def test_a_study_is_read_with_its_cores(tmp_path: Path) -> None:
 
     assert (found.cores, found.cpus_per_task) == (2, 1.0)
     assert list(found.trials) == [dataclasses.replace(trial)]
+    (tmp_path / "summary.json").write_text('{"physical_cores": 4, "cpus_per_task": 0.0}')
+    assert (read_measured([tmp_path]).cores, read_measured([tmp_path]).cpus_per_task) == (4, 0.0)

@@ -120,6 +120,9 @@ def test_an_efficiency_that_cannot_be_is_no_finding() -> None:
     advice = advise(point(2, 2.4))
     assert advice.workers == 2
     assert "an efficiency of 120 % says that the sequential program was slowed" in advice.reason
+    advice = advise(point(1, 1.2), point(2, 1.9))
+    assert advice.workers == 2
+    assert "an efficiency of 120 % with 1 worker says that the sequential program was slowed" in advice.reason
 
 
 def test_an_interval_on_both_sides_of_one_is_no_verdict() -> None:
