@@ -104,9 +104,10 @@ class Pace:
     def even_share_s(self, left_s: float, held: HeldWork, task_s: float) -> float:
         """The work that the next chunk of a lease of one slot may take where run times are even; negative if none.
 
-        Half a task is added, so that the number of tasks is rounded, not cut off.
+        A quarter of a task is added, so that a rounding error cuts off none. Half of one would round the number of
+        tasks, and give the first slots a task more than the last ones.
         """
-        return min(self.aim_s, (EVEN_SHARE * left_s + held.all_s) / self.slots - held.own_s) + task_s / 2
+        return min(self.aim_s, (EVEN_SHARE * left_s + held.all_s) / self.slots - held.own_s) + task_s / 4
 
     def keeps_back(self, left_s: float, held_s: float, task_s: float, width: int = 1) -> bool:
         """True if a lease that holds work gets none ahead: neither such a task nor `LEAST_S` would fit."""
