@@ -10,14 +10,15 @@ each repeat. It ends as `dfz scale` does (`dfz_ray/scaling/stopping.py`). The ti
   drift        the machine becomes slower by 2 % from trial to trial
   correlated   the noise of a trial is 0.8 times that of the trial before, and something new
   unequal      lognormal, but the sequential program has a spread of 1 % only
-For fixed numbers of repeats it prints the coverage of speedups (and of medians, where the noise is independent); for
-the rule that stops by itself the coverage, the mean number of repeats, and how often a study says "faster" of one
+For fixed numbers of repeats it prints the coverage of speedups (and of medians, where they do not change meanwhile);
+for the rule that stops by itself the coverage, the mean number of repeats, and how often a study says "faster" of one
 number of workers, and of the best of five, when all programs are equally fast. Then the coverage of scaling laws under
 independent noise, with five repeats at every number of workers: that of the parameters of a law that is known, and
 that of the band, at the largest number of workers, of the law that a study would choose; and how often a parameter is
 at its bound, where it has no interval. Writes coverage.json.
 
-Under drift both programs of a repeat share it, so a speedup's interval is wider than it need be, and covers more.
+Under drift both programs of a repeat share it, so a speedup's interval is wider than it need be, and covers more. The
+interval of a median takes repeats to be independent: under correlated noise it covers less, and the report says so.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ NOISES: dict[str, Noise] = {
     "unequal": lambda random, shape: np.exp(random.normal(0.0, 0.1, shape)),
 }
 INDEPENDENT = ("lognormal", "heavy tails", "two speeds")
+STATIONARY = (*INDEPENDENT, "correlated")
+"""The noises under which a program has one median time, whenever the study is made."""
 QUIETER = {"unequal": 0.1}
 """So many times the spread of the others has the sequential program."""
 
@@ -133,7 +136,7 @@ def measure(noise_name: str, studies: int) -> dict[str, Any]:
     for count in FIXED:
         speedups = estimate_ratios(times[0, :, :count].tolist(), times[1, :, :count].tolist())
         coverage[f"speedup {count}"] = np.mean([holds(one, SPEEDUP) for one in speedups])
-    if noise_name in INDEPENDENT:
+    if noise_name in STATIONARY:
         truth = float(np.median(noise(random, (400_000, 1))))
         for count in (count for count in FIXED if count >= 6):
             medians = [estimate_median(row) for row in times[1, :, :count].tolist()]

@@ -60,7 +60,9 @@ def make_method(summary: Mapping[str, Any], measurements: Sequence[Measurement])
         "A speedup is the median of the ratios of every time of the baseline to every time with N workers (Hodges and "
         "Lehmann). Its interval has the ratios that the Mann-Whitney test or Welch's t-test of the logarithms does not "
         "refuse, so it holds also where one of the two varies more. The interval of a median goes from one of its "
-        "repeats to another (order statistics). Both hold the truth in 95 % of all studies with independent repeats.",
+        "repeats to another (order statistics). Both hold the truth in 95 % of all studies with independent repeats. "
+        "Where the machine is slow for several trials in a row, the interval of a speedup does so, too, but that of a "
+        "median less often: it is the median of such a spell.",
     ]
     if "threads" in summary["mode"]:
         bullets.append(
