@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dfz_ray.scaling.estimate import MEDIAN_REPEATS
 from dfz_ray.scaling.number_texts import show_plain
 from dfz_ray.scaling.point import Point, find_comparable
 
@@ -44,6 +45,9 @@ class Choice:
     core_hours_ci95: tuple[float, float] | None = None
     price: float | None = None
     """Of the whole batch; None without a price of the core-hour."""
+    price_ci95: tuple[float, float] | None = None
+    repeats: int = 0
+    """The repeats that these values rest on."""
 
     def describe(self) -> str:
         """The choice in a line."""
@@ -61,7 +65,10 @@ class Choice:
             ends = self.core_hours_ci95 and [per_hour * end for end in self.core_hours_ci95]
             facts.append(_show(f"{{}} {unit}", per_hour * self.core_hours, ends))
         if self.price is not None:
-            facts.append(f"price {show_plain(self.price)}")
+            facts.append(_show("price {}", self.price, self.price_ci95))
+        if self.wall_s is not None and self.wall_s_ci95 is None:
+            made = f"{self.repeats} repeat{'s' if self.repeats != 1 else ''}"
+            facts.append(f"without intervals of times: {MEDIAN_REPEATS} repeats give one, these are of {made}")
         return f"{self.says}: {name}, {', '.join(facts)}"
 
 
@@ -105,6 +112,8 @@ def _make(goal: str, says: str, point: Point | None, goals: Goals) -> Choice:
         hours.value,
         hours.ci95,
         None if goals.price is None else goals.price * hours.value,
+        None if goals.price is None or hours.ci95 is None else (goals.price * hours.ci95[0], goals.price * hours.ci95[1]),
+        len(point.walls_s),
     )
 
 

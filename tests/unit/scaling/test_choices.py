@@ -77,6 +77,16 @@ def test_a_price_is_that_of_the_cores_that_are_held() -> None:
     assert round(fastest.core_hours * 3600 / 5.125, 6) == 8
     assert fastest.price == 3.6 * fastest.core_hours
     assert fastest.describe().startswith("least time for the work: 32 workers, 5.12 s (5 to 5.25), 0.0114 core-hours")
+    assert fastest.price_ci95 is not None
+    assert fastest.describe().endswith(f"price 0.041 ({fastest.price_ci95[0]:.3g} to {fastest.price_ci95[1]:.3g})")
+
+
+def test_a_choice_of_few_repeats_says_why_it_has_no_interval() -> None:
+    """Five repeats give a speedup an interval, and a median none."""
+    few = [one for one in measured() if one.repeat < 5]
+    fastest = chosen(Goals(price=3.6), few)["fastest"]
+    assert (fastest.wall_s_ci95, fastest.price_ci95) == (None, None)
+    assert fastest.describe().endswith(", without intervals of times: 6 repeats give one, these are of 5 repeats")
 
 
 def test_a_sequential_program_that_loses_tasks_is_no_choice() -> None:
