@@ -112,7 +112,9 @@ def _make(goal: str, says: str, point: Point | None, goals: Goals) -> Choice:
         hours.value,
         hours.ci95,
         None if goals.price is None else goals.price * hours.value,
-        None if goals.price is None or hours.ci95 is None else (goals.price * hours.ci95[0], goals.price * hours.ci95[1]),
+        None
+        if goals.price is None or hours.ci95 is None
+        else (goals.price * hours.ci95[0], goals.price * hours.ci95[1]),
         len(point.walls_s),
     )
 

@@ -48,6 +48,12 @@ class Study:
         mine = [one for one in self.trials if (one.workers, one.mode) == (workers, mode)]
         return [dataclasses.replace(one, completed=0) if one.error else one for one in mine]
 
+    def find_speedup(self, workers: int, mode: str | None) -> float | None:
+        """The speedup of a point over the study's own sequential program, if it has one."""
+        points = self.summary.get("points") or ()
+        mine = (workers, mode or "processes")
+        return next((one["speedup"] for one in points if (one["workers"], one["mode"]) == mine), None)
+
 
 @dataclass(frozen=True)
 class Difference:

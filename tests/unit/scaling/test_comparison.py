@@ -205,6 +205,18 @@ def test_the_facts_that_differ_are_named(tmp_path: Path) -> None:
     assert "differs: ray: 2.41, before 2.40\n" in done.stderr
 
 
+def test_the_speedups_of_both_are_beside_the_times(tmp_path: Path) -> None:
+    """A faster machine may gain less from workers than before: the sequential program is a third faster, 2 are not."""
+    before, after = write(tmp_path / "0", slower({})), write(tmp_path / "1", slower({0: 2 / 3, 1: 2 / 3, 4: 2 / 3}))
+    first, second = (study.find_speedup(2, "processes") for study in (before, after))
+    assert first is not None
+    assert second == pytest.approx(first * 2 / 3)
+    assert before.find_speedup(4, "processes") == pytest.approx(after.find_speedup(4, "processes"))
+    assert before.find_speedup(0, None) is None
+    done = CliRunner().invoke(group, ["compare", str(tmp_path / "0"), str(tmp_path / "1")], standalone_mode=False)
+    assert f" {first:.3g}, {second:.3g} " in done.output
+
+
 def test_answers_differ_only_where_both_are_known(tmp_path: Path) -> None:
     """A study without a digest of all answers has no other answers than another one."""
     trials = slower({})
