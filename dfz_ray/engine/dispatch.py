@@ -103,8 +103,10 @@ class Dispatch:
         if not kind.times.known:  # its tasks may take for ever, and another slot may be free soon
             return kind.probing > 0 or lane.waiting < 2 * self._slots.count
         task_s, pace = kind.times.mean_s, self._slots.pace
-        if task_s > LONG_S or not pace.keeps_back(lane.left_s, held_s, task_s, lease.threads):
-            return task_s > LONG_S
+        if task_s > LONG_S:
+            return True
+        if not pace.keeps_back(lane.left_s, held_s, task_s, lease.threads):
+            return False
         if self._is_wide or not kind.times.are_even:
             return True
         return pace.even_share_s(lane.left_s, self._table.measure_held(lease, now), task_s) < task_s
