@@ -38,9 +38,7 @@ BATCH = """
 name: library
 tasks:
   - {{id: docking-1, domain: docking, parameters: {{door: {door}}}}}
-  - {{id: docking-2, domain: docking, parameters: {{door: {door}}}}}
   - {{id: screening-1, domain: screening, parameters: {{door: {door}, assay: binding}}}}
-  - {{id: screening-2, domain: screening, parameters: {{door: {door}, assay: binding}}}}
 generate:
   - domain: sorting
     count: 100
@@ -48,7 +46,7 @@ generate:
     parameters: {{list_length: 100, algorithm: mergesort, list_type: random}}
 """
 AT_WORK = ("dfz lease docking on 2 threads", "dfz lease screening: binding on 2 threads")
-"""The leases that hold the two slots of each CPU, for as long as the door is there."""
+"""The leases that hold a CPU each, for as long as the door is there. With a second task a domain might get both."""
 SHOWN_S = 240
 """Seconds within which a busy machine shows a page."""
 
