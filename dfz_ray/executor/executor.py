@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import time
 import warnings
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
@@ -18,9 +15,9 @@ from dfz_ray.execution.traceback_text import name_of, text_of
 from dfz_ray.executor.call_options import CallOptions, treat
 from dfz_ray.executor.call_run import CallRun, Treatment
 from dfz_ray.executor.future import CallFuture
-from dfz_ray.executor.map import CallMap, Items
+from dfz_ray.executor.map import CallMap
 from dfz_ray.executor.process_setup import ProcessSetup
-from dfz_ray.executor.told_future import ToldFuture
+from dfz_ray.executor.submitted_map import map_by_submit, map_some
 from dfz_ray.specs.policy import without_speculation
 from dfz_ray.specs.run_config import ConfigSource, RunConfig
 from dfz_ray.specs.settings import MaxWorkers
@@ -106,9 +103,10 @@ class _Calls(Executor):
         run.check()
         items = zip(*iterables, strict=False)
         if buffersize is None and _replaces_submit(self):
-            return _map_by_submit(self, fn, items, ends_at)
+            return map_by_submit(self.submit, run, fn, items, ends_at)
         if buffersize is not None:
-            return _map_some(self, fn, items, ends_at, chunksize or 1, buffersize)
+            find_submit, size = _find_submit_later(self), chunksize or 1
+            return map_some(self.submit, find_submit, run, fn, items, ends_at, size, buffersize)
         if timeout is not None or self._treatment.policy.timeout_s is not None:
             chunksize = chunksize or 1
         try:
@@ -326,85 +324,6 @@ def _warn_of_ignored(mp_context: object, max_tasks_per_child: object) -> None:
         )
 
 
-def _map_some(
-    calls: _Calls,
-    fn: Callable[..., R],
-    items: Iterator[tuple[Any, ...]],
-    ends_at: float | None,
-    size: int,
-    buffersize: int,
-) -> Iterator[R]:
-    """`map` with a `buffersize`."""
-    chunks = iter(lambda: list(itertools.islice(items, size)), [])
-    each = functools.partial(_call_each, fn)
-    futures = deque([_submit_or_fail(calls, each, chunk) for chunk in itertools.islice(chunks, buffersize)])
-    find_owner = weakref.ref(_owner_of(calls))  # the iterator must keep neither the executor nor the view alive
-    run, treatment, is_view = calls._run, calls._treatment, isinstance(calls, View)
-    del calls
-
-    def results() -> Iterator[R]:
-        try:
-            while futures:
-                if (chunk := next(chunks, None)) is not None:
-                    owner = find_owner()
-                    if owner is None:  # to end here would lose the items that are left
-                        raise RuntimeError("cannot schedule new futures after the executor was deleted")
-                    futures.append(_submit_or_fail(View(owner, run, treatment) if is_view else owner, each, chunk))
-                    del owner
-                _wait_for_first(run, futures, ends_at)
-                values = _result_of(futures.popleft())
-                values.reverse()
-                while values:
-                    yield values.pop()
-        finally:
-            _drop(futures)
-
-    return results()
-
-
-def _map_by_submit(
-    calls: _Calls, fn: Callable[..., R], items: Iterator[tuple[Any, ...]], ends_at: float | None
-) -> Iterator[R]:
-    """`map` where `submit` is replaced, which gets the calls one by one."""
-    run, futures = calls._run, deque([calls.submit(fn, *args) for args in items])
-    del calls  # the iterator must not keep the executor alive
-
-    def results() -> Iterator[R]:
-        try:
-            while futures:
-                _wait_for_first(run, futures, ends_at)
-                yield _result_of(futures.popleft())
-        finally:
-            _drop(futures)
-
-    return results()
-
-
-def _wait_for_first(run: CallRun, futures: deque[Future[Any]], ends_at: float | None) -> None:
-    """Wait for the first future; where the time is over, cancel the calls of all, also those that have begun."""
-    if ends_at is not None and not wait([futures[0]], ends_at - time.monotonic()).done:
-        run.cancel(future for future in futures if isinstance(future, CallFuture))
-        raise TimeoutError
-
-
-def _drop(futures: Iterable[Future[Any]]) -> None:
-    """Cancel what has not begun: nobody wants the results any more."""
-    for future in futures:
-        if not future.cancel() and future.done():
-            future.exception()
-
-
-def _submit_or_fail(calls: _Calls, function: Callable[..., Any], chunk: Items) -> Future[Any]:
-    """Submit a chunk; if that raises, e.g. as an item can't be pickled, the chunk's future has the error."""
-    try:
-        return calls.submit(function, chunk)
-    except Exception as error:
-        failed = ToldFuture()
-        failed.note_error("call", error)
-        failed.set_exception(error)
-        return failed
-
-
 def _replaces_submit(calls: _Calls) -> bool:
     return "submit" in vars(calls) or type(calls).submit is not _Calls.submit
 
@@ -422,12 +341,15 @@ def _owner_of(calls: _Calls) -> _Calls:
     return calls
 
 
-def _result_of(future: Future[Any]) -> Any:
-    try:
-        return future.result()
-    finally:
-        del future  # the error's traceback has this frame, and must not keep the future alive
+def _find_submit_later(calls: _Calls) -> Callable[[], Callable[..., Future[Any]]]:
+    """A function that finds `submit` again, and keeps neither the executor nor the view alive meanwhile."""
+    find_owner = weakref.ref(_owner_of(calls))
+    run, treatment, is_view = calls._run, calls._treatment, isinstance(calls, View)
 
+    def find() -> Callable[..., Future[Any]]:
+        owner = find_owner()
+        if owner is None:  # to end here would lose the items that are left
+            raise RuntimeError("cannot schedule new futures after the executor was deleted")
+        return View(owner, run, treatment).submit if is_view else owner.submit
 
-def _call_each(fn: Callable[..., R], items: Iterable[tuple[Any, ...]]) -> list[R]:
-    return [fn(*args) for args in items]
+    return find
