@@ -15,7 +15,7 @@ Step = Literal["run", "leave out", "end"]
 
 
 def decide_step(trial: Trial, measured: Sequence[Measurement], expected_s: float, left_s: float) -> Step:
-    """What a study does at a trial with so many seconds left.
+    """Decide whether a study runs a trial with so many seconds left, leaves it out, or ends.
 
     The study ends if there is no time for another trial of a point that it has; one that it never measured is left out,
     for others may still fit.

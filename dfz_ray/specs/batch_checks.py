@@ -315,7 +315,7 @@ class _Checker(FieldChecks):
     def _find_policy_and_checks(
         self, domain: KnownDomain, shared: Mapping[str, Any], common: _Common
     ) -> tuple[Policy, ParameterChecks] | None:
-        """What the tasks of a block have in common; None, without noting a problem, if there is one."""
+        """The policy and the checks of the tasks of a block; None, without noting a problem, if there is one."""
         before = len(self.problems)
         keys = None if shared.get("policy") is None else self.mapping(shared["policy"], "")
         policy = common.policies.find(keys, domain, "")
