@@ -29,7 +29,7 @@ def map_some(
     size: int,
     buffersize: int,
 ) -> Iterator[R]:
-    """`map` with a `buffersize`. Later items go by what `find_submit` finds then: the iterator keeps no executor alive."""
+    """`map` with a `buffersize`; `find_submit` is for later items, for the iterator must keep no executor alive."""
     chunks = iter(lambda: list(itertools.islice(items, size)), [])
     each = functools.partial(_call_each, fn)
     futures = deque([_submit_or_fail(submit, each, chunk) for chunk in itertools.islice(chunks, buffersize)])
