@@ -102,6 +102,8 @@ class Losses:
                 begun = True  # idle threads begin it at once, and the report of that died with the worker
             if begun:
                 self._lease_table.begin(held, now)
+                over = self._find_superseded(held, mine)
+                commands.append(NoteAttemptsLost(held.chunk.id, over, reason, event.message, superseded=True))
             wanted = self._lease_table.release(held)
             if executing is None:
                 commands.append(NoteAttemptsLost(held.chunk.id, wanted, reason, event.message))
@@ -137,6 +139,11 @@ class Losses:
             else:
                 self._lease_table.hand_back(wanted, held.begun_at is not None, now)
         return [command for command in commands if isinstance(command, NoteAttemptsLost) and command.numbers]
+
+    def _find_superseded(self, held: HeldChunk, executing: Sequence[int]) -> Sequence[int]:
+        """The tasks of a chunk that were executed although they are over: cancelled, or completed by another attempt."""
+        revoked = self._lease_table.revoked.intersection(held.chunk.numbers)
+        return sorted(revoked if len(held.chunk.numbers) == 1 else revoked.intersection(executing))
 
     def _find_executing(self, lease: Lease, event: LeaseLost, is_free: bool) -> Sequence[int] | None:
         """The tasks that were executed: empty if it does not matter, None if nobody knows."""

@@ -148,6 +148,7 @@ def test_a_worker_that_does_not_let_go_is_killed_after_its_grace() -> None:
     assert witness.tell(TimePassed(), 12.0) == []
     witness.tell(LeaseLost(lease, "killed", "worker_crashed", (chunk.numbers[0],)), 12.5)
     assert not witness.charged
+    assert witness.superseded == {chunk.numbers[0]: 1}
     assert witness.outcome[chunk.numbers[0]] == "cancelled"
     assert witness.engine.wake_at is None
 

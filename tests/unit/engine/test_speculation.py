@@ -134,6 +134,18 @@ def test_the_loser_is_interrupted_at_once() -> None:
     assert not [one for one in commands if isinstance(one, NoteAttemptsLost)]
 
 
+def test_a_loser_that_hangs_is_superseded_when_its_worker_is_killed() -> None:
+    """Whoever reads the journal finds both attempts, also where the worker of the slower one did not let go."""
+    cluster = UnevenCluster((500.0, COMPLETES), (1.0, COMPLETES))
+    cluster._interrupt = lambda command: None  # type: ignore[method-assign]
+    cluster.play()
+
+    assert cluster.makespan_s < 20.0
+    assert cluster.outcome == "completed"
+    assert cluster.witness.superseded[SLOW] == 1
+    assert not cluster.witness.charged
+
+
 def test_the_last_ones_are_not_late_only_because_the_quick_ones_have_ended() -> None:
     """Of tasks that begin together, and whose run times are even, hardly any gets a second attempt."""
     cluster = VirtualCluster(100)
