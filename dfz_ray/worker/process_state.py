@@ -196,7 +196,9 @@ class ProcessState:
             found = _read(part)
             if part.is_of_library and self._saved[position] == ():  # it was imported since
                 self._saved[position] = found
-            if not _is_same(found, self._saved[position]) and not (executing and part.is_momentary):
+            if _is_same(found, self._saved[position]):
+                self._saved[position] = found  # a part that reads nothing anew gives this very object next time
+            elif not (executing and part.is_momentary):
                 changed.append(position)
         return changed
 
