@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from dfz_ray.scaling.number_texts import show_workers
+
 if TYPE_CHECKING:
     from dfz_ray.scaling.measurement import Measurement
     from dfz_ray.scaling.pilot import Pilot
@@ -62,7 +64,7 @@ def show_progress(study: Study, stopping: Stopping) -> Iterator[Callable[[Measur
             trials = len(study.plan.repeat(0))  # counts may have joined
             least, most = trials * stopping.least, trials * stopping.most
             count, done = measurement.workers, measurement.order + 1
-            name = f"{count} worker{'s' if count > 1 else ''}" if count else "sequential"
+            name = show_workers(count) if count else "sequential"
             name += f" ({measurement.mode})" if count and len(study.plan.modes) > 1 else ""
             took = measurement.error or f"{measurement.wall_s:.2f} s"
             shown = f"{done}/{most}" if least == most else f"{done}/{least} to {most}"

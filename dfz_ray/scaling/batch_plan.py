@@ -11,7 +11,7 @@ from dfz_ray.driver.cores import usable_cores
 from dfz_ray.driver.slot_plan import count_slots
 from dfz_ray.manager.nodes import capacity, cpus_by_host, live_nodes, request_of, why_none
 from dfz_ray.scaling.hosts import count_cores, describe_hosts
-from dfz_ray.scaling.number_texts import show_plain
+from dfz_ray.scaling.number_texts import show_plain, show_workers
 from dfz_ray.scaling.pilot import Pilot
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.resources import Resources
@@ -71,7 +71,7 @@ class BatchPlan:
             return lines
         lines += [
             f"work: {_time(self.pilot.work_s)} in one process, {tried}",
-            f"time with {self.workers} worker{'s' if self.workers != 1 else ''}: "
+            f"time with {show_workers(self.workers)}: "
             f"{_span(self.least_s, self.most_s, _time)}, and what dispatch takes",
             f"cost: {_span(*self.core_hours, show_plain)} core-hours on {self.cores_held:g} cores",
         ]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dfz_ray.scaling.estimate import MEDIAN_REPEATS
-from dfz_ray.scaling.number_texts import show_plain
+from dfz_ray.scaling.number_texts import show_plain, show_workers
 from dfz_ray.scaling.point import Point, find_comparable
 
 FEW_CORE_HOURS = 1e-3
@@ -53,7 +53,7 @@ class Choice:
         """The choice in a line."""
         if self.workers is None:
             return f"{self.says}: no number of workers that was measured"
-        name = f"{self.workers} worker{'s' if self.workers != 1 else ''}" if self.workers else "the sequential program"
+        name = show_workers(self.workers)
         name += " on threads" if self.mode == "threads" and self.workers else ""
         facts = []
         if self.goal == "efficient" and self.efficiency is not None:

@@ -39,6 +39,11 @@ def show_core_time(core_s: float | None) -> str:
     return f"{show_plain(core_s / 3600)} core-hours" if core_s >= 360 else f"{show_plain(core_s)} core-seconds"
 
 
+def show_workers(number: int) -> str:
+    """E.g. `2 workers`; no workers are the sequential program."""
+    return f"{number} worker{'s' if number != 1 else ''}" if number else "the sequential program"
+
+
 def show_interval(ends: Sequence[float] | None) -> str:
     """Both ends of an interval; empty where there is none."""
     return f"{show_number(ends[0])} {NOTHING} {show_number(ends[1])}" if ends else ""

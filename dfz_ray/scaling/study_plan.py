@@ -16,8 +16,8 @@ from typing import Any
 from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import InvalidInput, MissingExtra, Problem
+from dfz_ray.scaling.evidence import WAITS
 from dfz_ray.scaling.measurement import Measurement, Mode, Scaling
-from dfz_ray.scaling.recommendation import WAITS
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.model_texts import ModelTexts
 from dfz_ray.specs.problems import show

@@ -12,18 +12,12 @@ from typing import Any
 from dfz_ray.scaling.choices import Goals, choice_entry, choose
 from dfz_ray.scaling.cpu_use import find_overuse
 from dfz_ray.scaling.estimate import Estimate
+from dfz_ray.scaling.evidence import WAITS, describe_lacks, find_left_out, is_impossible, warn_of_answers
 from dfz_ray.scaling.laws import Fit, fit_laws
 from dfz_ray.scaling.losses import advise, find_largest, pop_ratios
 from dfz_ray.scaling.measurement import Measurement, Scaling
 from dfz_ray.scaling.point import Point, estimate_points
-from dfz_ray.scaling.recommendation import (
-    WAITS,
-    describe_lacks,
-    find_left_out,
-    is_impossible,
-    recommend,
-    warn_of_answers,
-)
+from dfz_ray.scaling.recommendation import recommend
 
 SCHEMA_VERSION = 1
 DEFAULT_GOALS = Goals()

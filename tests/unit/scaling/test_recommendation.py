@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from dfz_ray.scaling.estimate import Estimate
+from dfz_ray.scaling.evidence import warn_of_answers
 from dfz_ray.scaling.point import Point
-from dfz_ray.scaling.recommendation import Recommendation, recommend, warn_of_answers
+from dfz_ray.scaling.recommendation import Recommendation, recommend
 
 SEQUENTIAL_S = 100.0
 TASKS = 1000
