@@ -10,7 +10,7 @@ from scipy.optimize import nnls
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.engine.messages import ChunkEnded, ManagerMeasured
 from dfz_ray.manager.manager_cost import ManagerCost
-from dfz_ray.protocol.relay_side import MOST_GATHER_S
+from dfz_ray.protocol.relay_side import PATIENCE_S
 from dfz_ray.simulation import Costs, SimulatedTask, Simulation
 from dfz_ray.simulation.worker import ExecutedTask, SentReport
 
@@ -102,9 +102,9 @@ def predict_busy(slots: int, task_s: float, seconds: float, times: ServiceTimes,
 
 
 def find_most_exchanges(times: ServiceTimes, relays: int) -> float:
-    """The exchanges that a full manager serves in a second, when its relays gather for as long as they may."""
+    """The exchanges that a full manager serves in a second: each relay waits for its answer as long as it may."""
     free_share = 1 - times.else_share
-    calls = relays / MOST_GATHER_S
+    calls = relays / PATIENCE_S
     if not relays or calls * times.call_s >= free_share:
         return free_share / times.call_s
     return calls + (free_share - calls * times.call_s) / times.grouped_s

@@ -141,7 +141,7 @@ class Losses:
         return [command for command in commands if isinstance(command, NoteAttemptsLost) and command.numbers]
 
     def _find_superseded(self, held: HeldChunk, executing: Sequence[int]) -> Sequence[int]:
-        """The tasks of a chunk that were executed although they are over: cancelled, or completed by another attempt."""
+        """The tasks of a chunk that were executed although they are over: cancelled, or completed elsewhere."""
         revoked = self._lease_table.revoked.intersection(held.chunk.numbers)
         return sorted(revoked if len(held.chunk.numbers) == 1 else revoked.intersection(executing))
 

@@ -1,7 +1,10 @@
-"""The relay's part of the lease protocol: it gathers what the leases of a node report, and decides when that is sent.
+"""The relay's part of the lease protocol: it gathers what leases report, and decides when that is sent.
 
 A relay changes no message and answers none. So a lease whose relay is lost sends its last report again, to the manager:
 reports are numbered, and one that arrives twice counts once and gets the same answer twice.
+
+A relay has one group on its way at a time. So a full manager never meets more groups than there are relays, however
+many reports come: these wait at the relays, and their groups grow, each of which costs the manager little more.
 
 This is pure: its owner sends the groups, and gives it the time.
 """
@@ -11,10 +14,10 @@ from __future__ import annotations
 import math
 from typing import Generic, TypeVar
 
+PATIENCE_S = 1.0
+"""After so many seconds without an answer the next group is sent: the answer may be lost, or wait for a slow disk."""
 GATHER_S = 0.005
-"""Seconds between two groups at least while one is on its way, unless the manager asks for more. Else a report goes at
-once.
-"""
+"""A manager that asks for no more seconds between two groups has time: so no report waits that need not."""
 MOST_GATHER_S = 0.05
 MOST_SHARE, LEAST_SHARE = 0.4, 0.3
 """Relays gather for longer if the manager takes more than such a share of a core, and for less if it takes less."""
@@ -42,8 +45,9 @@ class RelaySide(Generic[M]):
         """
         if not self._gathered:
             return math.inf
-        is_free = not self._unanswered and self.gather_s <= GATHER_S
-        return self._sent_at if is_free else self._sent_at + self.gather_s
+        if self._unanswered:
+            return self._sent_at + PATIENCE_S
+        return self._sent_at + (self.gather_s if self.gather_s > GATHER_S else 0.0)
 
     def add(self, message: M) -> None:
         """Take in a message of a lease."""

@@ -4,61 +4,52 @@ from __future__ import annotations
 
 import math
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfz_ray.protocol.relay_side import GATHER_S, MOST_GATHER_S, RelaySide, adapt_gathering
+from dfz_ray.protocol.relay_side import GATHER_S, MOST_GATHER_S, PATIENCE_S, RelaySide, adapt_gathering
 
 
-def test_a_report_after_a_pause_is_sent_at_once() -> None:
-    """A report that comes longer after a group than reports are gathered waits for nothing."""
+def send(side: RelaySide[str], report: str, now: float) -> None:
+    """Bring a report that nothing holds up."""
+    side.add(report)
+    assert side.due_at <= now
+    assert side.take_group(now) == [report]
+
+
+def test_a_report_is_sent_at_once_if_nothing_is_on_its_way() -> None:
+    """The first one, and one after an answer, wait for nothing."""
     side: RelaySide[str] = RelaySide()
-    for now in (0.0, 1.0, 1.0 + GATHER_S):
-        side.add(f"at {now}")
-        assert side.take_group(now) == [f"at {now}"]
-
-
-def test_reports_that_follow_soon_go_together() -> None:
-    """Those that come soon after a group are sent together, when they have been gathered for long enough."""
-    side: RelaySide[str] = RelaySide()
-    side.add("a")
-    assert side.take_group(1.0) == ["a"]
-    side.add("b")
-    side.add("c")
-
-    assert side.take_group(1.0 + GATHER_S / 2) == []
-    assert side.due_at == 1.0 + GATHER_S
-    assert side.take_group(side.due_at) == ["b", "c"]
+    for now in (0.0, 1.0, 1.0001):
+        send(side, "a", now)
+        side.on_answer()
     assert side.due_at == math.inf
 
 
-def test_a_report_after_an_answer_is_sent_at_once() -> None:
-    """Once nothing is on its way any more, a report waits for nothing, and neither do those that were gathered."""
+def test_reports_wait_for_the_answer_to_those_before() -> None:
+    """However long the manager takes, it gets all that have come meanwhile in one group."""
     side: RelaySide[str] = RelaySide()
-    side.add("a")
-    assert side.take_group(1.0) == ["a"]
+    send(side, "a", 1.0)
+    for number in range(9):
+        side.add(str(number))
+        assert side.take_group(1.0 + PATIENCE_S * (number + 1) / 10) == []
     side.on_answer()
-    side.add("b")
-    assert side.take_group(1.0001) == ["b"]
+
+    assert side.take_group(1.0 + 0.95 * PATIENCE_S) == list("012345678")
+
+
+def test_a_group_whose_answer_is_lost_holds_up_nothing_for_long() -> None:
+    """After a second the next group goes. While one of them is on its way, reports are gathered."""
+    side: RelaySide[str] = RelaySide()
+    send(side, "a", 1.0)
+    send(side, "b", 1.0 + PATIENCE_S)
+    side.on_answer()
     side.add("c")
-    assert side.take_group(1.0002) == []
+
+    assert side.take_group(1.0 + PATIENCE_S) == []
+    assert side.due_at == 1.0 + 2 * PATIENCE_S
     side.on_answer()
-    assert side.due_at <= 1.0003
-    assert side.take_group(1.0003) == ["c"]
-
-
-def test_one_answer_of_two_allows_nothing() -> None:
-    """While another group is on its way, reports are gathered."""
-    side: RelaySide[str] = RelaySide()
-    for now in (1.0, 1.0 + GATHER_S):
-        side.add("a")
-        assert side.take_group(now) == ["a"]
-    side.on_answer()
-    side.add("b")
-
-    assert side.take_group(1.0 + GATHER_S) == []
-    assert side.due_at == pytest.approx(1.0 + 2 * GATHER_S)
+    assert side.take_group(1.0 + PATIENCE_S) == ["c"]
 
 
 def test_a_busy_manager_gets_large_groups_however_soon_it_answers() -> None:
