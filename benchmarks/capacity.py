@@ -1,13 +1,15 @@
 """How many slots one manager keeps busy: emulated leases against a real manager, on this machine.
 
-    python benchmarks/capacity.py --slots 10000 --task-s 10 --seconds 40 [--direct] [--json]
+    python benchmarks/capacity.py --slots 10000 --task-s 10 --seconds 40 [--relays 4] [--direct] [--json]
 
 The leases are emulated in four Ray actors (`emulation.py` says how), so that manager, hosts and Ray share this
 machine's cores: on a cluster the manager has its cores for itself. All tasks are submitted before the first lease is
 placed. Each lease begins at any time up to --task-s: so slots ask at any time, as they do in the middle of a long run.
-All tasks have one length, the first ones, too: the manager gives larger chunks of short ones. The measurement begins
-when each slot has ended its first chunk, or after half of the time. A slot is busy while a task passes its time; that
-an emulated lease notices the end of it late counts as waiting.
+All tasks have one length, the first ones, too: the manager gives larger chunks of short ones. The relays are those that
+users get: a cluster has one on each node of 32 slots or more, and one for some smaller nodes together. The hop from
+lease to relay is left out (`relay_hop.py` measures it). The measurement begins when each slot has ended its first
+chunk, or after half of the time. A slot is busy while a task passes its time; that an emulated lease notices the end of
+it late counts as waiting.
 
 With --predict the manager's CPU time for a call, for an exchange in a group and for all else is found from four short
 measurements at other rates, and the simulation says what it expects of the same run.
@@ -42,8 +44,8 @@ HOSTS = 4
 BLOCK_TASKS = 5_000
 LEASE_S = 3600.0
 LOOK_S = 0.25
-CALIBRATIONS = ((60, 1.0, False), (240, 1.0, False), (240, 1.0, True), (900, 1.0, True))
-"""Slots, length of a task, and whether there are relays, of the measurements that service times are found from."""
+CALIBRATIONS = ((60, 1.0, 0), (240, 1.0, 0), (240, 1.0, HOSTS), (900, 1.0, HOSTS))
+"""Slots, length of a task, and number of relays of the measurements that service times are found from."""
 CALIBRATION_S = 12.0
 FAR_SLOTS, EXCHANGES = 100_000, 1
 """It is told how long tasks have to be for so many slots, if each takes so many exchanges."""
@@ -51,10 +53,14 @@ AGAIN = 4
 """So many rounds of tasks are there beyond those that can be done, so that the run does not come to its end."""
 
 
-def start(hosts: int, run_id: str, task_s: float, has_relays: bool) -> tuple[Any, list[Any]]:
+def start(run_id: str, task_s: float, relays: int) -> tuple[Any, list[Any]]:
     """Start the hosts and the manager."""
     options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 100_000}
-    actors = [ray.remote(**options)(RelayHost if has_relays else Host).remote(run_id, task_s) for _ in range(hosts)]
+    if relays:
+        host = ray.remote(**options)(RelayHost)
+        actors = [host.remote(run_id, task_s, len(range(number, relays, HOSTS))) for number in range(HOSTS)]
+    else:
+        actors = [ray.remote(**options)(Host).remote(run_id, task_s) for _ in range(HOSTS)]
     manager = ray.remote(**options)(EmulatingManager).remote(actors)
     ray.get([actor.connect.remote(manager) for actor in actors])
     return manager, actors
@@ -81,10 +87,10 @@ def submit(manager: Any, run_id: str, folder: Path, slots: int, tasks: int) -> N
     ray.get(on_its_way)
 
 
-def measure(slots: int, task_s: float, seconds: float, has_relays: bool) -> dict[str, Any]:
+def measure(slots: int, task_s: float, seconds: float, relays: int) -> dict[str, Any]:
     """Let the manager keep the slots busy for so long."""
     run_id = uuid.uuid4().hex
-    manager, hosts = start(HOSTS, run_id, task_s, has_relays)
+    manager, hosts = start(run_id, task_s, relays)
     with tempfile.TemporaryDirectory(dir=".") as folder:
         rounds = seconds / task_s + AGAIN * max(1.0, 0.2 / task_s)
         submit(manager, run_id, Path(folder).absolute() / "run", slots, int(slots * rounds))
@@ -122,17 +128,16 @@ def measure(slots: int, task_s: float, seconds: float, has_relays: bool) -> dict
 def measure_service() -> ServiceTimes:
     """Find what exchanges cost a manager that is not full."""
     samples = []
-    for slots, task_s, has_relays in CALIBRATIONS:
-        found = measure(slots, task_s, CALIBRATION_S, has_relays)
+    for slots, task_s, relays in CALIBRATIONS:
+        found = measure(slots, task_s, CALIBRATION_S, relays)
         samples.append(Sample(found["manager_cores"], found["calls_per_s"], found["exchanges_per_s"]))
     return fit_service(samples)
 
 
 def predict(options: argparse.Namespace, times: ServiceTimes) -> dict[str, Any]:
-    """What the simulation says."""
-    relays = 0 if options.direct else HOSTS
-    busy = predict_busy(options.slots, options.task_s, options.seconds, times, relays)
-    most = find_most_exchanges(times, relays)
+    """Simulate the same run."""
+    busy = predict_busy(options.slots, options.task_s, options.seconds, times, options.relays)
+    most = find_most_exchanges(times, options.relays)
     return {
         "predicted_busy": busy,
         "call_ms": 1e3 * times.call_s,
@@ -174,18 +179,23 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=10_000)
     parser.add_argument("--task-s", type=float, default=10.0, help="the length of each task in seconds")
     parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--relays", type=int, default=HOSTS, help=f"at least {HOSTS}, which is the default")
     parser.add_argument("--direct", action="store_true", help="without relays")
     parser.add_argument("--predict", action="store_true", help="measure service times first, and simulate the same")
     parser.add_argument("--json", action="store_true", help="print one line, for programs")
     options = parser.parse_args()
+    if options.relays < HOSTS:
+        parser.error(f"--relays: found {options.relays}, expected at least {HOSTS}")
+    if options.direct:
+        options.relays = 0
     connect("local")
-    found = measure(options.slots, options.task_s, options.seconds, not options.direct)
+    found = measure(options.slots, options.task_s, options.seconds, options.relays)
     if options.predict:
         found |= predict(options, measure_service())
     if options.json:
         print(json.dumps(found))
     else:
-        tell(found, "each lease by itself" if options.direct else "through relays")
+        tell(found, "each lease by itself" if options.direct else f"through {options.relays} relays")
 
 
 if __name__ == "__main__":

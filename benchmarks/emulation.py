@@ -168,20 +168,24 @@ def foretell_chunk(works: Sequence[Work], began_at: float, task_s: float, budget
     ]
 
 
-class RelayHost(Relay):
-    """A node with a relay, the one that users get; its leases talk to the manager through it."""
+class RelayHost:
+    """Nodes with relays, those that users get; each lease talks to the manager through one of them."""
 
-    def __init__(self, run_id: str, task_s: float) -> None:
-        super().__init__(None)
+    def __init__(self, run_id: str, task_s: float, relays: int) -> None:
         self._leases = Leases(run_id, task_s)
+        self._count = relays
+        self._relays: list[Relay] = []
+        self._manager: Any = None
 
     async def connect(self, manager: Any) -> None:
         """Take the handle of the manager."""
         self._manager = manager
+        self._relays = [Relay(manager) for _ in range(self._count)]
 
     async def start(self, leases: Sequence[int]) -> None:
         """Start leases."""
-        self._leases.start(self._manager, self.exchange, leases)
+        for number, relay in enumerate(self._relays):
+            self._leases.start(self._manager, relay.exchange, leases[number :: len(self._relays)])
 
     async def count_first_rounds(self) -> int:
         """The number of leases that have ended their first chunk."""

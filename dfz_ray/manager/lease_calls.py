@@ -78,8 +78,8 @@ class LeaseCalls:
     """The calls of leases that have not returned.
 
     A worker has `grace_s` to end a cancelled task, from when the signal has reached it. The time for which it waits for
-    a processor does not count. `spare` takes back the kill of a lease, if it is no longer overdue. A node with
-    `relay_leases` leases gets a relay; None: no node does.
+    a processor does not count. `spare` takes back the kill of a lease, if it is no longer overdue. So many
+    `relay_leases`, on one node or on some together, have a relay; None: there is none.
     """
 
     def __init__(

@@ -47,7 +47,8 @@ class ChunkingSettings(_Section):
     relay_leases: Annotated[int, Field(ge=1)] | None = Field(
         32,
         description="On a node with at least so many workers a relay, a small process, gathers their reports: the "
-        "manager can serve ten times as many workers. null: nowhere.",
+        "manager can serve ten times as many workers. Nodes with fewer share one if they have as many together. null: "
+        "nowhere.",
     )
 
 

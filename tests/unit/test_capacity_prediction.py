@@ -62,9 +62,10 @@ def test_relays_make_the_manager_serve_more() -> None:
     """Calls of relays have their cost, and what is left of the time goes into exchanges at their own cost."""
     times = ServiceTimes(0.001, 0.0001, 0.0)
 
-    assert find_most_exchanges(times, relays=4) == pytest.approx(80 + 0.92 / 0.0001)
-    assert find_most_exchanges(times, relays=100) == pytest.approx(1_000)
-    assert find_most_exchanges(times._replace(else_share=0.2), relays=4) == pytest.approx(80 + 0.72 / 0.0001)
+    assert find_most_exchanges(times, relays=4) == pytest.approx(4 + 0.996 / 0.0001)
+    assert find_most_exchanges(times, relays=100) == pytest.approx(100 + 0.9 / 0.0001)
+    assert find_most_exchanges(times, relays=2_000) == pytest.approx(1_000)
+    assert find_most_exchanges(times._replace(else_share=0.2), relays=4) == pytest.approx(4 + 0.796 / 0.0001)
     assert find_most_exchanges(times, relays=0) == pytest.approx(1_000)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,16 +12,16 @@ import pytest
 from dfz_ray.manager import relays
 from dfz_ray.manager.relays import Relays
 
-NODE, OTHER = "a1" * 28, "b2" * 28
+NODE, OTHER, THIRD, FOURTH, FIFTH = ("a1" * 28, "b2" * 28, "c3" * 28, "d4" * 28, "e5" * 28)
 
 
 class RelayActor:
-    """The handle of a relay: it answers until it is lost."""
+    """The handle of a relay on a node: it answers until it is lost."""
 
-    def __init__(self, started: list[RelayActor]) -> None:
+    def __init__(self, node: str) -> None:
+        self.node = node
         self.is_lost = self.is_killed = False
         self.identify = SimpleNamespace(remote=self._identify)
-        started.append(self)
 
     async def _identify(self) -> int:
         if self.is_lost:
@@ -34,9 +34,15 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[RelayActor]:
     """The relays that Ray was asked to start; none of them is looked after for longer than a turn of the loop."""
     started: list[RelayActor] = []
 
+    def start(node: str) -> RelayActor:
+        started.append(RelayActor(node))
+        return started[-1]
+
     def remote(**_: Any) -> Callable[[type], Any]:
-        starter = SimpleNamespace(remote=lambda manager: RelayActor(started))
-        return lambda cls: SimpleNamespace(options=lambda **_: starter)
+        def options(scheduling_strategy: Any, **_: Any) -> Any:
+            return SimpleNamespace(remote=lambda manager: start(scheduling_strategy.node_id))
+
+        return lambda cls: SimpleNamespace(options=options)
 
     def kill(relay: RelayActor) -> None:
         relay.is_killed = True
@@ -138,5 +144,63 @@ def test_a_relay_that_is_lost_is_replaced(started: list[RelayActor]) -> None:
         await take_turns()
         assert [lost, found.find(NODE, 2)] == started
         assert not started[1].is_killed
+
+    asyncio.run(test())
+
+
+async def place(found: Relays, leases: Mapping[str, int], least: int) -> list[Any]:
+    """Place leases on nodes, which look for their relays; returns the relays, by node, that they find then."""
+    for node, count in leases.items():
+        for _ in range(count):
+            found.add_lease(node)
+            found.find(node, least)
+    await take_turns()
+    return [found.find(node, least) for node in leases]
+
+
+def test_small_nodes_share_a_relay(started: list[RelayActor]) -> None:
+    """Together they have as many leases as a node with a relay of its own; it is where most of them are."""
+
+    async def test() -> None:
+        found = Relays(None)
+        assert await place(found, {NODE: 1, OTHER: 2}, least=4) == [None, None]
+
+        assert await place(found, {THIRD: 1}, least=4) == started
+        assert [found.find(node, 4) for node in (NODE, OTHER)] == 2 * started
+        assert [relay.node for relay in started] == [OTHER]
+
+    asyncio.run(test())
+
+
+def test_nodes_that_fill_up_share_none(started: list[RelayActor]) -> None:
+    """A node has few leases only while they are being placed: it gets a relay of its own, and no other is started."""
+
+    async def test() -> None:
+        found = Relays(None)
+        nodes = dict.fromkeys((NODE, OTHER), 2)
+        for node in nodes:
+            found.add_lease(node)
+            found.find(node, 2)
+
+        assert await place(found, nodes, least=2) == started
+        assert [relay.node for relay in started] == [NODE, OTHER]
+
+    asyncio.run(test())
+
+
+def test_many_small_nodes_have_several_relays(started: list[RelayActor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relay serves so many nodes; one whose leases are over makes place for another one."""
+    monkeypatch.setattr(relays, "NODES_TOGETHER", 2)
+
+    async def test() -> None:
+        found = Relays(None)
+        for nodes in ((NODE, OTHER), (THIRD, FOURTH)):
+            assert await place(found, dict.fromkeys(nodes, 2), least=4) == 2 * started[-1:]
+        assert [relay.node for relay in started] == [NODE, THIRD]
+
+        for _ in range(2):
+            found.remove_lease(NODE)
+        assert await place(found, {FIFTH: 2}, least=4) == [started[0]]
+        assert len(started) == 2
 
     asyncio.run(test())
