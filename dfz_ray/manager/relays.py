@@ -29,8 +29,10 @@ SILENT_S = 10.0
 """A relay that does not answer for so long is ended, and replaced: it may be frozen."""
 KEPT_SHARE = 0.5
 """Leases use their relay until so small a share of those is left for which it was started."""
-NODES_TOGETHER = 16
-"""So many nodes share a relay, those of them that have too few leases for one of their own."""
+NODES_TOGETHER = 8
+"""So many nodes share a relay, those of them that have too few leases for one of their own. A relay takes half a core at
+200 reports a second (benchmarks/RESULTS.md).
+"""
 
 
 class _Area:
