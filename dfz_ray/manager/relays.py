@@ -30,8 +30,8 @@ SILENT_S = 10.0
 KEPT_SHARE = 0.5
 """Leases use their relay until so small a share of those is left for which it was started."""
 NODES_TOGETHER = 8
-"""So many nodes share a relay, those of them that have too few leases for one of their own. A relay takes half a core at
-200 reports a second (benchmarks/RESULTS.md).
+"""So many nodes share a relay, those of them that have too few leases for one of their own. At 200 reports a second it
+takes half a core (benchmarks/RESULTS.md).
 """
 
 
