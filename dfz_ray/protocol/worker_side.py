@@ -233,4 +233,5 @@ class WorkerSide:
             self._held.remove(held)
             if held.id in self._began:
                 self._began.remove(held.id)
-            self._ended.append(held)
+            if self._spoiled is None or held.id not in self._spoiled.chunks:
+                self._ended.append(held)

@@ -196,9 +196,7 @@ class ThreadLease:
             end_call = functools.partial(self._end_call, held)
             outcome = execute_task(self._load(), work, self._budget, reader, self._forks, end_call)
             self._guard.end(slot)
-        except (
-            BaseException
-        ) as error:  # an interruption, of which a task gets only one, or what the task has left behind
+        except BaseException as error:  # an interruption, of which a task gets one, or what it has left behind
             late, _ = end_task(work.number, error, lambda: self._guard.end(slot))
             outcome = outcome or late
         forget_interruption()

@@ -62,6 +62,27 @@ def test_a_chunk_that_felt_a_change_is_not_reported_as_executed() -> None:
     assert side.state is LeaseState.OVER
 
 
+def test_what_ends_while_a_report_is_out_is_dropped_too() -> None:
+    """A thread may end its task after another one has found the change, and before the answer to the last report."""
+    manager, side = Manager([1], [2]), WorkerSide(LEASE)
+    manager.serve(side)
+    first, _ = side.begin_task(0.0) or (None, 0)
+    manager.serve(side)
+    second, _ = side.begin_task(0.0) or (None, 0)
+    report = side.find_report(0.0)
+    assert first is not None
+    assert second is not None
+    assert report is not None
+
+    side.spoil("the code that executes tasks", is_of_one=False)
+    side.end_task(second, [2])
+    side.on_order(manager.answer(report), 0.0)
+    manager.serve(side)
+
+    assert WorkerSpoiled(LEASE, [0, 1], "the code that executes tasks") in manager.events
+    assert not any(isinstance(event, ChunkEnded) for event in manager.events)
+
+
 def test_what_ended_unreported_is_dropped_with_the_rest() -> None:
     """On threads a chunk may have ended, and the next one begun, when the change is found: both are named."""
     manager, side = Manager([1], [2, 3]), WorkerSide(LEASE)
