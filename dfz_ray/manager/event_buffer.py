@@ -74,7 +74,8 @@ class EventBuffer:
 
     def on_ended(self, ends: CommitEnds, ended: Ended) -> None:
         """A chunk has ended; this is not on disk yet."""
-        if not self._has_listener or self._is_full:
+        has_new = bool(ends.completed or ends.failed)  # else it was reported before
+        if not (self._has_listener and has_new) or self._is_full:
             return
         node = self._node_of.get(ends.chunk)
         if ends.completed:

@@ -101,6 +101,7 @@ class LeaseCalls:
         """By lease."""
         self._starts: deque[tuple[int, int, Callable[[], Any]]] = deque()
         """The leases that are to be called, each with its lane and the function that does it."""
+        self._may_start = True
         self._commands: set[asyncio.Task[Any]] = set()
         """Commands to workers that are on their way."""
         self.tracebacks: dict[int, str] = {}
@@ -112,12 +113,15 @@ class LeaseCalls:
         Few are called at a time, between other events: making calls keeps this thread busy, and workers whose leases
         were called before wait for their first chunks meanwhile.
         """
+        if not self._may_start:
+            return
         self._starts.append((lease, lane, call))
         if len(self._starts) == 1:
             asyncio.get_running_loop().call_soon(self._start_next)
 
     def start_no_more(self) -> None:
-        """Call no lease any more: the run is over."""
+        """Call no lease any more: the run is over, though its nodes may still become larger."""
+        self._may_start = False
         self._starts.clear()
 
     def _start_next(self) -> None:

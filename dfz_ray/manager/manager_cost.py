@@ -78,7 +78,7 @@ class ManagerCost:
     def _measure(self, cpu_s: float, passed_s: float) -> None:
         self.gather_s = adapt_gathering(self.gather_s, cpu_s / passed_s)
         if self._is_full:
-            self._full_s = max(self._full_s, passed_s / self._chunks)
+            self._full_s = min(max(self._full_s, passed_s / self._chunks), MOST_S)
         spent_s = max((cpu_s - self._own_s) / self._chunks, self._full_s)
         self.chunk_s = min(max(spent_s, LEAST_S), MOST_S)
         self._chunks, self._own_s = 0, 0.0

@@ -58,18 +58,22 @@ class PlaceWatch:
             await asyncio.sleep(pause_s)
             if not self._may_make_room(time.monotonic()):
                 self._before.clear()
+                if self._reported:  # there is nothing left to give: a lease that lingers later is not wanted yet
+                    self._reported = 0
+                    self._handle(PlacesWanted(0))
                 continue
-            begun = time.monotonic()
+            begun, own = time.monotonic(), Counter(self._count_unplaced())
             try:
                 wanted = await asyncio.to_thread(read_requests)
             except Exception:  # Ray's interface for its autoscaler may change, and a head may be lost
                 logger.debug("requests of others can't be seen", exc_info=True)
                 continue
             pause_s = max(LOOK_S, (time.monotonic() - begun) / LOOKS_SHARE)
-            self._report(wanted)
+            # Ray may have placed some of its own meanwhile, and has counted them all the same.
+            self._report(wanted, own | Counter(self._count_unplaced()))
 
-    def _report(self, wanted: Counter[Request]) -> None:
-        for lane, leases in self._count_unplaced().items():
+    def _report(self, wanted: Counter[Request], own: Mapping[int, int]) -> None:
+        for lane, leases in own.items():
             wanted[_key(request_of(self._lanes[lane]))] -= leases
         others = +wanted
         places = sum(count * _count_places(request) for request, count in (others & self._before).items())

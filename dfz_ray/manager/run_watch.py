@@ -25,14 +25,22 @@ from dfz_ray.specs.states import State
 
 LOOKS = 1_000
 """The most messages of failures that are looked at on each beat: some milliseconds."""
+LEAST_LOOK_S = 0.5
+"""Waits count as a share of so many seconds at least: those of a run that is over at once say little."""
 OUTCOMES = {ATTEMPT_FAILED: "failed", ATTEMPT_LOST: "lost", ATTEMPT_SUPERSEDED: "superseded"}
 
 
 class RunWatch:
     """Notes what a run does. `domains` has the domain of every lane, and grows; `find_place` finds a lease's place."""
 
-    def __init__(self, engine: Engine, domains: Sequence[str], find_place: Callable[[int], Place | None]) -> None:
-        self._engine, self._domains, self._find_place = engine, domains, find_place
+    def __init__(
+        self,
+        engine: Engine,
+        domains: Sequence[str],
+        find_place: Callable[[int], Place | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine, self._domains, self._find_place, self._clock = engine, domains, find_place, clock
         self._attempts: list[Row] = []
         self._outcomes: list[Row] = []
         self._failures = FailureTally(LOOKS)
@@ -47,12 +55,15 @@ class RunWatch:
         """Waits of slots for an order since the last beat, but for those by the disk."""
         self._disk_s = 0.0
         """The time for which slots waited for the disk since then."""
-        self._looked_at, self._busy_s = time.monotonic(), time.thread_time()
+        self._slots = 0
+        """The most slots that were in use since then: their leases may be over."""
+        self._looked_at, self._busy_s = clock(), time.thread_time()
 
     def on_given(self, tasks: int) -> None:
         """A chunk of so many tasks is handed out."""
         self.chunks += 1
         self.chunk_tasks += tasks
+        self._note_slots()
 
     def on_wait(self, seconds: float, disk_s: float = 0.0) -> None:
         """A slot had nothing to execute for so long until an order was there; of that, the disk is to blame for some.
@@ -60,6 +71,7 @@ class RunWatch:
         While many results wait for the disk, orders are held back.
         """
         self._disk_s += disk_s
+        self._note_slots()
         if seconds > disk_s:
             self._waits += 1
             self._waited_s += seconds - disk_s
@@ -73,7 +85,7 @@ class RunWatch:
 
     def view(self, commits: int, commit_s: float) -> Activity:
         """The activity now, given the number of commits so far and the seconds that they took."""
-        now = time.monotonic()
+        now = self._clock()
         self._count_failures()
         table, queue_s, completed = KindTable(), 0.0, Counter[str]()
         for kind in self._engine.view_kinds(now):
@@ -115,7 +127,8 @@ class RunWatch:
         self._looked_at, self._busy_s = now, busy_s
         waits, waited_s, self._waits, self._waited_s = self._waits, self._waited_s, 0, 0.0
         disk_s, self._disk_s = self._disk_s, 0.0
-        slots_s = max(self._engine.slots_in_use, 1) * passed_s
+        self._note_slots()
+        slots_s, self._slots = max(self._slots, 1) * max(passed_s, LEAST_LOOK_S), 0
         return ManagerLoad(
             share,
             (commit_s - self.commit_s) / (commits - self.commits) if commits > self.commits else None,
@@ -125,6 +138,9 @@ class RunWatch:
             waited_s / waits if waits else 0.0,
             min(1.0, disk_s / slots_s),
         )
+
+    def _note_slots(self) -> None:
+        self._slots = max(self._slots, self._engine.slots_in_use)
 
     def _count_failures(self) -> None:
         attempts, self._attempts = self._attempts, []

@@ -82,6 +82,22 @@ def test_a_driver_that_knows_that_its_run_is_done_waits_for_the_next_event() -> 
     asyncio.run(take_all())
 
 
+def test_a_report_that_comes_again_hides_no_end() -> None:
+    """The driver had no room for the results; they are named once they are on disk, whatever came again before."""
+    buffer = EventBuffer(True)
+    for chunk in (1, 2):
+        buffer.on_given(chunk, [TASK], "host")
+    full = Completions.of([COMPLETED])._replace(results=bytes(MOST_BYTES + 1))
+    buffer.on_ended(CommitEnds(1, 1, [TASK], (), ()), Ended(full, ()))
+    buffer.on_ended(CommitEnds(1, 2, [TASK], (), ()), Ended(Completions.of([COMPLETED]), ()))
+    assert len(take(buffer).completions) == 1
+
+    buffer.on_ended(CommitEnds(1, 2, (), (), [TASK]), Ended(Completions.of([COMPLETED]), ()))
+    buffer.on_committed(committed(2, b"x"), {})
+
+    assert [one.results for one in take(buffer).completions] == [b"x"]
+
+
 def committed(chunk: int, results: bytes) -> dict[str, Sequence[Row]]:
     """The rows of a chunk in which one task completed."""
     return {"completions": [(chunk, *Completions.of([COMPLETED])._replace(results=results))], **NOTHING_ELSE}

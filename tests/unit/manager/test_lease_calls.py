@@ -161,3 +161,19 @@ def test_only_leases_that_were_called_have_a_request_at_ray(monkeypatch: pytest.
         return [*counts, dict(watched.calls.count_unplaced())]
 
     assert asyncio.run(start()) == [{}, {0: 1}, {0: 1, 1: 1}, {0: 1, 1: 2}, {0: 1, 1: 3}, {0: 1, 1: 2}]
+
+
+def test_no_lease_is_called_once_the_run_is_over() -> None:
+    """Also if the engine starts one later, as when a node becomes larger."""
+
+    async def start() -> list[int]:
+        watched, called = Watched(), list[int]()
+        watched.calls.start(1, 0, lambda: called.append(1))
+        watched.calls.start_no_more()
+        watched.calls.start(2, 0, lambda: called.append(2))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert watched.failures == []
+        return called
+
+    assert asyncio.run(start()) == []

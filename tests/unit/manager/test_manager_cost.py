@@ -60,6 +60,21 @@ def test_chunks_cost_their_time_where_the_manager_is_full() -> None:
     assert cost.chunk_s == pytest.approx(0.0005, rel=0.05)
 
 
+def test_a_lull_is_no_cost_of_a_chunk() -> None:
+    """Where nothing ends for a while after the manager was full, chunks cost no more than the limit, and soon less."""
+    clocks = Clocks()
+    cost = clocks.make_cost()
+    cost.on_look("a", is_full=True)
+    clocks.now_s += 10.0
+    clocks.end_chunks(cost, each_s=0.01, cpu_s=0.0005)
+    assert cost.chunk_s == MOST_S
+
+    for _ in range(20):
+        cost.on_look("a", is_full=False)
+    clocks.end_chunks(cost, each_s=0.01, cpu_s=0.0005)
+    assert cost.chunk_s < MOST_S / 2
+
+
 def test_a_manager_that_is_full_for_one_run_is_full() -> None:
     """Another run without a lease does not take that back; the end of the run does."""
     clocks = Clocks()

@@ -29,7 +29,8 @@ def watch(
     At each look Ray has so many requests by lane, and the run has called so many leases that are not placed.
     """
     wanted: list[int] = []
-    unseen, unplaced = list(looks), list(own)
+    unseen = list(looks)
+    unplaced = [count for counts in own for count in (counts, counts)]  # before a look at Ray's list, and after it
 
     def read_requests() -> Counter[Request]:
         return Counter({make_request(lane): count for lane, count in unseen.pop(0).items()})
@@ -68,3 +69,40 @@ def test_leases_that_were_called_are_no_requests_of_others(monkeypatch: pytest.M
 def test_places_are_wanted_while_someone_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told at each look, for a lease may have come to its end since."""
     assert watch(monkeypatch, [{1: 1}] * 4, [{}] * 4) == [2, 2, 2]
+
+
+def test_leases_that_ray_places_during_a_look_are_no_requests_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a large cluster a look takes a while: what was its own at the beginning is in Ray's list."""
+    monkeypatch.setattr(place_watch, "LOOK_S", 0.0)
+    monkeypatch.setattr(place_watch, "LOOKS_SHARE", 1e9)
+    monkeypatch.setattr(place_watch, "read_requests", lambda: Counter({make_request(0): 8}))
+    counts, wanted = [{0: 8}, {}] * 4, []
+
+    async def work() -> None:
+        watch = PlaceWatch(lambda now: True, LANES, lambda: counts.pop(0), lambda event: wanted.append(event.places))
+        async with asyncio.timeout(30):
+            while counts:
+                await asyncio.sleep(0)
+        watch.close()
+
+    asyncio.run(work())
+    assert not wanted
+
+
+def test_what_was_wanted_is_forgotten_where_there_is_nothing_left_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease that lingers later is kept, until a look finds that others wait for its place."""
+    monkeypatch.setattr(place_watch, "LOOK_S", 0.0)
+    monkeypatch.setattr(place_watch, "LOOKS_SHARE", 1e9)
+    monkeypatch.setattr(place_watch, "read_requests", lambda: Counter({make_request(0): 4}))
+    wanted: list[int] = []
+
+    async def work() -> None:
+        watch = PlaceWatch(lambda now: not wanted, LANES, dict, lambda event: wanted.append(event.places))
+        async with asyncio.timeout(30):
+            while len(wanted) < 2:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        watch.close()
+
+    asyncio.run(work())
+    assert wanted == [4, 0]

@@ -5,10 +5,20 @@ from __future__ import annotations
 import itertools
 import time
 
+import pytest
 from support.witness import chunk_ended
 
 from dfz_ray.engine.engine import Engine, EngineOptions
-from dfz_ray.engine.messages import ChunkBegan, GiveChunk, KindEntry, OutcomesCommitted, TasksSubmitted, WorkAsked
+from dfz_ray.engine.messages import (
+    ChunkBegan,
+    GiveChunk,
+    KindEntry,
+    LeaseEnded,
+    OutcomesCommitted,
+    StopAsked,
+    TasksSubmitted,
+    WorkAsked,
+)
 from dfz_ray.journal.run_activity import FailureCause
 from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_LOST, ATTEMPT_SUPERSEDED
 from dfz_ray.manager.run_watch import RunWatch
@@ -28,7 +38,9 @@ def make_engine(settled: dict[int, int] | None = None) -> Engine:
 
 
 def watch(engine: Engine) -> RunWatch:
-    return RunWatch(engine, ["coin", "die"], {0: PLACE}.get)
+    """A watch for which a second passes between two looks."""
+    passed_s = itertools.count()
+    return RunWatch(engine, ["coin", "die"], {0: PLACE}.get, lambda: time.monotonic() + next(passed_s))
 
 
 def begin(engine: Engine, lease: int) -> GiveChunk:
@@ -174,3 +186,31 @@ def test_slots_that_wait_for_the_disk_say_so() -> None:
     assert both is not None
     assert [(load.is_full, load.is_disk_slow) for load in (slow, both)] == [(False, True), (True, True)]
     assert "results wait for the disk, and slots for that for 100 % of their time" in slow.describe_slow_disk()
+
+
+def test_waits_are_a_share_of_the_time_of_all_slots_that_were_in_use() -> None:
+    """Also of those whose leases are over when the look comes, as at the end of a run."""
+    engine = make_engine()
+    found = watch(engine)
+    found.on_wait(0.5)
+    engine.handle(StopAsked(), time.monotonic())
+    for lease in (0, 1):
+        engine.handle(LeaseEnded(lease), time.monotonic())
+    assert engine.slots_in_use == 0
+
+    load = found.view(0, 0.0).load
+    assert load is not None
+    assert load.wait_share == pytest.approx(0.25, rel=0.05)
+    assert load.wait_s == 0.5
+
+
+def test_waits_of_a_run_that_is_over_at_once_say_little() -> None:
+    """They are no sign of a manager that is full, although they are most of its time."""
+    found = RunWatch(make_engine(), ["coin", "die"], {0: PLACE}.get, lambda: 1.0)
+    for _ in range(2):
+        found.on_wait(0.04)
+
+    load = found.view(0, 0.0).load
+    assert load is not None
+    assert load.wait_share == pytest.approx(0.08)
+    assert not load.is_full
