@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -62,6 +62,8 @@ class _LeaseCall:
     """None until it has reported where it runs."""
     killed: str = ""
     """The reason why it is being killed; else empty."""
+    cancelled: set[int] = field(default_factory=set)
+    """The tasks that its worker was asked to end."""
     interrupt: asyncio.Task[tuple[float, float]] | None = None
     """The last command to its worker that asks it to end tasks; its result is a time and the worker's wait by then."""
     error: str = ""
@@ -195,6 +197,7 @@ class LeaseCalls:
         """Ask a worker to end tasks."""
         call = self._calls.get(command.lease)
         if call is not None and call.place is not None:
+            call.cancelled.update(command.numbers)
             call.interrupt = self._command(self._interrupt(call.place, command.numbers))
 
     async def _interrupt(self, place: Place, numbers: Sequence[int]) -> tuple[float, float]:
@@ -233,11 +236,18 @@ class LeaseCalls:
         call = self._calls.get(lease)
         if call is not None and call.place is not None and why != "preempted":
             await self._give_grace(lease, call.place, call.interrupt if why == "cancelled" else None)
-            if self._spare(lease):
+            while not (is_spared := self._spare(lease)) and why == "cancelled" and await self._is_innocent(call):
+                await asyncio.sleep(max(self._grace_s, AGAIN_S))
+            if is_spared:
                 return
         if lease in self._calls:
             self._calls[lease].killed = why
             await self._kill(lease)
+
+    async def _is_innocent(self, call: _LeaseCall) -> bool:
+        """True if a worker executes tasks, and none that it was asked to end: it will leave those out."""
+        executing = await worker_control.read_executing(call.place) if call.place is not None else ()
+        return bool(executing) and call.cancelled.isdisjoint(executing)
 
     async def _give_grace(self, lease: int, place: Place, interrupt: asyncio.Task[tuple[float, float]] | None) -> None:
         """Wait until a worker has had a grace: since an interrupt has reached it, or else from now on."""

@@ -34,6 +34,11 @@ async def read_waited(place: Place) -> float:
     return await _on_node(place, _read_waited) or 0.0
 
 
+async def read_executing(place: Place) -> Sequence[int]:
+    """The tasks that a worker executes; empty if it executes none, or that can't be known."""
+    return await _on_node(place, _read_executing) or ()
+
+
 async def kill(place: Place) -> None:
     """Kill a worker's process, even if it is stopped."""
     await _on_node(place, _send, signal.SIGKILL)
@@ -79,6 +84,10 @@ def _read_waited(place: Place) -> float:
     with contextlib.suppress(OSError, ValueError, IndexError):
         return int(Path(f"/proc/{place.process}/schedstat").read_text().split()[1]) / 1e9
     return 0.0
+
+
+def _read_executing(place: Place) -> tuple[int, ...]:
+    return CrashMarker(place.marker).read_executing()
 
 
 def _read_crash_report(place: Place, grace_s: float) -> CrashReport:

@@ -163,15 +163,18 @@ class CrashMarker:
             part.write_bytes(msgpack.packb(sorted(self.revoked().union(numbers))))
             part.replace(self._revoked_path)
 
+    def read_executing(self) -> tuple[int, ...]:
+        """The tasks that a worker executes now; empty if it executes none, or that can't be known."""
+        content = self._read_content(self._read_file()) if self._is_trusted() else b""
+        return tuple(number for number, *_ in _list_entries(content))
+
     def read_crash_report(self, grace_s: float = 0.0) -> CrashReport:
         """Read and remove the files of a dead worker, whose tasks had `grace_s` to end when they were interrupted."""
-        file, content, dump, died_at = b"", b"", "", time.monotonic()
-        with contextlib.suppress(OSError):
-            if not (_is_own(self._path.parent.parent) and _is_own(self._path.parent)):
-                return CrashReport(None, dump)
-        with contextlib.suppress(OSError, struct.error):
-            file = self._path.read_bytes()
-            content = lasting_memory.read(*_FILE.unpack(file)[1:])
+        dump, died_at = "", time.monotonic()
+        if not self._is_trusted():
+            return CrashReport(None, dump)
+        file = self._read_file()
+        content = self._read_content(file)
         with contextlib.suppress(OSError):
             dump = self._dump_path.read_text("utf-8", "replace")
             if dump:
@@ -179,7 +182,7 @@ class CrashMarker:
         self._remove(file)
         if not content:
             return CrashReport(None, dump[:DUMP_CHARACTERS])
-        entries = [entry for entry in _ENTRY.iter_unpack(content[len(_HEAD) : -1]) if entry[0] != NO_TASK]
+        entries = _list_entries(content)
         late = [entry for entry in entries if entry[1] <= died_at]
         guilty = [entry for entry in late if entry[3] and entry[1] + grace_s <= died_at]
         overdue = tuple(number for number, *_ in guilty or late)
@@ -188,6 +191,22 @@ class CrashMarker:
         executing = tuple(number for number, *_ in entries)
         had_strays = content[-1:] != _NO_STRAYS
         return CrashReport(executing, dump[:DUMP_CHARACTERS], overdue, bool(guilty), had_strays)
+
+    def _is_trusted(self) -> bool:
+        """True unless another user has made its folders."""
+        with contextlib.suppress(OSError):
+            return _is_own(self._path.parent.parent) and _is_own(self._path.parent)
+        return True
+
+    def _read_file(self) -> bytes:
+        with contextlib.suppress(OSError):
+            return self._path.read_bytes()
+        return b""
+
+    def _read_content(self, file: bytes) -> bytes:
+        with contextlib.suppress(OSError, struct.error):
+            return lasting_memory.read(*_FILE.unpack(file)[1:])
+        return b""
 
     def _remove(self, file: bytes) -> None:
         """Remove files and memory, and the folder of the run if no other lease has files there."""
@@ -225,6 +244,11 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _list_entries(content: bytes) -> list[tuple[int, float, int, bool]]:
+    """The entries of the threads that execute tasks, in the content of a marker's memory."""
+    return [entry for entry in _ENTRY.iter_unpack(content[len(_HEAD) : -1]) if entry[0] != NO_TASK]
 
 
 def _of_thread(dump: str, thread: int) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import ray
 
-from dfz_ray.engine.messages import LeaseEnded, LeaseLost
-from dfz_ray.manager import lease_calls
+from dfz_ray.engine.messages import InterruptLease, KillLease, LeaseEnded, LeaseLost
+from dfz_ray.manager import lease_calls, worker_control
 from dfz_ray.manager.lease_calls import LeaseCalls
 from dfz_ray.manager.relays import Relays
 from dfz_ray.protocol.reports import Place
@@ -20,10 +20,12 @@ PLACE = Place("host", "node", 4711, 1.0, "run/0")
 class Watched:
     """Lease calls, and all that they tell."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: float = 1.0) -> None:
         self.over: list[LeaseEnded | LeaseLost] = []
         self.failures: list[BaseException] = []
-        self.calls = LeaseCalls(1.0, self.over.append, lambda lease: False, self.failures.append, Relays(None), None)
+        self.calls = LeaseCalls(
+            grace_s, self.over.append, lambda lease: False, self.failures.append, Relays(None), None
+        )
 
     def watch(self, lease: int) -> asyncio.Future[None]:
         """Watch the call of a lease that Ray has placed."""
@@ -161,6 +163,37 @@ def test_only_leases_that_were_called_have_a_request_at_ray(monkeypatch: pytest.
         return [*counts, dict(watched.calls.count_unplaced())]
 
     assert asyncio.run(start()) == [{}, {0: 1}, {0: 1, 1: 1}, {0: 1, 1: 2}, {0: 1, 1: 3}, {0: 1, 1: 2}]
+
+
+@pytest.mark.parametrize("executing", [(4,), (3, 4), ()], ids=["cancelled", "both, on threads", "none"])
+def test_what_is_executed_beside_a_cancelled_task_is_not_killed(
+    executing: tuple[int, ...], killed: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is killed once it executes the cancelled task itself, or nothing at all: else it will leave it out."""
+    looks = iter([(3,), (3,), executing])
+
+    async def read_executing(place: Place) -> tuple[int, ...]:
+        assert killed == []
+        return next(looks)
+
+    async def read_waited(place: Place, *_: Any) -> float:
+        return 0.0
+
+    monkeypatch.setattr(worker_control, "read_executing", read_executing)
+    monkeypatch.setattr(worker_control, "read_waited", read_waited)
+    monkeypatch.setattr(worker_control, "interrupt", read_waited)
+    monkeypatch.setattr(lease_calls, "AGAIN_S", 0.0)
+
+    async def cancel() -> None:
+        watched = Watched(grace_s=0.0)
+        call = watched.watch(7)
+        watched.calls.interrupt(InterruptLease(7, [4]))
+        watched.calls.kill(KillLease(7, "cancelled"))
+        await call
+        assert watched.failures == []
+
+    asyncio.run(cancel())
+    assert next(looks, None) is None
 
 
 def test_no_lease_is_called_once_the_run_is_over() -> None:

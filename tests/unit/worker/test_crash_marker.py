@@ -57,6 +57,18 @@ def test_a_worker_between_tasks_blames_none(folder: Path) -> None:
     assert not list(folder.iterdir())
 
 
+def test_what_a_worker_executes_can_be_read_while_it_lives(folder: Path) -> None:
+    """That takes nothing away. Of a worker that is gone nothing is known."""
+    own = CrashMarker("run/lease", 2)
+    own.open()
+    for executing in ((), (3,), (3, 5)):
+        for position, number in enumerate(executing):
+            own.note_thread(position, number)
+        assert CrashMarker("run/lease").read_executing() == executing
+    own.close()
+    assert CrashMarker("run/lease").read_executing() == ()
+
+
 MISLED = """
 import sys, tempfile
 tempfile.tempdir = sys.argv[1]
