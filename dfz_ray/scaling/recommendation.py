@@ -42,11 +42,16 @@ class Recommendation:
 def verdict_ratio(points: Sequence[Point], baseline: Point | None, *, physical_cores: int) -> Estimate | None:
     """The ratio that the recommendation rests on; None if there is nothing to compare, however many repeats there are.
 
-    It is a speedup, or, without a sequential program to compare with, the gain over the smallest number of workers.
+    It is a speedup, or, without a sequential program to compare with, the gain over the smallest number of workers. It
+    has no interval while only chance may have kept either of them from completing as many tasks.
     """
     left_out = find_left_out(points, baseline)
     usable = [point for point in points if point.workers not in left_out]
     compared = find_comparable(baseline)
+    everyone = [*([baseline] if baseline else []), *points]
+    unproven = any(one.success_rate and not one.rates and not one.loses_more for one in everyone)
+    if unproven and not (usable and compared):
+        return Estimate(1.0, None)
     if not usable or (len(usable) == 1 and not compared):
         return None
     workers = recommend(points, baseline, physical_cores=physical_cores).workers
@@ -80,6 +85,9 @@ def recommend(
     elif compared := find_comparable(baseline):
         impossible = describe_impossible([*usable, *others])
         workers, clauses = (None, impossible) if impossible else _decide(usable, compared, physical_cores)
+    elif baseline and baseline.success_rate is not None and not baseline.loses_more:
+        lost = "in the sequential program tasks fail that complete with workers"
+        workers, clauses = None, [_describe_unproven(lost, [baseline], usable[0])]
     else:
         workers, clauses = _decide_without_baseline(usable, baseline)
     judged = next((point for point in usable if point.workers == workers), max(usable, key=_rate, default=None))
@@ -147,10 +155,19 @@ def _decide_without_points(points: Sequence[Point], baseline: Point | None) -> t
         unlike = "with workers, tasks fail that the sequential program completes"
         if all(point.loses_more for point in ended):
             return 0, [f"don't parallelise this: {unlike}"]
-        repeats, needed = min(point.repeats for point in ended), repeats_to_compare(ended[0].comparisons)
-        why = _too_few(repeats, needed) if repeats < needed else "which may be chance"
-        return None, [f"can't tell: {unlike}, {'and ' if repeats < needed else ''}{why}"]
+        return None, [_describe_unproven(unlike, [point for point in ended if not point.loses_more], baseline)]
     return None, ["nothing to recommend: no number of workers completed the batch"]
+
+
+def _describe_unproven(lost: str, losing: Sequence[Point], against: Point) -> str:
+    """The words on tasks that were lost in every repeat, and why that proves nothing."""
+    repeats = min(point.repeats for point in (*losing, against))
+    needed = repeats_to_compare(against.comparisons)
+    if repeats < needed:
+        return f"can't tell: {lost}, and {_too_few(repeats, needed)}"
+    proving = [point.repeats_to_prove for point in losing]
+    more = f"; about {max(filter(None, proving))} repeats would tell" if all(proving) else ""
+    return f"can't tell: {lost}, which may be chance{more}"
 
 
 def _decide_without_gain(usable: Sequence[Point], baseline: Point, physical_cores: int) -> tuple[int | None, list[str]]:

@@ -217,9 +217,12 @@ def _recommend(
 def _choices(points: Sequence[Point], baseline: Point | None, goals: Goals) -> list[dict[str, Any]]:
     """The choices among the points that take part in the recommendation of their mode.
 
-    If something else slowed the sequential program, it is no choice, and no efficiency is known.
+    A choice rests on medians, so the typical repeat must have completed as many tasks as those of others. If something
+    else slowed the sequential program, it is no choice, and no efficiency is known.
     """
-    usable = _find_usable(points, baseline)
+    usable = [point for point in _find_usable(points, baseline) if point.typically_complete]
+    if baseline and not baseline.typically_complete:
+        baseline = None
     if any(map(is_impossible, usable)):
         baseline, usable = None, [replace(point, efficiency=None) for point in usable]
     in_order = sorted(usable, key=lambda point: (point.workers, point.mode))
