@@ -76,7 +76,7 @@ def recommend(
     complete than in the baseline, or none of whose repeats completed as many, take no part. The smallest number of
     workers takes the place of a baseline that was not measured, or in which surely fewer tasks complete than at a
     point. If none of its repeats, or of theirs, completed as many as others, and that may be chance, the study can't
-    tell. If any point, also of the `others`, usable ones of another mode, has an efficiency that can't be, the baseline
+    tell. If any point, also of the `others`, those of another mode, has an efficiency that can't be, the baseline
     is wrong, and with it every speedup. The remarks are about the whole study, and end the sentence.
     """
     left_out = find_left_out(points, baseline)
@@ -84,7 +84,8 @@ def recommend(
     if not usable:
         workers, clauses = _decide_without_points(points, baseline)
     elif compared := find_comparable(baseline):
-        impossible = describe_impossible([*usable, *others])
+        out_there = find_left_out(others, baseline)
+        impossible = describe_impossible([*usable, *(point for point in others if point.workers not in out_there)])
         workers, clauses = (None, impossible) if impossible else _decide(usable, compared, physical_cores)
     elif baseline and baseline.success_rate is not None and not baseline.loses_more:
         lost = "in the sequential program tasks fail that complete with workers"
@@ -93,7 +94,8 @@ def recommend(
         workers, clauses = _decide_without_baseline(usable, baseline)
     judged = next((point for point in usable if point.workers == workers), max(usable, key=rate_of, default=None))
     if judged:
-        clauses += [*caution_of_efficiency(judged, usable), *describe_cautions(judged, baseline, physical_cores)]
+        clauses += caution_of_efficiency(judged, usable)
+        clauses += describe_cautions(judged, baseline, physical_cores, knows_threads=bool(others))
     clauses += describe_lost(usable, baseline)
     clauses += describe_incidents(points, baseline, physical_cores)
     if left_out:
@@ -116,7 +118,7 @@ def _decide(usable: Sequence[Point], baseline: Point, physical_cores: int) -> tu
 def _decide_without_baseline(usable: Sequence[Point], baseline: Point | None) -> tuple[int | None, list[str]]:
     unknown = "was not measured" if baseline is None else "failed"
     if baseline and baseline.success_rate is not None:
-        unknown = f"did not complete {100 * (1 - baseline.success_rate):.3g} % of the tasks"
+        unknown = f"did not complete {show_plain(100 * (1 - baseline.success_rate))} % of the tasks"
     caveat = f"the sequential program {unknown}, so whether workers pay at all is unknown"
     peak = max(usable, key=rate_of)
     if len(usable) == 1:

@@ -193,10 +193,10 @@ def _recommend(
     if len(modes) < 2:
         only = recommend(points, baseline, physical_cores=physical_cores, remarks=remarks)
         return {"workers": only.workers, "reason": prefix + only.reason}
-    found, chosen, usable = {}, {}, _find_usable(points, baseline)
+    found, chosen = {}, {}
     for mode in modes:
         measured = [point for point in points if point.mode == mode]
-        others = [point for point in usable if point.mode != mode]
+        others = [point for point in points if point.mode != mode]
         found[mode] = recommend(measured, baseline, physical_cores=physical_cores, others=others)
         chosen[mode] = next((point for point in measured if point.workers == found[mode].workers), None)
     rates = {mode: rate_of(point) if point else 0.0 for mode, point in chosen.items()}

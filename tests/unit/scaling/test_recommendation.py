@@ -75,9 +75,9 @@ def test_an_efficiency_that_cannot_be_is_no_finding() -> None:
     advice = advise(point(2, 2.4))
     assert advice.workers == 2
     assert "an efficiency of 120 % says that the sequential program was slowed" in advice.reason
-    advice = advise(point(1, 1.2), point(2, 1.9))
-    assert advice.workers == 2
-    assert "an efficiency of 120 % with 1 worker says that the sequential program was slowed" in advice.reason
+    advice = advise(point(2, 2.4), point(4, 4.4))
+    assert advice.workers == 4
+    assert "an efficiency of 120 % with 2 workers says that the sequential program was slowed" in advice.reason
 
 
 def test_an_interval_on_both_sides_of_one_is_no_verdict() -> None:
@@ -94,7 +94,7 @@ def test_a_look_at_many_points_makes_a_gain_by_chance_likely() -> None:
     """A point whose own interval lies above 1 is no finding if one of so many points would be there by chance."""
     lucky = point(2, 1.1, speedup=Estimate(1.1, (1.01, 1.2)), least_speedup=0.98)
     assert advise(lucky).workers is None
-    points = [point(n, 1.2, rates=(12.0,) * 4, least_speedup=None, comparisons=4) for n in (1, 2, 3, 4)]
+    points = [point(n, 1.2, rates=(12.0,) * 4, least_speedup=None, comparisons=4) for n in (2, 3, 4, 5)]
     few = advise(*points, baseline=point(0, rates=(10.0,) * 4))
     assert few.workers is None
     assert "4 repeats can't rule out chance, 5 can" in few.reason
