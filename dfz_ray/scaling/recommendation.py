@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,10 +25,12 @@ from dfz_ray.scaling.outlook import (
     rate_of,
 )
 from dfz_ray.scaling.point import Point, find_comparable
-from dfz_ray.scaling.stopping import repeats_to_exclude, repeats_to_tell
+from dfz_ray.scaling.stopping import MOST_TOLD, repeats_to_exclude, repeats_to_tell
 
 WORTH = 1.05
 """A speedup that is surely below this is not worth a cluster."""
+TOO_MANY = f"more than {MOST_TOLD:,} repeats would be needed to tell"
+"""The beginning of a clause that gives no number of repeats, for nobody would make so many."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +144,8 @@ def _decide_without_baseline(usable: Sequence[Point], baseline: Point | None) ->
         low, high = ratio.ci95 or (0.0, float("inf"))
         interval = f"{show_number(ratio.value)}x that of {show_workers(smallest.workers)} ({_interval(low, high)})"
         needed = repeats_to_tell(repeats, ratio)
-        more = [f"about {max(needed, repeats + 1)} repeats would tell"] if needed else []
-        return None, [f"{reached}, {interval}", *more, caveat]
+        more = f"about {max(needed, repeats + 1)} repeats would tell" if needed else f"{TOO_MANY} the two apart"
+        return None, [f"{reached}, {interval}", more, caveat]
     reached = f"{describe_rank(chosen, peak, usable)} ({show_plain(rate_of(chosen))} tasks/s)"
     return chosen.workers, [
         f"use {show_workers(chosen.workers)}: {reached}",
@@ -197,17 +200,17 @@ def _too_few(repeats: int, needed: int) -> str:
 
 def _describe_needed(best: Point, repeats: int) -> str:
     """How many repeats would tell, if the speedup is the one that was measured."""
-    found: list[int | None] = []
-    if best.speedup and best.speedup.ci95:
-        value, high = best.speedup.value, best.speedup.ci95[1]
-        if value > 1 and best.least_speedup is not None:
-            found.append(repeats_to_exclude(repeats, value, best.least_speedup, 1.0))
-        if value < WORTH:
-            found.append(repeats_to_exclude(repeats, value, high, WORTH))
-    needed = min((count for count in found if count), default=None)
-    if needed is None:
-        return f"no number of repeats would tell: the speedup is too close to {1 if not found else WORTH:g}"
-    return f"about {max(needed, repeats + 1)} repeats would tell"
+    if best.speedup is None or best.speedup.ci95 is None:
+        return ""
+    value, high = best.speedup.value, best.speedup.ci95[1]
+    ends = {1.0: best.least_speedup} if value > 1 else {}
+    if value < WORTH:
+        ends[WORTH] = high
+    found = {limit: end and repeats_to_exclude(repeats, value, end, limit) for limit, end in ends.items()}
+    if needed := min(filter(None, found.values()), default=None):
+        return f"about {max(needed, repeats + 1)} repeats would tell"
+    farthest = max(ends, key=lambda limit: abs(math.log(limit / value)))
+    return f"{TOO_MANY} the speedup from {farthest:g}"
 
 
 def _largest_loss(point: Point) -> list[str]:

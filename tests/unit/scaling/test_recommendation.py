@@ -90,6 +90,25 @@ def test_an_interval_on_both_sides_of_one_is_no_verdict() -> None:
     assert "no number of repeats" not in advise(point(2, 1.05, speedup=close, least_speedup=0.9)).reason
 
 
+@pytest.mark.parametrize(("speedup", "limit"), [(Estimate(1.1, (0.4, 1.8)), "1"), (Estimate(1.0, (0.3, 3.0)), "1.05")])
+def test_too_many_repeats_to_tell_are_no_impossibility(speedup: Estimate, limit: str) -> None:
+    """Where the times vary too much for any study the sentence says so, with the limit that repeats would exclude."""
+    least = speedup.ci95[0] if speedup.ci95 else None
+    made = {"repeats": 15, "rates": (10.0,) * 15}
+    noisy = point(2, speedup.value, speedup=speedup, least_speedup=least, **made)
+    reason = advise(noisy, baseline=point(0, **made)).reason
+    assert f"more than 1,000 repeats would be needed to tell the speedup from {limit}" in reason
+    assert "no number of repeats" not in reason
+
+
+def test_too_many_repeats_to_tell_points_apart_are_named_without_a_baseline() -> None:
+    """Without a sequential program the sentence says as well that nobody would make so many repeats."""
+    nothing = {"speedup": None, "efficiency": None}
+    wild = [point(n, rates=tuple(n * rate for rate in (0.1, 1.0, 8.0, 9.0, 90.0)), **nothing) for n in (5, 6)]
+    reason = advise(*wild, baseline=None).reason
+    assert "more than 1,000 repeats would be needed to tell the two apart" in reason
+
+
 def test_a_look_at_many_points_makes_a_gain_by_chance_likely() -> None:
     """A point whose own interval lies above 1 is no finding if one of so many points would be there by chance."""
     lucky = point(2, 1.1, speedup=Estimate(1.1, (1.01, 1.2)), least_speedup=0.98)
