@@ -198,7 +198,7 @@ def draw_lossy_trials(
     random: np.random.Generator, chances: tuple[float, float], counts: tuple[int, ...]
 ) -> list[Measurement]:
     """All trials that a study may make; each loses a task with its chance. The host has two cores."""
-    trials = []
+    trials: list[Measurement] = []
     for repeat in range(MOST):
         for workers in random.permutation((0, *counts)).tolist():
             lost = int(random.random() < chances[workers > 0])
