@@ -1,6 +1,6 @@
 """Shows how often the intervals of a study hold the truth: its whole rule is simulated, stopping included.
 
-    python benchmarks/coverage.py [--studies 10000] [--fits 1000]
+    python benchmarks/coverage.py [--studies 10000] [--fits 1000] [--lossy 400]
 
 A study measures the sequential program and some numbers of workers, once each in every repeat, in an order drawn for
 each repeat. It ends as `dfz scale` does (`dfz_ray/scaling/stopping.py`). The times have noise of one sort:
@@ -15,7 +15,9 @@ for the rule that stops by itself the coverage, the mean number of repeats, and 
 number of workers, and of the best of five, when all programs are equally fast. Then the coverage of scaling laws under
 independent noise, with five repeats at every number of workers: that of the parameters of a law that is known, and
 that of the band, at the largest number of workers, of the law that a study would choose; and how often a parameter is
-at its bound, where it has no interval. Writes coverage.json.
+at its bound, where it has no interval. Then studies whose trials lose one task with some chance, while workers are 1.8
+times as fast: how often a study advises against workers, and how often it drops the sequential program; both are wrong
+where all programs lose tasks with the same chance. Writes coverage.json.
 
 Under drift both programs of a repeat share it, so a speedup's interval is wider than it need be, and covers more. The
 interval of a median takes repeats to be independent: under correlated noise it covers less, and the report says so.
@@ -36,7 +38,9 @@ from measurement import write_json
 from dfz_ray.scaling.charts.law_curve import law_curve
 from dfz_ray.scaling.estimate import Estimate, bound_ratios, estimate_median, estimate_ratios, repeats_to_compare
 from dfz_ray.scaling.laws import LAWS, Fit, fit_laws
-from dfz_ray.scaling.measurement import Scaling
+from dfz_ray.scaling.measurement import Measurement, Scaling
+from dfz_ray.scaling.point import estimate_points
+from dfz_ray.scaling.recommendation import recommend, verdict_ratio
 from dfz_ray.scaling.stopping import Stopping
 
 FIXED = (4, 5, 6, 9, 15)
@@ -55,6 +59,12 @@ TRUE_LAWS: dict[str, tuple[str, tuple[float, ...], tuple[int, ...]]] = {
     "gustafson, 6 points": ("gustafson", (10.0, 0.1), (1, 2, 4, 8, 16, 32)),
 }
 """By its name on the screen: a law, its parameters, and the numbers of workers."""
+LOSSY_TASKS = 100
+"""Of each trial of a study that loses tasks."""
+LOSSES = ((0.1, 0.1), (0.3, 0.3), (0.5, 0.5), (0.7, 0.7), (0.0, 0.8), (0.0, 1.0), (1.0, 0.0))
+"""The chances with which a trial of the sequential program, and one with workers, loses a task."""
+LOSSY_COUNTS = ((2,), (1, 2, 4))
+"""The numbers of workers of such studies."""
 Noise = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 """Draws factors for so many studies and trials of each, in the order in which the trials run."""
 
@@ -184,11 +194,62 @@ def measure_law(name: str, noise_name: str, studies: int) -> dict[str, float]:
     return {**coverage, "band of the law chosen": float(np.mean(bands)), "at a bound": at_bound / studies}
 
 
+def draw_lossy_trials(
+    random: np.random.Generator, chances: tuple[float, float], counts: tuple[int, ...]
+) -> list[Measurement]:
+    """All trials that a study may make; each loses a task with its chance. The host has two cores."""
+    trials: list[Measurement] = []
+    for repeat in range(MOST):
+        for workers in random.permutation((0, *counts)).tolist():
+            lost = int(random.random() < chances[workers > 0])
+            wall_s = 10 / (SPEEDUP if workers > 1 else 1.0) * random.lognormal(0.0, 0.05)
+            trials.append(
+                Measurement(
+                    kind="point" if workers else "baseline",
+                    workers=workers,
+                    repeat=repeat,
+                    order=len(trials),
+                    started_at=0.0,
+                    wall_s=wall_s,
+                    tasks=LOSSY_TASKS,
+                    completed=LOSSY_TASKS - lost,
+                    failed=lost,
+                )
+            )
+    return trials
+
+
+def measure_losses(chances: tuple[float, float], counts: tuple[int, ...], studies: int) -> dict[str, float]:
+    """The shares of the verdicts of studies that lose tasks, each study ended by its own rule."""
+    random = np.random.default_rng([SEED, LOSSES.index(chances), len(counts)])
+    stopping = Stopping(repeats_to_compare(len(counts)), MOST)
+    found = dict.fromkeys(("against workers", "sequential dropped", "for workers", "can't tell"), 0)
+    made = 0
+    for _ in range(studies):
+        trials = draw_lossy_trials(random, chances, counts)
+        for repeats in range(stopping.least, MOST + 1):
+            until = trials[: repeats * (1 + len(counts))]
+            baseline, points = estimate_points(until, physical_cores=2, cpus_per_task=1)
+            if stopping.why_end(repeats, verdict_ratio(points, baseline, physical_cores=2)):
+                break
+        advice = recommend(points, baseline, physical_cores=2)
+        made += repeats
+        if "whether workers pay at all is unknown" in advice.reason:
+            verdict = "sequential dropped"
+        elif advice.workers is None:
+            verdict = "can't tell"
+        else:
+            verdict = "for workers" if advice.workers else "against workers"
+        found[verdict] += 1
+    return {**{verdict: count / studies for verdict, count in found.items()}, "repeats": made / studies}
+
+
 def main() -> None:
     """Print a line for each sort of noise."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=10_000, metavar="N", help="simulated studies [10000]")
     parser.add_argument("--fits", type=int, default=1_000, metavar="N", help="simulated studies for each law [1000]")
+    parser.add_argument("--lossy", type=int, default=400, metavar="N", help="simulated studies that lose tasks [400]")
     parser.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="where coverage.json goes [.]")
     options = parser.parse_args()
     found, begun = {}, time.monotonic()
@@ -206,8 +267,22 @@ def main() -> None:
                 f"{name}, {noise_name}: {', '.join(f'{what} {100 * share:.1f} %' for what, share in measured.items())}",
                 flush=True,
             )
+    lossy = []
+    for chances in LOSSES:
+        for counts in LOSSY_COUNTS:
+            verdicts = measure_losses(chances, counts, options.lossy)
+            lossy.append({"chances": chances, "workers": counts, **verdicts})
+            shares = ", ".join(f"{what} {100 * share:.1f} %" for what, share in verdicts.items() if what != "repeats")
+            print(f"lost tasks, {chances}, {counts}: {shares}; {verdicts['repeats']:.1f} repeats", flush=True)
     print(f"{time.monotonic() - begun:.0f} s")
-    written = {"command": sys.argv, "studies": options.studies, "noises": found, "fits": options.fits, "laws": laws}
+    written = {
+        "command": sys.argv,
+        "studies": options.studies,
+        "noises": found,
+        "fits": options.fits,
+        "laws": laws,
+        "lossy": lossy,
+    }
     write_json(options.output / "coverage.json", written)
 
 

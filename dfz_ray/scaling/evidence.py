@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dfz_ray.scaling.number_texts import show_number, show_workers
+from dfz_ray.scaling.number_texts import show_number, show_plain, show_workers
 from dfz_ray.scaling.point import Point, find_comparable
 
 WAITS = 0.5
 """Tasks whose CPU time is less than this share of their run time wait for something."""
 BUSY = 0.5
 """Other work on the host is told if its load average is more than this share of the cores."""
+ONE_CORE = 1.05
+"""Work that kept so many cores busy, or fewer, could run on one."""
 TOO_GOOD = 1.05
-"""An efficiency that is surely above this says that the two programs did not do the same work."""
+"""An efficiency that is surely above this says that the two programs did not do the same work; with one worker, which
+has no more caches than the sequential program, it is no finding."""
 IMPOSSIBLE = 1.5
 """An efficiency that is surely above this is no finding, not even of caches that hold more."""
 
@@ -34,7 +37,7 @@ def _why_left_out(point: Point, points: Sequence[Point], baseline: Point | None)
     if point.success_rate >= expected:
         return "the typical repeat completed fewer tasks than at another point"
     lost, normal = 100 * (1 - point.success_rate), 100 * (1 - expected)
-    return f"{lost:.2g} % of the tasks did not complete, {normal:.2g} % {against}"
+    return f"{show_plain(lost)} % of the tasks did not complete, {show_plain(normal)} % {against}"
 
 
 def _best_success_rate(points: Sequence[Point], baseline: Point | None) -> float:
@@ -43,7 +46,7 @@ def _best_success_rate(points: Sequence[Point], baseline: Point | None) -> float
 
 def is_impossible(point: Point) -> bool:
     """True if its efficiency can't be: something else slowed the sequential program."""
-    return _least_efficiency(point) > IMPOSSIBLE
+    return _least_efficiency(point) > (TOO_GOOD if point.workers == 1 else IMPOSSIBLE)
 
 
 def describe_impossible(usable: Sequence[Point]) -> list[str]:
@@ -62,8 +65,14 @@ def describe_impossible(usable: Sequence[Point]) -> list[str]:
 
 def caution_of_efficiency(chosen: Point, usable: Sequence[Point]) -> list[str]:
     """A word on an efficiency that is too good to be that of the work alone, at the point chosen or at another one."""
-    found = max([chosen, *usable], key=_least_efficiency)
-    if not TOO_GOOD < _least_efficiency(found) <= IMPOSSIBLE:
+    everyone = [chosen, *usable]
+    guessed = max(everyone, key=_guessed_efficiency)
+    if _guessed_efficiency(guessed) > IMPOSSIBLE:
+        where = "" if guessed is chosen else f" with {show_workers(guessed.workers)}"
+        cause = "something else, or chance, slowed the sequential program"
+        return [f"an efficiency of {_efficiency(guessed)}{where} can't be: {cause}"]
+    found = max(everyone, key=_least_efficiency)
+    if _least_efficiency(found) <= TOO_GOOD or any(map(is_impossible, everyone)):
         return []
     where = "" if found is chosen else f" with {show_workers(found.workers)}"
     return [
@@ -75,19 +84,26 @@ def _least_efficiency(point: Point) -> float:
     return point.efficiency.ci95[0] if point.efficiency and point.efficiency.ci95 else 0.0
 
 
-def describe_cautions(chosen: Point, baseline: Point | None, physical_cores: int) -> list[str]:
+def _guessed_efficiency(point: Point) -> float:
+    """That of a point with too few repeats for an interval."""
+    return point.efficiency.value if point.efficiency and point.efficiency.ci95 is None else 0.0
+
+
+def describe_cautions(
+    chosen: Point, baseline: Point | None, physical_cores: int, *, knows_threads: bool = False
+) -> list[str]:
     """Everything that weakens the evidence at a point, or explains it."""
     clauses = []
     waits = _waiting_share(baseline)
     if waits and chosen.mode == "processes":
-        clauses.append(
-            f"tasks wait for {100 * waits:.0f} % of their time, so one core could also run them on threads or asyncio "
-            "(--use-threads measures threads)"
-        )
-    if chosen.errors:
-        trials = chosen.repeats + len(chosen.errors)
-        clauses.append(f"{len(chosen.errors)} of {trials} trials with {show_workers(chosen.workers)} failed")
-    if chosen.oversubscribed and not waits:
+        reached = chosen.speedup.value if chosen.speedup else chosen.workers
+        if reached * (1 - waits) <= ONE_CORE:
+            advice = "" if knows_threads else " (--use-threads measures threads)"
+            could = f"one core could also run them on threads or asyncio{advice}"
+        else:
+            could = f"threads or asyncio on one core could give at most {show_number(1 / (1 - waits))}x"
+        clauses.append(f"tasks wait for {100 * waits:.0f} % of their time, so {could}")
+    if chosen.oversubscribed and not (waits and chosen.workers * (1 - waits) <= physical_cores):
         cores = f"{physical_cores} physical core{'s' if physical_cores != 1 else ''}"
         clauses.append(f"oversubscribed: {show_workers(chosen.workers)} share {cores}")
     return clauses
@@ -107,12 +123,23 @@ def describe_incidents(points: Sequence[Point], baseline: Point | None, physical
     if load > BUSY * physical_cores:
         cores = f"{physical_cores} core{'s' if physical_cores != 1 else ''}"
         clauses.append(f"the host was busy with other work (a load of {load:.0f} on {cores})")
-    return clauses + describe_lacks(points)
+    return clauses + describe_lacks(everyone)
 
 
 def describe_lacks(points: Sequence[Point]) -> list[str]:
-    """The workers that died, and the slots that the cluster lacked, a clause each."""
+    """The trials and repeats that don't count, the workers that died, and the slots that the cluster lacked."""
     clauses = []
+    if failed := [point for point in points if point.errors and point.wall_s]:
+        trials = (
+            f"{len(one.errors)} of {one.repeats + len(one.errors)} trials {_with_workers(one.workers)}"
+            for one in failed
+        )
+        clauses.append(f"{', '.join(trials)} failed")
+    if lossy := [point for point in points if 0 < len(point.rates) < point.repeats]:
+        repeats = (
+            f"{one.repeats - len(one.rates)} of {one.repeats} repeats {_with_workers(one.workers)}" for one in lossy
+        )
+        clauses.append(f"{', '.join(repeats)} lost more tasks than others, and count in no comparison")
     if lost := {point.workers: point.workers_lost for point in points if point.workers_lost}:
         clauses.append(f"{show_workers(sum(lost.values()))} died in the trials with {_list(list(lost))}")
     if underserved := [point for point in points if point.underserved]:
@@ -134,7 +161,8 @@ def describe_lost(usable: Sequence[Point], baseline: Point | None) -> list[str]:
     clauses = [f"{', '.join(lost)} did not complete, which may be chance"] if lost else []
     if usable and best < 1:
         point = max(everyone, key=lambda one: one.success_rate or 0.0)
-        clauses.append(f"nowhere did all tasks complete: at best {point.lost:,} of {point.tasks:,} were lost")
+        verb = "was" if point.lost == 1 else "were"
+        clauses.append(f"nowhere did all tasks complete: at best {point.lost:,} of {point.tasks:,} {verb} lost")
     return clauses
 
 
@@ -170,6 +198,10 @@ def describe_speedup(point: Point) -> str:
 
 def _efficiency(point: Point) -> str:
     return f"{100 * point.efficiency.value:.0f} %" if point.efficiency else ""
+
+
+def _with_workers(number: int) -> str:
+    return f"{'with' if number else 'of'} {show_workers(number)}"
 
 
 def _list(numbers: Sequence[int]) -> str:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from dfz_ray.scaling.estimate import CONFIDENCE, Interval
 from dfz_ray.scaling.measurement import Scaling
+from dfz_ray.scaling.number_texts import show_plain
 
 POINTS = 5
 """A law is fitted to no fewer points (as Extra-P does): three parameters fit any three points."""
@@ -92,7 +93,7 @@ class Fit:
     def limit(self) -> str:
         """A sentence on more workers, by this law."""
         if self.peak is not None and self.peak >= 1:
-            return f"throughput peaks at {self.peak:.0f} workers ({self.predict(self.peak):.3g} tasks/s)"
+            return f"throughput peaks at {self.peak:.0f} workers ({show_plain(self.predict(self.peak))} tasks/s)"
         if self.law in ("amdahl", "gustafson"):
             return self._serial_limit()
         coherency, interval = self.parameters["coherency"], self.ci95["coherency"]
@@ -113,7 +114,8 @@ class Fit:
         low, high = 100 * interval[0], 100 * interval[1]
         if self.law == "gustafson":
             return f"each further worker adds {100 * (1 - serial):.3g} % ({100 - high:.3g} to {100 - low:.3g}) of one"
-        return f"a share of {100 * serial:.2g} % ({low:.2g} to {high:.2g}) does not get faster with workers"
+        share = f"{show_plain(100 * serial)} % ({show_plain(low)} to {show_plain(high)})"
+        return f"a share of {share} does not get faster with workers"
 
 
 def fit_laws(

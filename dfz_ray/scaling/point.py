@@ -11,6 +11,8 @@ from dfz_ray.scaling.estimate import Estimate, bound_ratios, estimate_efficiency
 from dfz_ray.scaling.losses import is_manager_full, split_losses, split_slower_work
 from dfz_ray.scaling.measurement import Measurement, Mode
 
+MOST_PROVED = 60
+"""A proof that would take more repeats than this is not told."""
 LOAD_FADES_S = 300.0
 """After so many seconds a trial is no longer seen in the host's 1-minute load average."""
 OWN_LOAD = 1.0
@@ -61,6 +63,9 @@ class Point:
     loses_more: bool = False
     """True if its repeats surely complete a smaller share of the tasks than the sequential program, or the best point;
     else chance may have lost them."""
+    repeats_to_prove: int | None = None
+    """If no repeat completed as many tasks as the best ones: the repeats that would prove it, were further ones alike;
+    None: it is proven, or nobody would make as many."""
     losses: Mapping[str, float] | None = None
     """Slot-seconds by the names of `losses.ADVICE`, of the repeat with the median wall time."""
     losses_lost: int = 0
@@ -89,6 +94,11 @@ class Point:
     def digest(self) -> str | None:
         """The digest of all repeats, None if they differ or have none."""
         return self.digests[0] if len(self.digests) == 1 else None
+
+    @property
+    def typically_complete(self) -> bool:
+        """True if its typical repeat completed as many tasks as the best ones: medians are then of the same work."""
+        return 2 * len(self.rates) >= self.repeats > 0
 
     @property
     def underserved(self) -> bool:
@@ -147,17 +157,31 @@ class _Study(NamedTuple):
         return [trial.digest for trial in counting if trial.digest is not None]
 
     def as_complete(self, trials: Sequence[Measurement]) -> list[Measurement]:
-        """Those of some trials whose times are of as many tasks as those of others."""
-        return [trial for trial in trials if _is_complete(trial, self.share)]
+        """Those trials of a point whose times are of as many tasks as those of others.
+
+        Where the typical trial completes nothing, one that does says little of the point.
+        """
+        timed = [trial for trial in trials if trial.timed]
+        if not timed or not median_high(map(_share, timed)):
+            return []
+        return [trial for trial in timed if _is_complete(trial, self.share)]
 
     def loses_more(self, timed: Sequence[Measurement]) -> bool:
-        """True if the typical one of several trials completes fewer tasks, or all do surely, beside the best ones."""
-        if not timed or not self.best:
-            return False
-        if len(timed) > 1 and median_high(map(_share, timed)) < self.share:
-            return True
+        """True if the trials of a point surely complete a smaller share of the tasks than the best ones."""
+        return bool(timed and self.best) and self._proves_loss(timed, 1)
+
+    def repeats_to_prove(self, timed: Sequence[Measurement]) -> int | None:
+        """See `Point.repeats_to_prove`: the trials are counted several times until they prove that the point loses."""
+        if not timed or self.as_complete(timed) or self.loses_more(timed):
+            return None
+        times = next((n for n in range(2, MOST_PROVED // len(timed) + 1) if self._proves_loss(timed, n)), None)
+        return times and times * len(timed)
+
+    def _proves_loss(self, timed: Sequence[Measurement], times: int) -> bool:
         # One more task, so that no share is 0.
-        most, mine = ([(one.completed + 1) / (one.tasks + 1) for one in trials] for trials in (self.best, timed))
+        most, mine = (
+            times * [(one.completed + 1) / (one.tasks + 1) for one in trials] for trials in (self.best, timed)
+        )
         (least,) = bound_ratios([most], [mine], self.comparisons)
         return least is not None and least > 1
 
@@ -196,6 +220,7 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
         tasks=sum(trial.tasks for trial in timed),
         lost=sum(trial.tasks - trial.completed for trial in timed),
         loses_more=study.loses_more(timed),
+        repeats_to_prove=study.repeats_to_prove(timed),
         cpu_share=_cpu_share(timed),
         workers_lost=sum(lost) if lost else None,
         load=max((trial.load for trial in trials if trial.load is not None), default=None),

@@ -317,8 +317,8 @@ def _describe_parameters(fit: Mapping[str, Any]) -> list[str]:
     """Each parameter with its interval."""
     texts = []
     for name, ends in fit["ci95"].items():
-        interval = f" ({ends[0]:.3g} to {ends[1]:.3g})" if ends else " (at its bound)"
-        texts.append(f"{name} {fit[name]:.3g}{interval}")
+        interval = f" ({show_plain(ends[0])} to {show_plain(ends[1])})" if ends else " (at its bound)"
+        texts.append(f"{name} {show_plain(fit[name])}{interval}")
     return texts
 
 

@@ -16,6 +16,7 @@ from dfz_ray.scaling.evidence import WAITS, describe_lacks, find_left_out, is_im
 from dfz_ray.scaling.laws import Fit, fit_laws
 from dfz_ray.scaling.losses import advise, find_largest, pop_ratios
 from dfz_ray.scaling.measurement import Measurement, Scaling
+from dfz_ray.scaling.outlook import describe_share, rate_of
 from dfz_ray.scaling.point import Point, estimate_points
 from dfz_ray.scaling.recommendation import recommend
 
@@ -192,18 +193,18 @@ def _recommend(
     if len(modes) < 2:
         only = recommend(points, baseline, physical_cores=physical_cores, remarks=remarks)
         return {"workers": only.workers, "reason": prefix + only.reason}
-    found, rates, usable = {}, {}, _find_usable(points, baseline)
+    found, chosen = {}, {}
     for mode in modes:
-        mine = [point for point in points if point.mode == mode]
-        others = [point for point in usable if point.mode != mode]
-        found[mode] = recommend(mine, baseline, physical_cores=physical_cores, others=others)
-        chosen = next((point for point in mine if point.workers == found[mode].workers), None)
-        rates[mode] = chosen.tasks_per_s.value if chosen is not None and chosen.tasks_per_s else 0.0
+        measured = [point for point in points if point.mode == mode]
+        others = [point for point in points if point.mode != mode]
+        found[mode] = recommend(measured, baseline, physical_cores=physical_cores, others=others)
+        chosen[mode] = next((point for point in measured if point.workers == found[mode].workers), None)
+    rates = {mode: rate_of(point) if point else 0.0 for mode, point in chosen.items()}
     best, other = sorted(modes, key=lambda mode: (-rates[mode], found[mode].workers is not None))
     reason = f"{prefix}with {best}: {found[best].reason}; with {other}: "
-    if rates[best] and rates[other]:
-        share = 100 * rates[other] / rates[best]
-        reason += f"{share:.0f} % of that throughput, at the best number of workers there ({found[other].workers})"
+    if (mine := chosen[other]) and (winner := chosen[best]):
+        share = describe_share(mine, winner)
+        reason += f"{share} of that throughput, at the best number of workers there ({mine.workers})"
         reason = "; ".join([reason, *describe_lacks([point for point in points if point.mode == other])])
     else:
         reason += found[other].reason
@@ -217,9 +218,12 @@ def _recommend(
 def _choices(points: Sequence[Point], baseline: Point | None, goals: Goals) -> list[dict[str, Any]]:
     """The choices among the points that take part in the recommendation of their mode.
 
-    If something else slowed the sequential program, it is no choice, and no efficiency is known.
+    A choice rests on medians, so the typical repeat must have completed as many tasks as those of others. If something
+    else slowed the sequential program, it is no choice, and no efficiency is known.
     """
-    usable = _find_usable(points, baseline)
+    usable = [point for point in _find_usable(points, baseline) if point.typically_complete]
+    if baseline and not baseline.typically_complete:
+        baseline = None
     if any(map(is_impossible, usable)):
         baseline, usable = None, [replace(point, efficiency=None) for point in usable]
     in_order = sorted(usable, key=lambda point: (point.workers, point.mode))

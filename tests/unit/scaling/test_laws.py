@@ -27,7 +27,7 @@ def test_specsdm91_gives_the_reference_fit() -> None:
     assert fit.residual_error == pytest.approx(82.85, abs=0.01)
     assert fit.peak == pytest.approx(96.52, abs=0.05)
     assert fit.predict(96.52) == pytest.approx(1884, abs=1)
-    assert fit.limit.startswith("throughput peaks at 97 workers")
+    assert fit.limit == "throughput peaks at 97 workers (1,884 tasks/s)"
 
 
 def test_the_first_points_of_raytracer_give_the_reference_fit() -> None:
@@ -92,6 +92,13 @@ def test_the_simpler_law_is_chosen_where_it_explains_as_much() -> None:
     assert chosen.parameters["serial"] == pytest.approx(0.1, abs=0.02)
     assert "does not get faster with workers" in chosen.limit
     assert isinstance(fits["usl"], Fit)
+
+
+def test_a_share_that_is_nearly_all_is_written_out() -> None:
+    """A serial share of 99.7 % is no power of ten."""
+    ends = {"rate": (0.9, 1.1), "serial": (0.996, 0.998)}
+    fit = Fit("amdahl", {"rate": 1.0, "serial": 0.997}, ends, 0.0, 0.0, 0.0, 0.0, 8)
+    assert fit.limit == "a share of 99.7 % (99.6 to 99.8) does not get faster with workers"
 
 
 @pytest.mark.parametrize(("law", "truth"), [("amdahl", (10.0, 0.05)), ("usl", (10.0, 0.05, 0.002))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,17 +12,25 @@ import pytest
 from support.sample_study import study, summarise
 from support.sample_timelines import study_with_timelines
 
+from dfz_ray.scaling.estimate import Estimate
 from dfz_ray.scaling.measurement import Measurement
+from dfz_ray.scaling.point import estimate_points
+from dfz_ray.scaling.recommendation import verdict_ratio
 from dfz_ray.scaling.report import render_report
 
 
 def losing(lost: Mapping[int, tuple[int, int]], workers: tuple[int, ...] = (0, 1, 2, 4), repeats: int = 10) -> Any:
+    """The summary of such a study."""
+    return summarise(lose(lost, workers, repeats), physical_cores=4, remarks=())
+
+
+def lose(lost: Mapping[int, tuple[int, int]], workers: tuple[int, ...], repeats: int) -> list[Measurement]:
     """A study of 200 tasks. By number of workers: how many of its repeats lose tasks, and how many tasks each of these.
 
     They take as much less time as they do less.
     """
 
-    def lose(one: Measurement) -> Measurement:
+    def lose_some(one: Measurement) -> Measurement:
         often, tasks = lost.get(one.workers, (0, 0))
         if one.repeat >= often:
             return one
@@ -30,9 +39,7 @@ def losing(lost: Mapping[int, tuple[int, int]], workers: tuple[int, ...] = (0, 1
             one, completed=kept, failed=tasks, digest=f"{one.repeat:064}", wall_s=one.wall_s * max(kept, 1) / 200
         )
 
-    return summarise(
-        [lose(one) for one in study(workers, repeats, tasks=200, completed=200)], physical_cores=4, remarks=()
-    )
+    return [lose_some(one) for one in study(workers, repeats, tasks=200, completed=200)]
 
 
 @pytest.mark.parametrize("workers", [0, 4])
@@ -132,3 +139,42 @@ def test_trials_that_complete_less_are_in_no_split() -> None:
     losses = {point["workers"]: point["losses"] for point in summarise(trials)["points"]}
     assert losses[4] is None
     assert losses[2]["lost"] == 0
+
+
+def test_losses_by_chance_neither_advise_against_workers_nor_remove_the_baseline() -> None:
+    """Where the typical trial loses a task, but not surely more often than others, times of whole repeats decide."""
+    for losing_most in (0, 2):
+        found = losing({losing_most: (6, 1), 2 - losing_most: (4, 1)}, workers=(0, 2), repeats=10)["recommendation"]
+        assert found["workers"] == 2
+        name = "2 workers" if losing_most else "the sequential program"
+        assert f"6 of 2,000 tasks with {name} did not complete, which may be chance" in found["reason"]
+
+
+@pytest.mark.parametrize("losing_most", [0, 2])
+def test_losses_in_every_repeat_that_may_be_chance_are_no_verdict(losing_most: int) -> None:
+    """If all repeats lose a task on one side, and some of them on the other one, more repeats would tell."""
+    often = {losing_most: (6, 1), 2 - losing_most: (2, 1)}
+    found = losing(often, workers=(0, 2), repeats=6)["recommendation"]
+    assert found["workers"] is None
+    assert re.search(r"^can't tell: .*, which may be chance; about \d+ repeats would tell", found["reason"])
+
+
+def test_two_repeats_that_lose_a_task_are_no_verdict() -> None:
+    """Two repeats can't rule out chance, also where each loses a task; the sentence does not contradict itself."""
+    found = losing({2: (2, 1)}, workers=(0, 2), repeats=2)["recommendation"]
+    assert found["workers"] is None
+    assert "2 repeats can't rule out chance, 4 can" in found["reason"]
+
+
+def test_a_study_whose_tasks_may_be_lost_by_chance_goes_on() -> None:
+    """While only chance may have lost the tasks of the one point, there is something that further repeats may tell."""
+    often = {2: (4, 1), 0: (2, 1)}
+    _, points = found = estimate_points(lose(often, (0, 2), 4), physical_cores=4, cpus_per_task=1)
+    assert points[0].rates == ()
+    assert verdict_ratio(points, found[0], physical_cores=4) == Estimate(1.0, None)
+
+
+def test_a_choice_is_of_a_point_whose_typical_repeat_is_whole() -> None:
+    """A number of workers most of whose repeats did half of the work is neither the quickest nor the cheapest."""
+    found = losing({4: (3, 100)}, workers=(0, 2, 4), repeats=5)["recommendation"]
+    assert {choice["workers"] for choice in found["choices"]} <= {0, 2}

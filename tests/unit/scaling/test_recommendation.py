@@ -3,69 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
+from support.sample_points import advise, advised, failed, point
 
 from dfz_ray.scaling.estimate import Estimate
 from dfz_ray.scaling.evidence import warn_of_answers
 from dfz_ray.scaling.point import Point
 from dfz_ray.scaling.recommendation import Recommendation, recommend
 
-SEQUENTIAL_S = 100.0
-TASKS = 1000
-
-
-def around(value: float, spread: float | None) -> Estimate:
-    return Estimate(value, None if spread is None else (value * (1 - spread), value * (1 + spread)))
-
-
-def rates(value: float, spread: float | None) -> tuple[float, ...]:
-    return (value,) if spread is None else tuple(value * (1 + step * spread) for step in (-1, -0.5, 0, 0.5, 1))
-
-
-def point(workers: int, ratio: float = 1.0, spread: float | None = 0.02, **changes: Any) -> Point:
-    """A point of a batch that takes 100 s sequentially; with 0 workers the baseline."""
-    values: dict[str, Any] = {
-        "workers": workers,
-        "repeats": 1 if spread is None else 5,
-        "errors": (),
-        "wall_s": around(SEQUENTIAL_S / ratio, spread),
-        "speedup": around(ratio, spread) if workers else None,
-        "efficiency": around(ratio / workers, spread) if workers else None,
-        "tasks_per_s": around(TASKS * ratio / SEQUENTIAL_S, spread),
-        "success_rate": 1.0,
-        "warm_up_s": 1.0,
-        "avg_concurrency": float(workers),
-        "max_concurrency": workers,
-        "digests": ("same",),
-        "served": workers,
-        "oversubscribed": False,
-        "rates": rates(TASKS * ratio / SEQUENTIAL_S, spread),
-        "least_speedup": None if spread is None else ratio * (1 - spread),
-    }
-    return Point(**(values | changes))
-
-
-def failed(workers: int) -> Point:
-    nothing: dict[str, Any] = dict.fromkeys(("wall_s", "speedup", "efficiency", "tasks_per_s", "success_rate"))
-    return point(workers, repeats=0, errors=("lost",) * 5, digests=(), **nothing)
-
-
-def advise(*points: Point, baseline: Point | None = point(0)) -> Recommendation:  # noqa: B008  it is frozen
-    return recommend(points, baseline, physical_cores=2)
-
-
-def advised(*points: Point) -> tuple[int | None, str]:
-    advice = advise(*points)
-    return advice.workers, advice.reason
-
 
 def test_the_smallest_number_close_to_the_peak_is_recommended() -> None:
     """More workers that bring less than 5 % are not recommended, and the sentence says what they would bring."""
     assert advised(point(1, 0.95), point(2, 1.86), point(4, 1.92)) == (
         2,
-        "use 2 workers: 97 % of the peak throughput (1.86x the sequential program); doubling to 4 buys 3 %",
+        "use 2 workers: 97 % (94 to 99.8 %) of the peak throughput (1.86x the sequential program); "
+        "doubling to 4 buys 3 % (0.2 to 6 %)",
     )
 
 
@@ -73,7 +26,8 @@ def test_more_workers_than_the_peak_cost() -> None:
     """Where throughput falls again the peak is recommended, with what the next step would lose."""
     assert advised(point(1, 0.95), point(4, 3.4), point(6, 3.06)) == (
         4,
-        "use 4 workers: the highest throughput measured (3.40x the sequential program); going to 6 loses 10 %",
+        "use 4 workers: the highest throughput measured (3.40x the sequential program); "
+        "going to 6 loses 10 % (7 to 13 %)",
     )
 
 
@@ -82,7 +36,7 @@ def test_work_that_does_not_get_faster_is_not_parallelised() -> None:
     assert advised(point(1, 0.5), point(2, 0.8)) == (
         0,
         "don't parallelise this: the best point, 2 workers, reaches 0.80x the sequential program "
-        "(95 % interval 0.78 to 0.82); tasks 2.5 times as long would reach 1.25x with 2 workers",
+        "(95 % interval 0.78 to 0.82)",
     )
 
 
@@ -121,9 +75,9 @@ def test_an_efficiency_that_cannot_be_is_no_finding() -> None:
     advice = advise(point(2, 2.4))
     assert advice.workers == 2
     assert "an efficiency of 120 % says that the sequential program was slowed" in advice.reason
-    advice = advise(point(1, 1.2), point(2, 1.9))
-    assert advice.workers == 2
-    assert "an efficiency of 120 % with 1 worker says that the sequential program was slowed" in advice.reason
+    advice = advise(point(2, 2.4), point(4, 4.4))
+    assert advice.workers == 4
+    assert "an efficiency of 120 % with 2 workers says that the sequential program was slowed" in advice.reason
 
 
 def test_an_interval_on_both_sides_of_one_is_no_verdict() -> None:
@@ -136,11 +90,30 @@ def test_an_interval_on_both_sides_of_one_is_no_verdict() -> None:
     assert "no number of repeats" not in advise(point(2, 1.05, speedup=close, least_speedup=0.9)).reason
 
 
+@pytest.mark.parametrize(("speedup", "limit"), [(Estimate(1.1, (0.4, 1.8)), "1"), (Estimate(1.0, (0.3, 3.0)), "1.05")])
+def test_too_many_repeats_to_tell_are_no_impossibility(speedup: Estimate, limit: str) -> None:
+    """Where the times vary too much for any study the sentence says so, with the limit that repeats would exclude."""
+    least = speedup.ci95[0] if speedup.ci95 else None
+    made = {"repeats": 15, "rates": (10.0,) * 15}
+    noisy = point(2, speedup.value, speedup=speedup, least_speedup=least, **made)
+    reason = advise(noisy, baseline=point(0, **made)).reason
+    assert f"more than 1,000 repeats would be needed to tell the speedup from {limit}" in reason
+    assert "no number of repeats" not in reason
+
+
+def test_too_many_repeats_to_tell_points_apart_are_named_without_a_baseline() -> None:
+    """Without a sequential program the sentence says as well that nobody would make so many repeats."""
+    nothing = {"speedup": None, "efficiency": None}
+    wild = [point(n, rates=tuple(n * rate for rate in (0.1, 1.0, 8.0, 9.0, 90.0)), **nothing) for n in (5, 6)]
+    reason = advise(*wild, baseline=None).reason
+    assert "more than 1,000 repeats would be needed to tell the two apart" in reason
+
+
 def test_a_look_at_many_points_makes_a_gain_by_chance_likely() -> None:
     """A point whose own interval lies above 1 is no finding if one of so many points would be there by chance."""
     lucky = point(2, 1.1, speedup=Estimate(1.1, (1.01, 1.2)), least_speedup=0.98)
     assert advise(lucky).workers is None
-    points = [point(n, 1.2, rates=(12.0,) * 4, least_speedup=None, comparisons=4) for n in (1, 2, 3, 4)]
+    points = [point(n, 1.2, rates=(12.0,) * 4, least_speedup=None, comparisons=4) for n in (2, 3, 4, 5)]
     few = advise(*points, baseline=point(0, rates=(10.0,) * 4))
     assert few.workers is None
     assert "4 repeats can't rule out chance, 5 can" in few.reason
@@ -151,7 +124,10 @@ def test_the_reason_against_workers_is_told() -> None:
     losses = {"useful": 1.0, "slower_work": 0.0, "imbalance": 0.5, "dispatch": 8.0, "ramp_up": 0.5, "drain": 0.0}
     advice = advise(point(2, 0.2, losses=losses))
     assert advice.workers == 0
-    assert "80 % of the workers' time goes to dispatch; tasks 15 times as long would reach 1.25x" in advice.reason
+    assert (
+        "80 % of the workers' time goes to dispatch; tasks 85 times as long (64 to 125) would reach 1.25x"
+        in advice.reason
+    )
 
 
 def test_work_that_waits_is_told_of_threads() -> None:
@@ -173,7 +149,7 @@ def test_a_throughput_that_still_climbs_has_not_reached_its_peak() -> None:
     """Where the largest number measured is clearly the best, the sentence says that the peak lies beyond."""
     advice = advise(point(1, 0.98), point(2, 1.9), point(4, 3.8))
     assert advice.workers == 4
-    assert "still climbs at 4 workers (100 % above 2), so the peak was not reached" in advice.reason
+    assert "still climbs at 4 workers, 100 % (94 to 106 %) above 2, so the peak was not reached" in advice.reason
 
 
 def test_a_climb_within_the_noise_is_only_possible() -> None:
@@ -185,7 +161,7 @@ def test_a_climb_in_small_steps_is_still_a_climb() -> None:
     """Small steps between the last points don't pass for a plateau."""
     advice = advise(point(16, 15.5), point(31, 29.0), point(32, 30.0))
     assert advice.workers == 31
-    assert "still climbs at 32 workers (94 % above 16)" in advice.reason
+    assert "still climbs at 32 workers, 94 % (88 to 99 %) above 16" in advice.reason
 
 
 def test_one_point_says_nothing_of_the_peak() -> None:
@@ -208,7 +184,7 @@ def test_without_a_baseline_points_are_compared_with_each_other() -> None:
     points = [point(n, s, speedup=None, efficiency=None) for n, s in ((1, 1.0), (2, 1.9), (4, 1.95))]
     advice = advise(*points, baseline=None)
     assert advice.workers == 2
-    assert "97 % of the peak throughput (19 tasks/s)" in advice.reason
+    assert "97 % (95 to 100 %) of the peak throughput (19 tasks/s)" in advice.reason
     assert "whether workers pay at all is unknown" in advice.reason
 
 
