@@ -63,6 +63,8 @@ class Point:
     else chance may have lost them."""
     losses: Mapping[str, float] | None = None
     """Slot-seconds by the names of `losses.ADVICE`, of the repeat with the median wall time."""
+    busiest_s: float | None = None
+    """The seconds in which its busiest slot executed attempts."""
     losses_lost: int = 0
     """The tasks that this repeat did not complete: no repeat of the study typically completes more."""
     slower: Mapping[str, float] | None = None
@@ -306,6 +308,7 @@ def _losses(trials: Sequence[Measurement], study: _Study) -> dict[str, Any]:
         slower = split_slower_work(losses["slower_work"], middle.cpu_s - growth * median(cpu_s))
     return {
         "losses": losses,
+        "busiest_s": middle.busiest_s,
         "losses_lost": middle.tasks - middle.completed,
         "slower": slower,
         "handling_s": middle.split["handling"],

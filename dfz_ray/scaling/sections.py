@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from dfz_ray.scaling.charts.losses import NAMES, draw_losses
+from dfz_ray.scaling.charts.losses import NAMES, draw_losses, list_shown
 from dfz_ray.scaling.charts.plot import Legend
 from dfz_ray.scaling.charts.points import draw_cost, draw_efficiency, draw_speedup
 from dfz_ray.scaling.charts.timelines import draw_task_times, draw_timeline, list_kinds, show_tasks, style_kinds
@@ -83,6 +83,7 @@ def _points(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
 
 def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
     split = [point for point in summary["points"] if point["losses"]]
+    shown = list_shown([point["losses"]["slot_s"] for point in split])
     rows = []
     for point in split:
         parts, pop = point["losses"]["slot_s"], point["losses"]["pop"]
@@ -90,8 +91,8 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         rows.append(
             {"Workers": Cell(name_workers(point, summary))}
             | {
-                NAMES[name].capitalize(): Cell(show_percent(value / total), below=show_seconds(value))
-                for name, value in parts.items()
+                NAMES[name].capitalize(): Cell(show_percent(parts[name] / total), below=show_seconds(parts[name]))
+                for name in shown
             }
             | {
                 "Slower work:\nno free core": Cell(_part_of(point, "no_core", total)),
@@ -103,7 +104,7 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
                 for name, ratio in pop.items()
             }
         )
-    bullets = _advise(split, summary)
+    bullets = _advise(split, shown, summary)
     chart = draw_losses([(name_workers(point, summary), point["losses"]["slot_s"]) for point in split])
     text = "The workers' time was not split: the baseline, or every point, lacks a trial that completed as many tasks."
     return Section(
@@ -135,7 +136,7 @@ def _part_of(point: Mapping[str, Any], name: str, total: float) -> str:
     return NOTHING if slower is None else show_percent(slower[name] / total)
 
 
-def _advise(points: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[Cell]:
+def _advise(points: Sequence[Mapping[str, Any]], shown: Sequence[str], summary: Mapping[str, Any]) -> list[Cell]:
     """The largest loss of each point and what to do about it, in few sentences; then the other parts in general."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for point in points:
@@ -149,7 +150,7 @@ def _advise(points: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> 
         between = " to ".join(dict.fromkeys(map(show_percent, (min(shares), max(shares)))))
         bullets.append(Cell(f"{listed}: mostly {NAMES[part]}, {between} of the time. {_capital(advice)}."))
     told = {part for part, _ in groups}
-    bullets += [Cell(f"{NAMES[part].capitalize()}: {ADVICE[part]}.") for part in [*ADVICE][1:] if part not in told]
+    bullets += [Cell(f"{NAMES[part].capitalize()}: {ADVICE[part]}.") for part in shown[1:] if part not in told]
     return bullets
 
 

@@ -133,7 +133,7 @@ def _losses_entry(point: Point) -> dict[str, Any] | None:
             manager_full=point.manager_full,
             underserved=point.underserved,
         ),
-        "pop": pop_ratios(point.losses),
+        "pop": pop_ratios(point.losses, point.workers, point.busiest_s),
         "lost": point.losses_lost,
     }
 
