@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, median_high
@@ -11,8 +12,8 @@ from dfz_ray.scaling.estimate import Estimate, bound_ratios, estimate_efficiency
 from dfz_ray.scaling.losses import is_manager_full, split_losses, split_slower_work
 from dfz_ray.scaling.measurement import Measurement, Mode
 
-LOAD_FADES_S = 300.0
-"""After so many seconds a trial is no longer seen in the host's 1-minute load average."""
+LOAD_FADES_S = 60.0
+"""Linux's 1-minute load average is an exponential mean: a load fades in it to a part of 1/e in so many seconds."""
 OWN_LOAD = 1.0
 """The load that a study has beside its tasks: the driver, the manager, and Ray."""
 
@@ -80,7 +81,7 @@ class Point:
     load: float | None = None
     """The highest load average of the host just before a repeat."""
     other_load: float | None = None
-    """The highest load average before a repeat, less what the study's own trials may have left of theirs in it."""
+    """The highest load average before a repeat, less what the study's own trials have left of theirs in it."""
     core_hours: Estimate | None = None
     """Cores that the workers hold, times the wall time; with weak scaling for one batch that has not grown. Workers
     whose tasks declare no CPU hold one core together."""
@@ -233,20 +234,23 @@ def _cpu_share(trials: Sequence[Measurement]) -> float | None:
 
 
 def _find_other_loads(in_order: Sequence[Measurement], cpu_share: float | None) -> dict[int, float]:
-    """The load before each trial, less the most that the trials shortly before it may have left in it."""
+    """The load before each trial, less what the trials before it have left of theirs in the 1-minute average."""
     share = 1.0 if cpu_share is None else cpu_share
     found = {}
     for trial in in_order:
         if trial.load is None:
             continue
-        before = [
-            one
-            for one in in_order
-            if one.order < trial.order and trial.started_at - one.started_at - one.wall_s < LOAD_FADES_S
-        ]
-        own = max((OWN_LOAD + share * max(one.workers, 1) for one in before), default=0.0)
+        own = sum(_leave_load(one, trial.started_at, share) for one in in_order if one.order < trial.order)
         found[trial.order] = max(0.0, trial.load - own)
     return found
+
+
+def _leave_load(trial: Measurement, later: float, share: float) -> float:
+    """The load that a trial, with its warm-up, has left in the 1-minute average at a later time, in Unix seconds."""
+    long_s = (trial.warm_up_s or 0.0) + trial.wall_s
+    age_s = max(0.0, later - trial.started_at - long_s)
+    load = OWN_LOAD + share * max(trial.workers, 1)
+    return load * -math.expm1(-long_s / LOAD_FADES_S) * math.exp(-age_s / LOAD_FADES_S)
 
 
 def _growth(trials: Sequence[Measurement], sequential: Sequence[Measurement]) -> float:
