@@ -16,6 +16,11 @@ LOAD_FADES_S = 60.0
 """Linux's 1-minute load average is an exponential mean: a load fades in it to a part of 1/e in so many seconds."""
 OWN_LOAD = 1.0
 """The load that a study has beside its tasks: the driver, the manager, and Ray."""
+OTHER_CPU_TIME = (
+    "on threads a task's CPU time is that of its own thread alone, in the sequential program also that of native "
+    "thread pools and of programs that it calls"
+)
+"""The reason why slower work has no parts on threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +74,9 @@ class Point:
     losses_lost: int = 0
     """The tasks that this repeat did not complete: no repeat of the study typically completes more."""
     slower: Mapping[str, float] | None = None
-    """Its slower work by the names of `losses.SLOWER`; None where CPU times were not measured."""
+    """Its slower work by the names of `losses.SLOWER`; None where CPU times can't be compared."""
+    slower_reason: str | None = None
+    """The reason why they can't."""
     handling_s: float = 0.0
     """The part of its dispatch that is the handling of tasks."""
     manager_full: bool = False
@@ -307,14 +314,19 @@ def _losses(trials: Sequence[Measurement], study: _Study) -> dict[str, Any]:
     growth = _growth(trials, sequential)
     losses = split_losses(middle.split, growth * median(trial.busy_s or 0.0 for trial in whole))
     cpu_s = [trial.cpu_s for trial in whole if trial.cpu_s is not None]
-    slower = None
-    if cpu_s and middle.cpu_s is not None:
+    slower, reason = None, None
+    if middle.mode == "threads":
+        reason = OTHER_CPU_TIME
+    elif not cpu_s or middle.cpu_s is None:
+        reason = "CPU times were not measured"
+    else:
         slower = split_slower_work(losses["slower_work"], middle.cpu_s - growth * median(cpu_s))
     return {
         "losses": losses,
         "busiest_s": middle.busiest_s,
         "losses_lost": middle.tasks - middle.completed,
         "slower": slower,
+        "slower_reason": reason,
         "handling_s": middle.split["handling"],
         "manager_full": bool(middle.wall_s) and is_manager_full(middle.profile or {}, middle.workers, middle.wall_s),
     }

@@ -116,6 +116,7 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         folded="All shares, and POP's ratios",
         note="Each bar is the trial with the median time, and adds up to its workers times its wall time. Useful work "
         f"is the time that the sequential program takes for the same tasks.{_describe_lost(split, summary)}"
+        f"{_describe_unsplit(split)}"
         if split
         else "",
     )
@@ -128,6 +129,12 @@ def _describe_lost(points: Sequence[Mapping[str, Any]], summary: Mapping[str, An
         return ""
     growth = point["workers"] if summary["scaling"] == "weak" else 1
     return f" In these trials up to {lost:,} of {growth * summary['batch']['count']:,} tasks did not complete."
+
+
+def _describe_unsplit(points: Sequence[Mapping[str, Any]]) -> str:
+    """The reasons why slower work has no parts at some points, a sentence each."""
+    reasons = dict.fromkeys(point["losses"]["slower_reason"] for point in points if point["losses"]["slower_reason"])
+    return "".join(f" Slower work is not split: {reason}." for reason in reasons)
 
 
 def _part_of(point: Mapping[str, Any], name: str, total: float) -> str:
