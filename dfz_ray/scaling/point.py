@@ -91,7 +91,7 @@ class Point:
     """The highest load average before a repeat, less what the study's own trials have left of theirs in it."""
     core_hours: Estimate | None = None
     """Cores that the workers hold, times the wall time; with weak scaling for one batch that has not grown. Workers
-    whose tasks declare no CPU hold one core together."""
+    whose tasks declare no CPU hold one core together, and the sequential program holds one at least."""
     walls_s: tuple[float, ...] = ()
     """The wall time of each repeat."""
 
@@ -182,7 +182,7 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
     average = [trial.avg_concurrency for trial in timed if trial.avg_concurrency is not None]
     warm_up = [trial.warm_up_s for trial in timed if trial.warm_up_s is not None]
     digests = study.list_digests(timed)
-    cpus = max(workers, 1) * study.cpus_per_task
+    cpus = workers * study.cpus_per_task if workers else max(1.0, study.cpus_per_task)
     return Point(
         workers=workers,
         repeats=len(timed),
