@@ -94,6 +94,8 @@ class Point:
     whose tasks declare no CPU hold one core together, and the sequential program holds one at least."""
     walls_s: tuple[float, ...] = ()
     """The wall time of each repeat."""
+    batches: float = 1.0
+    """How many times its trials have the tasks of the sequential program: above 1 with weak scaling."""
 
     @property
     def digest(self) -> str | None:
@@ -212,6 +214,7 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
         other_load=max((study.other_loads[t.order] for t in trials if t.order in study.other_loads), default=None),
         core_hours=_core_hours(timed, min(cpus, study.physical_cores) or 1.0, study.sequential),
         walls_s=walls_s,
+        batches=_growth(timed, study.sequential),
         **_losses(timed, study),
     )
 

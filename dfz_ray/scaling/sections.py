@@ -57,9 +57,15 @@ def _choices(summary: Mapping[str, Any], measurements: Sequence[Measurement]) ->
                 "Efficiency": Cell(show_percent(choice["efficiency"]), below=show_percents(choice["efficiency_ci95"])),
                 "Core-hours": Cell(show_number(choice["core_hours"]), below=show_interval(choice["core_hours_ci95"])),
             }
-            | ({"Price": Cell(show_number(choice["price"]))} if summary.get("price") else {})
+            | (
+                {"Price": Cell(show_number(choice["price"]), below=show_interval(choice.get("price_ci95")))}
+                if summary.get("price")
+                else {}
+            )
         )
-    return Section("By goal", rows=rows, left=("Goal",)) if rows else None
+    is_weak = summary["scaling"] == "weak"
+    note = "Times are those of the batch as it has grown with the workers, costs those of one batch." if is_weak else ""
+    return Section("By goal", rows=rows, left=("Goal",), note=note) if rows else None
 
 
 def _points(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
@@ -261,7 +267,15 @@ def _cost(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Se
             "Core-hours": Cell(show_plain(cost / 3600), below=show_core_time(cost)),
             "Of the least": Cell(show_number(cost / least if least else None, "x")),
         }
-        | ({"Price": Cell(show_plain(cost / 3600 * price))} if price else {})
+        | (
+            {
+                "Price": Cell(
+                    show_plain(cost / 3600 * price), below=_show_price_interval(entry["core_hours_ci95"], price)
+                )
+            }
+            if price
+            else {}
+        )
         for entry, cost in core_s
     ]
     return Section(
@@ -277,6 +291,10 @@ def _cost(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Se
         if rows
         else "",
     )
+
+
+def _show_price_interval(core_hours: Sequence[float] | None, price: float) -> str:
+    return show_interval(core_hours and [price * end for end in core_hours])
 
 
 def _choose_cost(most_core_s: float, price: float | None) -> tuple[float, str]:
