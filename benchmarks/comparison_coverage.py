@@ -27,7 +27,7 @@ WORKERS = (0, 1, 2, 4)
 REPEATS = 8
 CHANGE = 1.3
 SEED = 20_261
-BATCH = {"domains": ["drawn"], "count": 40}
+TASKS = 40
 
 
 def correlated(random: np.random.Generator, trials: int) -> np.ndarray:
@@ -66,13 +66,13 @@ def draw_studies(random: np.random.Generator, noise: str, workers: Sequence[int]
                         repeat=repeat,
                         order=repeat * len(workers) + place,
                         wall_s=slower * float(factor) / max(count, 1),
-                        tasks=BATCH["count"],
-                        completed=BATCH["count"],
+                        tasks=TASKS,
+                        completed=TASKS,
                         started_at=0.0,
                         mode="processes" if count else None,
                     )
                 )
-        studies.append(Study(Path("drawn"), {"batch": BATCH}, measured))
+        studies.append(Study(Path("drawn"), {"batch": {"domains": ["drawn"], "count": TASKS}}, measured))
     return studies
 
 

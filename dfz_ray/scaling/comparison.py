@@ -203,16 +203,14 @@ class _Pair:
         (lost_before, tasks_before), (lost, tasks) = _count_lost(self.old), _count_lost(self.new)
         losses = f"loses {lost} of {tasks} tasks, {lost_before} of {tasks_before} before"
         # One more, so that no count is 0.
-        completed = ([one.completed + 1 for one in trials] for trials in (self.new, self.old))
-        kept = estimate_ratio(*completed, comparisons)
+        old, new = ([one.completed + 1 for one in trials] for trials in (self.old, self.new))
+        kept = estimate_ratio(new, old, comparisons)
         if kept.ci95 and kept.ci95[1] < 1:
             return "worse", losses
         if lost * tasks_before > lost_before * tasks:
-            return (
-                (verdict, f"{reason}, and {losses}")
-                if verdict == "worse"
-                else ("can't tell", f"{losses}, which may be chance")
-            )
+            if verdict == "worse":
+                return verdict, f"{reason}, and {losses}"
+            return "can't tell", f"{losses}, which may be chance"
         if not self._trials.are_comparable:
             return "can't tell", f"{losses}: no times are of the same work"
         return verdict, reason
