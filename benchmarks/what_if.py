@@ -87,7 +87,8 @@ class Predicted(NamedTuple):
     batch: str
     workers: int
     predicted_s: float
-    interval: tuple[float, float] | None
+    range_s: tuple[float, float] | None
+    """As wide as the largest error on the points that were held out of the batch's own trials."""
     predicted_at: float
     """Unix seconds."""
 
@@ -109,7 +110,7 @@ def test_batch(name: str, tasks: list[Any], folder: Path, repeats: int) -> None:
     found = forecast(trials, HELD_OUT, trial_cores=cores)
     with (folder / "predictions.jsonl").open("a") as file:
         for one in found.predictions:
-            line = Predicted(name, one.workers, one.makespan_s, one.interval, time.time())
+            line = Predicted(name, one.workers, one.makespan_s, one.range_s, time.time())
             file.write(json.dumps(line._asdict()) + "\n")
         file.flush()
         os.fsync(file.fileno())
@@ -120,7 +121,7 @@ def show(folder: Path, console: Console) -> None:
     """Print every point, and the median error."""
     predicted = [Predicted(**json.loads(line)) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     latest = {(one.batch, one.workers): one for one in predicted}
-    table = Table("batch", "workers", "predicted", "interval", "measured", "error", box=None, padding=(0, 2))
+    table = Table("batch", "workers", "predicted", "range", "measured", "error", box=None, padding=(0, 2))
     errors: list[float] = []
     inside = 0
     for one in latest.values():
@@ -132,7 +133,7 @@ def show(folder: Path, console: Console) -> None:
             raise SystemExit(f"{one.batch}, {one.workers} workers: it was measured before it was predicted")
         measured_s = median(trial.wall_s for trial in mine)
         errors.append(one.predicted_s / measured_s - 1)
-        low, high = one.interval or (0.0, math.inf)
+        low, high = one.range_s or (0.0, math.inf)
         inside += low <= measured_s <= high
         values = f"{one.predicted_s:.3f} s", f"{low:.2f} to {high:.2f} s", f"{measured_s:.3f} s"
         table.add_row(one.batch, str(one.workers), *values, f"{100 * errors[-1]:+.1f} %")
@@ -143,7 +144,7 @@ def show(folder: Path, console: Console) -> None:
         console.print(
             f"{len(errors)} held-out points: median error {100 * error.value:.1f} % "
             f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %), largest {100 * max(map(abs, errors)):.1f} %; "
-            f"{inside} lie in their intervals",
+            f"{inside} lie within the largest error on the points held out before them",
             soft_wrap=True,
         )
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dfz_ray.cli import EXIT_SOME_FAILED, PATH
 from dfz_ray.cli.printing import safe_line
+
+if TYPE_CHECKING:
+    from dfz_ray.scaling.estimate import Estimate
 
 
 @click.command("compare")
@@ -17,9 +21,11 @@ from dfz_ray.cli.printing import safe_line
 def compare(before: str, after: str, strict: bool) -> int:
     """Say whether the scaling of a batch has changed from the first STUDY, a folder, to the second.
 
-    The ratio is time after / time before; the 95 % intervals hold together, so that a verdict by chance is rare. The
-    two speedups, each over the sequential program of its study, tell whether workers gain as much as before. A number
-    of workers that loses tasks is worse, however fast. The last line is the verdict: same, better, worse, or can't
+    What is judged is the speedup over the sequential program of each study, after / before: two studies are made at two
+    times, and what the machine does in one of them slows both programs alike. The times are beside it: they judge only
+    where a study has no sequential program. Of equal studies few get a verdict by chance, if their repeats are
+    independent: the 95 % intervals hold together. A number of workers that loses tasks is worse, however fast. The last
+    line is the verdict: same, better, worse, or can't
     tell. The exit code is 1 if any number of workers is worse. Facts about host, versions and settings that differ are
     named; studies whose tasks differ are refused. Examples:
 
@@ -31,25 +37,39 @@ def compare(before: str, after: str, strict: bool) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from dfz_ray.scaling.comparison import Study, answers_differ, compare_studies, list_changes, overall
+    from dfz_ray.scaling.comparison import (
+        Study,
+        answers_differ,
+        compare_studies,
+        describe_times,
+        list_changes,
+        overall,
+    )
 
     one, other = Study.read(Path(before)), Study.read(Path(after))
     differences = compare_studies(one, other)
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    for title in ("Workers", "After / before", "95 %", "Verdict", "Speedups", ""):
+    for title in ("Workers", "Speedups", "After / before", "95 %", "Verdict", "Times", "95 %", ""):
         table.add_column(title, no_wrap=bool(title))
     for found in differences:
         name = f"{found.workers} {found.mode}" if found.workers else "sequential"
-        ratio = f"{found.ratio.value:.3f}" if found.ratio else "-"
-        interval = "{:.3f} to {:.3f}".format(*found.ratio.ci95) if found.ratio and found.ratio.ci95 else "-"
         speedups = [study.find_speedup(found.workers, found.mode) for study in (one, other)]
         shown = ", ".join("-" if speedup is None else f"{speedup:.3g}" for speedup in speedups)
-        table.add_row(name, ratio, interval, found.verdict, shown, safe_line(found.reason))
+        verdict, reason = found.verdict or "-", safe_line(found.reason)
+        table.add_row(name, shown, *_show(found.speedups), verdict, *_show(found.times), reason)
     Console(emoji=False, markup=False, soft_wrap=True).print(table)
+    if said := describe_times(found.times for found in differences if found.times_differ):
+        click.echo(said)
     for change in list_changes(one, other):
         click.echo(f"differs: {safe_line(change)}", err=True)
     if answers_differ(one, other):
         click.echo("the answers differ: the two studies have different digests", err=True)
-    verdict = overall(differences)
-    click.echo(verdict)
-    return EXIT_SOME_FAILED if verdict == "worse" or (strict and verdict == "can't tell") else 0
+    whole = overall(differences)
+    click.echo(whole)
+    return EXIT_SOME_FAILED if whole == "worse" or (strict and whole == "can't tell") else 0
+
+
+def _show(ratio: Estimate | None) -> tuple[str, str]:
+    """A ratio and its interval."""
+    ends = ratio.ci95 if ratio else None
+    return f"{ratio.value:.3f}" if ratio else "-", f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "-"

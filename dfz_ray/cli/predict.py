@@ -44,7 +44,7 @@ EACH = "each"
     "--deadline",
     type=FiniteRange(0, min_open=True),
     metavar="SECONDS",
-    help="Name the cheapest number of workers whose whole interval lies within so many seconds.",
+    help="Name the cheapest number of workers that is predicted to meet so many seconds, with its whole range.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Seed of the draws [0].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -53,7 +53,9 @@ def predict(folders: tuple[str, ...], **options: Any) -> int:
 
     FOLDER is that of a study, or those of several runs of one batch on different numbers of workers. The engine runs in
     virtual time, with the times of tasks, workers and manager as they were measured. Measured numbers of workers are
-    predicted, too, each from the trials with fewer workers: that is the error of predictions. Examples:
+    predicted, too, each from the trials with fewer workers: that is the error of predictions. The range of a prediction
+    is the largest error of these, to both sides. It is no confidence interval: at numbers of workers that nobody has
+    measured a prediction may be off by more. Examples:
 
     \b
         dfz predict studies/mine --workers 8,16,64
@@ -138,8 +140,8 @@ def _print(found: Forecast, deadline_s: float | None) -> None:
 
     console = Console(emoji=False, markup=False, highlight=False, soft_wrap=True)
     console.width = max(console.width, LINE)
-    level = f"{100 * found.confidence:.0f} %" if found.confidence else ""
-    titles = ["Workers", "Time", *([f"Interval ({level})"] if level else []), "Speedup", "Efficiency", "Manager busy"]
+    ranges = [] if found.largest_error is None else ["Range (largest error so far)"]
+    titles = ["Workers", "Time", *ranges, "Speedup", "Efficiency", "Manager busy"]
     has_price = found.predictions[0].price is not None
     table = Table(box=None, padding=(0, 1), pad_edge=False)
     for title in (*titles, "Core-hours", *(["Price"] if has_price else []), ""):
@@ -155,7 +157,7 @@ def _print(found: Forecast, deadline_s: float | None) -> None:
         table.add_row(
             str(one.workers),
             f"{one.makespan_s:.3g} s",
-            *(["{:.3g} to {:.3g} s".format(*one.interval)] if one.interval else []),
+            *(["{:.3g} to {:.3g} s".format(*one.range_s)] if one.range_s else []),
             f"{one.speedup:.3g}",
             f"{one.efficiency:.2f}",
             f"{100 * one.manager_share:.0f} %",
@@ -185,16 +187,19 @@ def _describe(found: Forecast, deadline_s: float | None) -> list[str]:
         shown = " (95 % interval {:.1f} to {:.1f} %)".format(*(100 * end for end in interval)) if interval else (
             f" (too few held-out points for an interval: {len(found.held_out)})")  # fmt: skip
         said.append(f"median error: {100 * found.error.value:.1f} %{shown}")
-    is_beyond = found.predictions[-1].workers > max(found.measured) or not found.is_as_measured
-    if found.confidence and is_beyond:
-        said.append("beyond what was measured the intervals hold only if predictions are off there by as much as these")
+    if found.largest_error is not None:
+        points = f"{len(found.held_out)} point{'s' if len(found.held_out) > 1 else ''}"
+        said.append(
+            f"the ranges are as wide as the largest error on the {points} held out so far, a factor of "
+            f"{1 + found.largest_error:.3g}: no confidence intervals, and elsewhere a prediction may be off by more"
+        )
     full = [one.workers for one in found.predictions if one.is_manager_full]
     if full:
         said.append(f"the manager is full from {full[0]} workers on: longer tasks would keep more workers busy")
     if deadline_s is not None:
         said.append(
-            f"cheapest within {deadline_s:g} s: {found.cheapest} workers, of the numbers above"
+            f"predicted to meet {deadline_s:g} s at the least cost: {found.cheapest} workers, of the numbers above"
             if found.cheapest is not None
-            else f"none of these numbers is sure to end within {deadline_s:g} s"
+            else f"none of these numbers is predicted to meet {deadline_s:g} s"
         )
     return said + [f"rests on: {text}" for text in found.assumptions]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.schema import ATTEMPT_FAILED
 from dfz_ray.protocol.columns import read_times, unpack
 
 TOLERANCE_S = 0.001
@@ -16,7 +17,7 @@ TOLERANCE_S = 0.001
 
 
 class Executed(NamedTuple):
-    """A task that was executed, and completed, as the journal has it."""
+    """A task that was executed, as the journal has it."""
 
     number: int
     lease: tuple[int, int]
@@ -27,6 +28,8 @@ class Executed(NamedTuple):
     cpu_s: float
     chunk: int | None = None
     """None: not known."""
+    counts: bool = True
+    """False: a vain attempt; another one of the task counts, or none."""
 
 
 @dataclass(eq=False)
@@ -49,6 +52,25 @@ def read_executed(folder: Path) -> list[Executed]:
                 Executed(number, (epoch, lease), began_at, ended_at, cpu_s, chunk)
                 for number, began_at, ended_at, cpu_s in rows
             )
+    return sorted(executed, key=lambda one: one.began_at)
+
+
+def read_attempted(folder: Path) -> list[Executed]:
+    """All executions of a run whose times are known, in the order of their beginning.
+
+    Of each task one counts: that which completed, or else the last that failed, as each task has one attempt in a
+    sequential program. Attempts that were superseded or lost, and failures before another attempt, do not count. An
+    attempt that its worker could not report has no times, and is not among them.
+    """
+    executed = read_executed(folder)
+    with JournalReader(folder) as journal:
+        rows = list(journal.query("timed_attempts"))
+    settled = {one.number for one in executed}
+    last = {task: chunk for task, chunk, outcome, *_ in rows if outcome == ATTEMPT_FAILED and task not in settled}
+    executed.extend(
+        Executed(task, (epoch, lease), began_at, ended_at, cpu_s, chunk, last.get(task) == chunk)
+        for task, chunk, _, began_at, ended_at, cpu_s, epoch, lease in rows
+    )
     return sorted(executed, key=lambda one: one.began_at)
 
 

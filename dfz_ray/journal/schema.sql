@@ -560,6 +560,11 @@ FROM commits WHERE epoch NOT IN (SELECT epoch FROM epochs UNION SELECT 0 WHERE "
 -- The completed tasks of each chunk, with their times.
 SELECT chunks.epoch, chunks.lease, completions.tasks, times, chunk FROM completions JOIN chunks USING (chunk);
 
+-- name: timed_attempts
+-- Those that did not complete and whose times are known, of each task in the order of the attempts.
+SELECT task, chunk, outcome, began_at, ended_at, coalesce(cpu_s, 0.0), chunks.epoch, chunks.lease
+FROM attempts JOIN chunks USING (chunk) WHERE began_at IS NOT NULL AND ended_at IS NOT NULL ORDER BY task, chunk;
+
 -- name: read_chunk_ends
 -- The completed chunks, with what tells how long their way was.
 SELECT chunks.epoch, chunks.lease, dispatched_at, completions.tasks, times FROM completions JOIN chunks USING (chunk);

@@ -48,6 +48,8 @@ class Choice:
     price_ci95: tuple[float, float] | None = None
     repeats: int = 0
     """The repeats that these values rest on."""
+    batches: float = 1
+    """The time is that of so many batches, the cost that of one: with weak scaling they differ."""
 
     def describe(self) -> str:
         """The choice in a line."""
@@ -55,17 +57,18 @@ class Choice:
             return f"{self.says}: no number of workers that was measured"
         name = show_workers(self.workers)
         name += " on threads" if self.mode == "threads" and self.workers else ""
+        many, one = (f" for {self.batches:g} batches", " for one") if self.batches > 1 else ("", "")
         facts = []
         if self.goal == "efficient" and self.efficiency is not None:
             facts.append(_show("efficiency {}", self.efficiency, self.efficiency_ci95))
         if self.wall_s is not None:
-            facts.append(_show("{} s", self.wall_s, self.wall_s_ci95))
+            facts.append(_show(f"{{}} s{many}", self.wall_s, self.wall_s_ci95))
         if self.core_hours is not None:
             unit, per_hour = ("core-hours", 1) if self.core_hours >= FEW_CORE_HOURS else ("core-seconds", 3600)
             ends = self.core_hours_ci95 and [per_hour * end for end in self.core_hours_ci95]
-            facts.append(_show(f"{{}} {unit}", per_hour * self.core_hours, ends))
+            facts.append(_show(f"{{}} {unit}{one}", per_hour * self.core_hours, ends))
         if self.price is not None:
-            facts.append(_show("price {}", self.price, self.price_ci95))
+            facts.append(_show(f"price {{}}{one}", self.price, self.price_ci95))
         if self.wall_s is not None and self.wall_s_ci95 is None:
             made = f"{self.repeats} repeat{'s' if self.repeats != 1 else ''}"
             facts.append(f"without intervals of times: {MEDIAN_REPEATS} repeats give one, these are of {made}")
@@ -116,6 +119,7 @@ def _make(goal: str, says: str, point: Point | None, goals: Goals) -> Choice:
         if goals.price is None or hours.ci95 is None
         else (goals.price * hours.ci95[0], goals.price * hours.ci95[1]),
         len(point.walls_s),
+        point.batches,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -22,6 +23,10 @@ THREAD_SETTINGS = (
     "RAYON_NUM_THREADS",
     "QISKIT_PARALLEL",
 )
+GIT_S = 5.0
+"""Git has so long to answer."""
+EDITS_DIGITS = 8
+"""The digits of the digest of edits."""
 
 
 def host_facts(folder: Path | None = None) -> dict[str, Any]:
@@ -82,27 +87,36 @@ def _own_commit() -> str | None:
     git = shutil.which("git")
     if git is None:
         return None
-    here = Path(__file__)
+    package = Path(__file__).parents[1]
     tracked = subprocess.run(  # noqa: S603  fixed arguments
-        [git, "ls-files", "--error-unmatch", here.name], cwd=here.parent, capture_output=True, check=False
+        [git, "ls-files", "--error-unmatch", "__init__.py"], cwd=package, capture_output=True, check=False
     )
-    return _commit(here.parent) if tracked.returncode == 0 else None
+    return _commit(package) if tracked.returncode == 0 else None
 
 
 def _commit(folder: Path) -> str | None:
-    """The git commit of a folder, with `-dirty` after it if files were changed since."""
+    """The git commit of a folder.
+
+    If files were changed since, `-dirty` follows, and a digest of what was changed in tracked files of the folder: two
+    different edits of one commit are different code.
+    """
+    described = _ask_git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    commit = described.decode().strip() if described else ""
+    if not commit.endswith("-dirty"):
+        return commit or None
+    edits = _ask_git(folder, "diff", "--no-ext-diff", "--no-textconv", "--no-color", "--binary", "HEAD", "--", ".")
+    return f"{commit}-{hashlib.sha256(edits).hexdigest()[:EDITS_DIGITS]}" if edits else commit
+
+
+def _ask_git(folder: Path, *words: str) -> bytes | None:
+    """The output of git in a folder; None if it fails."""
     git = shutil.which("git")
     if git is None:
         return None
     try:
-        described = subprocess.run(  # noqa: S603  fixed arguments
-            [git, "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
+        done = subprocess.run(  # noqa: S603  fixed arguments
+            [git, "--no-optional-locks", *words], cwd=folder, capture_output=True, timeout=GIT_S, check=False
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip() or None if described.returncode == 0 else None
+    return done.stdout if done.returncode == 0 else None

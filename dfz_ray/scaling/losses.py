@@ -2,8 +2,9 @@
 
 The parts add up to N x T(N), in slot-seconds. `useful` is the time that the same tasks take in the sequential program;
 tasks that take longer beside others do slower work (memory bandwidth, caches, hyper-threads, frequency, or no free
-core). The ratios are those of POP, the European centre of excellence for performance: load balance x dispatch =
-parallel efficiency; times computation scaling = global efficiency.
+core). A task that fails is work as well, for it fails in the sequential program, too; attempts that don't count are in
+vain. The ratios are those of POP, the European centre of excellence for performance: load balance x communication
+efficiency = parallel efficiency; times computation scaling = global efficiency.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from dfz_ray.journal.run_activity import is_full
 ADVICE = {
     "useful": "the work itself",
     "slower_work": "tasks take longer beside each other: use fewer workers for each node, or give each more cores",
+    "vain_attempts": "attempts end without counting, because tasks fail and are tried again, workers die, or another "
+    "attempt is quicker: look for the reasons of failures, or allow fewer attempts",
     "imbalance": "slots wait for the last tasks: split the longest tasks, or give them a higher priority, so that they "
     "begin first",
     "dispatch": "slots wait between tasks: put more work into each task",
@@ -51,14 +54,16 @@ def split_time(executed: Sequence[Executed], called_at: float, returned_at: floa
     """Split the time of all slots, from the call until the results are in hand.
 
     Args:
-        executed: in the order of their beginning.
+        executed: all attempts whose times are known, in the order of their beginning.
         called_at: when `run` was called, in Unix seconds.
         returned_at: when it returned.
         workers: number of slots.
 
     Returns:
         Slot-seconds that add up to `workers` x (`returned_at` - `called_at`):
-        in_tasks: tasks were executed.
+        in_tasks: tasks were executed, by the one attempt of each that counts, completed or failed.
+        vain_attempts: other attempts were executed: failures before another attempt, attempts that were lost or
+            superseded. Where a worker could not report the times of an attempt, they are in the parts below.
         imbalance: from a slot's last end until the last end of all; a slot that no task used counts as a whole.
         handling: from the end of a task until the next one of its chunk begins: decoding, encoding, the digest.
         dispatch: from the end of any other task until the next one begins on its slot.
@@ -76,7 +81,8 @@ def split_time(executed: Sequence[Executed], called_at: float, returned_at: floa
             else:
                 dispatch += gap_s
     return {
-        "in_tasks": sum(one.ended_at - one.began_at for one in executed),
+        "in_tasks": sum(one.ended_at - one.began_at for one in executed if one.counts),
+        "vain_attempts": sum(one.ended_at - one.began_at for one in executed if not one.counts),
         "imbalance": sum(last - slot.free_at for slot in slots) + (workers - len(slots)) * (last - called_at),
         "handling": handling,
         "dispatch": dispatch,
@@ -85,11 +91,18 @@ def split_time(executed: Sequence[Executed], called_at: float, returned_at: floa
     }
 
 
+def find_busiest_s(executed: Sequence[Executed], workers: int) -> float:
+    """The seconds in which the slot that was busiest executed anything; 0 where nothing was executed."""
+    slots = assign_slots(executed, workers)
+    return max((sum(one.ended_at - one.began_at for one in slot.executed) for slot in slots), default=0.0)
+
+
 def split_losses(split: Mapping[str, float], useful_s: float) -> dict[str, float]:
     """The parts of ADVICE, from the split of a trial and the seconds that its tasks take in the sequential program."""
     return {
         "useful": useful_s,
         "slower_work": split["in_tasks"] - useful_s,
+        "vain_attempts": split.get("vain_attempts", 0.0),  # trials of before have none
         "imbalance": split["imbalance"],
         "dispatch": split["handling"] + split["dispatch"],
         "ramp_up": split["ramp_up"],
@@ -140,19 +153,28 @@ def is_manager_full(profile: Mapping[str, Any], workers: int, wall_s: float) -> 
     return bool(cpu_s / wall_s > FULL_CORES)
 
 
-def pop_ratios(losses: Mapping[str, float]) -> dict[str, float | None]:
-    """POP's ratios, from the parts of a trial; None where nothing was executed.
+def pop_ratios(losses: Mapping[str, float], workers: int, busiest_s: float | None) -> dict[str, float | None]:
+    """POP's ratios, from the parts of a trial; None where nothing was executed, or something was not measured.
 
-    Source: https://pop-coe.eu, "POP Standard Metrics".
+    Source: https://pop-coe.eu, "POP Standard Metrics". Load balance is the mean of the slots' times of computing over
+    the longest one; communication efficiency is the longest one over the run time: what the busiest slot waits for,
+    which is dispatch, ramp-up and drain here. Parallel efficiency is their product, the mean over the run time.
+    Computation scaling is the sequential program's time of computing over that of all slots, and global efficiency the
+    product of both.
+
+    Args:
+        losses: the parts, by the names of ADVICE.
+        workers: number of slots.
+        busiest_s: the longest time of computing of a slot (`find_busiest_s`); None: not measured.
     """
     total = sum(losses.values())
-    in_tasks = losses["useful"] + losses["slower_work"]
-    balanced = in_tasks + losses["dispatch"] + losses["ramp_up"] + losses["drain"]
+    computing = losses["useful"] + losses["slower_work"] + losses["vain_attempts"]
+    longest = None if busiest_s is None else workers * busiest_s
     return {
-        "load_balance": _divide(balanced, total),
-        "dispatch": _divide(in_tasks, balanced),
-        "parallel_efficiency": _divide(in_tasks, total),
-        "computation_scaling": _divide(losses["useful"], in_tasks),
+        "load_balance": None if longest is None else _divide(computing, longest),
+        "communication_efficiency": None if longest is None else _divide(longest, total),
+        "parallel_efficiency": _divide(computing, total),
+        "computation_scaling": _divide(losses["useful"], computing),
         "global_efficiency": _divide(losses["useful"], total),
     }
 

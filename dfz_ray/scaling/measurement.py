@@ -48,13 +48,15 @@ class Measurement:
     """Tasks that executed at one time, averaged over the wall time."""
     max_concurrency: int | None = None
     busy_s: float | None = None
-    """Sum of all task durations, in seconds."""
+    """Sum of all task durations, in seconds, completed or failed: of each task that of the attempt that counts."""
     cpu_s: float | None = None
-    """CPU seconds of all tasks."""
+    """CPU seconds of the same attempts."""
     queued_s: float | None = None
     """Seconds of `busy_s` in which tasks waited for a free core; None for a point."""
     split: dict[str, float] | None = None
     """The time of all slots, split by `losses.split_time`; None for the baseline."""
+    busiest_s: float | None = None
+    """Seconds in which the busiest slot executed attempts; None for the baseline, and in trials of before."""
     domains: dict[str, dict[str, float]] | None = None
     """By domain the run time of its tasks (`busy_s`), their CPU time (`cpu_s`) and that which they declare."""
     thread_settings: list[str] | None = None

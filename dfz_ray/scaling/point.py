@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, median_high
@@ -13,10 +14,15 @@ from dfz_ray.scaling.measurement import Measurement, Mode
 
 MOST_PROVED = 60
 """A proof that would take more repeats than this is not told."""
-LOAD_FADES_S = 300.0
-"""After so many seconds a trial is no longer seen in the host's 1-minute load average."""
+LOAD_FADES_S = 60.0
+"""Linux's 1-minute load average is an exponential mean: a load fades in it to a part of 1/e in so many seconds."""
 OWN_LOAD = 1.0
 """The load that a study has beside its tasks: the driver, the manager, and Ray."""
+OTHER_CPU_TIME = (
+    "on threads a task's CPU time is that of its own thread alone, in the sequential program also that of native "
+    "thread pools and of programs that it calls"
+)
+"""The reason why slower work has no parts on threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +74,14 @@ class Point:
     None: it is proven, or nobody would make as many."""
     losses: Mapping[str, float] | None = None
     """Slot-seconds by the names of `losses.ADVICE`, of the repeat with the median wall time."""
+    busiest_s: float | None = None
+    """The seconds in which its busiest slot executed attempts."""
     losses_lost: int = 0
     """The tasks that this repeat did not complete: no repeat of the study typically completes more."""
     slower: Mapping[str, float] | None = None
-    """Its slower work by the names of `losses.SLOWER`; None where CPU times were not measured."""
+    """Its slower work by the names of `losses.SLOWER`; None where CPU times can't be compared."""
+    slower_reason: str | None = None
+    """The reason why they can't."""
     handling_s: float = 0.0
     """The part of its dispatch that is the handling of tasks."""
     manager_full: bool = False
@@ -83,12 +93,14 @@ class Point:
     load: float | None = None
     """The highest load average of the host just before a repeat."""
     other_load: float | None = None
-    """The highest load average before a repeat, less what the study's own trials may have left of theirs in it."""
+    """The highest load average before a repeat, less what the study's own trials have left of theirs in it."""
     core_hours: Estimate | None = None
     """Cores that the workers hold, times the wall time; with weak scaling for one batch that has not grown. Workers
-    whose tasks declare no CPU hold one core together."""
+    whose tasks declare no CPU hold one core together, and the sequential program holds one at least."""
     walls_s: tuple[float, ...] = ()
     """The wall time of each repeat."""
+    batches: float = 1.0
+    """How many times its trials have the tasks of the sequential program: above 1 with weak scaling."""
 
     @property
     def digest(self) -> str | None:
@@ -196,7 +208,7 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
     average = [trial.avg_concurrency for trial in timed if trial.avg_concurrency is not None]
     warm_up = [trial.warm_up_s for trial in timed if trial.warm_up_s is not None]
     digests = study.list_digests(timed)
-    cpus = max(workers, 1) * study.cpus_per_task
+    cpus = workers * study.cpus_per_task if workers else max(1.0, study.cpus_per_task)
     return Point(
         workers=workers,
         repeats=len(timed),
@@ -227,6 +239,7 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
         other_load=max((study.other_loads[t.order] for t in trials if t.order in study.other_loads), default=None),
         core_hours=_core_hours(timed, min(cpus, study.physical_cores) or 1.0, study.sequential),
         walls_s=walls_s,
+        batches=_growth(timed, study.sequential),
         **_losses(timed, study),
     )
 
@@ -256,20 +269,23 @@ def _cpu_share(trials: Sequence[Measurement]) -> float | None:
 
 
 def _find_other_loads(in_order: Sequence[Measurement], cpu_share: float | None) -> dict[int, float]:
-    """The load before each trial, less the most that the trials shortly before it may have left in it."""
+    """The load before each trial, less what the trials before it have left of theirs in the 1-minute average."""
     share = 1.0 if cpu_share is None else cpu_share
     found = {}
     for trial in in_order:
         if trial.load is None:
             continue
-        before = [
-            one
-            for one in in_order
-            if one.order < trial.order and trial.started_at - one.started_at - one.wall_s < LOAD_FADES_S
-        ]
-        own = max((OWN_LOAD + share * max(one.workers, 1) for one in before), default=0.0)
+        own = sum(_leave_load(one, trial.started_at, share) for one in in_order if one.order < trial.order)
         found[trial.order] = max(0.0, trial.load - own)
     return found
+
+
+def _leave_load(trial: Measurement, later: float, share: float) -> float:
+    """The load that a trial, with its warm-up, has left in the 1-minute average at a later time, in Unix seconds."""
+    long_s = (trial.warm_up_s or 0.0) + trial.wall_s
+    age_s = max(0.0, later - trial.started_at - long_s)
+    load = OWN_LOAD + share * max(trial.workers, 1)
+    return load * -math.expm1(-long_s / LOAD_FADES_S) * math.exp(-age_s / LOAD_FADES_S)
 
 
 def _growth(trials: Sequence[Measurement], sequential: Sequence[Measurement]) -> float:
@@ -326,13 +342,19 @@ def _losses(trials: Sequence[Measurement], study: _Study) -> dict[str, Any]:
     growth = _growth(trials, sequential)
     losses = split_losses(middle.split, growth * median(trial.busy_s or 0.0 for trial in whole))
     cpu_s = [trial.cpu_s for trial in whole if trial.cpu_s is not None]
-    slower = None
-    if cpu_s and middle.cpu_s is not None:
+    slower, reason = None, None
+    if middle.mode == "threads":
+        reason = OTHER_CPU_TIME
+    elif not cpu_s or middle.cpu_s is None:
+        reason = "CPU times were not measured"
+    else:
         slower = split_slower_work(losses["slower_work"], middle.cpu_s - growth * median(cpu_s))
     return {
         "losses": losses,
+        "busiest_s": middle.busiest_s,
         "losses_lost": middle.tasks - middle.completed,
         "slower": slower,
+        "slower_reason": reason,
         "handling_s": middle.split["handling"],
         "manager_full": bool(middle.wall_s) and is_manager_full(middle.profile or {}, middle.workers, middle.wall_s),
     }

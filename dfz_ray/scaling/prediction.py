@@ -48,8 +48,9 @@ class Prediction:
 
     workers: int
     makespan_s: float
-    interval: Interval | None
-    """It holds as often as `Forecast.confidence` says."""
+    range_s: Interval | None
+    """The makespan, off by as much as the largest held-out error, to both sides; None: nothing was held out. It is no
+    confidence interval: how often it holds the time at other numbers of workers was not measured."""
     speedup: float
     efficiency: float
     manager_share: float
@@ -57,7 +58,7 @@ class Prediction:
     core_hours: float
     price: float | None
     meets_deadline: bool | None
-    """True if the whole interval lies within the deadline, or the makespan where there is no interval."""
+    """True if the whole range lies within the deadline, or the makespan where there is no range."""
 
     @property
     def is_manager_full(self) -> bool:
@@ -75,8 +76,9 @@ class Forecast:
     held_out: Sequence[HeldOut]
     error: Estimate | None
     """The median of the held-out errors without their signs; None: nothing was held out."""
-    confidence: float | None
-    """The chance that a prediction is off by no more than the interval says, if its error is of their kind."""
+    largest_error: float | None
+    """The factor, less 1, by which the held-out point was off that was predicted worst, to whichever side; the ranges
+    of the predictions rest on it."""
     cheapest: int | None
     """The number of workers that costs least among those that meet the deadline; of all where there is none."""
     measured: Sequence[int]
@@ -117,8 +119,7 @@ def forecast(
     shared = float(trial_cores) if cores is None else cores
     held_out = hold_out(trials, trial_cores, seed)
     errors = [abs(math.log(one.predicted_s / one.measured_s)) for one in held_out]
-    confidence = min(0.95, len(errors) / (len(errors) + 1)) if errors else None
-    off = _find_quantile(errors, confidence) if confidence else None
+    off = max(errors, default=None)
     sequential_s = model.sequential_s * (tasks or model.tasks) / model.tasks
     predictions = []
     for workers in sorted(worker_counts):
@@ -133,7 +134,7 @@ def forecast(
         predictions=predictions,
         held_out=held_out,
         error=estimate_median([abs(one.error) for one in held_out]) if held_out else None,
-        confidence=confidence,
+        largest_error=None if off is None else math.expm1(off),
         cheapest=min(in_time, key=lambda one: (one.core_hours, one.workers)).workers if in_time else None,
         measured=model.measured,
         is_as_measured=(tasks or model.tasks, shared) == (model.tasks, float(trial_cores)),
@@ -152,12 +153,12 @@ def _describe(
 ) -> Prediction:
     """A predicted run in figures; `off` is the logarithm by which a prediction may be off."""
     makespan_s = run.makespan_s
-    interval = None if off is None else (makespan_s * math.exp(-off), makespan_s * math.exp(off))
-    latest_s = interval[1] if interval else makespan_s
+    range_s = None if off is None else (makespan_s * math.exp(-off), makespan_s * math.exp(off))
+    latest_s = range_s[1] if range_s else makespan_s
     return Prediction(
         workers=workers,
         makespan_s=makespan_s,
-        interval=interval,
+        range_s=range_s,
         speedup=sequential_s / makespan_s,
         efficiency=sequential_s / makespan_s / workers,
         manager_share=run.manager_share,
@@ -189,15 +190,6 @@ def hold_out(trials: Sequence[Measurement], cores: int, seed: int = 0) -> list[H
         times = [one.wall_s for one in trials if one.workers == workers and is_usable(one)]
         found.append(HeldOut(workers, predict(model, workers, cores, model.tasks, seed).makespan_s, median(times)))
     return found
-
-
-def _find_quantile(errors: Sequence[float], confidence: float) -> float:
-    """The error that a further one of their kind exceeds in at most 1 - `confidence` of all cases.
-
-    It is the order statistic of split conformal prediction (Vovk, Gammerman and Shafer, 2005, section 4.2), which needs
-    no distribution: with n errors the k-th smallest holds the next with a chance of k / (n + 1).
-    """
-    return sorted(errors)[math.ceil(confidence * (len(errors) + 1) - 1e-9) - 1]
 
 
 def _extrapolations(model: CostModel, worker_counts: Sequence[int], tasks: int | None, cores: float) -> list[str]:

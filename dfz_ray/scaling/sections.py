@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from dfz_ray.scaling.charts.losses import NAMES, draw_losses
+from dfz_ray.scaling.charts.losses import NAMES, draw_losses, list_shown
 from dfz_ray.scaling.charts.plot import Legend
 from dfz_ray.scaling.charts.points import draw_cost, draw_efficiency, draw_speedup
 from dfz_ray.scaling.charts.timelines import draw_task_times, draw_timeline, list_kinds, show_tasks, style_kinds
@@ -57,9 +57,15 @@ def _choices(summary: Mapping[str, Any], measurements: Sequence[Measurement]) ->
                 "Efficiency": Cell(show_percent(choice["efficiency"]), below=show_percents(choice["efficiency_ci95"])),
                 "Core-hours": Cell(show_number(choice["core_hours"]), below=show_interval(choice["core_hours_ci95"])),
             }
-            | ({"Price": Cell(show_number(choice["price"]))} if summary.get("price") else {})
+            | (
+                {"Price": Cell(show_number(choice["price"]), below=show_interval(choice.get("price_ci95")))}
+                if summary.get("price")
+                else {}
+            )
         )
-    return Section("By goal", rows=rows, left=("Goal",)) if rows else None
+    is_weak = summary["scaling"] == "weak"
+    note = "Times are those of the batch as it has grown with the workers, costs those of one batch." if is_weak else ""
+    return Section("By goal", rows=rows, left=("Goal",), note=note) if rows else None
 
 
 def _points(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
@@ -83,6 +89,7 @@ def _points(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
 
 def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
     split = [point for point in summary["points"] if point["losses"]]
+    shown = list_shown([point["losses"]["slot_s"] for point in split])
     rows = []
     for point in split:
         parts, pop = point["losses"]["slot_s"], point["losses"]["pop"]
@@ -90,8 +97,8 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         rows.append(
             {"Workers": Cell(name_workers(point, summary))}
             | {
-                NAMES[name].capitalize(): Cell(show_percent(value / total), below=show_seconds(value))
-                for name, value in parts.items()
+                NAMES[name].capitalize(): Cell(show_percent(parts[name] / total), below=show_seconds(parts[name]))
+                for name in shown
             }
             | {
                 "Slower work:\nno free core": Cell(_part_of(point, "no_core", total)),
@@ -103,7 +110,7 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
                 for name, ratio in pop.items()
             }
         )
-    bullets = _advise(split, summary)
+    bullets = _advise(split, shown, summary)
     chart = draw_losses([(name_workers(point, summary), point["losses"]["slot_s"]) for point in split])
     text = "The workers' time was not split: the baseline, or every point, lacks a trial that completed as many tasks."
     return Section(
@@ -115,6 +122,7 @@ def _losses(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         folded="All shares, and POP's ratios",
         note="Each bar is the trial with the median time, and adds up to its workers times its wall time. Useful work "
         f"is the time that the sequential program takes for the same tasks.{_describe_lost(split, summary)}"
+        f"{_describe_unsplit(split)}"
         if split
         else "",
     )
@@ -129,13 +137,19 @@ def _describe_lost(points: Sequence[Mapping[str, Any]], summary: Mapping[str, An
     return f" In these trials up to {lost:,} of {growth * summary['batch']['count']:,} tasks did not complete."
 
 
+def _describe_unsplit(points: Sequence[Mapping[str, Any]]) -> str:
+    """The reasons why slower work has no parts at some points, a sentence each."""
+    reasons = dict.fromkeys(point["losses"]["slower_reason"] for point in points if point["losses"]["slower_reason"])
+    return "".join(f" Slower work is not split: {reason}." for reason in reasons)
+
+
 def _part_of(point: Mapping[str, Any], name: str, total: float) -> str:
     """The share of a part of slower work; it is below 0 where tasks did better than in the sequential program."""
     slower = point["losses"]["slower_s"]
     return NOTHING if slower is None else show_percent(slower[name] / total)
 
 
-def _advise(points: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[Cell]:
+def _advise(points: Sequence[Mapping[str, Any]], shown: Sequence[str], summary: Mapping[str, Any]) -> list[Cell]:
     """The largest loss of each point and what to do about it, in few sentences; then the other parts in general."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for point in points:
@@ -149,7 +163,7 @@ def _advise(points: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> 
         between = " to ".join(dict.fromkeys(map(show_percent, (min(shares), max(shares)))))
         bullets.append(Cell(f"{listed}: mostly {NAMES[part]}, {between} of the time. {_capital(advice)}."))
     told = {part for part, _ in groups}
-    bullets += [Cell(f"{NAMES[part].capitalize()}: {ADVICE[part]}.") for part in [*ADVICE][1:] if part not in told]
+    bullets += [Cell(f"{NAMES[part].capitalize()}: {ADVICE[part]}.") for part in shown[1:] if part not in told]
     return bullets
 
 
@@ -253,7 +267,15 @@ def _cost(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Se
             "Core-hours": Cell(show_plain(cost / 3600), below=show_core_time(cost)),
             "Of the least": Cell(show_number(cost / least if least else None, "x")),
         }
-        | ({"Price": Cell(show_plain(cost / 3600 * price))} if price else {})
+        | (
+            {
+                "Price": Cell(
+                    show_plain(cost / 3600 * price), below=_show_price_interval(entry["core_hours_ci95"], price)
+                )
+            }
+            if price
+            else {}
+        )
         for entry, cost in core_s
     ]
     return Section(
@@ -269,6 +291,10 @@ def _cost(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Se
         if rows
         else "",
     )
+
+
+def _show_price_interval(core_hours: Sequence[float] | None, price: float) -> str:
+    return show_interval(core_hours and [price * end for end in core_hours])
 
 
 def _choose_cost(most_core_s: float, price: float | None) -> tuple[float, str]:

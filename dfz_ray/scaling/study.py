@@ -25,13 +25,13 @@ from dfz_ray.driver.manager_actor import read_usage
 from dfz_ray.driver.slot_plan import plan_slots
 from dfz_ray.driver.warm_up import WarmUp, warm_workers
 from dfz_ray.errors import DfzError
-from dfz_ray.journal.executions import Executed, count_lost_workers, read_executed
+from dfz_ray.journal.executions import Executed, count_lost_workers, read_attempted
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.manager.nodes import cpus_by_host, live_nodes
 from dfz_ray.results import Results
 from dfz_ray.scaling.estimate import Estimate
 from dfz_ray.scaling.hosts import count_cores, describe_hosts
-from dfz_ray.scaling.losses import split_time
+from dfz_ray.scaling.losses import find_busiest_s, split_time
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.pilot import Pilot
 from dfz_ray.scaling.point import estimate_points
@@ -215,7 +215,8 @@ class Study:
         called_at, begun = time.time(), time.perf_counter()
         results = run_checked(batch, config, progress=False)  # if it raises, stderr names the folder, which is kept
         wall_s = time.perf_counter() - begun
-        executed = read_executed(folder)
+        executed = read_attempted(folder)
+        counting = [one for one in executed if one.counts]
         measured: dict[str, Any] = {
             "wall_s": wall_s,
             "warm_up_s": warm.wall_s,
@@ -224,9 +225,11 @@ class Study:
         measured |= _sum_up(results, wall_s)
         if self.plan.scaling == "weak":
             measured["digest"] = self._common_digest(folder, batch)
-        measured["cpu_s"] = sum(one.cpu_s for one in executed)
-        measured["domains"] = _sum_up_domains(batch, executed)
+        measured["busy_s"] = sum(one.ended_at - one.began_at for one in counting)
+        measured["cpu_s"] = sum(one.cpu_s for one in counting)
+        measured["domains"] = _sum_up_domains(batch, counting)
         measured["split"] = split_time(executed, called_at, called_at + wall_s, trial.workers)
+        measured["busiest_s"] = find_busiest_s(executed, trial.workers)
         kinds = self._kinds * (len(batch.tasks) // len(self._kinds))  # with weak scaling copies follow one another
         measured["timeline"] = make_timeline(executed, kinds, called_at, wall_s, trial.workers)
         usage = Usage.between(before, read_usage())
@@ -290,7 +293,6 @@ def _sum_up(results: Results, wall_s: float) -> dict[str, Any]:
         "digest": results.digest,
         "avg_concurrency": busy_s / wall_s,
         "max_concurrency": results.metrics["max_concurrency"],
-        "busy_s": busy_s,
     }
 
 

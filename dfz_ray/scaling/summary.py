@@ -125,6 +125,7 @@ def _losses_entry(point: Point) -> dict[str, Any] | None:
     return {
         "slot_s": dict(point.losses),
         "slower_s": None if point.slower is None else dict(point.slower),
+        "slower_reason": point.slower_reason,
         "handling_s": point.handling_s,
         "largest": find_largest(point.losses),
         "advice": advise(
@@ -134,7 +135,7 @@ def _losses_entry(point: Point) -> dict[str, Any] | None:
             manager_full=point.manager_full,
             underserved=point.underserved,
         ),
-        "pop": pop_ratios(point.losses),
+        "pop": pop_ratios(point.losses, point.workers, point.busiest_s),
         "lost": point.losses_lost,
     }
 

@@ -50,7 +50,8 @@ def make_timeline(
         running: tasks that ran, averaged over each of BINS equal parts of the wall time.
         tail_s: the time between the first slot that ran out of tasks for good, and the end of the last task.
         ended_s: the end of the last task, from the beginning of the trial.
-        task_s: for each of `kinds`, the number of tasks, and QUANTILES of their times.
+        task_s: for each of `kinds`, the number of tasks, and QUANTILES of their times. Of a task with an attempt that
+            counts the others are left out.
     """
     import numpy as np
 
@@ -66,9 +67,11 @@ def make_timeline(
     else:
         units = max(1, min(BINS, CELLS // len(lanes)))
         spans = [_binned_spans(lane, together, ranks, called_at, wall_s, units) for lane in lanes]
+    counting = {one.number for one in executed if one.counts}
     times: list[list[float]] = [[] for _ in names]
     for one in executed:
-        times[ranks[one.number]].append(max(0.0, one.ended_at - one.began_at))
+        if one.counts or one.number not in counting:
+            times[ranks[one.number]].append(max(0.0, one.ended_at - one.began_at))
     return {
         "kinds": names,
         "slots": len(slots),

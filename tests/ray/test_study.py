@@ -106,6 +106,37 @@ def test_a_study_of_users_own_domain_whose_tasks_fail(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_the_time_of_tasks_that_fail_is_time_in_tasks(tmp_path: Path) -> None:
+    """Workers that execute tasks which fail work, as the sequential program does; attempts before the last are vain."""
+    (tmp_path / "mine.py").write_text(
+        "import time\n"
+        "from dfz_ray import domain\n\n"
+        "@domain('mine')\n"
+        "def mine(*, seed: int):\n"
+        "    time.sleep(0.2)\n"
+        "    if seed % 2 == 0:\n"
+        "        raise RuntimeError('no')\n"
+        "    return seed\n"
+    )
+    tasks = [{"domain": "mine", "seed": seed} for seed in range(20)]
+    again = {"policy": {"max_attempts": 2, "retry_on": ["exception"]}}
+    for name, batch, vain_s in (("once", {"tasks": tasks}, 0.0), ("twice", {"tasks": tasks, "defaults": again}, 2.0)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(batch))
+        scale(
+            *("--batch", f"{name}.json", "--import", "mine.py", "--workers", "2", "--repeats", "1"),
+            *("--address", "local", "--output", name),
+            cwd=tmp_path,
+        )
+        baseline, point = map(json.loads, sorted((tmp_path / name / "measurements.jsonl").read_text().splitlines()))
+        assert baseline["workers"] == 0
+        assert point["split"]["in_tasks"] == pytest.approx(4.0, rel=0.1)
+        assert point["split"]["vain_attempts"] == pytest.approx(vain_s, rel=0.1)
+        assert point["busy_s"] == pytest.approx(baseline["busy_s"], rel=0.1)
+        assert sum(point["split"].values()) == pytest.approx(2 * point["wall_s"], rel=1e-6)
+        assert point["wall_s"] >= point["busiest_s"] >= (4.0 + vain_s) / 2.3
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_study_that_was_interrupted_goes_on(number: int, tmp_path: Path) -> None:
     """A study that is interrupted, or killed, keeps every trial that had ended, and goes on with the same plan."""

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 
 from dfz_ray.journal.executions import Executed
-from dfz_ray.scaling.losses import split_time
+from dfz_ray.scaling.losses import find_busiest_s, split_time
 from dfz_ray.scaling.measurement import Measurement
 from dfz_ray.scaling.timeline import make_timeline
 from support.sample_study import trial
@@ -37,7 +37,15 @@ def trial_with_timeline(workers: int, tasks: int, kinds: int, repeat: int = 0, o
     busy_s = sum(one.ended_at - one.began_at for one in executed)
     split = split_time(executed, CALLED_AT, CALLED_AT + wall_s, workers) if workers else None
     timeline = make_timeline(executed, kind_of, CALLED_AT, wall_s, max(workers, 1))
-    measured = {"wall_s": wall_s, "busy_s": busy_s, "cpu_s": 0.9 * busy_s, "split": split, "timeline": timeline}
+    busiest_s = find_busiest_s(executed, workers) if workers else None
+    measured = {
+        "busiest_s": busiest_s,
+        "wall_s": wall_s,
+        "busy_s": busy_s,
+        "cpu_s": 0.9 * busy_s,
+        "split": split,
+        "timeline": timeline,
+    }
     return trial(
         workers, repeat, order, tasks=tasks, completed=tasks, mode="processes" if workers else None, **measured
     )

@@ -10,6 +10,7 @@ from dfz_ray.scaling.number_texts import show_percent, show_short_time
 STYLES = {
     "useful": "l1",
     "slower_work": "l2",
+    "vain_attempts": "l7",
     "imbalance": "l3",
     "dispatch": "l4",
     "ramp_up": "l5",
@@ -24,9 +25,10 @@ def draw_losses(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Chart | None
     """Draw the parts of N x T(N) in shares; each row has a name, and slot-seconds by the names of `losses.ADVICE`."""
     if not rows:
         return None
+    shown = list_shown([parts for _, parts in rows])
     words = "; ".join(
         f"{name} workers: "
-        + ", ".join(f"{NAMES[part]} {show_percent(share)}" for part, share in _shares(parts).items())
+        + ", ".join(f"{NAMES[part]} {show_percent(share)}" for part, share in _shares(parts).items() if part in shown)
         for name, parts in rows[:24]
     )
     height = 30 + len(rows) * (ROW + GAP)
@@ -46,8 +48,13 @@ def draw_losses(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Chart | None
                 plot.text((at + width / 2, top + ROW / 2 + 4), show_percent(share), "inside", "middle")
             at += width
         plot.text((WIDTH - 2, top + ROW / 2 + 4), show_short_time(sum(parts.values())), "tick", "end")
-    legend = [Legend(f"box {style}", NAMES[part]) for part, style in STYLES.items()]
+    legend = [Legend(f"box {STYLES[part]}", NAMES[part]) for part in shown]
     return Chart("Where the time of the workers went", plot.svg(), legend)
+
+
+def list_shown(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """The parts that are worth a name: all, but vain attempts only where there were any."""
+    return [part for part in STYLES if part != "vain_attempts" or any(parts[part] > 0 for parts in rows)]
 
 
 def _shares(parts: Mapping[str, float]) -> dict[str, float]:

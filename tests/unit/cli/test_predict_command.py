@@ -32,22 +32,24 @@ def test_the_table_tells_time_error_and_what_it_rests_on(folder: str, capsys: py
     told = capsys.readouterr().out
     rows = [line.split() for line in told.splitlines()]
     assert [row[0] for row in rows[1:3]] == ["2", "4"]
-    assert "Interval (50 %)" in told
+    assert "Range (largest error so far)" in told
+    assert "the largest error on the 1 point held out so far" in told
+    assert "no confidence intervals" in told
     assert "2 workers: predicted" in told
     assert "from trials with fewer workers" in told
-    assert "cheapest within 1.5 s: 4 workers" in told
+    assert "predicted to meet 1.5 s at the least cost: 4 workers" in told
     assert "rests on: " in told
 
 
-def test_a_deadline_within_the_interval_is_not_sure(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A deadline that a prediction meets, but not its whole interval, may be missed, and the table says so."""
+def test_a_deadline_within_the_range_may_be_missed(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A deadline that a prediction meets, but not its whole range, may be missed, and the table says so."""
     assert dfz("predict", folder, "--workers", "2,4", "--deadline", "1.1") == 0
 
     late, unsure, *rest = capsys.readouterr().out.splitlines()[1:]
     assert late.rstrip().endswith("too late")
     assert "may be" not in late
     assert unsure.rstrip().endswith("may be too late")
-    assert "none of these numbers is sure to end within 1.1 s" in rest
+    assert "none of these numbers is predicted to meet 1.1 s" in rest
 
 
 def test_json_holds_the_same(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +60,8 @@ def test_json_holds_the_same(folder: str, capsys: pytest.CaptureFixture[str]) ->
     (one,) = told["predictions"]
     assert (one["workers"], one["manager_is_full"], told["cores"], told["tasks"]) == (4, False, None, 40)
     assert told["held_out"][0]["workers"] == 2
-    assert one["interval"][0] < one["makespan_s"] < one["interval"][1]
+    assert one["range_s"][0] < one["makespan_s"] < one["range_s"][1]
+    assert told["largest_error"] > 0
 
 
 @pytest.mark.parametrize(

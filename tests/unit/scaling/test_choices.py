@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from support.sample_study import study, summarise
 
 from dfz_ray.scaling.choices import Choice, Goals, choose
 from dfz_ray.scaling.measurement import Measurement
+from dfz_ray.scaling.number_texts import show_interval
 from dfz_ray.scaling.point import estimate_points
+from dfz_ray.scaling.report import render_report
 
 WALLS = {0: 100.0, 1: 105.0, 2: 55.0, 4: 30.0, 8: 25.0}
 
@@ -132,3 +135,30 @@ def test_the_summary_has_the_choices() -> None:
     assert all(isinstance(choice["core_hours_ci95"], list) for choice in choices)
     assert summary["price"] == 0.05
     assert [point["core_hours"] is not None for point in summary["points"]] == [True] * 4
+
+
+def test_with_weak_scaling_time_and_cost_say_of_which_batch_they_are() -> None:
+    """The time of a number of workers is that of its grown batch, its cost that of one batch."""
+    trials = [
+        replace(one, tasks=40 * max(one.workers, 1), completed=40 * max(one.workers, 1), wall_s=9.0 + 0.01 * one.repeat)
+        for one in study(workers=(0, 2), repeats=6)
+    ]
+    fastest = chosen(Goals(price=2.0), trials)["fastest"]
+    assert (fastest.workers, fastest.batches) == (2, 2)
+    assert "9.02 s for 2 batches (9 to 9.05), 0.00251 core-hours for one (" in fastest.describe()
+    assert "price 0.00501 for one (" in fastest.describe()
+    assert "for one" not in chosen(Goals(price=2.0), measured())["fastest"].describe()
+    page = render_report(summarise(trials, scaling="weak"), trials)
+    assert "Times are those of the batch as it has grown with the workers, costs those of one batch." in page
+    assert "has grown with the workers, costs" not in render_report(summarise(study()), study())
+
+
+def test_prices_on_the_page_have_their_intervals() -> None:
+    """A price has the interval of its core-hours, in the table of goals and in that of costs."""
+    trials = measured()
+    summary = summarise(trials, physical_cores=8, goals=Goals(price=3.3))
+    page = render_report(summary, trials)
+    (cheapest,) = [one for one in summary["recommendation"]["choices"] if one["goal"] == "cheapest"]
+    low, high = cheapest["price_ci95"]
+    assert (low, high) == pytest.approx([3.3 * end for end in summary["baseline"]["core_hours_ci95"]])
+    assert page.count(show_interval([low, high])) == 2

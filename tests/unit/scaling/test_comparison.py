@@ -14,7 +14,15 @@ from support.sample_study import study, summarise
 
 from dfz_ray.cli import group
 from dfz_ray.errors import InvalidInput
-from dfz_ray.scaling.comparison import Study, answers_differ, compare_studies, have_equal_tasks, list_changes, overall
+from dfz_ray.scaling.comparison import (
+    Study,
+    answers_differ,
+    compare_studies,
+    describe_times,
+    have_equal_tasks,
+    list_changes,
+    overall,
+)
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.report import write_study
 from dfz_ray.scaling.study_folder import TRIALS
@@ -34,16 +42,54 @@ def write(folder: Path, trials: list[Measurement], count: int = 40, seed: int = 
 
 
 def test_each_point_gets_its_verdict(tmp_path: Path) -> None:
-    """A point that takes longer is worse, one that takes less time better, and small differences are none."""
+    """A point that gains less is worse, one that gains more better, and small differences are none."""
     before = write(tmp_path / "before", slower({}))
     after = write(tmp_path / "after", slower({1: 1.3, 2: 0.7, 4: 1.002}))
     found = {one.workers: (one.verdict, one.reason) for one in compare_studies(before, after)}
-    assert found[0] == ("same", "surely within 5 %")
-    assert found[1] == ("worse", "takes 30 % longer")
-    assert found[2] == ("better", "takes 30 % less time")
-    assert found[4][0] == "same"
+    assert found[0] == (None, "")
+    assert found[1] == ("worse", "23 % lower speedup")
+    assert found[2] == ("better", "43 % higher speedup")
+    assert found[4] == ("same", "surely within 5 %")
     assert overall(compare_studies(before, after)) == "worse"
     assert overall(compare_studies(before, before)) == "same"
+
+
+def test_a_machine_of_another_speed_scales_alike(tmp_path: Path) -> None:
+    """Times that are halved in all programs are no verdict, and less speedup is worse on a faster machine, too."""
+    before = write(tmp_path / "before", slower({}))
+    faster = compare_studies(before, write(tmp_path / "faster", slower(dict.fromkeys((0, 1, 2, 4), 0.5))))
+    assert overall(faster) == "same"
+    assert [one.verdict for one in faster if one.workers == 0] == [None]
+    words = "times differ by -50 %, which another hour of the same machine also does"
+    assert [one.reason for one in faster if one.workers == 0] == [f"its {words}"]
+    assert all(one.times_differ for one in faster)
+    assert describe_times(one.times for one in faster) == words
+    found = {one.workers: one for one in compare_studies(before, write(tmp_path / "2", slower({0: 0.5, 4: 0.8})))}
+    assert found[4].verdict == "worse"
+    assert found[4].times is not None
+    assert found[4].times.value < 1
+    assert found[4].reason == "38 % lower speedup"
+
+
+def test_without_a_sequential_program_times_decide_and_say_what_they_are(tmp_path: Path) -> None:
+    """Two sessions are confounded: the verdict by times says that it is one."""
+    before = write(tmp_path / "before", [one for one in slower({}) if one.workers])
+    after = write(tmp_path / "after", slower({1: 1.3, 2: 0.7}))
+    found = {one.workers: one for one in compare_studies(before, after)}
+    assert (found[1].verdict, found[2].verdict, found[4].verdict) == ("worse", "better", "same")
+    assert found[1].speedups is None
+    assert found[1].reason.startswith("30 % longer time (by times, which differ between two sessions")
+
+
+def test_trials_that_are_left_out_are_named(tmp_path: Path) -> None:
+    """Where but one trial of each study completed all tasks, the reason is not a lack of repeats alone."""
+    trials = [dataclasses.replace(one, completed=39, failed=1) if one.repeat else one for one in slower({}, 8)]
+    before = write(tmp_path / "before", trials)
+    (found,) = [one for one in compare_studies(before, before) if one.workers == 2]
+    assert found.verdict == "can't tell"
+    listed = "1, 2, 3, 4, 5, 6, 7"
+    words = f"repeats {listed} before, and {listed} after completed fewer than 40 tasks"
+    assert f"left out: {words}" in found.reason
 
 
 def test_where_the_studies_cannot_tell_they_say_so(tmp_path: Path) -> None:
@@ -75,8 +121,9 @@ def test_lost_work_is_never_better(tmp_path: Path) -> None:
     once = change("once", 1, completed=39, failed=1, wall_s=0.5)
     assert judged(before, once) == ("can't tell", "loses 1 of 240 tasks, 0 of 240 before, which may be chance")
     slow = change("slow", 1, completed=39, failed=1)
-    slow = dataclasses.replace(slow, trials=[dataclasses.replace(one, wall_s=2 * one.wall_s) for one in slow.trials])
-    assert judged(before, slow) == ("worse", "takes 101 % longer, and loses 1 of 240 tasks, 0 of 240 before")
+    twice = [dataclasses.replace(one, wall_s=2 * one.wall_s) if one.workers else one for one in slow.trials]
+    slow = dataclasses.replace(slow, trials=twice)
+    assert judged(before, slow) == ("worse", "50 % lower speedup, and loses 1 of 240 tasks, 0 of 240 before")
     unlike = "loses 0 of 240 tasks, 180 of 240 before: no times are of the same work"
     assert judged(fast, before) == ("can't tell", unlike)
     assert judged(once, before)[0] == "same"
@@ -97,7 +144,14 @@ def test_of_equal_studies_few_are_found_different(points: int) -> None:
         noisy = [dataclasses.replace(one, wall_s=one.wall_s * random.lognormal(0, 0.1)) for one in trials]
         return Study(Path("drawn"), {"batch": {"domains": ["maze"], "count": 40}}, noisy)
 
-    wrong = sum(overall(compare_studies(draw(), draw())) in ("worse", "better") for _ in range(comparisons))
+    def session() -> Study:
+        """A study at a time of its own, in which the machine is slower or faster as a whole."""
+        drawn, speed = draw(), random.lognormal(0, 0.05)
+        return dataclasses.replace(
+            drawn, trials=[dataclasses.replace(one, wall_s=speed * one.wall_s) for one in drawn.trials]
+        )
+
+    wrong = sum(overall(compare_studies(session(), session())) in ("worse", "better") for _ in range(comparisons))
     assert wrong / comparisons <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / comparisons)
 
 

@@ -22,6 +22,24 @@ def test_a_domain_that_uses_more_cpus_than_it_declares_is_told() -> None:
     assert summary["overuse"] == [{"domain": "maze", "used": 2.9, "declared": 1.0, "settings": ("OMP_NUM_THREADS",)}]
 
 
+def test_below_one_cpu_there_is_nothing_to_cap() -> None:
+    """Tasks that declare less than a CPU and clearly use more should declare it; a little more is nothing to tell."""
+    assert find_overuse(used(0.24, declared_cpu_s=0.0)) == []  # 0.03 CPUs, none declared
+    assert find_overuse(used(8.3, declared_cpu_s=7.6)) == []
+    (half,) = find_overuse(used(4.0, declared_cpu_s=0.0))
+    assert half.describe() == "tasks of maze use 0.5 CPUs and declare 0: declare cpus: 0.5"
+    (whole,) = find_overuse(used(8.4, declared_cpu_s=2.0))
+    assert whole.describe() == "tasks of maze use 1.05 CPUs and declare 0.25: declare cpus: 1"
+    (more,) = find_overuse(used(12.0, declared_cpu_s=4.0))
+    assert more.describe() == "tasks of maze use 1.5 CPUs and declare 0.5: cap OMP_NUM_THREADS, or declare cpus: 2"
+
+
+def test_many_cpus_are_shown_without_an_exponent() -> None:
+    """128 CPUs are 128, not 1.3e+02."""
+    (found,) = find_overuse(used(1024.0))
+    assert found.describe().startswith("tasks of maze use 128 CPUs and declare 1: ")
+
+
 def test_tasks_that_keep_to_their_cpus_are_not_told() -> None:
     """Neither tasks that wait, nor tasks within what they declare, nor very short ones are blamed."""
     assert find_overuse(used(8.3)) == []

@@ -51,4 +51,11 @@ def test_the_commit_tells_of_changes(tmp_path: Path) -> None:
     git("commit", "-m", "first")
     assert host_facts(tmp_path)["commit"] == git("rev-parse", "HEAD")
     (tmp_path / "file").write_text("2")
-    assert host_facts(tmp_path)["commit"] == git("rev-parse", "HEAD") + "-dirty"
+    changed = host_facts(tmp_path)["commit"]
+    assert changed.startswith(git("rev-parse", "HEAD") + "-dirty-")
+    assert host_facts(tmp_path)["commit"] == changed
+    (tmp_path / "file").write_text("3")
+    assert host_facts(tmp_path)["commit"] not in (changed, git("rev-parse", "HEAD"))  # other edits are other code
+    git("add", "file")
+    (tmp_path / "file").write_text("2")
+    assert host_facts(tmp_path)["commit"] == changed

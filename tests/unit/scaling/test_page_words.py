@@ -28,6 +28,9 @@ def test_the_sequential_program_holds_the_cores_of_a_task() -> None:
     assert "sequential program, one core: 8.12 core-seconds" in render_report(summarise(trials), trials)
     page = render_report(summarise(trials, cpus_per_task=2.0), trials)
     assert "sequential program, 2 cores: 16.2 core-seconds" in page
+    half = summarise(trials, cpus_per_task=0.5)
+    assert "sequential program, one core: 8.12 core-seconds" in render_report(half, trials)
+    assert half["baseline"]["core_hours"] * 3600 == pytest.approx(half["baseline"]["wall_s"])  # it has a core to itself
 
 
 def test_a_sequential_program_that_failed_was_measured() -> None:

@@ -66,17 +66,28 @@ def test_the_error_is_that_of_measured_points() -> None:
     assert found.held_out[1].error == pytest.approx(-0.5, abs=0.1)
     assert found.error is not None
     assert found.error.value == pytest.approx(sum(abs(one.error) for one in found.held_out) / 2)
-    assert found.confidence == pytest.approx(2 / 3)
-    low, high = found.predictions[0].interval or (0.0, 0.0)
+    low, high = found.predictions[0].range_s or (0.0, 0.0)
     assert low < 2.4 < high * 1.001
 
 
+def test_the_range_is_the_largest_error_so_far_and_claims_no_level() -> None:
+    """Two points that were held out, one off by a factor of two, make a range of that factor, without a level."""
+    found = told(study(WAIT, {1: 4.25, 2: 2.2, 4: 2.4}), 8)
+
+    worst = max(max(one.predicted_s / one.measured_s, one.measured_s / one.predicted_s) for one in found.held_out)
+    assert found.largest_error == pytest.approx(worst - 1)
+    (one,) = found.predictions
+    assert one.range_s == pytest.approx((one.makespan_s / worst, one.makespan_s * worst))
+    assert not hasattr(found, "confidence")
+
+
 def test_one_number_of_workers_says_on_what_it_rests() -> None:
-    """From one number of workers predictions are made, without an error or an interval; the assumptions are listed."""
+    """From one number of workers predictions are made, without an error or a range; the assumptions are listed."""
     found = told(study(WAIT, {1: 4.25}), 2)
 
     assert found.error is None
-    assert found.predictions[0].interval is None
+    assert found.predictions[0].range_s is None
+    assert found.largest_error is None
     assert any("only one number of workers (1)" in text for text in found.assumptions)
 
 
@@ -134,13 +145,13 @@ def test_workers_that_declare_no_cpu_hold_one_core_together() -> None:
         assert [one.price for one in found.predictions] == pytest.approx([one.makespan_s for one in found.predictions])
 
 
-def test_a_deadline_is_met_by_the_whole_interval() -> None:
-    """A prediction of 1.2 s that may be off by a factor of two is not sure to end within 1.5 s."""
+def test_a_deadline_is_met_by_the_whole_range() -> None:
+    """A prediction of 1.2 s that may be off by a factor of two is not predicted to meet 1.5 s."""
     trials = study(WAIT, {1: 4.25, 2: 2.2, 4: 2.4})
 
     (late,), (early,) = (told(trials, 4, deadline_s=deadline_s).predictions for deadline_s in (1.5, 3.0))
 
-    assert late.makespan_s < 1.5 < (late.interval or (0.0, 0.0))[1] < 3.0
+    assert late.makespan_s < 1.5 < (late.range_s or (0.0, 0.0))[1] < 3.0
     assert (late.meets_deadline, early.meets_deadline) == (False, True)
     assert told(trials, 4, deadline_s=1.5).cheapest is None
 

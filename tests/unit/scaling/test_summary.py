@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from support.sample_study import DIGEST, both_modes, study, summarise, trial
+from support.sample_timelines import study_with_timelines
+
+from dfz_ray.scaling.report import render_report
 
 
 def test_the_summary_has_the_promised_keys_in_the_promised_order() -> None:
@@ -187,6 +190,29 @@ def test_the_losses_of_a_point_are_those_of_its_median_trial() -> None:
     assert losses["slot_s"]["useful"] == pytest.approx(7.5)
     assert losses["largest"] == "imbalance"
     assert losses["pop"]["global_efficiency"] == pytest.approx(7.5 / 8.12)
+
+
+def test_on_threads_slower_work_has_no_parts() -> None:
+    """The CPU time of a task on a thread lacks that of native pools and of programs, so it is not compared."""
+    split = {"in_tasks": 9.5, "imbalance": 0.0, "handling": 0.0, "dispatch": 0.1, "ramp_up": 0.1, "drain": 0.1}
+    for mode, reason in (
+        ("processes", None),
+        ("threads", "on threads a task's CPU time is that of its own thread alone"),
+    ):
+        points = [replace(one, mode=mode) for one in study(workers=(2,), split=split, cpu_s=2.0)]
+        (point,) = summarise([*study(workers=(0,), cpu_s=7.5), *points], mode=mode)["points"]
+        assert (point["losses"]["slower_s"] is None) == (mode == "threads")
+        assert (point["losses"]["slower_reason"] or "").startswith(reason or "")
+        assert (point["losses"]["slower_reason"] is None) == (reason is None)
+        assert ("free core" in point["losses"]["advice"]) == (mode == "processes")
+
+
+def test_the_page_says_why_slower_work_has_no_parts() -> None:
+    """The note below the losses has the reason, where a point has one."""
+    trials = [replace(one, mode="threads" if one.workers else None, cpu_s=1.0) for one in study_with_timelines()]
+    assert "on threads a task" in render_report(summarise(trials, mode="threads"), trials).replace("&#39;", "'")
+    whole = study_with_timelines()
+    assert "on threads a task" not in render_report(summarise(whole), whole)
 
 
 def test_slots_that_the_cluster_lacked_are_no_long_tasks() -> None:

@@ -12,6 +12,7 @@ from dfz_ray.journal.executions import Executed
 from dfz_ray.scaling.losses import (
     ADVICE,
     advise,
+    find_busiest_s,
     find_largest,
     is_manager_full,
     pop_ratios,
@@ -27,15 +28,19 @@ def planted(workers: int, seed: int) -> tuple[list[Executed], dict[str, float], 
     """A schedule with known losses: each slot has a ramp-up, tasks with gaps, and an end of its own."""
     draw = random.Random(seed)  # noqa: S311 - no secret is drawn
     executed: list[Executed] = []
-    ends, sums = [], dict.fromkeys(("in_tasks", "imbalance", "handling", "dispatch", "ramp_up", "drain"), 0.0)
+    ends, sums = (
+        [],
+        dict.fromkeys(("in_tasks", "vain_attempts", "imbalance", "handling", "dispatch", "ramp_up", "drain"), 0.0),
+    )
     for slot in range(workers):
         now = CALLED_AT + draw.uniform(0.1, 0.5)
         sums["ramp_up"] += now - CALLED_AT
         for task in range(draw.randrange(1, 20)):
             gap, took = draw.uniform(0.01, 0.2) if task else 0.0, draw.uniform(0.5, 1.0)
             sums["handling" if task % 3 else "dispatch"] += gap
-            sums["in_tasks"] += took
-            executed.append(Executed(0, (1, slot), now + gap, now + gap + took, took, 100 * slot + task // 3))
+            counts = task % 5 != 4
+            sums["in_tasks" if counts else "vain_attempts"] += took
+            executed.append(Executed(0, (1, slot), now + gap, now + gap + took, took, 100 * slot + task // 3, counts))
             now += gap + took
         ends.append(now)
     last = max(ends)
@@ -72,7 +77,15 @@ def test_a_new_lease_takes_over_the_slot_of_one_that_has_ended() -> None:
     """The pause between two leases of a slot is dispatch, not the ramp-up of another slot."""
     executed = [Executed(0, (1, 0), 1.0, 2.0, 1.0), Executed(1, (1, 1), 2.5, 3.5, 1.0)]
     split = split_time(executed, 1.0, 3.5, 1)
-    parts = {"in_tasks": 2, "imbalance": 0, "handling": 0, "dispatch": 0.5, "ramp_up": 0, "drain": 0}
+    parts = {
+        "in_tasks": 2,
+        "vain_attempts": 0,
+        "imbalance": 0,
+        "handling": 0,
+        "dispatch": 0.5,
+        "ramp_up": 0,
+        "drain": 0,
+    }
     assert split == pytest.approx(parts)
 
 
@@ -80,7 +93,7 @@ def test_threads_of_one_lease_are_slots_of_their_own() -> None:
     """Tasks of one lease that overlap are on different slots."""
     executed = [Executed(0, (1, 0), 1.0, 3.0, 0.0), Executed(1, (1, 0), 1.0, 2.0, 0.0)]
     split = split_time(executed, 1.0, 3.0, 2)
-    parts = {"in_tasks": 3, "imbalance": 1, "handling": 0, "dispatch": 0, "ramp_up": 0, "drain": 0}
+    parts = {"in_tasks": 3, "vain_attempts": 0, "imbalance": 1, "handling": 0, "dispatch": 0, "ramp_up": 0, "drain": 0}
     assert split == pytest.approx(parts)
 
 
@@ -89,25 +102,72 @@ def test_slots_that_nobody_used_wait_for_the_end() -> None:
     assert split_time([Executed(0, (1, 0), 1.0, 3.0, 2.0)], 1.0, 3.0, 4)["imbalance"] == pytest.approx(6)
 
 
-PARTS = {"in_tasks": 8, "imbalance": 1, "handling": 0.1, "dispatch": 0.4, "ramp_up": 0.3, "drain": 0.2}
+def test_tasks_that_fail_are_no_dispatch() -> None:
+    """Half of 40 tasks of 1 s fail after 1 s, as they do in the sequential program: two perfect slots lose nothing."""
+    executed = [Executed(2 * at + slot, (1, slot), 1.0 + at, 2.0 + at, 1.0) for at in range(20) for slot in range(2)]
+    losses = split_losses(split_time(executed, 1.0, 21.0, 2), useful_s=40)
+    assert losses == pytest.approx(dict.fromkeys(ADVICE, 0.0) | {"useful": 40})
+
+
+def test_attempts_in_vain_are_a_part_of_their_own() -> None:
+    """Each of two tasks fails at first, for 1 s, and takes 1 s as it counts: a quarter of the work each is in vain."""
+    executed = [
+        Executed(slot, (1, slot), 1.0 + at, 2.0 + at, 1.0, 2 * slot + at, counts=at > 0)
+        for at in range(2)
+        for slot in range(2)
+    ]
+    losses = split_losses(split_time(executed, 1.0, 3.0, 2), useful_s=2)
+    assert losses == pytest.approx(dict.fromkeys(ADVICE, 0.0) | {"useful": 2, "vain_attempts": 2})
+    assert find_largest(losses) == "vain_attempts"
+    assert pop_ratios(losses, 2, find_busiest_s(executed, 2))["global_efficiency"] == pytest.approx(0.5)
+
+
+PARTS = {
+    "in_tasks": 8,
+    "vain_attempts": 0,
+    "imbalance": 1,
+    "handling": 0.1,
+    "dispatch": 0.4,
+    "ramp_up": 0.3,
+    "drain": 0.2,
+}
 
 
 def test_pops_ratios_multiply() -> None:
-    """Load balance x dispatch is the parallel efficiency; times computation scaling, it is the global efficiency."""
+    """Load balance x communication efficiency is the parallel efficiency; times computation scaling, the global one."""
     losses = split_losses(PARTS, useful_s=6)
     assert list(losses) == list(ADVICE)
     assert losses["slower_work"] == 2
-    ratios = {name: ratio or 0.0 for name, ratio in pop_ratios(losses).items()}
-    assert ratios["load_balance"] * ratios["dispatch"] == pytest.approx(ratios["parallel_efficiency"])
+    ratios = {name: ratio or 0.0 for name, ratio in pop_ratios(losses, 2, 4.5).items()}
+    product = ratios["load_balance"] * ratios["communication_efficiency"]
+    assert product == pytest.approx(ratios["parallel_efficiency"])
     product = ratios["parallel_efficiency"] * ratios["computation_scaling"]
     assert product == pytest.approx(ratios["global_efficiency"]) == pytest.approx(0.6)
 
 
 def test_tasks_that_took_no_time_have_no_ratios() -> None:
     """Where no time passed in tasks the computation has no scaling, and the study is still summed up."""
-    ratios = pop_ratios(split_losses(PARTS | {"in_tasks": 0}, useful_s=0))
+    ratios = pop_ratios(split_losses(PARTS | {"in_tasks": 0}, useful_s=0), 2, 0.0)
     assert ratios["computation_scaling"] is None
-    assert ratios["dispatch"] == 0
+    assert ratios["load_balance"] is None
+    assert ratios["communication_efficiency"] == 0
+
+
+def test_pops_ratios_are_pops() -> None:
+    """Slots that compute for 10 and 5 s of 12: the load balance is mean over most, the communication most over time."""
+    executed = [Executed(0, (1, 0), 3.0, 13.0, 10.0), Executed(1, (1, 1), 3.0, 8.0, 5.0)]
+    losses = split_losses(split_time(executed, 1.0, 13.0, 2), useful_s=15)
+    ratios = pop_ratios(losses, 2, find_busiest_s(executed, 2))
+    assert ratios["load_balance"] == pytest.approx(7.5 / 10)
+    assert ratios["communication_efficiency"] == pytest.approx(10 / 12)
+    assert ratios["parallel_efficiency"] == pytest.approx(15 / 24)
+
+
+def test_trials_of_before_have_no_load_balance() -> None:
+    """A trial that did not note the time of its busiest slot has the ratios that need none."""
+    ratios = pop_ratios(split_losses(PARTS, useful_s=6), 2, None)
+    assert (ratios["load_balance"], ratios["communication_efficiency"]) == (None, None)
+    assert ratios["parallel_efficiency"] == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("planted_part", [*ADVICE][1:])
@@ -122,7 +182,12 @@ def test_each_planted_loss_is_recovered(planted_part: str) -> None:
         now = CALLED_AT + start_s
         for task in range(10):
             executed.append(Executed(10 * slot + task, (1, slot), now, now + took_s, took_s, 10 * slot + task))
-            now += took_s + gap_s
+            now += took_s
+            if planted_part == "vain_attempts":
+                tried = Executed(10 * slot + task, (1, slot), now, now + 1.0, 1.0, 10 * slot + task, counts=False)
+                executed.append(tried)
+                now += 1.0
+            now += gap_s
         if planted_part == "imbalance" and not slot:  # one task is longer, and others are shorter
             executed[-1] = executed[-1]._replace(ended_at=executed[-1].ended_at + 6)
             useful_s += 6
@@ -134,6 +199,7 @@ def test_each_planted_loss_is_recovered(planted_part: str) -> None:
     expected = {
         "useful": useful_s,
         "slower_work": 40 * (took_s - 0.5),
+        "vain_attempts": 40.0 if planted_part == "vain_attempts" else 0.0,
         "imbalance": 18.0 if planted_part == "imbalance" else 0.0,
         "dispatch": 36 * gap_s,
         "ramp_up": 4 * start_s,
