@@ -2,7 +2,7 @@
 
     from dfz_ray import domain, run
 
-    results = run("configs/demo.yaml")
+    results = run("configs/sorting.yaml")
 
 The public names are loaded when they are first used: `import dfz_ray` imports neither ray nor torch nor qiskit.
 """

@@ -96,7 +96,7 @@ def group() -> None:
 
     \b
         dfz examples
-        dfz run configs/demo.yaml
+        dfz run configs/sorting.yaml
         dfz status last --watch
         dfz results last
         dfz scale

@@ -80,7 +80,7 @@ def _hold_cluster(file: IO[str], count: int, cpus: int, *, has_dashboard: bool) 
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as token:
                 token.write(os.environ["RAY_AUTH_TOKEN"])
             click.echo(f"  first  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={path}")
-        click.echo(f"  run    dfz run configs/demo.yaml --address {address}")
+        click.echo(f"  run    dfz run configs/sorting.yaml --address {address}")
         if has_dashboard:
             click.echo(f"  look   {nodes[0].dashboard} (it asks for what `ray get-auth-token` prints)")
         click.echo("  stop   Ctrl-C, or `dfz cluster local --stop`")

@@ -65,7 +65,7 @@ def run_batch(batch: str, run_dir: str | None, **options: Any) -> int:
     Examples:
 
     \b
-        dfz run configs/demo.yaml
+        dfz run configs/sorting.yaml
         dfz run my_batch.yaml --max-workers 8 --run-dir runs/first
         dfz run coins.yaml --import coins.py --json
     """
