@@ -66,5 +66,5 @@ check: $(READY)  ## Check format, lint, types and floors
 	$(BIN)/lint-imports
 
 clean:  ## Remove .venv and everything that tools leave behind (runs/ and studies/ stay)
-	rm -rf .venv .loky build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .loky .pythons build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find dfz_ray tests benchmarks -name __pycache__ -type d -exec rm -rf {} +
