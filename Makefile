@@ -15,7 +15,8 @@ help:  ## Show what can be made
 setup: $(READY)  ## Create .venv with everything in it (done by the others when needed)
 
 $(READY): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dfz_ray needs Python 3.11 or newer; say which with make PYTHON=python3.12 ...")'
+	$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); \
+	sys.exit(0 if ok else "dfz_ray needs Python 3.11, 3.12 or 3.13, found %d.%d; say which with make PYTHON=python3.12 ..." % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(READY)
@@ -65,5 +66,5 @@ check: $(READY)  ## Check format, lint, types and floors
 	$(BIN)/lint-imports
 
 clean:  ## Remove .venv and everything that tools leave behind (runs/ and studies/ stay)
-	rm -rf .venv .loky build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .loky .pythons build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find dfz_ray tests benchmarks -name __pycache__ -type d -exec rm -rf {} +

@@ -114,7 +114,7 @@ class Leases:
             task.add_done_callback(self._serving.discard)
 
     async def _serve(self, manager: Any, exchange: Exchange, lease: int) -> None:
-        """What a worker does, with one thread. It begins at any time, so that slots ask at any time."""
+        """Do as a worker does, with one thread. It begins at any time, so that slots ask at any time."""
         await asyncio.sleep(self._draw.random() * self._task_s)
         side, begun, ended_at, is_first = WorkerSide(lease, self._place), None, 0.0, True
         while True:
@@ -160,7 +160,7 @@ class Leases:
 
 
 def foretell_chunk(works: Sequence[Work], began_at: float, task_s: float, budget_s: float) -> list[Execution]:
-    """What a worker will have executed of a chunk: once its time is used up, no further task begins."""
+    """The tasks of a chunk that a worker will have executed: once its time is used up, no further one begins."""
     return [
         Execution(work.number, began_at + at * task_s, began_at + (at + 1) * task_s, 0.0, RESULT, DIGEST, None)
         for at, work in enumerate(works)

@@ -165,7 +165,7 @@ def write_run(folder: Path, tasks: int, ended: int) -> Row:
 
 
 def _ended_group(numbers: range, epoch: int, result: bytes, fingerprint: bytes) -> Group:
-    """What is committed when these tasks have completed."""
+    """The group that is committed when these tasks have completed."""
     group = Group()
     for first in range(numbers.start, numbers.stop, CHUNK_TASKS):
         chunk, inside = first // CHUNK_TASKS, range(first, min(first + CHUNK_TASKS, numbers.stop))
@@ -196,7 +196,7 @@ def measure_journal(base: Path, tasks: int) -> Row:
 
 
 def engine_table(rows: Sequence[Row]) -> Table:
-    """What the engine decides in a second of CPU time."""
+    """The tasks for which the engine decides in a second of CPU time."""
     table = _table("Engine: tasks", "slots", "tasks/s of CPU", "us/event", "events", "chunks", "makespan, virtual")
     for key in dict.fromkeys((row["tasks"], row["slots"]) for row in rows):
         repeats = [row for row in rows if (row["tasks"], row["slots"]) == key]
@@ -209,7 +209,7 @@ def engine_table(rows: Sequence[Row]) -> Table:
 
 
 def memory_table(rows: Sequence[Row]) -> Table:
-    """What the engine keeps."""
+    """The bytes that the engine keeps for a task that waits."""
     table = _table("Engine: tasks that wait", "bytes/task, 1 kind", "100 kinds")
     for row in rows:
         sizes = (f"{row[f'bytes_per_task_{kinds}_kinds']:.0f}" for kinds in (1, 100))
@@ -218,7 +218,7 @@ def memory_table(rows: Sequence[Row]) -> Table:
 
 
 def journal_table(rows: Sequence[Row]) -> Table:
-    """What the journal takes, gives back, and how large it gets."""
+    """The rates at which the journal takes tasks and gives them back, and its size."""
     columns = ("submitted/s", "commits/s", "rows/s", "read/s", "audited/s", "recovery s", "bytes/task")
     table = _table("Journal: tasks", *columns)
     for tasks in dict.fromkeys(row["tasks"] for row in rows):

@@ -1,6 +1,6 @@
 """What the manager itself costs: its CPU time for a task and for a chunk, where that goes, and memory for what waits.
 
-    python benchmarks/manager.py [--pending 1000000] [--repeats 3]
+    python benchmarks/manager.py [--pending 1000000] [--repeats 5]
     python benchmarks/manager.py --profile         # needs py-spy: pip install py-spy
 
 Runs of different sizes and chunks are made on two workers, and the CPU time of the manager's process, all its threads

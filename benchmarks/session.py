@@ -48,7 +48,6 @@ class Opened:
     """A contestant that was opened and warmed up."""
 
     open_s: float
-    warm_s: float
     niceness: list[int]
     """Of its process and all under it."""
 
@@ -137,7 +136,7 @@ def _serve(connection: Connection, name: str, workers: int, folder: Path, iterat
         _warm_up(contestant, workers, iteration_s)
         family = [psutil.Process(), *psutil.Process().children(recursive=True)]
         niceness = sorted({process.nice() for process in family if process.is_running()})
-        connection.send(Opened(opened - begun, time.perf_counter() - opened, niceness))
+        connection.send(Opened(opened - begun, niceness))
         while True:
             try:
                 iterations, kinds, contestant.durable = connection.recv()

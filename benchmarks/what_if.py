@@ -1,6 +1,6 @@
 """How far are predictions off? Batches are measured at 1, 2 and 4 workers, and predicted at 3, 6, 8 and 16.
 
-    python benchmarks/what_if.py --output DIR                        # all batches, about five minutes
+    python benchmarks/what_if.py --output DIR                        # all batches, about seven minutes
     python benchmarks/what_if.py --output DIR --only even,waiting    # in portions, into one folder
     python benchmarks/what_if.py --output DIR --show                 # the table again
 

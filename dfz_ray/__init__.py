@@ -2,7 +2,7 @@
 
     from dfz_ray import domain, run
 
-    results = run("configs/demo.yaml")
+    results = run("configs/sorting.yaml")
 
 The public names are loaded when they are first used: `import dfz_ray` imports neither ray nor torch nor qiskit.
 """
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from dfz_ray.errors import CallTimedOut as CallTimedOut
     from dfz_ray.errors import ClusterUnusable as ClusterUnusable
     from dfz_ray.errors import DfzError as DfzError
+    from dfz_ray.errors import InfrastructureLost as InfrastructureLost
     from dfz_ray.errors import InvalidInput as InvalidInput
     from dfz_ray.errors import RemoteTraceback as RemoteTraceback
+    from dfz_ray.errors import RunFolderRefused as RunFolderRefused
     from dfz_ray.errors import TasksFailed as TasksFailed
     from dfz_ray.execution.shared import get_shared as get_shared
     from dfz_ray.executor.executor import DFZExecutor as DFZExecutor
@@ -46,10 +48,12 @@ _HOMES = {
     "ConcurrentTaskManager": "dfz_ray.dropin",
     "DFZExecutor": "dfz_ray.executor.executor",
     "DfzError": "dfz_ray.errors",
+    "InfrastructureLost": "dfz_ray.errors",
     "InvalidInput": "dfz_ray.errors",
     "Record": "dfz_ray.journal.record",
     "RemoteTraceback": "dfz_ray.errors",
     "Results": "dfz_ray.results",
+    "RunFolderRefused": "dfz_ray.errors",
     "TasksFailed": "dfz_ray.errors",
     "create_concurrent_dfz_plugin": "dfz_ray.dropin",
     "domain": "dfz_ray.domains.user_domain",

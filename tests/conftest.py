@@ -1,4 +1,4 @@
-"""What all tests rest on."""
+"""The settings of all tests."""
 
 from __future__ import annotations
 

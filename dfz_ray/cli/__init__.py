@@ -87,8 +87,8 @@ class _LazyGroup(click.Group):
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 all completed; 1 some failed, were cancelled or never sent, or Ray was lost, or a comparison "
-    "found a difference; 2 bad usage or input, nothing started; 3 some can never run here (`dfz run`: the others ran); "
-    "4 audit violation; 130 interrupted.",
+    "found worse scaling; 2 bad usage or input, nothing started; 3 some can never run here (`dfz run`: the others "
+    "ran); 4 audit violation; 130 interrupted.",
 )
 @click.version_option(package_name="dfz_ray")
 def group() -> None:
@@ -96,7 +96,7 @@ def group() -> None:
 
     \b
         dfz examples
-        dfz run configs/demo.yaml
+        dfz run configs/sorting.yaml
         dfz status last --watch
         dfz results last
         dfz scale

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -80,7 +79,7 @@ def _hold_cluster(file: IO[str], count: int, cpus: int, *, has_dashboard: bool) 
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as token:
                 token.write(os.environ["RAY_AUTH_TOKEN"])
             click.echo(f"  first  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={path}")
-        click.echo(f"  run    dfz run configs/demo.yaml --address {address}")
+        click.echo(f"  run    dfz run configs/sorting.yaml --address {address}")
         if has_dashboard:
             click.echo(f"  look   {nodes[0].dashboard} (it asks for what `ray get-auth-token` prints)")
         click.echo("  stop   Ctrl-C, or `dfz cluster local --stop`")
@@ -116,17 +115,14 @@ def _watch(nodes: list[RayNode]) -> None:
 @contextlib.contextmanager
 def _held(path: Path) -> Iterator[IO[str]]:
     """The file of the local cluster, locked as long as this process works on it."""
+    from dfz_ray.journal.lock import try_lock
     from dfz_ray.journal.regular_file import open_regular
 
     with os.fdopen(open_regular(path, os.O_RDWR | os.O_CREAT), "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(file):
             found = json.loads(file.read() or "{}")
             what = f"one of {found['nodes']} nodes runs at {found['address']}" if "address" in found else "one starts"
-            raise ClusterUnusable(
-                f"there is a local cluster already: {what}; dfz cluster local --stop ends it"
-            ) from None
+            raise ClusterUnusable(f"there is a local cluster already: {what}; dfz cluster local --stop ends it")
         _write(file, {"pid": os.getpid()})
         yield file
         file.truncate(0)
@@ -140,10 +136,11 @@ def _write(file: IO[str], found: dict[str, object]) -> None:
 
 
 def _stop(path: Path) -> None:
+    from dfz_ray.journal.lock import try_lock
     from dfz_ray.journal.regular_file import open_regular
 
     with os.fdopen(open_regular(path, os.O_RDWR | os.O_CREAT), "r+") as file:
-        if _try_lock(file):
+        if try_lock(file):
             click.echo("no local cluster runs")
             return
         pid = json.loads(file.read())["pid"]
@@ -152,16 +149,8 @@ def _stop(path: Path) -> None:
                 os.kill(pid, number)
             deadline = time.monotonic() + STOP_S
             while time.monotonic() < deadline:
-                if _try_lock(file):
+                if try_lock(file):
                     click.echo("the local cluster has stopped")
                     return
                 time.sleep(0.1)
     raise ClusterUnusable(f"process {pid}, which holds the local cluster, does not end")
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -27,7 +27,8 @@ def compare(before: str, after: str, strict: bool) -> int:
     independent: the 95 % intervals hold together. A number of workers that loses tasks is worse, however fast. The last
     line is the verdict: same, better, worse, or can't
     tell. The exit code is 1 if any number of workers is worse. Facts about host, versions and settings that differ are
-    named; studies whose tasks differ are refused. Examples:
+    named; studies whose tasks differ are refused. That the answers differ is said on stderr, and changes neither
+    verdict nor exit code. Examples:
 
     \b
         dfz compare studies/20261101-120000 studies/20261102-120000

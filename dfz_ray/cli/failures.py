@@ -28,9 +28,9 @@ _BEFORE_FRAME = " |+-"
 """The characters before a frame on its line, also in an exception group."""
 _NOT_THE_USERS = re.compile(
     r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib[/\\]python\d|^<frozen"
-    r"|[/\\]dfz_ray[/\\](?:domains|execution|executor|worker|runtime|specs)[/\\]"
+    r"|[/\\]dfz_ray[/\\](?:domains|execution|executor|worker|specs)[/\\]"
 )
-"""Files that are not the user's: of the standard library, of installed packages, and ours (runtime/ in older runs)."""
+"""Files that are not the user's: of the standard library, of installed packages, and ours."""
 
 
 @dataclass

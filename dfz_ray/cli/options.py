@@ -12,7 +12,10 @@ address_option = click.option(
     help="Which Ray: host:port, auto, or local (an embedded one) [RAY_ADDRESS, or one that runs here, or local].",
 )
 config_option = click.option(
-    "--config", metavar="FILE", type=PATH, help="Settings; configs/default.yaml explains them."
+    "--config",
+    metavar="FILE",
+    type=PATH,
+    help="Settings; `dfz examples` writes configs/default.yaml, which explains them.",
 )
 import_option = click.option(
     "--import",

@@ -10,7 +10,7 @@ import click
 from dfz_ray.cli import EXIT_CAN_NEVER_RUN, FiniteRange, take_stdout
 from dfz_ray.cli.options import address_option, config_option, import_option
 from dfz_ray.cli.printing import safe_line
-from dfz_ray.specs.settings import WORKERS_LIMIT, read_settings
+from dfz_ray.specs.settings import WORKERS_LIMIT, Settings, read_settings
 
 if TYPE_CHECKING:
     from dfz_ray.scaling.batch_plan import BatchPlan
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 @click.command("plan")
 @click.argument("batch")
 @click.option(
-    "--max-workers", type=click.IntRange(1, WORKERS_LIMIT), metavar="N", help="Plan for so many tasks at once."
+    "--max-workers",
+    type=click.IntRange(1, WORKERS_LIMIT),
+    metavar="N",
+    help="Plan for so many tasks at once [max_workers of --config, or as many as the cluster holds].",
 )
 @click.option("--price", type=FiniteRange(0), metavar="P", help="The price of a core-hour, in any currency.")
 @click.option(
@@ -40,7 +43,7 @@ def plan(batch: str, **options: Any) -> int:
     the tasks that were tried: `dfz scale` measures instead. Examples:
 
     \b
-        dfz plan configs/demo.yaml
+        dfz plan configs/sorting.yaml
         dfz plan my_batch.yaml --max-workers 64 --address 10.0.0.1:6379 --price 0.05
         dfz plan coins.yaml --import coins.py --json
 
@@ -62,7 +65,7 @@ def plan(batch: str, **options: Any) -> int:
         # The program warms up meanwhile. No worker may start while tasks are tried: they would share the cores.
         connect(options["address"] or settings.address, boots_workers=False)
         pilot = run_pilot(checked, program, options["seconds"])
-    found = plan_batch(checked, pilot, options["max_workers"], options["price"])
+    found = plan_batch(checked, pilot, find_max_workers(options["max_workers"], settings), options["price"])
     if options["as_json"]:
         click.echo(json.dumps(found.to_dict(), allow_nan=False), file=out)
     else:
@@ -70,6 +73,13 @@ def plan(batch: str, **options: Any) -> int:
     for reason in found.infeasible:
         click.echo(safe_line(f"can never run: {reason}"), err=True)
     return EXIT_CAN_NEVER_RUN if found.infeasible else 0
+
+
+def find_max_workers(given: int | None, settings: Settings) -> int | None:
+    """The cap on tasks at once: the option's, else the configuration's; None with `auto`, which begins without one."""
+    if given is None and isinstance(settings.max_workers, int):
+        return settings.max_workers
+    return given
 
 
 def _print(found: BatchPlan, out: TextIO) -> None:

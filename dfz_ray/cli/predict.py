@@ -39,7 +39,7 @@ EACH = "each"
     help=f"The physical cores that the workers share; `{EACH}`: every worker has its own [as measured; must be given "
     "for a run].",
 )
-@click.option("--price", type=FiniteRange(0, min_open=True), metavar="P", help="The price of a core for an hour.")
+@click.option("--price", type=FiniteRange(0), metavar="P", help="The price of a core-hour, in any currency.")
 @click.option(
     "--deadline",
     type=FiniteRange(0, min_open=True),

@@ -37,7 +37,8 @@ _WORK_OPTIONS = (
         "--max-workers",
         callback=_read_workers,
         metavar="N|auto",
-        help="How many tasks may execute at once; auto: as many as pay.",
+        help="How many tasks may execute at once; auto: as many as pay [max_workers of --config, or as many as the "
+        "cluster holds].",
     ),
     click.option("--use-threads", is_flag=True, help="Tasks share processes, on threads: for work that waits."),
     address_option,
@@ -65,7 +66,7 @@ def run_batch(batch: str, run_dir: str | None, **options: Any) -> int:
     Examples:
 
     \b
-        dfz run configs/demo.yaml
+        dfz run configs/sorting.yaml
         dfz run my_batch.yaml --max-workers 8 --run-dir runs/first
         dfz run coins.yaml --import coins.py --json
     """

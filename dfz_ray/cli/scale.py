@@ -49,7 +49,7 @@ NOT_OF_HOST = ("seed", "plan", "settings")
 @click.option(
     "--max-workers",
     metavar="N,N,...|auto",
-    help="The numbers, with --scaling-test, such as 1,2,4,8; or auto [1,2,4 and so on to twice the cores].",
+    help="The numbers, such as 1,2,4,8; or auto [1,2,4 and so on to twice the cores, 128 at most].",
 )
 @click.option("--weak", is_flag=True, help="Weak scaling: each worker brings the whole batch once more.")
 @click.option("--use-processes", is_flag=True, help="Each task that runs has a process (the default).")
@@ -108,7 +108,7 @@ def scale(**options: Any) -> int:
         dfz scale --time-limit 150
         dfz scale --domain quantum --count 20 --workers 4
         dfz scale --domain quantum --count 20 --scaling-test --max-workers 1,2,4,8
-        dfz scale --domain maze --count 20 --scaling-test --max-workers auto --price 0.05 --deadline 60
+        dfz scale --domain maze --count 20 --max-workers auto --price 0.05 --deadline 60
         dfz scale --domain maze --count 20 --weak
         dfz scale --batch my_batch.yaml --repeats 10 --output studies/mine
         dfz scale --resume studies/mine
@@ -231,8 +231,6 @@ def _check_together(options: dict[str, Any]) -> None:
     """Refuse options that exclude or need each other."""
     problems = []
     given = {name for name, value in options.items() if value not in (None, False, ())}
-    if "max_workers" in given and "scaling_test" not in given:
-        problems.append(Problem("--max-workers", "no --scaling-test", "both", "or --workers N for a single point"))
     if "workers" in given and given & {"scaling_test", "max_workers"}:
         problems.append(Problem("--workers", "a scaling test beside it", "one of the two"))
     if {"batch", "domain"} <= given:

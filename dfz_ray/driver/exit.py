@@ -12,7 +12,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from dfz_ray.driver.unread_error import tell, tell_at_exit
+from dfz_ray.driver.unread_error import report, report_at_exit
 
 if TYPE_CHECKING:
     from dfz_ray.driver.run_session import RunSession
@@ -49,7 +49,7 @@ def _watch_exit() -> None:
     import concurrent.futures.thread  # noqa: F401
 
     os.register_at_fork(after_in_child=_open_runs.clear)  # they are the parent's
-    tell_at_exit()
+    report_at_exit()
     atexit.register(_give_up)  # in case that an interrupt kept the interpreter from calling the next one
     # Before the interpreter waits for threads and Ray is shut down; the pools of concurrent.futures do the same.
     threading._register_atexit(_close_all)  # type: ignore[attr-defined]
@@ -72,7 +72,7 @@ def _close_all() -> None:
         for run in runs:
             run.join()
     except BaseException as error:  # Ctrl-C, or what a signal handler raises
-        tell(f"{type(error).__name__}: the program ends without waiting for its open tasks")
+        report(f"{type(error).__name__}: the program ends without waiting for its open tasks")
         _give_up()
 
 

@@ -1,4 +1,4 @@
-"""Errors that nobody has read are told when the interpreter exits, in one line for each type."""
+"""Reports errors that nobody has read when the interpreter exits, in one line for each type."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class UnreadError:
     __slots__ = ("_count", "_key")
 
     def __init__(self, noun: str, error: BaseException, count: int = 1) -> None:
-        tell_at_exit()
+        report_at_exit()
         self._key, self._count = (noun, type(error).__name__), count
         _, text = _unread.get(self._key) or (0, _describe(error))
         with _lock:
@@ -52,7 +52,7 @@ def _describe(error: BaseException) -> str:
     return describe_exception(error).message.partition("\n")[0][:TEXT_CHARACTERS]
 
 
-def tell(message: str) -> None:
+def report(message: str) -> None:
     """Log what was lost; on stderr, if the program has set up no logging."""
     if all(isinstance(handler, logging.NullHandler) for handler in (*logger.handlers, *logging.root.handlers)):
         print(f"dfz_ray: {message}", file=sys.stderr)
@@ -61,15 +61,15 @@ def tell(message: str) -> None:
 
 
 @functools.cache
-def tell_at_exit() -> None:
-    """Tell of unread errors when the interpreter exits: after what is registered with atexit from now on."""
+def report_at_exit() -> None:
+    """Report unread errors when the interpreter exits: after what is registered with atexit from now on."""
     os.register_at_fork(after_in_child=_unread.clear)  # they are the parent's
-    atexit.register(_tell)  # threads that may still read an error have ended then
+    atexit.register(_report_all)  # threads that may still read an error have ended then
 
 
-def _tell() -> None:
+def _report_all() -> None:
     for (noun, _), (count, text) in _unread.items():
         if count == 1:
-            tell(f"1 {noun} ended with an error that nobody has read: {text}")
+            report(f"1 {noun} ended with an error that nobody has read: {text}")
         else:
-            tell(f"{count} {noun}s ended with errors that nobody has read; the first: {text}")
+            report(f"{count} {noun}s ended with errors that nobody has read; the first: {text}")

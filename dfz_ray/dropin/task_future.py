@@ -9,10 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from dfz_ray.executor.told_future import ToldFuture
+from dfz_ray.executor.reported_future import ReportedFuture
 
 
-class TaskFuture(ToldFuture):
+class TaskFuture(ReportedFuture):
     """A future of concurrent.futures with its task's id; `on_cancel` is called once when it is cancelled."""
 
     def __init__(self, task_id: str, on_cancel: Callable[[], None]) -> None:

@@ -38,8 +38,6 @@ class LeaseOverview(NamedTuple):
 
     lease: int
     lane: int
-    is_placed: bool
-    """False while Ray has not placed it."""
     width: int
     """Its slots."""
     kind: str
@@ -126,7 +124,7 @@ def view_leases(
             numbers = held.chunk.numbers
             kind, tasks = queue.kinds[kind_of[numbers[0]]].name, len(numbers)
             busy_s = now - (held.begun_at or now)
-        found.append(LeaseOverview(number, lease.lane, lease.asked_at is not None, lease.width, kind, tasks, busy_s))
+        found.append(LeaseOverview(number, lease.lane, lease.width, kind, tasks, busy_s))
     return found
 
 

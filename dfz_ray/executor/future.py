@@ -15,7 +15,7 @@ from dfz_ray.executor.call_packing import PackedCall, read_error
 from dfz_ray.executor.call_run import CallRun, Treatment
 from dfz_ray.executor.function_domain import read_result
 from dfz_ray.executor.process_setup import InitializerFailed
-from dfz_ray.executor.told_future import ToldFuture
+from dfz_ray.executor.reported_future import ReportedFuture
 
 if TYPE_CHECKING:
     from dfz_ray.protocol.task_events import FailedTask
@@ -30,7 +30,7 @@ _lock = threading.RLock()
 """Held to change the state of a future that nobody has waited for, and to make the attributes for waiting."""
 
 
-class CallFuture(ToldFuture):
+class CallFuture(ReportedFuture):
     """A future of concurrent.futures for one call. The run notifies it when its task begins and ends.
 
     The attributes for waiting are made when one of them is first used, under a lock that all futures share. Until then

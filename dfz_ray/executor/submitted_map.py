@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from dfz_ray.executor.call_run import CallRun
 from dfz_ray.executor.future import CallFuture
 from dfz_ray.executor.map import Items
-from dfz_ray.executor.told_future import ToldFuture
+from dfz_ray.executor.reported_future import ReportedFuture
 
 R = TypeVar("R")
 Submit = Callable[..., Future[Any]]
@@ -88,7 +88,7 @@ def _submit_or_fail(submit: Submit, function: Callable[..., Any], chunk: Items) 
     try:
         return submit(function, chunk)
     except Exception as error:
-        failed = ToldFuture()
+        failed = ReportedFuture()
         failed.note_error("call", error)
         failed.set_exception(error)
         return failed

@@ -36,7 +36,7 @@ class RunLock:
             raise RunFolderRefused(f"{folder / LOCK} can't be written: {error.strerror or error}") from None
         self._file = os.fdopen(descriptor, "a+", encoding="utf-8")
         deadline = time.monotonic() + wait_s
-        while not _try_lock(self._file):
+        while not try_lock(self._file):
             if time.monotonic() >= deadline:
                 self._file.seek(0)
                 holder = self._file.read(200).strip() or "another process"
@@ -78,7 +78,8 @@ def was_held_here(folder: Path) -> bool:
         return False
 
 
-def _try_lock(file: IO[str]) -> bool:
+def try_lock(file: IO[str]) -> bool:
+    """Lock a file for this process, until it is closed; returns False if another process holds it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

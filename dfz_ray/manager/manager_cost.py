@@ -15,7 +15,7 @@ CHUNKS = 20
 EACH_S = 0.2
 """The cost is averaged over so many chunks at least, and so many seconds."""
 TASK_S, SUBMITTED_S = 1.5e-6, 1e-6
-"""CPU seconds for a task that ends, and for one that is submitted (benchmarks/RESULTS.md)."""
+"""CPU seconds for a task that ends, and for one that is submitted, as they were on one machine."""
 LEAST_S, MOST_S = 5e-5, 5e-3
 """The limits of the cost of a chunk: whatever else this process does in the meantime must not blow chunks up."""
 FADES = 0.95

@@ -47,7 +47,6 @@ class NodeWatch:
         self._handle = handle
         self._on_held = on_held
         self._wait_s, self._held = wait_s, held
-        self._holds: dict[int, float] = {}
         self._seen: set[int] = set()
         self._missing_since: dict[int, float] = {}
         self._demand = Demand(lanes, needs)

@@ -30,8 +30,8 @@ class RunOptions:
     relay_leases: int | None = None
     """A node with so many leases gets a relay; None: none does."""
     held: Mapping[str, float] = field(default_factory=dict)
-    """What the driver holds while it waits for the run, if it is itself a call, by Ray's names; its CPUs are not here,
-    for the run takes these over.
+    """The resources that the driver holds while it waits for the run, if it is itself a call, by Ray's names; without
+    its CPUs, for the run takes these over.
     """
 
 

@@ -23,12 +23,12 @@ COMPUTES = 0.9
 LITTLE = 0.1
 """If tasks compute for less than this share of their run time, it is no matter whether they share cores."""
 MANAGER_PRIOR = (0.03, 0.0009, 2.3e-6)
-"""CPU seconds of the manager for a run, an exchange and a task, measured on another machine (benchmarks/RESULTS.md)."""
+"""CPU seconds of the manager for a run, an exchange and a task, as they were on another machine."""
 PRIOR_WEIGHT = 0.1
 """The weight of these beside one trial."""
 SEND_TASK_S, PLACE_S, MESSAGE_S, CHUNK_S = 8e-6, 0.002, 0.0003, 0.002
 """Seconds for each task that the driver sends, each lease that Ray places, a message and a chunk, where trials do not
-show them; measured on another machine (benchmarks/RESULTS.md)."""
+show them; as they were on another machine."""
 
 
 class MeasuredKind(NamedTuple):

@@ -24,7 +24,7 @@ RUNS = 5
 MANY_TASKS = 2_000
 """Of batches with more tasks there is one run: they differ little, and take long."""
 READ_TASK_S = 5e-6
-"""Seconds to read the result of a task, for batches of another size than was measured (benchmarks/RESULTS.md)."""
+"""Seconds to read the result of a task, for batches of another size than was measured; as it was on one machine."""
 HOUR_S = 3600.0
 
 

@@ -30,7 +30,7 @@ _EXACT: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
 BIG_INTEGER = 1
 """MessagePack extension type of an integer beyond 64 bits: its bytes in two's complement, little-endian."""
 _HEAD_OF_LIST = struct.Struct(">BI").pack
-"""What MessagePack's longest lists begin with: a byte for their type, and the number of values that follow."""
+"""The head of MessagePack's longest lists: a byte for their type, and the number of values that follow."""
 _KEPT_BYTES = 2**18
 """A packer that has packed more keeps a larger buffer, and is not used again."""
 _Packer, _unpackb = msgpack.Packer, msgpack.unpackb

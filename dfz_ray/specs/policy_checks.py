@@ -35,7 +35,7 @@ class PolicyChecks:
         if policy is not None:  # else the problem is told once, not for every task
             keys, floor = merged, policy
         self._keys = keys
-        """What the batch and the configuration give together, as data."""
+        """The policy of batch and configuration together, as data."""
         self.default = floor
         """The policy of a task that gives none itself."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import ray
 from support.attempt_rows import assert_sound, read_attempts, workers_lost
+from support.careless_tasks import hold_the_gil
 from support.driver import BIN, wait_until
 from support.manager import open_run, wait_for_end
 
@@ -48,7 +48,7 @@ def job(how: str = "", note: str = "", n: int = 0) -> int:
             "sleep": _sleep,
             "clean up for long": _clean_up_for_long,
             "be stubborn": _be_stubborn,
-            "hold the GIL": _hold_the_gil,
+            "hold the GIL": hold_the_gil,
         }[how](note)
     return n
 
@@ -74,17 +74,11 @@ def _be_stubborn(note: str) -> None:
             time.sleep(FOREVER_S)
 
 
-def _hold_the_gil(note: str) -> None:
-    mutex, library = ctypes.create_string_buffer(64), ctypes.PyDLL(None)
-    library.pthread_mutex_lock(mutex)
-    library.pthread_mutex_lock(mutex)
-
-
 HOW = {
     "sleep": _sleep,
     "clean up for long": _clean_up_for_long,
     "be stubborn": _be_stubborn,
-    "hold the GIL": _hold_the_gil,
+    "hold the GIL": hold_the_gil,
 }
 
 

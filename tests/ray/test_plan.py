@@ -19,7 +19,9 @@ def test_a_batch_is_planned_before_it_runs(cpus: int, code: int, tmp_path: Path)
         "- {domain: maze, count: 30}\n"
         f"- {{domain: maze, count: 3, resources: {{cpus: {cpus}}}, parameters: {{size_x: 20, size_y: 20}}}}\n"
     )
+    (tmp_path / "settings.yaml").write_text("max_workers: 1\n")
     command = [sys.executable, "-m", "dfz_ray", "plan", "batch.yaml", "--address", "local", "--price", "2", "--json"]
+    command += ["--config", "settings.yaml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == code, done.stderr
     plan = json.loads(done.stdout)
@@ -30,5 +32,6 @@ def test_a_batch_is_planned_before_it_runs(cpus: int, code: int, tmp_path: Path)
     else:
         least, most = plan["core_hours"]
         assert 0 < least <= most
+        assert plan["workers"] == 1  # of the configuration
         assert plan["price"] == pytest.approx([2 * least, 2 * most])
     assert not (tmp_path / "runs").exists()

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import careless_tasks
 from support.attempt_rows import assert_sound, charged_tasks, read_attempts, workers_lost
+from support.careless_tasks import fork, hold_the_gil
 from support.driver import wait_until
 
 from dfz_ray import domain, run
@@ -92,7 +94,7 @@ def until_told(note: str) -> None:
 def _deeds() -> dict[str, Any]:
     return {
         "sleep": lambda _: time.sleep(3600),
-        "hold the GIL": _hold_the_gil,
+        "hold the GIL": hold_the_gil,
         "swallow": _swallow,
         "raise while it cleans up": _raise_while_cleaning,
         "take the alarm": _take_the_alarm,
@@ -108,15 +110,8 @@ def _deeds() -> dict[str, Any]:
         "leave": lambda _: sys.exit("enough"),
         "ignore an interrupt": lambda _: (os.kill(os.getpid(), signal.SIGINT), time.sleep(0.05)),
         "return a lock": lambda _: None,
-        "fork": _fork,
+        "fork": fork,
     }
-
-
-def _hold_the_gil(note: str) -> None:
-    """Lock a mutex twice, in C: no signal ends that, and no Python code runs meanwhile."""
-    mutex, library = ctypes.create_string_buffer(64), ctypes.PyDLL(None)
-    library.pthread_mutex_lock(mutex)
-    library.pthread_mutex_lock(mutex)
 
 
 def _swallow(note: str) -> None:
@@ -145,7 +140,7 @@ def _set_an_alarm(note: str) -> None:
 
 def _turn_the_watchdog_off(note: str) -> None:
     faulthandler.cancel_dump_traceback_later()
-    _hold_the_gil(note)
+    hold_the_gil(note)
 
 
 def _raise(note: str) -> None:
@@ -159,14 +154,6 @@ def _raise_twice(note: str) -> None:
     tries = len(Path(note).read_text().splitlines())
     if tries <= 2:
         raise ValueError(f"try {tries}")
-
-
-def _fork(note: str) -> None:
-    """Fork; the child leaves as scripts do, and as carelessly."""
-    child = os.fork()
-    if child == 0:
-        sys.exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def run_among_mates(
@@ -192,9 +179,9 @@ def assert_mates_completed(results: Results, folder: Path, *guilty: str) -> None
     assert_sound(folder)
 
 
-def lines_of(text: str) -> set[str]:
-    """The lines of this file that a text is in, as tracebacks name them."""
-    lines = Path(__file__).read_text().splitlines()
+def lines_of(text: str, file: str = __file__) -> set[str]:
+    """The lines of a file that a text is in, as tracebacks name them."""
+    lines = Path(file).read_text().splitlines()
     return {f"line {number}" for number, line in enumerate(lines, 1) if text in line}
 
 
@@ -213,16 +200,22 @@ def test_a_task_that_sleeps_past_its_deadline_fails_on_time_and_costs_no_worker(
 
 
 @pytest.mark.parametrize(
-    ("what", "line"),
-    [("hold the GIL", "    library.pthread_mutex_lock(mutex)"), ("swallow", "            time.sleep(3600)")],
+    ("what", "line", "file"),
+    [
+        ("hold the GIL", "    library.pthread_mutex_lock(mutex)", careless_tasks.__file__),
+        ("swallow", "            time.sleep(3600)", __file__),
+    ],
+    ids=["hold the GIL", "swallow"],
 )
-def test_a_task_that_does_not_let_go_is_ended_with_its_worker_alone(what: str, line: str, tmp_path: Path) -> None:
+def test_a_task_that_does_not_let_go_is_ended_with_its_worker_alone(
+    what: str, line: str, file: str, tmp_path: Path
+) -> None:
     """Native code that holds the GIL, and code that swallows the interruption, cost one worker, and tell where."""
     results = run_among_mates(tmp_path / "run", {"timeout_s": TIMEOUT_S}, what, config=SWIFT)
     error = results[what].error
     assert error.reason == "timeout"
     assert error.message == "it ran longer than its deadline, and did not end when interrupted: its worker was killed"
-    assert lines_of(line) & set(re.findall("line [0-9]+", error.traceback))
+    assert lines_of(line, file) & set(re.findall("line [0-9]+", error.traceback))
     assert workers_lost(tmp_path / "run") == 1
     assert_mates_completed(results, tmp_path / "run", what)
 

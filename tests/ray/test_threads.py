@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from support.attempt_rows import assert_sound, charged_tasks, read_attempts, workers_lost
+from support.careless_tasks import fork, hold_the_gil
 from support.driver import BIN, wait_until
 from support.manager import open_run, wait_for_end
 
@@ -62,13 +63,13 @@ def _deeds() -> dict[str, Any]:
     return {
         "loop": _loop,
         "sleep": lambda _: time.sleep(3600),
-        "hold the GIL": _hold_the_gil,
+        "hold the GIL": hold_the_gil,
         "raise while it cleans up": _raise_while_cleaning,
         "segfault": lambda _: ctypes.string_at(0),
         "exit": lambda _: os._exit(3),
         "leave": lambda _: sys.exit("enough"),
         "raise": _raise,
-        "fork": _fork,
+        "fork": fork,
     }
 
 
@@ -77,13 +78,6 @@ def _loop(note: str) -> None:
         Path(note).touch()
     while True:
         sum(range(100))
-
-
-def _hold_the_gil(note: str) -> None:
-    """Lock a mutex twice, in C: no signal ends that, and no Python code runs meanwhile."""
-    mutex, library = ctypes.create_string_buffer(64), ctypes.PyDLL(None)
-    library.pthread_mutex_lock(mutex)
-    library.pthread_mutex_lock(mutex)
 
 
 def _raise_while_cleaning(note: str) -> None:
@@ -95,13 +89,6 @@ def _raise_while_cleaning(note: str) -> None:
 
 def _raise(note: str) -> None:
     raise ValueError("bad")
-
-
-def _fork(note: str) -> None:
-    child = os.fork()
-    if child == 0:
-        sys.exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def run_among_mates(
@@ -207,7 +194,7 @@ def test_python_code_ends_at_its_deadline_and_costs_no_worker(what: str, tmp_pat
     assert_mates_completed(results, tmp_path / "run", what)
 
 
-@pytest.mark.parametrize(("what", "line"), [("sleep", "in <lambda>"), ("hold the GIL", "_hold_the_gil")])
+@pytest.mark.parametrize(("what", "line"), [("sleep", "in <lambda>"), ("hold the GIL", "hold_the_gil")])
 def test_what_does_not_let_go_costs_its_process_and_is_charged_alone(what: str, line: str, tmp_path: Path) -> None:
     """A long sleep or native code costs one process after the grace; all others in it run again, uncharged."""
     results = run_among_mates(tmp_path / "run", {"timeout_s": TIMEOUT_S}, what, config=SWIFT)

@@ -1,1 +1,1 @@
-"""What tests share: builders, witnesses, faults that are real, and programs that tests start."""
+"""The things that tests share: builders, witnesses, faults that are real, and programs that tests start."""

@@ -1,4 +1,4 @@
-"""A second opinion on a run folder: `python tests/audit_checker.py RUN` prints JSON, and exits with 0, 1 or 4.
+"""A second opinion on a run folder: `python tests/support/audit_checker.py RUN` prints JSON, and exits with 0, 1 or 4.
 
 It is written from the comments of dfz_ray/journal/schema.sql alone, and shares no code with dfz_ray: it reads all
 tables of a run that no process works on into memory, and looks at them there.

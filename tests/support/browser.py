@@ -23,7 +23,7 @@ START_S = 120.0
 ANSWER_S = 120.0
 """Seconds that the browser has to start, and to answer: on a busy machine it takes long."""
 PAGE_CHANGED = ("Inspected target navigated", "Execution context was destroyed", "Cannot find context")
-"""What the browser answers where the page that was asked has just given way to the next one."""
+"""The answers of the browser where the page that was asked has just given way to the next one."""
 
 
 class ProtocolError(AssertionError):
@@ -87,7 +87,7 @@ class Browser:
 
     @property
     def text(self) -> str:
-        """What a reader sees of the page, without its pictures."""
+        """The text that a reader sees of the page."""
         return str(self.evaluate("document.body ? document.body.innerText : ''"))
 
     def type(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What Ray's own check of `ray up` files leaves open: fields of instances, which it hands to the cloud unread."""
+"""The fields of instances in `ray up` files, which Ray's own check leaves open: it hands them to the cloud unread."""
 
 from __future__ import annotations
 

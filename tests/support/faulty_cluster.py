@@ -44,7 +44,7 @@ UNNOTICED_S = 20.0
 
 
 class Fate(NamedTuple):
-    """What is true of a task, whoever executes it."""
+    """The fate of a task, whoever executes it."""
 
     sort: str
     """completes, fails, flaky, crashes, hangs (the alarm ends it), clings (its worker ends itself), or sticks."""
@@ -256,7 +256,7 @@ class FaultyCluster(Simulation):
         self.lose(worker.lease, reason)
 
     def _blamed(self, lost: LeaseLost) -> LeaseLost:
-        """What is told of who is to blame: who it was, that nobody knows, or an older task of the same worker."""
+        """The loss as it is reported: it names who is to blame, or nobody, or an older task of the same worker."""
         held = self.witness.held.get(lost.lease, {})
         in_hand = [number for chunk in held.values() for number in chunk.numbers]
         lease = self.engine.lease_table.leases.get(lost.lease)
@@ -314,7 +314,7 @@ class FaultyCluster(Simulation):
         self.report(TimePassed())
 
     def place_all(self) -> None:
-        """What Ray could not place is given up, and called anew."""
+        """Give up the leases that Ray could not place, and call them anew."""
         for lane in list(self._lanes):
             before = self._lanes[lane]
             if not before.why_none:
@@ -350,7 +350,7 @@ class FaultyCluster(Simulation):
             self.at(self.now + self.dice.random() * 0.3, lambda said=straggler: self._hear(said))  # type: ignore[misc]
 
     def _stragglers(self) -> list[Report | LeaseEnded | LeaseLost]:
-        """What comes from the old manager's workers, to whoever hears it."""
+        """The last messages of the old manager's workers, to whoever hears them."""
         said: list[Report | LeaseEnded | LeaseLost] = []
         for lease, chunks in self.witness.held.items():
             for chunk in chunks.values():

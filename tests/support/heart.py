@@ -53,11 +53,6 @@ class Heart:
         printed, _ = self._beside.communicate()
         self.beside_s = float(printed)
 
-    @property
-    def missed_s(self) -> float:
-        """The longest gap in the loop, less the longest gap in the idle process, in seconds."""
-        return self.longest_s - self.beside_s
-
     async def _beat(self) -> None:
         last = time.monotonic()
         while True:

@@ -229,7 +229,7 @@ def serve(connection: Connection, scratch: str) -> None:
 
 
 def look_at(folder: Path, trial: Trial, calm: Any) -> tuple[dict[str, str], list[str]]:
-    """What became of the hostile tasks of a trial, and all that must not be."""
+    """The ends of the hostile tasks of a trial, and all that must not be."""
     try:
         with JournalReader(folder) as journal:
             records = {record.task_id: record for record in journal.records()}

@@ -39,7 +39,7 @@ NOTICED_S = 120.0
 
 
 class Trial(NamedTuple):
-    """What is done to a run."""
+    """One way to disturb a run."""
 
     victim: str
     signal: str
@@ -51,7 +51,7 @@ class Trial(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of it."""
+    """The end of the run that was disturbed."""
 
     hit_at: Glance
     """The journal when the signal was sent."""

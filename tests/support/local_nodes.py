@@ -50,12 +50,12 @@ class LocalNodes:
 
     @property
     def token(self) -> str:
-        """What drivers and the dashboard are asked for."""
+        """The token, for which drivers and the dashboard are asked."""
         return (self.folder / ".ray" / "auth_token").read_text().strip()
 
     @property
     def told(self) -> str:
-        """What it has printed so far."""
+        """The text that it has printed so far."""
         return self._log.read_text()
 
     @property

@@ -32,7 +32,7 @@ class Work(NamedTuple):
 
 
 class Course(NamedTuple):
-    """What came of a batch."""
+    """The course of a batch."""
 
     makespan_s: float
     changes: list[tuple[float, NotePoolChanged]]

@@ -26,7 +26,7 @@ STEPS_LIMIT = 60_000
 
 
 class SeedResult(NamedTuple):
-    """What came of a seed."""
+    """The result of a seed."""
 
     seed: int
     tasks: int
@@ -59,7 +59,7 @@ def draw_policy(dice: random.Random) -> Policy:
 
 
 def draw_fate(dice: random.Random, policy: Policy, faults: float) -> Fate:
-    """What is true of a task; most complete."""
+    """Draw the fate of a task; most complete."""
     if dice.random() >= faults:
         return Fate("completes")
     sort = dice.choice(["fails", "flaky", "crashes", "hangs", "clings", "sticks"])

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 # From linux/ptrace.h.
-_TRACEME, _CONT, _SYSCALL, _SETOPTIONS, _GET_SYSCALL_INFO = 0, 7, 24, 0x4200, 0x420E
+_TRACEME, _SYSCALL, _SETOPTIONS, _GET_SYSCALL_INFO = 0, 24, 0x4200, 0x420E
 _SYSGOOD, _EXITKILL = 0x1, 0x100000
 _ENTRY = 1
-_AT_FDCWD = -100
 
 _X86_64, _AARCH64 = 0xC000003E, 0xC00000B7
 """How the kernel names architectures."""

@@ -1,4 +1,4 @@
-"""What users write, for type checkers to look at: it is never run."""
+"""Code as users write it, for type checkers to look at: it is never run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users get wrong, and type checkers are to tell: each line that is marked, and no other one."""
+"""Mistakes of users that type checkers find: each line that is marked, and no other one."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ def test_the_names_of_the_package() -> None:
     """`dir` shows the public names, the version and nothing else, and each of them is there."""
     assert dir(dfz_ray) == sorted([*dfz_ray.__all__, "__version__"])
     assert {"CallFailed", "CallTimedOut", "ClusterUnusable", "RemoteTraceback"} <= set(dfz_ray.__all__)
+    assert {"InfrastructureLost", "RunFolderRefused"} <= set(dfz_ray.__all__)
     assert all(getattr(dfz_ray, name) is not None for name in dir(dfz_ray))
 
 

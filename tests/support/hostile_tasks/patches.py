@@ -274,7 +274,7 @@ def _patch_ours(module: str, name: str, by: Callable[..., Any] = _raise) -> None
 
 
 def find_ours(module: str, name: str) -> tuple[Any, str]:
-    """What holds a function of ours, and its name there; AttributeError without one: to patch nothing harms nobody."""
+    """The owner of a function of ours, and its name there; AttributeError without one: patching nothing is no harm."""
     owner: Any = importlib.import_module(f"dfz_ray.{module}")
     *path, last = name.split(".")
     for part in path:

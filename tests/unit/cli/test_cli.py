@@ -94,7 +94,8 @@ REFUSALS = [
     (["scale", "--scaling-test", "--max-workers", "1,"], "--max-workers: found ''; expected whole numbers from 1"),
     (["scale", "--scaling-test", "--max-workers", ""], "--max-workers: found ''; expected whole numbers from 1"),
     (["scale", "--scaling-test", "--max-workers", "1,1"], "--max-workers: found '1,1'; expected each number once"),
-    (["scale", "--max-workers", "1,2"], "--max-workers: found no --scaling-test; expected both (or --workers N for a"),
+    (["scale", "--max-workers", "1,x"], "--max-workers: found 'x'; expected whole numbers from 1"),
+    (["scale", "--workers", "2", "--max-workers", "1,2"], "--workers: found a scaling test beside it; expected one of"),
     (["scale", "--workers", "2", "--scaling-test"], "--workers: found a scaling test beside it; expected one of the"),
     (["scale", "--workers", "0"], "Invalid value for '--workers': 0 is not in the range"),
     (["scale", "--repeats", "0"], "Invalid value for '--repeats': 0 is not in the range 1<=x<=1000"),
@@ -179,15 +180,16 @@ def test_all_problems_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path
     """All problems of a command line or a batch are reported at once."""
     (tmp_path / "wrong.yaml").write_text("seed: -1\ntasks: [{domain: maz}, {domain: maze, id: 3}]\n")
 
-    codes = dfz("scale", "--max-workers", "1", "--workers", "2", "--count", "3"), dfz("run", "wrong.yaml")
+    options = ("--max-workers", "1", "--workers", "2", "--count", "3", "--repeats", "4", "--target", "5")
+    codes = dfz("scale", *options), dfz("run", "wrong.yaml")
 
     told = capsys.readouterr().err
     assert codes == (2, 2)
     assert [line.split(": found")[0] for line in told.splitlines()] == [
         "error: command line: 3 problems",
-        "  --max-workers",
         "  --workers",
         "  --count",
+        "  --target",
         "error: wrong.yaml: 3 problems",
         "  seed",
         "  tasks[0].domain",

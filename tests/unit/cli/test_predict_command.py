@@ -41,6 +41,14 @@ def test_the_table_tells_time_error_and_what_it_rests_on(folder: str, capsys: py
     assert "rests on: " in told
 
 
+def test_cores_may_cost_nothing(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A price of 0 is one, as for a plan and a study."""
+    assert dfz("predict", folder, "--workers", "4", "--price", "0", "--json") == 0
+
+    (one,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert one["price"] == 0
+
+
 def test_a_deadline_within_the_range_may_be_missed(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A deadline that a prediction meets, but not its whole range, may be missed, and the table says so."""
     assert dfz("predict", folder, "--workers", "2,4", "--deadline", "1.1") == 0

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import field_validator
 from support.amount import amount
+from support.batch_inputs import nested
 from threadpoolctl import threadpool_info
 
 from dfz_ray.domains.domain import Domain, Parameters
@@ -252,13 +253,6 @@ class HostileMapping(Mapping[str, Any]):
 def containing_itself() -> list[Any]:
     value: list[Any] = []
     value.append(value)
-    return value
-
-
-def nested(levels: int) -> Any:
-    value: Any = 1
-    for _ in range(levels):
-        value = [value]
     return value
 
 

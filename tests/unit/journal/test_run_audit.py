@@ -509,7 +509,7 @@ def run_checker(folder: Path) -> tuple[int, Any]:
 
 
 def test_the_checker_is_a_program_of_its_own(tmp_path: Path) -> None:
-    """`python tests/audit_checker.py RUN` prints JSON, and exits with 0 or 4, as `dfz audit` does."""
+    """`python tests/support/audit_checker.py RUN` prints JSON, and exits with 0 or 4, as `dfz audit` does."""
     build(tmp_path)
     assert run_checker(tmp_path) == (0, {"violations": [], "incomplete": []})
 

@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from support.amount import amount
+from support.batch_inputs import containing_itself, nested
 
 from dfz_ray.errors import Unserializable
 from dfz_ray.specs import encoding
@@ -81,19 +82,6 @@ def reordered(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: reordered(value[key]) for key in reversed(value)}
     return [reordered(item) for item in value] if isinstance(value, list) else value
-
-
-def nested(levels: int) -> Any:
-    value: Any = 1
-    for _ in range(levels):
-        value = [value]
-    return value
-
-
-def containing_itself() -> dict[str, Any]:
-    value: dict[str, Any] = {}
-    value["again"] = value
-    return value
 
 
 @given(PLAIN)

@@ -1,4 +1,4 @@
-"""A future whose error is told when the interpreter exits, unless somebody has read it."""
+"""A future whose error is reported when the interpreter exits, unless somebody has read it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from dfz_ray.driver.unread_error import UnreadError
 
 
-class ToldFuture(Future[Any]):
+class ReportedFuture(Future[Any]):
     """A future of concurrent.futures. Whoever ends it with an error calls `note_error` before."""
 
     _unread: UnreadError | None = None
