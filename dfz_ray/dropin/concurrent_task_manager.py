@@ -98,8 +98,10 @@ class ConcurrentTaskManager:
             RuntimeError: the manager was shut down.
         """
         self._check_open()
-        submitted = self._tasks.make(SubmittedCall, name_of(task), task)
-        with _failing_if_interrupted([submitted]):
+        made: list[SubmittedTask] = []
+        with _failing_if_interrupted(made):
+            submitted = self._tasks.make(SubmittedCall, name_of(task), task)
+            made.append(submitted)
             try:
                 submitted.sending = self._pack(submitted, task_func, task, context)
             except Exception as error:  # pickling may do anything
@@ -170,7 +172,8 @@ class ConcurrentTaskManager:
                 self._send([task for task in tasks if not task.is_wanted])
                 return
             for task in tasks:
-                task.fail(error)
+                if not task.is_wanted:  # the run ends those that it has taken
+                    task.fail(error)
 
     # --- asking -----------------------------------------------------------------------------------------------------
 

@@ -20,15 +20,25 @@ class TaskFuture(ToldFuture):
         self.task_id = task_id
         self._on_cancel = on_cancel
         self._turn = threading.Lock()
-        self._is_begun = self._is_reported = False
+        self._is_claimed = self._is_reported = False
 
     def begin(self) -> bool:
         """A worker begins the task, or it ends; returns False if the future was cancelled."""
         with self._turn:
-            if self._is_begun:
-                return not self.cancelled()
-            self._is_begun = True
-            return self.set_running_or_notify_cancel()
+            if self._state in ("PENDING", "CANCELLED"):
+                return self.set_running_or_notify_cancel()
+            return not self.cancelled()
+
+    def claim_end(self) -> bool:
+        """Claim the right to end the task. Returns False if somebody has it: a task ends once."""
+        with self._turn:
+            is_first, self._is_claimed = not self._is_claimed, True
+            return is_first
+
+    def return_claim(self) -> None:
+        """The claimant has not ended the task: somebody else may."""
+        with self._turn:
+            self._is_claimed = False
 
     def cancel(self) -> bool:
         """Cancel the task; one that a worker has begun goes on, and False is returned."""
