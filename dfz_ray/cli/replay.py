@@ -35,7 +35,8 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     """Run one task of RUN, a run folder or `last`, again: here in this process, without Ray, as often as it takes.
 
     It gets the same parameters, files, seed and number of threads; no deadline is applied, and nothing is written to
-    the run. A breakpoint() in the code works. The result is printed as JSON. Examples:
+    the run. A breakpoint() in the code works. The result is printed as JSON. Modules of a run that you did not begin in
+    this folder are named with --import. Examples:
 
     \b
         dfz replay last task-17
