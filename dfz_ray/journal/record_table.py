@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.record import Record, TaskError, read_result
 from dfz_ray.journal.record_pages import Open, Page, RecordPages
 from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_SUPERSEDED
@@ -204,6 +206,8 @@ class RecordTable(Sequence[Record]):
             end, until = begin, page.first + len(page.ids)
             while end < len(numbers) and page.first <= numbers[end] < until:
                 end += 1
+            if end == begin:
+                raise JournalDamaged(f"the journal names task {numbers[begin]}, but does not have it")
             yield page, [number - page.first for number in numbers[begin:end]]
             begin = end
 
@@ -273,9 +277,9 @@ class ChosenRecords(Sequence[Record]):
     @overload
     def __getitem__(self, index: slice) -> list[Record]: ...
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        if isinstance(index, int):
-            return self.table[self.numbers[index]]
-        return [Record(*row) for row in self.table.rows(self.numbers[index])]
+        if isinstance(index, slice):
+            return [Record(*row) for row in self.table.rows(self.numbers[index])]
+        return self.table[self.numbers[operator.index(index)]]
 
     def rows(self) -> Iterator[Row]:
         """The fields of the records."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas
 import pytest
 from support.journal_rows import block, completion
@@ -179,3 +181,37 @@ def test_a_failed_task_has_the_times_of_the_attempt_that_counts(tmp_path: Path) 
     with JournalReader(tmp_path) as journal:
         failed = next(one for one in read_events(journal).failures if one.number == 6)
     assert failed[5:8] == (5.0, 6.0, "host-a")
+
+
+def test_a_record_may_be_asked_for_by_a_position_of_numpy(tmp_path: Path) -> None:
+    """A position may be any whole number, as for a list; what is none is refused as there."""
+    make_run(tmp_path / "run").close()
+    results = read_results(tmp_path / "run")
+    assert results[np.int64(3)].task_id == results[np.int64(-4)].task_id == "t3"
+    assert results.select(state="completed")[np.uint8(4)].task_id == "t5"
+    for wrong in (1.0, None):
+        with pytest.raises(TypeError):
+            results[wrong]  # type: ignore[call-overload]
+
+
+def test_an_outcome_of_an_unknown_task_is_damage(tmp_path: Path) -> None:
+    """A journal that tells of the end of a task which the run does not have is refused; it is not read for ever."""
+    make_run(tmp_path / "run").close()
+    with sqlite3.connect(tmp_path / "run" / "run.sqlite") as database:
+        database.execute("INSERT INTO outcomes VALUES (99, 3, NULL, 'exception', 'x', NULL, 1)")
+    database.close()
+    results = read_results(tmp_path / "run")
+    failed = results.select(state="failed")
+    for read in (lambda: list(failed), failed.to_pandas, lambda: results.select(state="failed", kind="bent")):
+        with pytest.raises(JournalDamaged, match="names task 99, but does not have it"):
+            read()
+
+
+def test_a_run_that_lacks_tasks_in_its_midst_is_damage(tmp_path: Path) -> None:
+    """Where a block of tasks is missing, reading the tasks after it is refused; it does not go on for ever."""
+    make_run(tmp_path / "run").close()
+    with sqlite3.connect(tmp_path / "run" / "run.sqlite") as database:
+        database.execute("DELETE FROM blocks WHERE first = 3")
+    database.close()
+    with pytest.raises(JournalDamaged, match="but does not have it"):
+        list(read_results(tmp_path / "run"))
