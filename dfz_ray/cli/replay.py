@@ -48,6 +48,7 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     from dfz_ray.execution.execute import thread_budget
     from dfz_ray.execution.shared import sharing
     from dfz_ray.journal.record import json_value
+    from dfz_ray.progress import is_terminal
     from dfz_ray.specs.encoding import decode, digest_of, encode
     from dfz_ray.specs.input_file import FileShelf
     from dfz_ray.specs.resources import Resources
@@ -59,7 +60,7 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     domain.load()
     parameters = _parameters(domain, task, files)
     threads = Resources.model_validate_json(task.resources).threads
-    out = sys.stdout if sys.stdout.isatty() else take_stdout()  # the output of the task is not its result
+    out = sys.stdout if is_terminal(sys.stdout) else take_stdout()  # the output of the task is not its result
     try:
         with thread_budget(threads), sharing(FileShelf(contents=files)):
             value = domain.compute(parameters, task.seed, threads)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,8 +71,8 @@ def results(
             _print_table(chosen, limit or SHOWN_ROWS)
             return 0
         for record in itertools.islice(chosen, limit):
-            sys.stdout.write(f"{to_json(record.to_dict())}\n")
-        sys.stdout.flush()
+            print(to_json(record.to_dict()))
+        print(end="", flush=True)
     return 0
 
 

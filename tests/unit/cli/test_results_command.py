@@ -112,3 +112,9 @@ def test_keys_that_are_one_in_json_stay_two(tmp_path: Path, capsys: pytest.Captu
     first, second = (line for line in capsys.readouterr().out.splitlines())
     assert '"result": {"mixed": [[1, "number"], ["1", "text"], [2, ' in first
     assert json.loads(second)["result"] == {"1": "a", "2": "b"}
+
+
+def test_without_stdout_nothing_is_shown(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a shell has closed stdout (`>&-`), results are read as ever, and shown to nobody."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert dfz("results", "last") == dfz("results", "last", "--json") == 0
