@@ -12,7 +12,6 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import IO
 
 from dfz_ray.errors import RunFolderRefused
 from dfz_ray.journal.regular_file import open_regular
@@ -26,7 +25,8 @@ WAIT_S = 10.0
 class RunLock:
     """The lock on a run folder, held until it is closed or the process ends.
 
-    Raises RunFolderRefused if another process still holds it after `wait_s` seconds, or it can't be written safely.
+    Raises RunFolderRefused if another process still holds it after `wait_s` seconds, it can't be written safely, or
+    its file system has no locks.
     """
 
     def __init__(self, folder: Path, wait_s: float = WAIT_S) -> None:
@@ -36,7 +36,7 @@ class RunLock:
             raise RunFolderRefused(f"{folder / LOCK} can't be written: {error.strerror or error}") from None
         self._file = os.fdopen(descriptor, "a+", encoding="utf-8")
         deadline = time.monotonic() + wait_s
-        while not _try_lock(self._file):
+        while not self._try_lock(folder):
             if time.monotonic() >= deadline:
                 self._file.seek(0)
                 holder = self._file.read(200).strip() or "another process"
@@ -51,6 +51,17 @@ class RunLock:
             with contextlib.suppress(OSError):  # it tries to write once more
                 self._file.close()
             raise RunFolderRefused(f"{folder / LOCK} can't be written: {error.strerror or error}") from None
+
+    def _try_lock(self, folder: Path) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._file.close()
+            why = f"the file system of {folder} has no locks (flock), which a run needs: {error.strerror or error}"
+            raise RunFolderRefused(f"{why}; take a run folder elsewhere, or mount it with locks") from None
+        return True
 
     def close(self) -> None:
         """Release the lock: another process may work on the run."""
@@ -76,11 +87,3 @@ def was_held_here(folder: Path) -> bool:
             return file.read(200).endswith(f" on {socket.gethostname()}")
     except (OSError, RunFolderRefused):
         return False
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
