@@ -61,7 +61,7 @@ def test_a_process_that_is_killed_holds_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    """Where a file system has no locks, such as Lustre mounted without `flock`, the error says so; no file stays open."""
+    """Where a file system has no locks, e.g. Lustre mounted without `flock`, the error says so; no file stays open."""
 
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
