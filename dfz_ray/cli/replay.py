@@ -14,7 +14,7 @@ import click
 from dfz_ray.cli import EXIT_SOME_FAILED, take_stdout
 from dfz_ray.cli.options import import_option
 from dfz_ray.cli.printing import safe, to_json
-from dfz_ray.cli.run_argument import run_argument
+from dfz_ray.cli.run_argument import reading, run_to_execute_argument
 from dfz_ray.errors import InvalidInput, Unserializable
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _OURS = (__name__, "dfz_ray.domains.user_domain")
 
 
 @click.command("replay")
-@run_argument
+@run_to_execute_argument
 @click.argument("task_id")
 @import_option
 @click.option("--debug", is_flag=True, help="Look at an exception with the debugger, where it was raised.")
@@ -84,7 +84,7 @@ def _read(folder: Path, task_id: str) -> tuple[StoredTask, bytes | None, RunInpu
     from dfz_ray.journal.inputs import RunInputs
     from dfz_ray.journal.reader import JournalReader
 
-    with JournalReader(folder) as journal:
+    with reading(folder), JournalReader(folder) as journal:
         try:
             task = journal.task(task_id)
         except KeyError:
