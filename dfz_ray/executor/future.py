@@ -6,6 +6,7 @@ over them took the garbage collector three quarters of the time of `submit`.
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,14 @@ visits again and again while a hundred thousand calls are under way; that took t
 """
 _lock = threading.RLock()
 """Held to change the state of a future that nobody has waited for, and to make the attributes for waiting."""
+
+
+def _renew_lock() -> None:
+    global _lock  # noqa: PLW0603 - one for all, as there is one process
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # a thread that is not in the child may hold it
 
 
 class CallFuture(ToldFuture):
