@@ -137,3 +137,13 @@ def test_a_domain_or_a_kind_that_the_run_does_not_have(
         )
         assert dfz("results", "run", option, there, *others) == 0
         assert "first" in capsys.readouterr().out
+
+
+def test_ids_are_shown_in_any_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where stdout takes ASCII alone, letters that it does not have come as escapes."""
+    make_run(tmp_path / "run", ["é中"]).close()
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    with started("results", "run") as showing:
+        out, err = showing.communicate()
+    assert (showing.returncode, err) == (0, "")
+    assert "\\xe9\\u4e2d" in out

@@ -192,6 +192,12 @@ def test_tasks_that_cannot_be_are_not_generated(domain: str, count: Any, paramet
         draw_tasks(domain, count, parameters, None, Settings())
 
 
+def test_a_seed_that_is_none_is_refused() -> None:
+    """A list, say, seeds nothing: the error names what was given."""
+    with pytest.raises(InvalidInput, match=r"seed: found \[1\]; expected a whole number, or None"):
+        draw_tasks("maze", 1, None, [1], Settings())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("message", "names"),
     [
