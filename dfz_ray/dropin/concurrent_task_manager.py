@@ -100,8 +100,7 @@ class ConcurrentTaskManager:
         self._check_open()
         made: list[SubmittedTask] = []
         with _failing_if_interrupted(made):
-            submitted = self._tasks.make(SubmittedCall, name_of(task), task)
-            made.append(submitted)
+            submitted = self._tasks.make(SubmittedCall, name_of(task), task, made)
             try:
                 submitted.sending = self._pack(submitted, task_func, task, context)
             except Exception as error:  # pickling may do anything
@@ -120,8 +119,7 @@ class ConcurrentTaskManager:
         submitted: list[SubmittedTask] = []
         with _failing_if_interrupted(submitted):
             for one in read.tasks:
-                task = self._tasks.make(SubmittedTask, one.label, one.content)
-                submitted.append(task)
+                task = self._tasks.make(SubmittedTask, one.label, one.content, submitted)
                 if one.checked is None:
                     task.fail(DfzError(one.problem))
                 else:

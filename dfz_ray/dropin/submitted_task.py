@@ -170,10 +170,9 @@ class SubmittedTask:
 
     def _end(self, outcome: Outcome, end_future: Callable[[], None], error: BaseException | None = None) -> None:
         """End the task, unless it has ended. After an interruption, e.g. by Ctrl-C, somebody else may end it."""
-        is_ours = False
+        claimant = object()
         try:
-            is_ours = self.future.claim_end()
-            if not is_ours:
+            if not self.future.claim_end(claimant):
                 return
             if error is not None:
                 self.future.note_error("task", error)
@@ -184,9 +183,8 @@ class SubmittedTask:
                 self._log(outcome)
             end_future()
         except BaseException:
-            if is_ours and not self.has_ended:  # else it was raised by a callback
+            if not self.has_ended and self.future.return_claim(claimant):  # else it was raised by a callback
                 self.future.mark_read()
-                self.future.return_claim()
             raise
 
     def _log(self, outcome: Outcome) -> None:

@@ -20,7 +20,8 @@ class TaskFuture(ToldFuture):
         self.task_id = task_id
         self._on_cancel = on_cancel
         self._turn = threading.Lock()
-        self._is_claimed = self._is_reported = False
+        self._claimant: object = None
+        self._is_reported = False
 
     def begin(self) -> bool:
         """A worker begins the task, or it ends; returns False if the future was cancelled."""
@@ -29,16 +30,20 @@ class TaskFuture(ToldFuture):
                 return self.set_running_or_notify_cancel()
             return not self.cancelled()
 
-    def claim_end(self) -> bool:
-        """Claim the right to end the task. Returns False if somebody has it: a task ends once."""
+    def claim_end(self, claimant: object) -> bool:
+        """Claim the right to end the task. Returns False if another has it: a task ends once."""
         with self._turn:
-            is_first, self._is_claimed = not self._is_claimed, True
-            return is_first
+            if self._claimant is None:
+                self._claimant = claimant
+            return self._claimant is claimant
 
-    def return_claim(self) -> None:
-        """The claimant has not ended the task: somebody else may."""
+    def return_claim(self, claimant: object) -> bool:
+        """The claimant has not ended the task: another may. Returns False if it did not have the right."""
         with self._turn:
-            self._is_claimed = False
+            if self._claimant is not claimant:
+                return False
+            self._claimant = None
+            return True
 
     def cancel(self) -> bool:
         """Cancel the task; one that a worker has begun goes on, and False is returned."""

@@ -58,8 +58,13 @@ class TaskList:
         self._first_open = 0
         """The tasks before this position have ended."""
 
-    def make(self, kind: type[SubmittedTask], label: str, content: Any) -> SubmittedTask:
-        """Add a new task. It is stored under an id that no other task of the manager has: `label`, or `label#n`."""
+    def make(
+        self, kind: type[SubmittedTask], label: str, content: Any, made: list[SubmittedTask] | None = None
+    ) -> SubmittedTask:
+        """Add a new task, to `made` as well, where a caller who is interrupted finds it.
+
+        It is stored under an id that no other task of the manager has: `label`, or `label#n`.
+        """
         task = None
         try:
             with self._changed:
@@ -73,10 +78,14 @@ class TaskList:
                 self._by_id[label] = task
                 self._by_id.setdefault(stored, task)
             task.future.add_done_callback(self._on_done)
+            if made is not None:
+                made.append(task)
             return task
         except BaseException:  # an interruption, such as Ctrl-C: nobody gets the task, so nobody would end it
             if task is not None:
                 self._remove(task)
+                if made is not None and task in made:
+                    made.remove(task)
             raise
 
     def _remove(self, task: SubmittedTask) -> None:

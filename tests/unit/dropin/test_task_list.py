@@ -121,9 +121,13 @@ def wait_briefly(tasks: TaskList, count: int) -> None:
     assert len(tasks.wait_all(0)) == count
 
 
+ENDING = (TaskFuture.cancel, TaskFuture.begin, TaskFuture.claim_end, SubmittedTask._end, TaskList.on_end)
+"""What a cancellation executes."""
+
+
 def test_an_interrupted_cancellation_leaves_no_task_open() -> None:
     """Wherever Ctrl-C interrupts a cancellation, the task that its run then ends has ended, and so has its future."""
-    for function, line in itertools.product((TaskFuture.cancel, SubmittedTask._end), range(20)):
+    for function, line in itertools.product(ENDING, range(20)):
         tasks = TaskList()
         (task,) = submit(tasks, "a")
         with interrupted(function, line):
@@ -157,7 +161,7 @@ def test_a_task_that_was_not_made_to_its_end_is_not_there() -> None:
         earlier.complete(RESULT, 1.0, 2.0)
         made: list[SubmittedTask] = []
         with interrupted(TaskList.make, line) as interruption:
-            made += submit(tasks, "a")
+            tasks.make(SubmittedTask, "a", {"id": "a"}, made)
         if interruption.has_come:
             assert made == []
             assert tasks.find("a") is earlier
