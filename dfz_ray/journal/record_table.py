@@ -207,7 +207,7 @@ class RecordTable(Sequence[Record]):
             while end < len(numbers) and page.first <= numbers[end] < until:
                 end += 1
             if end == begin:
-                raise JournalDamaged(f"the journal names task {numbers[begin]}, but does not have it")
+                raise _damage(numbers[begin])
             yield page, [number - page.first for number in numbers[begin:end]]
             begin = end
 
@@ -257,6 +257,10 @@ class RecordTable(Sequence[Record]):
         return self._nodes[chunk]
 
 
+def _damage(number: int) -> JournalDamaged:
+    return JournalDamaged(f"the journal names task {number}, but does not have it")
+
+
 _COMPLETED = State.COMPLETED.label
 
 
@@ -279,7 +283,10 @@ class ChosenRecords(Sequence[Record]):
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
         if isinstance(index, slice):
             return [Record(*row) for row in self.table.rows(self.numbers[index])]
-        return self.table[self.numbers[operator.index(index)]]
+        number = self.numbers[operator.index(index)]
+        if number >= len(self.table):
+            raise _damage(number)
+        return self.table[number]
 
     def rows(self) -> Iterator[Row]:
         """The fields of the records."""

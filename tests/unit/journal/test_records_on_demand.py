@@ -204,7 +204,12 @@ def test_an_outcome_of_an_unknown_task_is_damage(tmp_path: Path) -> None:
     database.close()
     results = read_results(tmp_path / "run")
     failed = results.select(state="failed")
-    for read in (lambda: list(failed), failed.to_pandas, lambda: results.select(state="failed", kind="bent")):
+    for read in (
+        lambda: list(failed),
+        lambda: failed[1],
+        failed.to_pandas,
+        lambda: results.select(state="failed", kind="bent"),
+    ):
         with pytest.raises(JournalDamaged, match="names task 99, but does not have it"):
             read()
 
