@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 from dfz_ray.driver.listener import Completed, CountsListener, RunListener
 from dfz_ray.driver.run_session import RunSession
 from dfz_ray.driver.unread_error import UnreadError
-from dfz_ray.errors import InfrastructureLost
+from dfz_ray.errors import InfrastructureLost, InvalidInput, Problem
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.record import Record, TaskError
 from dfz_ray.results import Results, read_results
 from dfz_ray.specs.batch import Batch
+from dfz_ray.specs.problems import nearest, show
 from dfz_ray.specs.run_config import RunConfig
 from dfz_ray.specs.states import count_final
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dfz_ray")
 
+HINT_TASKS = 1_000
+"""The most ids that a hint is chosen from."""
 INTERRUPT_GRACE_S = 2.0
 """Seconds that running chunks have to end after an interrupt, before their workers are killed."""
 
@@ -67,6 +70,9 @@ class BatchHandle:
         self._unread: UnreadError | None = None
         """The failure, unless somebody has read it."""
         self._ended = _EndedTasks(batch, self._is_temporary, on_counts, self._end)
+        is_new = config.run_dir is None or not RunFolder(config.run_dir).holds_run()
+        self._new = batch if is_new else None
+        """The batch, if it has all tasks of the run."""
         self._session = RunSession(config, self._ended, has_listener=has_listener, is_endless=False)
         self._folder = self._session.folder
         if batch is None:
@@ -125,14 +131,26 @@ class BatchHandle:
         return Completing(self, self._ended, timeout)
 
     def cancel(self, ids: Iterable[str] | None = None) -> None:
-        """Cancel tasks that have not ended, by id, or all of them; running tasks are ended."""
+        """Cancel tasks that have not ended, by id, or all of them; running tasks are ended.
+
+        Where the batch went on with a run folder, whose tasks are known only when it is opened, a warning in the log
+        tells of an id that the run does not have.
+
+        Raises:
+            InvalidInput: the run is a new one, and its batch has no task of such an id. Nothing is cancelled.
+        """
         if ids is None:
             self._session.cancel(None, "run")
             return
         wanted = {ids} if isinstance(ids, str) else set(ids)
+        if self._new is not None and (unknown := _find_unknown(wanted, [task.id for task in self._new.tasks])):
+            raise InvalidInput(unknown, "cancel")
 
         def find() -> list[int]:
-            return [number for number, (task_id, *_) in enumerate(self._ended.names) if task_id in wanted]
+            names = [task_id for task_id, *_ in self._ended.names]
+            if unknown := _find_unknown(wanted, names):
+                logger.warning("%s", InvalidInput(unknown, "cancel"))
+            return [number for number, task_id in enumerate(names) if task_id in wanted]
 
         self._session.cancel(find, f"{len(wanted)} tasks")
 
@@ -353,3 +371,10 @@ def describe_life(record: Record) -> str:
     tries = "" if record.attempts == 1 else f", {record.attempts} attempts"
     why = f": {record.error}" if record.error else ""
     return f"task {record.task_id} ({kind}): {record.status}{took}{where}{tries}{why}"
+
+
+def _find_unknown(wanted: set[str], known: Sequence[str]) -> list[Problem]:
+    """The problems of ids that a run does not have."""
+    unknown = sorted(wanted.difference(known), key=repr)
+    some = known[:HINT_TASKS]
+    return [Problem("ids", show(one), "the id of a task of the run", nearest(one, some)) for one in unknown]

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from dfz_ray.driver.listener import CountsListener
 from dfz_ray.specs.states import count_final
@@ -19,11 +20,20 @@ def show_progress(progress: bool | CountsListener | None) -> Iterator[CountsList
     """
     if callable(progress):
         yield progress
-    elif progress or (progress is None and (sys.stderr.isatty() or _is_notebook())):
+    elif progress or (progress is None and (is_terminal(sys.stderr) or _is_notebook())):
         with _bar() as show:
             yield show
     else:
         yield lambda counts: None
+
+
+def is_terminal(stream: Any) -> bool:
+    """True if a stream is a terminal. It may be None, closed, or have `write` alone, where a program replaced it."""
+    ask = getattr(stream, "isatty", None)
+    try:
+        return ask is not None and bool(ask())
+    except ValueError:  # it is closed
+        return False
 
 
 def _is_notebook() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
 import shutil
@@ -54,7 +55,10 @@ class Selection(Sequence[Record]):
         return Selection(self._chosen.find(*wanted))
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A table with a row for each task, and a column `result.<key>` for each key of a result."""
+        """A table with a row for each task, and a column `result.<key>` for each key of a result.
+
+        Keys of one text have columns of their own: of 1 and "1" these are `result.1` and `result.'1'`.
+        """
         import pandas
 
         return pandas.DataFrame(make_columns(self._chosen.rows()))
@@ -215,12 +219,15 @@ def make_columns(rows: Iterable[Row]) -> dict[str, list[Any]]:
         ],
         "node": nodes,
     }
+    named: dict[str, set[Any]] = {}
+    for key in itertools.chain.from_iterable(of_keys):
+        named.setdefault(str(key), set()).add(key)
     for keys, positions in of_keys.items():
         whole = len(positions) == size
         chosen = results if whole else [results[position] for position in positions]
         columns_here = zip(*[one.values() for one in chosen if one is not None], strict=True)
         for key, values in zip(keys, columns_here, strict=True):
-            name = f"result.{key}"
+            name = f"result.{key}" if len(named[str(key)]) == 1 else f"result.{key!r}"
             if whole:
                 columns[name] = list(values)
                 continue

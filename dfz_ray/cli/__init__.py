@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import io
 import logging
 import math
 import os
@@ -120,6 +121,8 @@ def take_stdout() -> TextIO:
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: run a command, and end with its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # ids may have letters that its encoding does not
     code = call(group, arguments)
     try:
         if sys.stdout is not None:  # it is None where a shell has closed it

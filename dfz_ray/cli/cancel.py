@@ -111,7 +111,9 @@ def _withdraw(path: Path) -> bool:
 
 
 def _waiting() -> contextlib.AbstractContextManager[object]:
-    if not sys.stderr.isatty():
+    from dfz_ray.progress import is_terminal
+
+    if not is_terminal(sys.stderr):
         return contextlib.nullcontext()
     from rich.console import Console
 

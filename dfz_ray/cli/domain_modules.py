@@ -12,6 +12,7 @@ from types import ModuleType
 
 import click
 
+from dfz_ray.cli.remembered_imports import find_remembered
 from dfz_ray.errors import InvalidInput, Problem
 from dfz_ray.journal.openings import Import, module_name, read_imports
 from dfz_ray.specs.problems import show_name
@@ -20,18 +21,16 @@ from dfz_ray.specs.problems import show_name
 def import_domain_modules(names: Iterable[str], run: Path | None = None) -> dict[Import, ModuleType]:
     """Import modules, or files `NAME.py`, that define domains: first those that the run in a folder was opened with.
 
-    A module of `names` takes the place of the run's module of that name. Raises InvalidInput if one can't be imported.
+    A module of `names` takes the place of the run's module of that name. Raises InvalidInput if one can't be imported,
+    and before it imports anything if the run names one with which this user has not begun it there.
     """
     given = list(names)
     replaced = set(map(module_name, given))
+    noted = [one for one in read_imports(run) if module_name(one[0]) not in replaced] if run else []
+    _refuse_foreign(noted, run)
     modules = {}
-    for name, folder in read_imports(run) if run else ():
-        if module_name(name) in replaced:
-            continue
-        place = str(Path(folder, name)) if name.endswith(".py") else name
-        if run is not None and run.stat().st_uid != os.getuid():  # to import is to execute what somebody else has named
-            hint = f"the run in {run} is another user's; if you trust that module, name it with --import"
-            raise InvalidInput([Problem("--import", f"none for {show_name(place)!r}", "it", hint)], "command line")
+    for name, folder in noted:
+        place = _place_of(name, folder)
         if folder not in sys.path:
             sys.path.insert(0, folder)
         hint = f"the run in {run} was begun with it; if it is elsewhere now, name it with --import"
@@ -55,6 +54,33 @@ def ship_domain_modules(names: Iterable[str], run: Path | None = None) -> tuple[
         for module in modules.values():
             ship_by_value(module)
     return tuple(modules)
+
+
+def _refuse_foreign(noted: Iterable[Import], run: Path | None) -> None:
+    """Refuse modules that a run names, unless this user has begun it there with them: to import is to execute."""
+    if run is None:
+        return
+    remembered = find_remembered(run)
+    is_own = not noted or run.stat().st_uid == os.getuid()
+    why = (
+        f"you did not begin the run in {run} with it, or that folder was elsewhere"
+        if is_own
+        else (f"the run in {run} is another user's")
+    )
+    problems = []
+    for name, folder in noted:
+        if not is_own or (name, folder) not in remembered:
+            place = show_name(_place_of(name, folder))
+            found = f"none for {place!r}" if name.endswith(".py") else f"none for {place!r} in {show_name(folder)!r}"
+            hint = f"{why}; if you trust that module, name it with --import {place}"
+            problems.append(Problem("--import", found, "it", hint))
+    if problems:
+        raise InvalidInput(problems, "command line")
+
+
+def _place_of(name: str, folder: str) -> str:
+    """What to give to --import for a module that a run names."""
+    return str(Path(folder, name)) if name.endswith(".py") else name
 
 
 def _import(name: str, hint: str = "") -> ModuleType:

@@ -14,7 +14,7 @@ import click
 from dfz_ray.cli import EXIT_SOME_FAILED, take_stdout
 from dfz_ray.cli.options import import_option
 from dfz_ray.cli.printing import safe, to_json
-from dfz_ray.cli.run_argument import run_argument
+from dfz_ray.cli.run_argument import reading, run_to_execute_argument
 from dfz_ray.errors import InvalidInput, Unserializable
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _OURS = (__name__, "dfz_ray.domains.user_domain")
 
 
 @click.command("replay")
-@run_argument
+@run_to_execute_argument
 @click.argument("task_id")
 @import_option
 @click.option("--debug", is_flag=True, help="Look at an exception with the debugger, where it was raised.")
@@ -35,7 +35,8 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     """Run one task of RUN, a run folder or `last`, again: here in this process, without Ray, as often as it takes.
 
     It gets the same parameters, files, seed and number of threads; no deadline is applied, and nothing is written to
-    the run. A breakpoint() in the code works. The result is printed as JSON. Examples:
+    the run. A breakpoint() in the code works. The result is printed as JSON. Modules of a run that you did not begin in
+    this folder are named with --import. Examples:
 
     \b
         dfz replay last task-17
@@ -47,6 +48,7 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     from dfz_ray.execution.execute import thread_budget
     from dfz_ray.execution.shared import sharing
     from dfz_ray.journal.record import json_value
+    from dfz_ray.progress import is_terminal
     from dfz_ray.specs.encoding import decode, digest_of, encode
     from dfz_ray.specs.input_file import FileShelf
     from dfz_ray.specs.resources import Resources
@@ -58,7 +60,7 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     domain.load()
     parameters = _parameters(domain, task, files)
     threads = Resources.model_validate_json(task.resources).threads
-    out = sys.stdout if sys.stdout.isatty() else take_stdout()  # the output of the task is not its result
+    out = sys.stdout if is_terminal(sys.stdout) else take_stdout()  # the output of the task is not its result
     try:
         with thread_budget(threads), sharing(FileShelf(contents=files)):
             value = domain.compute(parameters, task.seed, threads)
@@ -82,7 +84,7 @@ def _read(folder: Path, task_id: str) -> tuple[StoredTask, bytes | None, RunInpu
     from dfz_ray.journal.inputs import RunInputs
     from dfz_ray.journal.reader import JournalReader
 
-    with JournalReader(folder) as journal:
+    with reading(folder), JournalReader(folder) as journal:
         try:
             task = journal.task(task_id)
         except KeyError:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN_ROWS = 1000
 """The most rows of the table by default, for it is drawn only once all of its rows are known."""
+SHOWN_NAMES = 10
 
 
 def _check_states(context: click.Context, option: click.Parameter, states: tuple[str, ...]) -> tuple[str, ...]:
@@ -67,14 +67,26 @@ def results(
     from dfz_ray.journal.reader import JournalReader
 
     with JournalReader(folder) as journal:
+        kinds = journal.kinds()
+        _refuse_unknown("--domain", domain, dict.fromkeys(name for name, _ in kinds))
+        _refuse_unknown("--kind", kind, dict.fromkeys(name for _, name in kinds))
         chosen = journal.records().find(state, domain, kind)
         if not as_json:
             _print_table(chosen, limit or SHOWN_ROWS)
             return 0
         for record in itertools.islice(chosen, limit):
-            sys.stdout.write(f"{to_json(record.to_dict())}\n")
-        sys.stdout.flush()
+            print(to_json(record.to_dict()))
+        print(end="", flush=True)
     return 0
+
+
+def _refuse_unknown(option: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Refuse a name that the run does not have: an empty table would look like an answer."""
+    shown = ", ".join(map(show, itertools.islice(known, SHOWN_NAMES))) + (", ..." if len(known) > SHOWN_NAMES else "")
+    expected = f"one that the run has: {shown}" if known else "none, for the run has no tasks"
+    problems = [Problem(option, show(name), expected, nearest(name, known)) for name in given if name not in known]
+    if problems:
+        raise InvalidInput(problems, "command line")
 
 
 def _print_table(records: Sequence[Record], limit: int) -> None:

@@ -96,7 +96,8 @@ def run_batch(batch: str, run_dir: str | None, **options: Any) -> int:
 def resume(run: str, **options: Any) -> int:
     """Go on with RUN, a run folder or `last`, whatever ended it; no task with a committed result runs again.
 
-    The modules that the run was begun with are imported again. If they are elsewhere now, name them with --import.
+    The modules that the run was begun with are imported again, if you began it in this folder. If they are elsewhere
+    now, or the folder comes from somebody else, from another machine or place, name them with --import.
     Examples:
 
     \b
@@ -127,9 +128,11 @@ def _configure(settings: Settings, folder: Path, options: dict[str, Any], **othe
 
 
 def _work(batch: Batch | None, folder: Path, config: RunConfig, as_json: bool) -> int:
+    from dfz_ray.cli.remembered_imports import remember_imports
     from dfz_ray.client import run_checked
     from dfz_ray.journal.sending import find_unsent
 
+    remember_imports(folder, config.imports)
     tell_place(folder)
     out = take_stdout()
     results = run_checked(batch, config)

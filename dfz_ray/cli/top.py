@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfz_ray.cli.run_argument import reading
 from dfz_ray.errors import DfzError, RunFolderRefused
 from dfz_ray.journal.folder import STATUS, RunFolder
 from dfz_ray.journal.lock import LOCK, is_held
@@ -118,7 +119,8 @@ class _RunWatcher:
         try:
             is_working, files = is_held(self._folder), self._stat()
             if is_working or files != self._seen or self._view.problem:
-                self._view = self._read()
+                with reading(self._folder):
+                    self._view = self._read()
                 self._seen = None if is_working else files
         except (DfzError, OSError) as error:
             self._view, self._seen = replace(self._view, problem=str(error)), None

@@ -346,7 +346,7 @@ def _read_left_address() -> str | None:
 def _check_answers(address: str, wait_s: float) -> None:
     """Ask the Ray at an address whether it lives and takes the token. Raises ClusterUnusable if not."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal():
         raise ClusterUnusable(f"{address!r} is no address: give host:port, auto or local")
     silent = f"no Ray answers at {address!r} within {wait_s:g} s; start one with `ray start --head`"
     try:

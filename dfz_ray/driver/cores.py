@@ -11,7 +11,7 @@ from pathlib import Path
 def usable_cores() -> int:
     """The number of cores that this process may use, by its affinity, its container's CPU quota and its Slurm job."""
     slurm = os.environ.get("SLURM_CPUS_ON_NODE", "")
-    limits = [len(usable_cpus()), cpu_quota(), int(slurm) if slurm.isdigit() else None]
+    limits = [len(usable_cpus()), cpu_quota(), int(slurm) if slurm.isdecimal() else None]
     return max(1, min(int(limit) for limit in limits if limit is not None))
 
 

@@ -42,13 +42,20 @@ def refuse_at_exit() -> None:
         raise RuntimeError(EXITING)
 
 
+def _begin_anew() -> None:
+    """In a forked process: the runs are the parent's, where a thread that is not here may hold the lock."""
+    global _lock  # noqa: PLW0603 - one for all, as there is one process
+    _lock = threading.Lock()
+    _open_runs.clear()
+
+
 @functools.cache
 def _watch_exit() -> None:
     # Ray imports it, perhaps only when the main thread has ended: then it could not register its own callback any more.
     # Callbacks are called in reverse order, so its threads still work while ours waits.
     import concurrent.futures.thread  # noqa: F401
 
-    os.register_at_fork(after_in_child=_open_runs.clear)  # they are the parent's
+    os.register_at_fork(after_in_child=_begin_anew)
     report_at_exit()
     atexit.register(_give_up)  # in case that an interrupt kept the interpreter from calling the next one
     # Before the interpreter waits for threads and Ray is shut down; the pools of concurrent.futures do the same.

@@ -60,15 +60,22 @@ def report(message: str) -> None:
         logger.error(message)
 
 
+def _begin_anew() -> None:
+    """In a forked process: the errors are the parent's, where a thread that is not here may hold the lock."""
+    global _lock  # noqa: PLW0603 - one for all, as there is one process
+    _lock = threading.RLock()
+    _unread.clear()
+
+
 @functools.cache
 def report_at_exit() -> None:
     """Report unread errors when the interpreter exits: after what is registered with atexit from now on."""
-    os.register_at_fork(after_in_child=_unread.clear)  # they are the parent's
+    os.register_at_fork(after_in_child=_begin_anew)
     atexit.register(_report_all)  # threads that may still read an error have ended then
 
 
 def _report_all() -> None:
-    for (noun, _), (count, text) in _unread.items():
+    for (noun, _), (count, text) in list(_unread.items()):  # a report may let the garbage collector forget one
         if count == 1:
             report(f"1 {noun} ended with an error that nobody has read: {text}")
         else:

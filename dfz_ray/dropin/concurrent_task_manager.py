@@ -98,8 +98,9 @@ class ConcurrentTaskManager:
             RuntimeError: the manager was shut down.
         """
         self._check_open()
-        submitted = self._tasks.make(SubmittedCall, name_of(task), task)
-        with _failing_if_interrupted([submitted]):
+        made: list[SubmittedTask] = []
+        with _failing_if_interrupted(made):
+            submitted = self._tasks.make(SubmittedCall, name_of(task), task, made)
             try:
                 submitted.sending = self._pack(submitted, task_func, task, context)
             except Exception as error:  # pickling may do anything
@@ -118,8 +119,7 @@ class ConcurrentTaskManager:
         submitted: list[SubmittedTask] = []
         with _failing_if_interrupted(submitted):
             for one in read.tasks:
-                task = self._tasks.make(SubmittedTask, one.label, one.content)
-                submitted.append(task)
+                task = self._tasks.make(SubmittedTask, one.label, one.content, submitted)
                 if one.checked is None:
                     task.fail(DfzError(one.problem))
                 else:
@@ -170,7 +170,8 @@ class ConcurrentTaskManager:
                 self._send([task for task in tasks if not task.is_wanted])
                 return
             for task in tasks:
-                task.fail(error)
+                if not task.is_wanted:  # the run ends those that it has taken
+                    task.fail(error)
 
     # --- asking -----------------------------------------------------------------------------------------------------
 

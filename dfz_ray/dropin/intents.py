@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.dropin.old_tasks import find_usable
 
 NAMED = 1.0
 """The confidence if a message contains the name of a domain."""
@@ -34,7 +35,7 @@ def find_intents(message: Any) -> list[dict[str, Any]]:
 def _confidence(name: str, words: str) -> float:
     if _words(name) in words:
         return NAMED
-    domain = REGISTRY.find(name)
+    domain = find_usable(name)
     fields = domain.parameters.model_fields if domain is not None else {}
     choices = (choice for key in CHOICES if key in fields for choice in _texts(fields[key].annotation))
     return CHOICE_NAMED if any(_words(choice) in words for choice in choices) else 0.0

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dfz_ray.domains.domain import Domain
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.dropin.old_parameters import as_meant
 from dfz_ray.dropin.task_list import name_of
-from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.errors import DfzError, InvalidInput, Problem
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.batch_checks import read_batch
 from dfz_ray.specs.problems import show
@@ -92,7 +93,7 @@ def _check_all(
     try:
         batch = _read(list(readable.values()), settings)
         return {task.id: task for task in batch.tasks}, dict.fromkeys(readable, batch.files)
-    except InvalidInput:
+    except DfzError:  # also of an installed domain that can't be imported
         pass
     checked: dict[str, Task] = {}
     files: dict[str, Mapping[str, bytes]] = {}
@@ -103,11 +104,21 @@ def _check_all(
         except InvalidInput as error:
             own = [dataclasses.replace(one, where=one.where.removeprefix("tasks[0].")) for one in error.problems]
             problems[label] = str(InvalidInput(own, f"task {label}"))
+        except DfzError as error:
+            problems[label] = f"task {label}: {error}"
     return checked, files
 
 
 def _read(tasks: list[dict[str, Any]], settings: Settings) -> Batch:
     return read_batch(tasks, REGISTRY, settings.resources, settings.policy)
+
+
+def find_usable(name: Any) -> Domain | None:
+    """The domain of that name; None if there is none, or it is installed, but can't be imported."""
+    try:
+        return REGISTRY.find(name) if isinstance(name, str) else None
+    except DfzError:
+        return None
 
 
 def _adapt(task: Mapping[str, Any], given_id: str, left_out: dict[str, set[str]]) -> dict[str, Any]:
@@ -117,7 +128,7 @@ def _adapt(task: Mapping[str, Any], given_id: str, left_out: dict[str, set[str]]
     seed = known.pop("seed", None)
     if isinstance(parameters, Mapping):
         own = {key: value for key, value in parameters.items() if key != "seed"}
-        domain = REGISTRY.find(known["domain"]) if isinstance(known.get("domain"), str) else None
+        domain = find_usable(known.get("domain"))
         if domain is not None:
             names = domain.parameters.model_fields
             if "seed" in names:

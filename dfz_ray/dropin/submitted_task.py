@@ -68,6 +68,8 @@ class SubmittedTask:
         self.outcome: Outcome | None = None
         self._begun_at: float | None = None
         self._on_end = on_end
+        self._is_told = False
+        """True once `on_end` has returned."""
 
     @property
     def status(self) -> str:
@@ -77,6 +79,11 @@ class SubmittedTask:
         if self.future.cancelled():
             return "cancelled"
         return "pending" if self._begun_at is None else "running"
+
+    @property
+    def has_ended(self) -> bool:
+        """True once the end is told, and the future is done."""
+        return self._is_told and self.future.done()
 
     def record(self) -> Answer:
         """The task's record: a dictionary that the caller may change."""
@@ -98,6 +105,7 @@ class SubmittedTask:
     def complete(self, result: bytes, began_at: float, ended_at: float) -> None:
         """The task has completed; the result is the stored one."""
         if not self.future.begin():
+            self._end_cancelled()
             return
         try:
             value = self._read(result, began_at, ended_at)
@@ -105,8 +113,7 @@ class SubmittedTask:
             message = f"the result can't be read: {type(error).__name__}: {error}"
             self._fail("exception", message, CallFailed("exception", message), began_at, ended_at)
             return
-        self._end(Outcome("completed", began_at, ended_at, value))
-        self.future.set_result(value)
+        self._end(Outcome("completed", began_at, ended_at, value), lambda: self.future.set_result(value))
 
     def on_failed(self, failed: FailedTask) -> None:
         """The task has failed for good."""
@@ -123,16 +130,19 @@ class SubmittedTask:
 
     def on_cancelled(self) -> None:
         """The run cancels the task, or has cancelled it; its future may not know this yet."""
-        if self.future.cancel() or not self.future.begin() or self.outcome is not None:
+        if self.future.cancel() or not self.future.begin():
             return
-        self._end(self._cancellation())
-        self.future.set_exception(CancelledError())
+        self._end(self._cancellation(), lambda: self.future.set_exception(CancelledError()))
 
     def _on_future_cancelled(self) -> None:
         self.is_wanted = False
-        self._end(self._cancellation())
+        self._end_cancelled()
         if self.run is not None:
             self.run.cancel([self])
+
+    def _end_cancelled(self) -> None:
+        """The task ends as its future was cancelled; an interrupted `cancel` has not told."""
+        self._end(self._cancellation(), lambda: None)
 
     def _fail(
         self,
@@ -144,23 +154,40 @@ class SubmittedTask:
     ) -> None:
         """The task has failed; without times if it was never executed, or if they were lost with its worker."""
         if not self.future.begin():
+            self._end_cancelled()
             return
         has_run = began_at is not None and ended_at is not None
         if began_at is None or ended_at is None:
             began_at = ended_at = time.time()
         text = str(CallFailed(reason, message))
-        self.future.note_error("task", error)
         result = answer(self.label, began_at, ended_at, error=text)
-        self._end(Outcome("failed", began_at, ended_at, result, text, has_run))
-        self._end_future(error, result)
+        outcome = Outcome("failed", began_at, ended_at, result, text, has_run)
+        self._end(outcome, lambda: self._end_future(error, result), error)
 
     def _cancellation(self) -> Outcome:
         now, text = time.time(), "it was cancelled"
         return Outcome("cancelled", now, now, answer(self.label, now, now, error=text), text, has_run=False)
 
-    def _end(self, outcome: Outcome) -> None:
-        self.outcome = outcome
-        self._on_end(self)
+    def _end(self, outcome: Outcome, end_future: Callable[[], None], error: BaseException | None = None) -> None:
+        """End the task, unless it has ended. After an interruption, e.g. by Ctrl-C, somebody else may end it."""
+        claimant = object()
+        try:
+            if not self.future.claim_end(claimant):
+                return
+            if error is not None:
+                self.future.note_error("task", error)
+            if not self._is_told:
+                self.outcome = outcome
+                self._on_end(self)
+                self._is_told = True
+                self._log(outcome)
+            end_future()
+        except BaseException:
+            if not self.has_ended and self.future.return_claim(claimant):  # else it was raised by a callback
+                self.future.mark_read()
+            raise
+
+    def _log(self, outcome: Outcome) -> None:
         if logger.isEnabledFor(logging.DEBUG):
             took = f" after {outcome.ended - outcome.began:.4g} s" if outcome.has_run else ""
             why = f": {outcome.error}" if outcome.error else ""

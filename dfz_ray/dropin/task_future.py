@@ -20,15 +20,30 @@ class TaskFuture(ReportedFuture):
         self.task_id = task_id
         self._on_cancel = on_cancel
         self._turn = threading.Lock()
-        self._is_begun = self._is_reported = False
+        self._claimant: object = None
+        self._is_reported = False
 
     def begin(self) -> bool:
         """A worker begins the task, or it ends; returns False if the future was cancelled."""
         with self._turn:
-            if self._is_begun:
-                return not self.cancelled()
-            self._is_begun = True
-            return self.set_running_or_notify_cancel()
+            if self._state in ("PENDING", "CANCELLED"):
+                return self.set_running_or_notify_cancel()
+            return not self.cancelled()
+
+    def claim_end(self, claimant: object) -> bool:
+        """Claim the right to end the task. Returns False if another has it: a task ends once."""
+        with self._turn:
+            if self._claimant is None:
+                self._claimant = claimant
+            return self._claimant is claimant
+
+    def return_claim(self, claimant: object) -> bool:
+        """The claimant has not ended the task: another may. Returns False if it did not have the right."""
+        with self._turn:
+            if self._claimant is not claimant:
+                return False
+            self._claimant = None
+            return True
 
     def cancel(self) -> bool:
         """Cancel the task; one that a worker has begun goes on, and False is returned."""

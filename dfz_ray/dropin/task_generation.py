@@ -26,12 +26,15 @@ def draw_tasks(
     parameters; None draws others each time.
 
     Raises:
-        InvalidInput: the domain is not known, the count is no number, or a parameter is wrong.
+        InvalidInput: the domain is not known, the count or the seed is no number, or a parameter is wrong.
     """
     number = plain(count)
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise InvalidInput([Problem("count", show(count), "a whole number of at least 0")], "generate_tasks")
-    rng = random.Random(None if seed is None else plain(seed))  # noqa: S311 - no secret is drawn
+    start = plain(seed)
+    if start is not None and not isinstance(start, (int, float, str, bytes)):
+        raise InvalidInput([Problem("seed", show(seed), "a whole number, or None")], "generate_tasks")
+    rng = random.Random(start)  # noqa: S311 - no secret is drawn
     given = plain(dict(parameters or {}))
     found = REGISTRY.find(domain) if isinstance(domain, str) else None
     tasks = []

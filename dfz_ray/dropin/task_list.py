@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import uuid
 from collections import Counter
@@ -52,34 +53,61 @@ class TaskList:
         self._by_id: dict[str, SubmittedTask] = {}
         """The latest task of each id, and every task by the id under which it is stored."""
         self._all: list[SubmittedTask] = []
-        self._ended: list[SubmittedTask] = []
-        self._done = 0
-        """The number of futures that are done."""
+        self._ended: dict[SubmittedTask, None] = {}
+        """In the order of their ends; after an interruption an end may be told twice."""
+        self._first_open = 0
+        """The tasks before this position have ended."""
 
-    def make(self, kind: type[SubmittedTask], label: str, content: Any) -> SubmittedTask:
-        """Add a new task. It is stored under an id that no other task of the manager has: `label`, or `label#n`."""
+    def make(
+        self, kind: type[SubmittedTask], label: str, content: Any, made: list[SubmittedTask] | None = None
+    ) -> SubmittedTask:
+        """Add a new task, to `made` as well, where a caller who is interrupted finds it.
+
+        It is stored under an id that no other task of the manager has: `label`, or `label#n`.
+        """
+        task = None
+        try:
+            with self._changed:
+                stored = name = clean(label)
+                while stored in self._stored:
+                    self._repeats[name] += 1
+                    stored = f"{name}#{self._repeats[name] + 1}"
+                self._stored.add(stored)
+                task = kind(label, stored, content, self.on_end)
+                self._all.append(task)
+                self._by_id[label] = task
+                self._by_id.setdefault(stored, task)
+            task.future.add_done_callback(self._on_done)
+            if made is not None:
+                made.append(task)
+            return task
+        except BaseException:  # an interruption, such as Ctrl-C: nobody gets the task, so nobody would end it
+            if task is not None:
+                self._remove(task)
+                if made is not None and task in made:
+                    made.remove(task)
+            raise
+
+    def _remove(self, task: SubmittedTask) -> None:
         with self._changed:
-            stored = name = clean(label)
-            while stored in self._stored:
-                self._repeats[name] += 1
-                stored = f"{name}#{self._repeats[name] + 1}"
-            self._stored.add(stored)
-            task = kind(label, stored, content, self.on_end)
-            self._all.append(task)
-            self._by_id[label] = task
-            self._by_id.setdefault(stored, task)
-        task.future.add_done_callback(self._on_done)
-        return task
+            if task in self._all:
+                self._all.remove(task)
+            for name in {task.label, task.stored_id}:
+                earlier = [one for one in self._all if name in (one.label, one.stored_id)]
+                if earlier:
+                    self._by_id[name] = earlier[-1]
+                else:
+                    self._by_id.pop(name, None)
+            self._changed.notify_all()
 
     def on_end(self, task: SubmittedTask) -> None:
         """A task has ended."""
         with self._changed:
-            self._ended.append(task)
+            self._ended[task] = None
             self._changed.notify_all()
 
     def _on_done(self, _: Future[Any]) -> None:
         with self._changed:
-            self._done += 1
             self._changed.notify_all()
 
     def find(self, task_id: str) -> SubmittedTask | None:
@@ -98,14 +126,21 @@ class TaskList:
         A task whose batch has returned its record is left out if a later task has its id.
         """
         with self._changed:
-            tasks = [one for one in self._ended[position:] if not one.was_returned or self._by_id[one.label] is one]
+            ended = itertools.islice(self._ended, position, None)
+            tasks = [one for one in ended if not one.was_returned or self._by_id[one.label] is one]
             return _by_label(tasks), len(self._ended)
 
     def wait_all(self, timeout: float | None) -> dict[str, Answer]:
         """Wait until all tasks have ended, or until the timeout; returns the records of those that have."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._ended) == self._done == len(self._all), timeout)
+            self._changed.wait_for(self._have_all_ended, timeout)
             return _by_label(task for task in self._all if task.outcome is not None)
+
+    def _have_all_ended(self) -> bool:
+        """True if every task has ended; those that have are asked once, for there may be many."""
+        while self._first_open < len(self._all) and self._all[self._first_open].has_ended:
+            self._first_open += 1
+        return self._first_open == len(self._all)
 
     def cancel_pending(self) -> None:
         """Cancel the tasks that no worker has begun."""

@@ -6,7 +6,7 @@ over them took the garbage collector three quarters of the time of `submit`.
 
 from __future__ import annotations
 
-import contextlib
+import os
 import threading
 from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,14 @@ visits again and again while a hundred thousand calls are under way; that took t
 """
 _lock = threading.RLock()
 """Held to change the state of a future that nobody has waited for, and to make the attributes for waiting."""
+
+
+def _renew_lock() -> None:
+    global _lock  # noqa: PLW0603 - one for all, as there is one process
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # a thread that is not in the child may hold it
 
 
 class CallFuture(ReportedFuture):
@@ -67,7 +75,10 @@ class CallFuture(ReportedFuture):
         """Return the call's result, or raise its exception; see `Future.result`."""
         if self._state == _FINISHED and self._exception is None:
             return self._result
-        return super().result(timeout)
+        try:
+            return super().result(timeout)
+        finally:
+            del self  # the error's traceback has this frame, and must not keep the future alive
 
     def done(self) -> bool:
         """True if the call has ended, or was cancelled."""
@@ -111,8 +122,10 @@ class CallFuture(ReportedFuture):
                 if self._state in (_PENDING, _RUNNING):
                     self._result, self._state = value, _FINISHED
                 return
-        with contextlib.suppress(InvalidStateError):  # it was cancelled meanwhile
+        try:
             self.set_result(value)
+        except InvalidStateError:  # it was cancelled meanwhile
+            self._tell_cancelled()
 
     def on_failed(self, failed: FailedTask) -> None:
         """The call has raised, or something has ended it."""
@@ -128,6 +141,7 @@ class CallFuture(ReportedFuture):
             self.set_exception(error)
         except InvalidStateError:  # it was cancelled meanwhile
             self.mark_read()
+            self._tell_cancelled()
 
     def on_cancelled(self) -> None:
         """The run has cancelled the call, whether it has begun or not."""
@@ -135,6 +149,10 @@ class CallFuture(ReportedFuture):
             if self._state == _RUNNING:
                 self._state = _PENDING
         super().cancel()  # not under the lock: callbacks may take locks that a caller of this future holds
-        with self._condition:  # another thread may cancel it, too
+        self._tell_cancelled()
+
+    def _tell_cancelled(self) -> None:
+        """If the future was cancelled, wake those who wait for it, unless that has been done."""
+        with self._condition:  # another thread may do it, too
             if self._state == _CANCELLED:
                 self.set_running_or_notify_cancel()

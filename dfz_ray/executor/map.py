@@ -87,8 +87,8 @@ class CallMap:
         """The shortest time of a call, averaged over a group; the budget cuts longer ones off."""
         self._each_bytes = 1.0
         """The largest size of a call's arguments or result, averaged over a group."""
-        run.hold(self)
         try:
+            run.hold(self)
             if size is None:
                 self._send_next(*self._choose_first(items))
             else:

@@ -156,11 +156,20 @@ class OpenTasks(RunListener, ABC, Generic[T]):
                 numbers.append(task.number)
         if not numbers:
             return
-        with self._lock:
-            is_asked = bool(self._to_cancel)
-            self._to_cancel += numbers
-        if is_asked:
-            return
+        is_asked = False
+        try:
+            with self._lock:
+                is_asked = bool(self._to_cancel)
+                self._to_cancel += numbers
+            if not is_asked:
+                self._ask_to_cancel()
+        except BaseException:  # an interruption, such as Ctrl-C; later ones rely on this request
+            if not is_asked and self._to_cancel:
+                self._ask_to_cancel()
+            raise
+
+    def _ask_to_cancel(self) -> None:
+        """Ask the session to cancel the tasks that are to be cancelled by then."""
         found: list[int] = []  # if the manager is lost meanwhile, they are cancelled again
 
         def find() -> list[int]:

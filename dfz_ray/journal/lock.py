@@ -26,7 +26,8 @@ WAIT_S = 10.0
 class RunLock:
     """The lock on a run folder, held until it is closed or the process ends.
 
-    Raises RunFolderRefused if another process still holds it after `wait_s` seconds, or it can't be written safely.
+    Raises RunFolderRefused if another process still holds it after `wait_s` seconds, it can't be written safely, or
+    its file system has no locks.
     """
 
     def __init__(self, folder: Path, wait_s: float = WAIT_S) -> None:
@@ -36,7 +37,7 @@ class RunLock:
             raise RunFolderRefused(f"{folder / LOCK} can't be written: {error.strerror or error}") from None
         self._file = os.fdopen(descriptor, "a+", encoding="utf-8")
         deadline = time.monotonic() + wait_s
-        while not try_lock(self._file):
+        while not self._try_lock(folder):
             if time.monotonic() >= deadline:
                 self._file.seek(0)
                 holder = self._file.read(200).strip() or "another process"
@@ -51,6 +52,14 @@ class RunLock:
             with contextlib.suppress(OSError):  # it tries to write once more
                 self._file.close()
             raise RunFolderRefused(f"{folder / LOCK} can't be written: {error.strerror or error}") from None
+
+    def _try_lock(self, folder: Path) -> bool:
+        try:
+            return try_lock(self._file)
+        except OSError as error:
+            self._file.close()
+            why = f"the file system of {folder} has no locks (flock), which a run needs: {error.strerror or error}"
+            raise RunFolderRefused(f"{why}; take a run folder elsewhere, or mount it with locks") from None
 
     def close(self) -> None:
         """Release the lock: another process may work on the run."""

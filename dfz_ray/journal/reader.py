@@ -82,6 +82,10 @@ class JournalReader:
         """The names of the run's domains."""
         return [name for name, _ in self.query("read_domains")]
 
+    def kinds(self) -> list[tuple[str, str]]:
+        """Domain and name of each of the run's kinds."""
+        return [(domain, name) for domain, name, *_ in self.query("read_kinds")]
+
     def shapes(self) -> list[str]:
         """The resources (JSON) of the run's kinds, each once."""
         return sorted({resources for _, _, resources, _ in self.query("read_kinds")})
@@ -103,7 +107,7 @@ class JournalReader:
                 completed=dict(self.query("count_states")).get(State.COMPLETED, 0),
                 others=list(self.query("read_other_outcomes")),
                 attempts=list(map(UnsuccessfulAttempt._make, self.query("read_attempts"))),
-                kinds=[(domain, name) for domain, name, *_ in self.query("read_kinds")],
+                kinds=self.kinds(),
             )
 
     def ends(self) -> EndedRows:
@@ -147,7 +151,7 @@ class JournalReader:
 
     def names(self) -> list[tuple[str, str, str]]:
         """Id, domain and kind of all tasks, in the order of submission."""
-        kinds = [(domain, name) for domain, name, *_ in self.query("read_kinds")]
+        kinds = self.kinds()
         return [
             (task_id, *kinds[kind])
             for ids, of_kind in self.query("read_names")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.record import Record, TaskError, read_result
 from dfz_ray.journal.record_pages import Open, Page, RecordPages
 from dfz_ray.journal.schema import ATTEMPT_FAILED, ATTEMPT_SUPERSEDED
@@ -204,6 +206,8 @@ class RecordTable(Sequence[Record]):
             end, until = begin, page.first + len(page.ids)
             while end < len(numbers) and page.first <= numbers[end] < until:
                 end += 1
+            if end == begin:
+                raise _damage(numbers[begin])
             yield page, [number - page.first for number in numbers[begin:end]]
             begin = end
 
@@ -253,6 +257,10 @@ class RecordTable(Sequence[Record]):
         return self._nodes[chunk]
 
 
+def _damage(number: int) -> JournalDamaged:
+    return JournalDamaged(f"the journal names task {number}, but does not have it")
+
+
 _COMPLETED = State.COMPLETED.label
 
 
@@ -273,9 +281,12 @@ class ChosenRecords(Sequence[Record]):
     @overload
     def __getitem__(self, index: slice) -> list[Record]: ...
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        if isinstance(index, int):
-            return self.table[self.numbers[index]]
-        return [Record(*row) for row in self.table.rows(self.numbers[index])]
+        if isinstance(index, slice):
+            return [Record(*row) for row in self.table.rows(self.numbers[index])]
+        number = self.numbers[operator.index(index)]
+        if number >= len(self.table):
+            raise _damage(number)
+        return self.table[number]
 
     def rows(self) -> Iterator[Row]:
         """The fields of the records."""

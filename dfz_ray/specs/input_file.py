@@ -83,8 +83,8 @@ class InputFile:
         shelf = info.context if isinstance(info.context, FileShelf) else FileShelf()
         if isinstance(value, InputFile):
             return value
-        if isinstance(value, str):
-            return shelf.read(value)
+        if isinstance(value, (str, os.PathLike)):
+            return shelf.read(os.fsdecode(value))
         if isinstance(value, dict) and value.keys() == {"name", "sha256"} and value["sha256"] in shelf.contents:
             return cls(value["name"], value["sha256"], shelf.take(value["sha256"]))
         raise ValueError("the path of a file")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from dfz_ray.errors import InvalidInput, Problem
+from dfz_ray.specs.problems import show
 from dfz_ray.specs.settings import MaxWorkers, Settings, check_max_workers, read_settings
 from dfz_ray.specs.shared_arrays import check_shared
 
@@ -67,16 +70,35 @@ class RunConfig:
         """Check the arguments of a user. An argument wins over the configuration.
 
         Raises:
-            InvalidInput: with every problem of the configuration, of `max_workers`, or of `shared`.
+            InvalidInput: with every problem of the configuration, or what is wrong with an argument.
         """
         settings = config if isinstance(config, Settings) else read_settings(config)
         return cls(
             settings=settings,
             max_workers=check_max_workers(settings.max_workers if max_workers is None else max_workers),
-            run_dir=None if run_dir is None else Path(run_dir),
-            address=address or settings.address,
+            run_dir=_check_run_dir(run_dir),
+            address=_check_address(address) or settings.address,
             use_threads=bool(use_threads),
             retry_failed=bool(retry_failed),
             accept_domain_versions=bool(accept_domain_versions),
             shared=check_shared(shared),
         )
+
+
+def _check_run_dir(given: Any) -> Path | None:
+    """The run folder. An empty text is refused: it would mean the working folder, where nobody wants a run."""
+    if given is None:
+        return None
+    try:
+        path = os.fspath(given)
+        if isinstance(path, str) and path and b"\0" not in os.fsencode(path):
+            return Path(path)
+    except (TypeError, UnicodeEncodeError):  # no path, or a text that no file system takes
+        pass
+    raise InvalidInput([Problem("run_dir", show(given), "the path of a folder")], "the arguments")
+
+
+def _check_address(given: Any) -> str | None:
+    if given is None or isinstance(given, str):
+        return given
+    raise InvalidInput([Problem("address", show(given), "a text: host:port, auto or local")], "the arguments")

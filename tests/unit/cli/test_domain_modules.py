@@ -11,6 +11,7 @@ import pytest
 from support.command_line import dfz
 
 from dfz_ray.cli.domain_modules import import_domain_modules
+from dfz_ray.cli.remembered_imports import remember_imports
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import InvalidInput
 from dfz_ray.journal.openings import Opening
@@ -37,8 +38,14 @@ def run(tmp_path: Path, working_folder: None) -> Path:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(TEXT.format(name=name))
     imports = (("dice.py", str(tmp_path / "here")), ("games.cards", str(tmp_path / "there")))
-    JournalWriter.create(tmp_path / "run", {}, opening=Opening("driver", imports).to_json()).close()
-    return tmp_path / "run"
+    return begin(tmp_path / "run", *imports)
+
+
+def begin(run: Path, *imports: tuple[str, str]) -> Path:
+    """A run that this user has begun with modules."""
+    JournalWriter.create(run, {}, opening=Opening("driver", imports).to_json()).close()
+    remember_imports(run, imports)
+    return run
 
 
 def test_the_modules_of_a_run_are_imported_again(run: Path) -> None:
@@ -94,3 +101,62 @@ def test_modules_that_another_users_run_names_are_not_executed(run: Path, monkey
     monkeypatch.chdir(run.parent / "there")
     import_domain_modules(["../here/dice.py", "games.cards"], run)
     assert {"die", "card"} <= REGISTRY.defined.keys()
+
+
+def test_modules_of_a_run_that_came_from_elsewhere_are_not_executed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run folder that somebody has given executes nothing of what it names; the one error says how to allow it."""
+    gift = tmp_path / "gift"
+    imports = (("helpers_of_gift.py", "gift"), ("games.cards", str(tmp_path / "there")))
+    JournalWriter.create(gift, {}, opening=Opening("driver", imports).to_json()).close()
+    (gift / "helpers_of_gift.py").write_text("raise SystemExit('executed')\n")
+    path_before = list(sys.path)
+    for command in (["resume", "gift"], ["run", "mazes.yaml", "--run-dir", "gift"]):
+        assert dfz(*command) == 2
+        told = capsys.readouterr().err
+        assert "if you trust that module, name it with --import gift/helpers_of_gift.py" in told
+        assert f"none for 'games.cards' in {str(tmp_path / 'there')!r}" in told
+        assert "executed" not in told
+    assert sys.path == path_before
+
+
+def test_a_run_that_was_moved_asks_for_its_modules(run: Path) -> None:
+    """In another place a folder may be somebody else's: its modules are imported only if they are named."""
+    run.rename(run.with_name("moved"))
+    with pytest.raises(InvalidInput, match="if you trust that module, name it with --import"):
+        import_domain_modules([], run.with_name("moved"))
+    (run.parent / "link").symlink_to(run.parent)
+    run.with_name("moved").rename(run)
+    assert len(import_domain_modules([], run.parent / "link" / "run")) == 2
+
+
+def test_a_module_within_its_run_folder_is_named_each_time(tmp_path: Path) -> None:
+    """What lies in a run folder comes with it, so that a note of an earlier run there says nothing of it."""
+    run = begin(tmp_path / "run", ("dice.py", str(tmp_path / "run")))
+    (run / "dice.py").write_text(TEXT.format(name="die"))
+    with pytest.raises(InvalidInput, match="--import"):
+        import_domain_modules([], run)
+    assert len(import_domain_modules([str(run / "dice.py")], run)) == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"run": 1, "imports": 2}', '{"imports": [["dice.py", "here"]]}', "\xff"])
+def test_a_note_that_can_not_be_read_says_nothing(run: Path, text: str) -> None:
+    """A note that is damaged is none: the modules are asked for."""
+    (note,) = (
+        one for one in Path(os.environ["XDG_STATE_HOME"]).glob("dfz_ray/imports/*") if str(run) in one.read_text()
+    )
+    assert note.stat().st_mode & 0o777 == 0o600
+    note.write_text(text, "latin-1")
+    with pytest.raises(InvalidInput, match="--import"):
+        import_domain_modules([], run)
+
+
+def test_a_note_that_can_not_be_written_is_told(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the state folder can't be written, the run goes on, and a warning says what that means."""
+    (run.parent / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(run.parent / "file"))
+    remember_imports(run, [("dice.py", str(run.parent / "here"))])
+    assert "`dfz resume` will ask for --import here" in caplog.text

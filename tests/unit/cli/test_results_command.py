@@ -112,3 +112,38 @@ def test_keys_that_are_one_in_json_stay_two(tmp_path: Path, capsys: pytest.Captu
     first, second = (line for line in capsys.readouterr().out.splitlines())
     assert '"result": {"mixed": [[1, "number"], ["1", "text"], [2, ' in first
     assert json.loads(second)["result"] == {"1": "a", "2": "b"}
+
+
+def test_without_stdout_nothing_is_shown(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a shell has closed stdout (`>&-`), results are read as ever, and shown to nobody."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert dfz("results", "last") == dfz("results", "last", "--json") == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "there"), [("--domain", "coni", "coin"), ("--kind", "coin of 4", "coin of 3")]
+)
+def test_a_domain_or_a_kind_that_the_run_does_not_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, name: str, there: str
+) -> None:
+    """A misspelt name is refused, and those that the run has are named: an empty table would look like an answer."""
+    make_run(tmp_path / "run", ["first"]).close()
+    for others in ([], ["--json"]):
+        assert dfz("results", "run", option, there, option, name, *others) == 2
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert (
+            f"{option}: found {name!r}; expected one that the run has: {there!r} (did you mean {there!r}?)" in told.err
+        )
+        assert dfz("results", "run", option, there, *others) == 0
+        assert "first" in capsys.readouterr().out
+
+
+def test_ids_are_shown_in_any_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where stdout takes ASCII alone, letters that it does not have come as escapes."""
+    make_run(tmp_path / "run", ["é中"]).close()
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    with started("results", "run") as showing:
+        out, err = showing.communicate()
+    assert (showing.returncode, err) == (0, "")
+    assert "\\xe9\\u4e2d" in out

@@ -16,6 +16,7 @@ from dfz_ray.errors import ClusterUnusable
     ("address", "message"),
     [
         ("nonsense", "'nonsense' is no address: give host:port, auto or local"),
+        ("127.0.0.1:²", "is no address: give host:port, auto or local"),
         ("127.0.0.1:1", "no Ray answers at '127.0.0.1:1' within 10 s"),
         ("127.0.0.1:99999", "no Ray answers at '127.0.0.1:99999'"),
         ("ray://127.0.0.1:1", "is a Ray Client address"),

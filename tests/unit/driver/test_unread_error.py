@@ -100,3 +100,41 @@ def test_a_forked_process_does_not_tell_what_its_parent_lost() -> None:
         "dfz_ray: 1 call ended with an error that nobody has read: ValueError: of the child",
         "dfz_ray: 1 call ended with an error that nobody has read: ValueError: of the parent",
     ]
+
+
+def test_errors_that_are_forgotten_while_others_are_told() -> None:
+    """At exit all are told, also if telling lets the garbage collector close an iterator, which forgets its errors."""
+    told = stderr_of(
+        "class Forgetful(logging.Handler):\n"
+        "    def emit(self, record): print(record.getMessage(), file=sys.stderr); second.mark_read()\n"
+        "logging.getLogger('dfz_ray').addHandler(Forgetful())\n"
+        "first, second = call(), call()\n"
+        "first.fail(ValueError('bad')); second.fail(KeyError('k'))\n"
+    )
+    assert told == [
+        "1 call ended with an error that nobody has read: ValueError: bad",
+        "1 call ended with an error that nobody has read: KeyError: 'k'",
+    ]
+
+
+def test_a_fork_waits_for_no_thread_of_its_parent() -> None:
+    """A process that is forked while another thread holds our locks goes on: that thread is not there."""
+    told = stderr_of(
+        "import os, signal, threading, warnings\n"
+        "from dfz_ray.driver import exit, unread_error\n"
+        "from dfz_ray.executor import future as futures\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)  # from 3.12 on: of a fork beside other threads\n"
+        "exit._watch_exit()\n"
+        "held, done = threading.Event(), threading.Event()\n"
+        "def hold():\n"
+        "    with exit._lock, unread_error._lock, futures._lock: held.set(); done.wait()\n"
+        "threading.Thread(target=hold, daemon=True).start(); held.wait()\n"
+        "child = os.fork()\n"
+        "if child:\n"
+        "    if os.waitpid(child, 0)[1]: print('the child hangs', file=sys.stderr)\n"
+        "    done.set()\n"
+        "else:\n"
+        "    signal.alarm(10)\n"
+        "    future = call(); future.fail(ValueError('x')); future.exception(); exit._get_open_runs(); os._exit(0)\n"
+    )
+    assert told == []

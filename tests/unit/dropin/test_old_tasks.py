@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from support.extras import NEEDS_TORCH
 
+from dfz_ray.domains import registry
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.dropin.configuration import read_configuration
 from dfz_ray.dropin.foreground import execute_here
@@ -189,6 +192,12 @@ def test_tasks_that_cannot_be_are_not_generated(domain: str, count: Any, paramet
         draw_tasks(domain, count, parameters, None, Settings())
 
 
+def test_a_seed_that_is_none_is_refused() -> None:
+    """A list, say, seeds nothing: the error names what was given."""
+    with pytest.raises(InvalidInput, match=r"seed: found \[1\]; expected a whole number, or None"):
+        draw_tasks("maze", 1, None, [1], Settings())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("message", "names"),
     [
@@ -244,3 +253,22 @@ def test_results_keep_their_old_keys(domain: str, parameters: dict[str, Any], ol
     submitted = SubmittedTask("t", "t", task, lambda _: None)
     submitted.complete(stored, 1.0, 2.0)
     assert submitted.future.result()["result"] == {ours: 2.5, old: 2.5, "main_score": 1.0}
+
+
+@pytest.fixture
+def broken_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An installed domain whose module can't be imported."""
+    broken = {"broken": EntryPoint("broken", "no_such_module:DOMAIN", registry.ENTRY_POINTS)}
+    monkeypatch.setattr(registry, "_find_installed", lambda: broken)
+    yield "broken"
+    registry._load_installed.cache_clear()
+
+
+def test_a_domain_that_can_not_be_imported_fails_its_own_tasks_alone(broken_domain: str) -> None:
+    """An installed domain that is broken fails its tasks with the reason; the others run, and intents are found."""
+    tasks = [{"id": "b", "domain": broken_domain, "parameters": {"x": 1}}, {"id": "m", "domain": "maze"}]
+    broken, sound = read_old_tasks(tasks, Settings()).tasks
+    assert broken.checked is None
+    assert "task b: domain 'broken' can't be loaded from no_such_module:DOMAIN: ModuleNotFoundError" in broken.problem
+    assert sound.checked is not None
+    assert [one["name"] for one in find_intents("solve a maze")] == ["maze"]

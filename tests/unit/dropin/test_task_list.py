@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sys
 import threading
 import time
 from concurrent.futures import CancelledError, Future, TimeoutError, wait
 from typing import Any
 
 import pytest
+from support.interrupts import interrupted
 
 from dfz_ray.dropin.records import in_numbers
 from dfz_ray.dropin.submitted_batch import SubmittedBatch
@@ -81,6 +84,90 @@ def test_events_that_come_twice_count_once() -> None:
     task.on_cancelled()
     assert tasks.status("a") == before
     assert list(tasks.wait_all(0)) == ["a"]
+
+
+def test_a_callback_that_exits_changes_no_record() -> None:
+    """A done-callback that exits raises, and the record stays what it was, also if the run then fails the task."""
+    tasks = TaskList()
+    (task,) = submit(tasks, "a")
+    task.future.add_done_callback(lambda _: sys.exit("bye"))
+    with pytest.raises(SystemExit):
+        task.complete(RESULT, 1.0, 2.0)
+    task.fail(SystemExit("bye"))
+    assert tasks.status("a")["status"] == "completed"
+    assert list(tasks.wait_all(0)) == list(tasks.ended_since(0)[0]) == ["a"]
+
+
+def test_a_task_that_was_failed_does_not_complete_later() -> None:
+    """The result of a task that its caller has failed meanwhile is not wanted any more: a task ends once."""
+    tasks = TaskList()
+    (task,) = submit(tasks, "a")
+    task.fail(KeyboardInterrupt())
+    task.complete(RESULT, 1.0, 2.0)
+    task.fail(InfrastructureLost("the run is over"))
+    task.on_cancelled()
+    assert tasks.status("a")["status"] == "failed"
+    assert task.future.result(0)["status"] == "error"
+    assert list(tasks.ended_since(0)[0]) == ["a"]
+    wait_briefly(tasks, 1)
+
+
+def wait_briefly(tasks: TaskList, count: int) -> None:
+    """`wait_all` returns at once with so many records, for all tasks have ended."""
+    waiting = threading.Thread(target=tasks.wait_all, args=[None], daemon=True)
+    waiting.start()
+    waiting.join(20)
+    assert not waiting.is_alive()
+    assert len(tasks.wait_all(0)) == count
+
+
+ENDING = (TaskFuture.cancel, TaskFuture.begin, TaskFuture.claim_end, SubmittedTask._end, TaskList.on_end)
+"""What a cancellation executes."""
+
+
+def test_an_interrupted_cancellation_leaves_no_task_open() -> None:
+    """Wherever Ctrl-C interrupts a cancellation, the task that its run then ends has ended, and so has its future."""
+    for function, line in itertools.product(ENDING, range(20)):
+        tasks = TaskList()
+        (task,) = submit(tasks, "a")
+        with interrupted(function, line):
+            task.future.cancel()
+        task.begin()
+        task.complete(RESULT, 1.0, 2.0)
+        assert wait([task.future], 5).done == {task.future}
+        assert task.future.cancelled() == (tasks.status("a")["status"] == "cancelled")
+        assert list(tasks.ended_since(0)[0]) == ["a"]
+        wait_briefly(tasks, 1)
+
+
+def test_an_interrupted_end_is_made_up_for() -> None:
+    """Wherever Ctrl-C interrupts the end of a task that its own caller fails, another one ends it."""
+    for line in range(20):
+        tasks = TaskList()
+        (task,) = submit(tasks, "a")
+        with interrupted(SubmittedTask._end, line):
+            task.fail(InfrastructureLost("no"))
+        task.fail(KeyboardInterrupt())
+        assert tasks.status("a")["status"] == "failed"
+        assert task.future.result(0)["status"] == "error"
+        wait_briefly(tasks, 1)
+
+
+def test_a_task_that_was_not_made_to_its_end_is_not_there() -> None:
+    """Wherever Ctrl-C interrupts the making of a task, nobody waits for it, and an earlier task of its id is found."""
+    for line in range(30):
+        tasks = TaskList()
+        (earlier,) = submit(tasks, "a")
+        earlier.complete(RESULT, 1.0, 2.0)
+        made: list[SubmittedTask] = []
+        with interrupted(TaskList.make, line) as interruption:
+            tasks.make(SubmittedTask, "a", {"id": "a"}, made)
+        if interruption.has_come:
+            assert made == []
+            assert tasks.find("a") is earlier
+            wait_briefly(tasks, 1)
+        else:
+            assert tasks.find("a") is made[0]
 
 
 def test_ids_that_come_again_are_stored_apart() -> None:

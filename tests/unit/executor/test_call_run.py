@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.interrupts import interrupted
 
 from dfz_ray import DFZExecutor
 from dfz_ray.driver.run_session import RunSession
 from dfz_ray.errors import ClusterUnusable
+from dfz_ray.executor.open_tasks import OpenTasks
 from dfz_ray.executor.process_setup import InitializerFailed
 
 
@@ -49,3 +52,27 @@ def test_an_executor_that_was_shut_down_says_so(executor: DFZExecutor) -> None:
     """An executor that was shut down, and whose run has ended well, is shown as shut down."""
     executor._run._session._end(None)
     assert "1 at once; shut down; 0 unfinished" in repr(executor)
+
+
+class Call:
+    """A call that was sent."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.is_wanted = True
+
+    def on_cancelled(self) -> None:
+        """The run cancels it."""
+
+
+def test_after_an_interrupted_cancellation_others_are_asked_for(executor: DFZExecutor) -> None:
+    """Wherever Ctrl-C interrupts a cancellation, what was to be cancelled is, and later ones reach the manager."""
+    run, session = executor._run, executor._run._session
+    for function, line in itertools.product((OpenTasks.cancel, OpenTasks._ask_to_cancel, RunSession.cancel), range(20)):
+        with interrupted(function, line):
+            run.cancel([Call(1)])  # type: ignore[list-item]
+        run.cancel([Call(2)])  # type: ignore[list-item]
+        assert 2 in run._to_cancel
+        assert session._commands
+        run._to_cancel.clear()  # as when the manager has been told
+        session._commands.clear()

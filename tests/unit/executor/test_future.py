@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import gc
 import pickle
 import threading
+import weakref
 from collections.abc import Iterable
 from concurrent.futures import Future
 
 import pytest
+from support.interrupts import interrupted
 
 from dfz_ray.executor.call_packing import PackedCall
 from dfz_ray.executor.call_run import PendingCall, Treatment
@@ -73,6 +76,34 @@ def test_the_run_hears_of_a_cancellation_once() -> None:
     assert waiting.cancelled()
     begun.on_cancelled()
     assert begun.cancelled()
+
+
+@pytest.mark.parametrize("line", range(6))
+def test_an_interrupted_cancellation_keeps_nobody_waiting(line: int) -> None:
+    """Wherever Ctrl-C interrupts `cancel`, whoever waits for the future goes on once its call has ended."""
+    for end in (lambda future: future.complete(FIVE, 0.0, 0.1), lambda future: future.fail(ValueError("no"))):
+        future = make()
+        with interrupted(CallFuture.cancel, line):
+            future.cancel()
+        future.begin()
+        end(future)
+        assert concurrent.futures.wait([future], timeout=10).done == {future}
+        assert future.cancelled() or future.exception() is None or str(future.exception()) == "no"
+
+
+def test_a_future_that_raises_is_freed_at_once() -> None:
+    """The traceback of the error that `result` raises keeps no future alive until the garbage is collected."""
+    future = make()
+    future.fail(ValueError("no"))
+    left = weakref.ref(future)
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match="no"):
+            future.result()
+        del future
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_two_threads_may_cancel_it() -> None:

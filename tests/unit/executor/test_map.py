@@ -16,6 +16,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from support.interrupts import interrupted
 
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.executor import map as map_module
@@ -99,6 +100,21 @@ def test_a_map_of_a_run_that_can_not_be_opened() -> None:
         next(made.results())
     assert run.sent == groups
     assert run.sources == []
+
+
+def test_a_map_that_is_interrupted_leaves_its_run_free_to_end() -> None:
+    """Wherever Ctrl-C interrupts the making of a map, nobody gets it, and its run waits for none of its calls."""
+    has_come = True
+    for line in range(100):
+        run = Run()
+        made: list[CallMap] = []
+        with interrupted(CallMap.__init__, line) as interruption:
+            made.append(make(run, 10))
+        has_come = interruption.has_come
+        if not has_come:
+            break
+        assert made == run.sources == []
+    assert not has_come
 
 
 def test_a_map_that_comes_as_its_executor_is_shut_down() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import os
 import sqlite3
 import subprocess
 import sys
@@ -54,6 +57,20 @@ def test_a_process_that_is_killed_holds_nothing(tmp_path: Path) -> None:
     RunLock(tmp_path, wait_s=10).close()
     process.communicate()
     assert str(process.pid) not in (tmp_path / LOCK).read_text()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Where a file system has no locks, e.g. Lustre mounted without `flock`, the error says so; no file stays open."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    opened = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(RunFolderRefused, match="has no locks"):
+        RunLock(tmp_path, wait_s=0.2)
+    assert len(os.listdir("/proc/self/fd")) == opened
 
 
 ON_FULL_DISK = """

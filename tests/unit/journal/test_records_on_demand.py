@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas
 import pytest
 from support.journal_rows import block, completion
@@ -15,8 +18,9 @@ from dfz_ray.driver.listener import read_events
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.writer import Group, JournalWriter
+from dfz_ray.protocol.columns import Completions
 from dfz_ray.results import Results, read_results
-from dfz_ray.specs.encoding import encode
+from dfz_ray.specs.encoding import digest_of, encode
 from dfz_ray.specs.states import State
 
 KIND = (0, "coin", "fair", "{}", "{}")
@@ -179,3 +183,69 @@ def test_a_failed_task_has_the_times_of_the_attempt_that_counts(tmp_path: Path) 
     with JournalReader(tmp_path) as journal:
         failed = next(one for one in read_events(journal).failures if one.number == 6)
     assert failed[5:8] == (5.0, 6.0, "host-a")
+
+
+def test_a_record_may_be_asked_for_by_a_position_of_numpy(tmp_path: Path) -> None:
+    """A position may be any whole number, as for a list; what is none is refused as there."""
+    make_run(tmp_path / "run").close()
+    results = read_results(tmp_path / "run")
+    assert results[np.int64(3)].task_id == results[np.int64(-4)].task_id == "t3"
+    assert results.select(state="completed")[np.uint8(4)].task_id == "t5"
+    for wrong in (1.0, None):
+        with pytest.raises(TypeError):
+            results[wrong]  # type: ignore[call-overload]
+
+
+def test_an_outcome_of_an_unknown_task_is_damage(tmp_path: Path) -> None:
+    """A journal that tells of the end of a task which the run does not have is refused; it is not read for ever."""
+    make_run(tmp_path / "run").close()
+    with sqlite3.connect(tmp_path / "run" / "run.sqlite") as database:
+        database.execute("INSERT INTO outcomes VALUES (99, 3, NULL, 'exception', 'x', NULL, 1)")
+    database.close()
+    results = read_results(tmp_path / "run")
+    failed = results.select(state="failed")
+    for read in (
+        lambda: list(failed),
+        lambda: failed[1],
+        failed.to_pandas,
+        lambda: results.select(state="failed", kind="bent"),
+    ):
+        with pytest.raises(JournalDamaged, match="names task 99, but does not have it"):
+            read()
+
+
+def test_a_run_that_lacks_tasks_in_its_midst_is_damage(tmp_path: Path) -> None:
+    """Where a block of tasks is missing, reading the tasks after it is refused; it does not go on for ever."""
+    make_run(tmp_path / "run").close()
+    with sqlite3.connect(tmp_path / "run" / "run.sqlite") as database:
+        database.execute("DELETE FROM blocks WHERE first = 3")
+    database.close()
+    with pytest.raises(JournalDamaged, match="but does not have it"):
+        list(read_results(tmp_path / "run"))
+
+
+def test_keys_of_one_text_have_columns_of_their_own(tmp_path: Path) -> None:
+    """Of the keys 1 and "1", in one result or in two, no value is lost; a text alone is shown as it is."""
+    results = {0: {1: "a", "1": "b", "x": "c"}, 1: {"1": "d"}}
+    make_run(tmp_path / "run", results, tasks=2).close()
+    table = read_results(tmp_path / "run").to_pandas()
+    shown = {name: list(table[name].fillna("")) for name in table if name.startswith("result")}
+    assert shown == {"result.1": ["a", ""], "result.'1'": ["b", "d"], "result.x": ["c", ""]}
+
+
+def test_a_result_may_nest_as_deeply_as_it_can_be_stored(tmp_path: Path) -> None:
+    """The deepest results that a task can return are shown like others."""
+    deep: Any = {"x": float("inf"), 1: b"y"}
+    for _ in range(250):
+        deep = [{"more": deep}]
+    writer = make_run(tmp_path / "run", {})
+    packed = [encode(deep), encode([deep])]
+    rows = [(number, 1.0, 2.0, 0.5, result, digest_of(result)) for number, result in enumerate(packed)]
+    writer.commit(Group(chunks=[(2, 1, 0, 0.0, encode([0, 1]))], completions=[(2, *Completions.of(rows))]))
+    writer.close()
+    results = read_results(tmp_path / "run").select(state="completed")
+    assert len(results.to_pandas()) == len(results) == 2
+    for record in results:
+        shown = json.dumps(record.to_dict()["result"])
+        assert shown.count("more") == 250
+        assert '{"x": "inf", "1": "79"}' in shown

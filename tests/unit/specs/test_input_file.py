@@ -26,14 +26,17 @@ def test_files_by_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ends = {"start": [0, 0], "goal": [2, 0]}
     tasks = [MAZE | {"parameters": {"map_file": f"maps/{name}.map"} | ends} for name in "aab"]
     absolute = MAZE | {"parameters": {"map_file": str(folder / "maps/a.map")} | ends}
+    as_path = MAZE | {"parameters": {"map_file": Path("maps/a.map")} | ends}
     sha256 = hashlib.sha256(MAP.encode()).hexdigest()
 
     from_file = accept(write_json(folder, [*tasks, absolute]))
     monkeypatch.chdir(folder)
     from_python = accept([*tasks, absolute])
+    of_paths = accept([as_path])
 
     assert from_file.files == from_python.files == {sha256: MAP.encode()}
     assert from_file.tasks == from_python.tasks
+    assert of_paths.tasks == from_python.tasks[:1]
     files = [decode(one.parameters)["map_file"] for one in from_file.tasks]
     assert files == [{"name": f"{name}.map", "sha256": sha256} for name in "aaba"]
 

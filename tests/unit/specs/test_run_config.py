@@ -30,6 +30,25 @@ def test_an_argument_wins_over_the_configuration() -> None:
     assert RunConfig.of() == RunConfig.of(Settings()) == RunConfig()
 
 
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ({"run_dir": ""}, "run_dir: found ''; expected the path of a folder"),
+        ({"run_dir": "a\0b"}, "run_dir: found 'a"),
+        ({"run_dir": "\ud800"}, "run_dir: found '"),
+        ({"run_dir": b"x"}, "run_dir: found b'x'"),
+        ({"run_dir": 5}, "run_dir: found 5"),
+        ({"address": 123}, "address: found 123; expected a text: host:port, auto or local"),
+    ],
+)
+def test_a_folder_or_an_address_that_can_not_be_one_is_refused(argument: dict[str, Any], told: str) -> None:
+    """What is no path or no address is told before anything starts; "" would make the working folder a run."""
+    for make in (RunConfig.of, lambda **given: run([], **given), lambda **given: DFZExecutor(1, **given)):
+        with pytest.raises(InvalidInput) as caught:
+            make(**argument)
+        assert told in str(caught.value)
+
+
 def test_it_does_not_change() -> None:
     """A configuration that was checked stays as it is."""
     with pytest.raises(dataclasses.FrozenInstanceError):
