@@ -20,9 +20,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from itertools import chain
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, repeat
+from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -34,7 +34,8 @@ from dfz_ray.worker.dict_versions import DictVersions
 if TYPE_CHECKING:
     from dfz_ray.worker.state_parts import Value
 
-_tuple, _zip, _vars, _setattr = tuple, zip, vars, setattr
+_tuple, _zip, _vars, _setattr, _len, _map, _all, _enumerate = tuple, zip, vars, setattr, len, map, all, enumerate
+_repeat = repeat
 
 Readers = list[tuple[Any, Callable[[Any], Any]]]
 """Names' spaces, each with what reads several of its values at once."""
@@ -53,7 +54,11 @@ _OWN_MODULES = ("dfz_ray.worker.", "dfz_ray.execution.", "dfz_ray.protocol.", "d
 
 
 class _Names:
-    """Reads the callables of some modules or classes, as they were found at the first reading."""
+    """Reads the callables of some modules or classes, as they were found at the first reading.
+
+    As long as those of a module or class are what they were, it gives them as the same tuple. It reads only again what
+    may have changed: Ray itself sets a function of the module signal before each call, and sets it back.
+    """
 
     def __init__(self, list_spaces: Callable[[], list[Any]]) -> None:
         self._list_spaces = list_spaces
@@ -74,15 +79,29 @@ class _Names:
             self._versions = DictVersions([space for space, _ in self._readers])
         found = self._versions.read()
         if not found or found != self._seen:
-            self._values = _tuple(chain.from_iterable([read(space) for space, read in self._readers]))
+            self._read_changed(found or _repeat(0), self._seen or _repeat(None))
             self._seen = found
         return self._values
 
+    def _read_changed(self, numbers: Iterable[int], seen: Iterable[int | None]) -> None:
+        values = list(self._values) or [()] * _len(self._readers)
+        for position, ((space, read), number, before) in _enumerate(_zip(self._readers, numbers, seen)):
+            found = values[position] if number == before else read(space)
+            if not _are_same(found, values[position]):
+                values[position] = found
+        if not _are_same(values, self._values):
+            self._values = _tuple(values)
+
     def put_back(self, values: Value) -> None:
         """Set the callables that are not what they were."""
-        for (space, name), value in _zip(self._names, values):
+        for (space, name), value in _zip(self._names, chain.from_iterable(values)):
             if _vars(space).get(name) is not value:
                 _setattr(space, name, value)
+        self._values = values  # if they are read to be these, they are these very tuples again
+
+
+def _are_same(found: Sequence[Any], known: Sequence[Any]) -> bool:
+    return _len(found) == _len(known) and _all(_map(is_, found, known))
 
 
 _DESCRIPTORS = (property, staticmethod, classmethod)

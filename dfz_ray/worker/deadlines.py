@@ -12,9 +12,11 @@ import contextlib
 import faulthandler
 import math
 import signal
+from _signal import getsignal, pthread_sigmask  # type: ignore[import-not-found]  # those of signal take ten times as long
+from _signal import signal as _set_handler
 from _thread import get_ident
 from collections.abc import Iterator, Mapping
-from signal import getitimer, getsignal, pthread_sigmask, setitimer
+from signal import getitimer, setitimer
 from time import monotonic
 from typing import Any
 
@@ -24,7 +26,7 @@ from dfz_ray.execution.interruption import make_interruption
 from dfz_ray.worker.crash_marker import CrashMarker
 
 # A task may replace functions of modules: those that are used between tasks are bound here.
-_set_handler = signal.signal
+_DEFAULT, _IGNORE = int(signal.SIG_DFL), int(signal.SIG_IGN)
 _dump_later, _cancel_dump = faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later
 LOOK = signal.SIGUSR1
 """The signal that makes a worker look for revoked tasks."""
@@ -43,12 +45,12 @@ SOON_S = 1e-4
 def handle_signals(handlers: Mapping[int, Any]) -> Iterator[None]:
     """Install signal handlers, one for LOOK among them, for the length of a lease."""
     # Ray would raise SystemExit or KeyboardInterrupt in the task, which would look like its own failure.
-    all_handlers = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.SIG_IGN, **handlers}
+    all_handlers = {signal.SIGTERM: _DEFAULT, signal.SIGINT: _IGNORE, **handlers}
     before = {number: _set_handler(number, handler) for number, handler in all_handlers.items()}
     try:
         yield
     finally:
-        before[LOOK] = signal.SIG_IGN  # one that comes too late must not end an idle worker
+        before[LOOK] = _IGNORE  # one that comes too late must not end an idle worker
         for number, handler in before.items():
             _set_handler(number, handler)
 
@@ -61,7 +63,7 @@ def end_if_silent() -> Iterator[None]:
     """
     setitimer(signal.ITIMER_REAL, ANSWER_S)
     pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
-    before = _set_handler(signal.SIGALRM, signal.SIG_DFL)
+    before = _set_handler(signal.SIGALRM, _DEFAULT)
     try:
         yield
     finally:

@@ -226,8 +226,13 @@ def spare_the_collector() -> None:
 
 
 def _find_place(marker: CrashMarker) -> Place:
-    node_id = ray.get_runtime_context().get_node_id()
-    return Place(socket.gethostname(), node_id, os.getpid(), read_start(os.getpid()), marker.name)
+    return Place(*_find_process(os.getpid()), marker.name)
+
+
+@functools.cache
+def _find_process(process: int) -> tuple[str, str, int, float]:
+    """What does not change as long as this process lives: its host and node, its number and its start."""
+    return socket.gethostname(), ray.get_runtime_context().get_node_id(), process, read_start(process)
 
 
 def _run_chunk(
@@ -341,5 +346,8 @@ def _release_gpu() -> None:
 def find_gpus() -> AssignedGpus:
     """The GPUs that Ray has assigned to the call that this process executes."""
     context = ray.get_runtime_context()
+    share = context.get_assigned_resources().get("GPU", 0.0)
+    if not share:  # to ask for the ids takes longer
+        return NO_GPUS
     ids = tuple(sorted(map(str, context.get_accelerator_ids().get("GPU", ()))))
-    return AssignedGpus(ids, min(1.0, context.get_assigned_resources()["GPU"] / len(ids))) if ids else NO_GPUS
+    return AssignedGpus(ids, min(1.0, share / len(ids))) if ids else NO_GPUS

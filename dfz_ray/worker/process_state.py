@@ -22,6 +22,7 @@ import signal
 import sys
 import warnings
 from _signal import getsignal  # type: ignore[import-not-found]  # those of the module signal take ten times as long
+from _signal import signal as _set_handler
 from collections.abc import Callable
 from operator import is_
 from signal import setitimer
@@ -50,7 +51,6 @@ PUT_BACK_TRIES = 5
 """A part is put back so often: the handler of a signal that was on its way may raise meanwhile."""
 _PLAIN = (int, float, str, bytes, bool)
 _enumerate, _len, _map, _range, _tuple, _zip, _all = enumerate, len, map, range, tuple, zip, all
-_set_handler = signal.signal
 _modules = sys.modules
 
 

@@ -20,7 +20,8 @@ import tempfile
 import threading
 import time
 import warnings
-from _signal import getsignal, valid_signals  # type: ignore[import-not-found]  # those of the module signal take ten times as long
+from _signal import getsignal, pthread_sigmask, valid_signals  # type: ignore[import-not-found]  # ten times as fast as those of signal
+from _signal import signal as _set_handler
 from _thread import _count
 from collections.abc import Callable, Iterator
 from ctypes import POINTER, PyDLL, c_char_p
@@ -28,7 +29,7 @@ from itertools import chain, takewhile
 from locale import LC_ALL, setlocale
 from os import chdir, fstat, getcwd, getresgid, getresuid, putenv, sched_getaffinity, sched_setaffinity, umask, unsetenv
 from resource import getrlimit, setrlimit
-from signal import SIG_BLOCK, SIG_SETMASK, getitimer, pthread_sigmask, setitimer
+from signal import SIG_BLOCK, SIG_SETMASK, getitimer, setitimer
 from sys import getprofile, getrecursionlimit, gettrace
 from typing import Any, NamedTuple
 
@@ -51,7 +52,6 @@ from dfz_ray.worker.library_state import (
 )
 
 _enumerate, _len, _map, _tuple, _zip, _all = enumerate, len, map, tuple, zip, all
-_set_handler = signal.signal
 
 Value = tuple[Any, ...]
 """Plain values, and objects that are compared by their identity."""

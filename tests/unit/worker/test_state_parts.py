@@ -163,6 +163,26 @@ def test_a_mode_of_torch_that_is_left_on_ends_its_process() -> None:
     assert in_child(play) == ("torch settings", False)
 
 
+def test_functions_that_were_put_back_are_the_same_again() -> None:
+    """Of two modules one was patched: both are what they were, by identity, and so is one that healed by itself."""
+    patched, other = ModuleType("patched"), ModuleType("other")
+    for module in (patched, other):
+        vars(module)["function"] = len
+    functions = _Names(lambda: [patched, other])
+    saved = functions()
+
+    vars(patched)["function"] = print
+    changed = functions()
+    assert changed[0] is not saved[0]
+    assert changed[1] is saved[1]
+    functions.put_back(saved)
+    assert functions() is saved
+
+    vars(other)["function"] = print
+    vars(other)["function"] = len
+    assert functions() is saved
+
+
 def test_a_look_that_failed_counts_for_nothing() -> None:
     """Functions that could not be read are read again, although nothing has changed since."""
     module = ModuleType("module")
@@ -174,4 +194,4 @@ def test_a_look_that_failed_counts_for_nothing() -> None:
         with pytest.raises(KeyError):
             functions()
     functions.put_back(found)
-    assert functions() == found == (len, len)
+    assert functions() == found == ((len, len),)
