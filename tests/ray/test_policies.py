@@ -464,6 +464,5 @@ def test_a_late_task_gets_a_second_attempt_that_counts(tmp_path: Path) -> None:
     assert all(record.status == "completed" for record in results)
     assert_sound(tmp_path / "run")
     assert charged_tasks(tmp_path / "run") == []
-    first, *second = [one.outcome for one in read_attempts(tmp_path / "run") if one.task == "hangs"]
-    # On a slow machine the run may close before the worker of the first attempt has said that it has ended it.
-    assert (first, second) in [("superseded", ["completed"]), ("completed", [])]
+    attempts = [one.outcome for one in read_attempts(tmp_path / "run") if one.task == "hangs"]
+    assert attempts == ["superseded", "completed"]
