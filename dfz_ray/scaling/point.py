@@ -281,11 +281,15 @@ def _find_other_loads(in_order: Sequence[Measurement], cpu_share: float | None) 
 
 
 def _leave_load(trial: Measurement, later: float, share: float) -> float:
-    """The load that a trial, with its warm-up, has left in the 1-minute average at a later time, in Unix seconds."""
-    long_s = (trial.warm_up_s or 0.0) + trial.wall_s
-    age_s = max(0.0, later - trial.started_at - long_s)
-    load = OWN_LOAD + share * max(trial.workers, 1)
-    return load * -math.expm1(-long_s / LOAD_FADES_S) * math.exp(-age_s / LOAD_FADES_S)
+    """The load that a trial has left in the 1-minute average at a later time, in Unix seconds.
+
+    In its warm-up every worker computes, whatever the tasks do: processes start, and import.
+    """
+    warm_up_s, workers = trial.warm_up_s or 0.0, max(trial.workers, 1)
+    age_s = max(0.0, later - trial.started_at - warm_up_s - trial.wall_s)
+    warm_up = (OWN_LOAD + workers) * -math.expm1(-warm_up_s / LOAD_FADES_S) * math.exp(-trial.wall_s / LOAD_FADES_S)
+    batch = (OWN_LOAD + share * workers) * -math.expm1(-trial.wall_s / LOAD_FADES_S)
+    return (warm_up + batch) * math.exp(-age_s / LOAD_FADES_S)
 
 
 def _growth(trials: Sequence[Measurement], sequential: Sequence[Measurement]) -> float:
