@@ -79,7 +79,7 @@ def _refuse_foreign(noted: Iterable[Import], run: Path | None) -> None:
 
 
 def _place_of(name: str, folder: str) -> str:
-    """What to give to --import for a module that a run names."""
+    """The argument of --import for a module that a run names."""
     return str(Path(folder, name)) if name.endswith(".py") else name
 
 

@@ -231,7 +231,7 @@ def _find_place(marker: CrashMarker) -> Place:
 
 @functools.cache
 def _find_process(process: int) -> tuple[str, str, int, float]:
-    """What does not change as long as this process lives: its host and node, its number and its start."""
+    """The host and the node of this process, its number and its start: they stay as long as it lives."""
     return socket.gethostname(), ray.get_runtime_context().get_node_id(), process, read_start(process)
 
 

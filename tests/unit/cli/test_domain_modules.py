@@ -132,7 +132,7 @@ def test_a_run_that_was_moved_asks_for_its_modules(run: Path) -> None:
 
 
 def test_a_module_within_its_run_folder_is_named_each_time(tmp_path: Path) -> None:
-    """What lies in a run folder comes with it, so that a note of an earlier run there says nothing of it."""
+    """A module in a run folder comes with the folder, so that a note of an earlier run there says nothing of it."""
     run = begin(tmp_path / "run", ("dice.py", str(tmp_path / "run")))
     (run / "dice.py").write_text(TEXT.format(name="die"))
     with pytest.raises(InvalidInput, match="--import"):

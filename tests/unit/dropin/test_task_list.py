@@ -122,7 +122,7 @@ def wait_briefly(tasks: TaskList, count: int) -> None:
 
 
 ENDING = (TaskFuture.cancel, TaskFuture.begin, TaskFuture.claim_end, SubmittedTask._end, TaskList.on_end)
-"""What a cancellation executes."""
+"""The code that a cancellation executes."""
 
 
 def test_an_interrupted_cancellation_leaves_no_task_open() -> None:

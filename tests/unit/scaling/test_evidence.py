@@ -1,4 +1,4 @@
-"""What weakens the evidence of a study is in its sentence."""
+"""A study's sentence names everything that weakens its evidence."""
 
 from __future__ import annotations
 
