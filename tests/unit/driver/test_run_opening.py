@@ -60,9 +60,18 @@ def test_second_attempts_and_threads_do_not_go_together(
 def test_where_they_are_possible_nothing_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without threads, without the wish, and for a domain whose tasks share no process."""
+    """Without threads, and without the wish."""
     open_run(tmp_path / "processes", monkeypatch, 1, make_batch(speculate=True))
     open_run(tmp_path / "modest", monkeypatch, 8, make_batch(max_attempts=2))
+
+    assert told(caplog) == []
+
+
+def test_of_tasks_that_share_no_process_nothing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second attempt is possible for a domain that has each process to itself, also in a run on threads."""
+    pytest.importorskip("torch")
     open_run(tmp_path / "exclusive", monkeypatch, 8, make_batch("image_classification", speculate=True))
 
     assert told(caplog) == []
