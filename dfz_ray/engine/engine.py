@@ -235,6 +235,8 @@ class Engine:
         self.lease_table.begin(held, now)
         lease = self.lease_table.leases[event.lease]
         self.lease_table.take_off(lease, event.chunk, now)
+        if lease.held and self.queue.is_timed:  # its worker may be stopped before it reports that it has begun the next
+            lease.watch(self.options.grace_s)
         if self._is_wide:
             self.lease_table.settle(lease)
             lease.longest_s = max(lease.longest_s, *event.durations_s, 0.0)

@@ -87,6 +87,33 @@ def test_a_chunk_ahead_waits_for_the_deadlines_of_the_one_before() -> None:
     assert [kill.why for kill in witness.kills] == ["timeout"]
 
 
+def test_a_chunk_that_comes_after_one_without_deadlines_has_its_own() -> None:
+    """A worker is killed that was stopped after it had reported the end of the one, and before it began the other."""
+    witness, now = Witness(1, grace_s=1.0), 0.0
+    kinds = [KindEntry("endless", 0, Policy()), KindEntry("short", 0, Policy(timeout_s=10.0))]
+    witness.tell(TasksSubmitted(kinds, [0, 1]))
+    for _ in kinds:  # their run times are known afterwards
+        given = witness.ask(0, now)
+        assert isinstance(given, GiveChunk)
+        witness.tell(ChunkBegan(0, given.chunk.id), now)
+        now += 0.1
+        witness.tell(chunk_ended(0, given.chunk), now)
+    witness.tell(TasksSubmitted([], [0, 0, 0, 0, 1, 1, 1, 1]))
+    endless = witness.ask(0, now)
+    assert isinstance(endless, GiveChunk)
+    witness.tell(ChunkBegan(0, endless.chunk.id), now)
+    ahead = witness.ask(0, now)
+    assert isinstance(ahead, GiveChunk)
+    assert {witness.engine.kind_of[number] for number in ahead.chunk.numbers} == {1}
+    witness.tell(chunk_ended(0, endless.chunk), now + 0.1)
+
+    for at in range(5, 100, 5):
+        witness.tell(TimePassed(), at)
+        witness.tell(TimePassed(), at + 0.1)
+
+    assert [kill.why for kill in witness.kills] == ["timeout"]
+
+
 def test_a_deadline_on_threads_does_not_wait_for_a_task_without_one() -> None:
     """A task that is given to a free thread of a worker must begin there, however long the one beside it takes."""
     witness = Witness(2, width=2, grace_s=1.0)

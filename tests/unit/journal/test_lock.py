@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from support.sample_run import build
 
@@ -67,10 +68,9 @@ def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pyt
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    opened = len(os.listdir("/proc/self/fd"))
     with pytest.raises(RunFolderRefused, match="has no locks"):
         RunLock(tmp_path, wait_s=0.2)
-    assert len(os.listdir("/proc/self/fd")) == opened
+    assert tmp_path / LOCK not in [Path(file.path) for file in psutil.Process().open_files()]
 
 
 ON_FULL_DISK = """
