@@ -109,16 +109,16 @@ def json_value(value: Any) -> Any:
     A mapping with two keys of one text, such as 1 and "1", becomes a list of pairs, so that no item is lost.
     """
     found = [value]
-    todo: list[tuple[Any, Any, Any]] = [(found, 0, value)]
+    unfilled: list[tuple[Any, Any, Any]] = [(found, 0, value)]
     """A holder, a place in it, and the value that is to be there: a result may nest deeper than Python calls."""
-    while todo:
-        holder, place, one = todo.pop()
-        holder[place] = _json_level(one, todo)
+    while unfilled:
+        holder, place, one = unfilled.pop()
+        holder[place] = _json_level(one, unfilled)
     return found[0]
 
 
-def _json_level(value: Any, todo: list[tuple[Any, Any, Any]]) -> Any:
-    """The value as JSON data, but for the values that it holds: those become `todo`."""
+def _json_level(value: Any, unfilled: list[tuple[Any, Any, Any]]) -> Any:
+    """The value as JSON data, but for the values that it holds: those become `unfilled`."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, bytes):
@@ -127,12 +127,12 @@ def _json_level(value: Any, todo: list[tuple[Any, Any, Any]]) -> Any:
         items = {str(key): item for key, item in value.items()}
         if len(items) < len(value):
             pairs = [[key, item] for key, item in value.items()]
-            todo.extend((pair, place, pair[place]) for pair in pairs for place in range(2))
+            unfilled.extend((pair, place, pair[place]) for pair in pairs for place in range(2))
             return pairs
-        todo.extend((items, key, item) for key, item in items.items() if type(item) not in _JSON_SCALARS)
+        unfilled.extend((items, key, item) for key, item in items.items() if type(item) not in _JSON_SCALARS)
         return items
     if isinstance(value, (list, tuple)):
         values = list(value)
-        todo.extend((values, place, item) for place, item in enumerate(values) if type(item) not in _JSON_SCALARS)
+        unfilled.extend((values, place, item) for place, item in enumerate(values) if type(item) not in _JSON_SCALARS)
         return values
     return value
