@@ -19,6 +19,18 @@ from dfz_ray.scaling.prediction import forecast
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+MINE = """
+import time
+from dfz_ray import domain
+
+@domain("mine")
+def mine(nap_s: float = 0.0, *, seed: int):
+    print("a word on stdout")
+    time.sleep(nap_s)
+    if seed % 2 == 0:
+        raise RuntimeError("no")
+    return {"seed": seed}
+"""
 
 
 def scale(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
@@ -85,15 +97,7 @@ def test_a_study_measures_every_point_and_writes_its_files(tmp_path: Path) -> No
 @pytest.mark.long
 def test_a_study_of_users_own_domain_whose_tasks_fail(tmp_path: Path) -> None:
     """A domain from --import is measured in both programs; where tasks fail the study says so with exit code 1."""
-    (tmp_path / "mine.py").write_text(
-        "from dfz_ray import domain\n\n"
-        "@domain('mine')\n"
-        "def mine(n: int = 1, *, seed: int):\n"
-        "    print('a word on stdout')\n"
-        "    if seed % 4 == 0:\n"
-        "        raise RuntimeError('no')\n"
-        "    return {'n': n, 'seed': seed}\n"
-    )
+    (tmp_path / "mine.py").write_text(MINE)
     done = scale(
         *("--domain", "mine", "--import", "mine.py", "--count", "40", "--workers", "2", "--repeats", "1"),
         *("--address", "local", "--output", "study"),
@@ -108,17 +112,8 @@ def test_a_study_of_users_own_domain_whose_tasks_fail(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_the_time_of_tasks_that_fail_is_time_in_tasks(tmp_path: Path) -> None:
     """Workers that execute tasks which fail work, as the sequential program does; attempts before the last are vain."""
-    (tmp_path / "mine.py").write_text(
-        "import time\n"
-        "from dfz_ray import domain\n\n"
-        "@domain('mine')\n"
-        "def mine(*, seed: int):\n"
-        "    time.sleep(0.2)\n"
-        "    if seed % 2 == 0:\n"
-        "        raise RuntimeError('no')\n"
-        "    return seed\n"
-    )
-    tasks = [{"domain": "mine", "seed": seed} for seed in range(20)]
+    (tmp_path / "mine.py").write_text(MINE)
+    tasks = [{"domain": "mine", "seed": seed, "parameters": {"nap_s": 0.2}} for seed in range(20)]
     again = {"policy": {"max_attempts": 2, "retry_on": ["exception"]}}
     for name, batch, vain_s in (("once", {"tasks": tasks}, 0.0), ("twice", {"tasks": tasks, "defaults": again}, 2.0)):
         (tmp_path / f"{name}.json").write_text(json.dumps(batch))
