@@ -370,7 +370,7 @@ class ActiveRun:
                 self._cost.on_wait(waited_s - excused_s)
 
     def _name_relay(self, lease: int, order: Order, is_direct: bool) -> Order:
-        """Let a lease know the relay of its node, if that is new to it."""
+        """Let a lease know the relay that serves its node, if that is new to it."""
         relay = self._leases.find_new_relay(lease, is_direct)
         return order if relay is None else order._replace(relay=relay)
 

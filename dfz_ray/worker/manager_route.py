@@ -1,4 +1,4 @@
-"""The way of a lease's messages to the manager: directly, or through the relay of its node once there is one."""
+"""The way of a lease's messages to the manager: directly, or through a relay once there is one for it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The relay of a node: a small actor through which the leases of the node talk to the manager.
+"""A relay: a small actor through which the leases of a node, or of some small ones, talk to the manager.
 
 Each call of an actor costs the manager far more than what is in it. So the relay sends the reports of its leases in
-groups, and fetches each file once for its node. It holds nothing that is needed: see `protocol/relay_side.py`.
+groups, and fetches each file once for all of them. It holds nothing that is needed: see `protocol/relay_side.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _Waiting = tuple[str, Sequence[Any], "asyncio.Future[Sequence[Any]]"]
 
 
 class Relay:
-    """Serves the leases of one node, of all runs of a manager. It is an asyncio actor."""
+    """Serves the leases of its nodes, of all runs of a manager. It is an asyncio actor."""
 
     def __init__(self, manager: Any) -> None:
         self._manager = manager
