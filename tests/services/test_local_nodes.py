@@ -40,12 +40,13 @@ def test_a_local_cluster_is_used_by_its_address_and_reached_from_this_machine_on
     done = nodes.call(*DFZ, "run", "batch.yaml", "--address", nodes.address, "--json", cwd=folder)
     assert json.loads(done.stdout)["counts"]["completed"] == 20, done.stderr
 
+    of_the_cluster = {process.pid for process in nodes.processes()}  # idle workers among them may end meanwhile
     listening = {
         connection.laddr.ip
-        for process in nodes.processes()
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
+        for connection in psutil.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN and connection.pid in of_the_cluster
     }
+    assert listening
     assert listening <= LOOPBACK
     second = nodes.call(*DFZ, "cluster", "local")
     assert second.returncode == 2
