@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -29,8 +30,8 @@ Completed = tuple[int, Any, float, float]
 News = TypeVar("News")
 SETTLE_S = 0.1
 """Seconds after which the counts are looked at once more: by then ends that were reported early are on the disk."""
-REPORT_S = 0.001
-"""Whoever submits a task right after the end of another one waits so long for the thread that reports this end."""
+MOST_CALLS = 2
+"""A thread that listens is handed no further call while so many are on their way."""
 
 
 class RunListener:
@@ -149,11 +150,12 @@ class EventDecoder:
 class ListeningThread(threading.Thread, Generic[News]):
     """Listens to one manager until it is stopped, or the manager fails, which notifies `changed`.
 
-    `is_due`, called under `changed`, returns True if news are waited for. If nothing is due but `is_behind` returns
-    True, news are taken once more after SETTLE_S. `take` waits for news, and `report` tells them.
+    Each call of the manager brings the next news. `is_due`, called under `changed`, returns True if news are waited
+    for. If nothing is due but `is_behind` returns True, news are taken once more after SETTLE_S. `ask` makes a call,
+    `read` waits for its news, and `report` tells them.
 
-    To take news it makes a call, unless it is handed one: a call that submits tasks may bring the next news, too. After
-    each report it waits for one for `patience_s`, since whoever hears of an end may submit the next task.
+    The thread makes a call if none is on its way. It is also handed calls, for one that submits tasks may bring the
+    next news, too; with two on their way, news that come shortly after others need not wait for a further call.
     """
 
     def __init__(
@@ -162,89 +164,75 @@ class ListeningThread(threading.Thread, Generic[News]):
         changed: threading.Condition,
         is_due: Callable[[], bool],
         is_behind: Callable[[], bool],
-        take: Callable[[Any], News],
+        ask: Callable[[], Any],
+        read: Callable[[Any], News],
         report: Callable[[News], None],
-        patience_s: float = 0.0,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.error: BaseException | None = None
         """The error that ended the thread."""
         self._changed, self._is_due, self._is_behind = changed, is_due, is_behind
-        self._take, self._report, self._patience_s = take, report, patience_s
+        self._ask, self._read, self._report = ask, read, report
         self._is_stopped = False
-        self._is_idle = False
-        """True while it can be handed a call."""
-        self._is_reporting = False
-        """True while it tells the news: whoever hears of an end may submit the next task meanwhile."""
         self._is_held = False
-        """True while it makes no call of its own, because it will be handed one."""
-        self._handed: Any = None
-        """The call that it was handed."""
+        """True while a place is held for a call that it will be handed."""
+        self._calls: deque[Any] = deque()
+        """The calls on their way; the manager answers the oldest one first."""
 
     @contextlib.contextmanager
     def handing_over(self) -> Iterator[Callable[[Any], None] | None]:
-        """Yield the function that hands a call to the thread; None if it can't take one: it makes a call, or reports.
+        """Yield the function that hands a call to the thread; None if enough calls are on their way.
 
-        The thread makes none itself until it is handed one, or the block is left.
+        The thread makes no call in place of this one until it is handed it, or the block is left.
         """
         with self._changed:
-            self._changed.wait_for(lambda: not self._is_reporting, REPORT_S)
-            self._is_held = self._is_idle
+            self._is_held = len(self._calls) < MOST_CALLS
         try:
             yield self._hand_over if self._is_held else None
         finally:
-            self._release()
+            if self._is_held:
+                with self._changed:
+                    self._is_held = False
+                    self._changed.notify_all()
 
     def _hand_over(self, call: Any) -> None:
         with self._changed:
-            self._handed, self._is_idle = call, False
-        self._release()
-
-    def _release(self) -> None:
-        with self._changed:
+            self._calls.append(call)
             self._is_held = False
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Listen no more. News that are on their way are still reported; `join` waits for that."""
+        """Make no more calls. News that are on their way are still reported; `join` waits for that."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
 
     def run(self) -> None:
         """Listen, in this thread."""
-        while self._wait():
-            try:
-                self._listen()
-            except BaseException as error:
-                with self._changed:
-                    self.error = error
-                    self._changed.notify_all()
-                return
+        try:
+            while self._make_call():
+                news = self._read(self._calls[0])
+                self._calls.popleft()
+                self._report(news)
+        except BaseException as error:
+            with self._changed:
+                self.error = error
+                self._changed.notify_all()
 
-    def _wait(self) -> bool:
-        """Wait until it has to listen; returns False if it is stopped."""
+    def _make_call(self) -> bool:
+        """Wait until a call is on its way, and make it if news are due; returns False once none will be."""
         with self._changed:
-            self._is_idle, self._is_reporting = True, False
-            self._changed.notify_all()
-            if self._is_due():
-                self._changed.wait_for(lambda: self._is_stopped or self._is_held or not self._is_idle, self._patience_s)
             while not self._may_listen():
                 if not self._is_behind():
                     self._changed.wait()
                 elif not self._changed.wait_for(self._may_listen, SETTLE_S) and not self._is_held:
                     break
-            self._is_idle = False
-            return not self._is_stopped
+            if not (self._calls or self._is_stopped):
+                self._calls.append(self._ask())
+            return bool(self._calls)
 
     def _may_listen(self) -> bool:
-        return self._is_stopped or self._handed is not None or (self._is_due() and not self._is_held)
-
-    def _listen(self) -> None:
-        call, self._handed = self._handed, None
-        news = self._take(call)
-        self._is_reporting = True
-        self._report(news)
+        return self._is_stopped or bool(self._calls) or (self._is_due() and not self._is_held)
 
 
 def read_events(journal: JournalReader, next_chunk: float = math.inf) -> TaskEvents:

@@ -57,10 +57,11 @@ HandingOver = Callable[[], AbstractContextManager[Callable[[Any], None] | None]]
 class ManagerClient:
     """A run at this process's manager: a new one, or one that was left, which goes on at once.
 
-    `domains` are those that only this process has, ready to travel. `has_listener` allows calls of `take_events`. A new
-    run notes how many tasks of `batch`, which is submitted next, are meant. `driver` is an id of the caller, the same
-    for each manager that works on the run for it. If the run `lingers`, workers wait a while for further batches. If it
-    `reports_early`, the listener receives ends of tasks that are not on disk yet. Its tasks find the `shared` arrays.
+    `domains` are those that only this process has, ready to travel. `has_listener` allows calls of `ask_for_events`. A
+    new run notes how many tasks of `batch`, which is submitted next, are meant. `driver` is an id of the caller, the
+    same for each manager that works on the run for it. If the run `lingers`, workers wait a while for further batches.
+    If it `reports_early`, the listener receives ends of tasks that are not on disk yet. Its tasks find the `shared`
+    arrays.
 
     Raises:
         RunFolderRefused: the folder holds something else, or a live process works on the run, or the run shares other
@@ -140,7 +141,7 @@ class ManagerClient:
         """Send a batch's tasks; returns when all of them are on disk, or, if they are not awaited, at the manager.
 
         With `handing_over` a batch of one block is sent, if possible, by a call that takes the next events, too: the
-        function that `handing_over` yields receives that call, for `take_events`, and this returns at once.
+        function that `handing_over` yields receives that call, for `read_events`, and this returns at once.
 
         A task that the run had already when it was opened, equal to this one, is left out; so a batch may be submitted
         again, once, to send the rest. Whenever a block has been written, or sent if it is not awaited, `on_accepted`
@@ -215,24 +216,30 @@ class ManagerClient:
         """
         self._answer(self._actor.cancel.remote(self.id, numbers, scope, self._sent))
 
-    def progress(self) -> list[int]:
+    def ask_for_progress(self) -> Any:
+        """Make the call for `read_progress`."""
+        return self._actor.progress.remote(self.id, POLL_S)
+
+    def read_progress(self, call: Any) -> list[int]:
         """Tasks per state, in the order of the states: after POLL_S, or as soon as all are final.
 
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        counts: list[int] = self._answer(self._actor.progress.remote(self.id, POLL_S))
+        counts: list[int] = self._answer(call)
         return counts
 
-    def take_events(self, call: Any = None) -> TaskEvents:
-        """The events since the last call: as soon as there is one, or after POLL_S.
+    def ask_for_events(self) -> Any:
+        """Make a call for `read_events`, as `submit` does where it hands one over."""
+        return self._actor.take_events.remote(self.id, POLL_S)
 
-        `call` is one that is on its way, for `submit` has made it.
+    def read_events(self, call: Any) -> TaskEvents:
+        """The events since those of the call before: as soon as there is one, or after POLL_S.
 
         Raises:
             InfrastructureLost: the run can't go on.
         """
-        return TaskEvents.unpack(self._answer(call or self._actor.take_events.remote(self.id, POLL_S)))
+        return TaskEvents.unpack(self._answer(call))
 
     def close(self, grace_s: float = 1.0) -> None:
         """End the run's work. Tasks that run have a grace, in seconds, before their workers are killed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import tempfile
 import threading
@@ -33,8 +32,6 @@ logger = logging.getLogger("dfz_ray")
 
 GRACE_S = 1.0
 """Seconds that running tasks have to end when their run is closed."""
-PATIENCE_S = 0.0005
-"""Seconds for which the listening thread waits, after a report, for a call that submits tasks and takes events, too."""
 MANAGERS_LIMIT = 10
 """If so many managers in a row die before a task has ended, another one will not help."""
 
@@ -290,9 +287,9 @@ class RunSession:
             self._changed,
             self._is_to_listen,
             self._has_open,
-            functools.partial(self._take_news, client),
+            client.ask_for_events if self._has_listener else client.ask_for_progress,
+            client.read_events if self._has_listener else client.read_progress,
             self._report,
-            PATIENCE_S if self._reports_early else 0.0,
         )
         listening.start()
         try:
@@ -371,9 +368,6 @@ class RunSession:
     def _has_open(self) -> bool:
         """True if tasks were sent that the last counts do not have among those on disk."""
         return count_final(self._counts) < self._accepted
-
-    def _take_news(self, client: ManagerClient, call: Any) -> TaskEvents | list[int]:
-        return client.take_events(call) if self._has_listener else client.progress()
 
     def _report(self, news: TaskEvents | list[int]) -> None:
         counts = news if isinstance(news, list) else news.counts

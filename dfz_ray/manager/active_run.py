@@ -257,13 +257,15 @@ class ActiveRun:
         self._raise_failure()
         return list(self._engine.tasks.counts)
 
-    async def take_events(self, timeout_s: float) -> TaskEvents:
+    async def take_events(self, timeout_s: float, together_s: float = 0.0) -> TaskEvents:
         """All task events since the last call: as soon as there is one, or after the timeout.
+
+        The first one waits `together_s` for the ends of all other open tasks.
 
         Raises:
             DfzError: the run can't go on.
         """
-        events = await self._buffer.take(self._engine.tasks.counts, self._done, timeout_s)
+        events = await self._buffer.take(self._engine.tasks.counts, self._done, timeout_s, together_s)
         self._raise_failure()
         return events
 
@@ -297,7 +299,7 @@ class ActiveRun:
                 with contextlib.suppress(*[Exception] if self._failure is not None else []):
                     self._handle(StopAsked())
             finally:
-                self._buffer.wake()
+                self._buffer.wake_all()
                 # Leases that Ray has not placed yet are left alone: once placed they find the run closed, and return.
                 # To cancel one could hit a worker in the middle of an import, which spoils it for every later lease.
                 table = self._engine.lease_table
@@ -499,7 +501,7 @@ class ActiveRun:
             self._leases.start_no_more()
             self._done.set()
             self._has_more.set()
-            self._buffer.wake()
+            self._buffer.wake_all()
             self._late_answers.fail(InfrastructureLost(f"the run can't go on: {error}"))
 
     def _raise_failure(self) -> None:

@@ -50,6 +50,9 @@ class EventBuffer:
         self._has_timer = False
         """True if the driver's call will soon return because of chunks that have begun."""
         self._has_events = asyncio.Event()
+        self._turn = asyncio.Lock()
+        """Is held by the driver's oldest call, which takes the next events."""
+        self._wakes = 0
         self._taken_at = 0.0
         self._taken_counts: list[int] = []
 
@@ -100,7 +103,12 @@ class EventBuffer:
         self._results_bytes += len(completions.results)
 
     def wake(self) -> None:
-        """Let the driver's call return, although nothing has happened to a task."""
+        """Let the driver's oldest call return, although nothing has happened to a task."""
+        self._has_events.set()
+
+    def wake_all(self) -> None:
+        """Let all calls of the driver return that wait now."""
+        self._wakes += 1
         self._has_events.set()
 
     def on_committed(self, written: Mapping[str, Sequence[Row]], payloads: Mapping[int, bytes]) -> None:
@@ -135,17 +143,36 @@ class EventBuffer:
         if self._completions or self._stored or self._failures or self._cancelled or self._unsuccessful:
             self._has_events.set()
 
-    async def take(self, counts: Sequence[int], done: asyncio.Event, timeout_s: float) -> TaskEvents:
+    async def take(
+        self, counts: Sequence[int], done: asyncio.Event, timeout_s: float, together_s: float = 0.0
+    ) -> TaskEvents:
         """Take all events since the last time: as soon as there is one, or `done` is set, or after the timeout.
 
+        The first event waits `together_s` for the ends of all other open tasks.
+
         `counts` are the tasks per state, in a list that is kept up to date meanwhile. Whoever sets `done` calls `wake`.
+        Calls are answered in the order in which they came.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
-        if not done.is_set() or counts == self._taken_counts:  # else the driver does not know yet that it is done
-            await _wait(self._has_events, until)
+        until, wakes = asyncio.get_running_loop().time() + timeout_s, self._wakes
+        async with self._turn:
+            is_news = done.is_set() and counts != self._taken_counts  # the driver does not know yet that it is done
+            if not is_news and self._wakes == wakes:
+                await _wait(self._has_events, until)
+                await self._gather(counts, done, until, together_s)
+            return self._take(counts)
+
+    async def _gather(self, counts: Sequence[int], done: asyncio.Event, until: float, together_s: float) -> None:
+        """Wait for further events, which are reported with the first one."""
+        end, wakes = min(until, asyncio.get_running_loop().time() + together_s), self._wakes
+        while (
+            together_s and self._gather_s(counts) and self._wakes == wakes and end > asyncio.get_running_loop().time()
+        ):
+            self._has_events.clear()
+            await _wait(self._has_events, end)
         await _wait(done, min(until, self._taken_at + self._gather_s(counts)))
-        self._taken_at = loop.time()
+
+    def _take(self, counts: Sequence[int]) -> TaskEvents:
+        self._taken_at = asyncio.get_running_loop().time()
         self._taken_counts = list(counts)
         events = TaskEvents(
             list(counts),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -131,7 +131,8 @@ def test_a_listening_thread_ends_when_it_is_stopped() -> None:
         due.clear()
         heard.set()
 
-    thread = ListeningThread("listens", changed, lambda: bool(due), lambda: bool(due), lambda call: "news", report)
+    is_due = functools.partial(bool, due)
+    thread = ListeningThread("listens", changed, is_due, is_due, lambda: "a call", lambda call: "news", report)
     thread.start()
     assert heard.wait(10)
     assert thread.is_alive()
@@ -144,11 +145,11 @@ def test_a_listening_thread_ends_when_it_is_stopped() -> None:
 def test_a_listening_thread_keeps_its_error() -> None:
     """If listening fails the thread ends, and everyone who waits for a change is woken."""
 
-    def take(call: object) -> None:
+    def read(call: object) -> None:
         raise ConnectionError("gone")
 
     changed = threading.Condition()
-    thread = ListeningThread("listens", changed, lambda: True, lambda: True, take, lambda news: None)
+    thread = ListeningThread("listens", changed, *[lambda: True] * 2, lambda: "a call", read, lambda news: None)
     with changed:
         thread.start()
         assert changed.wait_for(lambda: thread.error is not None, 10)
@@ -157,88 +158,113 @@ def test_a_listening_thread_keeps_its_error() -> None:
         raise thread.error  # type: ignore[misc]
 
 
-@contextlib.contextmanager
-def at_work(thread: ListeningThread[Any]) -> Iterator[None]:
-    """A thread that is idle at first, and is stopped when the block is left."""
-    thread.start()
-    with thread._changed:
-        assert thread._changed.wait_for(lambda: thread._is_idle, 10)
-    yield
-    thread.stop()
-    thread.join(10)
-    assert thread.error is None
+class Calls:
+    """The calls of a thread that listens: each is answered when the test says so."""
+
+    def __init__(self) -> None:
+        self.is_due = self.is_behind = False
+        self.read: list[object] = []
+        self.reported: list[object] = []
+        self._answers: SimpleQueue[str] = SimpleQueue()
+        self.changed = threading.Condition()
+        self.thread: ListeningThread[str] = ListeningThread(
+            "listens",
+            self.changed,
+            lambda: self.is_due,
+            lambda: self.is_behind,
+            lambda: "its own call",
+            self._read,
+            self._report,
+        )
+
+    def _read(self, call: object) -> str:
+        self._note(self.read, call)
+        return self._answers.get(timeout=10)
+
+    def _report(self, news: str) -> None:
+        self.is_due = self.is_behind = False
+        self._note(self.reported, news)
+
+    def _note(self, where: list[object], what: object) -> None:
+        with self.changed:
+            where.append(what)
+            self.changed.notify_all()
+
+    def set(self, **what: bool) -> None:
+        """Let news be due, or the counts be behind."""
+        with self.changed:
+            vars(self).update(what)
+            self.changed.notify_all()
+
+    def hand_over(self, call: str) -> bool:
+        """Hand a call over, which makes news due; returns False if the thread takes none now."""
+        with self.thread.handing_over() as hand_over:
+            if hand_over is not None:
+                self.set(is_due=True)
+                hand_over(call)
+        return hand_over is not None
+
+    def answer(self, news: str) -> None:
+        """Answer the oldest call, and wait until its news are reported."""
+        with self.changed:
+            self._answers.put(news)
+            assert self.changed.wait_for(lambda: news in self.reported, 10)
+
+    def wait_for_reading(self, count: int) -> None:
+        """Wait until so many calls have been looked at."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.read) >= count, 10)
 
 
-def test_a_listening_thread_takes_a_call_that_it_is_handed() -> None:
-    """While nothing is due it can be handed a call, and makes none itself meanwhile; while it listens it can't."""
-    changed, heard = threading.Condition(), threading.Semaphore(0)
-    is_due, taken, go_on = [False], list[object](), threading.Event()
-
-    def take(call: object) -> object:
-        taken.append(call)
-        heard.release()
-        return go_on.wait(10)
-
-    def report(news: object) -> None:
-        is_due[0] = False
-
-    thread = ListeningThread("listens", changed, lambda: is_due[0], lambda: False, take, report)
-    with at_work(thread):
-        with thread.handing_over() as hand_over:
-            assert hand_over is not None
-            with changed:
-                is_due[0] = True
-                changed.notify_all()
-            hand_over("the call that submits")
-        assert heard.acquire(timeout=10)
-        with thread.handing_over() as hand_over:
-            assert hand_over is None
-        go_on.set()
-        with changed:
-            assert changed.wait_for(lambda: thread._is_idle, 10)
-    assert taken == ["the call that submits"]
+@pytest.fixture
+def calls() -> Iterator[Calls]:
+    """A thread that listens; nothing is due."""
+    made = Calls()
+    made.thread.start()
+    yield made
+    made.thread.stop()
+    made.thread.join(10)
+    assert made.thread.error is None
 
 
-def test_a_call_that_was_handed_over_is_not_replaced() -> None:
-    """Before the thread has woken up, another call may want to be handed over: the first one would be lost by that."""
-    changed, heard = threading.Condition(), threading.Event()
-    is_due, taken = [False], list[object]()
+def test_a_listening_thread_takes_calls_that_it_is_handed(calls: Calls) -> None:
+    """It reads two of them in their order, makes none itself meanwhile, and takes no third one until one is read."""
+    with calls.changed:  # it can't read the first one before it has the second one
+        assert calls.hand_over("first")
+        assert calls.hand_over("second")
+        assert not calls.hand_over("third")
+    calls.answer("one")
+    calls.wait_for_reading(2)
+    assert calls.hand_over("fourth")
+    calls.answer("two")
+    calls.answer("three")
 
-    def take(call: object) -> None:
-        taken.append(call)
-        is_due[0] = False
-        heard.set()
-
-    thread = ListeningThread("listens", changed, lambda: is_due[0], lambda: False, take, lambda news: None)
-    with at_work(thread):
-        with changed:
-            is_due[0] = True
-            with thread.handing_over() as hand_over:
-                assert hand_over is not None
-                hand_over("first")
-            with thread.handing_over() as hand_over:
-                assert hand_over is None
-        assert heard.wait(10)
-    assert taken == ["first"]
+    assert calls.read == ["first", "second", "fourth"]
+    assert calls.reported == ["one", "two", "three"]
 
 
-@pytest.mark.parametrize("why", ["tasks are open", "ends are not on the disk"])
-def test_a_listening_thread_that_is_handed_no_call_makes_one(why: str) -> None:
+def test_a_listening_thread_that_is_stopped_reads_the_calls_on_their_way(calls: Calls) -> None:
+    """The manager has taken their news from its list: they would be lost."""
+    with calls.changed:
+        assert calls.hand_over("first")
+        assert calls.hand_over("second")
+    calls.thread.stop()
+    calls.answer("one")
+    calls.answer("two")
+    calls.thread.join(10)
+
+    assert not calls.thread.is_alive()
+    assert calls.read == ["first", "second"]
+
+
+@pytest.mark.parametrize("why", ["is_due", "is_behind"])
+def test_a_listening_thread_that_is_handed_no_call_makes_one(calls: Calls, why: str) -> None:
     """A call that was to be handed over can't be made; or ends were reported that are not on the disk yet."""
-    changed, heard = threading.Condition(), threading.Event()
-    is_true = dict.fromkeys(["tasks are open", "ends are not on the disk"], False)
+    with calls.thread.handing_over():
+        calls.set(**{why: True})
+    calls.answer("news")
 
-    def report(news: object) -> None:
-        is_true[why] = False
-        heard.set()
-
-    is_due, is_behind = [functools.partial(is_true.__getitem__, one) for one in is_true]
-    thread = ListeningThread("listens", changed, is_due, is_behind, lambda call: call, report)
-    with at_work(thread):
-        with thread.handing_over(), changed:
-            is_true[why] = True
-            changed.notify_all()
-        assert heard.wait(10)
+    assert calls.read == ["its own call"]
 
 
 def test_what_has_happened_since_a_run_was_opened_is_left_to_the_manager(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_a_session_that_ends_takes_nothing(tmp_path: Path) -> None:
     """What comes once the last command was executed is refused, also before the run is closed at the manager."""
     session = RunSession(RunConfig.of(run_dir=tmp_path / "run"), RunListener())
     listening = ListeningThread(
-        "listens", threading.Condition(), lambda: False, lambda: False, lambda call: None, lambda news: None
+        "listens", threading.Condition(), *[lambda: False] * 2, lambda: None, lambda call: None, lambda news: None
     )
     executed: list[int] = []
     session.submit_later(executed.append)  # type: ignore[arg-type]

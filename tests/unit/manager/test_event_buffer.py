@@ -82,6 +82,62 @@ def test_a_driver_that_knows_that_its_run_is_done_waits_for_the_next_event() -> 
     asyncio.run(take_all())
 
 
+def end(buffer: EventBuffer, chunk: int) -> None:
+    """A chunk of one task has ended, which has the chunk's number."""
+    completions = Completions.of([(chunk, *COMPLETED[1:])])
+    buffer.on_ended(CommitEnds(1, chunk, [chunk], (), ()), Ended(completions, ()))
+
+
+def numbers(events: TaskEvents) -> list[int]:
+    """The completed tasks that a driver hears of."""
+    return [number for columns in events.completions for number in columns.numbers()]
+
+
+def test_calls_are_answered_in_their_order() -> None:
+    """Of two calls on their way the older one brings the next end, and the other one the end after that."""
+
+    async def take_both() -> None:
+        buffer, done, counts = EventBuffer(True), asyncio.Event(), [0, 2, 0, 0, 0]
+        first, second = [asyncio.create_task(buffer.take(counts, done, 60.0)) for _ in range(2)]
+        await asyncio.sleep(0)
+        end(buffer, 3)
+        assert numbers(await first) == [3]
+        assert not second.done()
+        end(buffer, 4)
+        assert numbers(await second) == [4]
+
+    asyncio.run(take_both())
+
+
+def test_a_run_that_ends_answers_all_calls() -> None:
+    """A driver that has two calls on their way waits for none of them once the run is closed, or has failed."""
+
+    async def take_both() -> None:
+        buffer, done = EventBuffer(True), asyncio.Event()
+        calls = [asyncio.create_task(buffer.take([0, 2, 0, 0, 0], done, 60.0)) for _ in range(2)]
+        await asyncio.sleep(0)
+        buffer.wake_all()
+        assert [numbers(await call) for call in calls] == [[], []]
+
+    asyncio.run(asyncio.wait_for(take_both(), 10.0))
+
+
+def test_ends_of_tasks_that_came_together_are_reported_together() -> None:
+    """The first one waits for the others, at most for the time that was given; when none is open it waits no longer."""
+
+    async def take_together(counts: list[int], together_s: float, *chunks: int) -> list[int]:
+        buffer, done = EventBuffer(True), asyncio.Event()
+        call = asyncio.create_task(buffer.take(counts, done, 60.0, together_s))
+        for chunk in chunks:
+            await asyncio.sleep(0)
+            end(buffer, chunk)
+        return numbers(await call)
+
+    both = [0, 2, 0, 0, 0]
+    assert asyncio.run(asyncio.wait_for(take_together(both, 60.0, 3, 4), 10.0)) == [3, 4]
+    assert asyncio.run(asyncio.wait_for(take_together(both, 0.001, 3), 10.0)) == [3]
+
+
 def test_a_report_that_comes_again_hides_no_end() -> None:
     """The driver had no room for the results; they are named once they are on disk, whatever came again before."""
     buffer = EventBuffer(True)
