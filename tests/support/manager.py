@@ -27,5 +27,5 @@ def open_run(folder: Path, settings: Settings, plan: SlotPlan, *batches: Batch) 
 
 def wait_for_end(client: ManagerClient) -> None:
     """Wait until every task of a run is in a final state."""
-    while count_final(client.progress()) < client.tasks:
+    while count_final(client.read_progress(client.ask_for_progress())) < client.tasks:
         pass
