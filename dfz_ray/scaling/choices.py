@@ -9,6 +9,7 @@ from typing import Any
 from dfz_ray.scaling.estimate import MEDIAN_REPEATS
 from dfz_ray.scaling.number_texts import show_plain, show_workers
 from dfz_ray.scaling.point import Point, find_comparable
+from dfz_ray.scaling.steadiness import UNSTEADY
 
 FEW_CORE_HOURS = 1e-3
 """Less is told in core-seconds."""
@@ -71,7 +72,8 @@ class Choice:
             facts.append(_show(f"price {{}}{one}", self.price, self.price_ci95))
         if self.wall_s is not None and self.wall_s_ci95 is None:
             made = f"{self.repeats} repeat{'s' if self.repeats != 1 else ''}"
-            facts.append(f"without intervals of times: {MEDIAN_REPEATS} repeats give one, these are of {made}")
+            few = f"{MEDIAN_REPEATS} repeats give one, these are of {made}"
+            facts.append(f"without intervals of times: {few if self.repeats < MEDIAN_REPEATS else UNSTEADY}")
         return f"{self.says}: {name}, {', '.join(facts)}"
 
 

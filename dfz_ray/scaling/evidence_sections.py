@@ -61,8 +61,9 @@ def make_method(summary: Mapping[str, Any], measurements: Sequence[Measurement])
         "Lehmann). Its interval has the ratios that the Mann-Whitney test or Welch's t-test of the logarithms does not "
         "refuse, so it holds also where one of the two varies more. The interval of a median goes from one of its "
         "repeats to another (order statistics). Both hold the truth in 95 % of all studies with independent repeats. "
-        "Where the machine is slow for several trials in a row, the interval of a speedup does so, too, but that of a "
-        "median less often: it is the median of such a spell.",
+        "Where the machine is slow for several trials in a row, that of a speedup does so, too, but a median is one of "
+        "such a spell: so no median has an interval if trials that follow each other are alike (by von Neumann's ratio "
+        "of ranks, after Bartels).",
     ]
     if "threads" in summary["mode"]:
         bullets.append(

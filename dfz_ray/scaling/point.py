@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from dfz_ray.scaling.estimate import Estimate, bound_ratios, estimate_efficiency, estimate_median, estimate_speedup
 from dfz_ray.scaling.losses import is_manager_full, split_losses, split_slower_work
 from dfz_ray.scaling.measurement import Measurement, Mode
+from dfz_ray.scaling.steadiness import are_independent
 
 MOST_PROVED = 60
 """A proof that would take more repeats than this is not told."""
@@ -138,11 +139,18 @@ def estimate_points(
         share=_find_share(timed),
         best=max(timed, key=lambda trials: _success_rate(trials) or 0.0, default=[]),
         has_one_digest=len({trial.digest for trials in timed for trial in trials} - {None}) == 1,
+        is_steady=is_steady(in_order),
     )
     points = [_summarise(trials, study) for _, trials in sorted(groups.items())]
     if sequential:
         return points[0], points[1:]
     return None, points
+
+
+def is_steady(measurements: Iterable[Measurement]) -> bool:
+    """True if the trials of a study look independent: else a median has no interval."""
+    in_order = sorted(measurements, key=lambda one: one.order)
+    return are_independent([((one.workers, one.mode), one.wall_s) for one in in_order if one.timed])
 
 
 class _Study(NamedTuple):
@@ -162,6 +170,13 @@ class _Study(NamedTuple):
 
     has_one_digest: bool
     """True if all trials with a digest have the same one."""
+    is_steady: bool
+    """True if its trials look independent."""
+
+    def estimate(self, values: Sequence[float]) -> Estimate:
+        """The median of what was measured in repeats of this study."""
+        found = estimate_median(values)
+        return found if self.is_steady else Estimate(found.value, None)
 
     def list_digests(self, timed: Sequence[Measurement]) -> list[str]:
         """See `Point.digests`."""
@@ -213,12 +228,12 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
         workers=workers,
         repeats=len(timed),
         errors=tuple(trial.error or "it took no time that a clock can measure" for trial in trials if not trial.timed),
-        wall_s=estimate_median(walls_s) if timed else None,
+        wall_s=study.estimate(walls_s) if timed else None,
         speedup=speedup,
         least_speedup=least,
         comparisons=study.comparisons,
         efficiency=estimate_efficiency(speedup, workers) if speedup else None,
-        tasks_per_s=estimate_median(rates) if timed else None,
+        tasks_per_s=study.estimate(rates) if timed else None,
         success_rate=_success_rate(timed),
         warm_up_s=median(warm_up) if warm_up else None,
         avg_concurrency=median(average) if average else None,
@@ -237,7 +252,7 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
         workers_lost=sum(lost) if lost else None,
         load=max((trial.load for trial in trials if trial.load is not None), default=None),
         other_load=max((study.other_loads[t.order] for t in trials if t.order in study.other_loads), default=None),
-        core_hours=_core_hours(timed, min(cpus, study.physical_cores) or 1.0, study.sequential),
+        core_hours=_core_hours(timed, min(cpus, study.physical_cores) or 1.0, study),
         walls_s=walls_s,
         batches=_growth(timed, study.sequential),
         **_losses(timed, study),
@@ -297,11 +312,11 @@ def _growth(trials: Sequence[Measurement], sequential: Sequence[Measurement]) ->
     return trials[0].tasks / sequential[0].tasks if trials and sequential and sequential[0].tasks else 1.0
 
 
-def _core_hours(timed: Sequence[Measurement], cores: float, sequential: Sequence[Measurement]) -> Estimate | None:
+def _core_hours(timed: Sequence[Measurement], cores: float, study: _Study) -> Estimate | None:
     if not timed:
         return None
-    growth = _growth(timed, sequential)
-    return estimate_median([cores * trial.wall_s / growth / 3600 for trial in timed])
+    growth = _growth(timed, study.sequential)
+    return study.estimate([cores * trial.wall_s / growth / 3600 for trial in timed])
 
 
 def find_complete(measurements: Iterable[Measurement]) -> list[Measurement]:

@@ -40,6 +40,7 @@ from dfz_ray.scaling.number_texts import (
 )
 from dfz_ray.scaling.point import find_complete, median_trial
 from dfz_ray.scaling.section import Cell, Section
+from dfz_ray.scaling.steadiness import UNSTEADY
 from dfz_ray.scaling.timeline import QUANTILES
 
 
@@ -71,6 +72,7 @@ def _choices(summary: Mapping[str, Any], measurements: Sequence[Measurement]) ->
 def _points(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
     entries = list_entries(summary)
     charts = [draw_speedup(summary), draw_efficiency(summary)]
+    unsteady = "" if summary.get("is_steady", True) else f" Here no median has one: {UNSTEADY}."
     no_speedup = "" if any(charts) else f"There is no speedup: {why_no_speedup(summary)}."
     return Section(
         "How it scales",
@@ -81,7 +83,7 @@ def _points(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> 
         marked=[position for position, entry in enumerate(entries) if is_recommended(entry, summary)],
         note="Medians, with the 95 % interval below. A dash: not measured. A median has an interval from "
         f"{MEDIAN_REPEATS} repeats on, a speedup from {RATIO_REPEATS} on each side: with fewer no interval holds the "
-        "truth as often."
+        f"truth as often.{unsteady}"
         if entries
         else "",
     )

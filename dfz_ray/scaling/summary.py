@@ -17,7 +17,7 @@ from dfz_ray.scaling.laws import Fit, fit_laws
 from dfz_ray.scaling.losses import advise, find_largest, pop_ratios
 from dfz_ray.scaling.measurement import Measurement, Scaling
 from dfz_ray.scaling.outlook import describe_share, rate_of
-from dfz_ray.scaling.point import Point, estimate_points
+from dfz_ray.scaling.point import Point, estimate_points, is_steady
 from dfz_ray.scaling.recommendation import recommend
 
 SCHEMA_VERSION = 1
@@ -65,6 +65,7 @@ def build_summary(
         "physical_cores": physical_cores,
         "cpus_per_task": cpus_per_task,
         "repeats": max((point.repeats for point in points), default=0),
+        "is_steady": is_steady(measurements),
         "seed": seed,
         "why_ended": why_ended,
         "scaling": scaling,
