@@ -35,9 +35,7 @@ def trials(times_s: list[tuple[int, float]]) -> list[Measurement]:
         workers: iter([one for one in study(workers=tuple(QUIET_S), repeats=8) if one.workers == workers])
         for workers in QUIET_S
     }
-    return [
-        replace(next(left[workers]), order=order, wall_s=time_s) for order, (workers, time_s) in enumerate(times_s)
-    ]
+    return [replace(next(left[workers]), order=order, wall_s=time_s) for order, (workers, time_s) in enumerate(times_s)]
 
 
 @pytest.mark.parametrize(("handed_on", "independent"), [(0.0, 88), (0.8, 2)])
