@@ -11,7 +11,7 @@ from statistics import median
 DOUBT, DOUBT_OF_FEW = 0.1, 0.2
 """A chance below this says that trials are not independent. Few trials show less, so doubt counts earlier there."""
 FEW_TRIALS = 18
-UNSTEADY = "trials that follow each other are alike, so the machine changes its speed"
+UNSTEADY = "the machine had slow spells"
 """The reason why a median has no interval, for the user."""
 
 
