@@ -134,9 +134,9 @@ def draw(random: np.random.Generator, noise_name: str, studies: int, points: int
 
 
 def measure_medians(drawn: Drawn, truth: float) -> dict[str, float]:
-    """How often medians have no interval, for the trials are not independent; and how often none is wrong.
+    """How often the interval of a median that is shown holds the truth, how often there is none, and none is wrong.
 
-    The median is that of the first number of workers.
+    There is none if the trials do not look independent. The median is that of the first number of workers.
     """
     found = {}
     for count in (count for count in FIXED if count >= MEDIAN_REPEATS):
@@ -148,11 +148,13 @@ def measure_medians(drawn: Drawn, truth: float) -> dict[str, float]:
                 for repeat in range(count)
                 for program in places[:, repeat].argsort()
             ]
-            is_shown = are_independent(in_time)
-            shown += is_shown
-            right += not is_shown or holds(estimate_median(times[1].tolist()), truth)
-        found[f"median {count}"] = right / drawn.times.shape[1]
-        found[f"none {count}"] = 1 - shown / drawn.times.shape[1]
+            if are_independent(in_time):
+                shown += 1
+                right += holds(estimate_median(times[1].tolist()), truth)
+        studies = drawn.times.shape[1]
+        found[f"median {count} where shown"] = right / max(shown, 1)
+        found[f"no median {count}"] = 1 - shown / studies
+        found[f"no wrong median {count}"] = 1 - (shown - right) / studies
     return found
 
 

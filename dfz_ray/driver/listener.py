@@ -186,7 +186,7 @@ class ListeningThread(threading.Thread, Generic[News]):
         The thread makes no call in place of this one until it is handed it, or the block is left.
         """
         with self._changed:
-            self._is_held = len(self._calls) < MOST_CALLS
+            self._is_held = self.error is None and len(self._calls) < MOST_CALLS
         try:
             yield self._hand_over if self._is_held else None
         finally:
@@ -211,13 +211,18 @@ class ListeningThread(threading.Thread, Generic[News]):
         """Listen, in this thread."""
         try:
             while self._make_call():
-                news = self._read(self._calls[0])
-                self._calls.popleft()
+                try:
+                    news = self._read(self._calls[0])
+                finally:
+                    self._calls.popleft()
                 self._report(news)
         except BaseException as error:
             with self._changed:
                 self.error = error
                 self._changed.notify_all()
+            for call in self._calls:  # Ray would print the error of a call that nobody reads
+                with contextlib.suppress(Exception):
+                    self._read(call)
 
     def _make_call(self) -> bool:
         """Wait until a call is on its way, and make it if news are due; returns False once none will be."""

@@ -300,6 +300,7 @@ class RunSession:
             client.replace_workers()
             raise
         except BaseException:
+            listening.stop()
             with contextlib.suppress(DfzError):  # the manager itself may be lost
                 client.close(GRACE_S)
             raise

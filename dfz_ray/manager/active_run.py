@@ -496,7 +496,7 @@ class ActiveRun:
         """Stop the run, and keep the first error: every later call raises it."""
         if self._failure is None:
             self._failure = error
-            logger.error("run %s stops: %s", self._id, error)
+            logger.error("run %s stops: %s", self._id, error, exc_info=None if isinstance(error, DfzError) else error)
             self._journal.commits.give_up(error)
             self._leases.start_no_more()
             self._done.set()

@@ -148,7 +148,7 @@ class EventBuffer:
     ) -> TaskEvents:
         """Take all events since the last time: as soon as there is one, or `done` is set, or after the timeout.
 
-        The first event waits `together_s` for the ends of all other open tasks.
+        The first event waits `together_s` for the ends of all other open tasks of the run.
 
         `counts` are the tasks per state, in a list that is kept up to date meanwhile. Whoever sets `done` calls `wake`.
         Calls are answered in the order in which they came.
@@ -158,15 +158,16 @@ class EventBuffer:
             is_news = done.is_set() and counts != self._taken_counts  # the driver does not know yet that it is done
             if not is_news and self._wakes == wakes:
                 await _wait(self._has_events, until)
-                await self._gather(counts, done, until, together_s)
+                await self._gather(counts, done, until, together_s, wakes)
             return self._take(counts)
 
-    async def _gather(self, counts: Sequence[int], done: asyncio.Event, until: float, together_s: float) -> None:
+    async def _gather(
+        self, counts: Sequence[int], done: asyncio.Event, until: float, together_s: float, wakes: int
+    ) -> None:
         """Wait for further events, which are reported with the first one."""
-        end, wakes = min(until, asyncio.get_running_loop().time() + together_s), self._wakes
-        while (
-            together_s and self._gather_s(counts) and self._wakes == wakes and end > asyncio.get_running_loop().time()
-        ):
+        loop = asyncio.get_running_loop()
+        end = min(until, loop.time() + together_s)
+        while self._gather_s(counts) and self._wakes == wakes and loop.time() < end:
             self._has_events.clear()
             await _wait(self._has_events, end)
         await _wait(done, min(until, self._taken_at + self._gather_s(counts)))

@@ -32,7 +32,7 @@ from dfz_ray.protocol.submission import OpenedRun, RunOptions, ShippedDomain, Su
 SWITCH_S = 0.0005
 """Seconds for which one of its threads may keep the others from running; with Python's 0.005 commits would wait."""
 TOGETHER_S = 0.003
-"""For so long the end of a task that came with others may wait for theirs: an answer costs a core 1.5 ms."""
+"""For so long the end of a task that came with others may wait for all open ones: an answer costs a core 1.5 ms."""
 
 
 def _hide_calls(manager: type) -> type:

@@ -72,7 +72,8 @@ def _choices(summary: Mapping[str, Any], measurements: Sequence[Measurement]) ->
 def _points(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Section:
     entries = list_entries(summary)
     charts = [draw_speedup(summary), draw_efficiency(summary)]
-    unsteady = "" if summary.get("is_steady", True) else f" Here no median has one: {UNSTEADY}."
+    is_enough = summary["repeats"] >= MEDIAN_REPEATS
+    unsteady = f" Here no median has one: {UNSTEADY}." if is_enough and not summary.get("is_steady", True) else ""
     no_speedup = "" if any(charts) else f"There is no speedup: {why_no_speedup(summary)}."
     return Section(
         "How it scales",

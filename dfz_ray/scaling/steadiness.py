@@ -9,7 +9,11 @@ from collections.abc import Hashable, Sequence
 from statistics import median
 
 DOUBT, DOUBT_OF_FEW = 0.1, 0.2
-"""A chance below this says that trials are not independent. Few trials show less, so doubt counts earlier there."""
+"""A chance below this says that trials are not independent. Few trials show less, so doubt counts earlier there.
+
+The chance is that of trials with a known median. To take it from the trials themselves makes neighbours differ a little
+less: of studies with independent trials one in eight is doubted, with few trials one in four (benchmarks/coverage.py).
+"""
 FEW_TRIALS = 18
 UNSTEADY = "the machine had slow spells"
 """The reason why a median has no interval, for the user."""

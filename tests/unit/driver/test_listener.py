@@ -14,7 +14,7 @@ import pytest
 from support.journal_rows import completion
 from support.small_run import cancelled, completed, handed_out, make_run
 
-from dfz_ray.driver.listener import Completed, EventDecoder, ListeningThread, RunListener, read_events
+from dfz_ray.driver.listener import SETTLE_S, Completed, EventDecoder, ListeningThread, RunListener, read_events
 from dfz_ray.journal.folder import RunFolder
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.writer import Group
@@ -162,7 +162,7 @@ class Calls:
     """The calls of a thread that listens: each is answered when the test says so."""
 
     def __init__(self) -> None:
-        self.is_due = self.is_behind = False
+        self.is_due = self.is_behind = self.fails = False
         self.read: list[object] = []
         self.reported: list[object] = []
         self._answers: SimpleQueue[str] = SimpleQueue()
@@ -179,6 +179,8 @@ class Calls:
 
     def _read(self, call: object) -> str:
         self._note(self.read, call)
+        if self.fails:
+            raise ConnectionError("gone")
         return self._answers.get(timeout=10)
 
     def _report(self, news: str) -> None:
@@ -241,6 +243,34 @@ def test_a_listening_thread_takes_calls_that_it_is_handed(calls: Calls) -> None:
 
     assert calls.read == ["first", "second", "fourth"]
     assert calls.reported == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("why", ["is_due", "is_behind"])
+def test_a_listening_thread_makes_no_call_while_it_is_to_be_handed_one(calls: Calls, why: str) -> None:
+    """Its own call would be younger at the manager than the one that it gets, and be read before it."""
+    with calls.thread.handing_over() as hand_over:
+        assert hand_over is not None
+        calls.set(**{why: True})
+        with calls.changed:
+            assert not calls.changed.wait_for(lambda: calls.read, 2 * SETTLE_S)
+        hand_over("first")
+    calls.answer("news")
+
+    assert calls.read == ["first"]
+
+
+def test_a_listening_thread_that_fails_reads_what_is_on_its_way(calls: Calls) -> None:
+    """Ray would print the error of a call that nobody reads; later ones are refused."""
+    with calls.changed:
+        assert calls.hand_over("first")
+        assert calls.hand_over("second")
+        calls.fails = True
+    calls.thread.join(10)
+
+    assert isinstance(calls.thread.error, ConnectionError)
+    assert calls.read == ["first", "second"]
+    assert not calls.hand_over("third")
+    calls.thread.error = None  # it was looked at
 
 
 def test_a_listening_thread_that_is_stopped_reads_the_calls_on_their_way(calls: Calls) -> None:

@@ -114,7 +114,7 @@ def test_a_run_that_ends_answers_all_calls() -> None:
 
     async def take_both() -> None:
         buffer, done = EventBuffer(True), asyncio.Event()
-        calls = [asyncio.create_task(buffer.take([0, 2, 0, 0, 0], done, 60.0)) for _ in range(2)]
+        calls = [asyncio.create_task(buffer.take([0, 2, 0, 0, 0], done, 60.0, 60.0)) for _ in range(2)]
         await asyncio.sleep(0)
         buffer.wake_all()
         assert [numbers(await call) for call in calls] == [[], []]

@@ -72,3 +72,12 @@ def test_a_study_says_why_its_medians_have_no_interval() -> None:
         said = choose(points, baseline, Goals())[0].describe()
         assert (UNSTEADY in said) is not is_steady
         assert (UNSTEADY in render_report(summary, measured)) is not is_steady
+
+
+def test_a_study_of_few_repeats_has_no_intervals_of_medians_for_that_reason() -> None:
+    """With fewer than six repeats there is none anyway, and slow spells are not to blame."""
+    measured = [one for one in trials(draw(0.8, 4)) if one.repeat < 5]
+    summary = summarise(measured)
+
+    assert not summary["is_steady"]
+    assert UNSTEADY not in render_report(summary, measured)
