@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfz_ray.driver.exit import close_at_exit
-from dfz_ray.driver.listener import EventDecoder, ListeningThread, RunListener, read_events
+from dfz_ray.driver.listener import EventDecoder, RunListener, read_events
+from dfz_ray.driver.listening_thread import ListeningThread
 from dfz_ray.driver.run_opening import RunOpening
 from dfz_ray.driver.unsynced_batches import UnsyncedBatches
 from dfz_ray.errors import DfzError, InfrastructureLost, JournalDamaged, ManagerLost, RunFolderRefused

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dfz_ray.driver.listener import ListeningThread, RunListener
+from dfz_ray.driver.listener import RunListener
+from dfz_ray.driver.listening_thread import ListeningThread
 from dfz_ray.driver.run_session import RunSession
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.specs.run_config import RunConfig
