@@ -15,7 +15,7 @@ The chance is that of trials with a known median. To take it from the trials the
 less: of studies with independent trials one in eight is doubted, with few trials one in four (benchmarks/coverage.py).
 """
 FEW_TRIALS = 18
-UNSTEADY = "the machine had slow spells"
+UNSTEADY = "the machine seems to have had slow spells"
 """The reason why a median has no interval, for the user."""
 
 
