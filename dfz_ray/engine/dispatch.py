@@ -63,6 +63,7 @@ class Dispatch:
             bool(lane.suspects) or self._holds_back(lane, lease, taken.likely_s, now)
         )
         given = self._table.give(lease_id, taken, now, bool(suspects), is_begun)
+        lease.held[given.chunk.id].finds_slot = idle > 0
         if self._queue.is_timed:
             lease.watch(self._grace_s)
         return [given]

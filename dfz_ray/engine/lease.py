@@ -32,6 +32,8 @@ class HeldChunk:
     """The time at which its worker is killed if the cancelled tasks of the chunk have not ended."""
     width: int = 1
     """The most of its tasks that are executed at once."""
+    finds_slot: bool = False
+    """True if a slot of its lease was free when it was given: then it begins as soon as it is there."""
     has_order: bool = True
     """True if one thread executes its tasks, one after the other, and has done so from the first one on."""
 
@@ -101,8 +103,8 @@ class Lease:
         """The times after which its worker is overdue, each with the reason.
 
         A worker may be stopped before its report that a chunk began has left it. So the deadlines of a chunk count
-        from when it could begin: when it was given, and one of its slots is free. It is if the chunks before it use
-        fewer, or have ended or must have.
+        from when it could begin: when it was given, and a slot is free. One is if the lease has said so, or the chunks
+        before it use fewer, or have ended or must have.
         """
         ended_at, threads = 0.0, 0
         for held in self.held.values():
@@ -111,7 +113,8 @@ class Lease:
             if held.begun_at is not None and held.is_reported:
                 limit_at = held.begun_at + held.taken.limit_s + 2 * grace_s
             else:
-                begins_at = held.ready_at if threads < self.width else max(held.ready_at, ended_at)
+                is_free = held.finds_slot or threads < self.width
+                begins_at = held.ready_at if is_free else max(held.ready_at, ended_at)
                 limit_at = begins_at + held.taken.limit_s + 2 * grace_s + BEGIN_S
             yield limit_at, "timeout"
             ended_at, threads = max(ended_at, limit_at), threads + min(held.width, len(held.chunk.numbers))

@@ -114,14 +114,24 @@ def test_a_chunk_that_comes_after_one_without_deadlines_has_its_own() -> None:
     assert [kill.why for kill in witness.kills] == ["timeout"]
 
 
-def test_a_deadline_on_threads_does_not_wait_for_a_task_without_one() -> None:
-    """A task that is given to a free thread of a worker must begin there, however long the one beside it takes."""
+@pytest.mark.parametrize("endless_tasks", [1, 2])
+def test_a_deadline_on_threads_does_not_wait_for_a_task_without_one(endless_tasks: int) -> None:
+    """A task that is given to a free thread of a worker must begin there, however long the one beside it takes.
+
+    The thread may be free because a task of the other chunk has ended, which its worker says by asking.
+    """
     witness = Witness(2, width=2, grace_s=1.0)
     kinds = [KindEntry("endless", 0, Policy()), KindEntry("short", 0, Policy(timeout_s=10.0))]
-    witness.tell(TasksSubmitted(kinds, [0, 1]))
-    endless = witness.ask(0)
+    witness.tell(TasksSubmitted(kinds, [0]))
+    first = witness.ask(0)  # the run time of its kind is known afterwards, so that a chunk has several
+    assert isinstance(first, GiveChunk)
+    witness.tell(chunk_ended(0, first.chunk), 0.001)
+    witness.tell(TasksSubmitted([], [0] * endless_tasks), 0.001)
+    endless = witness.ask(0, 0.001)
     assert isinstance(endless, GiveChunk)
+    assert len(endless.chunk.numbers) == endless_tasks
     witness.tell(ChunkBegan(0, endless.chunk.id), 0.1)
+    witness.tell(TasksSubmitted([], [1]), 0.1)
     assert isinstance(witness.ask(0, 0.2, busy=1), GiveChunk)
 
     for at in (5.0, 10.0, 15.0, 20.0, 25.0):
