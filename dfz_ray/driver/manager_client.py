@@ -100,8 +100,9 @@ class ManagerClient:
             "dfz_ray": version("dfz_ray"),
             "slots": str(plan.slots),
         }
-        if batch is not None:
-            meta["meant/0/0"] = MeantBatch(batch.name, len(batch.tasks), config.command).to_json()
+        meant = None if batch is None else MeantBatch(batch.name, len(batch.tasks), config.command)
+        if meant is not None:
+            meta["meant/0/0"] = meant.to_json()
         with set_landmark(self.folder) as landmark:
             given = str(self.folder), options, meta, config.retry_failed, landmark
             opened: OpenedRun = self._answer(self._actor.open_run.remote(self.id, *given))
@@ -114,6 +115,9 @@ class ManagerClient:
         self._is_first = True
         """True until a batch is submitted: the run may have some of its tasks since before it was opened."""
         self._next_batch = opened.next_batch
+        self._is_new = opened.is_new
+        self._announced = None if meant is None else UnsentBatch(0, 0, meant)
+        """The first batch of a new run, which has its number already."""
         self._kinds: dict[SubmittedKind, int] = {kind: number for number, kind in enumerate(opened.kinds)}
         self._domains = {kind.domain for kind in opened.kinds}
         try:
@@ -272,6 +276,8 @@ class ManagerClient:
 
     def _find_begun(self, batch: Batch) -> UnsentBatch | None:
         """The batch that an earlier driver did not send to its end, and that this one is: it has all that was sent."""
+        if self._is_new:
+            return self._announced
         with JournalReader(self.folder) as journal:
             for unsent in read_unsent(journal.query):
                 ids = {task.id for task in batch.tasks} if unsent.sent else set()

@@ -184,7 +184,16 @@ def open_whole(path: Path, durable: bool = False, mode: int = 0o666) -> Iterator
 
 def sync_folder(folder: Path) -> None:
     """Wait until the list of a folder's files is on disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the content of a file is on disk."""
+    _sync(path, os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -47,6 +47,29 @@ class Recovered:
     next_cancel: int
     next_pool_change: int
     next_batch: int
+    is_new: bool = False
+    """True if this process has made the run."""
+
+    @classmethod
+    def of_new(cls, meta: Mapping[str, str]) -> Recovered:
+        """That of a run that was just made, and has no tasks; `meta` may announce its first batch."""
+        announced = read_meant(lambda _: [item for item in meta.items() if item[0].startswith("meant/")])
+        return cls(
+            meta=dict(meta),
+            kinds=[],
+            kind_of=[],
+            works=[],
+            settled={},
+            charged={},
+            free_losses={},
+            volatile={},
+            files={},
+            next_chunk=0,
+            next_cancel=0,
+            next_pool_change=0,
+            next_batch=len(announced),
+            is_new=True,
+        )
 
 
 def read_recovered(folder: Path) -> Recovered:
@@ -128,6 +151,7 @@ def open_for_work(
             writer = JournalWriter(folder, inline_bytes, durable, opening)
         else:
             writer = JournalWriter.create(folder, meta, inline_bytes, durable, opening)
+            return OpenedJournal(lock, writer, Recovered.of_new(meta))
         if retry_failed:
             writer.reopen_failed()
         return OpenedJournal(lock, writer, read_recovered(folder))

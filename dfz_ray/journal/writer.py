@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dfz_ray.errors import EpochSuperseded, JournalDamaged, RunFolderRefused
 from dfz_ray.journal.commit_sums import NONE_YET, Commit, Row, add_commit
-from dfz_ray.journal.folder import RunFolder, sync_folder, write_whole
+from dfz_ray.journal.folder import RunFolder, sync_file, sync_folder, write_whole
 from dfz_ray.journal.integrity import refuse_damaged
 from dfz_ray.journal.journal_file import open_journal
 from dfz_ray.journal.schema import ATTEMPT_SUPERSEDED, STATEMENTS, VERSION
@@ -59,25 +59,35 @@ class JournalWriter:
     """Commits groups of rows. When `commit` returns, they are on disk. Opening a writer takes a new epoch.
 
     Results of more than `inline_bytes` become files. If durable, a commit survives a crash of the operating system (by
-    an fsync), and not only of this process. `opening` is the driver's note on the epoch, as JSON.
+    an fsync), and not only of this process. `opening` is the driver's note on the epoch, as JSON. `taken` is the commit
+    by which this process took the epoch when it made the journal.
 
     Raises:
         JournalDamaged: the journal is missing, can't be read or written, is damaged, or is of another schema.
         RunFolderRefused: somebody reads it, and goes on for a while.
     """
 
-    def __init__(self, folder: Path, inline_bytes: int = 262_144, durable: bool = True, opening: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        inline_bytes: int = 262_144,
+        durable: bool = True,
+        opening: str = "",
+        taken: Commit | None = None,
+    ) -> None:
         self._folder = RunFolder(folder)
         self._inline_bytes = inline_bytes
         self._durable = durable
         self._is_in_doubt = False
-        refuse_damaged(self._folder)
+        if taken is None:
+            refuse_damaged(self._folder)
         self._connection = open_journal(self._folder, "rw")
         try:
             self._wait_for_readers()
             remove_seal(self._folder)
             self._set_up()
-            self._last, self.epoch = self._take_epoch(opening)
+            self._last = self._take_epoch(opening) if taken is None else taken
+            self.epoch = self._last.epoch
             self._known_domains = {row[0] for row in self._connection.execute(STATEMENTS["read_domains"])}
             self._known_files = {row[0] for row in self._connection.execute(STATEMENTS["list_files"])}
         except (sqlite3.Error, OSError) as error:
@@ -103,18 +113,10 @@ class JournalWriter:
         run_folder = RunFolder(folder)
         run_folder.make(durable)
         try:
-            for left in folder.glob(f"{run_folder.unfinished_database.name}*"):
-                left.unlink()
-            with contextlib.closing(run_folder.connect("rwc", run_folder.unfinished_database)) as connection:
-                connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
-                connection.executescript(f"BEGIN; {STATEMENTS['schema']}")
-                rows = {"meta": list({"schema_version": str(VERSION), **meta}.items())}
-                add_commit(connection, NONE_YET, 0, rows)
-                connection.execute("COMMIT")
-            run_folder.unfinished_database.replace(run_folder.database)  # the first commit syncs the folder, too
+            taken = _make_journal(run_folder, {"schema_version": str(VERSION), **meta}, opening, durable)
         except (sqlite3.Error, OSError) as error:
             raise RunFolderRefused(f"{folder} can't hold a journal: {error}") from error
-        return cls(folder, inline_bytes, durable, opening)
+        return cls(folder, inline_bytes, durable, opening, taken)
 
     @property
     def commits(self) -> int:
@@ -179,18 +181,15 @@ class JournalWriter:
 
     def _set_up(self) -> None:
         self._connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'OFF'}")
-        self._connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if self._folder.is_on_network() else 'WAL'}")
+        self._connection.execute(_journal_mode(self._folder))
         self._connection.execute(f"PRAGMA busy_timeout = {1000 * READERS_S}")
 
-    def _take_epoch(self, opening: str) -> tuple[Commit, int]:
+    def _take_epoch(self, opening: str) -> Commit:
         self._connection.execute("BEGIN IMMEDIATE")
         last = Commit._make(self._connection.execute(STATEMENTS["last_commit"]).fetchone())
-        epoch = self._latest_epoch() + 1
-        opened = (epoch, time.time(), socket.gethostname(), os.getpid())
-        note = [(f"opening/{epoch}", opening)] if opening else []
-        last = add_commit(self._connection, last, epoch, {"meta": note, "epochs": [opened]})
+        taken = _add_epoch(self._connection, last, self._latest_epoch() + 1, opening)
         self._connection.execute("COMMIT")
-        return last, epoch
+        return taken
 
     def _latest_epoch(self) -> int:
         epoch: int = self._connection.execute(STATEMENTS["latest_epoch"]).fetchone()[0]
@@ -260,6 +259,34 @@ class JournalWriter:
         name = hashlib.sha256(result).hexdigest()
         write_whole(self._folder.results / name, result, self._durable)
         return name
+
+
+def _make_journal(folder: RunFolder, meta: Mapping[str, str], opening: str, durable: bool) -> Commit:
+    """Make a journal without tasks, and take its first epoch; returns the commit by which that is taken."""
+    unfinished = folder.unfinished_database
+    for left in folder.path.glob(f"{unfinished.name}*"):
+        left.unlink()
+    with contextlib.closing(folder.connect("rwc", unfinished)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")  # whatever a crash leaves here is thrown away
+        connection.execute(_journal_mode(folder))
+        connection.executescript(f"BEGIN; {STATEMENTS['schema']}")
+        created = add_commit(connection, NONE_YET, 0, {"meta": list(meta.items())})
+        taken = _add_epoch(connection, created, 1, opening)
+        connection.execute("COMMIT")
+    if durable:
+        sync_file(unfinished)
+    unfinished.replace(folder.database)  # the first commit syncs the folder, too
+    return taken
+
+
+def _add_epoch(connection: sqlite3.Connection, last: Commit, epoch: int, opening: str) -> Commit:
+    opened = (epoch, time.time(), socket.gethostname(), os.getpid())
+    note = [(f"opening/{epoch}", opening)] if opening else []
+    return add_commit(connection, last, epoch, {"meta": note, "epochs": [opened]})
+
+
+def _journal_mode(folder: RunFolder) -> str:
+    return f"PRAGMA journal_mode = {'TRUNCATE' if folder.is_on_network() else 'WAL'}"
 
 
 def _without_known(rows: Sequence[Row], key_columns: int, known: Collection[object]) -> list[Row]:

@@ -171,7 +171,9 @@ class ActiveRun:
         """The kinds, batches and tasks that are known so far."""
         recovered = self._recovered
         kinds = [SubmittedKind(*kind) for kind in recovered.kinds]
-        return OpenedRun(kinds, recovered.next_batch, recovered.next_chunk, len(recovered.kind_of))
+        return OpenedRun(
+            kinds, recovered.next_batch, recovered.next_chunk, len(recovered.kind_of), recovered.is_new
+        )
 
     def go_on(self, domains: Sequence[ShippedDomain]) -> None:
         """Queue the tasks without an outcome in the journal. Nothing from a journal is ever unpickled.

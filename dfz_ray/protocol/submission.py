@@ -73,6 +73,8 @@ class OpenedRun:
     next_batch: int
     next_chunk: int
     tasks: int
+    is_new: bool = False
+    """True if the manager has made it."""
 
 
 class Submission(NamedTuple):
