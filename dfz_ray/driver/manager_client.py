@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 import uuid
@@ -97,7 +98,7 @@ class ManagerClient:
             "run_id": self.id,
             "name": config.name,
             "created_at": repr(time.time()),
-            "dfz_ray": version("dfz_ray"),
+            "dfz_ray": _find_version(),
             "slots": str(plan.slots),
         }
         meant = None if batch is None else MeantBatch(batch.name, len(batch.tasks), config.command)
@@ -331,6 +332,11 @@ class ManagerClient:
         return Submission(
             batch, first_kind, batches, shipped, kinds, files, calls, columns, is_awaited, before=self._sent
         )
+
+
+@functools.cache
+def _find_version() -> str:
+    return version("dfz_ray")
 
 
 def _split(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -22,6 +23,8 @@ LOOK_S = 5.0
 """Seconds between two looks for nodes that came or went."""
 LOOK_WAITING_S = 1.0
 """Seconds between two looks while tasks wait for a node."""
+FRESH_S = 0.1
+"""Seconds for which a look is not repeated: it takes 1 ms, and the first tasks come soon after a run was opened."""
 AUTOSCALER_WAIT_S = 600.0
 """Seconds that tasks wait for a node that the autoscaler may bring, unless the settings say otherwise."""
 
@@ -52,11 +55,16 @@ class NodeWatch:
         self._demand = Demand(lanes, needs)
         self.notices: dict[int, str] = {}
         """By lane: the node that its tasks wait for."""
+        self._nodes: list[dict[str, float]] = []
+        self._looked_at = -math.inf
         self._watcher = asyncio.create_task(self._watch())
 
     def size(self, numbers: Iterable[int]) -> None:
         """Inform the engine of the number of leases of each of these lanes that the cluster can run at once."""
-        nodes, now = live_nodes(self._held), time.monotonic()
+        now = time.monotonic()
+        if now > self._looked_at + FRESH_S:
+            self._nodes, self._looked_at = live_nodes(self._held), now
+        nodes = self._nodes
         for number in numbers:
             shape = self._lanes[number]
             request = request_of(shape)
@@ -91,15 +99,21 @@ class NodeWatch:
             return self._wait_s
         return AUTOSCALER_WAIT_S if has_autoscaler() else 0.0
 
+    async def _look(self) -> None:
+        """Look at the nodes in another thread, for a head that is silent would keep this one for long."""
+        now = time.monotonic()
+        self._nodes, self._looked_at = await asyncio.to_thread(live_nodes, self._held), now
+
     async def _watch(self) -> None:
-        idle_s = 0.0
+        idle_s = LOOK_S
         while True:
+            if self.notices or idle_s >= LOOK_S:
+                idle_s = 0.0
+                try:
+                    await self._look()
+                    if self._lanes:
+                        self.size(range(len(self._lanes)))
+                except Exception:
+                    logger.warning("the nodes of the cluster can't be seen; looking again", exc_info=True)
             await asyncio.sleep(LOOK_WAITING_S)
             idle_s += LOOK_WAITING_S
-            if not self.notices and idle_s < LOOK_S:
-                continue
-            idle_s = 0.0
-            try:
-                self.size(range(len(self._lanes)))
-            except Exception:
-                logger.warning("the nodes of the cluster can't be seen; looking again", exc_info=True)
