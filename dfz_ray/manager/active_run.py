@@ -175,6 +175,10 @@ class ActiveRun:
             kinds, recovered.next_batch, recovered.next_chunk, len(recovered.kind_of), recovered.is_new
         )
 
+    def look_ahead(self) -> None:
+        """Prepare for tasks that come soon."""
+        self._nodes.look_ahead()
+
     def go_on(self, domains: Sequence[ShippedDomain]) -> None:
         """Queue the tasks without an outcome in the journal. Nothing from a journal is ever unpickled.
 

@@ -7,6 +7,7 @@ all, its tasks fail at once, unless an autoscaler may bring a node.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -57,6 +58,7 @@ class NodeWatch:
         """By lane: the node that its tasks wait for."""
         self._nodes: list[dict[str, float]] = []
         self._looked_at = -math.inf
+        self._ahead: asyncio.Task[None] | None = None
         self._watcher = asyncio.create_task(self._watch())
 
     def size(self, numbers: Iterable[int]) -> None:
@@ -99,21 +101,29 @@ class NodeWatch:
             return self._wait_s
         return AUTOSCALER_WAIT_S if has_autoscaler() else 0.0
 
+    def look_ahead(self) -> None:
+        """Look at the nodes in another thread, for tasks that come soon."""
+        self._ahead = asyncio.create_task(self._look_ahead())
+
+    async def _look_ahead(self) -> None:
+        with contextlib.suppress(Exception):  # whoever needs the nodes looks again, and meets it
+            await self._look()
+
     async def _look(self) -> None:
         """Look at the nodes in another thread, for a head that is silent would keep this one for long."""
         now = time.monotonic()
         self._nodes, self._looked_at = await asyncio.to_thread(live_nodes, self._held), now
 
     async def _watch(self) -> None:
-        idle_s = LOOK_S
+        idle_s = 0.0
         while True:
-            if self.notices or idle_s >= LOOK_S:
-                idle_s = 0.0
-                try:
-                    await self._look()
-                    if self._lanes:
-                        self.size(range(len(self._lanes)))
-                except Exception:
-                    logger.warning("the nodes of the cluster can't be seen; looking again", exc_info=True)
             await asyncio.sleep(LOOK_WAITING_S)
             idle_s += LOOK_WAITING_S
+            if not self.notices and idle_s < LOOK_S:
+                continue
+            idle_s = 0.0
+            try:
+                await self._look()
+                self.size(range(len(self._lanes)))
+            except Exception:
+                logger.warning("the nodes of the cluster can't be seen; looking again", exc_info=True)

@@ -102,6 +102,7 @@ class TaskManager:
             journal.lock.close()
             raise
         self._runs[run_id] = run
+        run.look_ahead()
         return run.describe()
 
     def _make_room(self, run_id: str) -> None:
