@@ -268,11 +268,13 @@ def _make_journal(folder: RunFolder, meta: Mapping[str, str], opening: str, dura
         left.unlink()
     with contextlib.closing(folder.connect("rwc", unfinished)) as connection:
         connection.execute("PRAGMA synchronous = OFF")  # whatever a crash leaves here is thrown away
-        connection.execute(_journal_mode(folder))
+        connection.execute("PRAGMA journal_mode = MEMORY")
         connection.executescript(f"BEGIN; {STATEMENTS['schema']}")
         created = add_commit(connection, NONE_YET, 0, {"meta": list(meta.items())})
         taken = _add_epoch(connection, created, 1, opening)
         connection.execute("COMMIT")
+        # Only now: SQLite does not say that it could not move a log into the file as it closes it, on a full disk.
+        connection.execute(_journal_mode(folder))
     if durable:
         sync_file(unfinished)
     unfinished.replace(folder.database)  # the first commit syncs the folder, too

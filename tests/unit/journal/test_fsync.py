@@ -99,6 +99,17 @@ def test_a_new_folder_is_on_disk_before_anything_is_acknowledged(tmp_path: Path)
     assert ["fsync", str(tmp_path / "runs")] in before
 
 
+def test_a_new_journal_is_on_disk_before_it_takes_its_name(tmp_path: Path) -> None:
+    """A new journal is written to one file, without a log beside it, and synced once; then it takes its name."""
+    calls = run_work("calls", tmp_path)
+
+    named = next(at for at, (name, path) in enumerate(calls) if name.startswith("rename") and path.endswith("run.sqlite"))
+    made = [(name, path) for name, path in calls[:named] if "run.sqlite" in path and not name.startswith("unlink")]
+    assert {path for _, path in made} == {str(tmp_path / "run.sqlite.new")}
+    assert made[-1][0] == "fsync"
+    assert [name for name, _ in made if name in SYNCS] == ["fsync"]
+
+
 def test_without_syncs_it_would_be_noticed(tmp_path: Path) -> None:
     """A run that need not outlive the system does not sync its commits, and the same look at it shows that."""
     calls = run_work("calls", tmp_path, "fast")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import itertools
@@ -22,6 +23,7 @@ from support.small_run import META, completed, failed, handed_out, make_run, rec
 
 from dfz_ray.errors import JournalDamaged, RunFolderRefused
 from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.journal.schema import ATTEMPT_FAILED
 from dfz_ray.journal.writer import COLUMN_BYTES, Group, JournalWriter
 from dfz_ray.specs.encoding import encode
@@ -193,6 +195,28 @@ def test_a_folder_on_a_full_disk_is_refused(tmp_path: Path) -> None:
     """)
 
     assert re.match(rf"{tmp_path}/run can't hold a journal: (disk I/O error|database or disk is full)", printed)
+
+
+@pytest.mark.parametrize("size_kib", range(60, 200, 20))
+def test_a_run_can_be_made_once_a_full_disk_has_room(tmp_path: Path, size_kib: int) -> None:
+    """Wherever a disk is full while a run is made, nothing is left there that the next attempt can't use."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no small file system can be mounted here")
+    try:
+        with contextlib.suppress(RunFolderRefused, JournalDamaged):
+            open_for_work(disk / "run", META).lock.close()
+        subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
+
+        lock, writer, _ = open_for_work(disk / "run", META)
+
+        writer.close()
+        lock.close()
+        assert records(disk / "run") == []
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 # --- large results ----------------------------------------------------------------------------------------------------
