@@ -171,9 +171,7 @@ class ActiveRun:
         """The kinds, batches and tasks that are known so far."""
         recovered = self._recovered
         kinds = [SubmittedKind(*kind) for kind in recovered.kinds]
-        return OpenedRun(
-            kinds, recovered.next_batch, recovered.next_chunk, len(recovered.kind_of), recovered.is_new
-        )
+        return OpenedRun(kinds, recovered.next_batch, recovered.next_chunk, len(recovered.kind_of), recovered.is_new)
 
     def look_ahead(self) -> None:
         """Prepare for tasks that come soon."""

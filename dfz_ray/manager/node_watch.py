@@ -66,7 +66,10 @@ class NodeWatch:
         now = time.monotonic()
         if now > self._looked_at + FRESH_S:
             self._nodes, self._looked_at = live_nodes(self._held), now
-        nodes = self._nodes
+        self._inform(numbers)
+
+    def _inform(self, numbers: Iterable[int]) -> None:
+        nodes, now = self._nodes, time.monotonic()
         for number in numbers:
             shape = self._lanes[number]
             request = request_of(shape)
@@ -112,7 +115,9 @@ class NodeWatch:
     async def _look(self) -> None:
         """Look at the nodes in another thread, for a head that is silent would keep this one for long."""
         now = time.monotonic()
-        self._nodes, self._looked_at = await asyncio.to_thread(live_nodes, self._held), now
+        nodes = await asyncio.to_thread(live_nodes, self._held)
+        if now > self._looked_at:  # else `size` has looked since
+            self._nodes, self._looked_at = nodes, now
 
     async def _watch(self) -> None:
         idle_s = 0.0
@@ -124,6 +129,6 @@ class NodeWatch:
             idle_s = 0.0
             try:
                 await self._look()
-                self.size(range(len(self._lanes)))
+                self._inform(range(len(self._lanes)))
             except Exception:
                 logger.warning("the nodes of the cluster can't be seen; looking again", exc_info=True)

@@ -103,7 +103,9 @@ def test_a_new_journal_is_on_disk_before_it_takes_its_name(tmp_path: Path) -> No
     """A new journal is written to one file, without a log beside it, and synced once; then it takes its name."""
     calls = run_work("calls", tmp_path)
 
-    named = next(at for at, (name, path) in enumerate(calls) if name.startswith("rename") and path.endswith("run.sqlite"))
+    named = next(
+        at for at, (name, path) in enumerate(calls) if name.startswith("rename") and path.endswith("run.sqlite")
+    )
     made = [(name, path) for name, path in calls[:named] if "run.sqlite" in path and not name.startswith("unlink")]
     assert {path for _, path in made} == {str(tmp_path / "run.sqlite.new")}
     assert made[-1][0] == "fsync"
