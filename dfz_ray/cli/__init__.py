@@ -36,7 +36,21 @@ COMMANDS = {
 }
 """By name: the module and the function of the command, and one line for `dfz --help`."""
 
-PATH = click.Path(readable=False)
+
+class _NotEmptyPath(click.Path):
+    """A path; an empty text, as an unset variable of a shell gives it, is refused: it would mean the working folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            from dfz_ray.errors import InvalidInput, Problem
+
+            name = param.opts[0] if isinstance(param, click.Option) else getattr(param, "human_readable_name", "path")
+            problem = Problem(name.strip("[]."), "''", "a name that is not empty", "is a variable of the shell unset?")
+            raise InvalidInput([problem], "command line")
+        return super().convert(value, param, ctx)
+
+
+PATH = _NotEmptyPath(readable=False)
 """The type of arguments that name files or folders, for completion; whether one can be read is checked later."""
 
 EXIT_SOME_FAILED = 1

@@ -85,7 +85,7 @@ def run_batch(batch: str, run_dir: str | None, **options: Any) -> int:
 
 
 @click.command("resume")
-@click.argument("run", shell_complete=complete_run)
+@click.argument("run", type=PATH, shell_complete=complete_run)
 @click.option(
     "--accept-domain-versions",
     is_flag=True,

@@ -40,7 +40,7 @@ def run_to_execute_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     It executes users' code, whose errors are no damage of the run.
     """
 
-    @click.argument("run", shell_complete=complete_run)
+    @click.argument("run", type=PATH, shell_complete=complete_run)
     @click.option("--config", metavar="FILE", type=PATH, help="Settings; they say where `last` is looked for.")
     @functools.wraps(command)
     def with_folder(run: str, config: str | None, **options: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfz_ray.cli import PATH
 from dfz_ray.cli.run_argument import reading
 from dfz_ray.errors import DfzError, RunFolderRefused
 from dfz_ray.journal.folder import STATUS, RunFolder
@@ -29,9 +30,9 @@ PAPER_LINES = 60
 
 
 @click.command("top")
-@click.argument("runs", metavar="[RUN]...", nargs=-1)
+@click.argument("runs", metavar="[RUN]...", nargs=-1, type=PATH)
 @click.option("--once", is_flag=True, help="Print one screen and end; so it is where the output is no terminal.")
-@click.option("--config", metavar="FILE", help="Settings; they say where runs, and `last`, are looked for.")
+@click.option("--config", metavar="FILE", type=PATH, help="Settings; they say where runs, and `last`, are looked for.")
 def top(runs: tuple[str, ...], once: bool, config: str | None) -> int:
     """Watch runs on a live screen: each RUN, a run folder or `last`; without one, the runs at work, or else the last.
 
