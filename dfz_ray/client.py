@@ -146,10 +146,12 @@ def run_checked(batch: Batch | None, config: RunConfig, *, progress: bool | Coun
             show(handle.counts)
             return handle.results()
     except BaseException as error:
-        handle.interrupt()
-        if not isinstance(error, RunFolderRefused) and (rest := _describe_rest(folder)):
-            word = "interrupted" if isinstance(error, KeyboardInterrupt) else "the run did not end"
-            print(f"{word}; what was committed is in {folder}, and {rest}", file=sys.stderr)
+        try:
+            handle.interrupt()
+        finally:  # also if a second Ctrl-C ends the wait: the run is closed while the interpreter exits
+            if not isinstance(error, RunFolderRefused) and (rest := _describe_rest(folder)):
+                word = "interrupted" if isinstance(error, KeyboardInterrupt) else "the run did not end"
+                print(f"{word}; what was committed is in {folder}, and {rest}", file=sys.stderr)
         raise
 
 

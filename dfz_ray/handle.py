@@ -69,6 +69,7 @@ class BatchHandle:
         self._failure: BaseException | None = None
         self._unread: UnreadError | None = None
         """The failure, unless somebody has read it."""
+        self._was_interrupted = False
         self._ended = _EndedTasks(batch, self._is_temporary, on_counts, self._end)
         is_new = config.run_dir is None or not RunFolder(config.run_dir).holds_run()
         self._new = batch if is_new else None
@@ -156,6 +157,7 @@ class BatchHandle:
 
     def interrupt(self) -> None:
         """Close the run before its end: tasks that have ended are on disk, and the run can be resumed."""
+        self._was_interrupted = True  # a second Ctrl-C may end the wait below
         self._session.close(INTERRUPT_GRACE_S)
         self._session.join()
         self._mark_read()
@@ -180,7 +182,8 @@ class BatchHandle:
             except Exception as error:
                 failure = error
         if failure is not None:
-            self._failure, self._unread = failure, UnreadError("run", failure)
+            self._failure = failure
+            self._unread = None if self._was_interrupted else UnreadError("run", failure)
         if self._is_temporary and not RunFolder(self._folder).holds_run():
             shutil.rmtree(self._folder, ignore_errors=True)
         try:

@@ -17,6 +17,41 @@ from dfz_ray.specs.states import STATES
 
 ROOT = Path(__file__).parents[2]
 
+INTERRUPTED_TWICE = """
+import os, signal, sys, threading, time
+from dfz_ray import domain, run
+from dfz_ray.driver.run_session import RunSession
+
+
+@domain("wait", cpus=1)
+def wait(*, seed: int = 0):
+    time.sleep(0.05)
+
+
+def interrupt_the_end(main):
+    codes = []
+    while RunSession.join.__code__ not in codes:
+        frame, codes = sys._current_frames()[main], []
+        while frame is not None:
+            codes.append(frame.f_code)
+            frame = frame.f_back
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def interrupt_the_run(counts):
+    if counts["completed"]:
+        threading.Thread(target=interrupt_the_end, args=[threading.get_ident()], daemon=True).start()
+        raise KeyboardInterrupt
+
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    run([wait.task()] * 1000, address="local", run_dir="run", progress=interrupt_the_run)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+"""Ctrl-C comes once tasks have ended, and again while the run is closed."""
+
 
 def test_ctrl_c_commits_what_had_ended(tmp_path: Path) -> None:
     """Ctrl-C ends a run with exit code 130 within seconds; what had ended is kept, and the message says where."""
@@ -30,6 +65,17 @@ def test_ctrl_c_commits_what_had_ended(tmp_path: Path) -> None:
         counts = journal.counts()
         assert counts["completed"] == sum(record.status == "completed" for record in journal.records()) > 20
         assert counts["completed"] + counts["pending"] == 400
+
+
+def test_a_second_ctrl_c_says_how_the_run_goes_on(tmp_path: Path) -> None:
+    """A second Ctrl-C, while the run is closed, loses neither what was committed nor the words that say where it is."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_TWICE], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 130
+    assert done.stderr == "interrupted; what was committed is in run, and goes on with: dfz resume run\n"
+    with JournalReader(tmp_path / "run") as journal:
+        assert journal.counts()["completed"] > 0
 
 
 @pytest.mark.long
