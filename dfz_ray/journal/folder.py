@@ -81,6 +81,12 @@ class RunFolder:
         except OSError:
             return False
 
+    def describe_lack(self) -> str:
+        """The reason why the path is no run folder, where it has no journal."""
+        if self.path.is_file():
+            return f"{self.path} is no run folder: it is a file; a run is named by its folder"
+        return f"{self.path} is no run folder: it has no {self.database.name}"
+
     def refuse_irregular(self, *, writes: bool) -> None:
         """Refuse a folder in which a link, a pipe or a device has the name of a file of the run: SQLite would open it.
 
@@ -142,7 +148,7 @@ class RunFolder:
         log = self.database.with_name(self.database.name + "-journal")
         try:
             return log.stat().st_size > 0
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def is_on_network(self) -> bool:

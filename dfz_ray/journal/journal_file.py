@@ -21,7 +21,7 @@ def open_journal(folder: RunFolder, mode: str) -> sqlite3.Connection:
     Raises JournalDamaged if the journal is missing, can't be read, or is of another schema.
     """
     if not os.path.lexists(folder.database):
-        raise JournalDamaged(f"{folder.path} is no run folder: it has no run.sqlite")
+        raise JournalDamaged(folder.describe_lack())
     with contextlib.ExitStack() as on_failure:
         try:
             connection = folder.connect(mode)

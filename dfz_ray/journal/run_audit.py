@@ -97,7 +97,7 @@ def audit_run(folder: Path) -> Audit:
     """
     run = RunFolder(folder)
     if not os.path.lexists(run.database):
-        raise JournalDamaged(f"{folder} is no run folder: it has no run.sqlite")
+        raise JournalDamaged(run.describe_lack())
     unsent: list[UnsentBatch] = []
     with contextlib.ExitStack() as at_end:
         is_at_rest, reported = not is_held(folder), read_counts(folder)

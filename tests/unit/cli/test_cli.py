@@ -146,6 +146,23 @@ REFUSALS = [
             ([name, "no", *more, "--config", "no.yaml"], "no.yaml: found no readable file"),
         )
     ),
+    *(
+        (
+            [*words[:1], "mazes.yaml", *words[1:]],
+            "mazes.yaml is no run folder: it is a file; a run is named by its folder",
+        )
+        for words in (
+            ["status"],
+            ["results"],
+            ["failures"],
+            ["audit"],
+            ["trace"],
+            ["top"],
+            ["resume"],
+            ["replay", "a"],
+            ["cancel", "a"],
+        )
+    ),
     (["top", "no"], "no is no run folder: it has no run.sqlite"),
     (["top", "last"], "no last run is known here: runs/.last can't be read; name a run folder"),
     (["top"], "no last run is known here: runs/.last can't be read; name a run folder"),
