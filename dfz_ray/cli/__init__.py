@@ -135,7 +135,7 @@ def take_stdout() -> TextIO:
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: run a command, and end with its exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="backslashreplace")  # ids may have letters that its encoding does not
     code = call(group, arguments)
     try:

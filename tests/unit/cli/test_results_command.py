@@ -139,10 +139,11 @@ def test_a_domain_or_a_kind_that_the_run_does_not_have(
         assert "first" in capsys.readouterr().out
 
 
-def test_ids_are_shown_in_any_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:surrogateescape"])  # the latter is that of the locale C
+def test_ids_are_shown_in_any_encoding(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where stdout takes ASCII alone, letters that it does not have come as escapes."""
     make_run(tmp_path / "run", ["é中"]).close()
-    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
     with started("results", "run") as showing:
         out, err = showing.communicate()
     assert (showing.returncode, err) == (0, "")
