@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import shlex
 import shutil
 import threading
 import time
@@ -180,7 +181,7 @@ class BatchHandle:
             try:
                 self._results = read_results(self._folder, self._session.slots, self._is_temporary)
             except Exception as error:
-                failure = error
+                failure = error if RunFolder(self._folder).holds_run() else self._lost_folder()
         if failure is not None:
             self._failure = failure
             self._unread = None if self._was_interrupted else UnreadError("run", failure)
@@ -191,12 +192,18 @@ class BatchHandle:
         except BaseException as error:  # such as a progress bar whose terminal is gone
             logger.error("what was to be done at the end of a run raised", exc_info=error)
 
+    def _lost_folder(self) -> InfrastructureLost:
+        return InfrastructureLost(
+            f"all tasks have ended, but {self._folder} is no run folder any more: it was moved or removed while the "
+            "run went on; if it was moved, `dfz results` with its new name shows them"
+        )
+
     def _describe_rest(self) -> str:
         counts = list(self._session.counts.values())
         rest = f"when {count_final(counts)} of {sum(counts)} tasks had ended"
         if not RunFolder(self._folder).holds_run():
             return rest
-        return f"{rest}; it goes on with: dfz resume {self._folder}"
+        return f"{rest}; it goes on with: dfz resume {shlex.quote(str(self._folder))}"
 
 
 class _EndedTasks(RunListener):

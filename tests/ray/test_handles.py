@@ -14,7 +14,7 @@ import pytest
 import ray
 from support.driver import wait_until
 
-from dfz_ray import InvalidInput, Results, domain, run, submit
+from dfz_ray import InfrastructureLost, InvalidInput, Results, domain, run, submit
 from dfz_ray.driver.domain_shipping import ship_by_value
 from dfz_ray.driver.manager_actor import get_manager
 from dfz_ray.journal.reader import JournalReader, count_ended
@@ -240,3 +240,17 @@ def test_a_process_that_ends_before_its_run_leaves_it_to_be_gone_on_with(tmp_pat
     assert "Traceback" not in done.stderr
     with JournalReader(folder) as journal:
         assert journal.counts()["completed"] == 1
+
+
+def test_a_folder_that_is_moved_while_the_run_goes_on(tmp_path: Path) -> None:
+    """If somebody moves the run folder, the run ends in its new place, and the error says that it was moved."""
+    handle = submit(tasks_of(tmp_path, 2), max_workers=2, run_dir=tmp_path / "run")
+    (tmp_path / "0").touch()
+    assert next(handle.as_completed(timeout=300)).task_id == "t0"
+
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    (tmp_path / "1").touch()
+
+    with pytest.raises(InfrastructureLost, match=r"run is no run folder any more: it was moved or removed"):
+        handle.results(timeout=300)
+    assert count_ended(tmp_path / "elsewhere") == 2
