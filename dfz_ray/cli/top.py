@@ -146,7 +146,7 @@ class _RunWatcher:
         for path in (database, database.with_name(f"{database.name}-wal"), self._folder / STATUS):
             try:
                 about = path.stat()
-            except (FileNotFoundError, NotADirectoryError):
+            except OSError:  # opening the run will report it
                 about = None
             # A reader leaves an empty log behind.
             found.append((about.st_mtime_ns, about.st_size) if about is not None and about.st_size else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -82,9 +83,14 @@ class RunFolder:
             return False
 
     def describe_lack(self) -> str:
-        """The reason why the path is no run folder, where it has no journal."""
-        if self.path.is_file():
+        """The reason why the path is no run folder, where no journal is found."""
+        try:
+            self.database.lstat()
+        except NotADirectoryError:
             return f"{self.path} is no run folder: it is a file; a run is named by its folder"
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                return f"{self.path} can't be read: {error.strerror}"
         return f"{self.path} is no run folder: it has no {self.database.name}"
 
     def refuse_irregular(self, *, writes: bool) -> None:
@@ -148,7 +154,7 @@ class RunFolder:
         log = self.database.with_name(self.database.name + "-journal")
         try:
             return log.stat().st_size > 0
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:  # where even the journal can't be reached, opening it will report that
             return False
 
     def is_on_network(self) -> bool:

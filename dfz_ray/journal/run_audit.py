@@ -15,7 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from dfz_ray.errors import DfzError, JournalDamaged
+from dfz_ray.errors import DfzError, JournalDamaged, RunFolderRefused
 from dfz_ray.journal.attempt_history import AuditedAttempt, find_broken_rules
 from dfz_ray.journal.commit_sums import check_sums
 from dfz_ray.journal.domain_versions import find_volatile
@@ -103,6 +103,8 @@ def audit_run(folder: Path) -> Audit:
         is_at_rest, reported = not is_held(folder), read_counts(folder)
         try:
             snapshot = take_snapshot(run, at_end)
+        except PermissionError as error:  # an audit that can't be made has found nothing
+            raise RunFolderRefused(f"{error.filename or folder} can't be read: {error.strerror}") from None
         except (sqlite3.Error, OSError) as error:
             return Audit(folder, (Check("file", {}, (f"it can't be opened: {error}",), ()),))
         is_at_rest = is_at_rest and not is_held(folder)  # if a driver sends, the rest is on its way

@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from support.command_line import dfz
+from support.small_run import make_run
 
+from dfz_ray.cli import EXIT_BAD_INPUT
 from dfz_ray.journal.last_run import find_run, remember_run
 from dfz_ray.specs.settings import read_settings
 
@@ -36,3 +39,28 @@ def test_last_is_never_written_through_a_link(tmp_path: Path) -> None:
 
     assert (tmp_path / "precious").read_text() == "words"
     assert find_run("last", settings) == tmp_path / "run"
+
+
+@pytest.mark.parametrize("name", ["my run", "my run/run.sqlite"])
+def test_a_run_that_may_not_be_read(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If the user may not read a run, each command says so with exit code 2; an audit reports no violation."""
+    make_run(tmp_path / "my run", ["a"]).close()
+    commands = (["status"], ["results"], ["failures"], ["audit"], ["trace"], ["top"], ["replay", "a"], ["cancel", "a"])
+    for command, *more in commands:  # imports what is imported late, which another user may not be able to read
+        dfz(command, "my run", *more)
+    capsys.readouterr()
+    (tmp_path / "my run").chmod(0o755)
+    (tmp_path / name).chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        codes = [dfz(command, "my run", *more) for command, *more in commands]
+    finally:
+        os.seteuid(user)
+
+    assert codes == [EXIT_BAD_INPUT] * len(commands)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert all(line.startswith("error: my run") for line in err.splitlines())
+    assert err.count("can't be read: ") == len(commands)
