@@ -209,7 +209,7 @@ def _init(**options: object) -> None:
         os.environ.setdefault(name, value)
 
     def init() -> None:
-        with _handler_of_sigterm_kept():
+        with _handler_of_sigterm_kept(), _sendable_command_line():
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 
     if threading.current_thread() is not threading.main_thread():
@@ -254,6 +254,21 @@ def _route_notices() -> None:
 
     route.by_dfz_ray = True  # type: ignore[attr-defined]
     worker.print_to_stdstream = route
+
+
+@contextlib.contextmanager
+def _sendable_command_line() -> Iterator[None]:
+    """Let Ray send this program's command line, which it takes to be UTF-8; file names in it may have any bytes."""
+    utils = ray._private.utils
+    get_name = getattr(utils, "get_entrypoint_name", None)
+    if get_name is None:
+        yield
+        return
+    utils.get_entrypoint_name = lambda: get_name().encode(errors="backslashreplace").decode()
+    try:
+        yield
+    finally:
+        utils.get_entrypoint_name = get_name
 
 
 def _in_lasting_thread(function: Callable[[], None]) -> None:

@@ -219,3 +219,10 @@ def test_a_token_that_does_not_fit_is_refused_in_a_line(started: dict[str, str],
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         (line,) = done.stderr.splitlines()
         assert f":{PORT} refuses the token of RAY_AUTH_TOKEN; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to" in line
+
+
+def test_a_command_line_may_have_any_bytes() -> None:
+    """A file name in the command line that is no UTF-8 keeps no Ray from being started."""
+    script = "from dfz_ray.driver.connection import connect; connect('local', logical_cpus=1, boots_workers=False)"
+    done = subprocess.run([sys.executable, "-c", script, b"caf\xe9.yaml"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
