@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from support.command_line import dfz
 
+from dfz_ray.cli import remembered_imports
 from dfz_ray.cli.domain_modules import import_domain_modules
-from dfz_ray.cli.remembered_imports import remember_imports
+from dfz_ray.cli.remembered_imports import find_remembered, remember_imports
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import InvalidInput
 from dfz_ray.journal.openings import Opening
@@ -160,3 +161,18 @@ def test_a_note_that_can_not_be_written_is_told(
     monkeypatch.setenv("XDG_STATE_HOME", str(run.parent / "file"))
     remember_imports(run, [("dice.py", str(run.parent / "here"))])
     assert "`dfz resume` will ask for --import here" in caplog.text
+
+
+def test_old_notes_of_lost_runs_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many notes the oldest go whose runs are gone; those of runs that are there, and the newest ones, stay."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(remembered_imports, "MANY_NOTES", 3)
+    runs = [tmp_path / f"run-{number}" for number in range(7)]
+    runs[1].mkdir()
+    for age, run in enumerate(runs):
+        earlier = set(tmp_path.glob("state/**/*.json"))
+        remember_imports(run, [("dice.py", "/elsewhere")])
+        (note,) = set(tmp_path.glob("state/**/*.json")) - earlier
+        os.utime(note, (age, age))
+
+    assert [run for run in runs if find_remembered(run)] == [runs[1], *runs[3:]]
