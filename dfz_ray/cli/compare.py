@@ -13,6 +13,9 @@ from dfz_ray.cli.printing import safe_line
 if TYPE_CHECKING:
     from dfz_ray.scaling.estimate import Estimate
 
+LINE = 120
+"""The table is at least so many characters wide, also where a terminal is narrower: no number is cut short."""
+
 
 @click.command("compare")
 @click.argument("before", metavar="STUDY", type=PATH)
@@ -25,10 +28,9 @@ def compare(before: str, after: str, strict: bool) -> int:
     times, and what the machine does in one of them slows both programs alike. The times are beside it: they judge only
     where a study has no sequential program. Of equal studies few get a verdict by chance, if their repeats are
     independent: the 95 % intervals hold together. A number of workers that loses tasks is worse, however fast. The last
-    line is the verdict: same, better, worse, or can't
-    tell. The exit code is 1 if any number of workers is worse. Facts about host, versions and settings that differ are
-    named; studies whose tasks differ are refused. That the answers differ is said on stderr, and changes neither
-    verdict nor exit code. Examples:
+    line is the verdict: same, better, worse, or can't tell. The exit code is 1 if any number of workers is worse. Facts
+    about host, versions and settings that differ are named; studies whose tasks differ are refused. That the answers
+    differ is said on stderr, and changes neither verdict nor exit code. Examples:
 
     \b
         dfz compare studies/20261101-120000 studies/20261102-120000
@@ -58,7 +60,9 @@ def compare(before: str, after: str, strict: bool) -> int:
         shown = ", ".join("-" if speedup is None else f"{speedup:.3g}" for speedup in speedups)
         verdict, reason = found.verdict or "-", safe_line(found.reason)
         table.add_row(name, shown, *_show(found.speedups), verdict, *_show(found.times), reason)
-    Console(emoji=False, markup=False, soft_wrap=True).print(table)
+    console = Console(emoji=False, markup=False, soft_wrap=True)
+    console.width = max(console.width, LINE)
+    console.print(table)
     if said := describe_times(found.times for found in differences if found.times_differ):
         click.echo(said)
     for change in list_changes(one, other):
