@@ -78,8 +78,12 @@ def _read_run(folder: Path, order: int) -> tuple[Measurement, float]:
     is_changing, times = has_pool_changes(folder), read_run_times(folder)
     profile = None if is_changing else profile_trial(folder, None, None, slots, None)
     if profile is None or times is None:
-        why = "its number of workers changed" if is_changing else "tasks failed, were tried again, or are open"
-        raise _refuse(f"{str(folder)!r}, where {why}", "a run whose tasks completed at the first attempt, in one go")
+        why = (
+            "whose number of workers changed"
+            if is_changing
+            else "where tasks failed, were tried again, or are open, or which was resumed, or given another batch"
+        )
+        raise _refuse(f"{str(folder)!r}, {why}", "a run whose tasks completed at the first attempt, in one go")
     tasks = sum(count for kind in profile["kinds"] for count, _, _ in kind["groups"])
     trial = Measurement(
         kind="point",

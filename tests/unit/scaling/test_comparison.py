@@ -270,7 +270,7 @@ def test_the_speedups_of_both_are_beside_the_times(tmp_path: Path) -> None:
     done = CliRunner().invoke(group, ["compare", str(tmp_path / "0"), str(tmp_path / "1")], standalone_mode=False)
     assert f" {first:.3g}, {second:.3g} " in done.output
     titles, *rows = done.output.splitlines()[:4]
-    assert titles.split() == "Workers Speedups After / before 95 % Verdict Times 95 %".split()
+    assert titles.split() == ["Workers", "Speedups", "After", "/", "before", "95", "%", "Verdict", "Times", "95", "%"]
     assert "…" not in "".join(rows)  # 80 columns, as where the output is no terminal
 
 

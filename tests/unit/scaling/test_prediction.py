@@ -13,7 +13,7 @@ from support.small_run import completed, handed_out, make_run
 from support.virtual_trials import EXCHANGE_S, make_baseline, make_trial
 
 from dfz_ray.errors import InvalidInput
-from dfz_ray.journal.writer import Group
+from dfz_ray.journal.writer import Group, JournalWriter
 from dfz_ray.scaling.cost_model import fit_costs
 from dfz_ray.scaling.measured_batch import read_measured
 from dfz_ray.scaling.measurement import Measurement, append_measurement
@@ -244,6 +244,15 @@ def test_runs_that_did_not_go_well_are_refused(tmp_path: Path) -> None:
 
     assert profile_trial(tmp_path, None, None, 1, None) is None
     with pytest.raises(InvalidInput, match="tasks failed, were tried again, or are open"):
+        read_measured([tmp_path])
+
+
+def test_a_run_that_was_resumed_is_refused_as_such(tmp_path: Path) -> None:
+    """A run whose tasks all completed, and that was opened again since, is not said to have failed alone."""
+    make_run(tmp_path, ["a"], completed(0, 1)).close()
+    JournalWriter(tmp_path).close()
+
+    with pytest.raises(InvalidInput, match="or which was resumed"):
         read_measured([tmp_path])
 
 
