@@ -57,12 +57,12 @@ class InputFile:
     def text(self) -> str:
         """The content as UTF-8. Raises ValueError if the content is not UTF-8, or has more than 64 MiB."""
         if len(self.buffer) > TEXT_LIMIT_BYTES:
-            raise ValueError(f"{self.name} has {len(self.buffer)} bytes; a text has at most {TEXT_LIMIT_BYTES}")
+            raise ValueError(f"expected a text of at most {TEXT_LIMIT_BYTES} bytes; {self.name} has {len(self.buffer)}")
         try:
             return self.content.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"{self.name} is not a UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}"
+                f"expected a text in UTF-8; byte {error.start} of {self.name} is {error.object[error.start]:#04x}"
             ) from None
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from datetime import date
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +17,13 @@ SHOWN_CHARACTERS = 80
 SHOWN_NAME_CHARACTERS = 400
 SHOWN_BITS = 256
 _BOUNDS = ("ge", "gt", "le", "lt")
+_EXPECTED = {
+    "model_type": "a mapping of names to values",
+    "dict_type": "a mapping of names to values",
+    "string_unicode": "a text that UTF-8 can hold",
+    "tuple_type": "a valid list",  # a batch file has no tuples
+}
+"""By pydantic's name of an error what is expected, where its message would not say it to the writer of a batch."""
 _INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
@@ -78,8 +86,7 @@ def _problem(item: Any, model: type[BaseModel], where: str) -> Problem:
         return Problem(path, "an unknown key", expected, nearest(location[-1], names))
     if kind == "missing":
         return Problem(path, "nothing", (field.description if field else None) or "a value")
-    found = show(item["input"]) if location else "what is given"
-    return Problem(path, found, _expected(item, field), _hint(item))
+    return Problem(path, show(item["input"]), _expected(item, field), _hint(item))
 
 
 def _path(where: str, parts: tuple[Any, ...]) -> str:
@@ -109,12 +116,13 @@ def _expected(item: Any, field: FieldInfo | None) -> str:
         if bounds.keys() == {"gt", "le"}:
             null = ", or null" if type(None) in get_args(field.annotation) else ""  # 0 may have been meant as "none"
             return f"a number greater than {bounds['gt']}, up to {bounds['le']}{null}"
-    if kind in ("model_type", "dict_type"):
-        return "a mapping of names to values"
-    if kind == "string_unicode":
-        return "a text that UTF-8 can hold"
+    if kind in _EXPECTED:
+        return _EXPECTED[kind]
     message: str = item["msg"]
-    for start in ("Value error, ", "Assertion failed, ", "Input should be "):
+    if kind in ("too_short", "too_long"):
+        bound, limit = ("least", "min_length") if kind == "too_short" else ("most", "max_length")
+        message = f"at {bound} {item['ctx'][limit]} values, not {item['ctx']['actual_length']}"
+    for start in ("Value error, ", "Assertion failed, ", "Input should be ", "expected "):
         message = message.removeprefix(start)
     return message
 
@@ -124,6 +132,10 @@ def _hint(item: Any) -> str:
         return "without quotes; in YAML a number with an exponent needs a point, as in 1.0e-3"
     if item["type"] == "int_type" and isinstance(item["input"], str) and _INTEGER.fullmatch(item["input"]):
         return "without quotes"
+    if item["type"] == "string_type" and isinstance(item["input"], (int, float, date)):
+        return "put it in quotes"
+    if item["type"] == "bool_type":
+        return "true or false, without quotes"
     if item["type"] != "literal_error":
         return ""
     expected = item["ctx"]["expected"].replace(" or ", ",").split(",")

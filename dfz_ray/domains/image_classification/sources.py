@@ -105,6 +105,8 @@ def parse_source(text: str, shelf: FileShelf | None = None) -> ImageSource:
         if name in LAYOUTS:
             return TorchvisionSet(name, (shelf or FileShelf()).resolve(root))
         raise ValueError(_expect(f"torchvision:NAME:ROOT with NAME {describe_names(LAYOUTS)}", name, LAYOUTS))
+    if hint := next((known for known in FORMS if known.partition(":")[0] == form and known != form), ""):
+        raise ValueError(f"{hint}, with nothing left out")
     raise ValueError(_expect(f"one of {', '.join(FORMS)}", form, [known.partition(":")[0] for known in FORMS]))
 
 

@@ -109,5 +109,5 @@ def test_only_a_large_file_stays_a_view(monkeypatch: pytest.MonkeyPatch) -> None
     assert type(shelf.take("small")) is bytes
     assert shelf.take("small") is shelf.take("small")
     assert shelf.take("large") is large
-    with pytest.raises(ValueError, match="a has 11 bytes; a text has at most 10"):
+    with pytest.raises(ValueError, match="expected a text of at most 10 bytes; a has 11"):
         _ = InputFile("a", "0" * 64, large).text

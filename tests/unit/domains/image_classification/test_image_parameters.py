@@ -54,6 +54,11 @@ def refusals(**values: Any) -> list[str]:
         ({"image_size": [64, 64]}, "parameters.image_size: found [64, 64]; expected a valid integer"),
         ({"num_categories": 1}, "parameters.num_categories: found 1; expected 2 to 9"),
         ({"num_categories": 10}, "parameters.num_categories: found 10; expected 2 to 9"),
+        (
+            {"data_source": "imagefolder:"},
+            "parameters.data_source: found 'imagefolder:'; expected imagefolder:PATH, with",
+        ),
+        ({"data_source": "torchvision:MNIST"}, "expected torchvision:NAME:ROOT, with nothing left out"),
         ({"augmentation": "yes"}, "parameters.augmentation: found 'yes'; expected a valid boolean"),
         (
             {"model_type": "transformer"},

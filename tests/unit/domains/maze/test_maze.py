@@ -486,7 +486,7 @@ class TestInput:
         (tmp_path / "my.map").write_bytes(b"\xff\xfe\x00")
         found = refusals({"map_file": "my.map"}, FileShelf(tmp_path))
         assert len(found) == 1
-        assert "my.map is not a UTF-8 text" in found[0]
+        assert found[0].endswith("found 'my.map'; expected a text in UTF-8; byte 0 of my.map is 0xff")
 
     def test_maps_as_people_have_them(self, tmp_path: Path) -> None:
         """Line ends of Windows, a missing last one, empty last lines and another order of the header are accepted."""

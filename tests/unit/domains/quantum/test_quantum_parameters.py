@@ -120,7 +120,7 @@ class TestRefused:
     def test_file_that_is_no_text(self, tmp_path: Path) -> None:
         """A binary file is refused as no text."""
         (tmp_path / "mine.qasm").write_bytes(b"\xff\xfe\x00")
-        assert "mine.qasm is not a UTF-8 text" in refusal(tmp_path, qasm_file="mine.qasm")
+        assert "expected a text in UTF-8; byte 0 of mine.qasm is 0xff" in refusal(tmp_path, qasm_file="mine.qasm")
 
     def test_published_file_with_an_error(self) -> None:
         """The malformed file of QASMBench is refused at its true line, once or a thousand times, without delay."""
