@@ -40,6 +40,8 @@ def node(
     shared = ClusterFolder(Path(folder))
     count = cpus or usable_cores()
     try:
+        if bind is not None:
+            bind = _find_address(bind, None)  # before the head is waited for
         if head:
             shared.make_token()
         address = None if head else shared.wait_for_head()

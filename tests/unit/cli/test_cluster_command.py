@@ -43,6 +43,7 @@ def test_the_script_of_the_package_is_the_one_in_cluster() -> None:
         (["local", "--nodes", "0"], "Invalid value for '--nodes': 0 is not in the range"),
         (["node", "shared", "--ports", "1-2"], "--ports: found '1-2'; expected FIRST-LAST"),
         (["node", "shared", "--head", "--bind", "ib9"], "--bind: found 'ib9'; expected an interface of this machine"),
+        (["node", "shared", "--bind", "ib9"], "--bind: found 'ib9'; expected an interface of this machine"),  # at once
         (["noed"], "No such command 'noed'"),
     ],
 )
