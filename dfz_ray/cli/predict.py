@@ -110,18 +110,7 @@ def _find_workers(text: str | None, cores: float, measured: MeasuredBatch) -> li
         known = [one.workers for one in measured.trials if one.workers]
         most = SHOWN_MOST if cores == math.inf else max([int(2 * cores), *known])
         return sorted({1, *known, *(2**power for power in range(WORKERS_MOST.bit_length()) if 2**power <= most)})
-    try:
-        counts = parse_worker_counts(text)
-    except InvalidInput as error:
-        raise InvalidInput([Problem("--workers", *_rest(error.problems[0]))], "command line") from None
-    if counts[-1] > WORKERS_MOST:
-        problem = Problem("--workers", str(counts[-1]), f"at most {WORKERS_MOST}")
-        raise InvalidInput([problem], "command line")
-    return counts
-
-
-def _rest(problem: Problem) -> tuple[str, str, str]:
-    return problem.found, problem.expected, problem.hint
+    return parse_worker_counts(text, "--workers", WORKERS_MOST, other="")
 
 
 def _to_dict(found: Forecast) -> dict[str, Any]:

@@ -188,21 +188,22 @@ def default_worker_counts(cores: int) -> list[int]:
     return counts
 
 
-def parse_worker_counts(text: str) -> list[int]:
-    """The worker counts of `--max-workers 1,2,4`, in order.
+def parse_worker_counts(
+    text: str, option: str = "--max-workers", most: int = WORKERS_LIMIT, other: str = "; or auto"
+) -> list[int]:
+    """The worker counts of `--max-workers 1,2,4`, or of another option, in order. `other` is what else it takes.
 
     Raises InvalidInput unless the text is a list of different positive whole numbers.
     """
     counts = []
     for part in text.split(","):
         number = part.strip()
-        if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= WORKERS_LIMIT:
-            expected = f"whole numbers from 1 to {WORKERS_LIMIT} with commas, such as 1,2,4,8; or auto"
-            problem = Problem("--max-workers", show(part), expected)
-            raise InvalidInput([problem], "command line")
+        if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= most:
+            expected = f"whole numbers from 1 to {most} with commas, such as 1,2,4,8{other}"
+            raise InvalidInput([Problem(option, show(part), expected)], "command line")
         counts.append(int(number))
     if len(set(counts)) < len(counts):
-        raise InvalidInput([Problem("--max-workers", show(text), "each number once")], "command line")
+        raise InvalidInput([Problem(option, show(text), "each number once")], "command line")
     return sorted(counts)
 
 

@@ -76,7 +76,8 @@ def test_json_holds_the_same(folder: str, capsys: pytest.CaptureFixture[str]) ->
     ("words", "message"),
     [
         (("--workers", "2,2"), "--workers: found"),
-        (("--workers", "20000"), "--workers: found 20000; expected at most 10000"),
+        (("--workers", "20000"), "--workers: found '20000'; expected whole numbers from 1 to 10000 with commas"),
+        (("--workers", "auto"), "from 1 to 10000 with commas, such as 1,2,4,8\n"),
         (("--cores", "some"), "--cores: found 'some'; expected a whole number from 1 on, or `each`"),
     ],
 )
