@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 
 from dfz_ray.driver.manager_actor import get_manager
 from dfz_ray.errors import DfzError
+from dfz_ray.execution.alarm import keep_deadlines
 from dfz_ray.execution.execute import Work, execute_chunk, thread_budget
 from dfz_ray.manager.nodes import capacity, live_nodes, remote_options, request_of
 from dfz_ray.manager.ray_errors import describe_loss
@@ -104,8 +105,8 @@ def hold(
         with contextlib.suppress(Exception):  # each task that needs the domain reports the error
             domain.load()
         fresh = [work for work in works if (pickled, work) not in _tried]
-        with thread_budget(threads):
-            execute_chunk(domain, fresh, threads, shelf, SAMPLES_S)
+        with thread_budget(threads), keep_deadlines(fresh) as guard:
+            execute_chunk(domain, fresh, threads, shelf, SAMPLES_S, guard)
         _tried.update((pickled, work) for work in fresh)
     spare_the_collector()  # as the first lease of a process does
     arrived: int = manager.arrive.remote(gate, count, GATE_S).future().result()

@@ -35,9 +35,9 @@ def make_method(summary: Mapping[str, Any], measurements: Sequence[Measurement])
     """How trials were made, and where intervals come from."""
     cores, cpus = summary["physical_cores"], summary["cpus_per_task"]
     baseline = (
-        "The baseline is the same batch in one process without Ray, with the same thread budget per task and the same "
-        "niceness as Ray's workers. Speedup is how many times longer it takes than N workers do; efficiency is "
-        "speedup over N."
+        "The baseline is the same batch in one process without Ray, with the same thread budget and deadline per task "
+        "and the same niceness as Ray's workers; each task has one attempt. Speedup is how many times longer it takes "
+        "than N workers do; efficiency is speedup over N."
     )
     baseline += " Both are of the repeats that completed as many tasks as those of other points: less work is no gain."
     if summary.get("scaling") == "weak":

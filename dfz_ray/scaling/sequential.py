@@ -3,7 +3,8 @@
 `SequentialProgram` starts another process, sends it the batch, and asks it for one timed pass after the other.
 Both sides send pickles, over the process's standard input and output.
 
-It stays warm, is as nice as Ray's workers, has the same thread budgets, and runs the function that the workers run.
+It stays warm, is as nice as Ray's workers, has the same thread budgets, keeps the deadlines of tasks, and runs the
+function that the workers run.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dfz_ray.client import shipped_domains
-from dfz_ray.driver.warm_up import Sample
+from dfz_ray.driver.warm_up import SAMPLES_S, Sample
 from dfz_ray.errors import DfzError
-from dfz_ray.execution.execute import Work, execute_chunk, thread_budget
+from dfz_ray.execution.alarm import keep_deadlines
+from dfz_ray.execution.execute import Guard, Work, execute_chunk, thread_budget
 from dfz_ray.journal.executions import Executed
 from dfz_ray.specs.batch import Batch
 from dfz_ray.specs.encoding import run_digest
@@ -104,7 +106,8 @@ def take_samples(batch: Batch) -> list[Sample]:
     for number, task in enumerate(batch.tasks):
         key = (task.domain, task.resources.key())
         shapes[key] = task.resources
-        firsts.setdefault(key, {}).setdefault(task.kind, Work(number, task.seed, task.parameters))
+        timeout_s = task.policy.timeout_s and max(task.policy.timeout_s, SAMPLES_S)  # the first of a kind imports
+        firsts.setdefault(key, {}).setdefault(task.kind, Work(number, task.seed, task.parameters, timeout_s))
     return [Sample(domains[key[0]].pickled, shapes[key], tuple(kinds.values())) for key, kinds in firsts.items()]
 
 
@@ -115,7 +118,7 @@ def make_job(batch: Batch, niceness: int) -> Job:
         (
             task.id,
             positions.setdefault((task.domain, task.resources.key()), len(positions)),
-            Work(number, task.seed, task.parameters),
+            Work(number, task.seed, task.parameters, task.policy.timeout_s),
         )
         for number, task in enumerate(batch.tasks)
     ]
@@ -214,21 +217,22 @@ def serve() -> None:
     shelf = FileShelf(contents=dict(job.files))
     for part, domain in zip(job.parts, domains, strict=True):
         domain.load()
-        with thread_budget(part.threads):
-            execute_chunk(domain, part.samples, part.threads, shelf)
+        with thread_budget(part.threads), keep_deadlines(part.samples) as guard:
+            execute_chunk(domain, part.samples, part.threads, shelf, guard=guard)
     answer("warm")
     while True:
         try:
             question = pickle.load(stdin)  # noqa: S301 - our parent wrote it
         except EOFError:
             return
-        if question == "run":
-            answer(_pass(job, domains, shelf))
-        else:
-            answer(_try_tasks(job, domains, shelf, *question))
+        with keep_deadlines(work for _, _, work in job.tasks) as guard:
+            if question == "run":
+                answer(_pass(job, domains, shelf, guard))
+            else:
+                answer(_try_tasks(job, domains, shelf, guard, *question))
 
 
-def _pass(job: Job, domains: Sequence[Any], shelf: FileShelf) -> Pass:
+def _pass(job: Job, domains: Sequence[Any], shelf: FileShelf, guard: Guard | None) -> Pass:
     failed = 0
     digests: list[tuple[str, bytes]] = []
     executed: list[Executed] = []
@@ -241,7 +245,7 @@ def _pass(job: Job, domains: Sequence[Any], shelf: FileShelf) -> Pass:
             # Held until the next part needs another budget: setting it takes longer than a small task.
             thread_budget(threads)
             budget = threads
-        (execution,) = execute_chunk(domains[part], [work], threads, shelf)
+        (execution,) = execute_chunk(domains[part], [work], threads, shelf, guard=guard)
         busy_s[part] += execution.ended_at - execution.began_at
         cpu_s[part] += execution.cpu_s
         executed.append(Executed(work.number, (0, 0), execution.began_at, execution.ended_at, execution.cpu_s))
@@ -258,11 +262,12 @@ def _pass(job: Job, domains: Sequence[Any], shelf: FileShelf) -> Pass:
         mine["declared_cpu_s"] += busy * each.cpus
     settings = find_thread_settings()
     totals = wall_s, sum(busy_s), sum(cpu_s), len(digests), failed
-    return Pass(*totals, run_digest(digests), by_domain, settings, executed, min(queued_s, sum(busy_s)))
+    in_tasks_s = queued_s * min(1.0, sum(busy_s) / wall_s)  # between tasks it waits for a core as often
+    return Pass(*totals, run_digest(digests), by_domain, settings, executed, in_tasks_s)
 
 
 def _try_tasks(
-    job: Job, domains: Sequence[Any], shelf: FileShelf, positions: Sequence[int], budget_s: float
+    job: Job, domains: Sequence[Any], shelf: FileShelf, guard: Guard | None, positions: Sequence[int], budget_s: float
 ) -> list[TriedTask]:
     tried: list[TriedTask] = []
     ends_at = time.perf_counter() + budget_s
@@ -273,7 +278,7 @@ def _try_tasks(
         threads = job.parts[part].threads
         thread_budget(threads)
         queued_s = read_queued_s()
-        (execution,) = execute_chunk(domains[part], [work], threads, shelf)
+        (execution,) = execute_chunk(domains[part], [work], threads, shelf, guard=guard)
         wall_s, queued_s = execution.ended_at - execution.began_at, read_queued_s() - queued_s
         is_completed = execution.digest is not None
         tried.append(TriedTask(position, wall_s, execution.cpu_s, is_completed, min(queued_s, wall_s)))
