@@ -16,6 +16,9 @@ NOISE_EXCUSES = 0.90
 """A throughput of which only the interval reaches NEAR_PEAK must itself be at least this share of the peak."""
 LONGER_SPEEDUP = 1.25
 """The speedup that longer tasks are said to reach."""
+SHORT_S = 1e-3
+"""What shorter tasks lose in slower work and uneven ends is mostly the start of a worker, or of each task, in cold
+caches: nobody knows whether it grows with the tasks."""
 FIXED = ("dispatch", "ramp_up", "drain")
 """The losses that stay the same if tasks become longer; slower work and uneven ends become longer with them."""
 
@@ -103,6 +106,9 @@ def describe_longer_tasks(usable: Sequence[Point], baseline: Point, physical_cor
     times, most, least = (_times_longer(point, end) for end in (0, -1, 1))
     if times <= 1:
         return []
+    task_s = _useful_s(point)
+    if math.isinf(times) and task_s is not None and task_s < SHORT_S:
+        return [f"tasks of {show_plain(1000 * task_s)} ms are too short to tell whether longer ones would help"]
     if math.isinf(times):
         return [f"longer tasks {'would' if math.isinf(least) else 'may'} not help"]
     span = f"at least {_times(least)}" if math.isinf(most) else f"{_times(least)} to {_times(most)}"
@@ -116,6 +122,13 @@ def _fixed_s(point: Point) -> float | None:
     if point.losses is None or point.wall_s is None or total <= 0:
         return None
     return point.wall_s.value * sum(point.losses[name] for name in FIXED) / total
+
+
+def _useful_s(point: Point) -> float | None:
+    """The time of a task in the sequential program, as a mean; None where it was not measured."""
+    if not point.losses or not point.tasks or not point.repeats:
+        return None
+    return point.losses["useful"] * point.repeats / point.tasks
 
 
 def _times_longer(point: Point, end: int) -> float:

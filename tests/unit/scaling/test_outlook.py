@@ -65,3 +65,11 @@ def test_without_losses_nothing_is_said_of_longer_tasks() -> None:
     """Where no trial was split nobody knows what longer tasks would change."""
     assert "longer" not in advise(point(2, 0.8)).reason
     assert "as long" not in advise(point(2, 0.8)).reason
+
+
+def test_nothing_is_claimed_of_tasks_that_are_too_short_to_tell() -> None:
+    """Slower work and uneven ends of tasks of microseconds may be costs of their beginning, which do not grow."""
+    losses = {**MEMORY, "useful": 0.001, "slower_work": 0.003, "imbalance": 0.006, "dispatch": 0.02}
+    reason = advise(point(2, 0.02, losses=losses, tasks=500)).reason
+    assert reason.endswith("tasks of 0.01 ms are too short to tell whether longer ones would help")
+    assert "longer tasks would not help" in advise(point(2, 0.02, losses=losses, tasks=5)).reason  # of a second
