@@ -23,7 +23,7 @@ OTHER_CPU_TIME = (
     "on threads a task's CPU time is that of its own thread alone, in the sequential program also that of native "
     "thread pools and of programs that it calls"
 )
-"""The reason why slower work has no parts on threads."""
+"""The reason why on threads slower work has no parts, and tasks have no share of CPU time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class Point:
     manager_full: bool = False
     """True if its workers waited for a manager that could not keep up, as far as that was measured."""
     cpu_share: float | None = None
-    """CPU time of the tasks over their run time: near 0 for tasks that wait."""
+    """CPU time of the tasks over their run time: near 0 for tasks that wait. None on threads, see OTHER_CPU_TIME."""
     workers_lost: int | None = None
     """The workers that died, in all repeats together."""
     load: float | None = None
@@ -248,7 +248,7 @@ def _summarise(trials: Sequence[Measurement], study: _Study) -> Point:
         lost=sum(trial.tasks - trial.completed for trial in timed),
         loses_more=study.loses_more(timed),
         repeats_to_prove=study.repeats_to_prove(timed),
-        cpu_share=_cpu_share(timed),
+        cpu_share=None if trials[0].mode == "threads" else _cpu_share(timed),
         workers_lost=sum(lost) if lost else None,
         load=max((trial.load for trial in trials if trial.load is not None), default=None),
         other_load=max((study.other_loads[t.order] for t in trials if t.order in study.other_loads), default=None),

@@ -242,3 +242,11 @@ def test_points_that_lose_tasks_are_in_no_law(completed: int) -> None:
     assert fits["amdahl"]["serial"] == pytest.approx(0, abs=1e-6)
     few = summarise([one for one in trials if one.workers != 8], physical_cores=8)["fits"]
     assert few["reason"].endswith("4 were measured with a core for each worker (8 cores), without those left out")
+
+
+def test_on_threads_the_share_of_cpu_time_is_not_known() -> None:
+    """A thread's CPU time lacks that of native pools and of programs that its task calls: the share is null."""
+    summary = summarise([replace(one, cpu_s=0.01) for one in both_modes()])
+    shares = {(point["workers"], point["mode"]): point["cpu_share"] for point in summary["points"]}
+    assert {mode for (_, mode), share in shares.items() if share is None} == {"threads"}
+    assert summary["baseline"]["cpu_share"] == pytest.approx(0.01 / 7.5)
