@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dfz_ray.scaling.estimate import Estimate
 
 LINE = 120
-"""The table is at least so many characters wide, also where a terminal is narrower: no number is cut short."""
+"""The table is at least so many characters wide, also where a terminal is narrower: else numbers would be cut off."""
 
 
 @click.command("compare")
@@ -27,10 +27,11 @@ def compare(before: str, after: str, strict: bool) -> int:
     What is judged is the speedup over the sequential program of each study, after / before: two studies are made at two
     times, and what the machine does in one of them slows both programs alike. The times are beside it: they judge only
     where a study has no sequential program. Of equal studies few get a verdict by chance, if their repeats are
-    independent: the 95 % intervals hold together. A number of workers that loses tasks is worse, however fast. The last
-    line is the verdict: same, better, worse, or can't tell. The exit code is 1 if any number of workers is worse. Facts
-    about host, versions and settings that differ are named; studies whose tasks differ are refused. That the answers
-    differ is said on stderr, and changes neither verdict nor exit code. Examples:
+    independent: the 95 % intervals hold together. A number of workers that loses tasks is worse, however fast. Below
+    the table are the reasons of the verdicts; the last line is the verdict on all of them: same, better, worse, or
+    can't tell. The exit code is 1 if any number of workers is worse. Facts about host, versions and settings that
+    differ are named; studies whose tasks differ are refused. That the answers differ is said on stderr, and changes
+    neither verdict nor exit code. Examples:
 
     \b
         dfz compare studies/20261101-120000 studies/20261102-120000
@@ -52,17 +53,21 @@ def compare(before: str, after: str, strict: bool) -> int:
     one, other = Study.read(Path(before)), Study.read(Path(after))
     differences = compare_studies(one, other)
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    for title in ("Workers", "Speedups", "After / before", "95 %", "Verdict", "Times", "95 %", ""):
-        table.add_column(title, no_wrap=bool(title))
+    for title in ("Workers", "Speedups", "After / before", "95 %", "Verdict", "Times", "95 %"):
+        table.add_column(title, no_wrap=True)
+    reasons = []
     for found in differences:
-        name = f"{found.workers} {found.mode}" if found.workers else "sequential"
+        name = f"{found.workers} {found.mode or 'processes'}" if found.workers else "sequential"
         speedups = [study.find_speedup(found.workers, found.mode) for study in (one, other)]
         shown = ", ".join("-" if speedup is None else f"{speedup:.3g}" for speedup in speedups)
-        verdict, reason = found.verdict or "-", safe_line(found.reason)
-        table.add_row(name, shown, *_show(found.speedups), verdict, *_show(found.times), reason)
+        table.add_row(name, shown, *_show(found.speedups), found.verdict or "-", *_show(found.times))
+        if found.reason:  # below the table: in a column a terminal would have few characters of it
+            reasons.append(f"{name}: {safe_line(found.reason)}")
     console = Console(emoji=False, markup=False, soft_wrap=True)
     console.width = max(console.width, LINE)
     console.print(table)
+    for reason in reasons:
+        click.echo(reason)
     if said := describe_times(found.times for found in differences if found.times_differ):
         click.echo(said)
     for change in list_changes(one, other):

@@ -20,7 +20,7 @@ from dfz_ray.scaling.host_texts import describe_host
 from dfz_ray.scaling.measurement import Measurement
 from dfz_ray.scaling.number_texts import NOTHING
 from dfz_ray.scaling.stopping import repeats_to_tell
-from dfz_ray.scaling.study_folder import read_lines
+from dfz_ray.scaling.study_folder import PLAN, read_lines
 
 SAME = 0.05
 """A difference that is surely smaller than this is none."""
@@ -42,9 +42,12 @@ class Study:
             summary = json.loads((folder / "summary.json").read_text())
             if not isinstance(summary, dict) or not isinstance(summary.get("batch"), dict):
                 raise ValueError("its summary.json has no batch")
+            _check_points(summary.get("points"))
             trials = [Measurement(**json.loads(line)) for line in read_lines(folder)[0]]
         except (OSError, ValueError, TypeError) as error:
-            problem = Problem("STUDY", repr(str(folder)), "the folder of a study that has ended", str(error))
+            is_begun = (folder / PLAN).exists() and not (folder / "summary.json").exists()
+            hint = f"it was begun; go on with it: dfz scale --resume {folder}" if is_begun else str(error)
+            problem = Problem("STUDY", repr(str(folder)), "the folder of a study that has ended", hint)
             raise InvalidInput([problem], "command line") from None
         return cls(folder, summary, trials)
 
@@ -105,6 +108,15 @@ def compare_studies(before: Study, after: Study) -> list[Difference]:
     return [pair.compare(comparisons) for pair in pairs]
 
 
+def _check_points(points: Any) -> None:
+    """Raise ValueError unless each point of a summary has its speedup: somebody may have edited the file."""
+    for point in points or ():
+        if not isinstance(point, dict) or not {"workers", "mode", "speedup"} <= point.keys():
+            raise ValueError("a point of its summary.json has no workers, mode or speedup")
+        if not isinstance(point["speedup"], int | float | None):
+            raise ValueError(f"a speedup in its summary.json is {point['speedup']!r}")
+
+
 def _check_same_batch(before: Study, after: Study) -> None:
     def check(name: str, one: Any, other: Any) -> None:
         if one != other:
@@ -136,7 +148,7 @@ def list_changes(before: Study, after: Study) -> list[str]:
         if old.get(name) != new.get(name)
     ]
     settings = [{(one.study or {}).get("settings") for one in study.trials} for study in (before, after)]
-    return lines + (["settings: others than before"] if settings[0] != settings[1] else [])
+    return lines + (["settings: others than before"] if all(settings) and settings[0] != settings[1] else [])
 
 
 def answers_differ(before: Study, after: Study) -> bool:

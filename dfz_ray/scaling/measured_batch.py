@@ -51,7 +51,10 @@ def _read_study(folder: Path) -> MeasuredBatch:
         summary = json.loads(summary_file.read_text()) if summary_file.exists() else {}
         facts = next((one.study for one in trials if one.study), None) or {}
         cores = summary.get("physical_cores") or facts.get("physical_cores")
-        return MeasuredBatch(trials, cores, summary.get("cpus_per_task", 1.0))
+        cpus = summary.get("cpus_per_task", 1.0)
+        if not isinstance(cores, int | None) or not isinstance(cpus, int | float):  # somebody may have edited it
+            raise ValueError(f"{cores!r} physical cores, {cpus!r} CPUs per task")
+        return MeasuredBatch(trials, cores, cpus)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise _refuse(repr(str(folder)), "the folder of a study, or of a run", str(error)) from None
 

@@ -6,7 +6,9 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal
 
 Kind = Literal["baseline", "point"]
@@ -15,6 +17,16 @@ Scaling = Literal["strong", "weak"]
 """Strong: every number of workers gets the same batch; weak: the batch grows with the workers."""
 
 CLOCK_RESOLUTION_S = 1e-9
+TYPES: Mapping[str, tuple[type | UnionType, str]] = {
+    "Kind": (str, "a text"),
+    "Mode": (str, "a text"),
+    "str": (str, "a text"),
+    "int": (int, "a whole number"),
+    "float": (int | float, "a number"),
+    "dict": (dict, "names with values"),
+    "list": (list, "a list"),
+}
+"""The types of values, and their names, by the names that the fields of a trial have for them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,14 +95,19 @@ class Measurement:
     def __post_init__(self) -> None:
         if self.kind not in ("baseline", "point"):
             raise ValueError(f"kind: found {self.kind!r}; expected 'baseline' or 'point'")
+        if self.mode not in ("processes", "threads", None):
+            raise ValueError(f"mode: found {self.mode!r}; expected 'processes' or 'threads'")
         if (self.workers == 0) != (self.kind == "baseline"):
             raise ValueError(
                 f"workers: found {self.workers} for a {self.kind}; a baseline has 0, a point has 1 or more"
             )
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            _check_type(field.name, str(field.type), value)
             if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{field.name}: found {value}; expected a finite number of 0 or more")
+        if self.completed > self.tasks:
+            raise ValueError(f"completed: found {self.completed} of {self.tasks} tasks; expected no more than all")
 
     @property
     def timed(self) -> bool:
@@ -100,6 +117,16 @@ class Measurement:
     def to_json(self) -> str:
         """The trial as one line of JSON, without the line's end."""
         return json.dumps(dataclasses.asdict(self), allow_nan=False)
+
+
+def _check_type(name: str, declared: str, value: object) -> None:
+    """Raise ValueError if a value is of another type than its field: somebody may have edited the file of trials."""
+    word = declared.removesuffix(" | None").partition("[")[0]
+    expected, noun = TYPES[word]
+    if value is None and declared.endswith("| None"):
+        return
+    if isinstance(value, bool) or not isinstance(value, expected):
+        raise ValueError(f"{name}: found {value!r}; expected {noun}")
 
 
 def append_measurement(path: Path, measurement: Measurement) -> None:

@@ -25,7 +25,7 @@ from dfz_ray.scaling.comparison import (
 )
 from dfz_ray.scaling.measurement import Measurement, append_measurement
 from dfz_ray.scaling.report import write_study
-from dfz_ray.scaling.study_folder import TRIALS
+from dfz_ray.scaling.study_folder import PLAN, TRIALS
 
 
 def slower(by: dict[int, float], repeats: int = 6) -> list[Measurement]:
@@ -281,3 +281,37 @@ def test_answers_differ_only_where_both_are_known(tmp_path: Path) -> None:
     unknown = write(tmp_path / "unknown", [dataclasses.replace(one, digest=None) for one in trials])
     changed = write(tmp_path / "changed", [dataclasses.replace(one, digest="cd" * 32) for one in trials])
     assert [answers_differ(known, other) for other in (known, unknown, changed)] == [False, False, True]
+
+
+def test_reasons_are_whole_on_a_narrow_terminal(tmp_path: Path) -> None:
+    """The reason of each verdict has a line of its own, of which nothing is cut off."""
+    before = write(tmp_path / "before", slower({}, repeats=2))
+    told = CliRunner().invoke(group, ["compare", str(before.folder), str(before.folder)], env={"COLUMNS": "40"}).output
+    assert "\n2 processes: it takes 5 repeats in each study\n" in told
+    assert "\N{HORIZONTAL ELLIPSIS}" not in told
+
+
+def test_a_study_that_was_edited_is_refused(tmp_path: Path) -> None:
+    """A trial or a point that is none is named; of a study that has not ended the error says how it goes on."""
+    before = write(tmp_path / "before", slower({}))
+    file, summary_file = before.folder / TRIALS, before.folder / "summary.json"
+    lines, summary = file.read_text(), summary_file.read_text()
+    file.write_text(lines.replace('"wall_s": ', '"wall_s": "1", "busy_s": ', 1))
+    with pytest.raises(InvalidInput, match="wall_s: found '1'"):
+        Study.read(before.folder)
+    file.write_text(lines)
+    for edited in ('"speedup_of_old": ', '"speedup": "fast", "x": '):
+        summary_file.write_text(summary.replace('"speedup": ', edited))
+        with pytest.raises(InvalidInput, match="speedup"):
+            Study.read(before.folder)
+    summary_file.unlink()
+    (before.folder / PLAN).touch()
+    with pytest.raises(InvalidInput, match="dfz scale --resume"):
+        Study.read(before.folder)
+
+
+def test_a_study_without_trials_has_no_other_settings(tmp_path: Path) -> None:
+    """Settings that are not known are not said to differ."""
+    before = write(tmp_path / "before", slower({}))
+    after = write(tmp_path / "after", slower({}))
+    assert list_changes(before, dataclasses.replace(after, trials=[])) == []

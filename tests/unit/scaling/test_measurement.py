@@ -79,3 +79,16 @@ def test_a_failed_trial_has_no_time_that_counts() -> None:
     """The wall time of a trial that failed as a whole is kept, but does not count."""
     assert trial().timed
     assert not trial(error="lost").timed
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        *({"wall_s": "0.3"}, {"workers": "2"}, {"completed": True}, {"tasks": 10.0}, {"completed": 11}),
+        *({"mode": "fast"}, {"repeat": None}, {"profile": "none"}, {"thread_settings": {}}, {"error": 7}),
+    ],
+)
+def test_a_value_that_no_trial_has_is_refused(edited: dict[str, Any]) -> None:
+    """Somebody may have edited the file of trials: another type, or more tasks than all, is named and refused."""
+    with pytest.raises(ValueError, match=f"{next(iter(edited))}: found"):
+        trial(**edited)
