@@ -271,7 +271,7 @@ def _fit_times(
     ]
     if not slopes:
         assumptions.append(
-            "no trial had two workers: how fast leases start after each other is that of another machine"
+            "in no trial did two workers work: how fast leases start after each other is that of another machine"
         )
     sent = [value for one in used if (value := _profile(one)["send_task_s"]) is not None]
     if not sent:
