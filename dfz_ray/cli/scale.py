@@ -120,7 +120,7 @@ def scale(**options: Any) -> int:
     """
     from dfz_ray.cli.domain_modules import ship_domain_modules
     from dfz_ray.scaling.host import host_facts
-    from dfz_ray.scaling.study_folder import TRIALS, make_study_folder, read_trials
+    from dfz_ray.scaling.study_folder import TRIALS, check_plan, make_study_folder, read_trials
 
     options, resumed = _check_options(options)
     ship_domain_modules(options["modules"])
@@ -133,6 +133,8 @@ def scale(**options: Any) -> int:
         program, pilot = _try_batch(batch)
     with program or contextlib.nullcontext():
         plan, stopping = _make_plan(options, settings, batch, seed, pilot, cores)
+        if resumed:
+            check_plan(resumed, plan.digest)
         facts = {**host, "seed": plan.seed, "plan": plan.digest, "settings": _digest(settings)}
         options.setdefault("command", make_command(sys.argv))
         kept = {name: value for name, value in options.items() if name not in NOT_KEPT}
@@ -160,6 +162,7 @@ def _check_options(options: dict[str, Any]) -> tuple[dict[str, Any], Path | None
 
     Everything that can be wrong with them is found here, before a task is tried, or Ray is started.
     """
+    from dfz_ray.cli.kept_options import check_kept_options
     from dfz_ray.scaling.study_folder import check_unused, read_plan
     from dfz_ray.scaling.study_plan import parse_worker_counts
 
@@ -167,7 +170,9 @@ def _check_options(options: dict[str, Any]) -> tuple[dict[str, Any], Path | None
     resumed = _find_resumed(options)
     if resumed:
         now = {name: options[name] for name in ALSO_LATER if options[name] is not None}
-        return {**read_plan(resumed), "address": None, "time_limit": None, **now}, resumed
+        kept = read_plan(resumed)
+        check_kept_options(scale, kept, NOT_KEPT, resumed)
+        return {**kept, "address": None, "time_limit": None, **now}, resumed
     if options["max_workers"] not in (None, AUTO):
         parse_worker_counts(options["max_workers"])
     if options["output"]:

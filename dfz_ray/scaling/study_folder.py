@@ -66,6 +66,17 @@ def read_plan(folder: Path) -> dict[str, Any]:
         raise InvalidInput([problem], "command line") from None
 
 
+def check_plan(folder: Path, digest: str) -> None:
+    """Raise InvalidInput if the plan of a study that goes on has another digest than it was begun with.
+
+    Its trials have the digest, too, but a study that was interrupted before the first one ended has none.
+    """
+    if json.loads((folder / PLAN).read_text()).get("digest") != digest:
+        found = "other tasks, other code of their domains, another seed or other numbers of workers than it began with"
+        hint = "put the batch file and the code back as they were, or begin a new study"
+        raise InvalidInput([Problem("--resume", found, "the plan of a study, unchanged", hint)], "command line")
+
+
 def read_trials(folder: Path, facts: Mapping[str, Any]) -> list[Measurement]:
     """The trials of a study that goes on, in the order in which they ran; a line that was cut off is removed.
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dfz_ray.cli.scale import make_command, make_stopping
+from dfz_ray.cli.kept_options import check_kept_options
+from dfz_ray.cli.scale import NOT_KEPT, make_command, make_stopping, scale
+from dfz_ray.errors import InvalidInput
 from dfz_ray.scaling.stopping import Stopping
 from dfz_ray.scaling.study_folder import make_study_folder, read_plan
 
@@ -38,3 +41,37 @@ def test_too_few_repeats_are_told_in_singular_and_plural(capsys: pytest.CaptureF
         "1 repeat can't tell whether the only point is faster by chance; 4 can",
         "2 repeats can't tell whether any of 3 points is faster by chance; 4 can",
     ]
+
+
+FLAGS = ("scaling_test", "weak", "use_processes", "use_threads")
+KEPT: dict[str, Any] = {
+    **{str(option.name): () if option.multiple else None for option in scale.params if option.name not in NOT_KEPT},
+    **dict.fromkeys(FLAGS, False),
+}
+"""The options of a study that was begun without any."""
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {},
+        *({"repeats": "3"}, {"repeats": 0}, {"max_workers": 5}, {"modules": "mine.py"}, {"weak": "yes"}, {"batch": 7}),
+        *({"price": "x"}, {"domain": ("a",)}, {"command": 5}, {"worker_counts": ()}),
+    ],
+)
+def test_a_plan_that_was_edited_is_refused_by_name(edited: dict[str, Any], tmp_path: Path) -> None:
+    """Options that the command does not take are named before anything is imported, tried or measured."""
+    kept = {**KEPT, "command": "dfz scale", "worker_counts": (1, 2), "repeats": 3, "price": 2, **edited}
+    if not edited:
+        check_kept_options(scale, kept, NOT_KEPT, tmp_path)
+        return
+    with pytest.raises(InvalidInput) as refused:
+        check_kept_options(scale, kept, NOT_KEPT, tmp_path)
+    assert next(iter(edited)) in str(refused.value)
+
+
+def test_a_plan_without_an_option_is_refused(tmp_path: Path) -> None:
+    """An option that is missing is named."""
+    kept = {name: value for name, value in KEPT.items() if name != "modules"}
+    with pytest.raises(InvalidInput, match=r"options\.modules"):
+        check_kept_options(scale, {**kept, "command": "", "worker_counts": (1,)}, NOT_KEPT, tmp_path)

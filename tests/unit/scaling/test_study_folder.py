@@ -10,7 +10,7 @@ from support.sample_study import study, trial
 
 from dfz_ray.errors import InvalidInput
 from dfz_ray.scaling.measurement import append_measurement
-from dfz_ray.scaling.study_folder import TRIALS, make_study_folder, read_plan, read_trials
+from dfz_ray.scaling.study_folder import TRIALS, check_plan, make_study_folder, read_plan, read_trials
 
 FACTS = {"hostname": "here", "versions": {"ray": "2.40"}, "seed": 0, "plan": "ab"}
 OPTIONS: dict[str, Any] = {
@@ -78,3 +78,11 @@ def test_a_folder_holds_one_study(tmp_path: Path) -> None:
         begin(tmp_path / "study")
     with pytest.raises(InvalidInput, match="--resume"):
         read_plan(tmp_path)
+
+
+def test_another_plan_is_refused_before_any_trial_has_ended(tmp_path: Path) -> None:
+    """A study that was interrupted before its first trial ended goes on with its own tasks and code alone."""
+    folder = make_study_folder(str(tmp_path / "study"), OPTIONS, "ab", (1, 2))
+    check_plan(folder, "ab")
+    with pytest.raises(InvalidInput, match="other tasks, other code"):
+        check_plan(folder, "cd")
