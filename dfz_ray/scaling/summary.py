@@ -16,8 +16,9 @@ from dfz_ray.scaling.evidence import WAITS, describe_lacks, find_left_out, is_im
 from dfz_ray.scaling.laws import Fit, fit_laws
 from dfz_ray.scaling.losses import advise, find_largest, pop_ratios
 from dfz_ray.scaling.measurement import Measurement, Scaling
+from dfz_ray.scaling.number_texts import show_workers
 from dfz_ray.scaling.outlook import describe_share, rate_of
-from dfz_ray.scaling.point import Point, estimate_points, is_steady
+from dfz_ray.scaling.point import Point, estimate_points, find_comparable, is_steady
 from dfz_ray.scaling.recommendation import recommend
 
 SCHEMA_VERSION = 1
@@ -48,6 +49,7 @@ def build_summary(
     overuse = find_overuse(measurements)
     said = [*remarks, *(use.describe() for use in overuse)]
     baseline, points = estimate_points(measurements, physical_cores=physical_cores, cpus_per_task=cpus_per_task)
+    said += _describe_passed_over(points, baseline)
     started_at = min((measurement.started_at for measurement in measurements), default=None)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -230,6 +232,16 @@ def _choices(points: Sequence[Point], baseline: Point | None, goals: Goals) -> l
         baseline, usable = None, [replace(point, efficiency=None) for point in usable]
     in_order = sorted(usable, key=lambda point: (point.workers, point.mode))
     return [choice_entry(choice) for choice in choose(in_order, baseline, goals)]
+
+
+def _describe_passed_over(points: Sequence[Point], baseline: Point | None) -> list[str]:
+    """The clause that names who takes no part in the choices, though chance alone may have lost the tasks."""
+    compared = find_comparable(baseline)
+    everyone = [*([compared] if compared else []), *sorted(_find_usable(points, baseline), key=lambda one: one.workers)]
+    names = dict.fromkeys(show_workers(one.workers) for one in everyone if not one.typically_complete)
+    if not names or len(names) == len({one.workers for one in everyone}):
+        return []
+    return [f"by goal no part is taken by {', '.join(names)}: the typical repeat completed fewer tasks than at others"]
 
 
 def _find_usable(points: Sequence[Point], baseline: Point | None) -> list[Point]:
