@@ -133,25 +133,36 @@ def submit(
 
 def run_checked(batch: Batch | None, config: RunConfig, *, progress: bool | CountsListener | None = None) -> Results:
     """`run`, with a batch and a configuration that have been checked; without a batch the folder's run goes on."""
+    handle = begin_checked(batch, config)
+    folder = Path(handle.run_dir)
+    try:
+        return wait_for_results(handle, progress=progress)
+    except BaseException as error:  # also a second Ctrl-C: the run is closed while the interpreter exits
+        if not isinstance(error, RunFolderRefused) and (rest := _describe_rest(folder)):
+            word = "interrupted" if isinstance(error, KeyboardInterrupt) else "the run did not end"
+            print(f"{word}; what was committed is in {folder}, and {rest}", file=sys.stderr)
+        raise
+
+
+def begin_checked(batch: Batch | None, config: RunConfig) -> BatchHandle:
+    """Begin the run of `run_checked`."""
     if batch is None:
         _check_resumable(config.run_dir or Path())
     # A domain that can't travel is refused before anything starts.
     domains = None if batch is None else shipped_domains(batch)
-    handle = BatchHandle(batch, config, domains=domains, has_listener=logger.isEnabledFor(logging.DEBUG))
-    folder = Path(handle.run_dir)
+    return BatchHandle(batch, config, domains=domains, has_listener=logger.isEnabledFor(logging.DEBUG))
+
+
+def wait_for_results(handle: BatchHandle, *, progress: bool | CountsListener | None = None) -> Results:
+    """Wait until a run has ended; whatever interrupts that closes the run."""
     try:
         with show_progress(progress) as show:
             while not handle.wait(POLL_S):
                 show(handle.counts)
             show(handle.counts)
             return handle.results()
-    except BaseException as error:
-        try:
-            handle.interrupt()
-        finally:  # also if a second Ctrl-C ends the wait: the run is closed while the interpreter exits
-            if not isinstance(error, RunFolderRefused) and (rest := _describe_rest(folder)):
-                word = "interrupted" if isinstance(error, KeyboardInterrupt) else "the run did not end"
-                print(f"{word}; what was committed is in {folder}, and {rest}", file=sys.stderr)
+    except BaseException:
+        handle.interrupt()
         raise
 
 

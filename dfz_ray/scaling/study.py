@@ -12,13 +12,14 @@ import itertools
 import math
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfz_ray.client import run_checked
+from dfz_ray.client import begin_checked, wait_for_results
 from dfz_ray.driver.connection import connect
 from dfz_ray.driver.cores import usable_cores
 from dfz_ray.driver.manager_actor import read_usage
@@ -213,7 +214,7 @@ class Study:
         config = dataclasses.replace(config, run_dir=folder)
         before = read_usage()
         called_at, begun = time.time(), time.perf_counter()
-        results = run_checked(batch, config, progress=False)  # if it raises, stderr names the folder, which is kept
+        results = _run_trial(batch, config, folder)
         wall_s = time.perf_counter() - begun
         executed = read_attempted(folder)
         counting = [one for one in executed if one.counts]
@@ -256,6 +257,21 @@ class Study:
 
     def _warm(self, workers: int) -> WarmUp:
         return warm_workers(self._samples, workers, self._idle_workers, self.plan.batch.files)
+
+
+def _run_trial(batch: Batch, config: RunConfig, folder: Path) -> Results:
+    """`run`, as users call it. The folder of a trial that fails is kept, and named on stderr.
+
+    A trial that is interrupted is measured again from its beginning: nobody needs its folder.
+    """
+    try:
+        return wait_for_results(begin_checked(batch, config), progress=False)
+    except DfzError:
+        print(f"the run of the trial that failed is in {folder}", file=sys.stderr)
+        raise
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def find_verdict(trials: Sequence[Measurement], repeat: int, plan: StudyPlan, cores: int) -> Estimate | None:

@@ -155,6 +155,7 @@ def test_a_study_that_was_interrupted_goes_on(number: int, tmp_path: Path) -> No
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert "dfz scale --resume study" in stderr
+        assert "dfz resume" not in stderr  # the run of the trial that was cut short is nothing to go on with
         assert (tmp_path / "study/report.html").is_file()
     done = scale("--resume", "study", "--address", "local", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
