@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from dfz_ray.cli.printing import safe_line
 from dfz_ray.scaling.number_texts import show_workers
 
 if TYPE_CHECKING:
@@ -28,13 +29,15 @@ def tell_forecast(plan: StudyPlan, stopping: Stopping, pilot: Pilot, cores: int,
     repeat_s = predict_repeat_s(plan, pilot, cores)
     tried = f"{pilot.tried} of {len(plan.batch.tasks)} tasks were tried"
     span = " to ".join(f"{repeat_s * count:.0f}" for count in sorted({stopping.least, stopping.most}))
+    workers = f"{', '.join(map(str, plan.worker_counts))} worker{'s' if plan.worker_counts != (1,) else ''}"
     limit = f", or until the time limit of {time_limit_s:g} s" if time_limit_s else ""
     click.echo(
-        f"the batch takes about {pilot.work_s:.1f} s in one process ({tried}), so a repeat with "
-        f"{', '.join(map(str, plan.worker_counts))} workers takes {repeat_s:.0f} s at least, and the study {span} s"
-        f"{limit}",
+        f"the batch takes about {pilot.work_s:.1f} s in one process ({tried}), so a repeat with {workers} takes "
+        f"{repeat_s:.0f} s at least, and the study {span} s{limit}",
         err=True,
     )
+    if failed := pilot.describe_failed():
+        click.echo(safe_line(failed), err=True)
 
 
 @contextlib.contextmanager

@@ -77,8 +77,8 @@ class BatchPlan:
         ]
         if self.prices:
             lines.append(f"price: {_span(*self.prices, show_plain)} at {self.price:g} per core-hour")
-        if self.pilot.failed:
-            lines.append(f"{self.pilot.failed} of the {self.pilot.tried} tasks that were tried failed")
+        if failed := self.pilot.describe_failed():
+            lines.append(failed)
         return [*lines, *self.remarks]
 
     def to_dict(self) -> dict[str, Any]:

@@ -18,6 +18,8 @@ PILOT_S = 3.0
 """Seconds for which tasks are tried; the last one may take longer."""
 MOST_TRIED = 200
 """No more tasks of a kind are tried."""
+FAILURE_CHARACTERS = 300
+"""The most characters of a failure that are told."""
 RAY_NICENESS, NICEST = 15, 19
 """Ray makes its workers so much nicer than the process that starts it, unless RAY_worker_niceness says otherwise."""
 
@@ -39,6 +41,8 @@ class KindTimes:
     failed: int
     queued_s: float = 0.0
     """Mean of the times for which they waited for a free core."""
+    failure: str = ""
+    """The reason why the first of those that failed did."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,13 @@ class Pilot:
     def failed(self) -> int:
         """The number of tasks that were tried and did not complete."""
         return sum(kind.failed for kind in self.kinds)
+
+    def describe_failed(self) -> str:
+        """How many of the tasks that were tried failed, and why the first of them did; empty if none has."""
+        if not self.failed:
+            return ""
+        why = next((kind.failure.splitlines()[0][:FAILURE_CHARACTERS] for kind in self.kinds if kind.failure), "")
+        return f"{self.failed} of the {self.tried} tasks that were tried failed{f': {why}' if why else ''}"
 
     def least_s(self, workers: int, cores: float, growth: int = 1) -> float:
         """The least time of so many workers for the batch, or for so many of it.
@@ -149,6 +160,7 @@ def _sum_up(first: Task, count: int, tried: Sequence[TriedTask]) -> KindTimes:
         sum(one.cpu_s for one in tried) / len(tried),
         sum(not one.completed for one in tried),
         sum(one.queued_s for one in tried) / len(tried),
+        next((one.failure for one in tried if not one.completed), ""),
     )
 
 

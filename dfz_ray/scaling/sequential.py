@@ -96,6 +96,8 @@ class TriedTask(NamedTuple):
     completed: bool
     queued_s: float = 0.0
     """The part of `wall_s` in which the process waited for a free core."""
+    failure: str = ""
+    """The reason why it did not complete."""
 
 
 def take_samples(batch: Batch) -> list[Sample]:
@@ -280,8 +282,8 @@ def _try_tasks(
         queued_s = read_queued_s()
         (execution,) = execute_chunk(domains[part], [work], threads, shelf, guard=guard)
         wall_s, queued_s = execution.ended_at - execution.began_at, read_queued_s() - queued_s
-        is_completed = execution.digest is not None
-        tried.append(TriedTask(position, wall_s, execution.cpu_s, is_completed, min(queued_s, wall_s)))
+        is_completed, failure = execution.digest is not None, execution.failure.message if execution.failure else ""
+        tried.append(TriedTask(position, wall_s, execution.cpu_s, is_completed, min(queued_s, wall_s), failure))
     return tried
 
 

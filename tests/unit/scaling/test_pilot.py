@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dfz_ray.domains.registry import REGISTRY
@@ -97,3 +99,12 @@ def test_counts_that_join_are_measured_at_the_end_of_the_first_repeat() -> None:
     assert [trial.order for repeat in range(3) for trial in grown.repeat(repeat)] == list(range(21))
     assert sorted(trial.workers for trial in grown.repeat(2)) == [0, 1, 2, 3, 4, 6, 8]
     assert grown.digest == plan.digest
+
+
+def test_a_pilot_tells_why_tasks_failed() -> None:
+    """The tasks that were tried and failed are told with the reason of the first, before anybody waits for a study."""
+    whole = kind(3, 1.0, 1.0)
+    assert Pilot((whole,)).describe_failed() == ""
+    failing = replace(whole, tried=2, failed=1, failure="ValueError: no such file\n" + 4000 * "x")
+    told = Pilot((whole, failing)).describe_failed()
+    assert told == "1 of the 3 tasks that were tried failed: ValueError: no such file"
