@@ -120,7 +120,7 @@ def scale(**options: Any) -> int:
     """
     from dfz_ray.cli.domain_modules import ship_domain_modules
     from dfz_ray.scaling.host import host_facts
-    from dfz_ray.scaling.study_folder import TRIALS, check_plan, make_study_folder, read_trials
+    from dfz_ray.scaling.study_folder import TRIALS, check_plan, hold_study, make_study_folder, read_trials
 
     options, resumed = _check_options(options)
     ship_domain_modules(options["modules"])
@@ -145,7 +145,7 @@ def scale(**options: Any) -> int:
 
         from dfz_ray.scaling.study import Study
 
-        with Study(plan, settings, facts, options["address"], program, pilot) as study:
+        with hold_study(folder), Study(plan, settings, facts, options["address"], program, pilot) as study:
             measurements = read_trials(resumed, study.facts) if resumed else []
             ended = _measure(study, stopping, folder / TRIALS, measurements, options["time_limit"])
             if measurements:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,25 @@ def read_plan(folder: Path) -> dict[str, Any]:
         raise InvalidInput([problem], "command line") from None
 
 
+@contextlib.contextmanager
+def hold_study(folder: Path) -> Iterator[None]:
+    """Keep other processes from measuring the same study: each would slow the other's trials, and add its own.
+
+    Raises InvalidInput if one does already.
+    """
+    with (folder / PLAN).open("rb") as plan:
+        try:
+            fcntl.flock(plan, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            found = f"{str(folder)!r}, which another process is measuring"
+            raise InvalidInput(
+                [Problem("--resume", found, "a study that nobody measures now")], "command line"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
 def check_plan(folder: Path, digest: str) -> None:
     """Raise InvalidInput if the plan of a study that goes on has another digest than it was begun with.
 
@@ -94,7 +115,19 @@ def read_trials(folder: Path, facts: Mapping[str, Any]) -> list[Measurement]:
             problem = Problem(f"line {number}", str(error), "a trial")
             raise InvalidInput([problem], str(path)) from None
     _check_same(trials, facts, path)
+    _check_once(trials, path)
     return trials
+
+
+def _check_once(trials: Sequence[Measurement], path: Path) -> None:
+    """Raise InvalidInput if a trial is there twice: a repeat that counts twice makes intervals too narrow."""
+    seen = set()
+    for number, one in enumerate(trials, 1):
+        trial = one.workers, one.mode, one.repeat
+        if trial in seen:
+            found = f"repeat {one.repeat} of {one.workers} workers once more"
+            raise InvalidInput([Problem(f"line {number}", found, "each trial once", "remove the line")], str(path))
+        seen.add(trial)
 
 
 def read_lines(folder: Path) -> tuple[list[bytes], bool]:

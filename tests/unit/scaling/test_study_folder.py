@@ -10,7 +10,7 @@ from support.sample_study import study, trial
 
 from dfz_ray.errors import InvalidInput
 from dfz_ray.scaling.measurement import append_measurement
-from dfz_ray.scaling.study_folder import TRIALS, check_plan, make_study_folder, read_plan, read_trials
+from dfz_ray.scaling.study_folder import TRIALS, check_plan, hold_study, make_study_folder, read_plan, read_trials
 
 FACTS = {"hostname": "here", "versions": {"ray": "2.40"}, "seed": 0, "plan": "ab"}
 OPTIONS: dict[str, Any] = {
@@ -46,7 +46,7 @@ def test_a_trial_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     (folder / TRIALS).write_bytes(content[:-7])
     trials = read_trials(folder, FACTS)
     assert len(trials) == 3
-    append_measurement(folder / TRIALS, trial(1, 1, 3, study=FACTS))
+    append_measurement(folder / TRIALS, trial(1, 2, 3, study=FACTS))
     assert len(read_trials(folder, FACTS)) == 4
     (folder / TRIALS).write_bytes(b'{"kind": "poi')
     assert read_trials(folder, FACTS) == []
@@ -86,3 +86,21 @@ def test_another_plan_is_refused_before_any_trial_has_ended(tmp_path: Path) -> N
     check_plan(folder, "ab")
     with pytest.raises(InvalidInput, match="other tasks, other code"):
         check_plan(folder, "cd")
+
+
+def test_a_study_is_measured_by_one_process_at_a_time(tmp_path: Path) -> None:
+    """Who goes on with a study that is being measured is refused, and may go on once that has ended."""
+    folder = begin(tmp_path / "study")
+    with hold_study(folder), pytest.raises(InvalidInput, match="another process"), hold_study(folder):
+        pass
+    with hold_study(folder):
+        pass
+
+
+def test_a_trial_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """A repeat that counted twice would make intervals narrower than they are."""
+    folder = begin(tmp_path / "study")
+    lines = (folder / TRIALS).read_bytes().splitlines(keepends=True)
+    (folder / TRIALS).write_bytes(b"".join([*lines, lines[0]]))
+    with pytest.raises(InvalidInput, match="line 5"):
+        read_trials(folder, FACTS)
