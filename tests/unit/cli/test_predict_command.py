@@ -88,3 +88,13 @@ def test_bad_options_are_refused(
     assert dfz("predict", folder, *words) == EXIT_BAD_INPUT
 
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("edited", [{"physical_cores": "two"}, {"physical_cores": 2, "cpus_per_task": None}])
+def test_a_summary_that_was_edited_is_refused(
+    edited: dict[str, object], folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cores and CPUs that are no numbers are named; nothing is predicted with them."""
+    (Path(folder) / "summary.json").write_text(json.dumps(edited))
+    assert dfz("predict", folder) == EXIT_BAD_INPUT
+    assert f"{edited['physical_cores']!r} physical cores" in capsys.readouterr().err
