@@ -190,7 +190,7 @@ def _timelines(summary: Mapping[str, Any], measurements: Sequence[Measurement]) 
             "Wall time": Cell(show_seconds(trial.wall_s)),
             "Slots used": Cell(str(timeline["slots"])),
             "Tasks running, mean": Cell(show_number(trial.avg_concurrency)),
-            "Tasks running, most": Cell(show_number(trial.max_concurrency)),
+            "Tasks running, most": Cell(NOTHING if trial.max_concurrency is None else str(trial.max_concurrency)),
             "Tail": Cell(show_seconds(timeline["tail_s"]), below=show_percent(timeline["tail_s"] / trial.wall_s)),
         }
         for name, trial in trials

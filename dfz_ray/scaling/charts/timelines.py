@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dfz_ray.scaling.charts.plot import WIDTH, Chart, Legend, LinearScale, LogScale, Plot
-from dfz_ray.scaling.number_texts import show_number, show_percent, show_short_time
+from dfz_ray.scaling.number_texts import show_percent, show_short_time
 from dfz_ray.scaling.timeline import LEVELS, OTHER_KINDS, QUANTILES
 
 COLOURS = 8
@@ -181,4 +181,4 @@ def _shorten(text: str, length: int = 60) -> str:
 
 def show_tasks(box: Mapping[str, Any]) -> list[str]:
     """The number of tasks, then their times at each of QUANTILES."""
-    return [show_number(box["tasks"]), *map(show_short_time, box["quantiles"])]
+    return [f"{box['tasks']:,}", *map(show_short_time, box["quantiles"])]

@@ -329,3 +329,13 @@ def test_heavy_libraries_are_loaded_when_they_are_needed() -> None:
         "print(sorted({'ray', 'numpy', 'scipy', 'matplotlib', 'jinja2', 'rich', 'pydantic'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout == b"[]\n"
+
+
+def test_counts_are_whole_numbers() -> None:
+    """A number of tasks was counted, not measured: 40 tasks are not 40.0."""
+    trials = study_with_timelines()
+    page = render_report(summarise(trials), trials)
+    counts = {one["tasks"] for trial in trials if trial.timeline for one in trial.timeline["task_s"]}
+    cells = set(re.findall(r"<td[^>]*>\s*([^<]*?)\s*<", page))
+    assert {f"{count:,}" for count in counts} <= cells
+    assert not {f"{count}.0" for count in counts} & cells
