@@ -34,8 +34,26 @@ def _refuse_file(file: Any) -> Any:
     )
 
 
+def make_cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
+    """A function with a cache of its results, as `functools.lru_cache` makes it."""
+    return functools.lru_cache(maxsize, typed)(function)
+
+
+def _reduce_cached(function: Any) -> Any:
+    """A function with a cache travels as its name or, if it can't be imported elsewhere, by value and an empty cache.
+
+    Python sends the name in any case, and cloudpickle leaves it at that.
+    """
+    if is_by_reference(function):
+        return function.__reduce__()
+    return make_cached, (function.__wrapped__, *function.cache_parameters().values())
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Refuses open files: cloudpickle would send a copy of a text file's content as if it were the file."""
+    """Refuses open files: cloudpickle would send a copy of a text file's content as if it were the file.
+
+    It sends functions with a cache that cloudpickle can't send.
+    """
 
     dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
         dict.fromkeys(
@@ -49,6 +67,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             ),
             _refuse_file,
         )
+        | {functools._lru_cache_wrapper: _reduce_cached}
     )
 
 

@@ -218,7 +218,8 @@ class DFZExecutor(_Calls):
     - A function that refers to nothing that can change (numbers, texts, modules, functions, classes and tuples of
       these) is loaded once in each worker from its second `submit` on, and by `map`; at its first `submit` it travels
       within the call. Any other function is loaded for each call, so that calls do not see each
-      other's changes.
+      other's changes. That holds of one that refers to a function of the script with a `functools.lru_cache`, too: its
+      cache is empty in each call. That of a function in a module that workers import stays.
     - An exception that pickle loses, or changes, is rebuilt of its parts, without a call of its class: `args`,
       attributes, slots and the fields of its built-in class. One that does not survive this either, or is larger than a
       megabyte, becomes a `CallFailed` with its type, text and traceback; so does one that was raised just before the

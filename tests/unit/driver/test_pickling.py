@@ -1,0 +1,52 @@
+"""Functions and arguments travel to workers, which can't import what belongs to a script."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+from typing import Any
+
+from dfz_ray.driver.pickling import dumps
+
+
+def travel(value: Any) -> Any:
+    """The value as a worker gets it."""
+    return pickle.loads(dumps(value))  # noqa: S301 - our own
+
+
+@functools.lru_cache
+def importable(number: int) -> int:
+    """It has a cache, and any process finds it by its name."""
+    return number
+
+
+def test_a_function_with_a_cache_that_can_not_be_imported() -> None:
+    """It travels by value, with an empty cache of the same size, also if it calls itself or another one calls it."""
+
+    @functools.lru_cache(maxsize=50, typed=True)
+    def fibonacci(number: int) -> int:
+        return number if number < 2 else fibonacci(number - 1) + fibonacci(number - 2)
+
+    assert fibonacci(40) == 102334155
+    again = travel(fibonacci)
+    assert again.cache_info().currsize == 0
+    assert again(40) == 102334155
+    assert again.cache_info().currsize == 41
+    assert again.cache_parameters() == {"maxsize": 50, "typed": True}
+    assert travel(lambda: fibonacci(30))() == 832040
+
+
+def test_a_method_with_a_cache_that_can_not_be_imported() -> None:
+    """A class that travels by value takes its methods with a cache along."""
+
+    class Square:
+        @functools.cache  # noqa: B019 - as users write it
+        def of(self, number: int) -> int:
+            return number * number
+
+    assert travel(Square()).of(4) == 16
+
+
+def test_a_function_with_a_cache_that_can_be_imported() -> None:
+    """It travels as its name, so that a worker's cache stays from call to call."""
+    assert travel(importable) is importable
