@@ -71,8 +71,26 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     )
 
 
-def dumps(value: Any) -> bytes:
+class _ErrorPickler(_Pickler):
+    """Pickles exceptions, wherever they are in a value, as a function says."""
+
+    def __init__(self, buffer: io.BytesIO, reduce_error: Callable[[BaseException], Any]) -> None:
+        super().__init__(buffer)
+        self._reduce_error = reduce_error
+
+    def reducer_override(self, value: Any) -> Any:
+        """The reduction of a value; NotImplemented for the usual one."""
+        found = self._reduce_error(value) if isinstance(value, BaseException) else NotImplemented
+        return super().reducer_override(value) if found is NotImplemented else found
+
+
+def dumps(value: Any, reduce_error: Callable[[BaseException], Any] | None = None) -> bytes:
     """Pickle a value; things that can't be imported elsewhere by value. `pickle.loads` reads it where Ray is installed.
+
+    Args:
+        value: the value.
+        reduce_error: returns the reduction of an exception in it, as `__reduce__` does, or NotImplemented for the
+            usual one; None: each has the usual one.
 
     Raises:
         Unserializable: the value refers to an open file.
@@ -80,7 +98,8 @@ def dumps(value: Any) -> bytes:
     """
     with io.BytesIO() as buffer:
         try:
-            _Pickler(buffer).dump(value)
+            pickler = _Pickler(buffer) if reduce_error is None else _ErrorPickler(buffer, reduce_error)
+            pickler.dump(value)
         except RuntimeError as error:
             if _INHERITED not in str(error):
                 raise

@@ -2,6 +2,7 @@
 
 The worker tries the round trip: first as pickle does it, and then by parts, of which only the nearest built-in class
 makes an exception again, without any code of the exception's own class. What survives neither becomes `CallFailed`.
+Exceptions within the exception, such as the members of a group, travel by their parts, too.
 Pickle alone calls the class with the `args`, which loses what a class takes or keeps in another way, without a word:
 texts that `__init__` has composed, fields that the built-in class fills from other arguments, and slots.
 """
@@ -9,6 +10,7 @@ texts that `__init__` has composed, fields that the built-in class fills from ot
 from __future__ import annotations
 
 import contextlib
+import functools
 import pickle
 from collections.abc import Mapping
 from types import GetSetDescriptorType, MemberDescriptorType
@@ -37,12 +39,19 @@ def pack_error(error: BaseException) -> bytes | None:
         if len(packed) > ERROR_LIMIT_BYTES:
             return None
         again = pickle.loads(packed)  # noqa: S301 - it was just made
-        if _looks_like(again, error) and (_says_how(type(error)) or dumps(_read(again)) == dumps(_read(error))):
+        if _looks_like(again, error) and (_says_how(type(error)) or _dump_content(again) == _dump_content(error)):
             return packed
-    packed = dumps(_Parts(error))
+    packed = dumps(error, functools.partial(_reduce, error))
     if len(packed) > ERROR_LIMIT_BYTES:
         return None
     return packed if _looks_like(pickle.loads(packed), error) else None  # noqa: S301 - it was just made
+
+
+def _dump_content(error: BaseException) -> bytes:
+    """The content of an exception, pickled; exceptions in it by their parts, for pickle alone may lose some of them."""
+    from dfz_ray.driver.pickling import dumps
+
+    return dumps(_read(error), functools.partial(_reduce, None))
 
 
 def _looks_like(again: BaseException, error: BaseException) -> bool:
@@ -57,39 +66,37 @@ def _says_how(kind: type[BaseException]) -> bool:
     )
 
 
-class _Parts:
-    """An exception that is pickled by its parts."""
+def _reduce(outer: BaseException | None, error: BaseException) -> Any:
+    """How an exception is pickled by its parts; one within `outer` as its class says, if that says how.
 
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
+    The content is set when the exception is there, since that may refer to it again.
+    """
+    if error is not outer and _says_how(type(error)):
+        return NotImplemented
+    base: Any = _find_base(type(error))
+    if issubclass(base, BaseExceptionGroup):  # its `args` are whatever its class was called with
+        arguments = tuple(vars(BaseExceptionGroup)[name].__get__(error) for name in ("message", "exceptions"))
+    else:
+        arguments = base.__reduce__(error)[1]  # an OSError's `args` lack its file
+    return make_error, (type(error), arguments), _read(error), None, None, fill_error
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        error = self._error
-        base: Any = _find_base(type(error))
-        if issubclass(base, BaseExceptionGroup):  # its `args` are whatever its class was called with
-            arguments = tuple(vars(BaseExceptionGroup)[name].__get__(error) for name in ("message", "exceptions"))
-        else:
-            arguments = base.__reduce__(error)[1]  # an OSError's `args` lack its file
-        return rebuild_error, (type(error), arguments, *_read(error))
 
-
-def rebuild_error(
-    kind: type[BaseException],
-    arguments: tuple[Any, ...],
-    args: tuple[Any, ...],
-    attributes: Mapping[str, Any],
-    fields: Mapping[str, Any],
-) -> BaseException:
-    """Make an exception of its parts: of the arguments of its nearest built-in class, and of what `_read` returns."""
+def make_error(kind: type[BaseException], arguments: tuple[Any, ...]) -> BaseException:
+    """Make an exception, without its content, of the arguments of its nearest built-in class."""
     base: Any = _find_base(kind)
     error: BaseException = base.__new__(kind, *arguments)
     base.__init__(error, *arguments)
+    return error
+
+
+def fill_error(error: BaseException, content: tuple[tuple[Any, ...], Mapping[str, Any], Mapping[str, Any]]) -> None:
+    """Give an exception its content, as `_read` returns it."""
+    args, attributes, fields = content
     _ARGS.__set__(error, args)
     _ATTRIBUTES.__get__(error).update(attributes)
-    for name, descriptor in _find_fields(kind).items():
+    for name, descriptor in _find_fields(type(error)).items():
         if name in fields and _get(descriptor, error) is not fields[name]:
             descriptor.__set__(error, fields[name])
-    return error
 
 
 def _read(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:

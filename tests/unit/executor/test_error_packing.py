@@ -154,6 +154,29 @@ def test_groups() -> None:
     )
 
 
+def test_exceptions_within_an_exception() -> None:
+    """Members of a group, of a group within it, and exceptions in `args` or attributes lose no more than one alone."""
+    inner = [Coded(5), GoneFile("/data/x"), Slotted("text", 7), Made(2, 3)]
+    whole = ExceptionGroup("group", [*inner, ExceptionGroup("inner group", inner), Chosen("text")])
+    outer = ValueError("outer", inner)
+    outer.first = Coded(6)  # type: ignore[attr-defined]
+    group, again = travel(whole), travel(outer)
+    for found in (group.exceptions, group.exceptions[4].exceptions, again.args[1]):
+        assert [str(one) for one in found[:4]] == ["code 5", "[Errno 2] gone: '/data/x'", "text", "2 and 3"]
+        assert (found[1].filename, found[2].code, found[3].total) == ("/data/x", 7, 5)
+    assert (group.exceptions[5].cache, str(again.first)) == ("small", "code 6")
+    assert travel(ExceptionGroup("group", [Slotted("text", 7)])).exceptions[0].code == 7
+
+
+def test_an_exception_that_refers_to_itself() -> None:
+    """An exception may be among the attributes of one that it holds."""
+    error = Made(2, 3)
+    error.inner = Coded(5)  # type: ignore[attr-defined]
+    error.inner.outer = error  # type: ignore[attr-defined]
+    again = travel(error)
+    assert (again.inner.outer, str(again.inner)) == (again, "code 5")
+
+
 def test_notes_and_attributes() -> None:
     """Notes and attributes that were added to an exception come back with it."""
     for error in (ValueError("text"), GoneFile("/data/x")):
