@@ -23,6 +23,7 @@ import ray
 from ray._private.node import Node
 
 from dfz_ray.driver.cores import usable_cores
+from dfz_ray.driver.forked_process import check_not_forked, connecting
 from dfz_ray.driver.ray_node import RAY_SETTINGS
 from dfz_ray.driver.token import HOW_TO_GIVE_ONE, describe_token, make_token, token_header, use_local_token
 from dfz_ray.errors import ClusterUnusable, DfzError
@@ -41,8 +42,6 @@ STARTS = 5
 
 _environment_at_start: dict[str, dict[str, str]] = {}
 """By the address of a Ray that this process has embedded."""
-_connecting = threading.Lock()
-"""Held to connect: several adapters may try at the same time, and Ray allows one connection."""
 
 
 def connect(address: str | None = None, *, logical_cpus: int | None = None, boots_workers: bool = True) -> None:
@@ -55,9 +54,10 @@ def connect(address: str | None = None, *, logical_cpus: int | None = None, boot
 
     Raises:
         ClusterUnusable: no Ray can be started, none answers at the address, or it refuses the token; or it is a Ray
-            Client address; or this process is connected to another Ray.
+            Client address; or this process is connected to another Ray, or was forked from one that is connected.
     """
-    with _connecting:
+    check_not_forked()
+    with connecting:
         _route_notices()
         if ray.is_initialized():
             _check_connected_to(address)
@@ -70,7 +70,8 @@ def connect_to_running(address: str | None = None) -> bool:
 
     Raises ClusterUnusable as `connect` does.
     """
-    with _connecting:
+    check_not_forked()
+    with connecting:
         _route_notices()
         if ray.is_initialized():
             _check_connected_to(address)

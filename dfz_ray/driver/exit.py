@@ -46,6 +46,8 @@ def _begin_anew() -> None:
     """In a forked process: the runs are the parent's, where a thread that is not here may hold the lock."""
     global _lock  # noqa: PLW0603 - one for all, as there is one process
     _lock = threading.Lock()
+    for run in _get_open_runs():
+        run.leave_to_parent()
     _open_runs.clear()
 
 

@@ -36,6 +36,11 @@ GRACE_S = 1.0
 MANAGERS_LIMIT = 10
 """If so many managers in a row die before a task has ended, another one will not help."""
 
+FORKED = (
+    "this process was forked from the one that has the run, and can't use it: submit there, or start this one by the "
+    "method `spawn` or `forkserver` of multiprocessing and make what it needs in it"
+)
+
 SessionCommand = Callable[["ManagerClient"], None]
 
 
@@ -227,6 +232,11 @@ class RunSession:
         """Wait until the run is closed, or until the timeout. A listener that calls this returns at once."""
         if self._thread.is_alive() and threading.current_thread() not in (self._thread, self._listening):
             self._thread.join(timeout_s)
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: the run is the parent's, and takes nothing here; its open tasks end there alone."""
+        self._changed = threading.Condition()  # a thread that is not here may hold the other one
+        self.failure, self._is_over = InfrastructureLost(FORKED), True
 
     def abandon(self) -> None:
         """Report the end of a run that was closed, although its threads may still be at work."""

@@ -40,7 +40,7 @@ class TaskRun(OpenTasks[SubmittedTask]):
         if self.is_over:
             for task in tasks:
                 task.is_wanted = False
-            raise InfrastructureLost("the run is over")
+            raise self.lost()
         try:
             super().send(tasks)
         except InfrastructureLost:

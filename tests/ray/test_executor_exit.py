@@ -189,3 +189,38 @@ def test_a_batch_that_is_left(cluster: None, tmp_path: Path) -> None:
         "dfz_ray: 1 run ended with an error that nobody has read: InfrastructureLost: the run was closed before its "
         f"end, when 1 of 3 tasks had ended; it goes on with: dfz resume {tmp_path / 'run'}\n"
     )
+
+
+FORK = """
+warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on: of a fork beside other threads
+executor, manager = DFZExecutor(1), ConcurrentTaskManager(1)
+executor.submit(pow, 2, 2).result(), manager.submit_task(pow, 2, 3).result()
+slow = executor.submit(time.sleep, 1)
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    for submit in (
+        lambda: executor.submit(pow, 2, 3),
+        lambda: next(executor.map(pow, [2], [3])),
+        lambda: manager.submit_task(pow, 2, 3),
+        lambda: DFZExecutor(1).submit(pow, 2, 3),
+    ):
+        try:
+            submit().result()
+        except Exception as error:
+            print("was forked from" in str(error), flush=True)
+    executor.shutdown()
+    sys.exit(5)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(slow.result(), executor.submit(pow, 2, 3).result(), manager.submit_task(pow, 2, 3).result())
+"""
+
+
+def test_a_forked_child_of_a_program(cluster: None, tmp_path: Path) -> None:
+    """A child that was forked beside open executors hears why they, and new ones, can't be used there, and it ends.
+
+    Its parent's go on.
+    """
+    done = run_program("import warnings" + FORK, tmp_path, ray.get_runtime_context().gcs_address)
+    assert done.stdout.splitlines() == ["True"] * 4 + ["5", "None 8 8"]
+    assert (done.returncode, done.stderr) == (0, "")
