@@ -109,11 +109,15 @@ class _Calls(Executor):
             return map_some(self.submit, find_submit, run, fn, items, ends_at, size, buffersize)
         if timeout is not None or self._treatment.policy.timeout_s is not None:
             chunksize = chunksize or 1
+        made = CallMap(run, run.packer.pack_function(fn), self._treatment, chunksize, ends_at)
         try:
-            made = CallMap(run, run.packer.pack_function(fn), self._treatment, list(items), chunksize, ends_at)
-        except InfrastructureLost:
-            raise run.closed() from None
-        return made.results()
+            made.start(list(items))
+            return made.results()
+        except BaseException as error:  # perhaps Ctrl-C: then nobody gets the results
+            made.give_up()
+            if isinstance(error, InfrastructureLost):
+                raise run.closed() from None
+            raise
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; those that were submitted go on to their end.

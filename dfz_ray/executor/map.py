@@ -53,7 +53,7 @@ Items = list[tuple[Any, ...]]
 
 
 class CallMap:
-    """The results of the calls of one `map`.
+    """The results of the calls of one `map`, which is nothing to its run before it is started.
 
     Args:
         size: the number of calls in a group; None: it follows from how long they take.
@@ -65,19 +65,18 @@ class CallMap:
         run: CallRun,
         function: PackedFunction,
         treatment: Treatment,
-        items: Items,
         size: int | None,
         ends_at: float | None,
     ) -> None:
         self._run, self._function, self._treatment = run, function, treatment
         self._size = size
         self._ends_at = ends_at
-        self._values: list[Any] = [_NOTHING] * len(items)
+        self._values: list[Any] = []
         """The results in order: _NOTHING if it is not known yet, a _Raised if the call has failed."""
         self._changed = threading.Condition()
         self._groups: dict[_Group, None] = {}
         """The groups that were sent and have not ended."""
-        self._left = iter(items)
+        self._left: Iterator[tuple[Any, ...]] = iter(())
         """The items from `_sent` on, which were not sent yet."""
         self._sent = 0
         self._is_cancelled = False
@@ -87,18 +86,22 @@ class CallMap:
         """The shortest time of a call, averaged over a group; the budget cuts longer ones off."""
         self._each_bytes = 1.0
         """The largest size of a call's arguments or result, averaged over a group."""
-        try:
-            run.hold(self)
-            if size is None:
-                self._send_next(*self._choose_first(items))
-            else:
-                self._send_next(size, len(items))
-        except BaseException:  # an interruption, such as Ctrl-C: nobody gets the results
-            self.cancel()
-            self._forget_errors()
-            raise
 
     # --- called by the user of `map` --------------------------------------------------------------------------------
+
+    def start(self, items: Items) -> None:
+        """Make the calls. Whoever is interrupted from here on, or later, gives the map up, or its run waits for it."""
+        self._values, self._left = [_NOTHING] * len(items), iter(items)
+        self._run.hold(self)
+        if self._size is None:
+            self._send_next(*self._choose_first(items))
+        else:
+            self._send_next(self._size, len(items))
+
+    def give_up(self) -> None:
+        """Nobody gets the results."""
+        self.cancel()
+        self._forget_errors()
 
     def results(self) -> Iterator[Any]:
         """The results in order. The exception of a call ends this, and cancels the groups that have not begun."""
@@ -107,8 +110,7 @@ class CallMap:
                 self._wait_for(position)
                 yield self._take(position)
         finally:
-            self.cancel()
-            self._forget_errors()
+            self.give_up()
 
     def _end_all(self) -> None:
         """End all groups, also those that have begun: nobody waits for their results any more."""

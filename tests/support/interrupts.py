@@ -58,3 +58,21 @@ def interrupted(function: Callable[..., Any], line: int) -> Iterator[Interruptio
         pass
     finally:
         sys.settrace(before)
+
+
+@contextlib.contextmanager
+def interrupted_after(function: Callable[..., Any]) -> Iterator[None]:
+    """Ctrl-C comes when the function has returned, before its caller has the result."""
+    before = sys.gettrace()
+
+    def within(frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "return":
+            sys.settrace(before)
+            raise KeyboardInterrupt
+        return within
+
+    sys.settrace(lambda frame, event, argument: within if frame.f_code is function.__code__ else None)
+    try:
+        yield
+    finally:
+        sys.settrace(before)

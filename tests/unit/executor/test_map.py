@@ -9,21 +9,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
-from support.interrupts import interrupted
+from support.interrupts import interrupted, interrupted_after
 
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.executor import map as map_module
 from dfz_ray.executor.call_packing import CallPacker
 from dfz_ray.executor.call_run import CallSource, ExecutorBroken, PendingCall, Treatment
 from dfz_ray.executor.executor import _Calls
-from dfz_ray.executor.map import CallMap
+from dfz_ray.executor.map import CallMap, Items
 from dfz_ray.executor.process_setup import InitializerFailed
 from dfz_ray.protocol.task_events import FailedTask
 from dfz_ray.specs.policy import Policy
@@ -69,11 +69,18 @@ class Run:
         return ExecutorBroken("the run can't go on")
 
 
+def start(run: Run, function: Callable[..., Any], items: Items, ends_at: float | None = None) -> CallMap:
+    """A map whose groups have any size, when it is started."""
+    treatment = Treatment(Resources(), Policy())
+    made = CallMap(run, run.packer.pack_function(function), treatment, None, ends_at)  # type: ignore[arg-type]
+    made.start(items)
+    return made
+
+
 def make(run: Run, count: int) -> CallMap:
     """A map of many calls, whose groups have any size."""
     items: list[tuple[Any, ...]] = [(number,) for number in range(count)]
-    treatment = Treatment(Resources(), Policy())
-    return CallMap(run, run.packer.pack_function(abs), treatment, items, None, None)  # type: ignore[arg-type]
+    return start(run, abs, items)
 
 
 def result_of(values: list[Any]) -> bytes:
@@ -104,17 +111,27 @@ def test_a_map_of_a_run_that_can_not_be_opened() -> None:
 
 def test_a_map_that_is_interrupted_leaves_its_run_free_to_end() -> None:
     """Wherever Ctrl-C interrupts the making of a map, nobody gets it, and its run waits for none of its calls."""
-    has_come = True
-    for line in range(100):
-        run = Run()
-        made: list[CallMap] = []
-        with interrupted(CallMap.__init__, line) as interruption:
-            made.append(make(run, 10))
-        has_come = interruption.has_come
-        if not has_come:
-            break
-        assert made == run.sources == []
-    assert not has_come
+    for function in (CallMap.__init__, CallMap.start, _Calls.map):
+        has_come = True
+        for line in range(100):
+            run = Run()
+            made: list[Iterable[Any]] = []
+            with interrupted(function, line) as interruption:
+                made.append(_Calls(run, Treatment(Resources(), Policy())).map(abs, range(10)))  # type: ignore[arg-type]
+            has_come = interruption.has_come
+            if not has_come:
+                break
+            assert made == run.sources == []
+        assert not has_come
+
+
+@pytest.mark.parametrize("function", [CallMap.__init__, CallMap.start])
+def test_a_map_that_is_interrupted_between_two_steps(function: Callable[..., Any]) -> None:
+    """The same holds where Ctrl-C comes when a step of it has returned, and its caller has not gone on yet."""
+    run = Run()
+    with interrupted_after(function), pytest.raises(KeyboardInterrupt):
+        _Calls(run, Treatment(Resources(), Policy())).map(abs, range(10))  # type: ignore[arg-type]
+    assert run.sources == []
 
 
 def test_a_map_that_comes_as_its_executor_is_shut_down() -> None:
@@ -135,8 +152,7 @@ def test_a_map_begins_with_a_group_for_each_slot() -> None:
         assert [len(group.items) for group in run.sent] == sizes  # type: ignore[attr-defined]
     run = Run()
     items: list[tuple[Any, ...]] = [(bytes(2**21),)] * 10
-    treatment = Treatment(Resources(), Policy())
-    CallMap(run, run.packer.pack_function(len), treatment, items, None, None)  # type: ignore[arg-type]
+    start(run, len, items)
     assert [len(group.items) for group in run.sent] == [1, 1]  # type: ignore[attr-defined]
 
 
@@ -146,8 +162,7 @@ def test_a_map_begins_with_single_calls_while_the_slots_are_not_known(monkeypatc
     for item, count, sent in ((b"", 8, 8), (b"", 1000, 128), (bytes(2**18), 200, 15), (bytes(2**22), 5, 2)):
         run = Run()
         run.slots, run.known_slots = 1, None
-        treatment = Treatment(Resources(), Policy())
-        CallMap(run, run.packer.pack_function(len), treatment, [(item,)] * count, None, None)  # type: ignore[arg-type]
+        start(run, len, [(item,)] * count)
         assert [len(group.items) for group in run.sent] == [1] * sent  # type: ignore[attr-defined]
 
 
@@ -214,8 +229,8 @@ def test_a_map_ends_where_pickling_a_later_item_panics() -> None:
     """Who waits for the results of a map gets those before the item, and then the error, whatever its class is."""
     items: list[tuple[Any, ...]] = [(number,) for number in range(1000)]
     items[300] = (Panicking(),)
-    run, treatment, ends_at = Run(), Treatment(Resources(), Policy()), time.monotonic() + 10
-    made = CallMap(run, run.packer.pack_function(abs), treatment, items, None, ends_at)  # type: ignore[arg-type]
+    run, ends_at = Run(), time.monotonic() + 10
+    made = start(run, abs, items, ends_at)
     one, other = run.sent
     other.begin()
 
