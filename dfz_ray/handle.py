@@ -9,13 +9,13 @@ import functools
 import logging
 import shlex
 import shutil
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfz_ray.driver.condition import Condition
 from dfz_ray.driver.listener import Completed, CountsListener, RunListener
 from dfz_ray.driver.run_session import RunSession
 from dfz_ray.driver.unread_error import UnreadError
@@ -227,7 +227,7 @@ class _EndedTasks(RunListener):
         self._report_counts, self._end = on_counts, end
         self._known: Sequence[tuple[str, str, str]] = ()
         self._unsuccessful: Counter[int] = Counter()
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._wakers: set[Callable[[], None]] = set()
 
     @functools.cached_property

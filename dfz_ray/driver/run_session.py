@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dfz_ray.driver.condition import Condition
 from dfz_ray.driver.exit import close_at_exit
 from dfz_ray.driver.listener import EventDecoder, RunListener, read_events
 from dfz_ray.driver.listening_thread import ListeningThread
@@ -40,7 +41,6 @@ FORKED = (
     "this process was forked from the one that has the run, and can't use it: submit there, or start this one by the "
     "method `spawn` or `forkserver` of multiprocessing and make what it needs in it"
 )
-
 SessionCommand = Callable[["ManagerClient"], None]
 
 
@@ -86,7 +86,7 @@ class RunSession:
         self._unsynced = UnsyncedBatches()
         """Of a run that reports early; only the thread that sends uses it."""
         self._decoder = EventDecoder(listener, self.folder)
-        self._changed = threading.Condition()
+        self._changed = Condition()
         """Guards everything below."""
         self._commands: deque[SessionCommand] = deque()
         """The first one is being executed."""
@@ -235,7 +235,7 @@ class RunSession:
 
     def leave_to_parent(self) -> None:
         """In a forked process: the run is the parent's, and takes nothing here; its open tasks end there alone."""
-        self._changed = threading.Condition()  # a thread that is not here may hold the other one
+        self._changed = Condition()  # a thread that is not here may hold the other one
         self.failure, self._is_over = InfrastructureLost(FORKED), True
 
     def abandon(self) -> None:

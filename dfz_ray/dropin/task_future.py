@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from dfz_ray.driver.condition import Condition
 from dfz_ray.executor.reported_future import ReportedFuture
 
 
@@ -17,6 +18,7 @@ class TaskFuture(ReportedFuture):
 
     def __init__(self, task_id: str, on_cancel: Callable[[], None]) -> None:
         super().__init__()
+        self._condition = Condition()
         self.task_id = task_id
         self._on_cancel = on_cancel
         self._turn = threading.Lock()

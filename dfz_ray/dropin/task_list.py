@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import uuid
 from collections import Counter
 from collections.abc import Container, Iterable
 from concurrent.futures import Future
 from typing import Any
 
+from dfz_ray.driver.condition import Condition
 from dfz_ray.dropin.records import Answer, in_numbers
 from dfz_ray.dropin.submitted_task import SubmittedTask
 from dfz_ray.execution.failure import clean
@@ -47,7 +47,7 @@ class TaskList:
     """All tasks of a manager."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._stored: set[str] = set()
         self._repeats: Counter[str] = Counter()
         self._by_id: dict[str, SubmittedTask] = {}

@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any
 
+from dfz_ray.driver.condition import Condition
 from dfz_ray.executor.call_packing import PackedCall, read_error
 from dfz_ray.executor.call_run import CallRun, Treatment
 from dfz_ray.executor.function_domain import read_result
@@ -63,7 +64,7 @@ class CallFuture(ReportedFuture):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         with _lock:
             if not self._is_watched:
-                self._condition = threading.Condition()
+                self._condition = Condition()
                 self._waiters: list[Any] = []
                 self._done_callbacks: list[Any] = []
                 self._is_watched = True

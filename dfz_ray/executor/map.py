@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
+from dfz_ray.driver.condition import Condition
 from dfz_ray.driver.unread_error import UnreadError
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.executor.call_packing import PackedCall, read_error
@@ -73,7 +73,7 @@ class CallMap:
         self._ends_at = ends_at
         self._values: list[Any] = []
         """The results in order: _NOTHING if it is not known yet, a _Raised if the call has failed."""
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._groups: dict[_Group, None] = {}
         """The groups that were sent and have not ended."""
         self._left: Iterator[tuple[Any, ...]] = iter(())
