@@ -41,7 +41,8 @@ def _leave_to_parent() -> None:
     for part in (worker.global_worker, worker._global_node, state.state, kv.global_gcs_client):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(part))
     process = ctypes.CDLL(None)
-    process.on_exit(process._exit, None)  # handlers are called in reverse order, this kind with the exit code
+    if hasattr(process, "on_exit"):  # Linux has it
+        process.on_exit(process._exit, None)  # handlers are called in reverse order, this kind with the exit code
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)

@@ -241,7 +241,8 @@ def _describe_passed_over(points: Sequence[Point], baseline: Point | None) -> li
     names = dict.fromkeys(show_workers(one.workers) for one in everyone if not one.typically_complete)
     if not names or len(names) == len({one.workers for one in everyone}):
         return []
-    return [f"by goal no part is taken by {', '.join(names)}: the typical repeat completed fewer tasks than at others"]
+    why = "their typical repeat completed fewer tasks than at another point"
+    return [f"the choices by goal leave out {', '.join(names)}: {why}"]
 
 
 def _find_usable(points: Sequence[Point], baseline: Point | None) -> list[Point]:
