@@ -88,15 +88,17 @@ def _ask_manager(folder: Path, request: CancelRequest) -> bool:
     """File the request and wait. Returns False if the process that works on the run ended without carrying it out."""
     from dfz_ray.journal.cancel_requests import file_request
 
-    path = file_request(folder, request)
+    path: Path | None = None
     try:
+        path = file_request(folder, request)
         with _waiting():
             while path.exists():
                 if not is_held(folder):
                     return not _withdraw(path)
                 time.sleep(POLL_S)
     except KeyboardInterrupt:
-        _withdraw(path)
+        if path is not None:
+            _withdraw(path)
         raise
     return True
 

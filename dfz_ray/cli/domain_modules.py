@@ -1,4 +1,4 @@
-"""`--import`: a user's modules that define domains, and those that a run was begun with."""
+"""`--import`: a user's modules that define domains, and those that a run or a study was begun with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -40,6 +40,31 @@ def import_domain_modules(names: Iterable[str], run: Path | None = None) -> dict
         module = _import(name)
         modules[Path(name).name if name.endswith(".py") else name, str(_root_of(module))] = module
     return modules
+
+
+def find_trusted_modules(folder: Path, kept: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
+    """The modules with which the study in a folder goes on: those that it keeps, or the given ones of their names.
+
+    Raises InvalidInput if one is not given, and this user has not begun the study there with it; or if the study has
+    no module of a name that is given.
+    """
+    places = {module_name(name): name for name in given}
+    names = set(map(module_name, kept))
+    problems = [
+        Problem("--import", show_name(name), "a module of the study, or none", "the study has its options")
+        for name in given
+        if module_name(name) not in names
+    ]
+    remembered = find_remembered(folder) if folder.stat().st_uid == os.getuid() else set()
+    for name in kept:
+        is_own = any(_place_of(*one) == name for one in remembered)
+        if module_name(name) not in places and not is_own:
+            why = f"you did not begin the study in {folder} with it, or that folder was elsewhere"
+            hint = f"{why}; if you trust that module, name it with --import {show_name(name)}"
+            problems.append(Problem("--import", f"none for {show_name(name)!r}", "it", hint))
+    if problems:
+        raise InvalidInput(problems, "command line")
+    return tuple(places.get(module_name(name), name) for name in kept)
 
 
 def ship_domain_modules(names: Iterable[str], run: Path | None = None) -> tuple[Import, ...]:

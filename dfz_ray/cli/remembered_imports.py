@@ -39,7 +39,7 @@ def remember_imports(run: Path, imports: Iterable[Import]) -> None:
         note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_whole(note, json.dumps({"run": place, "imports": outside}).encode(), mode=0o600)
     except (OSError, RuntimeError, DfzError) as error:  # RuntimeError: the user has no home
-        logger.warning("`dfz resume` will ask for --import here: no note of it can be written: %s", error)
+        logger.warning("whoever goes on here will be asked for --import: no note of it can be written: %s", error)
         return
     with contextlib.suppress(OSError, DfzError):  # another command may remove them at the same time
         _remove_notes_of_lost_runs(note)

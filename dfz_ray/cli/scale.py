@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 DEFAULT_COUNT = 20
 ALSO_LATER = ("address", "time_limit", "efficiency", "price", "deadline")
-"""Options that may be given, or given anew, as a study goes on: they change none of its trials."""
+"""Options that may be given, or given anew, as a study goes on: they change none of its trials. So may `--import`, for
+modules of the study that are elsewhere now, or that somebody else has begun it with."""
 NOT_KEPT = ("address", "output", "resume", "time_limit")
 """Options that are of one start of a study, not of its plan."""
 NOT_OF_HOST = ("seed", "plan", "settings")
@@ -119,11 +120,12 @@ def scale(**options: Any) -> int:
     without a study.
     """
     from dfz_ray.cli.domain_modules import ship_domain_modules
+    from dfz_ray.cli.remembered_imports import remember_imports
     from dfz_ray.scaling.host import host_facts
     from dfz_ray.scaling.study_folder import TRIALS, check_plan, hold_study, make_study_folder, read_trials
 
     options, resumed = _check_options(options)
-    ship_domain_modules(options["modules"])
+    imports = ship_domain_modules(options["modules"])
     settings = read_settings(options["config"])
     batch, seed = _read_batch(options, settings)
     host = host_facts()
@@ -139,6 +141,7 @@ def scale(**options: Any) -> int:
         options.setdefault("command", make_command(sys.argv))
         kept = {name: value for name, value in options.items() if name not in NOT_KEPT}
         folder = resumed or make_study_folder(options["output"], kept, plan.digest, plan.worker_counts)
+        remember_imports(folder, imports)
         tell_place(folder)
         if pilot:
             tell_forecast(plan, stopping, pilot, cores, options["time_limit"])
@@ -162,6 +165,7 @@ def _check_options(options: dict[str, Any]) -> tuple[dict[str, Any], Path | None
 
     Everything that can be wrong with them is found here, before a task is tried, or Ray is started.
     """
+    from dfz_ray.cli.domain_modules import find_trusted_modules
     from dfz_ray.cli.kept_options import check_kept_options
     from dfz_ray.scaling.study_folder import check_unused, read_plan
     from dfz_ray.scaling.study_plan import parse_worker_counts
@@ -172,7 +176,8 @@ def _check_options(options: dict[str, Any]) -> tuple[dict[str, Any], Path | None
         now = {name: options[name] for name in ALSO_LATER if options[name] is not None}
         kept = read_plan(resumed)
         check_kept_options(scale, kept, NOT_KEPT, resumed)
-        return {**kept, "address": None, "time_limit": None, **now}, resumed
+        modules = find_trusted_modules(resumed, kept["modules"], options["modules"])
+        return {**kept, "address": None, "time_limit": None, **now, "modules": modules}, resumed
     if options["max_workers"] not in (None, AUTO):
         parse_worker_counts(options["max_workers"])
     if options["output"]:
@@ -246,7 +251,7 @@ def _check_together(options: dict[str, Any]) -> None:
         problems.append(Problem("--deadline", "--weak beside it", "one of the two", "a batch that grows has no end"))
     if {"repeats", "target"} <= given:
         problems.append(Problem("--target", "--repeats beside it", "one of the two"))
-    if "resume" in given and (others := given - {"resume", *ALSO_LATER}):
+    if "resume" in given and (others := given - {"resume", "modules", *ALSO_LATER}):
         found = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
         problems.append(Problem("--resume", f"{found} beside it", "--resume alone", "the study has its options"))
     if problems:

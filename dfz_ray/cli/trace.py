@@ -27,6 +27,7 @@ def trace(folder: Path, output: str) -> int:
     """
     from dfz_ray.journal.trace import trace_events
 
+    _refuse_files_of(folder, Path(output))
     events, lines = trace_events(folder), 0
     first = next(events, None)
     try:
@@ -42,3 +43,10 @@ def trace(folder: Path, output: str) -> int:
         raise InvalidInput([problem], "command line") from None
     click.echo(f"{output}: {lines} events; open it at https://ui.perfetto.dev")
     return 0
+
+
+def _refuse_files_of(run: Path, output: Path) -> None:
+    """Refuse to write over a file of the run, such as its journal."""
+    if output.exists() and run.resolve() in output.resolve().parents:
+        expected = "a new file, or one outside the run folder"
+        raise InvalidInput([Problem("--output", repr(str(output)), expected)], "command line")

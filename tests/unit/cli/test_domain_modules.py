@@ -11,7 +11,7 @@ import pytest
 from support.command_line import dfz
 
 from dfz_ray.cli import remembered_imports
-from dfz_ray.cli.domain_modules import import_domain_modules
+from dfz_ray.cli.domain_modules import find_trusted_modules, import_domain_modules
 from dfz_ray.cli.remembered_imports import find_remembered, remember_imports
 from dfz_ray.domains.registry import REGISTRY
 from dfz_ray.errors import InvalidInput
@@ -160,7 +160,7 @@ def test_a_note_that_can_not_be_written_is_told(
     (run.parent / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(run.parent / "file"))
     remember_imports(run, [("dice.py", str(run.parent / "here"))])
-    assert "`dfz resume` will ask for --import here" in caplog.text
+    assert "whoever goes on here will be asked for --import" in caplog.text
 
 
 def test_old_notes_of_lost_runs_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,3 +176,26 @@ def test_old_notes_of_lost_runs_are_removed(tmp_path: Path, monkeypatch: pytest.
         os.utime(note, (age, age))
 
     assert [run for run in runs if find_remembered(run)] == [runs[1], *runs[3:]]
+
+
+def test_a_study_goes_on_with_modules_that_its_user_trusts(tmp_path: Path) -> None:
+    """The plan of a study that came from somebody else names modules, too: importing them would execute them."""
+    study = tmp_path / "study"
+    study.mkdir()
+    file = str(tmp_path / "here" / "dice.py")
+    kept = (file, "games.cards")
+
+    with pytest.raises(InvalidInput) as refused:
+        find_trusted_modules(study, kept, ())
+    assert [problem.found for problem in refused.value.problems] == [f"none for {file!r}", "none for 'games.cards'"]
+
+    elsewhere = str(tmp_path / "there" / "dice.py")
+    assert find_trusted_modules(study, kept, (elsewhere, "games.cards")) == (elsewhere, "games.cards")
+    with pytest.raises(InvalidInput, match="a module of the study"):
+        find_trusted_modules(study, kept, (file, "games.cards", "other"))
+
+    remember_imports(study, [("dice.py", str(tmp_path / "here")), ("games.cards", str(tmp_path))])
+    assert find_trusted_modules(study, kept, ()) == kept
+    study.rename(tmp_path / "moved")
+    with pytest.raises(InvalidInput, match="--import"):
+        find_trusted_modules(tmp_path / "moved", kept, ())

@@ -9,10 +9,12 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 from support.sample_run import build, completed, create
 
 from dfz_ray.cli import group
+from dfz_ray.errors import InvalidInput
 from dfz_ray.journal.executions import Executed, assign_slots
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.trace import trace_events
@@ -148,3 +150,19 @@ def test_the_command_writes_json(tmp_path: Path) -> None:
     whole = json.loads(target.read_text())
     assert whole["traceEvents"] == list(trace_events(tmp_path / "run"))
     assert_follows_the_format(whole["traceEvents"])
+
+
+def test_a_trace_replaces_no_file_of_its_run(tmp_path: Path) -> None:
+    """The journal stays what it is, also where it is reached by a link; a new file may be beside it."""
+    run = tmp_path / "run"
+    build(run)
+    before, link = (run / "run.sqlite").read_bytes(), tmp_path / "link"
+    link.symlink_to(run / "run.sqlite")
+    for target in (run / "run.sqlite", link):
+        with pytest.raises(InvalidInput, match="--output"):
+            CliRunner().invoke(
+                group, ["trace", str(run), "--output", str(target)], standalone_mode=False, catch_exceptions=False
+            )
+    assert (run / "run.sqlite").read_bytes() == before
+    done = CliRunner().invoke(group, ["trace", str(run), "--output", str(run / "new.json")], standalone_mode=False)
+    assert done.return_value == 0, done.output

@@ -183,6 +183,8 @@ def test_a_choice_is_of_a_point_whose_typical_repeat_is_whole() -> None:
 def test_who_takes_no_part_in_the_choices_by_chance_is_named() -> None:
     """The choices are among the points whose typical repeat completed most; others may be faster, so they are named."""
     told = losing({0: (6, 3), 2: (6, 2)})["recommendation"]["reason"]
-    words = "the choices by goal leave out the sequential program, 2 workers: their typical repeat completed fewer tasks"
+    words = (
+        "the choices by goal leave out the sequential program, 2 workers: their typical repeat completed fewer tasks"
+    )
     assert words in told
     assert "by goal" not in losing({0: (1, 3), 2: (1, 2)})["recommendation"]["reason"]
