@@ -77,6 +77,8 @@ class RunSession:
         self.finishes_at_exit = finishes_at_exit
         self.failure: BaseException | None = None
         """The reason why the run can't go on."""
+        self.was_forked = False
+        """True in a process that was forked from the one that has the run."""
         self.was_cut = False
         """True if commands were dropped: perhaps not all tasks were sent."""
         self._listener, self._has_listener = listener, has_listener
@@ -236,7 +238,7 @@ class RunSession:
     def leave_to_parent(self) -> None:
         """In a forked process: the run is the parent's, and takes nothing here; its open tasks end there alone."""
         self._changed = Condition()  # a thread that is not here may hold the other one
-        self.failure, self._is_over = InfrastructureLost(FORKED), True
+        self.was_forked, self._is_over, self.failure = True, True, InfrastructureLost(FORKED)
 
     def abandon(self) -> None:
         """Report the end of a run that was closed, although its threads may still be at work."""

@@ -94,7 +94,7 @@ class CallRun(OpenTasks[PendingCall]):
 
     def check(self) -> None:
         """Raise the reason why the run takes no calls, if there is one: RuntimeError, or BrokenExecutor."""
-        if self.is_shut or self._session.failure is not None:
+        if self.is_shut or self._session.was_forked:
             raise self.closed()
         if self.broken is not None:
             raise InitializerFailed(str(self.broken))

@@ -119,7 +119,7 @@ class OpenTasks(RunListener, ABC, Generic[T]):
         Raises:
             InfrastructureLost: the run can't go on, or was closed. These tasks are not failed by this.
         """
-        if self._session.failure is not None:  # in a forked process nobody would take them
+        if self._session.was_forked:  # nobody would take them
             for task in tasks:
                 task.is_wanted = False
             raise self.lost()
