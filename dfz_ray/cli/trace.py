@@ -27,10 +27,10 @@ def trace(folder: Path, output: str) -> int:
     """
     from dfz_ray.journal.trace import trace_events
 
-    _refuse_files_of(folder, Path(output))
     events, lines = trace_events(folder), 0
     first = next(events, None)
     try:
+        _refuse_files_of(folder, Path(output))
         with Path(output).open("w", encoding="utf-8") as file:
             file.write('{"displayTimeUnit": "ms", "traceEvents": [\n')
             while first is not None:

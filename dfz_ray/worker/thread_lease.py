@@ -6,6 +6,7 @@ import functools
 import math
 import threading
 import traceback
+from _thread import get_ident
 from collections.abc import Callable
 from contextvars import copy_context
 from os import _exit
@@ -65,6 +66,8 @@ class ThreadLease:
         """Held to use the protocol."""
         self._wanted = threading.Condition(self._lock)
         self._threads: list[threading.Thread] = []
+        self._holding: set[int] = set()
+        """The threads that hold a task, by their numbers."""
         self._is_called = False
         """True from a call of the main thread until it looks for a report."""
         self._is_closed = False
@@ -129,11 +132,11 @@ class ThreadLease:
                     _exit(1)
 
     def _give_up(self) -> bool:
-        """Let every task that may be to blame run again by itself; returns False if there is only one."""
+        """Let every task that may be to blame run again by itself; returns False if it is the one of this thread."""
         with self._lock:
             if self._side.is_spoiled:
                 return True  # the report of it must not be lost
-            if self._side.begun_tasks <= 1:
+            if self._side.begun_tasks <= 1 and (get_ident() in self._holding or not self._side.executing):
                 return False
             self._state.give_up()
             self._side.spoil(self._state.change, False)
@@ -160,6 +163,7 @@ class ThreadLease:
         side = self._side
         with self._lock:
             if before is not None:
+                self._holding.discard(get_ident())
                 side.end_task(before, () if execution is None else (execution,))
                 self._state.note_task()
             while not self._is_closed:
@@ -167,6 +171,7 @@ class ThreadLease:
                 if side.is_due:
                     self._call()
                 if found is not None:
+                    self._holding.add(get_ident())
                     return found
                 self._guard.rest()
                 self._call()

@@ -22,11 +22,11 @@ from dfz_ray.executor.call_packing import CallPacker
 from dfz_ray.executor.function_domain import FUNCTION_DOMAIN, read_group
 from dfz_ray.protocol.lease_protocol import LeaseState, Message
 from dfz_ray.protocol.orders import Order
-from dfz_ray.protocol.reports import Ended, Report, pack_executions, unpack_executions
+from dfz_ray.protocol.reports import Ended, Report, Spoiled, pack_executions, unpack_executions
 from dfz_ray.protocol.worker_side import WorkerSide
 from dfz_ray.specs.encoding import decode, encode
 from dfz_ray.specs.input_file import FileShelf
-from dfz_ray.worker import crash_marker
+from dfz_ray.worker import crash_marker, thread_lease
 from dfz_ray.worker.crash_marker import CrashMarker
 from dfz_ray.worker.deadlines import LOOK
 from dfz_ray.worker.process_state import ProcessState
@@ -202,6 +202,21 @@ def test_a_deadline_ends_one_task_and_no_other() -> None:
     assert set(found.values()) == {"completed"}
     assert len(found) == 199
     assert len(stage.threads) == 2
+
+
+def test_an_idle_thread_that_a_task_has_broken_charges_no_other_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier task has patched may meet a thread that holds no task: the one beside it is not to blame."""
+    ends: list[int] = []
+    monkeypatch.setattr(thread_lease, "_exit", ends.append)
+    stage = Stage()
+    with leading(stage) as lead:
+        lead.order(0, [work(0, "wait")], threads=2)
+        lead.until(lambda: stage.busy == 1)
+        monkeypatch.setattr(lead.guard, "rest", None)
+        lead.until(lambda: lead.reports[-1].spoiled is not None)  # it asks again after a second, which wakes the thread
+
+    assert lead.reports[-1].spoiled == Spoiled([0], "the code that executes tasks")
+    assert not ends
 
 
 def test_signals_that_a_task_blocks_are_not_blocked_for_the_next_one_on_its_thread() -> None:
