@@ -123,20 +123,21 @@ class OpenTasks(RunListener, ABC, Generic[T]):
             for task in tasks:
                 task.is_wanted = False
             raise self.lost()
-        self._waiting.extend(tasks)
-        if self._is_asked:
-            return
+        is_asking = False
         try:
-            self._is_asked = True
-            self._session.submit_later(self._take)
-        except BaseException as error:
+            self._waiting.extend(tasks)
+            if not self._is_asked:
+                is_asking = self._is_asked = True
+                self._session.submit_later(self._take)
+        except BaseException as error:  # perhaps Ctrl-C: then nobody has the futures of these
             self._take_back(tasks)
-            self._is_asked = False
-            if isinstance(error, InfrastructureLost):
-                self._fail_waiting()  # other threads may have relied on this request
-            elif self._waiting:  # after an interruption these need another one
-                with contextlib.suppress(InfrastructureLost):
-                    self.send(())
+            if is_asking:
+                self._is_asked = False
+                if isinstance(error, InfrastructureLost):
+                    self._fail_waiting()  # other threads may have relied on this request
+                elif self._waiting:  # after an interruption these need another one
+                    with contextlib.suppress(InfrastructureLost):
+                        self.send(())
             raise
         finally:
             if self.has_ended:

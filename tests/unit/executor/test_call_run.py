@@ -76,3 +76,17 @@ def test_after_an_interrupted_cancellation_others_are_asked_for(executor: DFZExe
         assert session._commands
         run._to_cancel.clear()  # as when the manager has been told
         session._commands.clear()
+
+
+def test_no_call_waits_that_nobody_is_asked_to_send(executor: DFZExecutor) -> None:
+    """Wherever Ctrl-C interrupts the sending of a call, it is sent or taken back, and later calls are sent."""
+    run, session = executor._run, executor._run._session
+    for function, line in itertools.product((OpenTasks.send, RunSession.submit_later), range(20)):
+        session._commands.clear()
+        run._waiting.clear()
+        run._is_asked = False
+        with interrupted(function, line):
+            run.send([Call(1)])  # type: ignore[list-item]
+        assert session._commands or not run._waiting
+        run.send([Call(2)])  # type: ignore[list-item]
+        assert session._commands
