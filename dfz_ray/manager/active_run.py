@@ -12,7 +12,6 @@ import contextlib
 import functools
 import itertools
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +21,6 @@ from typing import Any
 from dfz_ray.engine.engine import Engine
 from dfz_ray.engine.messages import (
     CancelAsked,
-    ChunkEnded,
     CommitCancellations,
     CommitEnds,
     CommitLosses,
@@ -33,7 +31,6 @@ from dfz_ray.engine.messages import (
     KindEntry,
     LeaseEnded,
     LeaseLost,
-    ManagerMeasured,
     NoteAttemptsLost,
     NotePoolChanged,
     OutcomesCommitted,
@@ -51,7 +48,6 @@ from dfz_ray.journal.recovery import OpenedJournal
 from dfz_ray.manager.event_buffer import EventBuffer
 from dfz_ray.manager.group_commit import GroupCommit, Pending
 from dfz_ray.manager.lanes import Lanes
-from dfz_ray.manager.late_answers import LateAnswers
 from dfz_ray.manager.lease_calls import LeaseCalls
 from dfz_ray.manager.manager_cost import ManagerCost
 from dfz_ray.manager.node_watch import NodeWatch
@@ -64,10 +60,9 @@ from dfz_ray.manager.run_metrics import RunMetrics
 from dfz_ray.manager.run_watch import RunWatch
 from dfz_ray.manager.status_publisher import Reading, StatusPublisher
 from dfz_ray.manager.task_inputs import TaskInputs
+from dfz_ray.manager.worker_reports import WorkerReports
 from dfz_ray.protocol.columns import unpack, unpack_works
-from dfz_ray.protocol.manager_side import Answer, ManagerSide
-from dfz_ray.protocol.orders import Order
-from dfz_ray.protocol.reports import Ended, Report, describe_end, unpack_executions
+from dfz_ray.protocol.manager_side import Answer
 from dfz_ray.protocol.submission import (
     OpenedRun,
     RunOptions,
@@ -83,15 +78,13 @@ EARLY_COMMITS_S = 0.02
 """Seconds between two commits of a run that reports ends before they are on disk: a chain of calls shares them."""
 ROOM_S = 0.03
 """Seconds after which a lease that Ray has not placed makes leases of other runs end that linger."""
-MEASURED_CHUNKS = 20
-"""The engine learns the manager's cost whenever so many chunks have ended."""
 
 
 class ActiveRun:
     """A run that this manager works on.
 
-    `manager` is the Ray handle of the actor, to which workers report. `make_room` lets leases of other runs end that
-    linger; it is called if Ray has no place for a lease.
+    It takes the driver's calls; `reports` takes those of its workers. `manager` is the Ray handle of the actor.
+    `make_room` lets leases of other runs end that linger; it is called if Ray has no place for a lease.
     """
 
     def __init__(
@@ -113,8 +106,6 @@ class ActiveRun:
         self._lanes = Lanes(run_id, manager, options.engine.grace_s, options.engine.width, is_nested)
         self._inputs = TaskInputs()
         self._files = RunFiles(folder, meta, self._recovered.files)
-        self._ended: dict[int, Ended] = {}
-        """The chunks that have just ended."""
         self._scope = ""
         """The scope of the cancellation that is being handled."""
         delay_s = EARLY_COMMITS_S if options.reports_early else 0.0
@@ -124,10 +115,6 @@ class ActiveRun:
             self._writer, commits, recovered.next_cancel, recovered.next_pool_change, self._versions
         )
         self._pool = PoolReporter(options, self._journal, self._handle)
-        self._late_answers = LateAnswers()
-        self._protocol = ManagerSide(
-            self._handle, self._read_end, lambda given: self._inputs.pack(given.chunk.numbers), self._late_answers.send
-        )
         self._reports_early = options.reports_early
         self._make_room = make_room
         self._room_timer: asyncio.TimerHandle | None = None
@@ -139,6 +126,17 @@ class ActiveRun:
         self._places = PlaceWatch(may_make_room, self._lanes.shapes, count_unplaced, self._handle)
         self._buffer = EventBuffer(options.has_listener)
         self._watch = RunWatch(self._engine, self._lanes.domains, self._leases.find_place)
+        self.reports = WorkerReports(
+            self._handle,
+            self._raise_failure,
+            lambda given: self._inputs.pack(given.chunk.numbers),
+            self._leases,
+            self._journal,
+            self._buffer,
+            self._watch,
+            cost,
+            has_cpu=self._pool.is_auto,
+        )
         metrics = RunMetrics(meta.get("name", ""), meta.get("run_id", run_id), self._watch)
         self._publisher = StatusPublisher(folder, meta, self._writer.epoch, self._read, self.cancel, metrics.publish)
         self._done = asyncio.Event()
@@ -148,7 +146,7 @@ class ActiveRun:
         """Wakes whoever waits for tasks that are on their way."""
         self._is_closing = False
         self._failure: BaseException | None = None
-        self._cost, self._measured_chunks = cost, 0
+        self._cost = cost
         self._timer: asyncio.TimerHandle | None = None
         self._executors = self._make_executors()
 
@@ -313,87 +311,10 @@ class ActiveRun:
                 with contextlib.suppress(DfzError):
                     await self._journal.commits.wait()
 
-    # --- reports of workers ----------------------------------------------------------------------------------------
-
-    async def exchange(self, report: Report) -> Order:
-        """Take in a report of a lease, and answer it: at once, or, if the lease lingers, when there is work for it.
-
-        Raises:
-            DfzError: the run can't go on; the lease ends with it.
-        """
-        order = self.take_report(report)
-        if order is None:
-            return self._name_relay(report.lease, await self._late_answers.wait(report.lease), True)
-        if self.is_behind:
-            begun = time.monotonic()
-            await self.keep_up()
-            self.note_held(report.lease, time.monotonic() - begun)
-        return order
-
-    @property
-    def is_behind(self) -> bool:
-        """True if no worker should be answered before `keep_up` returns: many results wait for the disk."""
-        return self._journal.commits.is_behind
-
-    async def keep_up(self) -> None:
-        """Wait for the disk, but not for long.
-
-        Raises:
-            DfzError: the run can't go on; the lease ends with it.
-        """
-        await self._journal.commits.keep_up()
-
-    def note_held(self, lease: int, seconds: float) -> None:
-        """Note that the answer to a lease was held back for so long: it waited for the disk, not for the manager."""
-        self._late_answers.hold(lease, seconds)
-
-    def take_report(self, report: Report, is_direct: bool = True) -> Order | None:
-        """Take in a report of a lease, and answer it; None if the lease lingers: then `exchange` waits for its answer.
-
-        It came directly from the lease, or a relay has gathered it.
-
-        An error while the run handles it stops the run. An error while the report is read is the fault of its worker,
-        which ends by it: a task may have spoiled that process.
-
-        Raises:
-            DfzError: the run can't go on; the lease ends with it.
-        """
-        self._raise_failure()
-        if self._protocol.is_new(report):
-            self._note_wait(report.waited_s, self._late_answers.excuse(report.lease))
-        if report.place is not None and self._leases.place(report.lease, report.place):
-            self._journal.add_lease(report.lease, report.place)
-        order = self._protocol.exchange(report)
-        if report.began is not None:
-            self._buffer.on_began(report.began)
-        return None if order is None else self._name_relay(report.lease, order, is_direct)
-
-    def _note_wait(self, waited_s: float, excused_s: float) -> None:
-        """Note the wait of a lease for its last order; all that is excused is the disk's, or it had nothing to do."""
-        if excused_s < math.inf:
-            self._watch.on_wait(waited_s, min(waited_s, excused_s))
-            if waited_s > excused_s:
-                self._cost.on_wait(waited_s - excused_s)
-
-    def _name_relay(self, lease: int, order: Order, is_direct: bool) -> Order:
-        """Let a lease know the relay that serves its node, if that is new to it."""
-        relay = self._leases.find_new_relay(lease, is_direct)
-        return order if relay is None else order._replace(relay=relay)
-
     def make_room(self) -> None:
         """Let leases end that linger: another run waits for a place."""
         if self._failure is None and (lingering := len(self._engine.lease_table.lingering)):
             self._handle(PlacesWanted(lingering))
-
-    def _read_end(self, lease: int, chunk: int, packed: Sequence[Any]) -> ChunkEnded:
-        ended = self._ended[chunk] = unpack_executions(packed)
-        event = describe_end(lease, chunk, ended, self._pool.is_auto)
-        self._cost.on_chunk(len(event.numbers))
-        self._measured_chunks += 1
-        if self._measured_chunks >= MEASURED_CHUNKS:
-            self._measured_chunks = 0
-            self._handle(ManagerMeasured(self._cost.chunk_s))
-        return event
 
     def note_lease_error(self, lease: int, message: str, traceback: str | None) -> None:
         """Note the error that ends a lease."""
@@ -418,7 +339,7 @@ class ActiveRun:
                 if isinstance(event, WorkAsked) and command.lease == event.lease:
                     answer = command
                 else:
-                    self._protocol.answer(command)
+                    self.reports.answer(command)
         except Exception as error:
             self._fail(error)
             raise
@@ -448,7 +369,7 @@ class ActiveRun:
             self._make_room()
 
     def _on_ends(self, ends: CommitEnds) -> None:
-        ended = self._ended.pop(ends.chunk)
+        ended = self.reports.pop_ended(ends.chunk)
         self._journal.add_ends(ends, ended)
         if self._reports_early:
             self._buffer.on_ended(ends, ended)
@@ -461,8 +382,7 @@ class ActiveRun:
     # --- everything else -------------------------------------------------------------------------------------------
 
     def _on_lease_over(self, event: LeaseEnded | LeaseLost) -> None:
-        self._protocol.close(event.lease)
-        self._late_answers.forget(event.lease)
+        self.reports.forget(event.lease)
         if self._failure is None:
             self._handle(event)
 
@@ -506,7 +426,7 @@ class ActiveRun:
             self._done.set()
             self._has_more.set()
             self._buffer.wake_all()
-            self._late_answers.fail(InfrastructureLost(f"the run can't go on: {error}"))
+            self.reports.fail(error)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

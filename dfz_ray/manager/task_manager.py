@@ -155,7 +155,7 @@ class TaskManager:
         """Take in a report of a lease, and answer it; both are packed."""
         self._exchanges += 1
         run, report = self._runs.get(run_id), unpack_report(packed)
-        return pack_order(await run.exchange(report) if run else Order(report.number, Message.END))
+        return pack_order(await run.reports.exchange(report) if run else Order(report.number, Message.END))
 
     async def exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
         """Take in what a relay has gathered: reports, each with its run.
@@ -165,9 +165,10 @@ class TaskManager:
         """
         answers = [self._take_gathered(run_id, packed) for run_id, packed in reports]
         runs = filter(None, map(self._runs.get, {run_id for run_id, _ in reports}))
-        if behind := [run for run in runs if run.is_behind]:
+        if behind := [run.reports for run in runs if run.reports.is_behind]:
             begun = time.monotonic()
-            await asyncio.gather(*(run.keep_up() for run in behind), return_exceptions=True)  # the next report meets it
+            # The next report meets an error.
+            await asyncio.gather(*(one.keep_up() for one in behind), return_exceptions=True)
             self._note_held(reports, time.monotonic() - begun)
         return [self._cost.gather_s, answers]
 
@@ -175,14 +176,14 @@ class TaskManager:
         for run_id, packed in reports:
             if (run := self._runs.get(run_id)) is not None:
                 with contextlib.suppress(TypeError):  # it was no report, and is answered so
-                    run.note_held(unpack_report(packed).lease, seconds)
+                    run.reports.note_held(unpack_report(packed).lease, seconds)
 
     def _take_gathered(self, run_id: str, packed: Sequence[Any]) -> list[Any] | Exception | None:
         self._exchanges += 1
         run = self._runs.get(run_id)
         try:
             report = unpack_report(packed)
-            order = run.take_report(report, is_direct=False) if run else Order(report.number, Message.END)
+            order = run.reports.take(report, is_direct=False) if run else Order(report.number, Message.END)
         except Exception as error:
             return error
         return None if order is None else pack_order(order)

@@ -50,17 +50,17 @@ def read_load(
 
 async def exchange_with_waits(run: ActiveRun) -> None:
     """A lease reports, waits for the answer, and reports the wait."""
-    await run.exchange(Report(LEASE, 1, asks=False))
-    await run.exchange(Report(LEASE, 2, asks=False, waited_s=SHORTER_S))
+    await run.reports.exchange(Report(LEASE, 1, asks=False))
+    await run.reports.exchange(Report(LEASE, 2, asks=False, waited_s=SHORTER_S))
 
 
 async def gather_with_waits(run: ActiveRun) -> None:
     """The same through a relay, whose whole group is held back."""
-    run.take_report(Report(LEASE, 1, asks=False), is_direct=False)
+    run.reports.take(Report(LEASE, 1, asks=False), is_direct=False)
     begun = time.monotonic()
-    await run.keep_up()
-    run.note_held(LEASE, time.monotonic() - begun)
-    run.take_report(Report(LEASE, 2, asks=False, waited_s=SHORTER_S), is_direct=False)
+    await run.reports.keep_up()
+    run.reports.note_held(LEASE, time.monotonic() - begun)
+    run.reports.take(Report(LEASE, 2, asks=False, waited_s=SHORTER_S), is_direct=False)
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_a_run_that_is_over_keeps_no_manager_full(tmp_path: Path) -> None:
     cost = ManagerCost(lambda: next(times_s), lambda: 0.0)
 
     async def wait_long(run: ActiveRun) -> None:
-        await run.exchange(Report(LEASE, 1, asks=False, waited_s=1e6))
+        await run.reports.exchange(Report(LEASE, 1, asks=False, waited_s=1e6))
 
     assert read_load(tmp_path / "run", wait_long, cost).is_full
     for _ in range(100):
