@@ -16,7 +16,7 @@ from dfz_ray.simulation.worker import ExecutedTask, SentReport
 
 LEASE_S = 3600.0
 MEASURED_CHUNKS = 20
-"""The engine learns the manager's cost whenever so many chunks have ended, as in `manager/active_run.py`."""
+"""The engine learns the manager's cost whenever so many chunks have ended, as in `manager/worker_reports.py`."""
 AGAIN_S = 1.0
 """More seconds of work than a slot can do are submitted, so that the run does not come to its end."""
 
