@@ -140,7 +140,7 @@ class OpenTasks(RunListener, ABC, Generic[T]):
                         self.send(())
             raise
         finally:
-            if self.has_ended:
+            if is_asking and self.has_ended:
                 self._is_asked = False
                 self._fail_waiting()
 
