@@ -91,22 +91,10 @@ class ManagerClient:
         self.slots = plan.slots
         self.id = uuid.uuid4().hex
         self._manager = get_manager()
-        options = _options(
-            plan, config, has_listener, lingers, reports_early, Opening(driver or self.id, config.imports).to_json()
-        )
-        meta = {
-            "run_id": self.id,
-            "name": config.name,
-            "created_at": repr(time.time()),
-            "dfz_ray": _find_version(),
-            "slots": str(plan.slots),
-        }
+        opening = Opening(driver or self.id, config.imports).to_json()
+        options = _options(plan, config, has_listener, lingers, reports_early, opening)
         meant = None if batch is None else MeantBatch(batch.name, len(batch.tasks), config.command)
-        if meant is not None:
-            meta["meant/0/0"] = meant.to_json()
-        with set_landmark(self.folder) as landmark:
-            given = str(self.folder), options, meta, config.retry_failed, landmark
-            opened: OpenedRun = self._answer(self._actor.open_run.remote(self.id, *given))
+        opened = self._open(options, meant)
         self.tasks = opened.tasks
         """The number of the run's tasks."""
         self._sent = opened.tasks
@@ -125,14 +113,33 @@ class ManagerClient:
             if shared is not None:
                 self._note_inputs(shared.store(self.folder, config.settings.journal.durable))
             if self._domains:
-                own = domains or {}
-                known = [own.get(domain) or ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
-                self._answer(self._actor.go_on.remote(self.id, known))
+                self._go_on(domains or {})
         except BaseException:
             self.close()
             raise
         if batch is None or not self.tasks:  # else the batch may still be refused
             self._note_begun()
+
+    def _open(self, options: RunOptions, meant: MeantBatch | None) -> OpenedRun:
+        """Open the run; a new one notes what it is, and the tasks that are meant."""
+        meta = {
+            "run_id": self.id,
+            "name": self._config.name,
+            "created_at": repr(time.time()),
+            "dfz_ray": _find_version(),
+            "slots": str(self.slots),
+        }
+        if meant is not None:
+            meta["meant/0/0"] = meant.to_json()
+        with set_landmark(self.folder) as landmark:
+            given = str(self.folder), options, meta, self._config.retry_failed, landmark
+            opened: OpenedRun = self._answer(self._actor.open_run.remote(self.id, *given))
+        return opened
+
+    def _go_on(self, own: Mapping[str, ShippedDomain]) -> None:
+        """Let the manager queue the tasks that the run has already, given their domains."""
+        known = [own.get(domain) or ship(REGISTRY.get(domain)) for domain in sorted(self._domains)]
+        self._answer(self._actor.go_on.remote(self.id, known))
 
     def submit(
         self,
