@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Any
 
 from dfz_ray.engine.messages import NO_TASK
+from dfz_ray.execution.alarm import AGAIN_S, SOON_S
 from dfz_ray.execution.execute import Work
 from dfz_ray.execution.interruption import make_interruption
 from dfz_ray.worker.crash_marker import CrashMarker
@@ -32,13 +33,9 @@ LOOK = signal.SIGUSR1
 """The signal that makes a worker look for revoked tasks."""
 SLACK_S = 0.25
 """The watchdog may be so many seconds late: so short tasks share one, for each costs the start of a thread."""
-AGAIN_S = 0.1
-"""Seconds after which an alarm repeats: an alarm just before a task begins to sleep would not wake it."""
 ANSWER_S = 30.0
 """Seconds that the manager may take to answer a report. It answers at once: if it does not, this worker or its
 connection is broken."""
-SOON_S = 1e-4
-"""The least seconds for which an alarm that came too early is set again: 0 would turn it off."""
 
 
 @contextlib.contextmanager
