@@ -7,7 +7,7 @@ import io
 import sys
 import tempfile
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray import cloudpickle
@@ -49,10 +49,22 @@ def _reduce_cached(function: Any) -> Any:
     return make_cached, (function.__wrapped__, *function.cache_parameters().values())
 
 
+_DISPATCHES = functools.singledispatch(lambda one: None).__code__
+"""The code that all functions of `functools.singledispatch` share."""
+
+
+def make_dispatching(default: Callable[..., Any], others: Sequence[tuple[type, Callable[..., Any]]]) -> Any:
+    """A function that calls another one for each type of its first argument, as `functools.singledispatch` makes it."""
+    made = functools.singledispatch(default)
+    for of_type, function in others:
+        made.register(of_type, function)
+    return made
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Refuses open files: cloudpickle would send a copy of a text file's content as if it were the file.
 
-    It sends functions with a cache that cloudpickle can't send.
+    It sends functions with a cache, and functions of `singledispatch`, that cloudpickle can't send.
     """
 
     dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
@@ -69,6 +81,13 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         )
         | {functools._lru_cache_wrapper: _reduce_cached}
     )
+
+    def reducer_override(self, value: Any) -> Any:
+        """The reduction of a value; NotImplemented for the usual one."""
+        if type(value) is types.FunctionType and value.__code__ is _DISPATCHES and not is_by_reference(value):
+            functions = dict(vars(value)["registry"])
+            return make_dispatching, (functions.pop(object), list(functions.items()))
+        return super().reducer_override(value)
 
 
 class _ErrorPickler(_Pickler):

@@ -20,6 +20,12 @@ def importable(number: int) -> int:
     return number
 
 
+@functools.singledispatch
+def dispatching(value: object) -> object:
+    """Any process finds it by its name."""
+    return value
+
+
 def test_a_function_with_a_cache_that_can_not_be_imported() -> None:
     """It travels by value, with an empty cache of the same size, also if it calls itself or another one calls it."""
 
@@ -50,3 +56,39 @@ def test_a_method_with_a_cache_that_can_not_be_imported() -> None:
 def test_a_function_with_a_cache_that_can_be_imported() -> None:
     """It travels as its name, so that a worker's cache stays from call to call."""
     assert travel(importable) is importable
+
+
+def test_a_function_of_singledispatch_that_can_not_be_imported() -> None:
+    """It travels by value with all that it dispatches to, also if these call it; so do methods of a class."""
+
+    @functools.singledispatch
+    def show(value: object) -> str:
+        return "something"
+
+    @show.register
+    def _(value: int) -> str:
+        return f"number, {show(str(value))}"
+
+    @show.register(str)
+    def _(value: str) -> str:
+        return "text"
+
+    class Shown:
+        @functools.singledispatchmethod
+        def of(self, value: object) -> str:
+            return "something"
+
+        @of.register
+        def _(self, value: int) -> str:
+            return "number"
+
+    again = travel(show)
+    assert [again(value) for value in (1, "1", 1.0)] == ["number, text", "text", "something"]
+    assert again.__name__ == "show"
+    assert travel(lambda: show(1))() == "number, text"
+    assert [travel(Shown()).of(value) for value in (1, "1")] == ["number", "something"]
+
+
+def test_a_function_of_singledispatch_that_can_be_imported() -> None:
+    """It travels as its name."""
+    assert travel(dispatching) is dispatching
