@@ -45,7 +45,7 @@ def cancel(folder: Path, task_ids: tuple[str, ...], batches: tuple[str, ...], wh
     from dfz_ray.journal.reader import JournalReader
 
     _check(task_ids, batches, whole_run)
-    request = CancelRequest(task_ids, batches, whole_run)
+    request = CancelRequest(tuple(dict.fromkeys(task_ids)), tuple(dict.fromkeys(batches)), whole_run)
     named = len(resolve(folder, request))
     with JournalReader(folder) as journal:
         before = journal.counts()["cancelled"]

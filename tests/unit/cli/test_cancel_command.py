@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("working_folder")
         (["fourth"], "1 task cancelled", {"pending": 1, "cancelled": 1}),
         (["fourth", "first", "second"], "1 task cancelled; 2 had ended already, and stay as they are", None),
         (["first"], "0 tasks cancelled; 1 had ended already, and stay as they are", {"pending": 2}),
+        (["fourth", "fourth"], "1 task cancelled", {"pending": 1, "cancelled": 1}),
         (["--batch", "y"], "2 tasks cancelled; 1 had ended already, and stay as they are", {"cancelled": 2}),
         (["--all"], "2 tasks cancelled; 3 had ended already, and stay as they are", {"cancelled": 2}),
     ],
