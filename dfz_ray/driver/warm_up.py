@@ -30,6 +30,8 @@ GATE_S = 120.0
 """Seconds that workers wait for each other; a busy cluster may never serve them all."""
 ATTEMPTS = 3
 """So many times workers are warmed up if one of them is lost."""
+SHOWN = 5
+"""The most tasks that an error names."""
 SAMPLES_S = 10.0
 """Seconds that a worker tries tasks, one of each kind, so that no measured task is the first of its kind."""
 
@@ -41,6 +43,8 @@ class Sample:
     pickled_domain: bytes
     resources: Resources
     works: Sequence[Work]
+    tasks: Sequence[str]
+    """Their ids."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,16 @@ def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Ma
             served = 0
             continue
         function = ray.remote(max_retries=0, max_calls=0)(hold).options(name="dfz warm-up", **remote_options(shape))
-        answers = _hold_all(function, (shipped, held_files, manager), count)
+        tried = [task for sample in samples for task in sample.tasks]
+        answers = _hold_all(function, (shipped, held_files, manager), count, tried)
         served = min(served, max(arrived for arrived, _ in answers))
         niceness = answers[0][1]
     return WarmUp(served, time.perf_counter() - begun, niceness)
 
 
-def _hold_all(function: Any, arguments: tuple[Any, ...], count: int) -> list[tuple[int, int]]:
+def _hold_all(
+    function: Any, arguments: tuple[Any, ...], count: int, tried: Sequence[str]
+) -> list[tuple[int, int]]:
     """Hold so many workers at once; their answers. A worker may end as the run before it ends: then all try again."""
     manager, loss = arguments[-1], ""
     for _ in range(ATTEMPTS):
@@ -88,7 +95,11 @@ def _hold_all(function: Any, arguments: tuple[Any, ...], count: int) -> list[tup
             manager.arrive.remote(gate, 0, GATE_S)  # so that the others do not wait for the one that is lost
         else:
             return answers
-    raise DfzError(f"the workers can't be warmed up: {loss}")
+    few = ", ".join(map(repr, tried[:SHOWN])) + (f" and {len(tried) - SHOWN} more" if len(tried) > SHOWN else "")
+    raise DfzError(
+        f"the workers can't be warmed up: {loss}; they try the first task of each kind, {few}: a run of these "
+        "tells which one ends its worker"
+    )
 
 
 _tried: set[tuple[bytes, Work]] = set()

@@ -110,7 +110,15 @@ def take_samples(batch: Batch) -> list[Sample]:
         shapes[key] = task.resources
         timeout_s = task.policy.timeout_s and max(task.policy.timeout_s, SAMPLES_S)  # the first of a kind imports
         firsts.setdefault(key, {}).setdefault(task.kind, Work(number, task.seed, task.parameters, timeout_s))
-    return [Sample(domains[key[0]].pickled, shapes[key], tuple(kinds.values())) for key, kinds in firsts.items()]
+    return [
+        Sample(
+            domains[key[0]].pickled,
+            shapes[key],
+            tuple(kinds.values()),
+            [batch.tasks[work.number].id for work in kinds.values()],
+        )
+        for key, kinds in firsts.items()
+    ]
 
 
 def make_job(batch: Batch, niceness: int) -> Job:

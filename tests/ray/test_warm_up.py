@@ -38,7 +38,7 @@ def end_worker(door: str = "", *, seed: int) -> int:
 
 def sample_of(door: Path) -> Sample:
     works = [Work(0, 0, encode({"door": str(door)}))]
-    return Sample(ship(REGISTRY.get("ends_its_worker")).pickled, Resources(), works)
+    return Sample(ship(REGISTRY.get("ends_its_worker")).pickled, Resources(), works, ["first"])
 
 
 def test_a_worker_that_is_lost_meanwhile_is_replaced(door: Path) -> None:
@@ -53,5 +53,5 @@ def test_a_worker_that_is_lost_meanwhile_is_replaced(door: Path) -> None:
 @pytest.mark.long
 def test_tasks_that_end_every_worker_are_an_error(tmp_path: Path) -> None:
     """They would do so in the measurement, too."""
-    with pytest.raises(DfzError, match="the workers can't be warmed up: the worker process died"):
+    with pytest.raises(DfzError, match="the worker process died.*the first task of each kind, 'first'"):
         warm_workers([sample_of(tmp_path)], WORKERS, WORKERS, {})
