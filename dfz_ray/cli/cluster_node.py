@@ -44,6 +44,8 @@ def node(
             bind = _find_address(bind, None)  # before the head is waited for
         if head:
             shared.make_token()
+        else:
+            click.echo(f"looks for the head in {folder}, and waits for it", err=True)
         address = None if head else shared.wait_for_head()
         shared.check_token()
         started = RayNode(
