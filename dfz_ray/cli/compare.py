@@ -49,6 +49,7 @@ def compare(before: str, after: str, strict: bool) -> int:
         list_changes,
         overall,
     )
+    from dfz_ray.scaling.entries import name_slots
 
     one, other = Study.read(Path(before)), Study.read(Path(after))
     differences = compare_studies(one, other)
@@ -57,7 +58,7 @@ def compare(before: str, after: str, strict: bool) -> int:
         table.add_column(title, no_wrap=True)
     reasons = []
     for found in differences:
-        name = f"{found.workers} {found.mode or 'processes'}" if found.workers else "sequential"
+        name = name_slots(found.workers, found.mode) if found.workers else "sequential"
         speedups = [study.find_speedup(found.workers, found.mode) for study in (one, other)]
         shown = ", ".join("-" if speedup is None else f"{speedup:.3g}" for speedup in speedups)
         table.add_row(name, shown, *_show(found.speedups), found.verdict or "-", *_show(found.times))

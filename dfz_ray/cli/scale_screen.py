@@ -96,6 +96,8 @@ def print_study(summary: Mapping[str, Any], files: StudyFiles, folder: Path, out
     console.print(f"\n[bold]{escape(summary['recommendation']['reason'])}[/bold]\n", highlight=False)
     for choice in summary["recommendation"]["choices"]:
         console.print(escape(describe_choice(choice)), highlight=False)
+    if summary["why_ended"]:
+        click.echo(f"There was no further repeat because {summary['why_ended']}.", file=out)
     click.echo(file=out)
     for path in (files.report, files.figure, files.summary, folder / "measurements.jsonl"):
         click.echo(path, file=out)

@@ -63,7 +63,13 @@ def name_workers(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     if not workers:
         return "sequential"
     compares = len({point.get("mode") for point in summary["points"]}) > 1
-    return f"{workers} {entry['mode'] or 'processes'}" if compares else str(workers)
+    return name_slots(workers, entry["mode"]) if compares else str(workers)
+
+
+def name_slots(workers: int, mode: str | None) -> str:
+    """So many workers of a mode in words, such as `2 threads`."""
+    nouns = mode or "processes"
+    return f"{workers} {nouns if workers != 1 else nouns.removesuffix('es' if nouns == 'processes' else 's')}"
 
 
 def is_recommended(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:

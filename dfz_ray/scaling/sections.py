@@ -60,7 +60,7 @@ def _choices(summary: Mapping[str, Any], measurements: Sequence[Measurement]) ->
             }
             | (
                 {"Price": Cell(show_number(choice["price"]), below=show_interval(choice.get("price_ci95")))}
-                if summary.get("price")
+                if summary.get("price") is not None
                 else {}
             )
         )
@@ -276,7 +276,7 @@ def _cost(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> Se
                     show_plain(cost / 3600 * price), below=_show_price_interval(entry["core_hours_ci95"], price)
                 )
             }
-            if price
+            if price is not None
             else {}
         )
         for entry, cost in core_s

@@ -21,6 +21,8 @@ from rich.console import Console
 from support.sample_study import DIGEST, both_modes, study, summarise, trial
 from support.sample_timelines import study_with_timelines, trial_with_timeline
 
+from dfz_ray.cli.scale_screen import print_study
+from dfz_ray.scaling.choices import Goals
 from dfz_ray.scaling.measurement import Measurement
 from dfz_ray.scaling.report import points_table, render_report, write_study
 
@@ -313,11 +315,27 @@ def test_the_terminal_shows_every_point() -> None:
     assert "cluster served 3" in text
 
 
+def test_the_terminal_says_why_there_was_no_further_repeat(tmp_path: Path) -> None:
+    """A study that its time limit has ended looks like no other one."""
+    trials, reason = study(), "the time limit of 60 s is reached"
+    summary = summarise(trials, why_ended=reason)
+    screen = io.StringIO()
+    print_study(summary, write_study(tmp_path, summary, trials), tmp_path, screen)
+    assert f"There was no further repeat because {reason}." in screen.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(("price", "is_shown"), [(0.0, True), (None, False)])
+def test_a_price_of_nothing_is_a_price(price: float | None, is_shown: bool) -> None:
+    """The page shows what was asked for, as the terminal does."""
+    page = Page(render_report(summarise(study(), goals=Goals(price=price)), study()))
+    assert ("Price" in page.text) == is_shown
+
+
 def test_both_modes_have_their_lines_in_the_terminal() -> None:
     """Where two modes were measured each line of the table has its mode, and the better one is marked."""
     summary = summarise(both_modes(), mode="processes and threads")
     lines = terminal(summary).splitlines()
-    assert [" ".join(line.split()[:2]) for line in lines[2:4]] == ["1 processes", "1 threads"]
+    assert [" ".join(line.split()[:2]) for line in lines[2:4]] == ["1 process", "1 thread"]
     assert next(line for line in lines if "recommended" in line).split()[:2] == ["4", "threads"]
     assert max(map(len, lines)) <= 80
 
