@@ -137,7 +137,7 @@ def _print(found: Forecast, deadline_s: float | None) -> None:
         table.add_column(title, no_wrap=True)
     for one in found.predictions:
         notes = [
-            "measured" if one.workers in found.measured and found.is_as_measured else "",
+            "" if one.measured_s is None else f"measured {one.measured_s:.3g} s",
             "the manager is full" if one.is_manager_full else "",
             "more workers than cores" if one.workers > found.cores else "",
             _describe_delay(one, deadline_s),

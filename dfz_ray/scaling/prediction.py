@@ -59,6 +59,8 @@ class Prediction:
     price: float | None
     meets_deadline: bool | None
     """True if the whole range lies within the deadline, or the makespan where there is no range."""
+    measured_s: float | None
+    """The median of the trials with as many workers, if these were of as many tasks on as many cores."""
 
     @property
     def is_manager_full(self) -> bool:
@@ -121,12 +123,14 @@ def forecast(
     errors = [abs(math.log(one.predicted_s / one.measured_s)) for one in held_out]
     off = max(errors, default=None)
     sequential_s = model.sequential_s * (tasks or model.tasks) / model.tasks
+    is_as_measured = (tasks or model.tasks, shared) == (model.tasks, float(trial_cores))
     predictions = []
     for workers in sorted(worker_counts):
         run = predict(model, workers, shared, tasks or model.tasks, seed)
         held = min(workers * cpus_per_task, shared) or 1.0  # no more cores than there are; without any CPU one together
         hours = held * run.makespan_s / HOUR_S
-        predictions.append(_describe(run, workers, sequential_s, off, hours, price, deadline_s))
+        measured_s = _median_time(trials, workers) if is_as_measured and workers in model.measured else None
+        predictions.append(_describe(run, workers, sequential_s, off, hours, price, deadline_s, measured_s))
     in_time = [one for one in predictions if one.meets_deadline is not False]
     return Forecast(
         tasks=tasks or model.tasks,
@@ -137,7 +141,7 @@ def forecast(
         largest_error=None if off is None else math.expm1(off),
         cheapest=min(in_time, key=lambda one: (one.core_hours, one.workers)).workers if in_time else None,
         measured=model.measured,
-        is_as_measured=(tasks or model.tasks, shared) == (model.tasks, float(trial_cores)),
+        is_as_measured=is_as_measured,
         assumptions=[*model.assumptions, *_extrapolations(model, worker_counts, tasks, shared)],
     )
 
@@ -150,6 +154,7 @@ def _describe(
     core_hours: float,
     price: float | None,
     deadline_s: float | None,
+    measured_s: float | None,
 ) -> Prediction:
     """A predicted run in figures; `off` is the logarithm by which a prediction may be off."""
     makespan_s = run.makespan_s
@@ -165,6 +170,7 @@ def _describe(
         core_hours=core_hours,
         price=None if price is None else price * core_hours,
         meets_deadline=None if deadline_s is None else latest_s <= deadline_s,
+        measured_s=measured_s,
     )
 
 
@@ -187,9 +193,13 @@ def hold_out(trials: Sequence[Measurement], cores: int, seed: int = 0) -> list[H
     found = []
     for workers in measured[1:]:
         model = fit_costs([one for one in trials if one.workers < workers], cores)
-        times = [one.wall_s for one in trials if one.workers == workers and is_usable(one)]
-        found.append(HeldOut(workers, predict(model, workers, cores, model.tasks, seed).makespan_s, median(times)))
+        predicted_s = predict(model, workers, cores, model.tasks, seed).makespan_s
+        found.append(HeldOut(workers, predicted_s, _median_time(trials, workers)))
     return found
+
+
+def _median_time(trials: Sequence[Measurement], workers: int) -> float:
+    return median([one.wall_s for one in trials if one.workers == workers and is_usable(one)])
 
 
 def _extrapolations(model: CostModel, worker_counts: Sequence[int], tasks: int | None, cores: float) -> list[str]:

@@ -38,6 +38,8 @@ def test_the_table_tells_time_error_and_what_it_rests_on(folder: str, capsys: py
     assert "2 workers: predicted" in told
     assert "from trials with fewer workers" in told
     assert "predicted to meet 1.5 s at the least cost: 4 workers" in told
+    assert " ".join(rows[1]).endswith("measured 2.2 s, too late"), "the measured time stands beside the predicted one"
+    assert "measured" not in rows[2]
     assert "rests on: " in told
 
 
