@@ -13,5 +13,9 @@ class Condition(threading.Condition):
     and every other thread waits for it for ever. So `with` calls the methods of the lock itself, which end first.
     """
 
+    def with_same_lock(self) -> Condition:
+        """Another condition variable, for other waiters, that this one's lock guards, too."""
+        return Condition(self._lock)  # type: ignore[attr-defined]
+
     __enter__ = property(operator.attrgetter("_lock.__enter__"))
     __exit__ = property(operator.attrgetter("_lock.__exit__"))

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
+from dfz_ray.driver.condition import Condition
+
 News = TypeVar("News")
 SETTLE_S = 0.1
 """Seconds after which the counts are looked at once more: by then ends that were reported early are on the disk."""
@@ -19,8 +21,8 @@ class ListeningThread(threading.Thread, Generic[News]):
     """Listens to one manager until it is stopped, or the manager fails, which notifies `changed`.
 
     Each call of the manager brings the next news. `is_due`, called under `changed`, returns True if news are waited
-    for. If nothing is due but `is_behind` returns True, news are taken once more after SETTLE_S. `ask` makes a call,
-    `read` waits for its news, and `report` tells them.
+    for; `wake` makes the thread ask again. If nothing is due but `is_behind` returns True, news are taken once more
+    after SETTLE_S. `ask` makes a call, `read` waits for its news, and `report` tells them.
 
     The thread makes a call if none is on its way. It is also handed calls, for one that submits tasks may bring the
     next news, too; with two on their way, news that come shortly after others need not wait for a further call.
@@ -29,7 +31,7 @@ class ListeningThread(threading.Thread, Generic[News]):
     def __init__(
         self,
         name: str,
-        changed: threading.Condition,
+        changed: Condition,
         is_due: Callable[[], bool],
         is_behind: Callable[[], bool],
         ask: Callable[[], Any],
@@ -40,6 +42,8 @@ class ListeningThread(threading.Thread, Generic[News]):
         self.error: BaseException | None = None
         """The error that ended the thread."""
         self._changed, self._is_due, self._is_behind = changed, is_due, is_behind
+        self._woken = changed.with_same_lock()
+        """Only this thread waits for it: to wake another one in vain delays each call."""
         self._ask, self._read, self._report = ask, read, report
         self._is_stopped = False
         self._is_held = False
@@ -61,19 +65,24 @@ class ListeningThread(threading.Thread, Generic[News]):
             if self._is_held:
                 with self._changed:
                     self._is_held = False
-                    self._changed.notify_all()
+                    self.wake()
+
+    def wake(self) -> None:
+        """Look again whether news are due; called under `changed`. A call that it will be handed wakes it anyway."""
+        if not self._is_held:
+            self._woken.notify()
 
     def _hand_over(self, call: Any) -> None:
         with self._changed:
             self._calls.append(call)
             self._is_held = False
-            self._changed.notify_all()
+            self.wake()
 
     def stop(self) -> None:
         """Make no more calls. News that are on their way are still reported; `join` waits for that."""
         with self._changed:
             self._is_stopped = True
-            self._changed.notify_all()
+            self._woken.notify()
 
     def run(self) -> None:
         """Listen, in this thread."""
@@ -97,8 +106,8 @@ class ListeningThread(threading.Thread, Generic[News]):
         with self._changed:
             while not self._may_listen():
                 if not self._is_behind():
-                    self._changed.wait()
-                elif not self._changed.wait_for(self._may_listen, SETTLE_S) and not self._is_held:
+                    self._woken.wait()
+                elif not self._woken.wait_for(self._may_listen, SETTLE_S) and not self._is_held:
                     break
             if not (self._calls or self._is_stopped):
                 self._calls.append(self._ask())

@@ -221,6 +221,7 @@ class RunSession:
             if not self._commands and not self._is_opened:
                 self._closing = GRACE_S
             self._changed.notify_all()
+            self._wake_listening()
 
     def close(self, grace_s: float = GRACE_S) -> None:
         """Close the run now. Commands that have not begun are dropped; running tasks have a grace, in seconds."""
@@ -369,7 +370,11 @@ class RunSession:
     def _on_accepted(self, tasks: int) -> None:
         with self._changed:
             self._accepted = tasks
-            self._changed.notify_all()
+            self._wake_listening()
+
+    def _wake_listening(self) -> None:
+        if self._listening is not None:
+            self._listening.wake()
 
     # --- the thread that listens ------------------------------------------------------------------------------------
 
@@ -389,7 +394,8 @@ class RunSession:
             self._decoder.decode(news)
         with self._changed:
             self._counts = list(counts)
-            self._changed.notify_all()
+            if self._is_to_end():
+                self._changed.notify_all()
         self._listener.on_counts(self.counts)
 
 

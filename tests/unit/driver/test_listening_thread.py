@@ -9,12 +9,13 @@ from queue import SimpleQueue
 
 import pytest
 
+from dfz_ray.driver.condition import Condition
 from dfz_ray.driver.listening_thread import SETTLE_S, ListeningThread
 
 
 def test_a_listening_thread_ends_when_it_is_stopped() -> None:
     """A thread listens while something is due; stopped, it ends, also while nothing is due."""
-    changed, heard = threading.Condition(), threading.Event()
+    changed, heard = Condition(), threading.Event()
     due = [True]
 
     def report(news: str) -> None:
@@ -38,7 +39,7 @@ def test_a_listening_thread_keeps_its_error() -> None:
     def read(call: object) -> None:
         raise ConnectionError("gone")
 
-    changed = threading.Condition()
+    changed = Condition()
     thread = ListeningThread("listens", changed, *[lambda: True] * 2, lambda: "a call", read, lambda news: None)
     with changed:
         thread.start()
@@ -56,7 +57,7 @@ class Calls:
         self.read: list[object] = []
         self.reported: list[object] = []
         self._answers: SimpleQueue[str] = SimpleQueue()
-        self.changed = threading.Condition()
+        self.changed = Condition()
         self.thread: ListeningThread[str] = ListeningThread(
             "listens",
             self.changed,
@@ -86,7 +87,7 @@ class Calls:
         """Let news be due, or the counts be behind."""
         with self.changed:
             vars(self).update(what)
-            self.changed.notify_all()
+            self.thread.wake()
 
     def hand_over(self, call: str) -> bool:
         """Hand a call over, which makes news due; returns False if the thread takes none now."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
 
+from dfz_ray.driver.condition import Condition
 from dfz_ray.driver.listener import RunListener
 from dfz_ray.driver.listening_thread import ListeningThread
 from dfz_ray.driver.run_session import RunSession
@@ -18,7 +18,7 @@ def test_a_session_that_ends_takes_nothing(tmp_path: Path) -> None:
     """What comes once the last command was executed is refused, also before the run is closed at the manager."""
     session = RunSession(RunConfig.of(run_dir=tmp_path / "run"), RunListener())
     listening = ListeningThread(
-        "listens", threading.Condition(), *[lambda: False] * 2, lambda: None, lambda call: None, lambda news: None
+        "listens", Condition(), *[lambda: False] * 2, lambda: None, lambda call: None, lambda news: None
     )
     executed: list[int] = []
     session.submit_later(executed.append)  # type: ignore[arg-type]
