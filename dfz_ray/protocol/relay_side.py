@@ -19,7 +19,7 @@ PATIENCE_S = 1.0
 GATHER_S = 0.005
 """A manager that asks for no more seconds between two groups has time: so no report waits that need not."""
 MOST_GATHER_S = 0.05
-MOST_SHARE, LEAST_SHARE = 0.4, 0.3
+MOST_SHARE, LEAST_SHARE = 0.45, 0.38
 """Relays gather for longer if the manager takes more than such a share of a core, and for less if it takes less."""
 STEP = 1.25
 
