@@ -49,7 +49,7 @@ def _reduce_cached(function: Any) -> Any:
     return make_cached, (function.__wrapped__, *function.cache_parameters().values())
 
 
-_DISPATCHES = functools.singledispatch(lambda one: None).__code__
+_DISPATCHES: types.CodeType = getattr(functools.singledispatch(len), "__code__")  # noqa: B009
 """The code that all functions of `functools.singledispatch` share."""
 
 

@@ -80,9 +80,7 @@ def warm_workers(samples: Sequence[Sample], slots: int, at_least: int, files: Ma
     return WarmUp(served, time.perf_counter() - begun, niceness)
 
 
-def _hold_all(
-    function: Any, arguments: tuple[Any, ...], count: int, tried: Sequence[str]
-) -> list[tuple[int, int]]:
+def _hold_all(function: Any, arguments: tuple[Any, ...], count: int, tried: Sequence[str]) -> list[tuple[int, int]]:
     """Hold so many workers at once; their answers. A worker may end as the run before it ends: then all try again."""
     manager, loss = arguments[-1], ""
     for _ in range(ATTEMPTS):

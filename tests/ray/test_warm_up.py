@@ -53,5 +53,5 @@ def test_a_worker_that_is_lost_meanwhile_is_replaced(door: Path) -> None:
 @pytest.mark.long
 def test_tasks_that_end_every_worker_are_an_error(tmp_path: Path) -> None:
     """They would do so in the measurement, too."""
-    with pytest.raises(DfzError, match="the worker process died.*the first task of each kind, 'first'"):
+    with pytest.raises(DfzError, match=r"the worker process died.*the first task of each kind, 'first'"):
         warm_workers([sample_of(tmp_path)], WORKERS, WORKERS, {})
