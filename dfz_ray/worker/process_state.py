@@ -196,7 +196,7 @@ class ProcessState:
             found = _read(part)
             if part.is_of_library and self._saved[position] == ():  # it was imported since
                 self._saved[position] = found
-            if _is_same(found, self._saved[position]):
+            if found == self._saved[position] if part.is_plain else _is_same(found, self._saved[position]):
                 self._saved[position] = found  # a part that reads nothing anew gives this very object next time
             elif not (executing and part.is_momentary):
                 changed.append(position)

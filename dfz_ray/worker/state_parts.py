@@ -24,7 +24,7 @@ from _signal import getsignal, pthread_sigmask, valid_signals  # type: ignore[im
 from _signal import signal as _set_handler
 from _thread import _count
 from collections.abc import Callable, Iterator
-from ctypes import POINTER, PyDLL, c_char_p
+from ctypes import POINTER, PyDLL, c_char_p, c_void_p, sizeof, string_at
 from itertools import chain, takewhile
 from locale import LC_ALL, setlocale
 from os import chdir, fstat, getcwd, getresgid, getresuid, putenv, sched_getaffinity, sched_setaffinity, umask, unsetenv
@@ -67,6 +67,8 @@ class Part(NamedTuple):
     """Sets a value that was read before, as far as possible."""
     is_momentary: bool = False
     """True if libraries change it for a moment as a matter of course: that counts only while no task is executed."""
+    is_plain: bool = False
+    """True if it is numbers and texts alone: values that are equal are the same."""
     is_of_library: bool = False
     """True if it is read from the time on at which a library is imported; before, it is empty."""
     join: Callable[[Value, Value], Value] | None = None
@@ -173,12 +175,34 @@ def _put_folder_back(values: Value) -> None:
 # --- environment ------------------------------------------------------------------------------------------------------
 
 _entries = POINTER(c_char_p).in_dll(PyDLL(None), "environ")
+_address = c_void_p.in_dll(PyDLL(None), "environ")
 
 
-def _read_environment() -> Value:
-    """The environment as Python has it and, after None, as the C library has it."""
-    known: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
-    return (*sorted([key + b"=" + value for key, value in known.items()]), None, *sorted(_list_entries()))
+class _Environment:
+    """Reads the environment as Python has it and, after None, as the C library has it.
+
+    The library's is a list of addresses of entries; whatever sets a variable puts another address there. While these
+    and Python's variables are what they were, this gives the same tuple.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, bytes] | None = None
+        self._list, self._addresses = 0, b""
+        self._values: Value = ()
+
+    def __call__(self) -> Value:
+        known: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
+        if (
+            known != self._known
+            or _address.value != self._list
+            or string_at(self._list, _len(self._addresses)) != self._addresses
+        ):
+            entries = list(_list_entries())
+            self._values = (*sorted([key + b"=" + value for key, value in known.items()]), None, *sorted(entries))
+            self._known, self._list = dict(known), _address.value or 0
+            size = (_len(entries) + 1) * sizeof(c_void_p) if self._list else 0  # with the end of the list
+            self._addresses = string_at(self._list, size)
+        return self._values
 
 
 def _list_entries() -> Iterator[bytes]:
@@ -269,7 +293,7 @@ def _keep(_: Value) -> None:
 
 
 _HANDLERS = Part("signal handlers", _read_handlers, _put_handlers_back)
-_INTERPRETER = Part("settings of the interpreter", _read_interpreter, _put_interpreter_back)
+_INTERPRETER = Part("settings of the interpreter", _read_interpreter, _put_interpreter_back, is_plain=True)
 _TRACING = Part("tracing", read_tracing, put_tracing_back)
 _PATH, _FINDERS, _PATH_HOOKS = _map(ImportList, ("path", "meta_path", "path_hooks"))
 _FILTERS = Part("warnings filters", _read_filters, _put_filters_back, is_momentary=True)
@@ -282,19 +306,19 @@ PARTS = (
     Part("finders of modules", _FINDERS, _FINDERS.put_back, is_momentary=True, join=join_hooks),
     Part("path hooks", _PATH_HOOKS, _PATH_HOOKS.put_back, is_momentary=True, join=join_hooks),
     _HANDLERS,
-    Part("timers", _read_timers, _stop_timers),
-    Part("signal mask", read_mask, lambda values: pthread_sigmask(SIG_SETMASK, values)),
-    Part("resource limits", _read_limits, _put_limits_back),
-    Part("user and group", lambda: (*getresuid(), *getresgid()), _keep),
-    Part("CPU affinity", _read_affinity, lambda values: sched_setaffinity(0, values)),
-    Part("working directory", lambda: (getcwd(),), lambda values: chdir(values[0])),
+    Part("timers", _read_timers, _stop_timers, is_plain=True),
+    Part("signal mask", read_mask, lambda values: pthread_sigmask(SIG_SETMASK, values), is_plain=True),
+    Part("resource limits", _read_limits, _put_limits_back, is_plain=True),
+    Part("user and group", lambda: (*getresuid(), *getresgid()), _keep, is_plain=True),
+    Part("CPU affinity", _read_affinity, lambda values: sched_setaffinity(0, values), is_plain=True),
+    Part("working directory", lambda: (getcwd(),), lambda values: chdir(values[0]), is_plain=True),
     Part("folder of temporary files", lambda: (tempfile.tempdir,), _put_folder_back),
-    Part("file mode creation mask", _FileMode(), lambda values: umask(values[0])),
+    Part("file mode creation mask", _FileMode(), lambda values: umask(values[0]), is_plain=True),
     Part("standard streams", _read_streams, _put_streams_back, is_momentary=True),
-    Part("descriptors of the standard streams", _read_descriptors, _keep),
-    Part("environment", _read_environment, _put_environment_back),
+    Part("descriptors of the standard streams", _read_descriptors, _keep, is_plain=True),
+    Part("environment", _Environment(), _put_environment_back, is_plain=True),
     Part("time zone", lambda: (time.timezone, *time.tzname), lambda _: time.tzset()),
-    Part("locale", lambda: (setlocale(LC_ALL),), lambda values: setlocale(LC_ALL, values[0])),
+    Part("locale", lambda: (setlocale(LC_ALL),), lambda values: setlocale(LC_ALL, values[0]), is_plain=True),
     _INTERPRETER,
     _TRACING,
     Part(
@@ -307,7 +331,7 @@ PARTS = (
     _FILTERS,
     Part("warnings filters", _read_errors, _keep),
     Part("display of warnings", _read_display, _put_display_back),
-    Part("decimal context", read_decimal, put_decimal_back),
+    Part("decimal context", read_decimal, put_decimal_back, is_plain=True),
     Part("NumPy settings", read_numpy, put_numpy_back, is_of_library=True),
     Part("torch settings", read_torch, put_torch_back, is_momentary=True, is_of_library=True),
 )
