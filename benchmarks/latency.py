@@ -7,13 +7,14 @@ Both are opened in processes of their own, with niceness 15 as Ray's workers, an
 each repeat, in random order, while the other one is idle. The pool's processes are those of a forkserver.
   calls    `map` of 64 calls of 1 ms and of 16, 64 and 256 calls that do nothing, as many `submit`s, `map` of 64 with a
            `buffersize` of 8, which the pool has from Python 3.14 on, and a chain: each call is submitted when the one
-           before has its result. Milliseconds, with a buffer and of a chain for each call; beside it a chain of the
-           messages alone that a call takes on Ray (message_floor.py)
+           before has its result. Milliseconds, with a buffer and of a chain for each call; beside it an executor of
+           the messages alone that a call takes on Ray (message_floor.py)
   share    the share of time in tasks: their own times over slots x wall, from the call until all results are in the
            caller's hands, at 100, 10, 1 ms. The pool maps in 40 chunks; `run` has everything on disk. The rest is split
            as in a study's losses. `one of four` is a slot on an embedded Ray of four CPUs, with tasks of 5 ms
   waiting  320 tasks that sleep for 50 ms on 16 slots, which are threads or processes: their share of slots x wall
-  clients  programs of others whose calls take 1 ms (client_programs.py; they need the extra `clients`)
+  clients  programs of others whose calls take 1 ms (client_programs.py; they need the extra `clients`); dask's
+           scheduler also on the messages alone
 """
 
 from __future__ import annotations
@@ -36,14 +37,13 @@ from pathlib import Path
 from typing import Any
 
 from measurement import describe_host, estimated, write_json
-from message_floor import CHAIN, open_messages
+from message_floor import CHAIN, CHAIN_CALLS, open_messages
 from pool import time_step
 from session import NICENESS, become_nice
 from workloads import burn, do_nothing
 
 Figures = dict[str, float]
 Measure = Callable[[], Figures]
-CHAIN_CALLS = 40
 MAP_CALLS = (16, 64, 256)
 BUFFERED_CALLS, BUFFERSIZE = 64, 8
 SHARE_TASKS_S = (0.1, 0.01, 0.001)
@@ -232,7 +232,7 @@ def measure_all(options: argparse.Namespace) -> dict[tuple[str, str], list[Figur
 
 
 def main() -> None:
-    """Measure, and print medians with 95 % intervals, and dfz_ray's figures over the pool's."""
+    """Measure, and print medians with 95 % intervals, and each figure over the pool's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--what", default="calls,share,waiting", help="calls, share, waiting, clients, one (of four CPUs)"
@@ -256,7 +256,7 @@ def main() -> None:
             told = estimated(values)
             low, high = told["ci95"] or (min(values), max(values))
             line = f"  {figure:30} {told['value']:9.3f} ({low:.3f} to {high:.3f})"
-            if name == "dfz_ray" and peer is not None and figure in peer[0]:
+            if name != "ProcessPoolExecutor" and peer is not None and figure in peer[0]:
                 ratios = [ours / other[figure] for ours, other in zip(values, peer, strict=True)]
                 line += f"   over the pool's: {estimated(ratios)['value']:.3f}"
             print(line)

@@ -1,7 +1,8 @@
-"""The least that a call through an actor can cost on Ray: the four messages of a call, with nothing in them.
+"""The least that a call through an actor can cost on Ray: an executor that passes calls on, and does nothing else.
 
 The driver submits to an actor, the actor answers a worker that waits for work, the worker reports to the actor, and the
-actor answers the driver, whose call waits for the end: so dfz_ray's driver, manager and worker talk to each other.
+actor answers the driver, whose call waits for the end: so dfz_ray's driver, manager and worker talk to each other. Here
+these four messages have nothing in them but the call and its result. There is no state, no journal and no deadline.
 """
 
 from __future__ import annotations
@@ -9,61 +10,109 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
+import pickle
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any
 
 import ray
+from ray import cloudpickle
+from workloads import do_nothing
 
 from dfz_ray.driver.connection import connect
 from dfz_ray.worker.answer import Answer
 
 CHAIN = "calls: a chain, each call"
+DASK = "dask's scheduler"
+CHAIN_CALLS = 40
 
 
 class Middle:
-    """Passes on what the driver submits, and what the worker reports. It is an asyncio actor, as the manager is."""
+    """Passes calls on to workers, and their results back. It is an asyncio actor, as the manager is."""
 
     def __init__(self) -> None:
-        self._submitted: asyncio.Queue[int | None] = asyncio.Queue()
-        self._ended: asyncio.Queue[int] = asyncio.Queue()
+        self._calls: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
+        self._results: dict[int, asyncio.Future[bytes]] = {}
 
-    async def submit_and_take(self, number: int | None) -> int | None:
-        """Take in a call, and return what has ended, once there is something; None is the end of all."""
-        self._submitted.put_nowait(number)
-        return None if number is None else await self._ended.get()
+    async def call(self, number: int, packed: bytes) -> bytes:
+        """Take in a call, and return its result once there is one."""
+        self._results[number] = asyncio.get_running_loop().create_future()
+        self._calls.put_nowait((number, packed))
+        return await self._results[number]
 
-    async def exchange(self, ended: int | None) -> int | None:
-        """Take in what has ended, and answer with the next call once there is one."""
+    async def exchange(self, ended: tuple[int, bytes] | None) -> tuple[int, bytes] | None:
+        """Take in the result of a call that has ended, and answer with the next one; None is the end of all."""
         if ended is not None:
-            self._ended.put_nowait(ended)
-        return await self._submitted.get()
+            self._results.pop(ended[0]).set_result(ended[1])
+        return await self._calls.get()
+
+    async def end(self, workers: int) -> None:
+        """Let the workers end."""
+        for _ in range(workers):
+            self._calls.put_nowait(None)
 
 
 def serve(middle: ray.actor.ActorHandle) -> None:
-    """A worker that does nothing."""
-    number = None
-    while (number := Answer(middle.exchange.remote(number)).read()) is not None:
-        pass
+    """A worker that makes one call after the other."""
+    ended: tuple[int, bytes] | None = None
+    while (given := Answer(middle.exchange.remote(ended)).read()) is not None:
+        function, arguments = pickle.loads(given[1])  # noqa: S301 - our own
+        ended = given[0], pickle.dumps(function(*arguments))
+
+
+class BareExecutor(Executor):
+    """An executor on such an actor."""
+
+    def __init__(self, max_workers: int) -> None:
+        self._max_workers = max_workers  # as dask asks for it
+        self._numbers = itertools.count()
+        self._middle = ray.remote(num_cpus=0, max_concurrency=1_000)(Middle).remote()
+        self._serving = [ray.remote(serve).remote(self._middle) for _ in range(max_workers)]
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call a function in a worker."""
+        called: Future[Any] = Future()
+        reference = self._middle.call.remote(next(self._numbers), cloudpickle.dumps((fn, args)))
+
+        def pass_on(answered: Future[bytes]) -> None:
+            called.set_result(pickle.loads(answered.result()))  # noqa: S301 - our own
+
+        reference.future().add_done_callback(pass_on)
+        return called
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let the workers end."""
+        self._middle.end.remote(self._max_workers)
+        ray.get(self._serving)
 
 
 @contextlib.contextmanager
 def open_messages(options: argparse.Namespace, step_s: float) -> Iterator[dict[str, Callable[[], dict[str, float]]]]:
-    """A chain of such calls."""
+    """A chain of such calls, and dask's scheduler, whose tasks go one by one, too."""
     measures: dict[str, Callable[[], dict[str, float]]] = {}
-    if "calls" not in options.what:
+    if not {"calls", "clients"}.intersection(options.what):
         yield measures
         return
     connect("local", logical_cpus=options.cpus)
-    middle = ray.remote(num_cpus=0, max_concurrency=1_000)(Middle).remote()
-    serving = ray.remote(serve).remote(middle)
+    with BareExecutor(options.workers) as executor:
 
-    def chain(calls: int = 40) -> dict[str, float]:
-        begun = time.perf_counter()
-        for number in range(calls):
-            if ray.get(middle.submit_and_take.remote(number)) != number:
-                raise AssertionError("another call has ended")
-        return {"ms": 1e3 * (time.perf_counter() - begun) / calls}
+        def chain() -> dict[str, float]:
+            begun = time.perf_counter()
+            for number in range(CHAIN_CALLS):
+                executor.submit(do_nothing, number).result()
+            return {"ms": 1e3 * (time.perf_counter() - begun) / CHAIN_CALLS}
 
-    yield {CHAIN: chain}
-    middle.submit_and_take.remote(None)
-    ray.get(serving)
+        def schedule() -> dict[str, float]:
+            from client_programs import CALL_S, PROGRAMS
+
+            begun = time.perf_counter()
+            PROGRAMS[DASK](executor, round(CALL_S / step_s))
+            return {"s": time.perf_counter() - begun}
+
+        if "calls" in options.what:
+            measures[CHAIN] = chain
+        if "clients" in options.what:
+            measures[f"clients: {DASK}"] = schedule
+        yield measures
