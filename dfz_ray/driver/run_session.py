@@ -238,7 +238,7 @@ class RunSession:
 
     def leave_to_parent(self) -> None:
         """In a forked process: the run is the parent's, and takes nothing here; its open tasks end there alone."""
-        self._changed = Condition()  # a thread that is not here may hold the other one
+        self._changed, self._listening = Condition(), None  # a thread that is not here may hold the other one
         self.was_forked, self._is_over, self.failure = True, True, InfrastructureLost(FORKED)
 
     def abandon(self) -> None:
