@@ -20,14 +20,14 @@ import ray
 from dfz_ray.engine.messages import StartLease
 from dfz_ray.execution.execute import Execution, Work
 from dfz_ray.manager.task_manager import TaskManager
-from dfz_ray.protocol.orders import unpack_order, unpack_works
+from dfz_ray.protocol.orders import Order, unpack_order, unpack_works
 from dfz_ray.protocol.reports import Place, pack_report
 from dfz_ray.protocol.submission import OpenedRun
 from dfz_ray.protocol.worker_side import WorkerSide
 from dfz_ray.worker.relay import Relay
 
 RESULT, DIGEST = b"\xc0", bytes(32)
-Exchange = Callable[[str, list[Any]], Awaitable[Sequence[Any]]]
+Exchange = Callable[[bytes], Awaitable[bytes | Order]]
 
 
 class EmulatingManager(TaskManager):
@@ -41,12 +41,12 @@ class EmulatingManager(TaskManager):
         self._may_place = False
         self._calls = 0
 
-    async def exchange(self, run_id: str, packed: Sequence[Any]) -> list[Any]:
+    async def exchange(self, packed: bytes) -> bytes | Order:
         """Take in a report of a lease, and answer it."""
         self._calls += 1
-        return await super().exchange(run_id, packed)
+        return await super().exchange(packed)
 
-    async def exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+    async def exchange_group(self, reports: Sequence[bytes]) -> list[Any]:
         """Take in what a relay has gathered."""
         self._calls += 1
         return await super().exchange_group(reports)
@@ -121,7 +121,7 @@ class Leases:
             report = side.find_report(time.monotonic())
             if report is None and begun is None:
                 break
-            answer = None if report is None else asyncio.ensure_future(exchange(self._run_id, pack_report(report)))
+            answer = None if report is None else asyncio.ensure_future(exchange(pack_report(self._run_id, report)))
             if begun is not None:
                 held, works = begun
                 began_at = time.time()

@@ -37,7 +37,7 @@ ANSWER = pack_order(Order(0, Message.WAIT))
 class Echo:
     """Answers reports as a manager that has nothing to do."""
 
-    async def exchange(self, run_id: str, report: Any) -> list[Any]:
+    async def exchange(self, report: bytes) -> bytes | Order:
         """Answer one report."""
         return ANSWER
 
@@ -51,11 +51,11 @@ def call(actor: Any, seconds: float) -> list[float]:
     """Send reports for so long, one after the other; returns the seconds that each took."""
     first = WorkerSide(0, Place(socket.gethostname(), "node", 1, 0.0, "marker")).find_report(0.0)
     assert first is not None  # noqa: S101 - a lease begins with one
-    report = pack_report(first)
-    Answer(actor.exchange.remote("run", report)).read()
+    report = pack_report("run", first)
+    Answer(actor.exchange.remote(report)).read()
     took_s, end = [], time.perf_counter() + seconds
     while (begun := time.perf_counter()) < end:
-        Answer(actor.exchange.remote("run", report)).read()
+        Answer(actor.exchange.remote(report)).read()
         took_s.append(time.perf_counter() - begun)
     return took_s
 

@@ -31,6 +31,7 @@ from dfz_ray.journal.recovery import read_contents
 from dfz_ray.journal.sending import MeantBatch, UnsentBatch, read_unsent
 from dfz_ray.manager.nodes import live_nodes
 from dfz_ray.protocol.columns import TaskColumns
+from dfz_ray.protocol.message_bytes import pack_message
 from dfz_ray.protocol.submission import OpenedRun, RunOptions, ShippedDomain, Submission, SubmittedKind
 from dfz_ray.protocol.task_events import TaskEvents
 from dfz_ray.specs.batch import Batch
@@ -218,7 +219,7 @@ class ManagerClient:
         with handing_over() as hand_over:
             if hand_over is not None:
                 on_accepted(self._sent)
-                hand_over(self._actor.submit_and_take.remote(self.id, block.pack(), POLL_S))
+                hand_over(self._actor.submit_and_take.remote(pack_message((self.id, POLL_S, block.pack()))))
         return hand_over is not None
 
     def cancel(self, numbers: set[int] | None, scope: str) -> None:

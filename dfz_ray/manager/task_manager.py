@@ -25,6 +25,7 @@ from dfz_ray.manager.gates import Gates
 from dfz_ray.manager.manager_cost import ManagerCost
 from dfz_ray.manager.relays import Relays
 from dfz_ray.protocol.lease_protocol import Message
+from dfz_ray.protocol.message_bytes import unpack_message
 from dfz_ray.protocol.orders import Order, pack_order
 from dfz_ray.protocol.reports import unpack_report
 from dfz_ray.protocol.submission import OpenedRun, RunOptions, ShippedDomain, Submission
@@ -119,7 +120,7 @@ class TaskManager:
         """Take in notes on inputs that are in the run folder; returns when they are on disk."""
         await self._get_run(run_id).add_inputs(notes)
 
-    async def submit(self, run_id: str, submission: Sequence[Any]) -> None:
+    async def submit(self, run_id: str, submission: bytes) -> None:
         """Take in new tasks; returns when they are on disk, or, if they are not awaited, at once."""
         await self._get_run(run_id).submit(Submission.unpack(submission))
 
@@ -134,15 +135,18 @@ class TaskManager:
         """Tasks per state: after the timeout, or as soon as all are in a final state."""
         return await self._get_run(run_id).progress(timeout_s)
 
-    async def take_events(self, run_id: str, timeout_s: float) -> list[Any]:
+    async def take_events(self, run_id: str, timeout_s: float) -> bytes:
         """The events of the run's tasks since the last call."""
         return (await self._get_run(run_id).take_events(timeout_s)).pack()
 
-    async def submit_and_take(self, run_id: str, submission: Sequence[Any], timeout_s: float) -> list[Any]:
+    async def submit_and_take(self, message: bytes) -> bytes:
         """Take in new tasks, as `submit` does, and return the next events, as `take_events` does: one call for both.
+
+        The message has the run, the timeout in seconds, and the tasks: Ray handles each argument by itself.
 
         Tasks that come together may be the parts of one `map`: if they end together, that is one answer.
         """
+        run_id, timeout_s, submission = unpack_message(message)
         run, new = self._get_run(run_id), Submission.unpack(submission)
         await run.submit(new)
         return (await run.take_events(timeout_s, TOGETHER_S if new.tasks.tasks > 1 else 0.0)).pack()
@@ -151,39 +155,41 @@ class TaskManager:
         """True if the run is still worked on."""
         return run_id in self._runs
 
-    async def exchange(self, run_id: str, packed: Sequence[Any]) -> list[Any]:
+    async def exchange(self, packed: bytes) -> bytes | Order:
         """Take in a report of a lease, and answer it; both are packed."""
         self._exchanges += 1
-        run, report = self._runs.get(run_id), unpack_report(packed)
+        run_id, report = unpack_report(packed)
+        run = self._runs.get(run_id)
         return pack_order(await run.reports.exchange(report) if run else Order(report.number, Message.END))
 
-    async def exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
-        """Take in what a relay has gathered: reports, each with its run.
+    async def exchange_group(self, reports: Sequence[bytes]) -> list[Any]:
+        """Take in what a relay has gathered: reports.
 
         Returns the seconds for which the relay gathers from now on, and an order or an error for each report; None for
         the report of a lease that lingers: `exchange` waits for the answer to that one.
         """
-        answers = [self._take_gathered(run_id, packed) for run_id, packed in reports]
-        runs = filter(None, map(self._runs.get, {run_id for run_id, _ in reports}))
-        if behind := [run.reports for run in runs if run.reports.is_behind]:
+        leases: dict[ActiveRun, list[int]] = {}
+        answers = [self._take_gathered(packed, leases) for packed in reports]
+        if behind := [run for run in leases if run.reports.is_behind]:
             begun = time.monotonic()
             # The next report meets an error.
-            await asyncio.gather(*(one.keep_up() for one in behind), return_exceptions=True)
-            self._note_held(reports, time.monotonic() - begun)
+            await asyncio.gather(*(run.reports.keep_up() for run in behind), return_exceptions=True)
+            held_s = time.monotonic() - begun
+            for run, own in leases.items():
+                for lease in own:
+                    run.reports.note_held(lease, held_s)
         return [self._cost.gather_s, answers]
 
-    def _note_held(self, reports: Sequence[tuple[str, Sequence[Any]]], seconds: float) -> None:
-        for run_id, packed in reports:
-            if (run := self._runs.get(run_id)) is not None:
-                with contextlib.suppress(TypeError):  # it was no report, and is answered so
-                    run.reports.note_held(unpack_report(packed).lease, seconds)
-
-    def _take_gathered(self, run_id: str, packed: Sequence[Any]) -> list[Any] | Exception | None:
+    def _take_gathered(self, packed: bytes, leases: dict[ActiveRun, list[int]]) -> bytes | Order | Exception | None:
+        """Take in one report of a group; its lease joins those of its run."""
         self._exchanges += 1
-        run = self._runs.get(run_id)
         try:
-            report = unpack_report(packed)
-            order = run.reports.take(report, is_direct=False) if run else Order(report.number, Message.END)
+            run_id, report = unpack_report(packed)
+            run = self._runs.get(run_id)
+            if run is None:
+                return pack_order(Order(report.number, Message.END))
+            leases.setdefault(run, []).append(report.lease)
+            order = run.reports.take(report, is_direct=False)
         except Exception as error:
             return error
         return None if order is None else pack_order(order)

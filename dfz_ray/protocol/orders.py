@@ -1,7 +1,4 @@
-"""Orders: the manager answers a report with a chunk, or orders the lease to wait, to go on, or to end.
-
-An order travels as a list of its fields, as a report does.
-"""
+"""Orders: the manager answers a report with a chunk, or orders the lease to wait, to go on, or to end."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from typing import Any, NamedTuple
 from dfz_ray.execution.execute import Work
 from dfz_ray.protocol.columns import pack, unpack
 from dfz_ray.protocol.lease_protocol import Message
+from dfz_ray.protocol.message_bytes import pack_message, unpack_message
 
 
 class Order(NamedTuple):
@@ -35,15 +33,16 @@ class Order(NamedTuple):
     """The relay to which the lease sends its reports from now on; None: it goes on as it does."""
 
 
-def pack_order(order: Order) -> list[Any]:
-    """Pack an order for its way to a lease."""
-    report, message, *rest = order
-    return [report, int(message), *rest]  # Ray would pickle the message
+def pack_order(order: Order) -> bytes | Order:
+    """Pack an order for its way to a lease. One that names a relay goes as it is: Ray packs handles of actors."""
+    return pack_message(order) if order.relay is None else order
 
 
-def unpack_order(packed: Sequence[Any]) -> Order:
+def unpack_order(packed: bytes | Order) -> Order:
     """An order, as it reaches a lease; its tasks are still packed."""
-    report, message, *rest = packed
+    if isinstance(packed, Order):
+        return packed
+    report, message, *rest = unpack_message(packed)
     return Order(report, Message(message), *rest)
 
 

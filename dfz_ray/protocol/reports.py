@@ -1,7 +1,4 @@
-"""Reports: a lease reports to the manager its place, the end of a chunk, and the beginning of the next one.
-
-A report travels as a list, with lists in it: Ray packs lists of plain values far sooner than it pickles named tuples.
-"""
+"""Reports: a lease reports to the manager its place, the end of a chunk, and the beginning of the next one."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from typing import Any, NamedTuple
 from dfz_ray.engine.messages import ChunkEnded
 from dfz_ray.execution.execute import Execution
 from dfz_ray.protocol.columns import Completions, pack, unpack
+from dfz_ray.protocol.message_bytes import pack_message, unpack_message
 
 
 class Place(NamedTuple):
@@ -80,22 +78,27 @@ def unpack_executions(packed: Sequence[Any]) -> Ended:
     return Ended(Completions(*completions), unpack(failures))
 
 
-def pack_report(report: Report) -> list[Any]:
-    """Pack a report for its way to the manager."""
+def pack_report(run_id: str, report: Report) -> bytes:
+    """Pack a report of a run's lease for its way to the manager."""
     if report.ended is not None:
         report = report._replace(executed=pack_executions(report.executed))
-    return list(report)
+    return pack_message((run_id, *report))
 
 
-def unpack_report(packed: Any) -> Report:
-    """A report as it reaches the manager.
+def unpack_report(packed: Any) -> tuple[str, Report]:
+    """A report as it reaches the manager, and its run.
 
     Raises:
         TypeError: it is none: a task may have spoiled its worker. What others sent in the same group still counts.
     """
-    if type(packed) is not list or len(packed) != len(Report._fields):
-        raise TypeError(f"a worker sent no report, but {type(packed).__name__}")
-    return Report(*packed)
+    try:
+        run_id, *fields = unpack_message(packed)
+        report = Report(*fields)
+        place = None if report.place is None else Place(*report.place)
+        spoiled = None if report.spoiled is None else Spoiled(*report.spoiled)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"a worker sent no report: {error}") from None
+    return run_id, report._replace(place=place, spoiled=spoiled)
 
 
 def describe_end(lease: int, chunk: int, ended: Ended, has_cpu: bool) -> ChunkEnded:

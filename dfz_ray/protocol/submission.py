@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from dfz_ray.engine.engine import EngineOptions
 from dfz_ray.protocol.columns import NO_TASKS, TaskColumns
+from dfz_ray.protocol.message_bytes import pack_message, unpack_message
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,14 @@ class Submission(NamedTuple):
     before: int = 0
     """The number of tasks that the driver has sent before. Messages overtake each other: this block waits for these."""
 
-    def pack(self) -> list[Any]:
-        """Pack it for its way to the manager, as a list: Ray packs that far sooner than it pickles a named tuple."""
-        batch, first_kind, batches, domains, kinds, files, calls, tasks, *rest = self
-        columns = list(domains), list(kinds), dict(files), list(calls), list(tasks)
-        return [batch, first_kind, list(map(list, batches)), *columns, *rest]
+    def pack(self) -> bytes:
+        """Pack it for its way to the manager."""
+        return pack_message(self._replace(files=dict(self.files)))
 
     @classmethod
-    def unpack(cls, packed: Sequence[Any]) -> Self:
+    def unpack(cls, packed: bytes) -> Self:
         """The block, as it reaches the manager."""
-        batch, first_kind, batches, domains, kinds, files, calls, tasks, *rest = packed
+        batch, first_kind, batches, domains, kinds, files, calls, tasks, *rest = unpack_message(packed)
         begun = [tuple(one) for one in batches]
-        return cls(batch, first_kind, begun, domains, kinds, files, calls, TaskColumns(*tasks), *rest)
+        shipped, submitted = [ShippedDomain(*one) for one in domains], [SubmittedKind(*one) for one in kinds]
+        return cls(batch, first_kind, begun, shipped, submitted, files, calls, TaskColumns(*tasks), *rest)

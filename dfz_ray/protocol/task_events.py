@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from dfz_ray.protocol.columns import Completions
+from dfz_ray.protocol.message_bytes import pack_message, unpack_message
 from dfz_ray.specs.states import State
 
 
@@ -45,12 +46,16 @@ class TaskEvents(NamedTuple):
     stored: Sequence[tuple[int, str | None]] = ()
     """Further chunks in which tasks completed, each with the host name of its node; the journal has the results."""
 
-    def pack(self) -> list[Any]:
-        """Pack them for their way to the driver, as a list: Ray packs that far sooner than it pickles a named tuple."""
-        return [*self[:2], list(map(list, self.completions)), *self[3:]]
+    def pack(self) -> bytes:
+        """Pack them for their way to the driver."""
+        return pack_message(self)
 
     @classmethod
-    def unpack(cls, packed: Sequence[Any]) -> Self:
+    def unpack(cls, packed: bytes) -> Self:
         """The events, as they reach the driver."""
-        counts, begun, completions, *rest = packed
-        return cls(counts, begun, [Completions(*columns) for columns in completions], *rest)
+        events = cls(*unpack_message(packed))
+        return events._replace(
+            completions=[Completions(*columns) for columns in events.completions],
+            failures=[FailedTask(*one)._replace(state=State(one[-1])) for one in events.failures],
+            stored=[(chunk, node) for chunk, node in events.stored],
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
 from typing import Any, cast
 
 from ray.exceptions import RayActorError
@@ -35,7 +34,7 @@ class ManagerRoute:
         """The relay that brings the next report; None: it goes directly."""
         self._through: Any = None
         """The relay that brings the last report."""
-        self._report: list[Any] = []
+        self._report = b""
         """The last report, packed."""
         self._probe: Answer | None = None
         """The answer to the question whether that relay is there."""
@@ -45,10 +44,10 @@ class ManagerRoute:
     def send(self, report: Report) -> Any:
         """Send a report; returns the reference of the answer."""
         check_connection()
-        self._report = pack_report(report)
+        self._report = pack_report(self._run_id, report)
         self._through, self._probe, self._probed_at = self._relay, None, RELAY_S
         to = self._manager if self._through is None else self._through
-        return to.exchange.remote(self._run_id, self._report)
+        return to.exchange.remote(self._report)
 
     def read(self, reference: Any) -> Order:
         """Wait for the answer to the last report, and return it."""
@@ -97,7 +96,7 @@ class ManagerRoute:
         elif silent_s > self._probed_at + RELAY_S:
             raise RelayLost
 
-    def _take(self, packed: Sequence[Any]) -> Order:
+    def _take(self, packed: bytes | Order) -> Order:
         order = unpack_order(packed)
         if order.relay is not None:
             self._relay = order.relay
@@ -107,7 +106,7 @@ class ManagerRoute:
         """Give the relay up, and send the last report to the manager; returns the reference of the answer."""
         check_connection()
         self._relay = self._through = self._probe = None
-        return self._manager.exchange.remote(self._run_id, self._report)
+        return self._manager.exchange.remote(self._report)
 
     def get_file(self, name: str) -> bytes | memoryview | None:
         """The content of a file of the run; None if it is not known. Any thread may call this.

@@ -10,7 +10,7 @@ import asyncio
 import gc
 import math
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
 from dfz_ray.protocol.relay_side import RelaySide
@@ -18,8 +18,8 @@ from dfz_ray.specs.input_file import SHARED
 
 KEPT_BYTES = 2**28
 """The bytes of files that a relay keeps."""
-_Waiting = tuple[str, Sequence[Any], "asyncio.Future[Sequence[Any]]"]
-"""A run, a report of it, and the answer; both are packed, and stay so."""
+_Waiting = tuple[bytes, "asyncio.Future[Any]"]
+"""A report, and the answer; both are packed, and stay so."""
 
 
 class Relay:
@@ -42,10 +42,10 @@ class Relay:
         """The process of the relay: it is there."""
         return os.getpid()
 
-    async def exchange(self, run_id: str, report: Sequence[Any]) -> Sequence[Any]:
+    async def exchange(self, report: bytes) -> Any:
         """Bring a report to the manager, and return its answer."""
-        answer: asyncio.Future[Sequence[Any]] = asyncio.get_running_loop().create_future()
-        self._side.add((run_id, report, answer))
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._side.add((report, answer))
         self._send_due()
         return await answer
 
@@ -63,15 +63,15 @@ class Relay:
 
     async def _exchange(self, group: list[_Waiting]) -> None:
         try:
-            reports = [[run_id, report] for run_id, report, _ in group]
+            reports = [report for report, _ in group]
             self._side.gather_s, answers = await self._manager.exchange_group.remote(reports)
         except Exception:  # one of them may be to blame, or all together be too large: each goes by itself
             answers = [None] * len(group)
         self._side.on_answer()
         self._send_due()
-        for (run_id, report, waiting), answer in zip(group, answers, strict=True):
+        for (report, waiting), answer in zip(group, answers, strict=True):
             if answer is None:
-                self._keep(self._exchange_one(run_id, report, waiting))
+                self._keep(self._exchange_one(report, waiting))
             elif waiting.done():
                 continue
             elif isinstance(answer, Exception):
@@ -79,10 +79,10 @@ class Relay:
             else:
                 waiting.set_result(answer)
 
-    async def _exchange_one(self, run_id: str, report: Sequence[Any], waiting: asyncio.Future[Sequence[Any]]) -> None:
+    async def _exchange_one(self, report: bytes, waiting: asyncio.Future[Any]) -> None:
         """Send a report by itself: the answer to a lease that lingers may come much later than those of its group."""
         try:
-            order = await self._manager.exchange.remote(run_id, report)
+            order = await self._manager.exchange.remote(report)
         except Exception as error:
             if not waiting.done():
                 waiting.set_exception(error)

@@ -102,7 +102,7 @@ def test_emulated_leases_ask_first_at_any_time(monkeypatch: pytest.MonkeyPatch) 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    async def exchange(run_id: str, packed: list[Any]) -> Sequence[Any]:
+    async def exchange(packed: bytes) -> bytes | Order:
         reports.append(packed)
         assert len(slept) >= len(reports)
         return pack_order(Order(1, Message.END))

@@ -313,7 +313,7 @@ def patch_reports() -> None:
 
 @deed(*ANY)
 def reports_that_are_none() -> None:
-    _patch_ours("worker.manager_route", "pack_report", by=lambda _: b"no report")
+    _patch_ours("worker.manager_route", "pack_report", by=lambda *_: b"no report")
 
 
 @deed(RAISED, DIED)

@@ -41,7 +41,7 @@ class Handle:
         self.answer = answer
         self.is_frozen = False
         self.probes = 0
-        self.exchange = SimpleNamespace(remote=lambda run_id, report: self._call(self.answer))
+        self.exchange = SimpleNamespace(remote=lambda report: self._call(self.answer))
         self.identify = SimpleNamespace(remote=self._identify)
 
     def _call(self, answer: Any) -> Any:

@@ -35,15 +35,15 @@ class PlayedManager:
         self.exchange = Call(self._exchange)
         self.get_file = Call(self._get_file)
 
-    async def _exchange_group(self, reports: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
-        numbers = [unpack_report(packed).lease for _, packed in reports]
+    async def _exchange_group(self, reports: Sequence[bytes]) -> list[Any]:
+        numbers = [unpack_report(packed)[1].lease for packed in reports]
         self.groups.append(numbers)
         if any(map(self._refuse, numbers)):
             raise ValueError("one of them is wrong")
         return [GATHER_S, [pack_order(Order(1, Message.NOTED, number)) for number in numbers]]
 
-    async def _exchange(self, run_id: str, packed: Sequence[Any]) -> list[Any]:
-        lease = unpack_report(packed).lease
+    async def _exchange(self, packed: bytes) -> bytes | Order:
+        lease = unpack_report(packed)[1].lease
         self.single.append(lease)
         if self._refuse(lease):
             raise ValueError("it is wrong")
@@ -55,19 +55,19 @@ class PlayedManager:
         return None if run_id == "closed" else b"content"
 
 
-def report_of(lease: int) -> list[Any]:
+def report_of(lease: int) -> bytes:
     """A report that carries nothing, packed."""
-    return pack_report(Report(lease, 1, None, None, None, None, True, 0))
+    return pack_report("run", Report(lease, 1, None, None, None, None, True, 0))
 
 
 def test_every_report_is_answered_however_late_the_relay_is() -> None:
     """Reports come at any moment around the time at which a group is due, while the process stands still at times."""
 
-    async def report_all() -> list[Sequence[Any]]:
+    async def report_all() -> list[Any]:
         relay = Relay(PlayedManager())
         answers = []
         for lease in range(300):
-            answers.append(asyncio.create_task(relay.exchange("run", report_of(lease))))
+            answers.append(asyncio.create_task(relay.exchange(report_of(lease))))
             await asyncio.sleep(GATHER_S * (lease % 5) / 4)
             if lease % 7 == 0:
                 time.sleep(2 * GATHER_S)
@@ -82,9 +82,7 @@ def test_reports_that_come_together_go_together() -> None:
 
     async def report_all() -> None:
         relay = Relay(manager)
-        await asyncio.wait_for(
-            asyncio.gather(*[relay.exchange("run", report_of(lease)) for lease in range(10)]), ANSWER_S
-        )
+        await asyncio.wait_for(asyncio.gather(*[relay.exchange(report_of(lease)) for lease in range(10)]), ANSWER_S)
 
     asyncio.run(report_all())
     assert manager.groups == [[0], list(range(1, 10))]
@@ -98,7 +96,7 @@ def test_a_report_goes_at_once_when_everything_was_answered() -> None:
     async def report_all() -> None:
         relay = Relay(manager)
         for lease in range(4):
-            call = asyncio.create_task(relay.exchange("run", report_of(lease)))
+            call = asyncio.create_task(relay.exchange(report_of(lease)))
             for _ in range(20):
                 await asyncio.sleep(0)
             assert call.done()
@@ -112,9 +110,9 @@ def test_a_report_that_is_wrong_fails_alone() -> None:
     """Where a group can't be taken in, each of its reports goes by itself."""
     manager = PlayedManager(refuse=lambda lease: lease == 3)
 
-    async def report_all() -> list[Sequence[Any] | BaseException]:
+    async def report_all() -> list[Any]:
         relay = Relay(manager)
-        calls = [relay.exchange("run", report_of(lease)) for lease in range(6)]
+        calls = [relay.exchange(report_of(lease)) for lease in range(6)]
         return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), ANSWER_S)
 
     ends = asyncio.run(report_all())
