@@ -31,3 +31,17 @@ def test_a_session_that_ends_takes_nothing(tmp_path: Path) -> None:
         session.submit_later(lambda first: None)
     session.cancel([0])
     assert not session._commands
+
+
+def test_a_forked_process_leaves_a_run_whose_news_are_heard(tmp_path: Path) -> None:
+    """It may end the run, as a `with` does in the end: that wakes no thread, for there is none."""
+    session = RunSession(RunConfig.of(run_dir=tmp_path / "run"), RunListener())
+    session._listening = ListeningThread(
+        "listens", session._changed, *[lambda: False] * 2, lambda: None, lambda call: None, lambda news: None
+    )
+
+    session.leave_to_parent()
+
+    session.finish()
+    with pytest.raises(InfrastructureLost, match="was forked from"):
+        session.submit_later(lambda first: None)
