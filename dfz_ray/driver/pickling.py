@@ -49,8 +49,15 @@ def _reduce_cached(function: Any) -> Any:
     return make_cached, (function.__wrapped__, *function.cache_parameters().values())
 
 
+def _reduce_cached_property(value: functools.cached_property[Any]) -> Any:
+    """A cached property of a class that travels by value: it has a lock, which can't travel, until Python 3.12."""
+    return functools.cached_property, (value.func,), {"attrname": value.attrname, "__doc__": value.__doc__}
+
+
 _DISPATCHES: types.CodeType = getattr(functools.singledispatch(len), "__code__")  # noqa: B009
 """The code that all functions of `functools.singledispatch` share."""
+_DISPATCHES_OWN = frozenset(vars(functools.singledispatch(len)))
+"""The attributes that each of them gets anew."""
 
 
 def make_dispatching(default: Callable[..., Any], others: Sequence[tuple[type, Callable[..., Any]]]) -> Any:
@@ -64,7 +71,7 @@ def make_dispatching(default: Callable[..., Any], others: Sequence[tuple[type, C
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Refuses open files: cloudpickle would send a copy of a text file's content as if it were the file.
 
-    It sends functions with a cache, and functions of `singledispatch`, that cloudpickle can't send.
+    It sends functions and properties with a cache, and functions of `singledispatch`, that cloudpickle can't send.
     """
 
     dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
@@ -79,14 +86,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             ),
             _refuse_file,
         )
-        | {functools._lru_cache_wrapper: _reduce_cached}
+        | {functools._lru_cache_wrapper: _reduce_cached, functools.cached_property: _reduce_cached_property}
     )
 
     def reducer_override(self, value: Any) -> Any:
         """The reduction of a value; NotImplemented for the usual one."""
         if type(value) is types.FunctionType and value.__code__ is _DISPATCHES and not is_by_reference(value):
             functions = dict(vars(value)["registry"])
-            return make_dispatching, (functions.pop(object), list(functions.items()))
+            default = functions.pop(object)
+            added = {name: held for name, held in vars(value).items() if name not in _DISPATCHES_OWN}
+            return make_dispatching, (default, list(functions.items())), added
         return super().reducer_override(value)
 
 

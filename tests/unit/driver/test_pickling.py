@@ -82,9 +82,11 @@ def test_a_function_of_singledispatch_that_can_not_be_imported() -> None:
         def _(self, value: int) -> str:
             return "number"
 
+    show.unit = "s"  # type: ignore[attr-defined]
+
     again = travel(show)
     assert [again(value) for value in (1, "1", 1.0)] == ["number, text", "text", "something"]
-    assert again.__name__ == "show"
+    assert (again.__name__, again.unit) == ("show", "s")
     assert travel(lambda: show(1))() == "number, text"
     assert [travel(Shown()).of(value) for value in (1, "1")] == ["number", "something"]
 
@@ -92,3 +94,17 @@ def test_a_function_of_singledispatch_that_can_not_be_imported() -> None:
 def test_a_function_of_singledispatch_that_can_be_imported() -> None:
     """It travels as its name."""
     assert travel(dispatching) is dispatching
+
+
+def test_a_class_with_a_cached_property_that_can_not_be_imported() -> None:
+    """It travels by value, with a property that keeps its value under its own name."""
+
+    class Sized:
+        @functools.cached_property
+        def size(self) -> list[int]:
+            """The size."""
+            return [1]
+
+    again = travel(Sized)()
+    assert again.size is again.size
+    assert (vars(again), type(again).size.__doc__) == ({"size": [1]}, "The size.")
