@@ -151,6 +151,23 @@ def add_to_functions(find: Callable[[str], Mapping[str, Any]]) -> None:
     reducers._function_setstate = set_state_and_add
 
 
+def add_to_classes(find: Callable[[type], Mapping[str, Any]]) -> None:
+    """Give classes that are unpickled by value more attributes, or others: those that `find` returns for them."""
+    set_state = reducers._class_setstate
+    if hasattr(set_state, "by_dfz_ray"):
+        return
+
+    @functools.wraps(set_state)  # it is pickled by its name
+    def set_state_and_add(kind: type, state: Any) -> type:
+        set_state(kind, state)
+        for name, value in find(kind).items():
+            setattr(kind, name, value)
+        return kind
+
+    set_state_and_add.by_dfz_ray = True  # type: ignore[attr-defined]
+    reducers._class_setstate = set_state_and_add
+
+
 def is_by_reference(value: Any) -> bool:
     """True if a function, class or module travels as the name under which it is imported."""
     name = value.__name__ if isinstance(value, types.ModuleType) else _find_module(value)

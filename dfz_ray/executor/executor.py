@@ -202,10 +202,11 @@ class DFZExecutor(_Calls):
     - `max_workers` is the number of calls that may execute at once; None: one for each CPU of the cluster. Workers are
       started when they are needed and given back afterwards.
     - `initializer(*initargs)` is called once in each process, before its first call; variables of the script that it
-      sets are seen by functions of the script. Ray may hand a process on to other executors and batches of this
-      program: what an initializer changes beyond the working directory and the environment, it changes for them, too.
-      If it raises an exception, calls fail with a BrokenExecutor. `mp_context` and `max_tasks_per_child` are accepted
-      and have no effect; a warning says so. A lock or an event of multiprocessing travels only as that of a `Manager`.
+      sets, and attributes of its classes, are seen by functions of the script. Ray may hand a process on to other
+      executors and batches of this program: what an initializer changes beyond the working directory and the
+      environment, it changes for them, too. If it raises an exception, calls fail with a BrokenExecutor. `mp_context`
+      and `max_tasks_per_child` are accepted and have no effect; a warning says so. A lock or an event of
+      multiprocessing travels only as that of a `Manager`.
     - On a Ray that this program has embedded, calls have the working directory and the environment variables that the
       program has when the executor is made (not those that Ray sets itself: `RAY_...`, `CUDA_VISIBLE_DEVICES`). On a
       cluster they have those of their node: pass paths and values as arguments, or use Ray's runtime environments.

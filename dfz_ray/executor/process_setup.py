@@ -8,6 +8,7 @@ executor after the other: each finds the working directory and the environment a
 from __future__ import annotations
 
 import contextlib
+import enum
 import functools
 import hashlib
 import multiprocessing
@@ -117,6 +118,8 @@ class _Left(NamedTuple):
     """The exception that the initializer has raised, with its traceback; None if it succeeded."""
     globals: Mapping[str, Mapping[str, Any]]
     """The variables that the initializer has set in modules that travel by value, such as the script, by module."""
+    attributes: Mapping[type, Mapping[str, Any]]
+    """The attributes that it has set of classes that travel by value."""
 
 
 _before: list[dict[str, str]] = []
@@ -160,10 +163,10 @@ class AppliedSetup:
             _enter(_left[self.key].folder)
         else:
             self._surround()
-            failure, variables = self._initialize()
+            made = self._initialize()
             if len(_left) >= KEPT_SETUPS:
                 del _left[next(iter(_left))]
-            _left[self.key] = _Left(os.getcwd(), dict(os.environ), failure, variables)
+            _left[self.key] = _Left(os.getcwd(), dict(os.environ), *made)
         _current.append(self)
 
     def require(self) -> None:
@@ -185,28 +188,30 @@ class AppliedSetup:
         if self.surroundings.folder is not None:
             _enter(self.surroundings.folder)
 
-    def _initialize(self) -> tuple[str | None, Mapping[str, Mapping[str, Any]]]:
+    def _initialize(self) -> tuple[str | None, Mapping[str, Mapping[str, Any]], Mapping[type, Mapping[str, Any]]]:
+        """Call the initializer; returns the last fields of `_Left`."""
         if self.initializer is None:
-            return None, {}
+            return None, {}, {}
         try:
             initializer, initargs = pickle.loads(self.initializer)  # noqa: S301 - the driver of this run has made it
             own = _find_globals(initializer)
             before = dict(own)
+            classes = {kind: dict(vars(kind)) for kind in _find_classes(initializer, own)}
             initializer(*initargs)
         except BaseException as error:  # also SystemExit: a call ends by it, not the worker
             pass_on_interruption(error)
             failure = describe_exception(error, skip_frames=1)
-            return f"{failure.message}\n{failure.traceback}", {}
+            return f"{failure.message}\n{failure.traceback}", {}, {}
         name = own.get("__name__")
         if name is None or getattr(sys.modules.get(name), "__dict__", None) is own:  # it was imported
-            return None, {}
+            return None, {}, {}
         _share_globals()
         changed = {
             name: value
             for name, value in own.items()
             if not name.startswith("__") and (before.get(name, own) is not value or type(value) not in _CONSTANT)
         }
-        return None, {name: changed}
+        return None, {name: changed}, {kind: _find_set(kind, attributes) for kind, attributes in classes.items()}
 
 
 _CONSTANT = frozenset(
@@ -226,18 +231,44 @@ def _find_globals(function: Any) -> dict[str, Any]:
     return found
 
 
+def _find_classes(function: Any, own: Mapping[str, Any]) -> set[type]:
+    """The classes that travel by value among the variables of an initializer, and the one whose method it is."""
+    from dfz_ray.driver.pickling import is_by_reference
+
+    found = [*own.values(), getattr(function, "__self__", None)]
+    return {
+        kind for kind in found if isinstance(kind, type) and not (is_by_reference(kind) or issubclass(kind, enum.Enum))
+    }
+
+
+def _find_set(kind: type, before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The attributes of a class that are others than before, or may have changed, such as a dict."""
+    return {
+        name: value
+        for name, value in vars(kind).items()
+        if not name.startswith(("__", "_abc_"))
+        and (before.get(name, before) is not value or not (type(value) in _CONSTANT or hasattr(type(value), "__get__")))
+    }
+
+
 def _share_globals() -> None:
     """Let functions that come later see the variables that the initializer has set in their module.
 
-    Functions of a script travel by value, each with a copy of the variables that it refers to.
+    Functions of a script travel by value, each with a copy of the variables that it refers to; and its classes, whose
+    attributes are set again each time.
     """
-    from dfz_ray.driver.pickling import add_to_functions
+    from dfz_ray.driver.pickling import add_to_classes, add_to_functions
 
     add_to_functions(_find_shared)
+    add_to_classes(_find_attributes)
 
 
 def _find_shared(module: str) -> Mapping[str, Any]:
     return _left[_current[0].key].globals.get(module, {}) if _current else {}
+
+
+def _find_attributes(kind: type) -> Mapping[str, Any]:
+    return _left[_current[0].key].attributes.get(kind, {}) if _current else {}
 
 
 def _enter(folder: str) -> None:

@@ -46,6 +46,29 @@ def look(position: int) -> tuple[Any, ...]:
     return (TABLE or [])[position : position + 1], dict(CACHE), SCALE
 
 
+class Model:
+    """A class of a script that an initializer prepares."""
+
+    size: int | None = None
+    seen: dict[str, int] = {}  # noqa: RUF012 - as scripts have it
+
+    @classmethod
+    def prepare(cls, size: int) -> None:
+        """Set one attribute, and fill another one."""
+        cls.size = size
+        cls.seen["size"] = size
+
+
+def prepare(size: int) -> None:
+    """An initializer that refers to the class."""
+    Model.prepare(size)
+
+
+def ask() -> tuple[Any, ...]:
+    """A call that refers to the class."""
+    return Model.size, Model.seen
+
+
 @pytest.fixture(autouse=True)
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process as a worker that has served nobody; afterwards it is as before."""
@@ -146,6 +169,23 @@ def test_functions_of_the_script_see_what_its_initializer_has_set(tmp_path: Path
         assert (TABLE, CACHE) == (None, {})
     finally:
         SCALE = 2
+
+
+@pytest.mark.parametrize("initializer", [prepare, Model.prepare])
+def test_functions_of_the_script_see_the_attributes_that_its_initializer_has_set(
+    tmp_path: Path, initializer: Any
+) -> None:
+    """A class of the script has the attributes that its executor's initializer has set, whenever it arrives again."""
+    travelled = dumps(ask)
+    first, second = setup_of(tmp_path / "a", initializer, 3), setup_of(tmp_path / "b")
+    first.apply()
+    assert pickle.loads(travelled)() == (3, {"size": 3})  # noqa: S301 - our own
+    second.apply()
+    assert pickle.loads(travelled)() == (None, {})  # noqa: S301 - our own
+    first.apply()
+    assert pickle.loads(travelled)() == (3, {"size": 3})  # noqa: S301 - our own
+    second.apply()
+    assert pickle.loads(travelled)() == (None, {})  # noqa: S301 - our own
 
 
 def test_an_initializer_that_fails(tmp_path: Path) -> None:
