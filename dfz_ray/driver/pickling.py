@@ -20,6 +20,11 @@ if "__mp_main__" in sys.modules:  # the script, in a process spawned by multipro
 
 _INHERITED = "should only be shared between processes through inheritance"
 """Words of multiprocessing where one of its locks, queues or events is pickled."""
+_ADVICE = (
+    "Functions and classes of the script travel with the variables that they refer to. Make what can't travel, such as "
+    "a lock or a connection, in the call, or keep it in a module that workers can import."
+)
+"""A note of errors of pickle, which name only a type."""
 _reduce_stream = cloudpickle.Pickler.dispatch_table[io.TextIOWrapper]
 
 
@@ -132,6 +137,10 @@ def dumps(value: Any, reduce_error: Callable[[BaseException], Any] | None = None
             if _INHERITED not in str(error):
                 raise
             raise RuntimeError(f"{error}; those of a manager travel: multiprocessing.Manager().RLock()") from None
+        except TypeError as error:
+            if str(error).startswith("cannot pickle"):
+                error.add_note(_ADVICE)
+            raise
         return buffer.getvalue()
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
-from dfz_ray.errors import InfrastructureLost
+from dfz_ray.errors import InfrastructureLost, Unserializable
 from dfz_ray.execution.traceback_text import name_of, text_of
 from dfz_ray.executor.call_options import CallOptions, treat
 from dfz_ray.executor.call_run import CallRun, Treatment
@@ -160,6 +160,11 @@ class _Calls(Executor):
             InvalidInput: an option is not known, or has an impossible value.
         """
         return View(self, self._run, treat(self._treatment, options))
+
+    def __reduce__(self) -> Any:
+        raise Unserializable(
+            "an executor can't be sent to another process, as a call that refers to it: make one there"
+        )
 
     def __repr__(self) -> str:
         run = self._run

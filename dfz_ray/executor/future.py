@@ -12,6 +12,7 @@ from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from dfz_ray.driver.condition import Condition
+from dfz_ray.errors import Unserializable
 from dfz_ray.executor.call_packing import PackedCall, read_error
 from dfz_ray.executor.call_run import CallRun, Treatment
 from dfz_ray.executor.function_domain import read_result
@@ -69,6 +70,9 @@ class CallFuture(ReportedFuture):
                 self._done_callbacks: list[Any] = []
                 self._is_watched = True
         return object.__getattribute__(self, name)
+
+    def __reduce__(self) -> Any:
+        raise Unserializable("a future can't be sent to another process: send its result")
 
     # --- called by the holder of the future -------------------------------------------------------------------------
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import pickle
+import threading
 from typing import Any
+
+import pytest
 
 from dfz_ray.driver.pickling import dumps
 
@@ -108,3 +111,12 @@ def test_a_class_with_a_cached_property_that_can_not_be_imported() -> None:
     again = travel(Sized)()
     assert again.size is again.size
     assert (vars(again), type(again).size.__doc__) == ({"size": [1]}, "The size.")
+
+
+def test_a_function_that_refers_to_a_lock() -> None:
+    """The error of pickle names a type; a note says what to do about a script's variable."""
+    lock = threading.Lock()
+
+    with pytest.raises(TypeError, match="cannot pickle '_thread") as caught:
+        dumps(lambda: lock)
+    assert "in a module that workers can import" in caught.value.__notes__[0]

@@ -11,7 +11,7 @@ from support.interrupts import interrupted
 
 from dfz_ray import DFZExecutor
 from dfz_ray.driver.run_session import RunSession
-from dfz_ray.errors import ClusterUnusable
+from dfz_ray.errors import ClusterUnusable, Unserializable
 from dfz_ray.executor.open_tasks import OpenTasks
 from dfz_ray.executor.process_setup import InitializerFailed
 
@@ -90,3 +90,13 @@ def test_no_call_waits_that_nobody_is_asked_to_send(executor: DFZExecutor) -> No
         assert session._commands or not run._waiting
         run.send([Call(2)])  # type: ignore[list-item]
         assert session._commands
+
+
+def test_a_call_that_refers_to_an_executor_or_a_future(executor: DFZExecutor) -> None:
+    """It is refused with a sentence that says what to do instead."""
+    executor._run._session._commands.clear()
+    future = executor.submit(abs, -1)
+    view = executor.options(cpus=1)
+    for held, advice in ((executor, "make one there"), (view, "make one there"), (future, "send its result")):
+        with pytest.raises(Unserializable, match=advice):
+            executor.submit(lambda held=held: held)
