@@ -22,7 +22,9 @@ logger = logging.getLogger("dfz_ray")
 LOOK_S = 0.5
 """Seconds between two looks."""
 LOOKS_SHARE = 0.02
-"""Looks take no larger share of the time: on a large cluster each takes a while."""
+"""Looks take no larger share of a core: on a large cluster each takes a while. A wait for Ray's answer does not count:
+on a busy machine a single look can take some 0.2 s, and cost a millisecond.
+"""
 Request = frozenset[tuple[str, float]]
 """Resources by the names that Ray uses, and their amounts."""
 
@@ -62,13 +64,13 @@ class PlaceWatch:
                     self._reported = 0
                     self._handle(PlacesWanted(0))
                 continue
-            begun, own = time.monotonic(), Counter(self._count_unplaced())
+            own = Counter(self._count_unplaced())
             try:
-                wanted = await asyncio.to_thread(read_requests)
+                wanted, cpu_s = await asyncio.to_thread(_look)
             except Exception:  # Ray's interface for its autoscaler may change, and a head may be lost
                 logger.debug("requests of others can't be seen", exc_info=True)
                 continue
-            pause_s = max(LOOK_S, (time.monotonic() - begun) / LOOKS_SHARE)
+            pause_s = max(LOOK_S, cpu_s / LOOKS_SHARE)
             # Ray may have placed some of its own meanwhile, and has counted them all the same.
             self._report(wanted, own | Counter(self._count_unplaced()))
 
@@ -81,6 +83,12 @@ class PlaceWatch:
         if places or self._reported:
             self._reported = places
             self._handle(PlacesWanted(places))
+
+
+def _look() -> tuple[Counter[Request], float]:
+    """What `read_requests` returns, and the CPU seconds that it took."""
+    begun = time.thread_time()
+    return read_requests(), time.thread_time() - begun
 
 
 def read_requests() -> Counter[Request]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -87,6 +88,28 @@ def test_leases_that_ray_places_during_a_look_are_no_requests_of_others(monkeypa
 
     asyncio.run(work())
     assert not wanted
+
+
+def test_a_look_that_waits_for_its_answer_does_not_put_off_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine an answer may be late, though it costs nothing: others wait no longer for their places."""
+    monkeypatch.setattr(place_watch, "LOOK_S", 0.0)
+    wanted: list[int] = []
+
+    def read_requests() -> Counter[Request]:
+        time.sleep(0.2)
+        return Counter({make_request(0): 4})
+
+    monkeypatch.setattr(place_watch, "read_requests", read_requests)
+
+    async def work() -> None:
+        watch = PlaceWatch(lambda now: True, LANES, dict, lambda event: wanted.append(event.places))
+        async with asyncio.timeout(0.2 / place_watch.LOOKS_SHARE):
+            while not wanted:
+                await asyncio.sleep(0.01)
+        watch.close()
+
+    asyncio.run(work())
+    assert wanted == [4]
 
 
 def test_what_was_wanted_is_forgotten_where_there_is_nothing_left_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
