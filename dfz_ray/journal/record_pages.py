@@ -151,6 +151,5 @@ class RecordPages:
             while self._result_bytes > KEPT_BYTES and len(self._results) > 1:
                 _, (_, size) = self._results.popitem(last=False)
                 self._result_bytes -= size
-        if first is None:  # another thread has read it meanwhile
-            return self._results[chunks[0].chunk]
-        return first
+            # If another thread has read it meanwhile, it is still here: nothing was pushed out for what is not read.
+            return first or self._results[chunks[0].chunk]
