@@ -11,7 +11,7 @@ import sys
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, overload
 
 from dfz_ray.errors import InvalidInput, Problem, TasksFailed
 from dfz_ray.journal.openings import read_pauses
@@ -80,6 +80,21 @@ class Selection(Sequence[Record]):
     def __getitem__(self, key: str | int | slice) -> Record | Sequence[Record]:
         """A record by its task's id (KeyError if there is none) or by position; a slice of records."""
         return self._chosen[self._positions[key] if isinstance(key, str) else key]
+
+    def __copy__(self) -> Self:
+        """Records do not change: a copy is the same object."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Records do not change: a copy is the same object."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Raise TypeError: another process may not see the run folder, or find it removed."""
+        raise TypeError(
+            f"{type(self).__name__} can't be pickled, for they are read from the run folder when they are looked at: "
+            "pickle list(...) of them, or for large results [record.result for record in ...]"
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._describe()}>"

@@ -75,6 +75,10 @@ class ResultFile(PosixPath):
     __slots__ = ("table",)
     table: RecordTable
 
+    def __deepcopy__(self, memo: object) -> ResultFile:
+        """A path does not change: a copy of its record holds the table, too."""
+        return self
+
 
 class RecordTable(Sequence[Record]):
     """The records of a run in the order of submission, as of one moment; `results` is the folder of large results."""

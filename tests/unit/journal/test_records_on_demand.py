@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
+import pickle
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from support.journal_rows import block, completion
 from dfz_ray.driver.listener import read_events
 from dfz_ray.errors import JournalDamaged
 from dfz_ray.journal.reader import JournalReader
+from dfz_ray.journal.record import Record
 from dfz_ray.journal.writer import Group, JournalWriter
 from dfz_ray.protocol.columns import Completions
 from dfz_ray.results import Results, read_results
@@ -249,3 +252,31 @@ def test_a_result_may_nest_as_deeply_as_it_can_be_stored(tmp_path: Path) -> None
         shown = json.dumps(record.to_dict()["result"])
         assert shown.count("more") == 250
         assert '{"x": "inf", "1": "79"}' in shown
+
+
+def test_copies_keep_a_temporary_folder(tmp_path: Path) -> None:
+    """A copy of Results, of a selection, or of the record of a large result can be read as long as it is there."""
+    for take in (lambda results: results, lambda results: results.select("completed"), lambda results: results[1]):
+        for make_copy in (copy.copy, copy.deepcopy):
+            folder = tmp_path / "temporary"
+            make_run(folder, {0: {"x": 1}, 1: "y" * 5_000}, tasks=2).close()
+            results = read_results(folder, temporary=True)
+            copied = make_copy(take(results))
+            del results
+            gc.collect()
+            record = copied if isinstance(copied, Record) else copied[1]
+            assert record.result == "y" * 5_000
+
+            del copied, record
+            gc.collect()
+            assert not folder.exists()
+
+
+def test_results_say_why_they_are_not_pickled(tmp_path: Path) -> None:
+    """They are read from a folder that may be gone, or elsewhere: the error names what can be pickled instead."""
+    make_run(tmp_path).close()
+    results = read_results(tmp_path)
+
+    for one in (results, results.select("completed")):
+        with pytest.raises(TypeError, match=r"pickle list\(\.\.\.\)"):
+            pickle.dumps(one)
