@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from dfz_ray.journal.inputs import LARGE_BYTES, Notes, input_note, shared_note, store_input
+from dfz_ray.journal.inputs import (
+    LARGE_BYTES,
+    Notes,
+    input_note,
+    measure_input,
+    refuse_other_shared,
+    shared_note,
+    store_input,
+    store_measured,
+)
+from dfz_ray.journal.reader import JournalReader
 from dfz_ray.specs.shared_arrays import write_array
 
 if TYPE_CHECKING:
@@ -22,12 +32,25 @@ class SharedArrays:
         self._notes: Notes | None = None
 
     def store(self, folder: Path, durable: bool) -> Notes:
-        """Write them, the first time; returns the notes on them for the journal. Raises RunFolderRefused."""
+        """Write them, the first time; returns the notes on them for the journal.
+
+        Raises:
+            RunFolderRefused: they can't be written there, or the run shares other arrays by these names; then nothing
+                is written.
+        """
         if self._notes is None:
             notes: dict[str, str] = {}
+            measured = []
             for name, array in self._arrays.items():
-                sha256, size = store_input(folder, functools.partial(write_array, array), durable)
+                write = functools.partial(write_array, array)
+                sha256, size = measure_input(write)
                 notes.update([input_note(sha256, size), shared_note(name, sha256)])
+                measured.append((write, sha256, size))
+            if notes:
+                with JournalReader(folder) as journal:
+                    refuse_other_shared(journal.meta, notes)
+            for write, sha256, size in measured:
+                store_measured(folder, write, sha256, size, durable)
             self._notes, self._arrays = notes, {}
         return self._notes
 

@@ -62,16 +62,28 @@ def store_input(folder: Path, write: Writer, durable: bool) -> tuple[str, int]:
     Raises:
         RunFolderRefused: it can't be written there, or it changed while it was read.
     """
+    sha256, size = measure_input(write)
+    store_measured(folder, write, sha256, size, durable)
+    return sha256, size
+
+
+def measure_input(write: Writer) -> tuple[str, int]:
+    """The SHA-256 of an input and its size in bytes; nothing is written."""
     seen = _HashingFile()
     write(cast(BinaryIO, seen))
+    return seen.sha256, seen.size
+
+
+def store_measured(folder: Path, write: Writer, sha256: str, size: int, durable: bool) -> None:
+    """Write an input of this SHA-256 and size, unless the run has it already. Raises as `store_input`."""
     inputs = _make_folder(folder)
-    path = inputs / seen.sha256
+    path = inputs / sha256
     try:
-        if not _holds(path, seen):
+        if not _holds(path, sha256, size):
             with open_whole(path, durable, mode=0o600) as file:
                 written = _HashingFile(file)
                 write(cast(BinaryIO, written))
-            if written.sha256 != seen.sha256:
+            if written.sha256 != sha256:
                 path.unlink()
                 raise RunFolderRefused("an input of the run changed while it was read; let it be, and begin again")
             if durable:
@@ -79,14 +91,11 @@ def store_input(folder: Path, write: Writer, durable: bool) -> tuple[str, int]:
                 sync_folder(folder)
     except OSError as error:
         raise RunFolderRefused(f"{inputs} can't hold an input: {error.strerror or error}") from None
-    return seen.sha256, seen.size
 
 
-def _holds(path: Path, seen: _HashingFile) -> bool:
-    """True if a file is what was seen."""
-    if path.is_symlink() or not path.is_file() or path.stat().st_size != seen.size:
-        return False
-    return sha256_of(path) == seen.sha256
+def _holds(path: Path, sha256: str, size: int) -> bool:
+    """True if a file has this size and SHA-256."""
+    return not path.is_symlink() and path.is_file() and path.stat().st_size == size and sha256_of(path) == sha256
 
 
 def store_call(folder: Path, task: int, content: memoryview) -> str:

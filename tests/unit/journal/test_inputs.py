@@ -171,6 +171,16 @@ def test_another_array_of_the_same_name() -> None:
     refuse_other_shared({"shared/x": "a"}, {"shared/x": "a", "shared/y": "b"})
 
 
+def test_arrays_that_are_refused_are_not_written(tmp_path: Path) -> None:
+    """A run that shares another array of the name keeps no file of what was refused, nor of the arrays beside it."""
+    sha256 = add_array(tmp_path)
+
+    with pytest.raises(RunFolderRefused, match="the run shares another array as 'x'"):
+        SharedArrays({"y": ARRAY * 2, "x": ARRAY + 1}).store(tmp_path, durable=False)
+
+    assert os.listdir(tmp_path / "inputs") == [sha256]
+
+
 def test_the_audit_knows_inputs(tmp_path: Path) -> None:
     """A run with a shared array is sound, and the audit says how many inputs it has looked at."""
     sha256 = add_array(tmp_path)
