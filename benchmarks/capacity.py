@@ -20,6 +20,7 @@ manager_rss_mb.
 
 import argparse
 import json
+import math
 import tempfile
 import time
 import uuid
@@ -41,6 +42,8 @@ from dfz_ray.specs.policy import Policy
 from dfz_ray.specs.resources import Resources
 
 HOSTS = 4
+LEAST_TASKS = 3
+"""The first task of each slot must end within half of the time, and what is measured after it needs a task, too."""
 BLOCK_TASKS = 5_000
 LEASE_S = 3600.0
 LOOK_S = 0.25
@@ -173,21 +176,38 @@ def tell(found: dict[str, Any], title: str) -> None:
         )
 
 
-def main() -> None:
-    """Measure and print."""
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line, and refuse what can't be measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slots", type=int, default=10_000)
     parser.add_argument("--task-s", type=float, default=10.0, help="the length of each task in seconds")
-    parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument(
+        "--seconds", type=float, default=40.0, help=f"at least {LEAST_TASKS} times as long as a task; 40 is the default"
+    )
     parser.add_argument("--relays", type=int, default=HOSTS, help=f"at least {HOSTS}, which is the default")
     parser.add_argument("--direct", action="store_true", help="without relays")
     parser.add_argument("--predict", action="store_true", help="measure service times first, and simulate the same")
     parser.add_argument("--json", action="store_true", help="print one line, for programs")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.relays < HOSTS:
         parser.error(f"--relays: found {options.relays}, expected at least {HOSTS}")
+    if options.slots < 1:
+        parser.error(f"--slots: found {options.slots}, expected at least 1")
+    if not 0.0 < options.task_s < math.inf:
+        parser.error(f"--task-s: found {options.task_s:g}, expected a number of seconds greater than 0")
+    if not LEAST_TASKS * options.task_s <= options.seconds < math.inf:
+        least_s = LEAST_TASKS * options.task_s
+        parser.error(
+            f"--seconds: found {options.seconds:g}, expected at least {least_s:g}: it is measured after the first tasks"
+        )
     if options.direct:
         options.relays = 0
+    return options
+
+
+def main() -> None:
+    """Measure and print."""
+    options = read_options()
     connect("local")
     found = measure(options.slots, options.task_s, options.seconds, options.relays)
     if options.predict:

@@ -16,6 +16,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import emulation
+from capacity import read_options
 from capacity_prediction import (
     MeasuringManager,
     Sample,
@@ -42,6 +43,18 @@ def test_service_times_are_found_again() -> None:
     times = fit_service([work(60, 60), work(240, 240), work(100, 240), work(110, 900)])
 
     assert times == pytest.approx(ServiceTimes(0.001, 0.0001, 0.05))
+
+
+@pytest.mark.parametrize(
+    "words", ["--slots 0", "--task-s 0", "--task-s nan", "--task-s inf", "--seconds 20", "--seconds inf", "--relays 1"]
+)
+def test_what_the_benchmark_cannot_measure_is_refused(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else it would print a wrong share of busy slots, or no number at all."""
+    with pytest.raises(SystemExit):
+        read_options(words.split())
+
+    assert f"{words.split(maxsplit=1)[0]}: found" in capsys.readouterr().err
+    assert read_options([]).slots == 10_000
 
 
 def test_slots_of_a_manager_with_time_are_busy() -> None:
