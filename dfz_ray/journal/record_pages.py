@@ -152,4 +152,4 @@ class RecordPages:
                 _, (_, size) = self._results.popitem(last=False)
                 self._result_bytes -= size
             # If another thread has read it meanwhile, it is still here: nothing was pushed out for what is not read.
-            return first or self._results[chunks[0].chunk]
+            return self._results[chunks[0].chunk] if first is None else first
