@@ -179,7 +179,7 @@ class BatchHandle:
             failure = InfrastructureLost(f"the run was closed before its end, {self._describe_rest()}")
         elif failure is None:
             try:
-                self._results = read_results(self._folder, self._session.slots, self._is_temporary)
+                self._results = read_results(self._folder, self._is_temporary)
             except Exception as error:
                 failure = error if RunFolder(self._folder).holds_run() else self._lost_folder()
         if failure is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, overload
 
 from dfz_ray.errors import InvalidInput, Problem, TasksFailed
-from dfz_ray.journal.openings import read_pauses
+from dfz_ray.journal.openings import read_pauses, read_slot_changes
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.record import Record, json_value, read_result
 from dfz_ray.journal.record_table import ChosenRecords, RecordTable, Row
@@ -114,9 +114,10 @@ class Results(Selection):
 
     Args:
         records: all records of the run.
-        slots: the number of tasks that could execute at once.
+        slots: the number of tasks that could execute at once, at the beginning.
         run_dir: the run folder; None if it was temporary and every task completed.
-        changes: for each change of the number of slots its time, in Unix seconds, and the new number.
+        changes: for each opening of the run, and each change of the number of slots, its time, in Unix seconds, and the
+            number from then on.
         pauses: begin and end, in Unix seconds, of each time when no driver had the run open.
     """
 
@@ -179,17 +180,16 @@ def _first_line(text: str) -> str:
     return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}..."
 
 
-def read_results(folder: Path, slots: int | None = None, temporary: bool = False) -> Results:
+def read_results(folder: Path, temporary: bool = False) -> Results:
     """The results of a run that has ended, from its folder, which stays.
 
     A temporary folder whose tasks all completed is removed when the Results are, or when the process ends.
     """
     with JournalReader(folder) as journal:
-        records, all_slots = journal.table(), slots or int(journal.meta["slots"])
-        changes = [(change.changed_at, change.slots) for change in journal.pool_changes()]
-        pauses = read_pauses(journal)
+        records, slots = journal.table(), int(journal.meta["slots"])
+        changes, pauses = read_slot_changes(journal), read_pauses(journal)
     keep = not temporary or records.counts["completed"] < len(records)
-    results = Results(records, all_slots, str(folder) if keep else None, changes, pauses)
+    results = Results(records, slots, str(folder) if keep else None, changes, pauses)
     if not keep:
         # Each selection of the records has the table, too.
         weakref.finalize(records, _remove, folder, os.getpid())

@@ -92,7 +92,7 @@ class ManagerClient:
         self.slots = plan.slots
         self.id = uuid.uuid4().hex
         self._manager = get_manager()
-        opening = Opening(driver or self.id, config.imports).to_json()
+        opening = Opening(driver or self.id, config.imports, plan.slots).to_json()
         options = _options(plan, config, has_listener, lingers, reports_early, opening)
         meant = None if batch is None else MeantBatch(batch.name, len(batch.tasks), config.command)
         opened = self._open(options, meant)

@@ -1,4 +1,4 @@
-"""The times that a run was opened: by which driver, with which modules, and the pauses between; see schema.sql."""
+"""The openings of a run: when, by which driver, with what modules and slots, and the pauses between; see schema.sql."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class Opening(NamedTuple):
     driver: str
     """An id; another manager of the same driver has the same."""
     imports: tuple[Import, ...] = ()
+    slots: int = 0
+    """The number of tasks that might execute at once from then on; 0 in the notes of an earlier dfz_ray."""
 
     def to_json(self) -> str:
         """The form of the journal."""
@@ -35,7 +37,8 @@ def read_openings(journal: JournalReader) -> dict[int, Opening]:
         try:
             note = json.loads(text)
             imports = tuple((str(name), str(folder)) for name, folder in note["imports"])
-            found[int(key.removeprefix("opening/"))] = Opening(str(note["driver"]), imports)
+            opening = Opening(str(note["driver"]), imports, int(note.get("slots", 0)))
+            found[int(key.removeprefix("opening/"))] = opening
         except (ValueError, TypeError, KeyError):
             raise JournalDamaged(f"what the journal says of an opening can't be read: {text:.80}") from None
     return dict(sorted(found.items()))
@@ -57,6 +60,19 @@ def read_imports(folder: Path) -> list[Import]:
 def module_name(name: str) -> str:
     """The name of the module that `--import` means; a file's is that of the file."""
     return Path(name).stem if name.endswith(".py") else name
+
+
+def read_slot_changes(journal: JournalReader) -> list[tuple[float, int]]:
+    """The times of openings, and of changes of the number of slots, each with the number from then on, in order.
+
+    Times are Unix seconds. A run that is opened again may have another number; with `max_workers="auto"` it changes.
+    """
+    openings = read_openings(journal)
+    changes = [(change.changed_at, change.slots) for change in journal.pool_changes()]
+    for epoch, opened_at, _ in journal.query("read_epoch_times"):
+        if epoch in openings and openings[epoch].slots:
+            changes.append((opened_at, openings[epoch].slots))
+    return sorted(changes)
 
 
 def read_pauses(journal: JournalReader) -> list[tuple[float, float]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dfz_ray.journal.folder import STATUS, RunFolder, write_whole
 from dfz_ray.journal.lock import LOCK, is_held
+from dfz_ray.journal.openings import read_slot_changes
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.regular_file import read_small
 from dfz_ray.journal.run_activity import Activity, are_counts
@@ -128,7 +129,7 @@ def find_status(folder: Path) -> RunStatus:
         commits = journal.commits()
         if not working and written is not None and is_latest and not written.working and written.commits == commits:
             return written
-        changes = journal.pool_changes()
+        changes, pool = read_slot_changes(journal), journal.pool_changes()
         return RunStatus(
             run_id=journal.meta.get("run_id", ""),
             name=journal.meta.get("name", ""),
@@ -138,8 +139,8 @@ def find_status(folder: Path) -> RunStatus:
             updated_at=_changed_at(folder),
             working=working,
             counts=journal.counts(),
-            slots=changes[-1].slots if changes else int(journal.meta.get("slots", 0)),
-            why_slots=changes[-1].reason if changes else "",
+            slots=changes[-1][1] if changes else int(journal.meta.get("slots", 0)),
+            why_slots=pool[-1].reason if pool else "",
             leases=0,
             tasks_per_s=None,
             left_s=None,

@@ -11,8 +11,9 @@
 --   meant/<batch>/<epoch>: the driver of that epoch (0: the creation) meant the batch, called `name`, to have so many
 --     `tasks`; `command` has the words of the command that sends it, without the run folder, and none if a program sent
 --     it. The note with the largest epoch counts. A batch without a note was sent whole.
---   opening/<epoch>: the id of the `driver` that opened the run, and its `imports`, the modules that define domains: each
---     a pair of name (`NAME.py` for a file) and absolute folder. A driver whose manager was lost has several epochs.
+--   opening/<epoch>: the id of the `driver` that opened the run, its `imports`, the modules that define domains: each a
+--     pair of name (`NAME.py` for a file) and absolute folder, and its `slots`, the number of tasks that might execute at
+--     once from then on. A driver whose manager was lost has several epochs.
 -- A run is INCOMPLETE if a batch has fewer tasks than were meant, and no process works on the run: the driver ended while
 -- it sent them. That is no violation, since nothing of what was committed is lost.
 --

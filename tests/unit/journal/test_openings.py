@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
+from support.journal_rows import block, completion
 from support.sample_run import both_say_ok
 
-from dfz_ray.journal.openings import Opening, read_imports, read_pauses
+from dfz_ray.journal.openings import Opening, read_imports, read_pauses, read_slot_changes
 from dfz_ray.journal.reader import JournalReader
 from dfz_ray.journal.recovery import open_for_work
+from dfz_ray.journal.run_status import find_status
+from dfz_ray.journal.writer import Group
+from dfz_ray.results import read_results
+from dfz_ray.specs.encoding import encode
+from dfz_ray.specs.policy import Policy
 
 COINS, DICE = ("coins.py", "/data"), ("my.dice", "/src")
 
@@ -46,3 +53,29 @@ def test_a_pause_lies_between_the_openings_of_two_drivers(tmp_path: Path) -> Non
 
     with JournalReader(tmp_path) as journal:
         assert read_pauses(journal) == [(left[2], opened[3]), (left[3], opened[4])]
+
+
+def test_slots_are_those_of_their_opening(tmp_path: Path) -> None:
+    """A run that is resumed with another number of workers was as busy as before; its status has the latest number."""
+    slots_of = {"a": 2, "b": 1, "c": 3}
+    now, kind = time.time(), (0, "coin", "fair", "{}", Policy().model_dump_json())
+    for driver, slots in slots_of.items():
+        opening = Opening(driver, (), slots).to_json()
+        opened = open_for_work(tmp_path, {"name": "sample", "created_at": repr(now), "slots": "2"}, opening=opening)
+        if driver == "a":
+            group = Group(
+                batches=[(0, "b", 0, now)], domains=[("coin", "[]")], kinds=[kind], leases=[(1, 0, "h", 1, now)]
+            )
+            group.blocks = [block(0, ["t0", "t1"])]
+            group.chunks = [(0, 1, 0, now, encode([0, 1]))]
+            group.completions = [completion(0, {0: 1, 1: 2}, (now - 10, now, 10.0))]
+            opened.writer.commit(group)
+        opened.writer.close()
+        opened.lock.close()
+
+    metrics = read_results(tmp_path).metrics
+    with JournalReader(tmp_path) as journal:
+        assert [slots for _, slots in read_slot_changes(journal)] == [2, 1, 3]
+    assert (metrics["avg_concurrency"], metrics["utilization"]) == (2.0, 1.0)
+    assert find_status(tmp_path).slots == 3
+    assert both_say_ok(tmp_path)
