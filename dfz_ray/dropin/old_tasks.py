@@ -31,10 +31,15 @@ class OldTask(NamedTuple):
     content: Any
     checked: Task | None
     """None if it is invalid."""
-    problem: str = ""
+    error: DfzError | None = None
     """The reason why it is invalid."""
     files: Mapping[str, bytes] = {}
     """The files that its parameters name; tasks that came together share one mapping."""
+
+    @property
+    def problem(self) -> str:
+        """The reason why it is invalid, as a text; empty if it is valid."""
+        return "" if self.error is None else str(self.error)
 
 
 class OldTasks(NamedTuple):
@@ -62,7 +67,7 @@ def read_old_tasks(tasks: Iterable[Any], settings: Settings) -> OldTasks:
     labels: dict[str, Any] = {}
     repeats: Counter[str] = Counter()
     readable: dict[str, dict[str, Any]] = {}
-    problems: dict[str, str] = {}
+    problems: dict[str, DfzError] = {}
     for task in tasks:
         given = label = name_of(task)
         while label in labels:
@@ -73,11 +78,11 @@ def read_old_tasks(tasks: Iterable[Any], settings: Settings) -> OldTasks:
             readable[label] = {**_adapt(task, given, left_out), "id": label}
         else:
             wrong = Problem("task", show(task), "a mapping with `domain` and `parameters`")
-            problems[label] = str(InvalidInput([wrong], label))
+            problems[label] = InvalidInput([wrong], label)
     checked, files = _check_all(readable, settings, problems)
     return OldTasks(
         [
-            OldTask(label, task, checked.get(label), problems.get(label, ""), files.get(label, {}))
+            OldTask(label, task, checked.get(label), problems.get(label), files.get(label, {}))
             for label, task in labels.items()
         ],
         left_out,
@@ -85,7 +90,7 @@ def read_old_tasks(tasks: Iterable[Any], settings: Settings) -> OldTasks:
 
 
 def _check_all(
-    readable: Mapping[str, dict[str, Any]], settings: Settings, problems: dict[str, str]
+    readable: Mapping[str, dict[str, Any]], settings: Settings, problems: dict[str, DfzError]
 ) -> tuple[dict[str, Task], dict[str, Mapping[str, bytes]]]:
     """Check all tasks at once; if one is invalid, each alone."""
     if not readable:
@@ -103,9 +108,9 @@ def _check_all(
             checked[label], files[label] = batch.tasks[0], batch.files
         except InvalidInput as error:
             own = [dataclasses.replace(one, where=one.where.removeprefix("tasks[0].")) for one in error.problems]
-            problems[label] = str(InvalidInput(own, f"task {label}"))
+            problems[label] = InvalidInput(own, f"task {label}")
         except DfzError as error:
-            problems[label] = f"task {label}: {error}"
+            problems[label] = DfzError(f"task {label}: {error}")
     return checked, files
 
 

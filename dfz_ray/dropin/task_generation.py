@@ -53,7 +53,9 @@ def draw_tasks(
             }
         )
     read = read_old_tasks(tasks, settings)
-    wrong = next((one.problem for one in read.tasks if one.problem), None)
+    wrong = next((one.error for one in read.tasks if one.error is not None), None)
+    if isinstance(wrong, InvalidInput):
+        raise InvalidInput(wrong.problems, "generate_tasks")  # the id of a task that nobody gets says nothing
     if wrong is not None:
-        raise InvalidInput([Problem("task", "an invalid one", wrong)], "generate_tasks")
+        raise wrong
     return tasks, read

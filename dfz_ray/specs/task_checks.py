@@ -19,7 +19,7 @@ from dfz_ray.specs.problems import describe_names, find_problems, nearest, show,
 from dfz_ray.specs.resources import Resources
 from dfz_ray.specs.task import SEED_LIMIT, SeedSource, Task
 
-IMPORT_HINT = "name the module that defines it with --import"
+IMPORT_HINT = "import the module that defines it: on the command line with --import"
 TASK_KEYS = ("id", "domain", "description", "parameters", "seed", "resources", "policy")
 SIMPLE_KEYS = frozenset({"id", "domain", "description", "parameters", "seed"})
 

@@ -114,7 +114,10 @@ REFUSALS = [
     (["scale", "--batch", "no.yaml"], "no.yaml: found no readable file; expected a file that can be read"),
     (["scale", "--count", "3"], "--count: found no --domain; expected the domain whose tasks are to be generated"),
     (["scale", "--domain", "maz"], "generate[0].domain: found 'maz'; expected the name of a domain, one of"),
-    (["scale", "--domain", "maz"], "(did you mean 'maze'? name the module that defines it with --import)"),
+    (
+        ["scale", "--domain", "maz"],
+        "(did you mean 'maze'? import the module that defines it: on the command line with --import",
+    ),
     (["scale", "--domain", ""], "generate[0].domain: found ''; expected the name of a domain"),
     (
         ["scale", "--domain", "maze", "--count", "10000001"],

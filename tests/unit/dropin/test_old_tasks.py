@@ -272,3 +272,15 @@ def test_a_domain_that_can_not_be_imported_fails_its_own_tasks_alone(broken_doma
     assert "task b: domain 'broken' can't be loaded from no_such_module:DOMAIN: ModuleNotFoundError" in broken.problem
     assert sound.checked is not None
     assert [one["name"] for one in find_intents("solve a maze")] == ["maze"]
+
+
+def test_why_tasks_can_not_be_drawn_is_said_as_of_a_batch() -> None:
+    """A wrong domain or parameter is named with what was found and expected, not within the text of another error."""
+    with pytest.raises(InvalidInput) as unknown:
+        draw_tasks("maz", 2, None, 1, Settings())
+    with pytest.raises(InvalidInput) as wrong:
+        draw_tasks("maze", 2, {"size_x": -1}, 1, Settings())
+
+    assert str(unknown.value).startswith("generate_tasks: domain: found 'maz'; expected the name of a domain, one of ")
+    assert "(did you mean 'maze'? import the module that defines it" in str(unknown.value)
+    assert str(wrong.value).startswith("generate_tasks: parameters.size_x: found -1; expected ")
