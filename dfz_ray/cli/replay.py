@@ -67,7 +67,9 @@ def replay(folder: Path, task_id: str, modules: tuple[str, ...], debug: bool) ->
     except bdb.BdbQuit:
         print("left in the debugger", file=sys.stderr)
         return EXIT_SOME_FAILED
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a run has these as failures of the task, too: asyncio.CancelledError, SystemExit
         return _print_exception(error, debug)
     try:
         own = digest_of(encode(value), domain.volatile)

@@ -17,6 +17,7 @@ from dfz_ray.specs.encoding import digest
 from dfz_ray.specs.input_file import FileShelf
 
 COINS = """
+import asyncio
 import numpy as np
 from pathlib import Path
 from dfz_ray import domain
@@ -28,6 +29,8 @@ def coin(flips: int = 10, mode: str = "", *, seed: int, threads: int) -> dict:
         return toss(flips)
     if mode == "exit":
         raise SystemExit("enough")
+    if mode == "cancelled":
+        raise asyncio.CancelledError("given up")
     if mode == "strange":
         return object()
     if mode == "stop":
@@ -44,6 +47,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "open": {"flips": 5},
     "raise": {"flips": 6, "mode": "raise"},
     "exit": {"mode": "exit"},
+    "cancelled": {"mode": "cancelled"},
     "strange": {"mode": "strange"},
     "stop": {"flips": 7, "mode": "stop"},
     "wrong": {"flip": 8},
@@ -139,6 +143,15 @@ def test_a_task_that_ends_itself(run: Path, capsys: pytest.CaptureFixture[str]) 
     """A task that exits has failed, as it has on a worker."""
     assert replay("exit") == 1
     assert capsys.readouterr().err.endswith("SystemExit: enough\n")
+
+
+def test_a_task_that_is_cancelled_from_within(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An exception that is no Exception, such as asyncio's, is shown as any other: without the frames of dfz itself."""
+    assert replay("cancelled") == 1
+
+    told = capsys.readouterr().err
+    assert told.endswith("CancelledError: given up\n")
+    assert "replay.py" not in told
 
 
 def test_a_result_that_can_not_be_stored(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
