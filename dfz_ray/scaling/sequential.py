@@ -209,7 +209,9 @@ class SequentialProgram:
             self._words.seek(max(0, self._words.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
             words = self._words.read().decode(errors="replace").strip()
             last = words.splitlines()[-1:] or ["it printed nothing"]
-            raise DfzError(f"the sequential program died (exit code {self._process.returncode}): {last[0]}") from None
+            died = f"the sequential program died (exit code {self._process.returncode}): {last[0]}"
+            hint = "if a task ended its process, such as by os._exit or a crash in native code, `dfz run` names it"
+            raise DfzError(f"{died} ({hint})") from None
 
 
 def serve() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
 
+from dfz_ray import domain
 from dfz_ray.domains.registry import REGISTRY
+from dfz_ray.errors import DfzError
 from dfz_ray.scaling.pilot import KindTimes, Pilot, predict_repeat_s, run_pilot
 from dfz_ray.scaling.sequential import SequentialProgram, make_job
 from dfz_ray.scaling.study_plan import StudyPlan, auto_worker_counts, find_bend
@@ -108,3 +111,19 @@ def test_a_pilot_tells_why_tasks_failed() -> None:
     failing = replace(whole, tried=2, failed=1, failure="ValueError: no such file\n" + 4000 * "x")
     told = Pilot((whole, failing)).describe_failed()
     assert told == "1 of the 3 tasks that were tried failed: ValueError: no such file"
+
+
+def test_a_task_that_ends_the_process_is_to_be_found_by_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pilot that dies says how to find the task that ended it."""
+    monkeypatch.setattr(REGISTRY, "defined", {})
+
+    @domain("leaver")
+    def leave(code: int = 3) -> None:
+        os._exit(code)
+
+    batch = read_batch([leave.task()], REGISTRY)
+    with (
+        pytest.raises(DfzError, match=r"died \(exit code 3\): it printed nothing \(if a task .* `dfz run` names it\)"),
+        SequentialProgram(make_job(batch, 0)) as program,
+    ):
+        run_pilot(batch, program, budget_s=1.0)
