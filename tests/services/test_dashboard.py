@@ -119,8 +119,10 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         browser.evaluate("document.querySelector('[role=dialog] input').focus()")
         browser.type(nodes.token)
         wait_until(lambda: browser.evaluate(f"!{SIGN_IN}.disabled"), "the token was typed", SHOWN_S, 0.5)
-        browser.evaluate(f"{SIGN_IN}.click()")
-        wait_until(lambda: browser.evaluate(f"!{SIGN_IN}"), "the token was taken", SHOWN_S, 0.5)
+        browser.evaluate(f"window.has_no_token = true; {SIGN_IN}.click()")
+        # It is loaded anew then, and forgets a page that it was sent to before.
+        wait_until(lambda: browser.evaluate("!window.has_no_token"), "the token was taken", SHOWN_S, 0.5)
+        wait_until(lambda: "Recent jobs" in browser.text, "its first page is there", SHOWN_S, 0.5)
         yield Shown(nodes, browser)
     finally:
         door.unlink()
