@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from dfz_ray.engine.engine_options import EngineOptions
 from dfz_ray.engine.lease import Lease
 from dfz_ray.engine.lease_table import LeaseTable
@@ -45,9 +47,7 @@ class Dispatch:
         if not threads:
             return self._places.end(lease_id, lease)
         suspects = self._queue.find_suspects(lane) if lane.suspects else None
-        if lease.held and (
-            suspects or lease.holds_suspects or (not idle and self._holds_back(lane, lease, lease.ahead_s, now))
-        ):
+        if lease.held and (suspects or lease.holds_suspects or (not idle and self._gets_none_ahead(lane, lease, now))):
             return self._wait(lease_id, lease, idle)
         taken: Taken | None
         if suspects:
@@ -67,6 +67,18 @@ class Dispatch:
         if self._queue.is_timed:
             lease.watch(self._grace_s)
         return [given]
+
+    def _gets_none_ahead(self, lane: Lane, lease: Lease, now: float) -> bool:
+        """True if a lease gets its next chunk only when it has executed what it holds.
+
+        So it is, too, if tasks with deadlines follow some without: if its worker were stopped as it begins the next
+        ones, before it has reported that, it would seem to execute the others, for ever.
+        """
+        if self._holds_back(lane, lease, lease.ahead_s, now):
+            return True
+        if not self._queue.is_timed or (kind := self._queue.find_first(lane)) is None or kind.policy.timeout_s is None:
+            return False
+        return math.inf in [held.taken.limit_s for held in lease.held.values()]
 
     def serve_lingering(self, commands: list[Command], now: float) -> None:
         """Answer leases that linger if tasks wait in their lanes; the last one that had work is the first."""

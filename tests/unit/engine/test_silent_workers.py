@@ -87,8 +87,11 @@ def test_a_chunk_ahead_waits_for_the_deadlines_of_the_one_before() -> None:
     assert [kill.why for kill in witness.kills] == ["timeout"]
 
 
-def test_a_chunk_that_comes_after_one_without_deadlines_has_its_own() -> None:
-    """A worker is killed that was stopped after it had reported the end of the one, and before it began the other."""
+def test_a_chunk_with_deadlines_is_not_handed_out_ahead_of_one_that_has_none() -> None:
+    """A worker that was stopped as it began it would seem to execute the other one, for ever: so it comes afterwards.
+
+    Then it is killed if it was stopped.
+    """
     witness, now = Witness(1, grace_s=1.0), 0.0
     kinds = [KindEntry("endless", 0, Policy()), KindEntry("short", 0, Policy(timeout_s=10.0))]
     witness.tell(TasksSubmitted(kinds, [0, 1]))
@@ -102,10 +105,11 @@ def test_a_chunk_that_comes_after_one_without_deadlines_has_its_own() -> None:
     endless = witness.ask(0, now)
     assert isinstance(endless, GiveChunk)
     witness.tell(ChunkBegan(0, endless.chunk.id), now)
-    ahead = witness.ask(0, now)
-    assert isinstance(ahead, GiveChunk)
-    assert {witness.engine.kind_of[number] for number in ahead.chunk.numbers} == {1}
+    assert not isinstance(witness.ask(0, now), GiveChunk)
     witness.tell(chunk_ended(0, endless.chunk), now + 0.1)
+    following = witness.ask(0, now + 0.1)
+    assert isinstance(following, GiveChunk)
+    assert {witness.engine.kind_of[number] for number in following.chunk.numbers} == {1}
 
     for at in range(5, 100, 5):
         witness.tell(TimePassed(), at)
