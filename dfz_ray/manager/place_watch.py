@@ -86,7 +86,7 @@ class PlaceWatch:
 
 
 def _look() -> tuple[Counter[Request], float]:
-    """What `read_requests` returns, and the CPU seconds that it took."""
+    """The requests that `read_requests` finds, and the CPU seconds that finding them took."""
     begun = time.thread_time()
     return read_requests(), time.thread_time() - begun
 
