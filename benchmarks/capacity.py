@@ -35,7 +35,9 @@ from emulation import EmulatingManager, Host, RelayHost
 from rich.console import Console
 
 from dfz_ray.driver.connection import connect
+from dfz_ray.driver.manager_actor import MOST_THREADS
 from dfz_ray.engine.engine import EngineOptions
+from dfz_ray.manager.actor import make_actor
 from dfz_ray.protocol.columns import TaskColumns
 from dfz_ray.protocol.submission import RunOptions, ShippedDomain, Submission, SubmittedKind
 from dfz_ray.specs.policy import Policy
@@ -64,7 +66,8 @@ def start(run_id: str, task_s: float, relays: int) -> tuple[Any, list[Any]]:
         actors = [host.remote(run_id, task_s, len(range(number, relays, HOSTS))) for number in range(HOSTS)]
     else:
         actors = [ray.remote(**options)(Host).remote(run_id, task_s) for _ in range(HOSTS)]
-    manager = ray.remote(**options)(EmulatingManager).remote(actors)
+    options["max_concurrency"] = MOST_THREADS
+    manager = ray.remote(**options)(make_actor(EmulatingManager)).remote(actors)
     ray.get([actor.connect.remote(manager) for actor in actors])
     return manager, actors
 

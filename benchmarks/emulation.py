@@ -19,6 +19,7 @@ import ray
 
 from dfz_ray.engine.messages import StartLease
 from dfz_ray.execution.execute import Execution, Work
+from dfz_ray.manager.later import Later
 from dfz_ray.manager.task_manager import TaskManager
 from dfz_ray.protocol.orders import Order, unpack_order, unpack_works
 from dfz_ray.protocol.reports import Place, pack_report
@@ -41,10 +42,10 @@ class EmulatingManager(TaskManager):
         self._may_place = False
         self._calls = 0
 
-    async def exchange(self, packed: bytes) -> bytes | Order:
+    def exchange(self, packed: bytes) -> bytes | Order | Later[bytes | Order]:
         """Take in a report of a lease, and answer it."""
         self._calls += 1
-        return await super().exchange(packed)
+        return super().exchange(packed)
 
     async def exchange_group(self, reports: Sequence[bytes]) -> list[Any]:
         """Take in what a relay has gathered."""

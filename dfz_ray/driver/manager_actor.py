@@ -14,11 +14,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dfz_ray.driver.slot_plan import is_call
 from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost
-from dfz_ray.manager.nodes import is_alive
+from dfz_ray.manager.actor import make_actor
+from dfz_ray.manager.nodes import is_alive, live_nodes
 from dfz_ray.manager.task_manager import TaskManager
 
 LOOK_S = 5.0
 """Seconds after which a driver that waits checks that its node lives; if it is dead, Ray would let it wait for ever."""
+
+OTHER_CALLS = 120
+"""The manager has a thread for each call that waits: for leases that linger, one on each core, and for so many others."""
+LEAST_THREADS, MOST_THREADS = 256, 1024
+"""A thread takes 60 kB of memory. Of a larger cluster not all leases linger."""
 
 _starting = threading.Lock()
 _manager: Any = None
@@ -40,11 +46,13 @@ def get_manager() -> Any:
         if _manager is None or _manager_session != session:
             _check_node()
             here = NodeAffinitySchedulingStrategy(context.get_node_id(), soft=False)
-            actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=10_000)(TaskManager)
+            cores = sum(node.get("CPU", 0.0) for node in live_nodes())
+            threads = int(min(max(cores + OTHER_CALLS, LEAST_THREADS), MOST_THREADS))
+            actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=threads)(make_actor(TaskManager))
             _manager = actor.options(
                 name=f"dfz manager {uuid.uuid4().hex[:8]}",
                 scheduling_strategy=here,
-            ).remote(is_nested=is_call(), niceness=os.nice(0))
+            ).remote(is_call(), os.nice(0), threads - OTHER_CALLS)
             _manager_session = session
         return _manager
 

@@ -98,6 +98,9 @@ class ManagerClient:
         opened = self._open(options, meant)
         self.tasks = opened.tasks
         """The number of the run's tasks."""
+        self._texts = ModelTexts()
+        self._takes = itertools.count()
+        """Numbers the calls that take events: they may overtake each other on their way."""
         self._sent = opened.tasks
         """The number of these that the manager has, or that are on their way."""
         self.next_chunk = opened.next_chunk
@@ -219,7 +222,8 @@ class ManagerClient:
         with handing_over() as hand_over:
             if hand_over is not None:
                 on_accepted(self._sent)
-                hand_over(self._actor.submit_and_take.remote(pack_message((self.id, POLL_S, block.pack()))))
+                message = self.id, POLL_S, next(self._takes), block.pack()
+                hand_over(self._actor.submit_and_take.remote(pack_message(message)))
         return hand_over is not None
 
     def cancel(self, numbers: set[int] | None, scope: str) -> None:
@@ -244,7 +248,7 @@ class ManagerClient:
 
     def ask_for_events(self) -> Any:
         """Make a call for `read_events`, as `submit` does where it hands one over."""
-        return self._actor.take_events.remote(self.id, POLL_S)
+        return self._actor.take_events.remote(self.id, POLL_S, next(self._takes))
 
     def read_events(self, call: Any) -> TaskEvents:
         """The events since those of the call before: as soon as there is one, or after POLL_S.
@@ -322,9 +326,8 @@ class ManagerClient:
         domains: Mapping[str, ShippedDomain],
         is_awaited: bool,
     ) -> Submission:
-        first_kind = len(self._kinds)
+        first_kind, texts = len(self._kinds), self._texts
         ids, domain_of, names, seeds, shapes, parameters, descriptions, policies = zip(*tasks, strict=True)
-        texts = ModelTexts()
         # Tasks that are alike share these objects; to compare their addresses takes a fraction of comparing them.
         keys = list(zip(domain_of, names, map(id, shapes), map(id, policies), strict=True))
         numbers = dict.fromkeys(keys, 0)

@@ -28,6 +28,10 @@ from dfz_ray.worker.lease import load_domain, spare_the_collector
 
 GATE_S = 120.0
 """Seconds that workers wait for each other; a busy cluster may never serve them all."""
+TOGETHER = 100
+"""So many workers may wait in calls of the manager, each of which holds a thread there; more look now and then."""
+LOOK_S = 0.5
+"""Seconds between two looks."""
 ATTEMPTS = 3
 """So many times workers are warmed up if one of them is lost."""
 SHOWN = 5
@@ -118,5 +122,19 @@ def hold(
             execute_chunk(domain, fresh, threads, shelf, SAMPLES_S, guard)
         _tried.update((pickled, work) for work in fresh)
     spare_the_collector()  # as the first lease of a process does
-    arrived: int = manager.arrive.remote(gate, count, GATE_S).future().result()
-    return arrived, os.nice(0)
+    return _wait_for_others(manager, gate, count), os.nice(0)
+
+
+def _wait_for_others(manager: Any, gate: str, count: int) -> int:
+    """Wait until so many workers are at a gate; returns how many were there when it opened."""
+
+    def ask(method: Any, *arguments: Any) -> Any:
+        return method.remote(gate, *arguments).future().result()
+
+    if count <= TOGETHER:
+        return int(ask(manager.arrive, count, GATE_S))
+    arrived, until = ask(manager.look_at_gate, count), time.monotonic() + GATE_S
+    while arrived is None and time.monotonic() < until:
+        time.sleep(LOOK_S)
+        arrived = ask(manager.look_at_gate, -1)
+    return int(ask(manager.arrive, 0, 0.0) if arrived is None else arrived)

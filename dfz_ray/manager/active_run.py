@@ -12,6 +12,7 @@ import contextlib
 import functools
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -48,6 +49,7 @@ from dfz_ray.journal.recovery import OpenedJournal
 from dfz_ray.manager.event_buffer import EventBuffer
 from dfz_ray.manager.group_commit import GroupCommit, Pending
 from dfz_ray.manager.lanes import Lanes
+from dfz_ray.manager.later import Later
 from dfz_ray.manager.lease_calls import LeaseCalls
 from dfz_ray.manager.manager_cost import ManagerCost
 from dfz_ray.manager.node_watch import NodeWatch
@@ -74,7 +76,7 @@ from dfz_ray.protocol.task_events import TaskEvents
 
 logger = logging.getLogger("dfz_ray")
 
-EARLY_COMMITS_S = 0.02
+EARLY_COMMITS_S = 0.05
 """Seconds between two commits of a run that reports ends before they are on disk: a chain of calls shares them."""
 ROOM_S = 0.03
 """Seconds after which a lease that Ray has not placed makes leases of other runs end that linger."""
@@ -208,18 +210,29 @@ class ActiveRun:
     async def submit(self, submission: Submission) -> None:
         """Take in new tasks; returns when they are on disk, or, if they are not awaited, at once."""
         await self._wait_for_tasks(submission.before)
-        self._raise_failure()
-        try:
-            self._take_in(submission)
-        except Exception as error:  # whatever was sent after these tasks waits for them
-            self._fail(error)
-            raise
+        self._take_in(submission)
         if submission.is_awaited:
             await self._journal.commits.wait()
         else:
             self._journal.commits.soon()
 
+    def submit_at_once(self, submission: Submission) -> bool:
+        """Take in new tasks that are not awaited; False if those that were sent before them are on their way."""
+        if len(self._inputs) < submission.before:
+            return False
+        self._take_in(submission)
+        self._journal.commits.soon()
+        return True
+
     def _take_in(self, submission: Submission) -> None:
+        self._raise_failure()
+        try:
+            self._add_tasks(submission)
+        except Exception as error:  # whatever was sent after these tasks waits for them
+            self._fail(error)
+            raise
+
+    def _add_tasks(self, submission: Submission) -> None:
         first, kind_of = len(self._inputs), unpack(submission.tasks.kinds)
         self._cost.on_submitted(len(kind_of))
         self._files.add(submission.files, submission.calls)
@@ -259,17 +272,20 @@ class ActiveRun:
         self._raise_failure()
         return list(self._engine.tasks.counts)
 
-    async def take_events(self, timeout_s: float, together_s: float = 0.0) -> TaskEvents:
+    def take_events(self, timeout_s: float, number: int, together_s: float = 0.0) -> Later[TaskEvents]:
         """All task events since the last call: as soon as there is one, or after the timeout.
 
-        The first one waits `together_s` for the ends of all other open tasks.
+        Calls are numbered. The first event waits `together_s` for the ends of all other open tasks.
 
         Raises:
             DfzError: the run can't go on.
         """
-        events = await self._buffer.take(self._engine.tasks.counts, self._done, timeout_s, together_s)
-        self._raise_failure()
-        return events
+
+        def check(events: TaskEvents) -> TaskEvents:
+            self._raise_failure()
+            return events
+
+        return self._buffer.take(self._engine.tasks.counts, self._done, timeout_s, number, together_s).then(check)
 
     async def cancel(self, numbers: set[int] | None, scope: str, before: int = 0) -> None:
         """Cancel those of these tasks, or of all, that are open, once the run has the `before` tasks that were sent.
@@ -311,10 +327,10 @@ class ActiveRun:
                 with contextlib.suppress(DfzError):
                     await self._journal.commits.wait()
 
-    def make_room(self) -> None:
-        """Let leases end that linger: another run waits for a place."""
+    def make_room(self, most: float = math.inf) -> None:
+        """Let leases end that linger, so many at most: another run waits for a place, or too many calls wait."""
         if self._failure is None and (lingering := len(self._engine.lease_table.lingering)):
-            self._handle(PlacesWanted(lingering))
+            self._handle(PlacesWanted(int(min(lingering, most))))
 
     def note_lease_error(self, lease: int, message: str, traceback: str | None) -> None:
         """Note the error that ends a lease."""

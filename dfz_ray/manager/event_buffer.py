@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import bisect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dfz_ray.engine.messages import CommitEnds
 from dfz_ray.journal.commit_sums import Row
 from dfz_ray.journal.schema import ATTEMPT_SUPERSEDED
+from dfz_ray.manager.later import Later
 from dfz_ray.protocol.columns import Completions
 from dfz_ray.protocol.reports import Ended
 from dfz_ray.protocol.task_events import FailedTask, TaskEvents
@@ -23,6 +25,21 @@ FEW_TASKS, FEW_GATHER_S = 64, 0.002
 
 MOST_BYTES = 2**26
 """If more bytes of results wait for the driver, which may be busy, it reads further ones in the journal."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call of the driver that waits for events."""
+
+    number: int
+    counts: Sequence[int]
+    done: asyncio.Event
+    until: float
+    together_s: float
+    wakes: int
+    found_at: float | None = None
+    """The time at which it found the first event."""
+    answer: Later[TaskEvents] = field(default_factory=Later)
 
 
 class EventBuffer:
@@ -49,11 +66,13 @@ class EventBuffer:
         """The failed tasks among these."""
         self._has_timer = False
         """True if the driver's call will soon return because of chunks that have begun."""
-        self._has_events = asyncio.Event()
-        self._turn = asyncio.Lock()
-        """Is held by the driver's oldest call, which takes the next events."""
+        self._has_events = False
+        self._calls: list[_Call] = []
+        """The driver's calls that wait, two at most; the oldest one takes the next events."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Answers the oldest one."""
         self._wakes = 0
-        self._taken_at = 0.0
+        self._taken_at, self._taken_number = 0.0, -1
         self._taken_counts: list[int] = []
 
     def on_given(self, chunk: int, numbers: Sequence[int], node: str | None) -> None:
@@ -73,7 +92,7 @@ class EventBuffer:
     def _report_begun(self) -> None:
         self._has_timer = False
         if self._begun:
-            self._has_events.set()
+            self.wake()
 
     def on_ended(self, ends: CommitEnds, ended: Ended) -> None:
         """A chunk has ended; this is not on disk yet."""
@@ -91,7 +110,7 @@ class EventBuffer:
                 self._failures.append(FailedTask(number, reason, message, traceback, payload, *last))
         self._failed_early |= failed
         self._early[ends.chunk] = len(ends.completed) + len(failed)
-        self._has_events.set()
+        self.wake()
 
     @property
     def _is_full(self) -> bool:
@@ -103,13 +122,14 @@ class EventBuffer:
         self._results_bytes += len(completions.results)
 
     def wake(self) -> None:
-        """Let the driver's oldest call return, although nothing has happened to a task."""
-        self._has_events.set()
+        """Let the driver's oldest call return, once all is gathered that goes with it."""
+        self._has_events = True
+        self._answer()
 
     def wake_all(self) -> None:
         """Let all calls of the driver return that wait now."""
         self._wakes += 1
-        self._has_events.set()
+        self.wake()
 
     def on_committed(self, written: Mapping[str, Sequence[Row]], payloads: Mapping[int, bytes]) -> None:
         """These rows are on disk, by their tables; some failed tasks have sent their exceptions as payloads."""
@@ -141,36 +161,60 @@ class EventBuffer:
             self._given.pop(chunk, None)
             self._early.pop(chunk, None)
         if self._completions or self._stored or self._failures or self._cancelled or self._unsuccessful:
-            self._has_events.set()
+            self.wake()
 
-    async def take(
-        self, counts: Sequence[int], done: asyncio.Event, timeout_s: float, together_s: float = 0.0
-    ) -> TaskEvents:
+    def take(
+        self, counts: Sequence[int], done: asyncio.Event, timeout_s: float, number: int, together_s: float = 0.0
+    ) -> Later[TaskEvents]:
         """Take all events since the last time: as soon as there is one, or `done` is set, or after the timeout.
 
         The first event waits `together_s` for the ends of all other open tasks of the run.
 
         `counts` are the tasks per state, in a list that is kept up to date meanwhile. Whoever sets `done` calls `wake`.
-        Calls are answered in the order in which they came.
+        Calls are answered in the order of their numbers, for they may overtake each other on their way here. One that
+        comes after the answer to a later one is answered at once: its driver waits for it before it reads that answer.
         """
-        until, wakes = asyncio.get_running_loop().time() + timeout_s, self._wakes
-        async with self._turn:
-            is_news = done.is_set() and counts != self._taken_counts  # the driver does not know yet that it is done
-            if not is_news and self._wakes == wakes:
-                await _wait(self._has_events, until)
-                await self._gather(counts, done, until, together_s, wakes)
-            return self._take(counts)
+        until = asyncio.get_running_loop().time() + timeout_s
+        call = _Call(number, counts, done, until, together_s, self._wakes)
+        bisect.insort(self._calls, call, key=lambda call: call.number)
+        self._answer()
+        return call.answer
 
-    async def _gather(
-        self, counts: Sequence[int], done: asyncio.Event, until: float, together_s: float, wakes: int
-    ) -> None:
-        """Wait for further events, which are reported with the first one."""
-        loop = asyncio.get_running_loop()
-        end = min(until, loop.time() + together_s)
-        while self._gather_s(counts) and self._wakes == wakes and loop.time() < end:
-            self._has_events.clear()
-            await _wait(self._has_events, end)
-        await _wait(done, min(until, self._taken_at + self._gather_s(counts)))
+    def _answer(self) -> None:
+        """Answer all calls whose time has come."""
+        while self._calls:
+            loop = asyncio.get_running_loop()
+            now = loop.time()
+            due = self._find_due(self._calls[0], now)
+            if due > now:
+                if self._timer is None or due < self._timer.when():
+                    if self._timer is not None:
+                        self._timer.cancel()
+                    self._timer = loop.call_at(due, self._on_time)
+                return
+            call = self._calls.pop(0)
+            self._taken_number = max(self._taken_number, call.number)
+            call.answer.set(self._take(call.counts))
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._answer()
+
+    def _find_due(self, call: _Call, now: float) -> float:
+        """The time at which the oldest call is to be answered, as far as is known now."""
+        is_done = call.done.is_set()
+        if call.number < self._taken_number:
+            return now
+        if call.wakes != self._wakes or (is_done and call.counts != self._taken_counts):
+            return now  # the run has ended, or the driver does not know yet that no task is open
+        if not self._has_events:
+            return call.until
+        if call.found_at is None:
+            call.found_at = now
+        gather_s = self._gather_s(call.counts)
+        if gather_s and now < call.found_at + call.together_s:
+            return min(call.until, call.found_at + call.together_s)
+        return now if is_done else min(call.until, self._taken_at + gather_s)
 
     def _take(self, counts: Sequence[int]) -> TaskEvents:
         self._taken_at = asyncio.get_running_loop().time()
@@ -188,7 +232,7 @@ class EventBuffer:
         self._begun, self._completions, self._nodes = [], [], []
         self._stored, self._results_bytes = [], 0
         self._failures, self._cancelled, self._unsuccessful = [], [], []
-        self._has_events.clear()
+        self._has_events = False
         return events
 
     def _gather_s(self, counts: Sequence[int]) -> float:
@@ -197,11 +241,3 @@ class EventBuffer:
         if open_tasks <= 0:
             return 0.0
         return FEW_GATHER_S if open_tasks <= FEW_TASKS else GATHER_S
-
-
-async def _wait(event: asyncio.Event, until: float) -> None:
-    """Wait until an event is set, or it is so late by the loop's clock. A caller waits for this: it makes no task."""
-    if not event.is_set() and until > asyncio.get_running_loop().time():
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                await event.wait()

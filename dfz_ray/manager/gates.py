@@ -26,6 +26,21 @@ class Gates:
 
         A gate that is open stays open, and whoever comes later does not count. A `count` of 0 opens it for the others.
         """
+        gate = self._join(name, count)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await gate.opened.wait()
+        gate.opened.set()
+        return gate.arrived
+
+    def look(self, name: str, count: int) -> int | None:
+        """Arrive without waiting, or, with a `count` of -1, look again; None until the gate is open."""
+        gate = self._gates.get(name) if count < 0 else self._join(name, count)
+        if gate is None:
+            return 0  # it was forgotten
+        return gate.arrived if gate.opened.is_set() else None
+
+    def _join(self, name: str, count: int) -> _Gate:
         gate = self._gates.setdefault(name, _Gate())
         if len(self._gates) > MOST_GATES:
             del self._gates[next(iter(self._gates))]
@@ -33,8 +48,4 @@ class Gates:
             gate.arrived += 1
         if gate.arrived >= count:
             gate.opened.set()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await gate.opened.wait()
-        gate.opened.set()
-        return gate.arrived
+        return gate

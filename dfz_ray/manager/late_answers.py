@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import math
 
+from dfz_ray.manager.later import Later
 from dfz_ray.protocol.lease_protocol import Message
 from dfz_ray.protocol.orders import Order
 
@@ -14,23 +14,26 @@ class LateAnswers:
     """Calls of leases that wait for an order. A lease has several if its report arrived more than once."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, list[asyncio.Future[Order]]] = {}
+        self._waiting: dict[int, list[Later[Order]]] = {}
         """By lease."""
         self._late_s: dict[int, float] = {}
         """By lease whose last answer came late: for so many seconds it did not wait for the manager."""
 
-    async def wait(self, lease: int) -> Order:
-        """Wait for the order for a lease."""
-        answer: asyncio.Future[Order] = asyncio.get_running_loop().create_future()
+    def __len__(self) -> int:
+        """The number of leases that wait."""
+        return len(self._waiting)
+
+    def wait(self, lease: int) -> Later[Order]:
+        """The order for a lease, once it is there."""
+        answer: Later[Order] = Later()
         self._waiting.setdefault(lease, []).append(answer)
-        return await answer
+        return answer
 
     def send(self, lease: int, order: Order) -> None:
         """Answer all calls of a lease."""
         self._late_s[lease] = math.inf
         for answer in self._waiting.pop(lease, ()):
-            if not answer.done():
-                answer.set_result(order)
+            answer.set(order)
 
     def hold(self, lease: int, seconds: float) -> None:
         """The answer to a lease was held back for so long, as many results wait for the disk."""
@@ -51,6 +54,5 @@ class LateAnswers:
     def fail(self, error: BaseException) -> None:
         """Let all calls of all leases end with an error."""
         for answer in itertools.chain.from_iterable(self._waiting.values()):
-            if not answer.done():
-                answer.set_exception(error)
+            answer.fail(error)
         self._waiting.clear()

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import ctypes
 import gc
-import inspect
 import os
 import signal
 import sys
@@ -22,6 +21,7 @@ from dfz_ray.journal.landmark import Landmark
 from dfz_ray.journal.recovery import open_for_work
 from dfz_ray.manager.active_run import ActiveRun
 from dfz_ray.manager.gates import Gates
+from dfz_ray.manager.later import Later, run_later
 from dfz_ray.manager.manager_cost import ManagerCost
 from dfz_ray.manager.relays import Relays
 from dfz_ray.protocol.lease_protocol import Message
@@ -29,6 +29,7 @@ from dfz_ray.protocol.message_bytes import unpack_message
 from dfz_ray.protocol.orders import Order, pack_order
 from dfz_ray.protocol.reports import unpack_report
 from dfz_ray.protocol.submission import OpenedRun, RunOptions, ShippedDomain, Submission
+from dfz_ray.protocol.task_events import TaskEvents
 
 SWITCH_S = 0.0005
 """Seconds for which one of its threads may keep the others from running; with Python's 0.005 commits would wait."""
@@ -36,26 +37,15 @@ TOGETHER_S = 0.003
 """For so long the end of a task that came with others may wait for all open ones: an answer costs a core 1.5 ms."""
 
 
-def _hide_calls(manager: type) -> type:
-    """Leave the calls of an actor out of Ray's dashboard, where they would hide the leases; its start stays there.
-
-    The dashboard takes the start of an actor as the parent of what it calls, and groups no call whose parent is hidden.
-    """
-    for method in vars(manager).values():
-        if inspect.iscoroutinefunction(method):
-            ray.method(enable_task_events=False)(method)
-    return manager
-
-
-@_hide_calls
 class TaskManager:
     """Passes each message on to its run; it decides nothing itself.
 
-    It is an asyncio actor: every method runs in one thread, and a run's journal is written in another.
+    Every method runs in one thread, that of an event loop (`actor.py`), and a run's journal is written in another.
+    `most_waiting` leases may linger at once: each of them holds a thread of the actor.
     """
 
-    def __init__(self, is_nested: bool = False, niceness: int | None = None) -> None:
-        self._is_nested = is_nested
+    def __init__(self, is_nested: bool = False, niceness: int | None = None, most_waiting: int = 100) -> None:
+        self._is_nested, self._most_waiting = is_nested, most_waiting
         _end_at_once_on_sigterm()
         _become_less_nice(niceness)
         sys.setswitchinterval(SWITCH_S)
@@ -135,32 +125,40 @@ class TaskManager:
         """Tasks per state: after the timeout, or as soon as all are in a final state."""
         return await self._get_run(run_id).progress(timeout_s)
 
-    async def take_events(self, run_id: str, timeout_s: float) -> bytes:
-        """The events of the run's tasks since the last call."""
-        return (await self._get_run(run_id).take_events(timeout_s)).pack()
+    def take_events(self, run_id: str, timeout_s: float, number: int) -> Later[bytes]:
+        """The events of the run's tasks since the last call; calls that take events are numbered by their driver."""
+        return self._get_run(run_id).take_events(timeout_s, number).then(TaskEvents.pack)
 
-    async def submit_and_take(self, message: bytes) -> bytes:
+    def submit_and_take(self, message: bytes) -> Later[bytes]:
         """Take in new tasks, as `submit` does, and return the next events, as `take_events` does: one call for both.
 
-        The message has the run, the timeout in seconds, and the tasks: Ray handles each argument by itself.
+        The message has the run, the timeout in seconds, the number of the call, and the tasks: Ray handles each
+        argument by itself.
 
         Tasks that come together may be the parts of one `map`: if they end together, that is one answer.
         """
-        run_id, timeout_s, submission = unpack_message(message)
+        run_id, timeout_s, number, submission = unpack_message(message)
         run, new = self._get_run(run_id), Submission.unpack(submission)
-        await run.submit(new)
-        return (await run.take_events(timeout_s, TOGETHER_S if new.tasks.tasks > 1 else 0.0)).pack()
+        wait = timeout_s, number, TOGETHER_S if new.tasks.tasks > 1 else 0.0
+        if run.submit_at_once(new):
+            return run.take_events(*wait).then(TaskEvents.pack)
+        return run_later(_submit_and_take(run, new, wait))
 
     async def is_open(self, run_id: str) -> bool:
         """True if the run is still worked on."""
         return run_id in self._runs
 
-    async def exchange(self, packed: bytes) -> bytes | Order:
+    def exchange(self, packed: bytes) -> bytes | Order | Later[bytes | Order]:
         """Take in a report of a lease, and answer it; both are packed."""
         self._exchanges += 1
         run_id, report = unpack_report(packed)
         run = self._runs.get(run_id)
-        return pack_order(await run.reports.exchange(report) if run else Order(report.number, Message.END))
+        order = run.reports.exchange(report) if run else Order(report.number, Message.END)
+        if not isinstance(order, Later):
+            return pack_order(order)
+        if run is not None and sum(other.reports.waiting for other in self._runs.values()) > self._most_waiting:
+            run.make_room(1)
+        return order.then(pack_order)
 
     async def exchange_group(self, reports: Sequence[bytes]) -> list[Any]:
         """Take in what a relay has gathered: reports.
@@ -222,14 +220,23 @@ class TaskManager:
                 self._runs.pop(run_id, None)
 
     async def arrive(self, gate: str, count: int, timeout_s: float) -> int:
-        """Wait for others at a gate, as `Gates` says."""
+        """Wait for others at a gate, as `Gates` says: a few may do that, for each of them holds a thread."""
         return await self._gates.arrive(gate, count, timeout_s)
+
+    def look_at_gate(self, gate: str, count: int) -> int | None:
+        """Arrive at a gate without waiting, or look whether it is open, as `Gates` says."""
+        return self._gates.look(gate, count)
 
     def _get_run(self, run_id: str) -> ActiveRun:
         try:
             return self._runs[run_id]
         except KeyError:
             raise InfrastructureLost(f"the manager does not work on run {run_id}") from None
+
+
+async def _submit_and_take(run: ActiveRun, new: Submission, wait: tuple[float, int, float]) -> bytes:
+    await run.submit(new)
+    return (await run.take_events(*wait)).pack()
 
 
 def _become_less_nice(niceness: int | None) -> None:

@@ -11,6 +11,7 @@ from dfz_ray.engine.messages import ChunkEnded, Event, GiveChunk, ManagerMeasure
 from dfz_ray.errors import InfrastructureLost
 from dfz_ray.manager.event_buffer import EventBuffer
 from dfz_ray.manager.late_answers import LateAnswers
+from dfz_ray.manager.later import Later, run_later
 from dfz_ray.manager.lease_calls import LeaseCalls
 from dfz_ray.manager.manager_cost import ManagerCost
 from dfz_ray.manager.run_journal import RunJournal
@@ -55,7 +56,7 @@ class WorkerReports:
         """The chunks that have just ended."""
         self._measured_chunks = 0
 
-    async def exchange(self, report: Report) -> Order:
+    def exchange(self, report: Report) -> Order | Later[Order]:
         """Take in a report of a lease, and answer it: at once, or, if the lease lingers, when there is work for it.
 
         Raises:
@@ -63,12 +64,20 @@ class WorkerReports:
         """
         order = self.take(report)
         if order is None:
-            return self._name_relay(report.lease, await self._late_answers.wait(report.lease), True)
-        if self.is_behind:
-            begun = time.monotonic()
-            await self.keep_up()
-            self.note_held(report.lease, time.monotonic() - begun)
+            lease = report.lease
+            return self._late_answers.wait(lease).then(lambda order: self._name_relay(lease, order, True))
+        return run_later(self._hold(report.lease, order)) if self.is_behind else order
+
+    async def _hold(self, lease: int, order: Order) -> Order:
+        begun = time.monotonic()
+        await self.keep_up()
+        self.note_held(lease, time.monotonic() - begun)
         return order
+
+    @property
+    def waiting(self) -> int:
+        """The number of leases that linger."""
+        return len(self._late_answers)
 
     @property
     def is_behind(self) -> bool:

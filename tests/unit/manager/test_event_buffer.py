@@ -23,7 +23,11 @@ NOTHING_ELSE: dict[str, Sequence[Row]] = {"attempts": [], "outcomes": []}
 
 def take(buffer: EventBuffer) -> TaskEvents:
     """The events that the driver gets."""
-    return asyncio.run(buffer.take([0, 0, 0, 1, 0], asyncio.Event(), 5.0))
+
+    async def wait() -> TaskEvents:
+        return await buffer.take([0, 0, 0, 1, 0], asyncio.Event(), 5.0, 1)
+
+    return asyncio.run(wait())
 
 
 def test_a_superseded_attempt_does_not_hide_the_end_of_its_task() -> None:
@@ -65,17 +69,15 @@ def test_a_driver_that_knows_that_its_run_is_done_waits_for_the_next_event() -> 
     async def take_all() -> None:
         buffer, done, counts = EventBuffer(True), asyncio.Event(), [0, 0, 1, 0, 0]
         done.set()
-        assert (await buffer.take(counts, done, 60.0)).counts == counts
+        assert (await buffer.take(counts, done, 60.0, 1)).counts == counts
 
-        waiting = asyncio.create_task(buffer.take(counts, done, 60.0))
-        await asyncio.sleep(0)
-        assert not waiting.done()
+        waiting = buffer.take(counts, done, 60.0, 2)
+        assert not waiting.is_set
         buffer.on_ended(CommitEnds(1, 5, [TASK], (), ()), Ended(Completions.of([COMPLETED]), ()))
         assert [columns.numbers() for columns in (await waiting).completions] == [[TASK]]
 
-        waiting = asyncio.create_task(buffer.take(counts, done, 60.0))
-        await asyncio.sleep(0)
-        assert not waiting.done()
+        waiting = buffer.take(counts, done, 60.0, 3)
+        assert not waiting.is_set
         buffer.wake()
         assert (await waiting).completions == []
 
@@ -98,15 +100,46 @@ def test_calls_are_answered_in_their_order() -> None:
 
     async def take_both() -> None:
         buffer, done, counts = EventBuffer(True), asyncio.Event(), [0, 2, 0, 0, 0]
-        first, second = [asyncio.create_task(buffer.take(counts, done, 60.0)) for _ in range(2)]
-        await asyncio.sleep(0)
+        first, second = [buffer.take(counts, done, 60.0, number) for number in (1, 2)]
         end(buffer, 3)
         assert numbers(await first) == [3]
-        assert not second.done()
+        assert not second.is_set
         end(buffer, 4)
         assert numbers(await second) == [4]
 
     asyncio.run(take_both())
+
+
+def test_a_call_that_was_overtaken_does_not_wait() -> None:
+    """Its driver reads its answer before that of the later call, which has the end; so it may not wait for another."""
+
+    async def take_both() -> None:
+        buffer, done, counts = EventBuffer(True), asyncio.Event(), [0, 2, 0, 0, 0]
+        later = buffer.take(counts, done, 60.0, 2)
+        end(buffer, 3)
+        assert numbers(await later) == [3]
+        assert numbers(await buffer.take(counts, done, 60.0, 1)) == []
+
+        later, earlier = [buffer.take(counts, done, 60.0, number) for number in (4, 3)]
+        end(buffer, 4)
+        assert numbers(await earlier) == [4]
+        assert not later.is_set
+
+    asyncio.run(asyncio.wait_for(take_both(), 10.0))
+
+
+def test_a_call_without_news_is_answered_after_its_time() -> None:
+    """So a driver sees that the manager is there; the calls after it wait for their own time."""
+
+    async def take_both() -> None:
+        buffer, done, counts = EventBuffer(True), asyncio.Event(), [0, 2, 0, 0, 0]
+        calls = [
+            buffer.take(counts, done, timeout_s, number) for number, timeout_s in ((1, 0.001), (2, 0.002), (3, 60.0))
+        ]
+        assert [numbers(await call) for call in calls[:2]] == [[], []]
+        assert not calls[2].is_set
+
+    asyncio.run(asyncio.wait_for(take_both(), 10.0))
 
 
 def test_a_run_that_ends_answers_all_calls() -> None:
@@ -114,8 +147,7 @@ def test_a_run_that_ends_answers_all_calls() -> None:
 
     async def take_both() -> None:
         buffer, done = EventBuffer(True), asyncio.Event()
-        calls = [asyncio.create_task(buffer.take([0, 2, 0, 0, 0], done, 60.0, 60.0)) for _ in range(2)]
-        await asyncio.sleep(0)
+        calls = [buffer.take([0, 2, 0, 0, 0], done, 60.0, number, 60.0) for number in (1, 2)]
         buffer.wake_all()
         assert [numbers(await call) for call in calls] == [[], []]
 
@@ -127,7 +159,7 @@ def test_ends_of_tasks_that_came_together_are_reported_together() -> None:
 
     async def take_together(counts: list[int], together_s: float, *chunks: int) -> list[int]:
         buffer, done = EventBuffer(True), asyncio.Event()
-        call = asyncio.create_task(buffer.take(counts, done, 60.0, together_s))
+        call = buffer.take(counts, done, 60.0, 1, together_s)
         for chunk in chunks:
             await asyncio.sleep(0)
             end(buffer, chunk)

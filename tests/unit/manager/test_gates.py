@@ -54,6 +54,24 @@ def test_a_gate_is_opened_for_those_that_wait_in_vain() -> None:
     asyncio.run(meet())
 
 
+def test_many_callers_look_now_and_then() -> None:
+    """They need not wait within a call: each arrives once, and looks until the gate is open."""
+
+    async def meet() -> None:
+        gates = Gates()
+        assert [gates.look("gate", 3) for _ in range(2)] == [None, None]
+        assert gates.look("gate", -1) is None
+        assert gates.look("gate", 3) == 3
+        assert gates.look("gate", -1) == 3
+
+        assert gates.look("late", 2) is None
+        assert await gates.arrive("late", 0, 0.0) == 1  # its time is up
+        assert gates.look("late", -1) == 1
+        assert gates.look("forgotten", -1) == 0
+
+    asyncio.run(meet())
+
+
 def test_few_gates_are_kept() -> None:
     """A manager lives long: the gates of warm-ups that were given up must not pile up."""
 

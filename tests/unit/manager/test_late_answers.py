@@ -20,11 +20,11 @@ def test_a_report_that_arrived_twice_is_answered_twice() -> None:
 
     async def wait_for_all() -> tuple[list[Order], bool]:
         answers = LateAnswers()
-        twice = [asyncio.create_task(answers.wait(1)) for _ in range(2)]
-        other = asyncio.create_task(answers.wait(2))
-        await asyncio.sleep(0)
+        twice, other = [answers.wait(1) for _ in range(2)], answers.wait(2)
+        assert len(answers) == 2
         answers.send(1, ORDER)
-        found = await asyncio.gather(*twice)
+        found = [await call for call in twice]
+        assert not other.is_set
         answers.forget(2)
         return found, (await other).message is Message.END
 
@@ -58,8 +58,7 @@ def test_a_run_that_can_not_go_on_lets_no_lease_wait() -> None:
 
     async def wait_in_vain() -> None:
         answers = LateAnswers()
-        call = asyncio.create_task(answers.wait(1))
-        await asyncio.sleep(0)
+        call = answers.wait(1)
         answers.fail(InfrastructureLost("the disk is full"))
         await call
 

@@ -1,0 +1,105 @@
+"""The actor of a manager: calls in threads, whose answers come from one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from dfz_ray.manager.actor import make_actor
+from dfz_ray.manager.later import Later, run_later
+
+
+class Door:
+    """A manager whose calls wait for a door."""
+
+    def __init__(self, name: str) -> None:
+        self.opened: Later[str] = Later()
+        self.name = name
+        self.threads: set[int] = set()
+
+    def __repr__(self) -> str:
+        return f"door {self.name}"
+
+    def knock(self) -> int:
+        """Answer at once."""
+        self.threads.add(threading.get_ident())
+        return 7
+
+    def open(self) -> None:
+        """Answer the one who waits."""
+        self.threads.add(threading.get_ident())
+        self.opened.set(self.name)
+
+    def enter(self) -> Later[str]:
+        """Answer later."""
+        self.threads.add(threading.get_ident())
+        return self.opened.then(str.upper)
+
+    async def wait(self, seconds: float) -> int:
+        """Answer later, as a coroutine does."""
+        self.threads.add(threading.get_ident())
+        await asyncio.sleep(seconds)
+        return len(self.threads)
+
+    def break_in(self) -> None:
+        """Fail at once."""
+        raise PermissionError("not here")
+
+    def wait_in_vain(self) -> Later[None]:
+        """Fail later."""
+
+        async def fail() -> None:
+            raise PermissionError("nor here")
+
+        return run_later(fail())
+
+
+@pytest.fixture
+def door() -> Iterator[Any]:
+    """An actor's object, as Ray makes it."""
+    made = make_actor(Door)("oak")
+    yield made
+    made.loop.stop()
+
+
+def test_calls_of_all_kinds_are_answered_from_one_thread(door: Any) -> None:
+    """Whether the answer is there at once or comes later, and whatever other calls wait meanwhile."""
+    with ThreadPoolExecutor(2) as threads:
+        waiting = threads.submit(door.enter), threads.submit(door.wait, 0.01)
+        assert door.knock() == 7
+        assert not waiting[0].done()
+        assert door.open() is None
+        assert [call.result(10.0) for call in waiting] == ["OAK", 1]
+    assert repr(door) == "door oak"
+
+
+def test_errors_reach_their_callers(door: Any) -> None:
+    """Each caller meets its own one, and the others are answered as ever."""
+    with pytest.raises(PermissionError, match="not here"):
+        door.break_in()
+    with pytest.raises(PermissionError, match="nor here"):
+        door.wait_in_vain()
+    assert door.knock() == 7
+
+
+def test_ray_takes_it_for_an_actor_with_threads(door: Any) -> None:
+    """A single coroutine among its methods would make Ray run all of them in a loop, where each call takes longer."""
+    methods = dict(inspect.getmembers(type(door), inspect.isfunction))
+    assert methods.keys() >= {name for name in vars(Door) if not name.startswith("_")}
+    assert not any(map(inspect.iscoroutinefunction, methods.values()))
+
+
+def test_an_answer_is_given_once() -> None:
+    """What comes after it changes nothing: a lease whose call has failed may still be answered."""
+    later: Later[int] = Later()
+    later.set(1)
+    later.set(2)
+    later.fail(ValueError())
+    assert later.read() == 1
+    assert later.then(lambda number: number / 0).then(str).is_set
