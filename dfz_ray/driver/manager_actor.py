@@ -22,7 +22,7 @@ LOOK_S = 5.0
 """Seconds after which a driver that waits checks that its node lives; if it is dead, Ray would let it wait for ever."""
 
 OTHER_CALLS = 120
-"""The manager has a thread for each call that waits: for leases that linger, one on each core, and for so many others."""
+"""A call of the manager that waits holds a thread: one for the lease that lingers on each core, and so many others."""
 LEAST_THREADS, MOST_THREADS = 256, 1024
 """A thread takes 60 kB of memory. Of a larger cluster not all leases linger."""
 
