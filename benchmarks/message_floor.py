@@ -2,19 +2,21 @@
 
 The driver submits to an actor, the actor answers a worker that waits for work, the worker reports to the actor, and the
 actor answers the driver, whose call waits for the end: so dfz_ray's driver, manager and worker talk to each other. Here
-these four messages have nothing in them but the call and its result. There is no state, no journal and no deadline.
+these four messages, one argument or answer of bytes each, have nothing in them but the call and its result. There is
+no state, no journal and no deadline.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import itertools
 import pickle
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from queue import SimpleQueue
 from typing import Any
 
 import ray
@@ -29,37 +31,42 @@ DASK = "dask's scheduler"
 CHAIN_CALLS = 40
 
 
+NUMBER = 8
+"""The bytes of the number that each call begins with, and each result."""
+THREADS = 64
+
+
 class Middle:
-    """Passes calls on to workers, and their results back. It is an asyncio actor, as the manager is."""
+    """Passes calls on to workers, and their results back. It is an actor with threads, as the manager is."""
 
     def __init__(self) -> None:
-        self._calls: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
-        self._results: dict[int, asyncio.Future[bytes]] = {}
+        self._calls: SimpleQueue[bytes] = SimpleQueue()
+        self._results: defaultdict[bytes, SimpleQueue[bytes]] = defaultdict(SimpleQueue)
 
-    async def call(self, number: int, packed: bytes) -> bytes:
+    def call(self, call: bytes) -> bytes:
         """Take in a call, and return its result once there is one."""
-        self._results[number] = asyncio.get_running_loop().create_future()
-        self._calls.put_nowait((number, packed))
-        return await self._results[number]
+        result = self._results[call[:NUMBER]]
+        self._calls.put(call)
+        return result.get()
 
-    async def exchange(self, ended: tuple[int, bytes] | None) -> tuple[int, bytes] | None:
-        """Take in the result of a call that has ended, and answer with the next one; None is the end of all."""
-        if ended is not None:
-            self._results.pop(ended[0]).set_result(ended[1])
-        return await self._calls.get()
+    def exchange(self, ended: bytes) -> bytes:
+        """Take in the result of a call that has ended, and answer with the next one; nothing is the end of all."""
+        if ended:
+            self._results.pop(ended[:NUMBER]).put(ended)
+        return self._calls.get()
 
-    async def end(self, workers: int) -> None:
+    def end(self, workers: int) -> None:
         """Let the workers end."""
         for _ in range(workers):
-            self._calls.put_nowait(None)
+            self._calls.put(b"")
 
 
 def serve(middle: ray.actor.ActorHandle) -> None:
     """A worker that makes one call after the other."""
-    ended: tuple[int, bytes] | None = None
-    while (given := Answer(middle.exchange.remote(ended)).read()) is not None:
-        function, arguments = pickle.loads(given[1])  # noqa: S301 - our own
-        ended = given[0], pickle.dumps(function(*arguments))
+    ended = b""
+    while call := Answer(middle.exchange.remote(ended)).read():
+        function, arguments = pickle.loads(call[NUMBER:])  # noqa: S301 - our own
+        ended = call[:NUMBER] + pickle.dumps(function(*arguments))
 
 
 class BareExecutor(Executor):
@@ -68,16 +75,17 @@ class BareExecutor(Executor):
     def __init__(self, max_workers: int) -> None:
         self._max_workers = max_workers  # as dask asks for it
         self._numbers = itertools.count()
-        self._middle = ray.remote(num_cpus=0, max_concurrency=1_000)(Middle).remote()
+        self._middle = ray.remote(num_cpus=0, max_concurrency=THREADS)(Middle).remote()
         self._serving = [ray.remote(serve).remote(self._middle) for _ in range(max_workers)]
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call a function in a worker."""
         called: Future[Any] = Future()
-        reference = self._middle.call.remote(next(self._numbers), cloudpickle.dumps((fn, args)))
+        number = next(self._numbers).to_bytes(NUMBER)
+        reference = self._middle.call.remote(number + cloudpickle.dumps((fn, args)))
 
         def pass_on(answered: Future[bytes]) -> None:
-            called.set_result(pickle.loads(answered.result()))  # noqa: S301 - our own
+            called.set_result(pickle.loads(answered.result()[NUMBER:]))  # noqa: S301 - our own
 
         reference.future().add_done_callback(pass_on)
         return called
