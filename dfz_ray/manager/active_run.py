@@ -217,8 +217,8 @@ class ActiveRun:
             self._journal.commits.soon()
 
     def submit_at_once(self, submission: Submission) -> bool:
-        """Take in new tasks that are not awaited; False if those that were sent before them are on their way."""
-        if len(self._inputs) < submission.before:
+        """Take in new tasks; False if they are awaited, or others that were sent before them are on their way."""
+        if submission.is_awaited or len(self._inputs) < submission.before:
             return False
         self._take_in(submission)
         self._journal.commits.soon()
