@@ -14,17 +14,19 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dfz_ray.driver.slot_plan import is_call
 from dfz_ray.errors import DfzError, InfrastructureLost, ManagerLost
-from dfz_ray.manager.actor import make_actor
+from dfz_ray.manager.actor import FILES, make_actor
 from dfz_ray.manager.nodes import is_alive, live_nodes
 from dfz_ray.manager.task_manager import TaskManager
 
 LOOK_S = 5.0
 """Seconds after which a driver that waits checks that its node lives; if it is dead, Ray would let it wait for ever."""
 
-OTHER_CALLS = 120
+OTHER_CALLS = 64
 """A call of the manager that waits holds a thread: one for the lease that lingers on each core, and so many others."""
-LEAST_THREADS, MOST_THREADS = 256, 1024
-"""A thread takes 60 kB of memory. Of a larger cluster not all leases linger."""
+LEAST_THREADS, MOST_THREADS, MOST_NESTED = 96, 1024, 128
+"""A thread takes 60 kB of memory. On a larger cluster, or where calls have own managers, fewer leases linger."""
+FILE_CALLS = 16
+"""So many further threads bring files to workers, one after the other."""
 
 _starting = threading.Lock()
 _manager: Any = None
@@ -47,8 +49,10 @@ def get_manager() -> Any:
             _check_node()
             here = NodeAffinitySchedulingStrategy(context.get_node_id(), soft=False)
             cores = sum(node.get("CPU", 0.0) for node in live_nodes())
-            threads = int(min(max(cores + OTHER_CALLS, LEAST_THREADS), MOST_THREADS))
-            actor = ray.remote(num_cpus=0, max_restarts=0, max_concurrency=threads)(make_actor(TaskManager))
+            most = MOST_NESTED if is_call() else MOST_THREADS
+            threads = int(min(max(cores + OTHER_CALLS, LEAST_THREADS), most))
+            options = {"max_restarts": 0, "max_concurrency": threads, "concurrency_groups": {FILES: FILE_CALLS}}
+            actor = ray.remote(num_cpus=0, **options)(make_actor(TaskManager))
             _manager = actor.options(
                 name=f"dfz manager {uuid.uuid4().hex[:8]}",
                 scheduling_strategy=here,

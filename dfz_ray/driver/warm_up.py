@@ -28,7 +28,7 @@ from dfz_ray.worker.lease import load_domain, spare_the_collector
 
 GATE_S = 120.0
 """Seconds that workers wait for each other; a busy cluster may never serve them all."""
-TOGETHER = 100
+TOGETHER = 32
 """So many workers may wait in calls of the manager, each of which holds a thread there; more look now and then."""
 LOOK_S = 0.5
 """Seconds between two looks."""

@@ -51,6 +51,7 @@ from dfz_ray.manager.group_commit import GroupCommit, Pending
 from dfz_ray.manager.lanes import Lanes
 from dfz_ray.manager.later import Later
 from dfz_ray.manager.lease_calls import LeaseCalls
+from dfz_ray.manager.loop_thread import read_busy_s
 from dfz_ray.manager.manager_cost import ManagerCost
 from dfz_ray.manager.node_watch import NodeWatch
 from dfz_ray.manager.place_watch import PlaceWatch
@@ -76,7 +77,7 @@ from dfz_ray.protocol.task_events import TaskEvents
 
 logger = logging.getLogger("dfz_ray")
 
-EARLY_COMMITS_S = 0.05
+EARLY_COMMITS_S = 0.02
 """Seconds between two commits of a run that reports ends before they are on disk: a chain of calls shares them."""
 ROOM_S = 0.03
 """Seconds after which a lease that Ray has not placed makes leases of other runs end that linger."""
@@ -127,7 +128,8 @@ class ActiveRun:
         may_make_room, count_unplaced = self._engine.may_make_room, self._leases.count_unplaced
         self._places = PlaceWatch(may_make_room, self._lanes.shapes, count_unplaced, self._handle)
         self._buffer = EventBuffer(options.has_listener)
-        self._watch = RunWatch(self._engine, self._lanes.domains, self._leases.find_place)
+        find_place = self._leases.find_place
+        self._watch = RunWatch(self._engine, self._lanes.domains, find_place, busy_clock=read_busy_s)
         self.reports = WorkerReports(
             self._handle,
             self._raise_failure,
@@ -327,6 +329,10 @@ class ActiveRun:
                 with contextlib.suppress(DfzError):
                     await self._journal.commits.wait()
 
+    def gathering(self) -> contextlib.AbstractContextManager[None]:
+        """Tell the driver nothing until the block is left."""
+        return self._buffer.gathering()
+
     def make_room(self, most: float = math.inf) -> None:
         """Let leases end that linger, so many at most: another run waits for a place, or too many calls wait."""
         if self._failure is None and (lingering := len(self._engine.lease_table.lingering)):
@@ -406,13 +412,14 @@ class ActiveRun:
         return self._engine.spare(lease, time.monotonic())
 
     def _on_committed(self, pending: Pending, written: Mapping[str, Sequence[Row]]) -> None:
-        self._buffer.on_committed(written, pending.payloads)
-        self._watch.on_committed(written)
-        if pending.ended:
-            self._handle(OutcomesCommitted(pending.ended))
-            self._inputs.forget(itertools.chain.from_iterable(pending.ended.values()))
-            self._files.forget(itertools.chain.from_iterable(pending.ended.values()))
-            self._note_done()
+        with self._buffer.gathering():
+            self._buffer.on_committed(written, pending.payloads)
+            self._watch.on_committed(written)
+            if pending.ended:
+                self._handle(OutcomesCommitted(pending.ended))
+                self._inputs.forget(itertools.chain.from_iterable(pending.ended.values()))
+                self._files.forget(itertools.chain.from_iterable(pending.ended.values()))
+                self._note_done()
 
     def _note_done(self) -> None:
         """Note if no task is open, which `progress` and `take_events` wait for; a new task may come afterwards."""

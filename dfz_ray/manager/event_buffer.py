@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dfz_ray.engine.messages import CommitEnds
@@ -67,6 +68,7 @@ class EventBuffer:
         self._has_timer = False
         """True if the driver's call will soon return because of chunks that have begun."""
         self._has_events = False
+        self._gathering = 0
         self._calls: list[_Call] = []
         """The driver's calls that wait, two at most; the oldest one takes the next events."""
         self._timer: asyncio.TimerHandle | None = None
@@ -121,6 +123,16 @@ class EventBuffer:
         self._nodes.append(node)
         self._results_bytes += len(completions.results)
 
+    @contextlib.contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Answer no call until the block is left: what happens in it belongs together."""
+        self._gathering += 1
+        try:
+            yield
+        finally:
+            self._gathering -= 1
+            self._answer()
+
     def wake(self) -> None:
         """Let the driver's oldest call return, once all is gathered that goes with it."""
         self._has_events = True
@@ -172,7 +184,7 @@ class EventBuffer:
 
         `counts` are the tasks per state, in a list that is kept up to date meanwhile. Whoever sets `done` calls `wake`.
         Calls are answered in the order of their numbers, for they may overtake each other on their way here. One that
-        comes after the answer to a later one is answered at once: its driver waits for it before it reads that answer.
+        comes after the answer to a later one is answered at once, and with nothing new: its driver reads it first.
         """
         until = asyncio.get_running_loop().time() + timeout_s
         call = _Call(number, counts, done, until, together_s, self._wakes)
@@ -182,7 +194,7 @@ class EventBuffer:
 
     def _answer(self) -> None:
         """Answer all calls whose time has come."""
-        while self._calls:
+        while self._calls and not self._gathering:
             loop = asyncio.get_running_loop()
             now = loop.time()
             due = self._find_due(self._calls[0], now)
@@ -193,8 +205,11 @@ class EventBuffer:
                     self._timer = loop.call_at(due, self._on_time)
                 return
             call = self._calls.pop(0)
-            self._taken_number = max(self._taken_number, call.number)
-            call.answer.set(self._take(call.counts))
+            if call.number < self._taken_number:
+                call.answer.set(TaskEvents(self._taken_counts))
+            else:
+                self._taken_number = call.number
+                call.answer.set(self._take(call.counts))
 
     def _on_time(self) -> None:
         self._timer = None
@@ -204,7 +219,7 @@ class EventBuffer:
         """The time at which the oldest call is to be answered, as far as is known now."""
         is_done = call.done.is_set()
         if call.number < self._taken_number:
-            return now
+            return now  # it was overtaken
         if call.wakes != self._wakes or (is_done and call.counts != self._taken_counts):
             return now  # the run has ended, or the driver does not know yet that no task is open
         if not self._has_events:

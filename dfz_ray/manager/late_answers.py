@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+from dfz_ray.errors import InfrastructureLost
 from dfz_ray.manager.later import Later
 from dfz_ray.protocol.lease_protocol import Message
 from dfz_ray.protocol.orders import Order
@@ -51,8 +52,8 @@ class LateAnswers:
         self.send(lease, Order(0, Message.END))
         self._late_s.pop(lease, None)
 
-    def fail(self, error: BaseException) -> None:
-        """Let all calls of all leases end with an error."""
+    def fail(self, why: str) -> None:
+        """Let all calls of all leases end, each with its own error: whoever raises one adds to its traceback."""
         for answer in itertools.chain.from_iterable(self._waiting.values()):
-            answer.fail(error)
+            answer.fail(InfrastructureLost(why))
         self._waiting.clear()

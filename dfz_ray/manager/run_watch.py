@@ -39,6 +39,7 @@ class RunWatch:
         domains: Sequence[str],
         find_place: Callable[[int], Place | None],
         clock: Callable[[], float] = time.monotonic,
+        busy_clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._engine, self._domains, self._find_place, self._clock = engine, domains, find_place, clock
         self._attempts: list[Row] = []
@@ -57,7 +58,8 @@ class RunWatch:
         """The time for which slots waited for the disk since then."""
         self._slots = 0
         """The most slots that were in use since then: their leases may be over."""
-        self._looked_at, self._busy_s = clock(), time.thread_time()
+        self._busy_clock = busy_clock
+        self._looked_at, self._busy_s = clock(), busy_clock()
 
     def on_given(self, tasks: int) -> None:
         """A chunk of so many tasks is handed out."""
@@ -122,7 +124,7 @@ class RunWatch:
     def _measure(self, now: float, commits: int, commit_s: float, queue_s: float) -> ManagerLoad:
         """The load since the last beat; this runs in the thread of the event loop."""
         (chunks, tasks), self._chunks_before = self._chunks_before, (self.chunks, self.chunk_tasks)
-        busy_s, passed_s = time.thread_time(), max(now - self._looked_at, 1e-3)
+        busy_s, passed_s = self._busy_clock(), max(now - self._looked_at, 1e-3)
         share = min(1.0, (busy_s - self._busy_s) / passed_s)
         self._looked_at, self._busy_s = now, busy_s
         waits, waited_s, self._waits, self._waited_s = self._waits, self._waited_s, 0, 0.0

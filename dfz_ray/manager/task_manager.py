@@ -40,7 +40,7 @@ TOGETHER_S = 0.003
 class TaskManager:
     """Passes each message on to its run; it decides nothing itself.
 
-    Every method runs in one thread, that of an event loop (`actor.py`), and a run's journal is written in another.
+    Its methods are turns of one event loop, never two at once (`actor.py`); a run's journal has a thread of its own.
     `most_waiting` leases may linger at once: each of them holds a thread of the actor.
     """
 
@@ -167,7 +167,10 @@ class TaskManager:
         the report of a lease that lingers: `exchange` waits for the answer to that one.
         """
         leases: dict[ActiveRun, list[int]] = {}
-        answers = [self._take_gathered(packed, leases) for packed in reports]
+        with contextlib.ExitStack() as gathering:
+            for run in self._runs.values():
+                gathering.enter_context(run.gathering())
+            answers = [self._take_gathered(packed, leases) for packed in reports]
         if behind := [run for run in leases if run.reports.is_behind]:
             begun = time.monotonic()
             # The next report meets an error.
@@ -257,9 +260,9 @@ def _become_less_nice(niceness: int | None) -> None:
 def _end_at_once_on_sigterm() -> None:
     """Die of SIGTERM, and ignore SIGINT.
 
-    Ray's own handler would end the actor's event loop, and then wait for leases that wait for that loop: for ever.
-    Committed outcomes are safe, and the next manager goes on with the rest. `signal.signal` refuses to work here, for
-    Ray runs an asyncio actor in another thread than the main one; Python's C interface knows no such limit.
+    Ray's own handler would wait for the actor's calls, and so for leases that wait for answers: for ever.
+    Committed outcomes are safe, and the next manager goes on with the rest. `signal.signal` works in the main thread
+    only, which may not be this one; Python's C interface knows no such limit.
     """
     set_handler = ctypes.pythonapi.PyOS_setsig
     set_handler.argtypes, set_handler.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p

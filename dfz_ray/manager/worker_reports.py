@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dfz_ray.engine.messages import ChunkEnded, Event, GiveChunk, ManagerMeasured
-from dfz_ray.errors import InfrastructureLost
 from dfz_ray.manager.event_buffer import EventBuffer
 from dfz_ray.manager.late_answers import LateAnswers
 from dfz_ray.manager.later import Later, run_later
@@ -132,7 +131,7 @@ class WorkerReports:
 
     def fail(self, error: BaseException) -> None:
         """The run can't go on: let the calls of leases that linger end with that."""
-        self._late_answers.fail(InfrastructureLost(f"the run can't go on: {error}"))
+        self._late_answers.fail(f"the run can't go on: {error}")
 
     def _note_wait(self, waited_s: float, excused_s: float) -> None:
         """Note the wait of a lease for its last order; all that is excused is the disk's, or it had nothing to do."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +16,7 @@ import pytest
 
 from dfz_ray.manager.actor import make_actor
 from dfz_ray.manager.later import Later, run_later
+from dfz_ray.manager.loop_thread import read_busy_s
 
 
 class Door:
@@ -51,6 +55,16 @@ class Door:
         self.visitors -= 1
         return self.most
 
+    def work(self, seconds: float) -> None:
+        """Use the CPU for a while."""
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+
+    def measure(self) -> float:
+        """The CPU seconds of the loop."""
+        return read_busy_s()
+
     def break_in(self) -> None:
         """Fail at once."""
         raise PermissionError("not here")
@@ -88,6 +102,45 @@ def test_no_two_calls_are_made_at_once(door: Any) -> None:
     with ThreadPoolExecutor(8) as threads:
         calls = [threads.submit(*call) for call in [(door.stay,), (door.wait, 0.001)] * 50]
         assert {call.result(10.0) for call in calls} == {1}
+
+
+def test_the_loop_has_its_turns_between_those_of_many_callers(door: Any) -> None:
+    """Commits and timers are its own: they must not wait until nobody calls any more."""
+    with ThreadPoolExecutor(16) as threads:
+        busy = [threads.submit(door.stay) for _ in range(500)]
+        door.wait(0.001)
+        assert not busy[-1].done()
+        for call in busy:
+            call.cancel()
+
+
+def test_time_in_turns_counts_as_the_loops(door: Any) -> None:
+    """Whichever threads take them: so the share of the time for which the manager is busy is known."""
+    before_s = door.measure()
+    door.work(0.02)
+    assert door.measure() - before_s > 0.015
+
+
+@pytest.mark.parametrize("variable", ["PYTHONASYNCIODEBUG", "PYTHONDEVMODE"])
+def test_the_debug_modes_of_python_refuse_no_turn(variable: str) -> None:
+    """Workers of Ray inherit them from their driver."""
+    code = """
+import asyncio
+from dfz_ray.manager.actor import make_actor
+class Manager:
+    def later(self):
+        asyncio.get_running_loop().call_later(0.0, print, "later")
+    async def wait(self):
+        await asyncio.sleep(0.01)
+        return "answer"
+manager = make_actor(Manager)()
+manager.later()
+print(manager.wait())
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, variable: "1"}, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split() == ["later", "answer"]
 
 
 def test_what_a_call_leaves_for_later_is_done(door: Any) -> None:

@@ -210,3 +210,17 @@ def test_results_do_not_pile_up_for_a_driver_that_does_not_listen(is_early: bool
     buffer.on_committed(committed(5, b"x"), {})
     events = take(buffer)
     assert ([one.results for one in events.completions], events.stored) == ([b"x"], [])
+
+
+def test_what_belongs_together_is_reported_together() -> None:
+    """A group of reports, or the rows of a commit: the first end does not go to the driver without the others."""
+
+    async def gather() -> None:
+        buffer, counts = EventBuffer(True), [0, 9, 0, 0, 0]
+        call = buffer.take(counts, asyncio.Event(), 60.0, 1)
+        with buffer.gathering():
+            for chunk in range(3):
+                end(buffer, chunk)
+        assert numbers(await call) == [0, 1, 2]
+
+    asyncio.run(asyncio.wait_for(gather(), 10.0))

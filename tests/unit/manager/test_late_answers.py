@@ -54,13 +54,18 @@ def test_time_for_the_disk_is_no_wait_for_the_manager() -> None:
 
 
 def test_a_run_that_can_not_go_on_lets_no_lease_wait() -> None:
-    """Every call ends with the error."""
+    """Every call ends with an error of its own: one for all would get longer with each call that raises it."""
 
-    async def wait_in_vain() -> None:
+    async def wait_in_vain() -> list[InfrastructureLost]:
         answers = LateAnswers()
-        call = answers.wait(1)
-        answers.fail(InfrastructureLost("the disk is full"))
-        await call
+        calls = [answers.wait(lease) for lease in (1, 2)]
+        answers.fail("the disk is full")
+        errors = []
+        for call in calls:
+            with pytest.raises(InfrastructureLost, match="the disk is full") as found:
+                await call
+            errors.append(found.value)
+        return errors
 
-    with pytest.raises(InfrastructureLost, match="the disk is full"):
-        asyncio.run(wait_in_vain())
+    first, second = asyncio.run(wait_in_vain())
+    assert first is not second
