@@ -13,6 +13,7 @@ another. It assumes only that pairs are independent, and needs six of them.
   metg       efficiency and rate of short tasks on two workers
   driver     tasks per second of CPU of each way into a run and out of it
   executor   calls per second of a DFZExecutor, 100,000 of them, by `submit` and by `map`
+  latency    how soon a DFZExecutor makes a call that waits for the one before, and small maps
 On two idle cores a pair takes about 23 s (overhead) and 41 s (metg): 8 and 14 minutes for 20 pairs. peers takes longer.
 Writes before_after.json.
 """
@@ -71,6 +72,11 @@ def read_executor(printed: str, folder: Path) -> Figures:
     return {name: float(rate.replace(",", "")) for name, rate in re.findall(r"(\S+) +(\S+) calls/s", printed)}
 
 
+def read_latency(printed: str, folder: Path) -> Figures:
+    """The calls, or groups of calls, per millisecond, from the milliseconds that latency.py prints."""
+    return {f"{name}, 1/ms": 1 / float(ms) for name, ms in re.findall(r"(.+), dfz_ray\n +ms +(\S+)", printed)}
+
+
 def read_peers(printed: str, folder: Path) -> Figures:
     """Efficiencies, and the inverse of makespans over the lower bound, from peers.json."""
     batches = json.loads((folder / "peers.json").read_text())["peers"]["dfz_ray"]["batches"]
@@ -98,6 +104,7 @@ def read_metg(printed: str, folder: Path) -> Figures:
 BENCHMARKS: Mapping[str, Benchmark] = {
     "driver": Benchmark(("--tasks", "20000", "--repeats", "2"), read_driver),
     "executor": Benchmark(("--calls", "100000", "--repeats", "1", "--only", "dfz"), read_executor),
+    "latency": Benchmark(("--what", "calls", "--repeats", "3"), read_latency),
     "overhead": Benchmark(("--tasks", "20000", "--repeats", "3"), read_overhead),
     "peers": Benchmark(
         ("--quick", "--repeats", "1", "--peers", "dfz_ray", "--grains", "0,1ms", "--output", "{folder}"), read_peers
