@@ -1,6 +1,6 @@
 """The cost of the manager: the CPU time that its whole process takes for each chunk.
 
-The thread of the event loop takes a fifth of it; the rest is Ray's threads, which receive and send, and the journal's.
+The turns of the event loop take a fifth of it; the rest is Ray's, which receives and sends, and the journal's thread.
 What tasks take by themselves, whatever the size of their chunks, is left out: larger chunks would not save it.
 """
 

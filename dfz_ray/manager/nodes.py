@@ -7,8 +7,11 @@ import json
 import logging
 import math
 import socket
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import ray
@@ -21,6 +24,8 @@ logger = logging.getLogger("dfz_ray")
 HEAD_S = 5.0
 """Seconds after which a silent head counts as lost. Ray itself would wait for a minute, and then end the process."""
 HEAD_AGAIN_S = 0.2
+NODES_S = (10.0, 50.0)
+"""Seconds for the head to tell its nodes: then it is asked once more, and then it counts as lost."""
 MIN_CPUS = 0.25
 """The least CPUs of a shape when slots are counted: each task is a process, even if it declares less."""
 
@@ -42,7 +47,7 @@ def live_nodes(held: Mapping[str, float] | None = None) -> list[dict[str, float]
     here = ray.get_runtime_context().get_node_id() if held else None
     return [
         take_away(node["Resources"], held) if held and node["NodeID"] == here else node["Resources"]
-        for node in ray.nodes()
+        for node in _read_nodes()
         if node["Alive"]
     ]
 
@@ -54,7 +59,8 @@ def take_away(node: Mapping[str, float], held: Mapping[str, float]) -> dict[str,
 
 def cpus_by_host() -> list[tuple[str, float]]:
     """The host name and the CPUs of each live node; nodes of one name share a host."""
-    return [(node["NodeManagerHostname"], node["Resources"].get("CPU", 0.0)) for node in ray.nodes() if node["Alive"]]
+    live = [node for node in _read_nodes() if node["Alive"]]
+    return [(node["NodeManagerHostname"], node["Resources"].get("CPU", 0.0)) for node in live]
 
 
 def capacity(request: Mapping[str, float], nodes: Iterable[Mapping[str, float]]) -> float:
@@ -117,7 +123,30 @@ def remote_options(resources: Resources) -> dict[str, Any]:
 
 def is_alive(node_id: str) -> bool:
     """True if a node of the cluster, by Ray's id, is alive; no node is once the head is gone."""
-    return _head_answers() and any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
+    return _head_answers() and any(node["NodeID"] == node_id and node["Alive"] for node in _read_nodes())
+
+
+def _read_nodes() -> list[dict[str, Any]]:
+    """All nodes that Ray knows. Its own call waits without a limit, and was once seen to wait for ever.
+
+    Raises:
+        InfrastructureLost: the cluster's head is silent.
+    """
+    for wait_s in NODES_S:
+        found: SimpleQueue[Future[list[dict[str, Any]]]] = SimpleQueue()
+
+        def read(found: SimpleQueue[Future[list[dict[str, Any]]]] = found) -> None:
+            answer: Future[list[dict[str, Any]]] = Future()
+            try:
+                answer.set_result(ray.nodes())
+            except BaseException as error:
+                answer.set_exception(error)
+            found.put(answer)
+
+        threading.Thread(target=read, name="dfz_ray asks for nodes", daemon=True).start()
+        with contextlib.suppress(Empty):
+            return found.get(timeout=wait_s).result()
+    raise InfrastructureLost("the run can't go on: the head of the Ray cluster does not tell its nodes")
 
 
 def _head_answers() -> bool:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import threading
+from typing import Any
 
 import pytest
 
+from dfz_ray.errors import InfrastructureLost
+from dfz_ray.manager import nodes
 from dfz_ray.manager.nodes import capacity, find_shares, request_of, take_away, why_none
 from dfz_ray.specs.resources import Resources
 
@@ -60,3 +64,36 @@ def test_what_a_waiting_call_holds_is_taken_away() -> None:
 def test_a_cluster_without_nodes_is_told() -> None:
     """A cluster that has lost all its nodes is not compared with."""
     assert "no live node" in why_none(Resources(cpus=1), [])
+
+
+def test_a_head_that_does_not_tell_its_nodes_is_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's call may wait for ever; nobody waits for it any longer."""
+    never, calls = threading.Event(), []
+
+    def tell() -> list[dict[str, Any]]:
+        calls.append(1)
+        if len(calls) == 1 or is_silent:
+            never.wait()
+        return [{"NodeManagerHostname": "here", "Resources": {"CPU": 2.0}, "Alive": True}]
+
+    monkeypatch.setattr(nodes.ray, "nodes", tell)
+    monkeypatch.setattr(nodes, "NODES_S", (0.01, 60.0))
+    is_silent = False
+    assert nodes.cpus_by_host() == [("here", 2.0)]
+    is_silent = True
+    monkeypatch.setattr(nodes, "NODES_S", (0.01, 0.01))
+    with pytest.raises(InfrastructureLost, match="does not tell its nodes"):
+        nodes.cpus_by_host()
+    assert len(calls) == 4
+    never.set()
+
+
+def test_what_ray_says_of_its_nodes_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of Ray, too: it is not taken for silence."""
+
+    def tell() -> list[dict[str, Any]]:
+        raise ConnectionError("no head")
+
+    monkeypatch.setattr(nodes.ray, "nodes", tell)
+    with pytest.raises(ConnectionError, match="no head"):
+        nodes.cpus_by_host()
