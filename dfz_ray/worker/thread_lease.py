@@ -163,8 +163,8 @@ class ThreadLease:
         side = self._side
         with self._lock:
             if before is not None:
-                self._holding.discard(get_ident())
                 side.end_task(before, () if execution is None else (execution,))
+                self._holding.discard(get_ident())  # only now: if a task has broken the end of its own, it is to blame
                 self._state.note_task()
             while not self._is_closed:
                 found = side.begin_task(monotonic())

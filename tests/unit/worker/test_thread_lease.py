@@ -219,6 +219,21 @@ def test_an_idle_thread_that_a_task_has_broken_charges_no_other_task(monkeypatch
     assert not ends
 
 
+def test_a_task_that_breaks_its_own_end_ends_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was alone, so nobody else is to blame: as one that shared its process it would be executed again for ever."""
+    ends: list[int] = []
+    monkeypatch.setattr(thread_lease, "_exit", ends.append)
+    stage = Stage()
+    with leading(stage) as lead:
+        lead.order(0, [work(0, "wait")], threads=2)
+        lead.until(lambda: stage.busy == 1)
+        monkeypatch.setattr(lead.side, "end_task", None)
+        stage.gate.set()
+        lead.until(lambda: bool(ends))
+
+    assert lead.reports[-1].spoiled is None
+
+
 def test_signals_that_a_task_blocks_are_not_blocked_for_the_next_one_on_its_thread() -> None:
     stage = Stage()
     with leading(stage) as lead:
