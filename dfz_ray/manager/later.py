@@ -51,7 +51,7 @@ class Later(Generic[Value]):
     def read(self) -> Value:
         """The answer, which is there; raises the error if it is one."""
         if self._error is not None:
-            raise self._error.with_traceback(None)
+            raise self._error
         value: Value = self._value
         return value
 

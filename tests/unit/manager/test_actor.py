@@ -151,10 +151,12 @@ def test_what_a_call_leaves_for_later_is_done(door: Any) -> None:
 
 def test_errors_reach_their_callers(door: Any) -> None:
     """Each caller meets its own one, and the others are answered as ever."""
-    with pytest.raises(PermissionError, match="not here"):
+    with pytest.raises(PermissionError, match="not here") as found:
         door.break_in()
-    with pytest.raises(PermissionError, match="nor here"):
+    assert found.traceback[-1].name == "break_in"  # a defect is told with the place where it is
+    with pytest.raises(PermissionError, match="nor here") as found:
         door.wait_in_vain()
+    assert found.traceback[-1].name == "fail"
     assert door.knock() == 7
 
 
