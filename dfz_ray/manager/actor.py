@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -40,8 +39,9 @@ def _options(name: str) -> dict[str, Any]:
 
 
 def _pass_on(method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
     def call(self: Any, *arguments: Any) -> Any:
         return self.loop.call(method, self.manager, *arguments)
 
+    # Without a reference to the method, as functools.wraps leaves one: Ray would look for the options there.
+    call.__name__, call.__doc__ = method.__name__, method.__doc__
     return call

@@ -13,10 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import ray
 
-from dfz_ray.manager.actor import make_actor
+from dfz_ray.manager.actor import FILES, make_actor
 from dfz_ray.manager.later import Later, run_later
 from dfz_ray.manager.loop_thread import read_busy_s
+from dfz_ray.manager.task_manager import TaskManager
 
 
 class Door:
@@ -165,6 +167,14 @@ def test_ray_takes_it_for_an_actor_with_threads(door: Any) -> None:
     methods = dict(inspect.getmembers(type(door), inspect.isfunction))
     assert methods.keys() >= {name for name in vars(Door) if not name.startswith("_")}
     assert not any(map(inspect.iscoroutinefunction, methods.values()))
+
+
+def test_ray_shows_no_calls_of_it_and_files_have_threads_of_their_own() -> None:
+    """Ray finds the options of each method; among thousands of calls nobody would find the leases."""
+    found = ray.remote(make_actor(TaskManager)).__ray_metadata__.method_meta
+    assert set(found.enable_task_events) >= {"exchange", "submit_and_take", "progress", "get_file"}
+    assert not any(shown for name, shown in found.enable_task_events.items() if not name.startswith("__"))
+    assert found.concurrency_group_for_methods == {"get_file": FILES}
 
 
 def test_an_answer_is_given_once() -> None:
