@@ -58,7 +58,7 @@ class LoopThread(threading.Thread):
     """An event loop whose turns other threads may take: a call is a turn in the thread that makes it.
 
     Ray would run coroutines of an actor in a loop, too; but each of its calls goes to the loop's thread twice, and
-    twice back. A chain of calls on an executor takes 0.8 of the time without that (benchmarks/RESULTS.md).
+    twice back. A chain of calls on an executor takes a sixth less time without that (benchmarks/RESULTS.md).
     """
 
     def __init__(self) -> None:
