@@ -17,9 +17,8 @@ from dfz_ray.driver.connection import boot_workers
 from dfz_ray.driver.domain_shipping import ship
 from dfz_ray.driver.input_store import SharedArrays, store_large
 from dfz_ray.driver.manager_actor import answer_of, check_ray, get_manager
-from dfz_ray.driver.slot_plan import SlotPlan, find_held
-from dfz_ray.engine.engine_options import SHORT_TARGET_S, EngineOptions
-from dfz_ray.engine.pool import PoolLimits
+from dfz_ray.driver.run_options import make_run_options
+from dfz_ray.driver.slot_plan import SlotPlan
 from dfz_ray.errors import RunFolderRefused
 from dfz_ray.garbage import collector_paused
 from dfz_ray.journal.inputs import Notes
@@ -47,8 +46,6 @@ BLOCK_BYTES = 2**26
 """A block with larger parameters is halved: a column of the journal holds the parameters of a whole block."""
 POLL_S = 0.5
 """Seconds between two looks at the counts while no event comes; a look takes about 2 ms of a core."""
-LINGER_S = 3.0
-"""Seconds for which workers wait for further calls, unless others want their places."""
 BOOTED_AT_MOST = 64
 """With more workers than this, waiting for the first of them is not what takes the time."""
 
@@ -93,7 +90,7 @@ class ManagerClient:
         self.id = uuid.uuid4().hex
         self._manager = get_manager()
         opening = Opening(driver or self.id, config.imports, plan.slots).to_json()
-        options = _options(plan, config, has_listener, lingers, reports_early, opening)
+        options = make_run_options(plan, config, has_listener, lingers, reports_early, opening)
         meant = None if batch is None else MeantBatch(batch.name, len(batch.tasks), config.command)
         opened = self._open(options, meant)
         self.tasks = opened.tasks
@@ -362,39 +359,3 @@ def _split(tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
                 blocks += [block[half:], block[:half]]
             else:
                 yield block
-
-
-def _options(
-    plan: SlotPlan, config: RunConfig, has_listener: bool, lingers: bool, reports_early: bool, opening: str
-) -> RunOptions:
-    settings = config.settings
-    faults, chunking, journal = settings.faults, settings.chunking, settings.journal
-    engine = EngineOptions(
-        plan.slots,
-        chunking.target_s or (SHORT_TARGET_S if has_listener or plan.is_auto else EngineOptions.target_s),
-        chunking.lease_s,
-        LINGER_S if lingers else 0.0,
-        faults.grace_s,
-        faults.preempt_after_s,
-        faults.free_losses,
-        seed=config.seed,
-        width=plan.width,
-        processes=plan.processes,
-        # The engine receives the limits of the nodes as soon as the manager has looked at them.
-        pool=PoolLimits(settings.pool.least, settings.pool.most or plan.slots) if plan.is_auto else None,
-        cores=sum(node.get("CPU", 0.0) for node in live_nodes()) if plan.is_auto else 1.0,
-    )
-    most = settings.pool.most
-    inline_bytes = journal.inline_result_bytes
-    return RunOptions(
-        engine,
-        inline_bytes,
-        journal.durable,
-        faults.node_wait_s,
-        has_listener,
-        reports_early,
-        most,
-        opening,
-        chunking.relay_leases,
-        find_held(),
-    )

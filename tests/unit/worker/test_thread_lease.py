@@ -74,6 +74,14 @@ class Stage:
                 self.busy -= 1
 
 
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The codes with which the process would have ended."""
+    codes: list[int] = []
+    monkeypatch.setattr(thread_lease, "_exit", codes.append)
+    return codes
+
+
 class Lead:
     """The main thread's part, as the worker has it; the test gives the orders of a manager."""
 
@@ -89,6 +97,11 @@ class Lead:
     def order(self, chunk: int, works: list[Work], threads: int = WIDTH) -> None:
         """The next report that asks for work gets a chunk."""
         self.orders.append(Order(0, Message.CHUNK, threads, chunk, works, FOREVER_S))
+
+    def begin_to_wait(self, stage: Stage) -> None:
+        """A task waits at the gate, with an idle thread beside it."""
+        self.order(0, [work(0, "wait")], threads=2)
+        self.until(lambda: stage.busy == 1)
 
     def look(self) -> None:
         if self.side.state in (LeaseState.WORKING, LeaseState.ENDING):
@@ -204,14 +217,13 @@ def test_a_deadline_ends_one_task_and_no_other() -> None:
     assert len(stage.threads) == 2
 
 
-def test_an_idle_thread_that_a_task_has_broken_charges_no_other_task(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_thread_that_a_task_has_broken_charges_no_other_task(
+    monkeypatch: pytest.MonkeyPatch, ends: list[int]
+) -> None:
     """What an earlier task has patched may meet a thread that holds no task: the one beside it is not to blame."""
-    ends: list[int] = []
-    monkeypatch.setattr(thread_lease, "_exit", ends.append)
     stage = Stage()
     with leading(stage) as lead:
-        lead.order(0, [work(0, "wait")], threads=2)
-        lead.until(lambda: stage.busy == 1)
+        lead.begin_to_wait(stage)
         monkeypatch.setattr(lead.guard, "rest", None)
         lead.until(lambda: lead.reports[-1].spoiled is not None)  # it asks again after a second, which wakes the thread
 
@@ -219,14 +231,11 @@ def test_an_idle_thread_that_a_task_has_broken_charges_no_other_task(monkeypatch
     assert not ends
 
 
-def test_a_task_that_breaks_its_own_end_ends_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_breaks_its_own_end_ends_its_process(monkeypatch: pytest.MonkeyPatch, ends: list[int]) -> None:
     """It was alone, so nobody else is to blame: as one that shared its process it would be executed again for ever."""
-    ends: list[int] = []
-    monkeypatch.setattr(thread_lease, "_exit", ends.append)
     stage = Stage()
     with leading(stage) as lead:
-        lead.order(0, [work(0, "wait")], threads=2)
-        lead.until(lambda: stage.busy == 1)
+        lead.begin_to_wait(stage)
         monkeypatch.setattr(lead.side, "end_task", None)
         stage.gate.set()
         lead.until(lambda: bool(ends))
